@@ -1,0 +1,118 @@
+"""The standard test server: what SockJS conformance suites and client tests run against.
+
+python examples/protocol_server.py --host 127.0.0.1 --port 8081 [--uvloop]
+"""
+
+import argparse
+import asyncio
+from typing import ClassVar
+
+from aiohttp import web
+
+from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
+
+
+class Echo(SockJSConnection):
+    async def on_message(self, message: str | bytes) -> None:
+        self.send(message)
+
+
+class Close(SockJSConnection):
+    async def on_open(self, info: ConnectionInfo) -> None:
+        self.close()
+
+
+class Ticker(SockJSConnection):
+    _ticking: "asyncio.Task[None]"
+
+    async def on_open(self, info: ConnectionInfo) -> None:
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def on_close(self) -> None:
+        self._ticking.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            self.send("tick!")
+
+
+class Broadcast(SockJSConnection):
+    clients: ClassVar[set[SockJSConnection]] = set()
+
+    async def on_open(self, info: ConnectionInfo) -> None:
+        self.clients.add(self)
+
+    async def on_message(self, message: str | bytes) -> None:
+        self.broadcast(self.clients, message)
+
+    async def on_close(self) -> None:
+        self.clients.discard(self)
+
+
+class Amplify(SockJSConnection):
+    async def on_message(self, message: str) -> None:
+        is_allowed = message.isascii() and message.isdigit() and len(message) < 3
+        power = int(message) if is_allowed and int(message) < 20 else 1
+        self.send("x" * 2**power)
+
+
+class Presence(SockJSConnection):
+    members: ClassVar[set["Presence"]] = set()
+    name: str | None = None
+
+    async def on_message(self, message: str) -> None:
+        if self.name is None:
+            self.name = message
+            self.members.add(self)
+            self.broadcast(self.members, f"+{message}")
+
+    async def on_close(self) -> None:
+        if self.name is not None:
+            self.members.discard(self)
+            self.broadcast(self.members, f"-{self.name}")
+
+
+def make_app() -> web.Application:
+    app = web.Application()
+    SockJSRouter(Echo, "/echo", {"response_limit": 4096}).attach(app)
+    SockJSRouter(Echo, "/echo_default").attach(app)
+    SockJSRouter(
+        Echo,
+        "/disabled_websocket_echo",
+        {"disabled_transports": ["websocket", "rawwebsocket"], "response_limit": 4096},
+    ).attach(app)
+    SockJSRouter(Echo, "/cookie_needed_echo", {"jsessionid": True, "response_limit": 4096}).attach(
+        app
+    )
+    SockJSRouter(Close, "/close").attach(app)
+    SockJSRouter(Ticker, "/ticker").attach(app)
+    SockJSRouter(Broadcast, "/broadcast").attach(app)
+    SockJSRouter(Amplify, "/amplify").attach(app)
+    SockJSRouter(Presence, "/presence").attach(app)
+    return app
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8081)
+    parser.add_argument("--uvloop", action="store_true", help="run on uvloop")
+    arguments = parser.parse_args()
+    loop = None
+    if arguments.uvloop:
+        import uvloop
+
+        loop = uvloop.new_event_loop()
+    web.run_app(
+        make_app(),
+        host=arguments.host,
+        port=arguments.port,
+        handler_cancellation=True,
+        access_log=None,
+        loop=loop,
+    )
+
+
+if __name__ == "__main__":
+    main()

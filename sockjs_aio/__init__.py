@@ -1,0 +1,20 @@
+"""The SockJS server for asyncio Python, on aiohttp."""
+
+from sockjs_aio.connection import SockJSConnection, broadcast
+from sockjs_aio.errors import SettingsError, SockJSError
+from sockjs_aio.info import ConnectionInfo
+from sockjs_aio.router import SockJSRouter
+from sockjs_aio.session import Session
+from sockjs_aio.settings import Settings
+
+__all__ = [
+    "ConnectionInfo",
+    "Session",
+    "Settings",
+    "SettingsError",
+    "SockJSConnection",
+    "SockJSError",
+    "SockJSRouter",
+    "broadcast",
+]
+__version__ = "0.1.0"

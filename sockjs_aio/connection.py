@@ -1,0 +1,110 @@
+"""The class that applications derive from: three hooks, and what they can do."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from sockjs_aio.info import ConnectionInfo
+from sockjs_aio.protocol.frames import GO_AWAY
+from sockjs_aio.protocol.framing import SharedOutgoing
+
+if TYPE_CHECKING:
+    from sockjs_aio.session import Session
+
+
+class SockJSConnection:
+    """One client, as the application sees it; the router makes an instance for each session.
+
+    Order: the open frame goes out, then `on_open` is awaited while messages wait, then
+    `on_message` for each message, one at a time and in order, then `on_close`, exactly once and
+    after whichever hook was running has returned: however the session ended.  The hooks of one
+    session never run at the same time, those of different sessions do not wait for each other.
+
+    A hook that raises is logged with its traceback and closes the session with
+    ``c[1011,"Internal error"]``; `on_close` is still called.  A hook is not cancelled because its
+    client has gone (on Python 3.10, over WebSocket and with ``handler_cancellation``, it is); at
+    shutdown it is after `shutdown_timeout` seconds.
+    """
+
+    session: "Session"
+    """The session that this connection belongs to."""
+
+    def __init__(self, session: "Session") -> None:
+        self.session = session
+
+    async def on_open(self, info: ConnectionInfo) -> Any:
+        """The client has been let in.  Return False to turn it away with ``c[3000,"Go away!"]``."""
+
+    async def on_message(self, message: Any) -> None:
+        """A message came: a `str`; over the raw WebSocket `bytes`, if the client sent binary."""
+
+    async def on_close(self) -> None:
+        """The session is over: `send` does nothing any more.
+
+        Messages that were accepted before a client left are still handled first; those left over
+        when the server called `close` are not.
+        """
+
+    @property
+    def info(self) -> ConnectionInfo:
+        """About the request that opened the session."""
+        return self.session.info
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the session has been closed, by whomever."""
+        return self.session.is_closed
+
+    def send(self, message: str | bytes) -> None:
+        """Send `message` to the client; never waits, keeps the order, does nothing once closed.
+
+        All that is sent within one turn of the event loop leaves as one frame.  A client that
+        takes nothing until `send_queue_limit` bytes are queued is closed with
+        ``c[1008,"Slow consumer"]``: await `drain` between large messages.
+
+        Args:
+            message: Text.  `bytes` are possible over the raw WebSocket only.
+
+        Raises:
+            TypeError: If `message` is something else.
+        """
+        self.session.send(message)
+
+    async def drain(self) -> None:
+        """Wait until at most a quarter of `send_queue_limit` is queued; do not wait once closed."""
+        await self.session.drain()
+
+    def broadcast(self, clients: "Iterable[SockJSConnection]", message: str | bytes) -> None:
+        """Send `message` to all `clients`, encoding it once; closed ones are skipped.
+
+        Raises:
+            TypeError: As `send`.
+        """
+        broadcast(clients, message)
+
+    def close(self, code: int = GO_AWAY[0], reason: str = GO_AWAY[1]) -> None:
+        """Close the session: what was sent before goes out first, then ``c[code,"reason"]``.
+
+        Messages that were accepted and not handled are dropped.  Closing again does nothing.
+
+        Args:
+            code: 1000 to 4999; over the raw WebSocket one that RFC 6455, section 7.4, lets a
+                server send, or the client is told 1000.
+            reason: Text for the client; over the raw WebSocket its first 123 bytes.
+
+        Raises:
+            ValueError: If `code` is out of range.
+        """
+        if not 1000 <= code <= 4999:
+            raise ValueError(f"close code {code!r} cannot be used: it has to be 1000 to 4999")
+        self.session.close(code, reason)
+
+
+def broadcast(clients: Iterable[SockJSConnection], message: str | bytes) -> None:
+    """Send `message` to all `clients`, encoding it once; closed ones are skipped.
+
+    Raises:
+        TypeError: If `message` is neither `str` nor, for raw WebSockets only, `bytes`.
+    """
+    shared = SharedOutgoing(message)
+    for client in clients:
+        client.session.send_shared(shared)

@@ -1,0 +1,47 @@
+"""The exceptions of this package; nothing here does anything.
+
+::
+
+    SockJSError
+    +-- SettingsError (ValueError)      the application: a setting that cannot be used
+    +-- ReceiverConflict                the peer: a second receiving request
+    +-- PayloadError                    the peer: a body or WebSocket message that is not SockJS
+    |   +-- PayloadMissing
+    |   +-- PayloadBroken
+    |   +-- PayloadTooLarge
+    +-- CallbackError                   the peer: a `callback` parameter that cannot be used
+
+Whatever a peer does wrong is answered by the transports and never reaches the application.
+"""
+
+
+class SockJSError(Exception):
+    """Base of all exceptions of this package."""
+
+
+class SettingsError(SockJSError, ValueError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class ReceiverConflict(SockJSError):
+    """The session writes to another response already (answered with ``c[2010,...]``)."""
+
+
+class PayloadError(SockJSError):
+    """A peer sent a payload that is not a JSON array of strings."""
+
+
+class PayloadMissing(PayloadError):
+    """The payload is empty."""
+
+
+class PayloadBroken(PayloadError):
+    """The payload is not valid UTF-8, not valid JSON, or not an array of strings."""
+
+
+class PayloadTooLarge(PayloadError):
+    """The payload has more bytes or more messages than the settings allow."""
+
+
+class CallbackError(SockJSError):
+    """The `callback` parameter is missing or is not a plain name."""

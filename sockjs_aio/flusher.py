@@ -1,0 +1,41 @@
+"""Write what sessions have queued: one callback a turn of the loop, however many sessions."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sockjs_aio.session import Session
+
+logger = logging.getLogger("sockjs_aio")
+
+SLICE = 256
+"""Sessions that are written to before the loop gets its turn."""
+
+
+class Flusher:
+    """Calls `Session.flush` for each session that asks for it, at the end of the turn."""
+
+    __slots__ = ("_waiting", "_is_scheduled")
+
+    def __init__(self) -> None:
+        self._waiting: list[Session] = []
+        self._is_scheduled = False
+
+    def schedule(self, session: "Session") -> None:
+        """Have `session` flushed; to be called once until that has happened."""
+        self._waiting.append(session)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _run(self) -> None:
+        sessions, self._waiting = self._waiting[:SLICE], self._waiting[SLICE:]
+        for session in sessions:
+            try:
+                session.flush()
+            except Exception:
+                logger.exception("session %s: could not be written to", session)
+        self._is_scheduled = bool(self._waiting)
+        if self._is_scheduled:
+            asyncio.get_running_loop().call_soon(self._run)

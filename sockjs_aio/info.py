@@ -1,0 +1,73 @@
+"""What a connection knows about the request that opened its session."""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from aiohttp import web
+from multidict import CIMultiDictProxy, MultiDictProxy
+
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+class ConnectionInfo(Mapping[Any, Any]):
+    """A snapshot of the request that opened a session, which does not keep the request alive.
+
+    As a mapping it has what middlewares stored on the request: ``request["user"]`` is
+    ``info["user"]``.
+
+    Args:
+        request: The request to take the snapshot of.
+        transport: The name of the transport it asked for, as in its URL.
+    """
+
+    __slots__ = ("ip", "transport", "path", "headers", "app", "_url", "_cookies", "_stored")
+
+    ip: str | None
+    """Address of the client: aiohttp's ``request.remote``, which aiohttp-remotes can correct."""
+    transport: str
+    """Name of the transport, such as ``"websocket"`` or ``"xhr_streaming"``."""
+    path: str
+    """Path of the URL, decoded, without the query."""
+    headers: CIMultiDictProxy[str]
+    """The request's headers; names are case-insensitive."""
+    app: web.Application
+    """The application whose router matched, a sub-application perhaps."""
+
+    def __init__(self, request: web.Request, transport: str) -> None:
+        self.ip = request.remote
+        self.transport = transport
+        self.path = request.path
+        self.headers = request.headers
+        self.app = request.app
+        self._url = request.rel_url
+        self._cookies = request.cookies if "Cookie" in request.headers else _NOTHING
+        self._stored: Mapping[Any, Any] = dict(request) if len(request) else _NOTHING
+
+    @property
+    def query(self) -> "MultiDictProxy[str]":
+        """The parameters of the URL's query, decoded."""
+        return self._url.query
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """The cookies that the request carried, by name."""
+        return self._cookies
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._stored[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return f"<ConnectionInfo {self.transport} {self.path} from {self.ip}>"

@@ -1,0 +1,1 @@
+"""The SockJS protocol without I/O: no asyncio, no aiohttp, no clock."""

@@ -1,0 +1,157 @@
+"""Frames and messages: text in, bytes out, and back; nothing here does I/O or keeps state.
+
+Section of the protocol: "Protocol and framing", "JSON Unicode Encoding".
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from json.encoder import encode_basestring
+from typing import NoReturn
+
+from sockjs_aio.errors import PayloadBroken, PayloadMissing, PayloadTooLarge
+
+OPEN = b"o"
+HEARTBEAT = b"h"
+
+# Close codes that the server itself gives, each beside its text.
+GO_AWAY = (3000, "Go away!")
+ANOTHER_CONNECTION = (2010, "Another connection still open")
+INTERRUPTED = (1002, "Connection interrupted")
+SLOW_CONSUMER = (1008, "Slow consumer")
+INTERNAL_ERROR = (1011, "Internal error")
+SERVICE_RESTART = (1012, "Service restart")
+
+# What browsers and proxies have been seen to alter on the way, and what UTF-8 cannot carry.
+_FRAGILE = re.compile("[\u200c-\u200f\u2028-\u202f\u2060-\u206f\ufff0-\uffff\ud800-\udfff]")
+
+
+class SharedFrame(bytes):
+    """An array frame that many receivers write: what a transport makes of it is made once."""
+
+    def __init__(self, _frame: bytes) -> None:
+        self._dressed: dict[Callable[[bytes], bytes], bytes] = {}
+
+    def dressed(self, dress: Callable[[bytes], bytes]) -> bytes:
+        """Return ``dress(self)``, from the second call on without calling `dress`."""
+        data = self._dressed.get(dress)
+        if data is None:
+            data = self._dressed[dress] = dress(self)
+        return data
+
+
+class SharedMessage(bytes):
+    """An encoded message that many sessions queue; `frame` is the frame that carries it alone."""
+
+    frame: SharedFrame
+
+
+class CloseFrame(bytes):
+    """``c[code,"reason"]`` with its parts, for the transport that closes a WebSocket with them."""
+
+    code: int
+    reason: str
+
+
+def quote(message: str) -> bytes:
+    """Encode `message` as a JSON string in UTF-8, escaping what may not go out as it is."""
+    text = encode_basestring(message)
+    if not text.isascii():
+        text = _FRAGILE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text.encode()
+
+
+def array_frame(messages: Sequence[bytes]) -> bytes:
+    """Join encoded `messages`, in order, to one array frame: ``a["x","y"]``."""
+    return b"a[%b]" % b",".join(messages)
+
+
+def shared_message(message: str) -> SharedMessage:
+    """Encode `message` once for any number of sessions."""
+    shared = SharedMessage(quote(message))
+    shared.frame = SharedFrame(array_frame((shared,)))
+    return shared
+
+
+def close_frame(code: int, reason: str) -> CloseFrame:
+    """Make the frame ``c[code,"reason"]``."""
+    frame = CloseFrame(b"c[%d,%b]" % (code, quote(reason)))
+    frame.code, frame.reason = code, reason
+    return frame
+
+
+def javascript_string(frame: bytes) -> bytes:
+    """Write `frame` as a JavaScript string literal that cannot end the script element around it.
+
+    Frames have their control characters and U+2028/2029 escaped already (see `quote`), so that
+    quotes, backslashes and ``<`` are all that is left to escape.
+    """
+    text = frame.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"<", b"\\u003c")
+    return b'"%b"' % text
+
+
+def _refuse(_token: object) -> NoReturn:
+    raise ValueError("only strings are allowed")
+
+
+# An array of strings needs no numbers, objects or constants: refusing them where they start
+# keeps huge integers and nested objects from costing anything.
+_decode = json.JSONDecoder(
+    object_pairs_hook=_refuse, parse_int=_refuse, parse_float=_refuse, parse_constant=_refuse
+).raw_decode
+
+
+def decode_messages(payload: bytes | str, max_messages: int) -> list[str]:
+    """Decode what a client sent: a JSON array of at most `max_messages` strings.
+
+    Raises:
+        PayloadMissing: If `payload` is empty.
+        PayloadBroken: If it is not valid UTF-8, not valid JSON, or not such an array.
+        PayloadTooLarge: If the array has more than `max_messages` strings.
+
+    Section: "XhrPolling".
+    """
+    decoded = _decode_json(payload)
+    if type(decoded) is not list:
+        raise PayloadBroken("not an array")
+    for message in decoded:
+        if type(message) is not str:
+            raise PayloadBroken("not an array of strings")
+    if len(decoded) > max_messages:
+        raise PayloadTooLarge(f"more than {max_messages} messages")
+    return decoded
+
+
+def decode_websocket_messages(payload: str, max_messages: int) -> list[str]:
+    """Decode a WebSocket text message: as `decode_messages`, or one bare JSON string.
+
+    An empty `payload` is legal and has no messages.
+
+    Raises:
+        PayloadBroken: If it is neither.
+        PayloadTooLarge: If the array has more than `max_messages` strings.
+
+    Section: "WebSocket protocol".
+    """
+    if not payload:
+        return []
+    if payload.startswith('"'):
+        message = _decode_json(payload)
+        assert isinstance(message, str), "JSON that starts with a quote is a string"
+        return [message]
+    return decode_messages(payload, max_messages)
+
+
+def _decode_json(payload: bytes | str) -> object:
+    if not payload:
+        raise PayloadMissing("empty payload")
+    try:
+        text = payload.decode() if isinstance(payload, bytes) else payload
+        text = text.strip(" \t\r\n")
+        decoded: object
+        decoded, end = _decode(text)
+    except (ValueError, RecursionError) as error:  # nesting bombs end in RecursionError
+        raise PayloadBroken("not JSON") from error
+    if end != len(text):
+        raise PayloadBroken("more than one JSON value")
+    return decoded

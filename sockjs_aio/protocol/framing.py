@@ -1,0 +1,102 @@
+"""How a session's messages become frames: the SockJS way, or none at all on the raw WebSocket.
+
+A machine asks its framing; nothing here does I/O or keeps state.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sockjs_aio.protocol import frames, websocket
+
+
+class Framing(Protocol):
+    """What `SessionMachine` needs to know about the way frames are written."""
+
+    @property
+    def greeting(self) -> bytes | None:
+        """The first frame of a session, if there is one."""
+
+    @property
+    def heartbeat(self) -> bytes | None:
+        """The frame that is sent after a time of silence, if there is one."""
+
+    def encode(self, message: str | bytes) -> bytes:
+        """Make of `message` the piece that is queued.  Raises `TypeError` for a wrong type."""
+        ...
+
+    def join(self, pieces: Sequence[bytes]) -> bytes:
+        """Make one write of one or more queued pieces."""
+        ...
+
+
+class SockJSFraming:
+    """The frames ``o``, ``h``, ``a[...]`` and ``c[...]``; messages are JSON strings."""
+
+    greeting = frames.OPEN
+    heartbeat = frames.HEARTBEAT
+
+    @staticmethod
+    def encode(message: str | bytes) -> bytes:
+        """Quote `message`."""
+        if not isinstance(message, str):
+            raise TypeError(
+                f"a SockJS message is a str, not {type(message).__name__}: encode it first, "
+                "for instance with json.dumps() (bytes go over the raw WebSocket only)"
+            )
+        return frames.quote(message)
+
+    @staticmethod
+    def join(pieces: Sequence[bytes]) -> bytes:
+        """Make an array frame, or take the ready one of a message that is shared."""
+        if len(pieces) == 1 and type(pieces[0]) is frames.SharedMessage:
+            return pieces[0].frame
+        return frames.array_frame(pieces)
+
+
+class RawFraming:
+    """No frames: each message goes out as it is, as a WebSocket message of its own."""
+
+    greeting = None
+    heartbeat = None
+
+    @staticmethod
+    def encode(message: str | bytes) -> bytes:
+        """Make the WebSocket frame of `message`: text for `str`, binary for `bytes`."""
+        if not isinstance(message, (str, bytes)):
+            raise TypeError(
+                f"a WebSocket message is a str or bytes, not {type(message).__name__}: "
+                "encode it first, for instance with json.dumps()"
+            )
+        return websocket.message_frame(message)
+
+    @staticmethod
+    def join(pieces: Sequence[bytes]) -> bytes:
+        """Write the WebSocket frames one behind the other."""
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+SOCKJS: Framing = SockJSFraming()
+RAW: Framing = RawFraming()
+
+
+class SharedOutgoing:
+    """A message for many sessions: encoded once for each framing that they use."""
+
+    __slots__ = ("_message", "_sockjs", "_raw")
+
+    def __init__(self, message: str | bytes) -> None:
+        self._message = message
+        self._sockjs: frames.SharedMessage | None = None
+        self._raw: bytes | None = None
+
+    def encoded(self, framing: Framing) -> bytes:
+        """Return the piece that a session with `framing` queues."""
+        if framing is SOCKJS and isinstance(self._message, str):
+            if self._sockjs is None:
+                self._sockjs = frames.shared_message(self._message)
+            return self._sockjs
+        if framing is RAW:
+            if self._raw is None:
+                self._raw = framing.encode(self._message)
+            return self._raw
+        return framing.encode(self._message)  # raises TypeError

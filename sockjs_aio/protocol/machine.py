@@ -1,0 +1,235 @@
+"""The state machine of one session; it does no I/O and reads no clock.
+
+Whoever owns a machine calls one method per event and then looks at what came of it: frames to
+write (`next_frame`), the state, and when to call `tick` (`deadline`).  Times are seconds on any
+clock that does not go back.
+
+::
+
+    CONNECTING --attach--> OPEN --close, interrupt, overflow--> CLOSING --tick--> CLOSED
+         |                  |                                                        ^
+         +------tick--------+----------------tick, vanish----------------------------+
+"""
+
+import enum
+
+from sockjs_aio.errors import ReceiverConflict
+from sockjs_aio.protocol.frames import INTERRUPTED, SLOW_CONSUMER, CloseFrame, close_frame
+from sockjs_aio.protocol.framing import Framing
+
+FRAME_LIMIT = 65536
+"""Bytes after which an array frame takes no further message, so that no write is too long."""
+
+MESSAGE_OVERHEAD = 64
+"""Bytes that a queued message costs besides its text; they count, or empty messages were free."""
+
+
+class State(enum.Enum):
+    """Where a session is in its life."""
+
+    CONNECTING = 0  # made by the first request; nothing written yet
+    OPEN = 1  # the open frame is written or about to be
+    CLOSING = 2  # closed: the close frame is repeated to every later receiver
+    CLOSED = 3  # over: the registry forgets it
+
+
+class SessionMachine:
+    """States, outgoing queue and clocks of one session.
+
+    Args:
+        framing: How messages become frames.
+        heartbeat_delay: Seconds without a frame after which an attached receiver gets a heartbeat.
+        disconnect_delay: Seconds that a session lives without a receiver.
+        send_queue_limit: Bytes that may be queued, here and downstream together.
+        now: The present time.
+    """
+
+    __slots__ = (
+        "state",
+        "queued",
+        "downstream",
+        "close_frame",
+        "_framing",
+        "_heartbeat_delay",
+        "_disconnect_delay",
+        "_send_queue_limit",
+        "_greeting",
+        "_outbox",
+        "_receiving",
+        "_close_due",
+        "_close_told",
+        "_beat_due",
+        "_last_frame",
+        "_idle_since",
+    )
+
+    def __init__(
+        self,
+        framing: Framing,
+        *,
+        heartbeat_delay: float,
+        disconnect_delay: float,
+        send_queue_limit: int,
+        now: float,
+    ) -> None:
+        self.state = State.CONNECTING
+        self._framing = framing
+        self._heartbeat_delay = heartbeat_delay
+        self._disconnect_delay = disconnect_delay
+        self._send_queue_limit = send_queue_limit
+        # outgoing: encoded messages, their bytes, and the bytes that the receiver has not passed on
+        self._outbox: list[bytes] = []
+        self.queued = 0
+        self.downstream = 0
+        # frames owed to the receiver that is attached
+        self._greeting: bytes | None = None
+        self.close_frame: CloseFrame | None = None
+        self._close_due = False
+        self._close_told = False
+        self._beat_due = False
+        # clocks
+        self._receiving = False
+        self._last_frame = now
+        self._idle_since = now
+
+    def __repr__(self) -> str:
+        receiver = "attached" if self._receiving else "detached"
+        return f"<SessionMachine {self.state.name} {receiver} {self.queued} bytes queued>"
+
+    # Events.
+
+    def attach(self, now: float) -> None:
+        """A receiver came.
+
+        Raises:
+            ReceiverConflict: If there is one already; nothing has changed then.
+        """
+        if self._receiving:
+            raise ReceiverConflict("another receiver is attached")
+        if self.state is State.CONNECTING:
+            self.state = State.OPEN
+            self._greeting = self._framing.greeting
+        self._receiving = True
+        self._close_due = self.close_frame is not None
+        self._last_frame = now
+
+    def detach(self, now: float) -> None:
+        """The server has ended the receiver's response."""
+        self._receiving = False
+        self._beat_due = False
+        self.downstream = 0
+        if not self._close_told:  # who was told gets no more time by asking again
+            self._idle_since = now
+
+    def interrupt(self, now: float) -> None:
+        """The network has ended it: the session closes, and what is queued is lost."""
+        self.detach(now)
+        if self.state is State.OPEN:
+            self._drop()
+            self.close(*INTERRUPTED, now=now)
+
+    def queue(self, piece: bytes) -> bool:
+        """Queue a message that the framing has encoded; once closed, ignore it.
+
+        Return False if it does not fit within `send_queue_limit`: then `overflow` is the next
+        event.  A message that is alone in the queue always fits.
+        """
+        if self.state is not State.OPEN:
+            return True
+        size = len(piece) + MESSAGE_OVERHEAD
+        waiting = self.queued + self.downstream
+        if waiting and waiting + size > self._send_queue_limit:
+            return False
+        self._outbox.append(piece)
+        self.queued += size
+        return True
+
+    def overflow(self, now: float) -> None:
+        """The client does not keep up: close, and free what is queued (1008)."""
+        self._drop()
+        self.close(*SLOW_CONSUMER, now=now)
+
+    def close(self, code: int, reason: str, *, now: float) -> bool:
+        """Close the session once its queue is written.  Return whether it was open until now."""
+        if self.state not in (State.OPEN, State.CONNECTING):
+            return False
+        self.state = State.CLOSING
+        self.close_frame = close_frame(code, reason)
+        self._close_due = self._receiving
+        self._last_frame = self._idle_since = now
+        return True
+
+    def vanish(self) -> None:
+        """The session is over at once; nothing more is written."""
+        self._drop()
+        self._receiving = self._close_due = False
+        self.state = State.CLOSED
+
+    def tick(self, now: float) -> None:
+        """Time has passed: owe a heartbeat, or expire.  Too early, this does nothing."""
+        if now < self.deadline():
+            return
+        if self._receiving and self.state is State.OPEN:
+            self._beat_due = self._framing.heartbeat is not None
+            self._last_frame = now
+        else:
+            self.vanish()
+
+    def postpone(self, now: float) -> None:
+        """The last response, or the close frame, is still on its way: start the clock again."""
+        self._idle_since = now
+
+    # What came of them.
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages are accepted."""
+        return self.state is State.OPEN
+
+    def deadline(self) -> float:
+        """Return the time at which `tick` has something to do; infinity when there is none."""
+        if self.state is State.CLOSED:
+            return float("inf")
+        if self._receiving and self.state is State.OPEN:
+            return self._last_frame + self._heartbeat_delay
+        return self._idle_since + self._disconnect_delay
+
+    def next_frame(self, now: float) -> bytes | None:
+        """Take the next frame for the attached receiver; None when there is nothing to write."""
+        if self._greeting is not None:
+            frame, self._greeting = self._greeting, None
+        elif self._outbox:
+            frame = self._take_messages()
+        elif self._close_due:
+            assert self.close_frame is not None, "only a closed session owes a close frame"
+            frame, self._close_due, self._close_told = self.close_frame, False, True
+        elif self._beat_due:
+            assert self._framing.heartbeat is not None, "only some framings have heartbeats"
+            frame = self._framing.heartbeat
+        else:
+            return None
+        self._beat_due = False
+        self._last_frame = now
+        return frame
+
+    def _take_messages(self) -> bytes:
+        outbox, framing = self._outbox, self._framing
+        if self.queued <= FRAME_LIMIT:
+            self._outbox = []
+            self.queued = 0
+            return framing.join(outbox)
+        size = count = 0
+        for piece in outbox:
+            size += len(piece) + MESSAGE_OVERHEAD
+            count += 1
+            if size >= FRAME_LIMIT:
+                break
+        taken = outbox[:count]
+        del outbox[:count]
+        self.queued -= size
+        return framing.join(taken)
+
+    def _drop(self) -> None:
+        self._outbox = []
+        self.queued = 0
+        self._greeting = None

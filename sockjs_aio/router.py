@@ -1,0 +1,184 @@
+"""URLs to transports: the part of the package that an application mounts."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from sockjs_aio.connection import SockJSConnection, broadcast
+from sockjs_aio.errors import CallbackError, PayloadBroken, PayloadMissing, PayloadTooLarge
+from sockjs_aio.registry import SessionRegistry
+from sockjs_aio.session import Session
+from sockjs_aio.settings import Settings
+from sockjs_aio.transports import pages, polling, streaming, upstream, websocket
+from sockjs_aio.transports.endpoint import Authorize, Endpoint, is_valid_id, plain_response
+from sockjs_aio.transports.headers import allow_origin
+
+logger = logging.getLogger("sockjs_aio")
+
+Transport = Callable[[Endpoint, web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Url:
+    """One kind of URL: what answers it, and how."""
+
+    method: str
+    answer: Transport
+    name: str | None = None
+    """The transport's name in `Settings.disabled_transports`, if it can be disabled."""
+    has_preflight: bool = False
+    has_head: bool = False
+
+    @property
+    def methods(self) -> str:
+        """The methods for ``Allow``."""
+        return f"OPTIONS, {self.method}" if self.has_preflight else self.method
+
+
+GREETING = Url("GET", pages.greeting, has_head=True)
+INFO = Url("GET", pages.info, has_preflight=True, has_head=True)
+IFRAME = Url("GET", pages.iframe, has_head=True)
+RAW_WEBSOCKET = Url("GET", websocket.raw_websocket, "rawwebsocket")
+
+SESSION_URLS = {
+    "xhr": Url("POST", polling.xhr, "xhr", has_preflight=True),
+    "xhr_send": Url("POST", upstream.xhr_send, has_preflight=True),
+    "xhr_streaming": Url("POST", streaming.xhr_streaming, "xhr_streaming", has_preflight=True),
+    "websocket": Url("GET", websocket.websocket, "websocket"),
+    "eventsource": Url("GET", streaming.eventsource, "eventsource"),
+    "htmlfile": Url("GET", streaming.htmlfile, "htmlfile"),
+    "jsonp": Url("GET", polling.jsonp, "jsonp"),
+    "jsonp_send": Url("POST", upstream.jsonp_send, "jsonp"),
+}
+
+
+class SockJSRouter:
+    """Serves one SockJS service below a prefix of an aiohttp application.
+
+    Args:
+        connection: The connection class, or any callable that takes the session and returns a
+            `SockJSConnection`; called once for each session.
+        prefix: Path of the service, such as ``"/chat"``; may be empty or have several segments.
+        settings: A `Settings`, or a mapping from setting names to values.
+        authorize: Awaited with the request before a session is opened, on every transport; it
+            refuses by raising an aiohttp HTTP exception, whose status the client gets.
+
+    Raises:
+        SettingsError: If a setting is unknown, of the wrong type or out of range.
+        ValueError: If `prefix` does not start with a slash, or has characters of a route pattern.
+    """
+
+    def __init__(
+        self,
+        connection: Callable[[Session], SockJSConnection],
+        prefix: str = "",
+        settings: Settings | Mapping[str, Any] | None = None,
+        *,
+        authorize: Authorize | None = None,
+    ) -> None:
+        if not isinstance(settings, Settings):
+            settings = Settings.from_mapping(settings or {})
+        self.settings = settings
+        self.prefix = _checked_prefix(prefix)
+        self.authorize = authorize
+        self._registry = SessionRegistry(connection, settings)
+        self._endpoint = Endpoint(settings, self._registry, authorize)
+
+    def attach(self, app: web.Application) -> None:
+        """Install the routes on `app`, and end the sessions when it shuts down."""
+        app.add_routes(self.routes)
+        app.on_shutdown.append(self._shutdown)
+
+    @property
+    def routes(self) -> list[web.RouteDef]:
+        """The routes for ``app.add_routes``; `attach` ends the sessions at shutdown besides."""
+        prefix = self.prefix
+        session_url = "/{server_id:[^/.]+}/{session_id:[^/.]+}/{transport:%s}"
+        routes = [
+            web.route("*", prefix + session_url % "|".join(SESSION_URLS), self._handle_session),
+            web.route("*", prefix + "/info", self._handler(INFO)),
+            web.route("*", prefix + r"/{page:iframe(?:-[^/]*)?\.html}", self._handler(IFRAME)),
+            web.route("*", prefix + "/websocket", self._handler(RAW_WEBSOCKET)),
+            web.route("*", prefix + "/", self._handler(GREETING)),
+        ]
+        if prefix:
+            routes.append(web.route("*", prefix, self._handler(GREETING)))
+        return routes
+
+    @property
+    def session_count(self) -> int:
+        """How many sessions there are, closed ones that still answer polls included."""
+        return len(self._registry)
+
+    def broadcast(self, clients: "Any", message: str | bytes) -> None:
+        """Send `message` to all `clients`, encoding it once; closed ones are skipped."""
+        broadcast(clients, message)
+
+    async def shutdown(self) -> None:
+        """Open no more sessions, and end those that there are, within `shutdown_timeout` seconds.
+
+        Queued messages and ``c[1012,"Service restart"]`` go out first.  `attach` has this called
+        when the application shuts down; who adds `routes` alone calls it.
+        """
+        await self._registry.shutdown()
+
+    async def _shutdown(self, _app: web.Application) -> None:
+        await self.shutdown()
+
+    def _handler(self, url: Url) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await self._answer(url, request)
+
+        return handle
+
+    async def _handle_session(self, request: web.Request) -> web.StreamResponse:
+        _, server_id, session_id, transport = request.rel_url.raw_path.rsplit("/", 3)
+        if not (is_valid_id(server_id) and is_valid_id(session_id)):
+            return plain_response(404, "Not found.\n")
+        return await self._answer(SESSION_URLS[transport], request)
+
+    async def _answer(self, url: Url, request: web.Request) -> web.StreamResponse:
+        if url.name is not None and not self.settings.is_enabled(url.name):
+            return plain_response(404, "This transport is disabled.\n")
+        method = request.method
+        is_preflight = method == "OPTIONS" and url.has_preflight
+        if not (method == url.method or is_preflight or (method == "HEAD" and url.has_head)):
+            return web.Response(status=405, headers={"Allow": url.methods})
+        self._endpoint.check_origin(request)
+        if is_preflight:
+            return await pages.preflight(self._endpoint, request, url.methods)
+        try:
+            return await url.answer(self._endpoint, request)
+        except (PayloadMissing, PayloadBroken, PayloadTooLarge, CallbackError) as error:
+            return _refusal(request, error)
+        except web.RequestPayloadError:
+            response = plain_response(400, "The request body cannot be read.\n")
+            response.force_close()
+            return response
+        except ConnectionError:
+            return web.Response()  # for a client that has gone
+
+
+def _refusal(request: web.Request, error: Exception) -> web.Response:
+    if isinstance(error, PayloadTooLarge):
+        response = plain_response(413, "Payload too large.\n")
+    elif isinstance(error, PayloadMissing):
+        response = plain_response(500, "Payload expected.")
+    elif isinstance(error, PayloadBroken):
+        response = plain_response(500, "Broken JSON encoding.")
+    else:
+        response = plain_response(500, str(error))
+    allow_origin(request, response.headers)
+    return response
+
+
+def _checked_prefix(prefix: str) -> str:
+    prefix = prefix.rstrip("/")
+    if prefix and not prefix.startswith("/"):
+        raise ValueError(f"prefix {prefix!r} cannot be used: it has to start with a slash")
+    if set(prefix) & set("{}?#"):
+        raise ValueError(f"prefix {prefix!r} cannot be used: it has one of the characters {{}}?#")
+    return prefix

@@ -1,0 +1,360 @@
+"""One session: its machine, its receiver and its hooks.  It knows no HTTP and owns no timer.
+
+Who calls what: a transport attaches a receiver, and the session writes frames to it as they come;
+the transport tells the session when that receiver is lost.  The application's connection sends and
+closes.  The registry ticks.
+"""
+
+import asyncio
+import logging
+import math
+from typing import TYPE_CHECKING, Protocol
+
+from sockjs_aio.hooks import Hooks
+from sockjs_aio.info import ConnectionInfo
+from sockjs_aio.protocol.frames import GO_AWAY
+from sockjs_aio.protocol.framing import Framing, SharedOutgoing
+from sockjs_aio.protocol.machine import SessionMachine, State
+from sockjs_aio.settings import Settings
+from sockjs_aio.tcp import Delivery
+
+if TYPE_CHECKING:
+    from sockjs_aio.connection import SockJSConnection
+    from sockjs_aio.registry import SessionRegistry
+
+logger = logging.getLogger("sockjs_aio")
+
+
+class Receiver(Protocol):
+    """What a session writes frames to: a waiting response, a stream or a WebSocket."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no frame now; when it does again, its session's `flush` is called."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its response ends with what was written: the session lets go of it."""
+
+    @property
+    def is_http(self) -> bool:
+        """Whether the session outlives it, and has to look whether it is still there."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its connection has not been lost."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were written to it and have not left the process."""
+
+    @property
+    def delivery(self) -> Delivery:
+        """Watches over what was written to it."""
+
+    def write(self, frame: bytes) -> None:
+        """Take one frame."""
+
+    def flush(self) -> None:
+        """Put what was taken on the wire."""
+
+    def release(self) -> None:
+        """The session has let go of it: end the response, if it has not ended."""
+
+    def probe(self, busy: bool) -> bool:
+        """Ask the peer for a sign of life; return False if it owed one and gave none."""
+
+    def abort(self) -> None:
+        """End its connection at once."""
+
+
+class Session:
+    """One client's session, from its first request to its `on_close`.
+
+    Args:
+        session_id: As in the URL.
+        info: About the request that opened it.
+        registry: Where it is kept.
+        framing: How its messages become frames.
+    """
+
+    __slots__ = (
+        "id",
+        "info",
+        "connection",
+        "hooks",
+        "due_slot",
+        "_registry",
+        "_framing",
+        "_machine",
+        "_receiver",
+        "_delivery",
+        "_is_scheduled",
+        "_room",
+        "_probe_delay",
+        "_probe_at",
+        "__weakref__",
+    )
+
+    connection: "SockJSConnection"
+
+    def __init__(
+        self, session_id: str, info: ConnectionInfo, registry: "SessionRegistry", framing: Framing
+    ) -> None:
+        settings: Settings = registry.settings
+        self.id = session_id
+        self.info = info
+        self.hooks = Hooks(self, settings.receive_queue_limit)
+        self.due_slot: int | None = None  # the registry's note of where it is armed
+        self._registry = registry
+        self._framing = framing
+        self._machine = SessionMachine(
+            framing,
+            heartbeat_delay=settings.heartbeat_delay,
+            disconnect_delay=settings.disconnect_delay,
+            send_queue_limit=settings.send_queue_limit,
+            now=registry.now(),
+        )
+        # where frames go, and what watches over those that went there
+        self._receiver: Receiver | None = None
+        self._delivery: Delivery | None = None
+        self._is_scheduled = False
+        # who waits in drain()
+        self._room: asyncio.Future[None] | None = None
+        # signs of life that are asked of the peer
+        self._probe_delay = settings.heartbeat_delay
+        self._probe_at = math.inf
+
+    def __str__(self) -> str:
+        return f"{self.id[:4]}… ({self.info.transport})"
+
+    def __repr__(self) -> str:
+        return f"<Session {self} {self._machine!r}>"
+
+    # For the connection.
+
+    @property
+    def transport(self) -> str:
+        """The name of the transport that opened the session."""
+        return self.info.transport
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages are accepted, in both directions."""
+        return self._machine.state is State.OPEN
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the session has been closed, by whomever."""
+        return self._machine.state in (State.CLOSING, State.CLOSED)
+
+    def send(self, message: str | bytes) -> None:
+        """Queue `message`; it leaves at the end of this turn of the loop.
+
+        Raises:
+            TypeError: If the session's transport cannot carry a message of this type.
+        """
+        if self._machine.state is State.OPEN:
+            self._queue(self._framing.encode(message))
+
+    def send_shared(self, message: SharedOutgoing) -> None:
+        """As `send`, for a message that goes to many sessions and is encoded once."""
+        if self._machine.state is State.OPEN:
+            self._queue(message.encoded(self._framing))
+
+    async def drain(self) -> None:
+        """Wait until no more than a quarter of `send_queue_limit` is queued, or it is closed."""
+        while self.is_open and self._is_crowded():
+            if self._room is None:
+                self._room = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._room)
+
+    def close(self, code: int = GO_AWAY[0], reason: str = GO_AWAY[1]) -> None:
+        """Close the session: queued messages go out first, messages not yet handled are dropped."""
+        if self._machine.close(code, reason, now=self._registry.now()):
+            self.hooks.discard()
+            self._has_closed(f"closed by the server with {code} {reason!r}")
+
+    # For transports.
+
+    def attach(self, receiver: Receiver) -> None:
+        """Write to `receiver` from now on; what is queued is written before this returns.
+
+        Raises:
+            ReceiverConflict: If there is a receiver already, and it is alive.
+        """
+        if self._is_scheduled:  # what the present receiver is owed may end it
+            self.flush()
+        self.check_receiver()
+        now = self._registry.now()
+        self._machine.attach(now)
+        self._receiver = receiver
+        self._delivery = receiver.delivery
+        if not receiver.is_http:
+            self._probe_at = now + self._probe_delay
+        self.flush()
+        self._registry.arm(self)
+
+    def lose(self, receiver: Receiver) -> None:
+        """The connection of `receiver` was lost to the network: close the session.
+
+        That is so too when the session had let go of it and nobody has come since: then what it
+        was given has not arrived.
+        """
+        is_last = self._receiver is None and self._delivery is receiver.delivery
+        if self._receiver is not receiver and not is_last:
+            return
+        was_open = self.is_open
+        self._receiver = self._delivery = None
+        self._machine.interrupt(self._registry.now())
+        receiver.release()
+        if was_open:
+            self._has_closed("interrupted by the network")
+        self._registry.arm(self)
+
+    def vanish(self) -> None:
+        """End the session at once: it lives as long as its WebSocket, and that has ended."""
+        was_open = self.is_open
+        self._receiver = None
+        self._machine.vanish()
+        if was_open:
+            self._has_closed("ended by the client or the network")
+
+    def check_receiver(self) -> None:
+        """Notice that the receiver's connection is lost, if nobody else has."""
+        if self._receiver is not None and not self._receiver.is_alive:
+            self.lose(self._receiver)
+
+    @property
+    def has_http_receiver(self) -> bool:
+        """Whether the session has a receiver that `check_receiver` is worth calling for."""
+        return self._receiver is not None and self._receiver.is_http
+
+    def flush(self) -> None:
+        """Write what is queued, as far as the receiver takes it."""
+        self._is_scheduled = False
+        receiver = self._receiver
+        if receiver is None:
+            return
+        machine, now = self._machine, self._registry.now()
+        while not receiver.is_full:
+            frame = machine.next_frame(now)
+            if frame is None:
+                break
+            receiver.write(frame)
+        receiver.flush()
+        machine.downstream = receiver.buffered
+        if receiver.is_done:
+            self._let_go(receiver)
+        if self._room is not None and not self._is_crowded():
+            self._announce_room()
+
+    # For the registry.
+
+    def deadline(self) -> float:
+        """Return the time at which `tick` has something to do."""
+        return min(self._machine.deadline(), self._probe_at)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: a heartbeat, a ping, or the end of the session."""
+        receiver, machine = self._receiver, self._machine
+        if receiver is not None and now >= self._probe_at:
+            self._probe(receiver, now)
+        if now < machine.deadline():
+            return
+        was_open = self.is_open
+        if not (was_open and receiver) and self._delivery and self._delivery.progresses():
+            machine.postpone(now)
+            return
+        machine.tick(now)
+        if machine.state is State.CLOSED:
+            self._expire(was_open, receiver)
+        else:
+            self.flush()
+
+    def hooks_returned(self) -> None:
+        """No hook runs now: if the session is over, forget it."""
+        self._registry.session_changed()
+        if self._machine.state is State.CLOSED and self.hooks.is_finished:
+            self._registry.forget(self)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to be done for a closed session but to answer later requests."""
+        return self.is_closed and self._receiver is None and self.hooks.is_finished
+
+    def abort(self) -> None:
+        """End the session now: cancel its hook, cut its connection."""
+        self.hooks.cancel()
+        if self._receiver is not None:
+            self._receiver.abort()
+
+    def unbind(self) -> None:
+        """Break the reference cycles of a session that is over."""
+        self.hooks.unbind()
+        del self.connection
+
+    # Inside.
+
+    def _queue(self, piece: bytes) -> None:
+        if not (self._machine.queue(piece) or self._queue_again(piece)):
+            self._overflow()
+        elif not self._is_scheduled and self._receiver is not None:
+            self._schedule()
+
+    def _queue_again(self, piece: bytes) -> bool:
+        """Queue `piece` if what was downstream at the last flush has made room since."""
+        if self._receiver is not None:
+            self._machine.downstream = self._receiver.buffered
+        return self._machine.queue(piece)
+
+    def _schedule(self) -> None:
+        self._is_scheduled = True
+        self._registry.flusher.schedule(self)
+
+    def _is_crowded(self) -> bool:
+        machine = self._machine
+        return (machine.queued + machine.downstream) * 4 > self._registry.settings.send_queue_limit
+
+    def _announce_room(self) -> None:
+        if self._room is not None:
+            room, self._room = self._room, None
+            room.set_result(None)
+
+    def _overflow(self) -> None:
+        self._machine.overflow(self._registry.now())
+        self.hooks.discard()
+        logger.warning("session %s: closed, its client does not keep up", self)
+        self._has_closed("overflow of its outgoing queue")
+        if self._receiver is not None and self._receiver.is_full:
+            self._receiver.abort()  # no close frame could get through
+
+    def _has_closed(self, how: str) -> None:
+        logger.debug("session %s: %s", self, how)
+        self._announce_room()
+        self._registry.arm(self)
+        self.hooks.close()
+        if self._receiver is not None and not self._is_scheduled:
+            self._schedule()
+
+    def _let_go(self, receiver: Receiver) -> None:
+        self._receiver = None
+        self._machine.detach(self._registry.now())
+        receiver.release()
+        self._registry.arm(self)
+
+    def _probe(self, receiver: Receiver, now: float) -> None:
+        self._probe_at = now + self._probe_delay
+        if not receiver.probe(self.hooks.is_running):
+            logger.info("session %s: its client does not answer", self)
+            self._probe_at = math.inf
+            receiver.abort()
+
+    def _expire(self, was_open: bool, receiver: Receiver | None) -> None:
+        if receiver is not None:  # a closed session whose client takes nothing any more
+            self._receiver = None
+            receiver.abort()
+            receiver.release()
+        if was_open:
+            self._has_closed("expired")
+        self.hooks_returned()

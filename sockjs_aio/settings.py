@@ -1,0 +1,195 @@
+"""The settings of a router: names, defaults, and what is allowed; checked when they are made."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from sockjs_aio.errors import SettingsError
+
+TRANSPORTS = (
+    "websocket",
+    "rawwebsocket",
+    "xhr",
+    "xhr_streaming",
+    "eventsource",
+    "htmlfile",
+    "jsonp",
+)
+"""The names that `Settings.disabled_transports` knows."""
+
+SetCookie = Callable[[web.Request, web.StreamResponse], None]
+"""Sets the cookie for a session request on its response, before the response starts."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything about a router that can be set.
+
+    Times are in seconds, sizes in bytes.
+
+    Raises:
+        SettingsError: If a value has the wrong type or is out of range.
+    """
+
+    session_check_interval: float = 1
+    """Seconds between two looks for due heartbeats and expired sessions; a shorter
+    `heartbeat_delay` or `disconnect_delay` makes it as short as that."""
+    disconnect_delay: float = 5
+    """Seconds that a session lives without a receiving connection."""
+    heartbeat_delay: float = 25
+    """Seconds of silence after which a receiving connection gets a heartbeat; also the time
+    within which a WebSocket peer has to answer a ping."""
+    disabled_transports: Collection[str] = ()
+    """Names from `TRANSPORTS`; their URLs answer 404."""
+    sockjs_url: str = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js"
+    """The client script that the iframe page loads; has to be of the version that the page uses."""
+    response_limit: int = 131072
+    """Bytes of frames after which a streaming response ends and the client asks for the next."""
+    jsessionid: bool | SetCookie = False
+    """True sets a JSESSIONID cookie for load balancers; a callable sets the cookie it likes."""
+    origins: str | Collection[str] = "*"
+    """Origins such as ``https://example.com`` whose pages may connect, or ``*`` for all."""
+    verify_ip: bool = False
+    """Whether all requests of a session have to come from the address of its first one."""
+    max_message_size: int = 1 << 20
+    """Bytes of one request body or WebSocket message; beyond: 413, or close code 1009."""
+    max_messages: int = 10_000
+    """Messages in one request body or WebSocket message; beyond: 413, or close code 1009."""
+    send_queue_limit: int = 4 << 20
+    """Bytes queued to one session, transport buffers included; beyond: ``c[1008,...]``."""
+    receive_queue_limit: int = 1 << 20
+    """Bytes accepted from a session and not handled yet; a full queue delays the next 204."""
+    max_sessions: int | None = None
+    """Sessions that may exist at a time; beyond: 503.  None for no limit."""
+    websocket_compression: bool = False
+    """Whether to agree to permessage-deflate, which costs memory and time per connection."""
+    base_url: str | None = None
+    """The URL that ``/info`` tells clients to connect to instead."""
+    authorize_timeout: float = 10
+    """Seconds that `authorize` may take; beyond: 503."""
+    shutdown_timeout: float = 10
+    """Seconds that hooks and slow clients have when the application shuts down."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            allowed, is_allowed = _RULES[field.name]
+            value = getattr(self, field.name)
+            if not is_allowed(value):
+                raise SettingsError(
+                    f"{field.name}={value!r} cannot be used: it has to be {allowed}"
+                )
+        if set(TRANSPORTS) <= set(self.disabled_transports):
+            raise SettingsError("disabled_transports names every transport: leave at least one")
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> "Settings":
+        """Make settings of a mapping from names to values.
+
+        Raises:
+            SettingsError: If a name is unknown, besides what the constructor raises.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in mapping:
+            if name not in names:
+                raise SettingsError(_unknown(name, names))
+        return cls(**mapping)
+
+    @property
+    def tick_interval(self) -> float:
+        """Seconds between two looks at what is due."""
+        return min(self.session_check_interval, self.heartbeat_delay, self.disconnect_delay)
+
+    def is_enabled(self, transport: str) -> bool:
+        """Tell whether `transport`, a name from `TRANSPORTS`, is served."""
+        return transport not in self.disabled_transports
+
+
+def _unknown(name: object, names: list[str]) -> str:
+    nearest = difflib.get_close_matches(str(name), names, n=1)
+    if nearest:
+        return f"there is no setting {name!r}: did you mean {nearest[0]!r}?"
+    return f"there is no setting {name!r}: the settings are {', '.join(sorted(names))}"
+
+
+Rule = tuple[str, Callable[[Any], bool]]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_boolean(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_script_url(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and not set(value) & set("\"'<> \t\r\n")
+
+
+def _is_origin(value: Any) -> bool:
+    if value == "null":
+        return True
+    parts = urlsplit(value) if isinstance(value, str) else None
+    return bool(parts and parts.scheme and parts.netloc) and not any(parts[2:])  # type: ignore[index]
+
+
+def _are_origins(value: Any) -> bool:
+    return value == "*" or (_is_collection(value) and all(map(_is_origin, value)))
+
+
+def _is_collection(value: Any) -> bool:
+    return isinstance(value, Collection) and not isinstance(value, (str, bytes))
+
+
+def _are_transports(value: Any) -> bool:
+    return _is_collection(value) and all(name in TRANSPORTS for name in value)
+
+
+_DELAY: Rule = ("a number of seconds above 0", lambda value: _is_number(value) and value > 0)
+_SIZE: Rule = ("a whole number of bytes above 0", _is_size)
+_FLAG: Rule = ("True or False", _is_boolean)
+_RULES: dict[str, Rule] = {
+    "session_check_interval": _DELAY,
+    "disconnect_delay": _DELAY,
+    "heartbeat_delay": _DELAY,
+    "disabled_transports": (f"a list of names out of {', '.join(TRANSPORTS)}", _are_transports),
+    "sockjs_url": ("the URL of a script, without quotes, spaces, < or >", _is_script_url),
+    "response_limit": _SIZE,
+    "jsessionid": (
+        "True, False, or a callable that takes the request and the response",
+        lambda value: _is_boolean(value) or callable(value),
+    ),
+    "origins": (
+        '"*", or a list of origins like "https://example.com" (no path, no slash at the end)',
+        _are_origins,
+    ),
+    "verify_ip": _FLAG,
+    "max_message_size": _SIZE,
+    "max_messages": ("a whole number above 0", _is_size),
+    "send_queue_limit": _SIZE,
+    "receive_queue_limit": _SIZE,
+    "max_sessions": (
+        "a whole number above 0, or None for no limit",
+        lambda value: value is None or _is_size(value),
+    ),
+    "websocket_compression": _FLAG,
+    "base_url": (
+        "a URL, or None",
+        lambda value: value is None or (isinstance(value, str) and bool(value)),
+    ),
+    "authorize_timeout": _DELAY,
+    "shutdown_timeout": (
+        "a number of seconds, 0 or above",
+        lambda value: _is_number(value) and value >= 0,
+    ),
+}

@@ -1,0 +1,95 @@
+"""Let a coroutine finish in its own task when only its client has gone.
+
+aiohttp's ``handler_cancellation`` cancels the handler of a lost connection.  That is right for a
+handler that waits, and wrong for an application's hook that is half way through: it would be
+interrupted on a WebSocket and not on the other transports.  A shield inside another task would do,
+but a task for each message is dear, and a hook must see one `asyncio.current_task` from its first
+line to its last.  So the hook runs in the handler's task, and what the task waits for is not the
+hook's own future, which would be cancelled, but a stand-in for it.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, cast
+
+
+class Shielded:
+    """The rest of a coroutine that has begun and waits.
+
+    Awaiting it runs `coroutine` to its end and gives its result.
+
+    Args:
+        coroutine: Has been stepped once, by ``coroutine.send(None)``.
+        awaited: What that step gave: the future it waits for, or None.
+        forgive: Asked at each cancellation: true means that it is not for `coroutine`.
+    """
+
+    __slots__ = ("_coroutine", "_awaited", "_forgive")
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], awaited: object, forgive: Callable[[], bool]
+    ) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+        self._forgive = forgive
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        coroutine, awaited = self._coroutine, self._awaited
+        while True:
+            failure: BaseException | None = None
+            try:
+                yield from self._wait(awaited)
+            except BaseException as error:  # whatever it is, it goes on inside the coroutine
+                failure = error
+            try:
+                awaited = coroutine.send(None) if failure is None else coroutine.throw(failure)
+            except StopIteration as finished:
+                return finished.value
+
+    def _wait(self, awaited: object) -> Generator[Any, None, None]:
+        if not asyncio.isfuture(awaited):  # a bare yield, as in asyncio.sleep(0)
+            try:
+                yield awaited
+            except asyncio.CancelledError:
+                if not self._forgive():
+                    raise
+            return
+        # the coroutine has announced that it waits for this future; from here on we do
+        cast(Any, awaited)._asyncio_future_blocking = False
+        while not awaited.done():
+            stand_in = awaited.get_loop().create_future()
+
+            def wake(_: object, stand_in: "asyncio.Future[None]" = stand_in) -> None:
+                if not stand_in.done():
+                    stand_in.set_result(None)
+
+            awaited.add_done_callback(wake)
+            try:
+                yield from stand_in
+            except asyncio.CancelledError:
+                # as Task.cancel(): what is awaited is cancelled, and says itself how it ends
+                if not self._forgive() and not awaited.cancel():
+                    raise
+            finally:
+                awaited.remove_done_callback(wake)
+
+
+def forgive_loss(handler_task: "asyncio.Task[Any]") -> Callable[[], bool]:
+    """Make the `forgive` for hooks of a handler whose connection aiohttp watches over.
+
+    aiohttp cancels `handler_task` (``request.task``), which passes it on to the task inside it; a
+    hook's own time-outs cancel only the inner one.  Telling them apart takes ``Task.cancelling``:
+    on Python 3.10, which lacks it, nothing is forgiven.
+    """
+    forgiven = 0
+
+    def forgive() -> bool:
+        nonlocal forgiven
+        cancelling = getattr(handler_task, "cancelling", None)
+        if cancelling is None or cancelling() <= forgiven:
+            return False
+        forgiven += 1
+        current = cast(Any, asyncio.current_task())
+        return bool(current.uncancel() == 0)  # one that came besides is for the hook
+
+    return forgive

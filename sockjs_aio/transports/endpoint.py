@@ -1,0 +1,147 @@
+"""What every transport does first: check who asks, and find or open the session."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import async_timeout
+from aiohttp import web
+
+from sockjs_aio.info import ConnectionInfo
+from sockjs_aio.protocol.framing import SOCKJS, Framing
+from sockjs_aio.registry import SessionRegistry
+from sockjs_aio.session import Session
+from sockjs_aio.settings import Settings
+from sockjs_aio.transports.headers import PLAIN
+
+Authorize = Callable[[web.Request], Awaitable[None]]
+"""Lets a request pass by returning, refuses it by raising an aiohttp HTTP exception."""
+
+RETRY_AFTER = "5"
+"""Seconds after which a client that found no room may ask again."""
+
+MAX_ID_LENGTH = 256
+
+_FORBIDDEN_IN_ID = re.compile(r"[./\x00-\x1f\x7f]")
+
+
+def plain_response(status: int, text: str) -> web.Response:
+    """Make a short text response."""
+    return web.Response(status=status, body=text.encode(), headers={"Content-Type": PLAIN})
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What the transports of one router share."""
+
+    settings: Settings
+    registry: SessionRegistry
+    authorize: Authorize | None
+
+    def check_origin(self, request: web.Request) -> None:
+        """Refuse pages of other origins than the settings allow.
+
+        Scripts, frames and EventSource requests of a page's own origin carry no ``Origin``; for
+        those the browser's ``Sec-Fetch-Site``, or else the ``Referer``, tells where they come from.
+
+        Raises:
+            web.HTTPForbidden: If the request comes from a page that is not allowed.
+        """
+        allowed = self.settings.origins
+        if allowed == "*":
+            return
+        origin = request.headers.get("Origin") or _origin_without_header(request)
+        if origin is not None and origin not in allowed:
+            raise web.HTTPForbidden(text="This origin is not allowed.\n")
+
+    def existing_session(self, request: web.Request) -> Session | None:
+        """Find the session that `request` names.
+
+        Raises:
+            web.HTTPForbidden: If `verify_ip` is set and the request comes from another address.
+        """
+        session = self.registry.get(request.match_info["session_id"])
+        if session is None or not self.settings.verify_ip:
+            return session
+        if request.remote != session.info.ip:
+            raise web.HTTPForbidden(text="This session belongs to another address.\n")
+        return session
+
+    async def session(self, request: web.Request, transport: str) -> Session:
+        """Find the session that `request` names, or open it.
+
+        Raises:
+            web.HTTPException: As `existing_session` and `admit`.
+        """
+        session = self.existing_session(request)
+        if session is None:
+            await self.admit(request)
+            session = self.existing_session(request)  # another request may have been faster
+        if session is None:
+            session = self.open_session(request, transport, SOCKJS, by_id=True)
+        return session
+
+    async def admit(self, request: web.Request) -> None:
+        """Decide whether `request` may open a session.
+
+        Raises:
+            web.HTTPServiceUnavailable: If there are too many, or the server shuts down.
+            web.HTTPException: Whatever `authorize` raises.
+        """
+        self._check_room()
+        if self.authorize is None:
+            return
+        try:
+            async with async_timeout.timeout(self.settings.authorize_timeout):
+                await self.authorize(request)
+        except asyncio.TimeoutError:
+            raise _unavailable("Authorization took too long.\n") from None
+        self._check_room()
+
+    def open_session(
+        self, request: web.Request, transport: str, framing: Framing, *, by_id: bool
+    ) -> Session:
+        """Open a session for a request that was admitted."""
+        session_id = request.match_info.get("session_id", "raw")
+        info = ConnectionInfo(request, transport)
+        return self.registry.open(session_id, info, framing, by_id=by_id)
+
+    def _check_room(self) -> None:
+        if self.registry.is_closing:
+            raise _unavailable("The server is shutting down.\n")
+        if self.registry.is_full:
+            raise _unavailable("Too many sessions.\n")
+
+
+def is_valid_id(segment: str) -> bool:
+    """Tell whether `segment` of a URL's path, still encoded, may be a server or session id."""
+    if len(segment) > MAX_ID_LENGTH:
+        return False
+    if "%" not in segment:
+        return True  # the route has matched: no dot, no slash
+    try:
+        decoded = unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        return False
+    return _FORBIDDEN_IN_ID.search(decoded) is None
+
+
+def _unavailable(text: str) -> web.HTTPServiceUnavailable:
+    return web.HTTPServiceUnavailable(text=text, headers={"Retry-After": RETRY_AFTER})
+
+
+def _origin_without_header(request: web.Request) -> str | None:
+    """Return the origin that a request without ``Origin`` comes from; None for our own, or for
+    a client that is no browser.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site in ("same-origin", "none"):
+        return None
+    referer = urlsplit(request.headers.get("Referer", ""))
+    if not referer.netloc:
+        return None if site is None else "null"
+    if site is None and referer.netloc == request.host:
+        return None
+    return f"{referer.scheme}://{referer.netloc}"

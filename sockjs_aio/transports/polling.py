@@ -1,0 +1,155 @@
+"""xhr and jsonp: each request waits for one frame.
+
+Section of the protocol: "XhrPolling", "JsonpPolling".
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from sockjs_aio.errors import ReceiverConflict
+from sockjs_aio.protocol.frames import ANOTHER_CONNECTION, close_frame, javascript_string
+from sockjs_aio.session import Session
+from sockjs_aio.tcp import Delivery
+from sockjs_aio.transports.callback import read_callback
+from sockjs_aio.transports.endpoint import Endpoint
+from sockjs_aio.transports.headers import (
+    JAVASCRIPT,
+    Headers,
+    allow_origin,
+    set_session_cookie,
+    uncached,
+)
+
+
+async def xhr(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer ``POST .../xhr`` with one frame and a line feed."""
+    headers = uncached(JAVASCRIPT)
+    allow_origin(request, headers)
+    return await _poll(endpoint, request, "xhr", headers, _line)
+
+
+async def jsonp(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer ``GET .../jsonp?c=CALLBACK`` with a script that calls it with one frame."""
+    callback = read_callback(request)
+    headers = uncached(JAVASCRIPT)
+    headers["X-Content-Type-Options"] = "nosniff"
+    return await _poll(endpoint, request, "jsonp", headers, partial(_call, callback))
+
+
+def _line(frame: bytes) -> bytes:
+    return frame + b"\n"
+
+
+def _call(callback: bytes, frame: bytes) -> bytes:
+    # the comment in front keeps a callback's name from making a file of another type of it
+    return b"/**/%b(%b);\r\n" % (callback, javascript_string(frame))
+
+
+async def _poll(
+    endpoint: Endpoint,
+    request: web.Request,
+    transport: str,
+    headers: Headers,
+    dress: Callable[[bytes], bytes],
+) -> web.StreamResponse:
+    session = await endpoint.session(request, transport)
+    receiver = PollReceiver(request)
+    frame: bytes | None
+    try:
+        session.attach(receiver)
+    except ReceiverConflict:
+        frame = close_frame(*ANOTHER_CONNECTION)
+    else:
+        session.hooks.start()
+        frame = await receiver.wait(session)
+    body = b"" if frame is None else dress(frame)
+    response = PollResponse(session, receiver, body, headers)
+    set_session_cookie(request, response, endpoint.settings)
+    return response
+
+
+class PollReceiver:
+    """Takes one frame, and is done with it before the response starts."""
+
+    __slots__ = ("is_full", "is_done", "delivery", "_request", "_frame", "_waiter")
+
+    is_http = True
+    buffered = 0
+
+    def __init__(self, request: web.Request) -> None:
+        self.is_full = self.is_done = False
+        self.delivery = Delivery(request.transport)
+        self._request = request
+        self._frame: bytes | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the client still waits."""
+        return self._request.transport is not None
+
+    async def wait(self, session: Session) -> bytes | None:
+        """Wait for the frame; None if the client has gone before there was one."""
+        if self._frame is None and self._waiter is None and self.is_alive:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            except asyncio.CancelledError:
+                session.lose(self)
+                raise
+        if not self.is_alive:
+            session.lose(self)
+        return self._frame
+
+    def write(self, frame: bytes) -> None:
+        """Take the frame that is the response."""
+        self._frame = frame
+        self.is_full = self.is_done = True
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def release(self) -> None:
+        """Let `wait` return."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def probe(self, busy: bool) -> bool:
+        """A waiting request is not asked for signs of life."""
+        return True
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
+class PollResponse(web.Response):
+    """The response to a poll; it tells the session if it could not be delivered."""
+
+    def __init__(
+        self, session: Session, receiver: PollReceiver, body: bytes, headers: Headers
+    ) -> None:
+        super().__init__(body=body, headers=headers)
+        self._session = session
+        self._receiver = receiver
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the head."""
+        try:
+            return await super().prepare(request)
+        except (ConnectionError, asyncio.CancelledError):
+            self._session.lose(self._receiver)
+            raise
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the body."""
+        try:
+            await super().write_eof(data)
+        except (ConnectionError, asyncio.CancelledError):
+            self._session.lose(self._receiver)
+            raise

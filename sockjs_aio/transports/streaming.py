@@ -1,0 +1,232 @@
+"""xhr_streaming, eventsource and htmlfile: one response carries frames until its limit.
+
+Section of the protocol: "XhrStreaming", "EventSource", "HtmlFile".
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import HttpVersion11, web
+
+from sockjs_aio.errors import ReceiverConflict
+from sockjs_aio.protocol.frames import (
+    ANOTHER_CONNECTION,
+    SharedFrame,
+    close_frame,
+    javascript_string,
+)
+from sockjs_aio.session import Session
+from sockjs_aio.tcp import Delivery
+from sockjs_aio.transports.callback import read_callback
+from sockjs_aio.transports.endpoint import Endpoint
+from sockjs_aio.transports.headers import (
+    EVENT_STREAM,
+    HTML,
+    JAVASCRIPT,
+    Headers,
+    allow_origin,
+    set_session_cookie,
+    uncached,
+)
+from sockjs_aio.transports.outlet import Outlet
+
+HTMLFILE_SIZE = 1024
+"""Bytes before which a browser may not start to run a page's scripts."""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How one streaming transport dresses frames: data only."""
+
+    transport: str
+    content_type: str
+    dress: Callable[[bytes], bytes]
+
+
+def _line(frame: bytes) -> bytes:
+    return frame + b"\n"
+
+
+def _event(frame: bytes) -> bytes:
+    # sockjs-client decodes percent escapes in what it gets
+    return b"data: %b\r\n\r\n" % frame.replace(b"%", b"%25")
+
+
+def _script(frame: bytes) -> bytes:
+    return b"<script>\np(%b);\n</script>\r\n" % javascript_string(frame)
+
+
+XHR_STREAMING = Wire("xhr_streaming", JAVASCRIPT, _line)
+EVENTSOURCE = Wire("eventsource", EVENT_STREAM, _event)
+HTMLFILE = Wire("htmlfile", HTML, _script)
+
+# a browser hands out the first bytes of a response only when there are about this many
+XHR_PRELUDE = b"h" * 2048 + b"\n"
+
+HTMLFILE_HEAD = b"""\
+<!doctype html>
+<html><head>
+  <meta http-equiv="X-UA-Compatible" content="IE=edge" />
+  <meta http-equiv="Content-Type" content="text/html; charset=UTF-8" />
+</head><body><h2>Don't panic!</h2>
+  <script>
+    document.domain = document.domain;
+    var c = parent.%b;
+    c.start();
+    function p(d) {c.message(d);};
+    window.onload = function() {c.stop();};
+  </script>"""
+
+
+async def xhr_streaming(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer ``POST .../xhr_streaming`` with frames, a line each."""
+    headers = uncached(JAVASCRIPT)
+    allow_origin(request, headers)
+    return await _stream(endpoint, request, XHR_STREAMING, headers, XHR_PRELUDE)
+
+
+async def eventsource(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer ``GET .../eventsource`` with frames, an event each."""
+    headers = uncached(EVENT_STREAM)
+    allow_origin(request, headers)
+    return await _stream(endpoint, request, EVENTSOURCE, headers, b"\r\n")
+
+
+async def htmlfile(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer ``GET .../htmlfile?c=CALLBACK`` with frames, a script element each."""
+    head = HTMLFILE_HEAD % read_callback(request)
+    headers = uncached(HTML)
+    headers["X-Content-Type-Options"] = "nosniff"
+    prelude = head.ljust(HTMLFILE_SIZE + 1) + b"\r\n\r\n"
+    return await _stream(endpoint, request, HTMLFILE, headers, prelude)
+
+
+async def _stream(
+    endpoint: Endpoint, request: web.Request, wire: Wire, headers: Headers, prelude: bytes
+) -> web.StreamResponse:
+    session = await endpoint.session(request, wire.transport)
+    response = StreamingResponse(headers=headers)
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep the stream back
+    set_session_cookie(request, response, endpoint.settings)
+    is_chunked = request.version >= HttpVersion11
+    if not is_chunked:
+        response.force_close()  # the end of the connection is the end of the stream
+    writer = await response.prepare(request)
+    assert writer is not None, "a response that has not been started has a writer"
+    settings = endpoint.settings
+    outlet = Outlet(request, writer, settings.send_queue_limit, session.flush)
+    receiver = StreamReceiver(request, outlet, wire.dress, settings.response_limit, is_chunked)
+    receiver.write_prelude(prelude)
+    try:
+        session.attach(receiver)
+    except ReceiverConflict:
+        receiver.write(close_frame(*ANOTHER_CONNECTION))
+        receiver.flush()
+    else:
+        session.hooks.start()
+        await receiver.wait(session)
+    return response
+
+
+class StreamingResponse(web.StreamResponse):
+    """A stream that is never compressed: a compressor would keep frames back."""
+
+    def enable_compression(self, *_args: object, **_kwargs: object) -> None:
+        """Do nothing; a middleware may have asked for it."""
+
+
+class StreamReceiver:
+    """Writes frames to a response, as HTTP chunks, until its limit or a close frame."""
+
+    __slots__ = (
+        "is_done",
+        "delivery",
+        "_request",
+        "_outlet",
+        "_dress",
+        "_limit",
+        "_is_chunked",
+        "_parts",
+        "_ended",
+    )
+
+    is_http = True
+
+    def __init__(
+        self,
+        request: web.Request,
+        outlet: Outlet,
+        dress: Callable[[bytes], bytes],
+        limit: int,
+        is_chunked: bool,
+    ) -> None:
+        self.is_done = False
+        self.delivery: Delivery = outlet.delivery()
+        self._request = request
+        self._outlet = outlet
+        self._dress = dress
+        self._limit = limit
+        self._is_chunked = is_chunked
+        self._parts: list[bytes] = []
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the connection is congested, or the response's limit reached."""
+        return self.is_done or self._outlet.is_congested
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the client still listens."""
+        return self._request.transport is not None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the connection has not passed on."""
+        return self._outlet.buffered
+
+    async def wait(self, session: Session) -> None:
+        """Wait for the end of the response, or of its connection."""
+        try:
+            await self._ended
+        except asyncio.CancelledError:
+            session.lose(self)
+            raise
+        if not self.is_alive:
+            session.lose(self)
+
+    def write_prelude(self, prelude: bytes) -> None:
+        """Take what comes before the first frame and does not count."""
+        self._parts.append(self._chunk(prelude))
+
+    def write(self, frame: bytes) -> None:
+        """Take one frame; the close frame is the last."""
+        dress = self._dress
+        data = frame.dressed(dress) if type(frame) is SharedFrame else dress(frame)
+        self._parts.append(self._chunk(data))
+        self._limit -= len(data)
+        if self._limit <= 0 or frame[:1] == b"c":
+            self.is_done = True
+
+    def flush(self) -> None:
+        """Write what was taken."""
+        if self._parts:
+            self._outlet.write(b"".join(self._parts))
+            self._parts.clear()
+
+    def release(self) -> None:
+        """Let `wait` return."""
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def probe(self, busy: bool) -> bool:
+        """A stream has no way to ask for signs of life."""
+        return True
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._outlet.abort()
+
+    def _chunk(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data

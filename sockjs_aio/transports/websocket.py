@@ -1,0 +1,304 @@
+"""websocket and raw websocket: the session lives as long as its connection.
+
+aiohttp does the handshake and the reading; frames are written by `Outlet`, or by aiohttp where
+compression was agreed on.  Section of the protocol: "WebSocket protocol", "Raw WebSocket";
+RFC 6455.
+"""
+
+import asyncio
+
+from aiohttp import WSMessage, WSMsgType, web
+
+from sockjs_aio.errors import PayloadBroken, PayloadTooLarge
+from sockjs_aio.hooks import YIELD_EVERY
+from sockjs_aio.protocol.frames import CloseFrame, SharedFrame, decode_websocket_messages
+from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
+from sockjs_aio.protocol.websocket import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    close_payload,
+    is_sendable_code,
+    split_frames,
+    text_frame,
+    websocket_frame,
+)
+from sockjs_aio.session import Session
+from sockjs_aio.shield import forgive_loss
+from sockjs_aio.tcp import Delivery, seconds_since_data
+from sockjs_aio.transports.endpoint import Endpoint, plain_response
+from sockjs_aio.transports.outlet import Outlet
+
+NORMAL = 1000
+PROTOCOL_ERROR = 1002
+UNSUPPORTED = 1003
+TOO_BIG = 1009
+
+
+async def websocket(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Serve SockJS frames over a WebSocket."""
+    return await _serve(endpoint, request, "websocket", SOCKJS)
+
+
+async def raw_websocket(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Serve messages as they are over a WebSocket."""
+    return await _serve(endpoint, request, "rawwebsocket", RAW)
+
+
+async def _serve(
+    endpoint: Endpoint, request: web.Request, transport: str, framing: Framing
+) -> web.StreamResponse:
+    if (refusal := _check_handshake(request)) is not None:
+        return refusal
+    await endpoint.admit(request)
+    settings = endpoint.settings
+    socket = Socket(
+        autoping=False,
+        autoclose=False,
+        compress=settings.websocket_compression,
+        max_msg_size=settings.max_message_size + 1,  # aiohttp's limit is the first size refused
+    )
+    session = endpoint.open_session(request, transport, framing, by_id=False)
+    try:
+        writer = await socket.prepare(request)
+        outlet = Outlet(request, writer, settings.send_queue_limit, session.flush)
+        await _run(session, WebSocketReceiver(endpoint, request, socket, outlet, framing))
+    except web.HTTPBadRequest:
+        return _refusal("The WebSocket handshake is not valid.")
+    finally:
+        session.vanish()
+        session.hooks_returned()
+    return socket
+
+
+async def _run(session: Session, receiver: "WebSocketReceiver") -> None:
+    hooks = session.hooks
+    hooks.run_inline(forgive_loss(receiver.request.task))
+    session.attach(receiver)
+    try:
+        await hooks.open()
+        await receiver.read(session)
+    except asyncio.CancelledError:
+        receiver.abort()  # the client has gone already, or the server wants to end
+    finally:
+        session.vanish()
+        await hooks.finish()
+
+
+def _check_handshake(request: web.Request) -> web.Response | None:
+    """Refuse what is no WebSocket handshake; aiohttp's own refusal would repeat the headers."""
+    if request.headers.get("Upgrade", "").strip().lower() != "websocket":
+        return _refusal('Can "Upgrade" only to "WebSocket".')
+    options = request.headers.get("Connection", "").lower().split(",")
+    if "upgrade" not in [option.strip() for option in options]:
+        return _refusal('"Connection" must be "Upgrade".')
+    return None
+
+
+def _refusal(text: str) -> web.Response:
+    response = plain_response(400, text + "\n")
+    response.force_close()
+    return response
+
+
+class Socket(web.WebSocketResponse):
+    """A WebSocket whose close frame is written by its receiver."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: aiohttp would send another close frame, and wait for its answer."""
+
+
+class WebSocketReceiver:
+    """Reads messages from a WebSocket, and writes frames to it.
+
+    Args:
+        endpoint: What the transports share.
+        request: The handshake.
+        socket: Prepared.
+        outlet: Writes to the connection.
+        framing: SockJS or raw.
+    """
+
+    __slots__ = (
+        "delivery",
+        "request",
+        "_endpoint",
+        "_socket",
+        "_outlet",
+        "_is_raw",
+        "_is_closed",
+        "_parts",
+        "_is_heard",
+        "_is_pinged",
+    )
+
+    is_http = False
+    is_done = False  # it ends with its coroutine
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        request: web.Request,
+        socket: Socket,
+        outlet: Outlet,
+        framing: Framing,
+    ) -> None:
+        self.delivery: Delivery = outlet.delivery()
+        self.request = request
+        self._endpoint = endpoint
+        self._socket = socket
+        self._outlet = outlet
+        self._is_raw = framing is RAW
+        self._is_closed = False  # a close frame was written
+        self._parts: list[bytes] = []
+        # signs of life since the last ping
+        self._is_heard = False
+        self._is_pinged = False
+
+    # Reading.
+
+    async def read(self, session: Session) -> None:
+        """Hand messages to the hooks until the connection ends."""
+        receive = self._socket.receive
+        while True:
+            if not session.is_open:
+                await session.hooks.finish()
+            message = await receive()
+            self._is_heard = True
+            if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
+                if session.is_open:
+                    await self._handle(session, message)
+            elif message.type is WSMsgType.PING:
+                self._write_control(PONG, message.data)
+            elif message.type is WSMsgType.CLOSE:
+                self._close(_reply_code(message.data), "")
+                return
+            elif message.type is not WSMsgType.PONG:
+                return
+
+    async def _handle(self, session: Session, message: WSMessage) -> None:
+        if self._is_raw:
+            await session.hooks.message(message.data)
+        elif message.type is WSMsgType.TEXT:
+            await self._handle_text(session, message.data)
+        else:
+            session.vanish()
+            self._close(UNSUPPORTED, "SockJS messages are text")
+
+    async def _handle_text(self, session: Session, text: str) -> None:
+        try:
+            messages = decode_websocket_messages(text, self._endpoint.settings.max_messages)
+        except PayloadTooLarge as error:
+            session.vanish()
+            self._close(TOO_BIG, str(error))
+        except PayloadBroken:
+            session.vanish()
+            self._outlet.close()
+        else:
+            for handled, message in enumerate(messages, 1):
+                await session.hooks.message(message)
+                if not session.is_open:
+                    return
+                if handled % YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+
+    # Writing.
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the connection is congested, or closed."""
+        return self._outlet.is_congested or self._is_closed
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the connection has not been lost."""
+        return self.request.transport is not None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the connection has not passed on."""
+        return self._outlet.buffered
+
+    def write(self, frame: bytes) -> None:
+        """Take one frame; the close frame closes the WebSocket too."""
+        if type(frame) is SharedFrame:
+            self._parts.append(frame.dressed(text_frame))
+        elif type(frame) is not CloseFrame:
+            self._parts.append(frame if self._is_raw else text_frame(frame))
+        elif self._is_raw:
+            self._close(frame.code, frame.reason)
+        else:
+            self._parts.append(text_frame(frame))
+            self._close(NORMAL, "")
+
+    def flush(self) -> None:
+        """Write what was taken."""
+        if not self._parts:
+            return
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        if self._socket.compress:
+            self._outlet.wait(lambda: self._write_compressed(data))
+            return
+        self._outlet.write(data)
+        if self._is_closed:
+            self._outlet.end(self._endpoint.registry.is_closing)
+
+    async def _write_compressed(self, data: bytes) -> None:
+        for opcode, payload in split_frames(data):
+            if opcode == TEXT:
+                await self._socket.send_str(payload.decode())
+            elif opcode == BINARY:
+                await self._socket.send_bytes(payload)
+            else:
+                self._outlet.write(websocket_frame(opcode, payload))
+        if self._is_closed:
+            self._outlet.end(self._endpoint.registry.is_closing)
+
+    def _close(self, code: int, reason: str) -> None:
+        if not self._is_closed:
+            code = code if is_sendable_code(code) else NORMAL
+            self._parts.append(websocket_frame(CLOSE, close_payload(code, reason)))
+            self._is_closed = True
+            self.flush()
+
+    def _write_control(self, opcode: int, payload: bytes) -> None:
+        if not self.is_full:  # a client that does not read gets no pongs to fill our memory
+            self._outlet.write(websocket_frame(opcode, payload))
+
+    def probe(self, busy: bool) -> bool:
+        """Ping the client; return False if it has shown no sign of life since the last ping.
+
+        Args:
+            busy: Whether a hook runs: nothing is read meanwhile, so nothing can be missed.
+        """
+        was_pinged, was_heard = self._is_pinged, self._is_heard
+        self._is_heard = False
+        if self._outlet.is_congested:
+            self._is_pinged = False  # no ping gets through: what counts is that it takes data
+            return busy or self.delivery.progresses()
+        self._is_pinged = True
+        self._write_control(PING, b"")
+        return busy or was_heard or not was_pinged or self._has_data_come()
+
+    def _has_data_come(self) -> bool:
+        """Tell whether bytes have come of a message that is not complete."""
+        transport = self.request.transport
+        delay = self._endpoint.settings.heartbeat_delay
+        return transport is not None and seconds_since_data(transport) < delay
+
+    def release(self) -> None:
+        """Its coroutine ends with the connection."""
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._outlet.abort()
+
+
+def _reply_code(code: int) -> int:
+    """Return the code with which to answer a close frame; 0 stands for none."""
+    if code == 0:
+        return NORMAL
+    return code if is_sendable_code(code) else PROTOCOL_ERROR
