@@ -1,0 +1,158 @@
+"""What all tests share: a real server on a loopback port, clients, and a recorder of hooks."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import async_timeout
+import pytest
+from aiohttp import web
+
+from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
+from tests.wire import Reply, Wire
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--loop", choices=["asyncio", "uvloop"], default="asyncio")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "browser: needs chromium and npm's sockjs-client")
+    config.addinivalue_line("markers", "haproxy: needs haproxy")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if config.getoption("--loop") == "uvloop":
+        import uvloop
+
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
+
+
+def require(tool: object, what: str) -> None:
+    """Skip the test if `tool` is missing; in CI nothing may be missing."""
+    if not tool:
+        if os.environ.get("CI"):
+            pytest.fail(f"{what} is not installed")
+        pytest.skip(f"{what} is not installed")
+
+
+@dataclass
+class Served:
+    """A server that runs, and ways to talk to it."""
+
+    app: web.Application
+    router: SockJSRouter
+    runner: web.AppRunner
+    port: int
+    session: aiohttp.ClientSession
+
+    def url(self, path: str = "") -> str:
+        return f"http://127.0.0.1:{self.port}{self.router.prefix}{path}"
+
+    async def wire(self) -> Wire:
+        return await Wire.connect(self.port)
+
+    async def request(
+        self, method: str, path: str, body: bytes | str | None = None, **options: Any
+    ) -> Reply:
+        """Send one request, on a connection of its own, to `path` below the prefix."""
+        wire = await self.wire()
+        try:
+            return await wire.request(method, self.router.prefix + path, body, **options)
+        finally:
+            wire.close()
+
+    async def poll(self, session: str, **options: Any) -> bytes:
+        """Poll `session`, such as ``"/000/abc"``; return the frame without its line feed."""
+        reply = await self.request("POST", session + "/xhr", b"", **options)
+        assert reply.status == 200, reply
+        return reply.body.removesuffix(b"\n")
+
+    async def post(self, session: str, body: str | bytes, **options: Any) -> int:
+        """Send messages to `session` by xhr_send; return the status."""
+        return (await self.request("POST", session + "/xhr_send", body, **options)).status
+
+    def websocket(self, path: str = "/000/x/websocket", **options: Any) -> Any:
+        """Open a WebSocket: an async context manager."""
+        return self.session.ws_connect(self.url(path), **options)
+
+
+Serve = Callable[..., Awaitable[Served]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Run a router on a real server: ``await serve(Echo, settings={...})``."""
+    servers: list[Served] = []
+
+    async def run(
+        connection: Any = None,
+        prefix: str = "/echo",
+        settings: Any = None,
+        *,
+        authorize: Any = None,
+        app: web.Application | None = None,
+        **runner_options: Any,
+    ) -> Served:
+        app = app or web.Application()
+        router = SockJSRouter(connection or Echo, prefix, settings, authorize=authorize)
+        router.attach(app)
+        runner_options.setdefault("handler_cancellation", True)
+        runner = web.AppRunner(app, access_log=None, **runner_options)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        served = Served(app, router, runner, port, aiohttp.ClientSession())
+        servers.append(served)
+        return served
+
+    yield run
+    for served in servers:
+        await served.session.close()
+        await served.runner.cleanup()
+
+
+class Echo(SockJSConnection):
+    """Sends every message back."""
+
+    async def on_message(self, message: str | bytes) -> None:
+        self.send(message)
+
+
+class Recorder(SockJSConnection):
+    """Notes which hooks are called, in order; each test derives a class of its own from it.
+
+    ``seen`` has ``"open"``, the messages, and ``"close"``; `until` waits for one of them.
+    """
+
+    seen: list[Any]
+    connections: "list[Recorder]"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.seen = []
+        cls.connections = []
+
+    async def on_open(self, info: ConnectionInfo) -> Any:
+        self.connections.append(self)
+        self.seen.append("open")
+
+    async def on_message(self, message: str | bytes) -> None:
+        self.seen.append(message)
+
+    async def on_close(self) -> None:
+        self.seen.append("close")
+
+    @classmethod
+    async def until(cls, what: Any, count: int = 1) -> None:
+        """Wait until `what` has been seen `count` times."""
+        async with async_timeout.timeout(5):
+            while cls.seen.count(what) < count:
+                await asyncio.sleep(0.001)
