@@ -75,20 +75,20 @@ class Shielded:
 
 
 def forgive_loss(handler_task: "asyncio.Task[Any]") -> Callable[[], bool]:
-    """Make the `forgive` for hooks of a handler whose connection aiohttp watches over.
+    """Make the `forgive` for hooks of a handler whose connection aiohttp watches over, once.
 
     aiohttp cancels `handler_task` (``request.task``), which passes it on to the task inside it; a
     hook's own time-outs cancel only the inner one.  Telling them apart takes ``Task.cancelling``:
     on Python 3.10, which lacks it, nothing is forgiven.
     """
-    forgiven = 0
+    is_forgiven = False
 
     def forgive() -> bool:
-        nonlocal forgiven
+        nonlocal is_forgiven
         cancelling = getattr(handler_task, "cancelling", None)
-        if cancelling is None or cancelling() <= forgiven:
+        if is_forgiven or cancelling is None or not cancelling():
             return False
-        forgiven += 1
+        is_forgiven = True
         current = cast(Any, asyncio.current_task())
         return bool(current.uncancel() == 0)  # one that came besides is for the hook
 

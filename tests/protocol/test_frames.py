@@ -1,0 +1,151 @@
+"""Sections "Protocol and framing" and "JSON Unicode Encoding" of the protocol."""
+
+import json
+
+import pytest
+
+from sockjs_aio.errors import PayloadBroken, PayloadMissing, PayloadTooLarge
+from sockjs_aio.protocol import frames
+
+ESCAPED = [
+    *range(0x20),
+    *range(0x200C, 0x2010),
+    *range(0x2028, 0x2030),
+    *range(0x2060, 0x2070),
+    *range(0xFFF0, 0x10000),
+    *range(0xD800, 0xE000),
+]
+SHORT = {"\b": b"\\b", "\t": b"\\t", "\n": b"\\n", "\f": b"\\f", "\r": b"\\r"}
+
+
+def test_what_the_protocol_demands_is_escaped() -> None:
+    for code in ESCAPED:
+        escaped = SHORT.get(chr(code), b"\\u%04x" % code)
+        assert frames.quote(chr(code)) == b'"%b"' % escaped
+
+
+def test_everything_else_goes_out_as_plain_utf_8() -> None:
+    escaped = {*ESCAPED, ord('"'), ord("\\")}
+    text = "".join(chr(code) for code in range(0x11000) if code not in escaped) + "\U0001f600"
+    assert frames.quote(text) == b'"%b"' % text.encode()
+
+
+def test_every_character_survives_json() -> None:
+    text = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x10000), 0x10000, 0x10FFFF]))
+    assert json.loads(frames.quote(text)) == text
+    assert json.loads(frames.quote("\ud800x\udfff")) == "\ud800x\udfff"
+
+
+def test_frames_look_as_in_the_protocol() -> None:
+    assert frames.array_frame([frames.quote("x"), frames.quote('y"')]) == b'a["x","y\\""]'
+    assert frames.close_frame(3000, "Go away!") == b'c[3000,"Go away!"]'
+    assert frames.close_frame(*frames.ANOTHER_CONNECTION) == (
+        b'c[2010,"Another connection still open"]'
+    )
+    assert frames.close_frame(1, "</script>\u2028") == b'c[1,"</script>\\u2028"]'
+
+
+def test_close_frame_keeps_its_parts() -> None:
+    frame = frames.close_frame(3001, "x")
+    assert (frame.code, frame.reason) == (3001, "x")
+
+
+def test_shared_frame_is_dressed_once_by_each_dress() -> None:
+    calls = []
+
+    def dress(frame: bytes) -> bytes:
+        calls.append(frame)
+        return frame + b"\n"
+
+    shared = frames.shared_message("x")
+    assert shared == b'"x"'
+    assert [shared.frame.dressed(dress) for _ in range(3)] == [b'a["x"]\n'] * 3
+    assert calls == [b'a["x"]']
+
+
+def test_javascript_string_cannot_end_the_script_element() -> None:
+    frame = frames.array_frame([frames.quote("</script><!--\u2028\\\"'")])
+    assert frames.javascript_string(frame) == (
+        b'"a[\\"\\u003c/script>\\u003c!--\\\\u2028\\\\\\\\\\\\\\"\'\\"]"'
+    )
+    assert json.loads(frames.javascript_string(frame)) == frame.decode()
+
+
+@pytest.mark.parametrize(
+    ("payload", "messages"),
+    [
+        (b"[]", []),
+        (b'["a"]', ["a"]),
+        (b' [ "a" ,\r\n\t"b" ] ', ["a", "b"]),
+        (b'["\\ud800","\\u0000","\\u00e9\xc3\xa9",""]', ["\ud800", "\0", "éé", ""]),
+        (b'["\\ud83d\\ude00"]', ["😀"]),
+        ('["a"]', ["a"]),
+    ],
+)
+def test_arrays_of_strings_are_decoded(payload: bytes | str, messages: list[str]) -> None:
+    assert frames.decode_messages(payload, 10) == messages
+
+
+BROKEN = [
+    b" ",
+    b'["a"',
+    b'["a"]]',
+    b'["a"]["b"]',
+    b'["a",]',
+    b'"a"',
+    b"{}",
+    b'{"a":"b"}',
+    b"null",
+    b"1",
+    b"[1]",
+    b"[1.5]",
+    b"[" + b"9" * 100_000 + b"]",
+    b"[NaN]",
+    b"[Infinity]",
+    b"[null]",
+    b"[true]",
+    b'[["a"]]',
+    b'["a",{}]',
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b'["\xff"]',
+    b'["\xed\xa0\x80"]',
+    b'["a\x00b"]',
+    b'["a\nb"]',
+    b"['a']",
+    b'\xef\xbb\xbf["a"]',
+    '["a"]'.encode("utf-16"),
+    b'["\\x"]',
+    b'["\\u12"]',
+]
+
+
+@pytest.mark.parametrize("payload", BROKEN, ids=lambda payload: repr(payload[:12]))
+def test_everything_else_is_broken(payload: bytes) -> None:
+    with pytest.raises(PayloadBroken):
+        frames.decode_messages(payload, 10)
+
+
+def test_an_empty_payload_is_missing() -> None:
+    with pytest.raises(PayloadMissing):
+        frames.decode_messages(b"", 10)
+
+
+def test_too_many_messages_are_refused() -> None:
+    assert len(frames.decode_messages(b'["","",""]', 3)) == 3
+    with pytest.raises(PayloadTooLarge):
+        frames.decode_messages(b'["","","",""]', 3)
+
+
+@pytest.mark.parametrize(
+    ("payload", "messages"),
+    [("", []), ('"m"', ["m"]), ('["m","n"]', ["m", "n"]), ("[]", []), ('"\\ud800"', ["\ud800"])],
+)
+def test_websocket_messages_may_be_bare_strings(payload: str, messages: list[str]) -> None:
+    assert frames.decode_websocket_messages(payload, 10) == messages
+
+
+@pytest.mark.parametrize("payload", ['"m', '"m""n"', "m", "{}", "1", " ", '["m"', '"a",'])
+def test_other_websocket_messages_are_broken(payload: str) -> None:
+    with pytest.raises(PayloadBroken):
+        frames.decode_websocket_messages(payload, 10)

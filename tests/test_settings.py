@@ -1,0 +1,121 @@
+import dataclasses
+
+import pytest
+
+from sockjs_aio import Settings, SettingsError, SockJSConnection, SockJSRouter
+
+DEFAULTS = {
+    "session_check_interval": 1,
+    "disconnect_delay": 5,
+    "heartbeat_delay": 25,
+    "disabled_transports": (),
+    "response_limit": 131072,
+    "jsessionid": False,
+    "origins": "*",
+    "verify_ip": False,
+    "max_message_size": 1024 * 1024,
+    "send_queue_limit": 4 * 1024 * 1024,
+    "receive_queue_limit": 1024 * 1024,
+    "max_sessions": None,
+    "websocket_compression": False,
+    "base_url": None,
+    "shutdown_timeout": 10,
+}
+
+
+@pytest.mark.parametrize(("name", "value"), DEFAULTS.items())
+def test_defaults(name: str, value: object) -> None:
+    assert getattr(Settings(), name) == value
+
+
+def test_default_script_has_an_exact_version() -> None:
+    assert "@1.6.1/" in Settings().sockjs_url
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().response_limit = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("disconect_delay", "disconnect_delay"), ("hearbeat", "heartbeat_delay")]
+)
+def test_unknown_name_is_answered_with_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name}.*did you mean '{nearest}'"):
+        Settings.from_mapping({name: 1})
+
+
+def test_name_like_no_other_is_answered_with_all() -> None:
+    with pytest.raises(SettingsError, match="the settings are authorize_timeout, base_url"):
+        Settings.from_mapping({"qqqq": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("disconnect_delay", 0),
+        ("disconnect_delay", -1),
+        ("disconnect_delay", "5"),
+        ("disconnect_delay", True),
+        ("heartbeat_delay", float("nan")),
+        ("heartbeat_delay", float("inf")),
+        ("session_check_interval", None),
+        ("disabled_transports", "websocket"),
+        ("disabled_transports", ["sockets"]),
+        ("sockjs_url", ""),
+        ("sockjs_url", 'x"><script>'),
+        ("response_limit", 0),
+        ("response_limit", 1.5),
+        ("jsessionid", "yes"),
+        ("origins", "https://example.com"),
+        ("origins", ["https://example.com/"]),
+        ("origins", ["example.com"]),
+        ("origins", [1]),
+        ("verify_ip", 1),
+        ("max_message_size", True),
+        ("send_queue_limit", -1),
+        ("receive_queue_limit", "1"),
+        ("max_messages", 0),
+        ("max_sessions", 0),
+        ("websocket_compression", None),
+        ("base_url", ""),
+        ("authorize_timeout", 0),
+        ("shutdown_timeout", -1),
+    ],
+)
+def test_wrong_values_are_named_with_what_is_allowed(name: str, value: object) -> None:
+    with pytest.raises(SettingsError) as error:
+        Settings.from_mapping({name: value})
+    assert str(error.value).startswith(f"{name}={value!r} cannot be used: it has to be ")
+
+
+def test_one_transport_has_to_be_left() -> None:
+    every = ["websocket", "rawwebsocket", "xhr", "xhr_streaming", "eventsource", "htmlfile"]
+    assert not Settings(disabled_transports=every).is_enabled("xhr")
+    with pytest.raises(SettingsError, match="leave at least one"):
+        Settings(disabled_transports=[*every, "jsonp"])
+
+
+def test_good_values_are_taken() -> None:
+    settings = Settings.from_mapping(
+        {"origins": ["https://a.example", "null"], "jsessionid": lambda *_: None, "max_sessions": 1}
+    )
+    assert settings.max_sessions == 1
+
+
+def test_short_delays_shorten_the_tick() -> None:
+    assert Settings().tick_interval == 1
+    assert Settings(disconnect_delay=0.2).tick_interval == 0.2
+    assert Settings(heartbeat_delay=0.1, disconnect_delay=0.2).tick_interval == 0.1
+
+
+def test_router_takes_settings_or_a_mapping() -> None:
+    assert SockJSRouter(SockJSConnection, "/x", Settings(verify_ip=True)).settings.verify_ip
+    assert SockJSRouter(SockJSConnection, "/x", {"verify_ip": True}).settings.verify_ip
+    assert SockJSRouter(SockJSConnection, "/x").settings == Settings()
+
+
+@pytest.mark.parametrize("prefix", ["chat", "/a{b}", "/a?b", "/a#b"])
+def test_prefixes_that_cannot_be_routed_are_refused(prefix: str) -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        SockJSRouter(SockJSConnection, prefix)
