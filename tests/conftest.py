@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -51,12 +51,15 @@ class Served:
     runner: web.AppRunner
     port: int
     session: aiohttp.ClientSession
+    wires: list[Wire] = field(default_factory=list)
 
     def url(self, path: str = "") -> str:
         return f"http://127.0.0.1:{self.port}{self.router.prefix}{path}"
 
     async def wire(self) -> Wire:
-        return await Wire.connect(self.port)
+        wire = await Wire.connect(self.port)
+        self.wires.append(wire)
+        return wire
 
     async def request(
         self, method: str, path: str, body: bytes | str | None = None, **options: Any
@@ -115,6 +118,8 @@ async def serve() -> AsyncIterator[Serve]:
 
     yield run
     for served in servers:
+        for wire in served.wires:
+            wire.close()
         await served.session.close()
         await served.runner.cleanup()
 

@@ -1,0 +1,225 @@
+"""Section 2 of the protocol: the pages without a session, methods, caching and CORS."""
+
+import json
+from email.utils import parsedate_to_datetime
+
+import pytest
+
+from tests.conftest import Echo, Serve
+
+NOT_CACHED = "no-store, no-cache, no-transform, must-revalidate, max-age=0"
+
+
+@pytest.mark.parametrize("path", ["", "/"])
+async def test_greeting(serve: Serve, path: str) -> None:
+    reply = await (await serve()).request("GET", path)
+    assert (reply.status, reply.body) == (200, b"Welcome to SockJS!\n")
+    assert reply.header("Content-Type") == "text/plain; charset=UTF-8"
+    assert reply.header("Set-Cookie") is None
+
+
+UNKNOWN = """
+/a /a.html // /// /a/a /a/a/ /a// /x/y/z /0/1/xhr/ //x/xhr /x//xhr
+/a.b/c/xhr /a/b.c/xhr /a/b%2Ec/xhr /a/b%2Fc/xhr /a/b%00c/xhr /a/%ff/xhr /%ff/a/xhr
+/iframe.htm /iframe /IFRAME.HTML /iframe.xml /iframe-/.html /iframex.html
+""".split()
+
+
+@pytest.mark.parametrize("path", [*UNKNOWN, "/a/" + "x" * 4096 + "/xhr"])
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+async def test_unknown_urls(serve: Serve, path: str, method: str) -> None:
+    served = await serve()
+    body = b"" if method == "POST" else None
+    reply = await served.request(method, path, body)
+    assert reply.status == 404
+    assert b"<" not in reply.body and b"xxx" not in reply.body
+    assert served.router.session_count == 0
+
+
+METHODS = {
+    "": "GET",
+    "/": "GET",
+    "/info": "OPTIONS, GET",
+    "/iframe.html": "GET",
+    "/iframe-x.html": "GET",
+    "/websocket": "GET",
+    "/0/1/websocket": "GET",
+    "/0/1/xhr": "OPTIONS, POST",
+    "/0/1/xhr_streaming": "OPTIONS, POST",
+    "/0/1/xhr_send": "OPTIONS, POST",
+    "/0/1/jsonp_send": "POST",
+    "/0/1/jsonp": "GET",
+    "/0/1/eventsource": "GET",
+    "/0/1/htmlfile": "GET",
+}
+
+
+PAGES = ["", "/", "/info", "/iframe.html", "/iframe-x.html"]
+WRONG = [
+    (method, path)
+    for path, allowed in METHODS.items()
+    for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"]
+    if method not in allowed.split(", ") and not (method == "HEAD" and path in PAGES)
+]
+
+
+@pytest.mark.parametrize(("method", "path"), WRONG)
+async def test_wrong_methods_are_told_the_right_ones(serve: Serve, method: str, path: str) -> None:
+    served = await serve()
+    reply = await served.request(method, path, b"" if method in ("POST", "PUT") else None)
+    assert (reply.status, reply.body) == (405, b"")
+    assert reply.header("Allow") == METHODS[path]
+    assert reply.header("Content-Type") is None
+    assert served.router.session_count == 0
+
+
+async def test_method_that_nobody_knows_gets_an_answer(serve: Serve) -> None:
+    served = await serve()
+    assert (await served.request("FROBNICATE", "/0/1/xhr", b"")).status in (400, 405)
+    assert served.router.session_count == 0
+
+
+@pytest.mark.parametrize("path", ["", "/", "/info", "/iframe.html"])
+async def test_head_is_get_without_a_body(serve: Serve, path: str) -> None:
+    served = await serve()
+    wire = await served.wire()
+    get = await wire.request("GET", "/echo" + path)
+    head = await wire.request("HEAD", "/echo" + path)
+    again = await wire.request("GET", "/echo" + path)
+    assert (get.status, head.status, again.status) == (200, 200, 200)
+    assert head.header("Content-Type") == get.header("Content-Type")
+    wire.close()
+
+
+async def test_info(serve: Serve) -> None:
+    served = await serve()
+    replies = [await served.request("GET", "/info?t=1") for _ in range(5)]
+    answers = [json.loads(reply.body) for reply in replies]
+    entropies = [answer.pop("entropy") for answer in answers]
+    assert answers[0] == {"websocket": True, "cookie_needed": False, "origins": ["*:*"]}
+    assert len(set(entropies)) > 1
+    assert all(isinstance(entropy, int) and 0 <= entropy < 2**32 for entropy in entropies)
+    assert replies[0].header("Content-Type") == "application/json; charset=UTF-8"
+    assert replies[0].header("Cache-Control") == NOT_CACHED
+    assert replies[0].header("Expires") is None
+    assert replies[0].header("Last-Modified") is None
+    assert replies[0].header("Set-Cookie") is None
+
+
+async def test_info_tells_of_settings(serve: Serve) -> None:
+    settings = {
+        "disabled_transports": ["websocket"],
+        "jsessionid": True,
+        "base_url": "https://x.example/echo",
+    }
+    reply = await (await serve(settings=settings)).request("GET", "/info")
+    answer = json.loads(reply.body)
+    assert answer["websocket"] is False
+    assert answer["cookie_needed"] is True
+    assert answer["base_url"] == "https://x.example/echo"
+    assert reply.header("Set-Cookie") is None
+
+
+@pytest.mark.parametrize("origin", ["http://a.example", "null", "https://b.example:8443"])
+async def test_origins_are_echoed(serve: Serve, origin: str) -> None:
+    reply = await (await serve()).request("GET", "/info", headers={"Origin": origin})
+    assert reply.header("Access-Control-Allow-Origin") == origin
+    assert reply.header("Access-Control-Allow-Credentials") == "true"
+    assert reply.header("Vary") == "Origin"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Origin": "http://\u00e4.example"}])
+async def test_without_a_usable_origin_anybody_may_read(
+    serve: Serve, headers: dict[str, str]
+) -> None:
+    reply = await (await serve()).request("GET", "/info", headers=headers)
+    assert reply.status == 200
+    assert reply.header("Access-Control-Allow-Origin") == "*"
+    assert reply.header("Access-Control-Allow-Credentials") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/info", "OPTIONS, GET"),
+        ("/0/1/xhr", "OPTIONS, POST"),
+        ("/0/1/xhr_streaming", "OPTIONS, POST"),
+        ("/0/1/xhr_send", "OPTIONS, POST"),
+    ],
+)
+async def test_preflight(serve: Serve, path: str, methods: str) -> None:
+    served = await serve()
+    headers = {"Origin": "http://a.example", "Access-Control-Request-Headers": "content-type"}
+    reply = await served.request("OPTIONS", path, headers=headers)
+    assert (reply.status, reply.body) == (204, b"")
+    assert reply.header("Access-Control-Allow-Methods") == methods
+    assert reply.header("Access-Control-Allow-Headers") == "content-type"
+    assert reply.header("Access-Control-Allow-Origin") == "http://a.example"
+    assert reply.header("Access-Control-Max-Age") == "31536000"
+    assert reply.header("Cache-Control") == "public, max-age=31536000"
+    assert parsedate_to_datetime(reply.header("Expires") or "")
+    headers["Access-Control-Request-Headers"] = ""
+    reply = await served.request("OPTIONS", path, headers=headers)
+    assert reply.header("Access-Control-Allow-Headers") is None
+    assert served.router.session_count == 0
+
+
+IFRAME = """\
+<!DOCTYPE html>
+<html>
+<head>
+  <meta http-equiv="X-UA-Compatible" content="IE=edge" />
+  <meta http-equiv="Content-Type" content="text/html; charset=UTF-8" />
+  <script src="https://x.example/sockjs.js?a=1&amp;b=2"></script>
+  <script>
+    document.domain = document.domain;
+    SockJS.bootstrap_iframe();
+  </script>
+</head>
+<body>
+  <h2>Don't panic!</h2>
+  <p>This is a SockJS hidden iframe. It's used for cross domain magic.</p>
+</body>
+</html>"""
+
+
+@pytest.mark.parametrize(
+    "path", ["/iframe.html", "/iframe-.html", "/iframe-a.b-1.html", "/iframe-a.html?t=1"]
+)
+async def test_iframe(serve: Serve, path: str) -> None:
+    served = await serve(settings={"sockjs_url": "https://x.example/sockjs.js?a=1&b=2"})
+    reply = await served.request("GET", path)
+    assert (reply.status, reply.body.decode().strip()) == (200, IFRAME)
+    assert reply.header("Content-Type") == "text/html; charset=UTF-8"
+    assert reply.header("Cache-Control") == "public, max-age=31536000"
+    assert parsedate_to_datetime(reply.header("Expires") or "")
+    assert reply.header("Last-Modified") is None
+    assert reply.header("Set-Cookie") is None
+    assert reply.header("X-Content-Type-Options") == "nosniff"
+    etag = reply.header("ETag")
+    assert etag and etag.startswith('"')
+    again = await served.request("GET", path, headers={"If-None-Match": f'"x", {etag}'})
+    assert (again.status, again.body) == (304, b"")
+    assert again.header("ETag") == etag
+    assert again.header("Content-Type") is None
+    other = await served.request("GET", path, headers={"If-None-Match": '"x"'})
+    assert other.status == 200
+
+
+async def test_disabled_transports_are_not_found(serve: Serve) -> None:
+    disabled = ["websocket", "rawwebsocket", "xhr_streaming", "eventsource", "htmlfile", "jsonp"]
+    served = await serve(settings={"disabled_transports": disabled})
+    paths = ["/websocket", "/0/1/websocket", "/0/1/eventsource", "/0/1/htmlfile", "/0/1/jsonp"]
+    for path in paths:
+        assert (await served.request("GET", path)).status == 404
+    for path in ["/0/1/xhr_streaming", "/0/1/jsonp_send"]:
+        assert (await served.request("POST", path, b"")).status == 404
+    assert await served.poll("/0/1") == b"o"
+
+
+async def test_http_1_0_gets_pages(serve: Serve) -> None:
+    served = await serve(Echo)
+    reply = await served.request("GET", "", version="1.0")
+    assert (reply.status, reply.body) == (200, b"Welcome to SockJS!\n")
+    reply = await served.request("GET", "", version="1.0", headers={"Connection": "keep-alive"})
+    assert (reply.status, reply.header("Connection")) == (200, "keep-alive")
