@@ -159,5 +159,5 @@ class Recorder(SockJSConnection):
     async def until(cls, what: Any, count: int = 1) -> None:
         """Wait until `what` has been seen `count` times."""
         async with async_timeout.timeout(5):
-            while cls.seen.count(what) < count:  # noqa: ASYNC110  (hooks of many tests note it)
+            while cls.seen.count(what) < count:
                 await asyncio.sleep(0.001)

@@ -188,7 +188,7 @@ async def test_size_limit_is_1009(serve: Serve, path: str) -> None:
     wire.writer.write(masked(1, fitting))
     opcode, payload = await frame(wire)
     if payload == b"o":
-        opcode, payload = await frame(wire)
+        _opcode, payload = await frame(wire)
     assert b"x" * 998 in payload
     wire.writer.write(masked(1, fitting[:500], fin=0) + masked(0, fitting[500:] + b" "))
     assert await close_code(wire) == 1009

@@ -1,0 +1,129 @@
+"""Nothing is left of a session that is over: no task, no object, no timer."""
+
+import asyncio
+import gc
+import logging
+import weakref
+
+import pytest
+
+from sockjs_aio import ConnectionInfo, Session
+from sockjs_aio.protocol.machine import SessionMachine
+from tests import clients
+from tests.conftest import Recorder, Serve
+from tests.test_lifecycle import SHORT, until_empty
+
+Kind = type[clients.Client]
+
+
+def tasks_of_the_package() -> list[str]:
+    names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]  # type: ignore[union-attr]
+    return [name for name in names if name.startswith(("SessionRegistry", "Hooks", "Outlet"))]
+
+
+@pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("way", ["abort", "leave", "close", "raise", "reject"])
+@pytest.mark.parametrize("cancellation", [True, False])
+async def test_nothing_is_left(
+    serve: Serve, kind: Kind, way: str, cancellation: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a log record that pytest keeps has the frames of the hook that raised
+    monkeypatch.setattr(logging.getLogger("sockjs_aio"), "disabled", True)
+    references: list[weakref.ref[object]] = []
+
+    class Noted(Recorder):
+        async def on_open(self, info: ConnectionInfo) -> object:
+            references.extend([weakref.ref(self), weakref.ref(self.session)])
+            self.seen.append("open")
+            return way != "reject"
+
+        async def on_message(self, message: str | bytes) -> None:
+            if way == "close":
+                self.close()
+            elif way == "raise":
+                raise ZeroDivisionError("mistake")
+
+    served = await serve(Noted, settings=SHORT, handler_cancellation=cancellation)
+    for _ in range(10):
+        client = await kind.open(served)
+        if way in ("close", "raise"):
+            await client.send("a")
+        if way in ("abort", "leave"):
+            client.abort() if way == "abort" else await client.leave()
+        else:
+            while (await client.frame())[:1] not in (b"c", b""):
+                pass
+            await client.leave()
+    await Noted.until("close", 10)
+    await until_empty(served)
+    await asyncio.sleep(0.02)
+    assert len(references) == 20
+    gc.disable()
+    try:
+        alive = [reference() for reference in references if reference() is not None]
+        # the last request's objects stay with their connection until aiohttp lets go of it
+        assert len(alive) <= 2, alive
+        del alive
+    finally:
+        gc.enable()
+    gc.collect()
+    assert [reference for reference in references if reference() is not None] == []
+    assert tasks_of_the_package() == []
+    assert Noted.seen.count("close") == Noted.seen.count("open") == 10
+
+
+async def test_idle_polling_session_owns_no_task(serve: Serve) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted)
+    for number in range(10):
+        await served.poll(f"/0/{number}")
+        await served.post(f"/0/{number}", '["a"]')
+    await Noted.until("a", 10)
+    await asyncio.sleep(0.02)
+    assert tasks_of_the_package() == ["SessionRegistry._run"]
+
+
+async def test_websocket_owns_no_task_of_ours(serve: Serve) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted)
+    before = len(asyncio.all_tasks())
+    members = [await clients.WebSocket.open(served) for _ in range(10)]
+    await asyncio.gather(*(member.send("a") for member in members))
+    await Noted.until("a", 10)
+    assert tasks_of_the_package() == ["SessionRegistry._run"]
+    # aiohttp has two tasks for a connection: its own, and inside it the handler's
+    assert len(asyncio.all_tasks()) - before <= 2 * 10 + 1
+    await asyncio.gather(*(member.leave() for member in members))
+
+
+async def test_ten_thousand_sessions_come_and_go(serve: Serve) -> None:
+    class Noted(Recorder):
+        count = 0
+
+        async def on_open(self, info: ConnectionInfo) -> None:
+            Noted.count += 1
+
+        async def on_close(self) -> None:
+            Noted.count -= 1
+
+    served = await serve(Noted, settings=SHORT)
+
+    async def poll(worker: int) -> None:
+        wire = await served.wire()
+        for number in range(500):
+            reply = await wire.request("POST", f"/echo/0/{worker}-{number}/xhr", b"")
+            assert reply.body == b"o\n"
+        wire.close()
+
+    await asyncio.gather(*(poll(worker) for worker in range(20)))
+    await until_empty(served)
+    await asyncio.sleep(0.02)
+    assert Noted.count == 0
+    gc.collect()
+    kept = [thing for thing in gc.get_objects() if isinstance(thing, (Session, SessionMachine))]
+    assert kept == []
+    assert tasks_of_the_package() == []

@@ -1,0 +1,188 @@
+"""Slow readers, full queues, drain(): memory stays bounded and others are served."""
+
+import asyncio
+import logging
+
+import async_timeout
+import pytest
+
+from tests import clients
+from tests.conftest import Recorder, Serve
+from tests.test_lifecycle import until_empty
+from tests.wire import Wire
+
+SHORT = {"disconnect_delay": 0.2, "session_check_interval": 0.02}
+receivers = pytest.mark.parametrize(
+    "kind", [clients.WebSocket, clients.RawWebSocket, *clients.STREAMS], ids=lambda kind: kind.name
+)
+Kind = type[clients.Client]
+
+
+def stop_reading(client: clients.Client) -> None:
+    if isinstance(client, clients.WebSocket):
+        client.socket._writer.transport.pause_reading()
+    else:
+        client.wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+
+@receivers
+async def test_client_that_does_not_read_is_closed_and_others_are_served(
+    serve: Serve, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Pouring(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            if message != "pour":
+                self.send(message)
+                return
+            while not self.is_closed:
+                self.send("x" * 65536)
+                await asyncio.sleep(0)
+            self.seen.append("full")
+
+    limit = 1 << 20
+    served = await serve(Pouring, settings={"send_queue_limit": limit, **SHORT})
+    slow, quick = await kind.open(served), await kind.open(served)
+    stop_reading(slow)
+    await slow.send("pour")
+    await Pouring.until("full")
+    machine = Pouring.connections[0].session._machine
+    assert machine.queued == 0, "what was queued is freed at once"
+    await Pouring.until("close")
+    await quick.send("a")
+    assert await quick.messages(1) == ["a"]
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "does not keep up" in record.getMessage()
+    assert Pouring.seen == ["open", "open", "full", "close"]
+    slow.abort()
+    await quick.leave()
+    await until_empty(served)
+
+
+async def test_polling_session_that_never_polls_is_closed(serve: Serve) -> None:
+    class Noted(Recorder):
+        pass
+
+    settings = {"send_queue_limit": 1000, "disconnect_delay": 5}
+    served = await serve(Noted, settings=settings)
+    await served.poll("/0/1")
+    await Noted.until("open")
+    for _ in range(20):
+        served.router.broadcast(Noted.connections, "x" * 100)
+    await Noted.until("close")
+    assert await served.poll("/0/1") == b'c[1008,"Slow consumer"]'
+    assert await served.post("/0/1", '["a"]') == 404
+
+
+async def test_one_message_alone_is_always_accepted(serve: Serve) -> None:
+    class Large(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.send("x" * 1_000_000)
+
+    served = await serve(Large, settings={"send_queue_limit": 1000, "response_limit": 1 << 24})
+    for kind in clients.ALL:
+        client = await kind.open(served)
+        await client.send("a")
+        assert await client.messages(1) == ["x" * 1_000_000]
+        await client.leave()
+
+
+@pytest.mark.parametrize("limit", [1000, 100_000, 1 << 22])
+@pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+async def test_drain_lets_a_slow_client_keep_up(serve: Serve, kind: Kind, limit: int) -> None:
+    class Draining(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            for number in range(40):
+                self.send(f"{number:<{limit // 10}}")
+                await self.drain()
+            self.seen.append("sent")
+
+    settings = {"send_queue_limit": limit, "response_limit": 1 << 30}
+    served = await serve(Draining, settings=settings)
+    client = await kind.open(served)
+    await client.send("a")
+    if kind.is_http and kind not in clients.POLLS:
+        await asyncio.sleep(0.02)
+    messages = await client.messages(40)
+    assert [int(message) for message in messages] == list(range(40))
+    await Draining.until("sent")
+    await client.leave()
+
+
+async def test_drain_returns_when_the_session_closes(serve: Serve) -> None:
+    class Draining(Recorder):
+        async def on_open(self, info: object) -> None:
+            self.connections.append(self)
+            self.send("x" * 10_000)
+            self.seen.append("waits")
+            await self.drain()
+            self.seen.append("drained")
+
+    served = await serve(Draining, settings={"send_queue_limit": 20_000, **SHORT})
+    await served.poll("/0/1")
+    await Draining.until("waits")
+    await asyncio.sleep(0.02)
+    assert "drained" not in Draining.seen
+    Draining.connections[0].close()
+    await Draining.until("drained")
+
+
+async def test_cancelled_drain_does_not_disturb_others(serve: Serve) -> None:
+    class Draining(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.send("x" * 10_000)
+            other = asyncio.ensure_future(self.drain())
+            try:
+                async with async_timeout.timeout(0.01):
+                    await self.drain()
+            except asyncio.TimeoutError:
+                self.seen.append("timed out")
+            await other
+            self.seen.append("drained")
+
+    served = await serve(Draining, settings={"send_queue_limit": 20_000})
+    session = "/0/drain"
+    await served.poll(session)
+    await served.post(session, '["a"]')
+    await Draining.until("timed out")
+    assert len(await served.poll(session)) == 10_005
+    await Draining.until("drained")
+
+
+async def test_session_does_not_expire_while_its_response_is_downloaded(serve: Serve) -> None:
+    class Large(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.send("x" * 30_000_000)
+
+    settings = {"send_queue_limit": 1 << 26, "response_limit": 1 << 26, **SHORT}
+    served = await serve(Large, settings=settings)
+    for number, path in enumerate(["xhr", "xhr_streaming"]):
+        session = f"/0/{number}"
+        await served.poll(session)
+        await served.post(session, '["a"]')
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1 << 16)
+        wire = Wire(reader, writer)
+        wire.send("POST", f"/echo{session}/{path}", b"")
+        await wire.head()
+        size = 0
+        for _ in range(12):  # 1.2 seconds, six times the disconnect delay
+            await asyncio.sleep(0.1)
+            size += len(await reader.readexactly(1 << 19))
+        assert Large.seen.count("close") == number, size
+        wire.abort()
+        await Large.until("close", number + 1)
+
+
+async def test_closed_session_whose_client_takes_nothing_is_forgotten(serve: Serve) -> None:
+    class Closing(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            for _ in range(100):
+                self.send("x" * 100_000)
+            self.close()
+
+    settings = {"send_queue_limit": 1 << 26, "response_limit": 1 << 26, **SHORT}
+    served = await serve(Closing, settings=settings)
+    client = await clients.XhrStreaming.open(served)
+    stop_reading(client)
+    await client.send("a")
+    await Closing.until("close")
+    await until_empty(served)

@@ -1,0 +1,245 @@
+"""The end of the application: promptly, with queued messages, close frames and every on_close."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import clients
+from tests.conftest import Recorder, Serve
+
+every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+Kind = type[clients.Client]
+
+
+@every
+async def test_open_sessions_get_what_is_queued_and_1012(serve: Serve, kind: Kind) -> None:
+    ending: list[asyncio.Task[None]] = []
+
+    class Noted(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.send("last words")
+            ending.append(asyncio.get_running_loop().create_task(served.runner.cleanup()))
+
+    served = await serve(Noted)
+    client = await kind.open(served)
+    await client.send("a")
+    assert await client.messages(1) == ["last words"]
+    if kind not in clients.POLLS:  # aiohttp has closed its listener before the next poll
+        assert await client.frame() == b'c[1012,"Service restart"]'
+    await client.leave()
+    await ending[0]
+    assert Noted.seen == ["open", "close"]
+
+
+@every
+async def test_idle_sessions_end_at_once(serve: Serve, kind: Kind) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted)
+    members = [await kind.open(served) for _ in range(20)]
+    await Noted.until("open", 20)
+    while kind.is_http and not all(x.session.has_http_receiver for x in Noted.connections):
+        await asyncio.sleep(0.001)
+    start = time.monotonic()
+    await served.runner.cleanup()
+    assert time.monotonic() - start < 5, "well below shutdown_timeout and aiohttp's own"
+    assert Noted.seen.count("close") == 20
+    assert served.router.session_count == 0
+    for client in members:
+        assert await client.frame() == b'c[1012,"Service restart"]'
+        await client.leave()
+
+
+@pytest.mark.parametrize("path", ["/0/1/xhr", "/0/1/xhr_streaming"])
+async def test_no_new_sessions_while_shutting_down(serve: Serve, path: str) -> None:
+    class Slow(Recorder):
+        gate = asyncio.Event()
+
+        async def on_close(self) -> None:
+            await self.gate.wait()
+            await super().on_close()
+
+    served = await serve(Slow)
+    await served.poll("/0/other")
+    wire = await served.wire()
+    await wire.request("GET", "/echo/info")
+    ending = asyncio.ensure_future(served.router.shutdown())
+    await asyncio.sleep(0.02)
+    reply = await wire.request("POST", "/echo" + path, b"")
+    assert (reply.status, reply.header("Retry-After")) == (503, "5")
+    reply = await wire.request("POST", "/echo/0/other/xhr", b"")
+    assert reply.body == b'c[1012,"Service restart"]\n'
+    Slow.gate.set()
+    await ending
+    assert Slow.seen == ["open", "close"]
+
+
+@every
+async def test_hook_that_hangs_is_cancelled_and_on_close_called(
+    serve: Serve, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Hanging(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.seen.append("hangs")
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.seen.append("cancelled")
+                raise
+
+    served = await serve(Hanging, settings={"shutdown_timeout": 0.1})
+    client = await kind.open(served)
+    await client.send("a")
+    await Hanging.until("hangs")
+    await served.router.shutdown()
+    assert Hanging.seen == ["open", "hangs", "cancelled", "close"]
+    assert "took too long" in caplog.text
+    assert not [record for record in caplog.records if record.exc_info]
+    assert served.router.session_count == 0
+    await client.leave()
+
+
+@every
+async def test_hook_has_shutdown_timeout_to_return(serve: Serve, kind: Kind) -> None:
+    class Slow(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.seen.append("begins")
+            await asyncio.sleep(0.2)
+            self.seen.append("ends")
+
+    served = await serve(Slow, settings={"shutdown_timeout": 5})
+    client = await kind.open(served)
+    await client.send("a")
+    await Slow.until("begins")
+    await served.runner.cleanup()
+    assert Slow.seen == ["open", "begins", "ends", "close"]
+    await client.leave()
+
+
+async def test_hook_that_refuses_to_end_does_not_hold_up_the_shutdown(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stubborn(Recorder):
+        gate = asyncio.Event()
+
+        async def on_close(self) -> None:
+            while not self.gate.is_set():
+                try:
+                    await self.gate.wait()
+                except asyncio.CancelledError:
+                    self.seen.append("refused")
+
+    served = await serve(Stubborn, settings={"shutdown_timeout": 0.05})
+    await served.poll("/0/1")
+    await Stubborn.until("open")
+    await served.router.shutdown()
+    assert "refused" in Stubborn.seen
+    assert served.router.session_count == 0
+    Stubborn.gate.set()
+    await asyncio.sleep(0.01)
+
+
+async def test_client_that_does_not_read_does_not_hold_up_the_shutdown(serve: Serve) -> None:
+    class Pouring(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            for _ in range(60):
+                self.send("x" * 65536)
+            self.seen.append("poured")
+
+    served = await serve(Pouring, settings={"shutdown_timeout": 0.1, "send_queue_limit": 1 << 23})
+    client = await clients.XhrStreaming.open(served)
+    client.wire.writer.transport.pause_reading()
+    await client.send("a")
+    await Pouring.until("poured")
+    await served.runner.cleanup()
+    assert Pouring.seen == ["open", "poured", "close"]
+    assert served.router.session_count == 0
+
+
+SERVER = """
+    import sys
+    from aiohttp import web
+    from sockjs_aio import SockJSConnection, SockJSRouter
+
+    class Noted(SockJSConnection):
+        count = 0
+        async def on_open(self, info):
+            Noted.count += 1
+        async def on_close(self):
+            Noted.count -= 1
+
+    async def ready(app):
+        print("ready", flush=True)
+
+    async def report(app):
+        print("left", Noted.count, flush=True)
+
+    app = web.Application()
+    SockJSRouter(Noted, "/echo").attach(app)
+    app.on_startup.append(ready)
+    app.on_cleanup.append(report)
+    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None,
+                handler_cancellation=sys.argv[2] == "True")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("cancellation", [True, False])
+async def test_run_app_ends_promptly_with_100_streaming_clients(
+    serve: Serve, unused_tcp_port: int, tmp_path: Path, number: int, cancellation: bool
+) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(textwrap.dedent(SERVER))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(script),
+        str(unused_tcp_port),
+        str(cancellation),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    assert process.stdout
+    assert await process.stdout.readline() == b"ready\n"
+    served = await serve()
+    served.port = unused_tcp_port
+    for _ in range(200):
+        try:
+            (await served.wire()).close()
+            break
+        except OSError:
+            await asyncio.sleep(0.02)
+    kinds = [*clients.STREAMS, clients.WebSocket]
+    members = [await kinds[n % 4].open(served) for n in range(100)]
+    start = time.monotonic()
+    process.send_signal(number)
+    for client in members:
+        assert await client.frame() == b'c[1012,"Service restart"]'
+        assert await client.frame() == b""
+    output, errors = await process.communicate()
+    assert time.monotonic() - start < 5
+    assert output == b"left 0\n"
+    assert errors == b"", errors.decode()
+    assert process.returncode == 0
+    for client in members:
+        await client.leave()
+
+
+async def test_shutdown_again_is_harmless(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted)
+    await served.poll("/0/1")
+    await served.router.shutdown()
+    await served.router.shutdown()
+    assert Noted.seen == ["open", "close"]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
