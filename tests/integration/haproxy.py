@@ -33,8 +33,22 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "haproxy" / "haproxy.cfg"
 SOCKJS_CLIENT = ROOT / ".venv/npm/node_modules/sockjs-client/dist/sockjs.min.js"
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 """Seconds after which what a test waits for is taken to never happen."""
+
+
+def documented(language: str) -> str:
+    """Return the first block in `language` of docs/deployment.md."""
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    found = re.search(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert found is not None, language
+    return found[1]
+
+
+def replace(text: str, old: str, new: str) -> str:
+    """Replace `old`, which `text` has to contain once."""
+    assert text.count(old) == 1, old
+    return text.replace(old, new)
 
 
 def find_program(name: str) -> str | None:
@@ -125,11 +139,12 @@ def main() -> None:
 
 
 class NodeProcess:
-    """A server process."""
+    """A server process: this module, or another `program`."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, program: Path | None = None) -> None:
+        arguments = ["-m", "tests.integration.haproxy", f"--port={port}"]
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "tests.integration.haproxy", "--port", str(port)],
+            [sys.executable, "-u", *([program] if program else arguments)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -166,8 +181,7 @@ class Haproxy:
 
     def __init__(self, program: str, directory: Path, nodes: list[NodeProcess], **env: str) -> None:
         self._admin = directory / "admin.sock"
-        # haproxy inherits a socket that listens already: no port is guessed, and nobody has to
-        # wait, since connections queue until haproxy accepts them
+        # haproxy inherits a socket that listens already, so no port has to be guessed
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port = listener.getsockname()[1]
             variables = {
@@ -185,6 +199,8 @@ class Haproxy:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                 )
+        wait_until(lambda: self._admin.exists() or self._process.poll() is not None)
+        assert self._process.poll() is None, (directory / "haproxy.log").read_text()
 
     async def command(self, line: str) -> str:
         """Give a command of the management guide; return what haproxy says."""
@@ -215,7 +231,7 @@ class Haproxy:
 async def until(is_so: Callable[[], Any]) -> None:
     """Wait until `is_so`, a coroutine function, returns something true."""
     async with async_timeout.timeout(PATIENCE):
-        while not await is_so():  # noqa: ASYNC110, what is waited for is in another process
+        while not await is_so():
             await asyncio.sleep(0.01)
 
 
@@ -239,17 +255,18 @@ def node_pair() -> Iterator[list[NodeProcess]]:
             node.stop()
 
 
-def wait_for_port(port: int) -> None:
-    """Wait until somebody listens on `port`."""
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """As `until`, for fixtures that start something and have no event loop."""
     deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline, f"nobody listens on port {port}"
-            time.sleep(0.01)
-        else:
-            return
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not start"
+        time.sleep(0.01)
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody accepts connections on `port`."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 # The client.

@@ -22,10 +22,12 @@ from tests.integration.haproxy import (
     Client,
     Haproxy,
     NodeProcess,
+    documented,
     fetch,
     find_program,
     node_pair,
     open_websocket,
+    replace,
     until,
 )
 
@@ -291,6 +293,24 @@ async def test_client_address_arrives_by_websocket(front: Haproxy) -> None:
         assert (await websocket.receive_json())["ip"] == "127.0.0.2"
 
 
+async def test_program_of_the_docs_knows_the_client_address(program: str, tmp_path: Path) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(replace(documented("python"), "port=8081", "port=0"))
+    node = NodeProcess(program=script)
+    try:
+        front = Haproxy(program, tmp_path, [node, node])
+        try:
+            await front.until_status("one", "UP")
+            path = "/echo/000/a/xhr"
+            for frame in [b"o\n", b'a["You come from 127.0.0.2."]\n']:
+                assert (await fetch(front.port, path, "", local_host="127.0.0.2")).body == frame
+            assert (await fetch(node.port, path, "")).status == 400
+        finally:
+            front.stop()
+    finally:
+        node.stop()
+
+
 # Time.
 
 
@@ -354,7 +374,7 @@ async def test_killed_process_is_replaced_by_the_other(
     assert set(await pids_of(clients)) == {own_nodes[1].pid}
     for stream in lost:
         assert stream.stream is not None
-        assert await stream.stream.is_closed()
+        assert await asyncio.wait_for(stream.stream.is_closed(), PATIENCE)
 
     own_nodes[0] = NodeProcess(own_nodes[0].port)
     await own_front.until_status("one", "UP")
@@ -362,6 +382,21 @@ async def test_killed_process_is_replaced_by_the_other(
     assert set(await pids_of(clients)) == {own_nodes[1].pid}
     assert set(await pids_of(kept)) == {own_nodes[1].pid}
     assert own_nodes[0].pid in await pids_of(await open_clients(own_front, 10))
+
+
+async def test_process_that_hangs_loses_its_streams(
+    own_front: Haproxy, own_nodes: list[NodeProcess], open_clients: OpenClients
+) -> None:
+    streams = await open_clients(own_front, 10, "xhr_streaming")
+    pids = await pids_of(streams)
+    os.kill(own_nodes[0].pid, signal.SIGSTOP)
+    await own_front.until_status("one", "DOWN")
+    for stream, pid in zip(streams, pids, strict=True):
+        if pid == own_nodes[0].pid:
+            assert stream.stream is not None
+            assert await asyncio.wait_for(stream.stream.is_closed(), PATIENCE)
+        else:
+            assert await stream.ask("still here") == "still here"
 
 
 async def test_process_that_is_told_to_stop_says_good_bye(

@@ -1,0 +1,171 @@
+"""Every transport through the real nginx, with the configuration that docs/deployment.md gives."""
+
+import asyncio
+import json
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import require
+from tests.integration.haproxy import (
+    PATIENCE,
+    TRANSPORTS,
+    Client,
+    NodeProcess,
+    documented,
+    fetch,
+    find_program,
+    free_port,
+    listens,
+    node_pair,
+    open_websocket,
+    replace,
+    until,
+    wait_until,
+)
+
+pytestmark = pytest.mark.haproxy
+
+MakeClient = Callable[..., Client]
+
+# what a complete configuration has around the block of the docs
+FRAME = """
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr;
+events {}
+http {
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    %s
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[NodeProcess]]:
+    require(find_program("nginx"), "nginx")
+    with node_pair() as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def port(nodes: list[NodeProcess], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of nginx before `nodes`."""
+    port = free_port()
+    block = replace(documented("nginx"), "listen 80;", f"listen 127.0.0.1:{port};")
+    block = replace(block, "127.0.0.1:8081", f"127.0.0.1:{nodes[0].port}")
+    block = replace(block, "127.0.0.1:8082", f"127.0.0.1:{nodes[1].port}")
+    directory = tmp_path_factory.mktemp("nginx")
+    (directory / "nginx.conf").write_text(FRAME % block)
+    with open(directory / "stderr", "wb") as log:
+        process = subprocess.Popen(
+            [str(find_program("nginx")), "-p", directory, "-c", "nginx.conf"], stderr=log
+        )
+    try:
+        wait_until(lambda: listens(port) or process.poll() is not None)
+        assert process.poll() is None, (directory / "stderr").read_text()
+        yield port
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+
+
+@pytest.fixture
+async def make_client(port: int) -> AsyncIterator[MakeClient]:
+    """Make a `Client` of nginx that is closed after the test."""
+    clients: list[Client] = []
+
+    def make(*args: Any, **kwargs: Any) -> Client:
+        clients.append(Client(port, *args, **kwargs))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_http_transport_echoes_at_once(make_client: MakeClient, transport: str) -> None:
+    client = make_client(transport)
+    assert await client.receive() == "o"
+    delays = []
+    for _ in range(9):
+        began = time.perf_counter()
+        assert await client.ask("x") == "x"
+        delays.append(time.perf_counter() - began)
+    assert sorted(delays)[4] < 0.1
+    assert await client.ask("x" * 100_000) == "x" * 100_000
+
+
+async def test_websocket_echoes(port: int) -> None:
+    async with open_websocket(port, "/echo/000/x/websocket") as websocket:
+        assert await websocket.receive_str() == "o"
+        await websocket.send_str('["one"]')
+        assert await websocket.receive_str() == 'a["one"]'
+
+
+async def test_raw_websocket_echoes(port: int) -> None:
+    async with open_websocket(port, "/echo/websocket") as websocket:
+        await websocket.send_bytes(b"\0\xff")
+        assert await websocket.receive_bytes() == b"\0\xff"
+
+
+async def test_info_is_served(port: int) -> None:
+    reply = await fetch(port, "/echo/info")
+    assert json.loads(reply.body)["websocket"] is True
+
+
+async def test_requests_of_a_session_reach_one_process(
+    make_client: MakeClient, nodes: list[NodeProcess]
+) -> None:
+    clients = [make_client() for _ in range(30)]
+
+    async def pids() -> list[int]:
+        return [answer["pid"] for answer in await asyncio.gather(*(c.who() for c in clients))]
+
+    assert await asyncio.gather(*(client.receive() for client in clients)) == ["o"] * 30
+    first = await pids()
+    assert set(first) == {node.pid for node in nodes}
+    for _ in range(5):
+        assert await pids() == first
+
+
+@pytest.mark.parametrize("way", ["close", "abort"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_server_notices_a_client_that_leaves(
+    make_client: MakeClient, nodes: list[NodeProcess], transport: str, way: str
+) -> None:
+    client = make_client(transport)
+    assert await client.receive() == "o"
+    pid = (await client.who())["pid"]
+    (node,) = [node for node in nodes if node.pid == pid]
+
+    async def is_waiting() -> bool:
+        return client.session_id in (await node.state())["waiting"]
+
+    async def has_closed() -> bool:
+        return client.session_id in (await node.state())["closed"]
+
+    await client.begin()
+    await until(is_waiting)
+    getattr(client, way)()
+    began = time.perf_counter()
+    await until(has_closed)
+    assert time.perf_counter() - began < 2  # and not at the next heartbeat
+
+
+async def test_client_address_arrives(make_client: MakeClient) -> None:
+    forged = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
+    client = make_client(local_host="127.0.0.2", headers=forged)
+    assert await client.receive() == "o"
+    answer = await client.who()
+    assert (answer["ip"], answer["scheme"]) == ("127.0.0.2", "http")
