@@ -51,11 +51,11 @@ async def launched() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def serving(app: web.Application) -> AsyncIterator[int]:
-    """Serve `app` on a free port, and yield that."""
+async def serving(app: web.Application, port: int = 0) -> AsyncIterator[int]:
+    """Serve `app` on `port`, or on a free one, and yield that."""
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
         yield runner.addresses[0][1]
     finally:

@@ -120,7 +120,7 @@ async def client(
 
 async def until_empty(service: Service) -> None:
     async with async_timeout.timeout(10):
-        while service.router.session_count:  # noqa: ASYNC110
+        while service.router.session_count:
             await asyncio.sleep(0.01)
 
 
@@ -262,7 +262,7 @@ async def test_page_falls_back_to_what_the_server_has(
     assert await client.echo(["hi"]) == ["hi"]
 
 
-@pytest.mark.parametrize("transport", ["websocket", "xhr-streaming"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_page_of_an_allowed_origin_gets_in(
     serve_page: Serve, client: Client, page_port: int, transport: str
 ) -> None:
@@ -271,9 +271,8 @@ async def test_page_of_an_allowed_origin_gets_in(
     assert await client.echo(["hi"]) == ["hi"]
 
 
-@pytest.mark.parametrize("transport", ["websocket", "xhr-streaming"])
 async def test_page_of_another_origin_is_refused(
-    serve_page: Serve, client: Client, page_port: int, transport: str
+    serve_page: Serve, client: Client, page_port: int
 ) -> None:
     class C(Recorder):
         pass
@@ -281,9 +280,12 @@ async def test_page_of_another_origin_is_refused(
     service = await serve_page(C, origins=[f"http://127.0.0.1:{page_port}"])
     await client.page.goto(f"http://localhost:{page_port}/client.html")
     with pytest.raises(Error, match="closed: 1002,Cannot connect to server"):
-        await client.open(service.url, transport)
-    # So are pages that do not ask for /info first.
-    assert not await client.call("gets", f"{service.url}/000/x/xhr_streaming")
+        await client.open(service.url)
+    # So are pages that do not ask for /info first, and those that hide where they come from.
+    for path in ("xhr", "xhr_streaming", "eventsource", "htmlfile?c=x", "jsonp?c=x"):
+        method = "POST" if path.startswith("xhr") else "GET"
+        assert not await client.call("gets", method, f"{service.url}/000/x/{path}")
+    assert not await client.call("frames", f"{service.url}/iframe.html")
     with pytest.raises(Error, match="closed: 1006,"):
         await client.open(f"{service.url}/000/y", "raw")
     assert service.router.session_count == 0

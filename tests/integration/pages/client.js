@@ -88,10 +88,26 @@ function heartbeats(count) {
   });
 }
 
-async function gets(url) {
+// Request what a page of another origin may request without leave; the answer stays hidden from
+// it, its end does not.
+async function gets(method, url) {
+  const given = { method, mode: "no-cors", credentials: "include", referrerPolicy: "no-referrer" };
+  await (await fetch(url, given)).text();
   try {
-    return (await fetch(url, { method: "POST", credentials: "include" })).ok;
+    return (await fetch(url, { method, credentials: "include" })).ok;
   } catch (error) {
     return false; // CORS
   }
+}
+
+// Whether the page at `url`, in a frame, tells its parent that SockJS has started there.
+function frames(url) {
+  return new Promise((resolve) => {
+    const frame = document.createElement("iframe");
+    addEventListener("message", () => resolve(true));
+    frame.onload = () => setTimeout(resolve, 100, false); // it speaks before, when it does
+    frame.referrerPolicy = "no-referrer";
+    frame.src = `${url}#id`;
+    document.body.append(frame);
+  });
 }

@@ -1,0 +1,293 @@
+"""The chat example: its page in a real browser, its server as a process of its own."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import async_timeout
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
+
+from examples.chat import CDN, NAME_LENGTH, TEXT_LENGTH, make_app
+from tests.integration.browser import launched, serving, visiting
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ROOT = Path(__file__).parents[2]
+
+
+# The page.
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with launched() as browser:
+        yield browser
+
+
+@asynccontextmanager
+async def joined(
+    browser: Browser, port: int, name: str, transport: str = ""
+) -> AsyncIterator[Page]:
+    """Open the page, give a name, and force `transport`, unless it is empty."""
+    async with visiting(browser, f"http://127.0.0.1:{port}/") as page:
+        await page.fill("#name", name)
+        await page.click("#welcome button")
+        await page.select_option("#force", transport)
+        await expect(page.locator("#transport")).to_have_text(transport or "websocket")
+        await expect(page.locator("#people .me .who")).to_have_text(name)
+        yield page
+
+
+async def say(page: Page, text: str) -> None:
+    await page.fill("#text", text)
+    await page.press("#text", "Enter")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("transport", "server_name"),
+    [
+        ("", "websocket"),
+        ("xhr-streaming", "xhr-streaming"),
+        ("iframe-htmlfile", "htmlfile"),
+        ("xhr-polling", "xhr"),
+        ("jsonp-polling", "jsonp"),
+    ],
+)
+async def test_two_people_talk(browser: Browser, transport: str, server_name: str) -> None:
+    nasty = "<b>bold</b> </script> %41 \u2603 \U0001f600"
+    async with serving(make_app()) as port, joined(browser, port, "Ada", transport) as ada:
+        await say(ada, "Is anybody here?")
+        async with joined(browser, port, "Grace <i>") as grace:
+            await expect(ada.locator("#count")).to_have_text("2")
+            await expect(ada.locator("#people .who")).to_have_text(["Ada", "Grace <i>"])
+            await expect(ada.locator("#people code")).to_have_text([server_name, "websocket"])
+            await expect(grace.locator("#people .who")).to_have_text(["Grace <i>", "Ada"])
+            await say(grace, nasty)
+            await expect(ada.locator(".text")).to_have_text(["Is anybody here?", nasty])
+            await say(ada, "Hello!")
+            for page in (ada, grace):
+                await expect(page.locator(".text").last).to_have_text("Hello!")
+            await expect(grace.locator(".mine .text")).to_have_text([nasty])
+        await expect(ada.locator("#people .who")).to_have_text(["Ada"])
+        await expect(ada.locator(".notice").last).to_have_text("Grace <i> left")
+
+
+@pytest.mark.browser
+async def test_name_and_transport_can_be_changed(browser: Browser) -> None:
+    async with serving(make_app()) as port, joined(browser, port, "Ada") as ada:
+        await say(ada, "before")
+        await ada.click(".rename")
+        await ada.fill("#name", "Lady Lovelace")
+        await ada.press("#name", "Enter")
+        await expect(ada.locator("#people .who")).to_have_text(["Lady Lovelace"])
+        for transport in ("jsonp-polling", "iframe-eventsource"):
+            await ada.select_option("#force", transport)
+            await expect(ada.locator("#transport")).to_have_text(transport)
+            await expect(ada.locator("#people .who")).to_have_text(["Lady Lovelace"])
+        await say(ada, "after")
+        await expect(ada.locator(".mine .text")).to_have_text(["before", "after"])
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("transport", ["websocket", "xhr-streaming"])
+async def test_page_comes_back_after_the_server_was_away(browser: Browser, transport: str) -> None:
+    async with joined_for_restart(browser, transport) as (page, port):
+        await expect(page.locator("#state")).to_have_text("Disconnected")
+        await expect(page.locator("#trouble")).to_contain_text("Trying again in")
+        await page.fill("#text", "typed meanwhile")
+        async with serving(make_app(), port):
+            await page.click("#retry")
+            await expect(page.locator("#state")).to_have_text("Connected")
+            await expect(page.locator("#banner")).to_be_hidden()
+            await page.press("#text", "Enter")
+            await expect(page.locator(".text")).to_have_text(["before", "typed meanwhile"])
+
+
+@pytest.mark.browser
+async def test_page_comes_back_by_itself(browser: Browser) -> None:
+    async with joined_for_restart(browser, "websocket") as (page, port):
+        await expect(page.locator("#state")).to_have_text("Disconnected")
+        async with serving(make_app(), port):
+            await expect(page.locator("#people .who")).to_have_text(["Ada"])
+            await expect(page.locator("#state")).to_have_text("Connected", timeout=15_000)
+
+
+@asynccontextmanager
+async def joined_for_restart(browser: Browser, transport: str) -> AsyncIterator[tuple[Page, int]]:
+    """Open a page whose server has gone."""
+    async with serving(make_app()) as port:
+        visit = joined(browser, port, "Ada", transport)
+        page = await visit.__aenter__()
+        await say(page, "before")
+        await expect(page.locator(".text")).to_have_text(["before"])
+    yield page, port
+    await visit.__aexit__(None, None, None)
+
+
+# What the server accepts.
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"http://127.0.0.1:{port}/chat/websocket") as websocket,
+        async_timeout.timeout(10),
+    ):
+        yield websocket
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "{",
+        "[" * 10_000,
+        "null",
+        "[]",
+        "1" * 10_000,
+        '"join"',
+        "{}",
+        '{"type": "shout"}',
+        '{"type": ["join"]}',
+        '{"type": "join"}',
+        '{"type": "join", "name": 7}',
+        '{"type": "join", "name": " \\u200b\\u202e\\ud800 "}',
+        json.dumps({"type": "join", "name": "x" * (NAME_LENGTH + 1)}),
+        '{"type": "say", "text": "no name yet"}',
+    ],
+)
+async def test_what_is_not_understood_is_ignored(message: str) -> None:
+    async with serving(make_app()) as port, connected(port) as websocket:
+        welcome = await websocket.receive_json()
+        assert (welcome["type"], welcome["users"], welcome["history"]) == ("welcome", [], [])
+        await websocket.send_str(message)
+        await websocket.send_bytes(b"\xff")
+        await websocket.send_json({"type": "join", "name": "  Ada  \u202eL. "})
+        event = await websocket.receive_json()
+        assert event["type"] == "joined"
+        assert event["user"] == {
+            "id": welcome["you"],
+            "name": "Ada L.",
+            "transport": "rawwebsocket",
+        }
+
+
+async def test_texts_have_a_length_and_newcomers_get_the_last_ones() -> None:
+    async with serving(make_app()) as port, connected(port) as websocket:
+        await websocket.send_json({"type": "join", "name": "Ada"})
+        for text in ("", " \n ", "x" * (TEXT_LENGTH + 1), *(f"text {i}" for i in range(60))):
+            await websocket.send_json({"type": "say", "text": text})
+        while (await websocket.receive_json()).get("text") != "text 59":
+            pass
+        async with connected(port) as newcomer:
+            welcome = await newcomer.receive_json()
+            texts = [said["text"] for said in welcome["history"]]
+            assert texts == [f"text {i}" for i in range(10, 60)]
+            assert [user["name"] for user in welcome["users"]] == ["Ada"]
+
+
+async def test_sockjs_client_comes_from_the_cdn_where_there_is_no_file() -> None:
+    async with serving(make_app(Path("missing"))) as port, aiohttp.ClientSession() as session:
+        for path in ("/", "/chat/iframe.html"):
+            async with session.get(f"http://127.0.0.1:{port}{path}") as response:
+                assert f'<script src="{CDN}"></script>' in await response.text()
+
+
+async def test_sockjs_client_comes_from_the_file_where_there_is_one(tmp_path: Path) -> None:
+    script = tmp_path / "sockjs.min.js"
+    script.write_text("/* sockjs-client */")
+    async with serving(make_app(script)) as port, aiohttp.ClientSession() as session:
+        for path in ("/", "/chat/iframe.html"):
+            async with session.get(f"http://127.0.0.1:{port}{path}") as response:
+                assert '<script src="/sockjs.min.js"></script>' in await response.text()
+        async with session.get(f"http://127.0.0.1:{port}/sockjs.min.js") as response:
+            assert await response.text() == "/* sockjs-client */"
+            assert response.content_type in ("text/javascript", "application/javascript")
+
+
+# The process.
+
+
+async def run(*arguments: Any) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "examples.chat"),
+        *map(str, arguments),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+async def until_serving(port: int) -> None:
+    async with async_timeout.timeout(20):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                await writer.wait_closed()
+                return
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+async def test_process_serves_the_page_and_ends_promptly(ending: signal.Signals) -> None:
+    port = free_port()
+    process = await run("--port", port)
+    await until_serving(port)
+    url = f"http://127.0.0.1:{port}"
+    async with aiohttp.ClientSession() as session:
+        async with session.get(url) as response:
+            assert "SockJS chat" in await response.text()
+        async with (
+            session.ws_connect(f"{url}/chat/000/a/websocket") as websocket,
+            session.post(f"{url}/chat/000/b/xhr_streaming") as stream,
+        ):
+            assert await websocket.receive_str() == "o"
+            process.send_signal(ending)
+            async with async_timeout.timeout(3):
+                output, errors = await process.communicate()
+            assert (await stream.text()).endswith('c[1012,"Service restart"]\n')
+            frames = [message.data async for message in websocket]
+            assert frames[-1] == 'c[1012,"Service restart"]'
+    assert (process.returncode, errors) == (0, b"")
+    assert f"http://127.0.0.1:{port}".encode() in output
+
+
+async def test_taken_port_is_told_in_one_line() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        process = await run("--port", port)
+        output, errors = await process.communicate()
+    assert process.returncode == 1
+    assert output == b""
+    remedy = f"choose another one, such as --port {port + 1}"
+    assert errors.decode() == f"Port {port} of 127.0.0.1 is taken: {remedy}\n"
+
+
+async def test_missing_script_is_told() -> None:
+    process = await run("--sockjs-client", "missing.js")
+    _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert errors.endswith(b"error: there is no file missing.js\n")
