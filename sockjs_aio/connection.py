@@ -21,8 +21,7 @@ class SockJSConnection:
 
     A hook that raises is logged with its traceback and closes the session with
     ``c[1011,"Internal error"]``; `on_close` is still called.  A hook is not cancelled because its
-    client has gone (on Python 3.10, over WebSocket and with ``handler_cancellation``, it is); at
-    shutdown it is after `shutdown_timeout` seconds.
+    client has gone; at shutdown it is after `shutdown_timeout` seconds.
     """
 
     session: "Session"

@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, cast
 
+from aiohttp import web
+
 
 class Shielded:
     """The rest of a coroutine that has begun and waits.
@@ -74,22 +76,33 @@ class Shielded:
                 awaited.remove_done_callback(wake)
 
 
-def forgive_loss(handler_task: "asyncio.Task[Any]") -> Callable[[], bool]:
-    """Make the `forgive` for hooks of a handler whose connection aiohttp watches over, once.
+def forgive_loss(request: web.Request) -> Callable[[], bool]:
+    """Make the `forgive` for hooks that run in the handler of `request`: for its loss, once.
 
-    aiohttp cancels `handler_task` (``request.task``), which passes it on to the task inside it; a
-    hook's own time-outs cancel only the inner one.  Telling them apart takes ``Task.cancelling``:
-    on Python 3.10, which lacks it, nothing is forgiven.
+    aiohttp cancels ``request.task``, which passes it on to the task inside it that runs the
+    handler, whereas a hook's own time-outs cancel only the inner one.
     """
+    is_lost = _loss_sign(request)
     is_forgiven = False
 
     def forgive() -> bool:
         nonlocal is_forgiven
-        cancelling = getattr(handler_task, "cancelling", None)
-        if is_forgiven or cancelling is None or not cancelling():
+        if is_forgiven or not is_lost():
             return False
         is_forgiven = True
-        current = cast(Any, asyncio.current_task())
-        return bool(current.uncancel() == 0)  # one that came besides is for the hook
+        uncancel = getattr(asyncio.current_task(), "uncancel", None)
+        return uncancel is None or uncancel() == 0  # one that came besides is for the hook
 
     return forgive
+
+
+def _loss_sign(request: web.Request) -> Callable[[], bool]:
+    task: Any = request.task
+    if hasattr(task, "cancelling"):
+        return lambda: bool(task.cancelling())
+    # Python 3.10 has no such count: there a cancellation is the loss's if the connection is lost
+    # and aiohttp cancels at all.  Where that cannot be learnt any more, hooks are cancelled.
+    server = getattr(request.protocol, "_manager", None)
+    if not getattr(server, "handler_cancellation", False):
+        return lambda: False
+    return lambda: request.transport is None

@@ -264,16 +264,8 @@ async def test_client_that_goes_ends_its_session_once(
     assert Noted.seen == ["open", "a", "close"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "cancellation"),
-    [
-        (kind, cancellation)
-        for kind in clients.ALL
-        for cancellation in (True, False)
-        # Python 3.10 cannot tell one cancellation from another, see sockjs_aio/shield.py
-        if kind.is_http or not cancellation or hasattr(asyncio.Task, "cancelling")
-    ],
-)
+@every
+@pytest.mark.parametrize("cancellation", [True, False])
 async def test_running_hook_returns_before_on_close(
     serve: Serve, kind: Kind, cancellation: bool
 ) -> None:

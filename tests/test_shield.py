@@ -6,8 +6,11 @@ from typing import Any
 
 import async_timeout
 import pytest
+from aiohttp import web
 
 from sockjs_aio.shield import Shielded, forgive_loss
+from tests.conftest import Serve
+from tests.wire import Wire
 
 
 async def shielded(
@@ -102,49 +105,64 @@ async def test_task_that_refuses_to_be_cancelled_is_waited_for() -> None:
     assert await task == "done"
 
 
-class Handler:
-    """As aiohttp has it: a task for the connection, and inside it one that runs the hook."""
+async def handle(serve: Serve, hook: Callable[[], Coroutine[Any, Any, Any]]) -> Wire:
+    """Have `hook` run in a handler of a real server; the client is returned."""
 
-    def __init__(self, hook: Coroutine[Any, Any, Any]) -> None:
-        self._hook = hook
-        self.task = asyncio.ensure_future(self._outer())
+    async def handler(request: web.Request) -> web.Response:
+        await shielded(hook(), forgive_loss(request))
+        return web.Response()
 
-    async def _outer(self) -> Any:
-        return await asyncio.ensure_future(self._inner())
+    app = web.Application()
+    app.router.add_get("/hook", handler)
+    wire = await (await serve(app=app)).wire()
+    wire.send("GET", "/hook")
+    return wire
 
-    async def _inner(self) -> Any:
-        return await shielded(self._hook, forgive_loss(self.task))
 
-
-async def test_cancellation_through_the_handler_is_forgiven_once() -> None:
-    events = []
+async def test_loss_of_the_client_is_forgiven(serve: Serve) -> None:
+    events: list[str] = []
+    begun, done = asyncio.Event(), asyncio.Event()
 
     async def hook() -> None:
         try:
-            await asyncio.sleep(0.02)
+            begun.set()
+            await asyncio.sleep(0.05)
             events.append("finished")
-            await asyncio.sleep(60)
         except asyncio.CancelledError:
             events.append("cancelled")
+        done.set()
 
-    handler = Handler(hook())
-    await asyncio.sleep(0.001)
-    handler.task.cancel()
-    await asyncio.sleep(0.04)
-    handler.task.cancel()
-    await handler.task
-    # Python 3.10 cannot tell whom a cancellation is for
-    forgives = hasattr(asyncio.Task, "cancelling")
-    assert events == (["finished", "cancelled"] if forgives else ["cancelled"])
+    wire = await handle(serve, hook)
+    await begun.wait()
+    wire.abort()
+    await done.wait()
+    assert events == ["finished"]
 
 
-async def test_time_out_in_the_hook_is_not_taken_for_a_loss() -> None:
-    async def hook() -> str:
-        try:
-            async with async_timeout.timeout(0.01):
-                await asyncio.sleep(60)
-        except asyncio.TimeoutError:
-            return "timed out"
-        return "slept"
+async def test_time_out_in_the_hook_is_not_taken_for_a_loss(serve: Serve) -> None:
+    events: list[str] = []
+    begun, done = asyncio.Event(), asyncio.Event()
 
-    assert await Handler(hook()).task == "timed out"
+    async def hook() -> None:
+        begun.set()
+        for _ in range(3):
+            try:
+                async with async_timeout.timeout(0.02):
+                    await asyncio.sleep(60)
+            except asyncio.TimeoutError:
+                events.append("timed out")
+        done.set()
+
+    wire = await handle(serve, hook)
+    await begun.wait()
+    await done.wait()
+    assert events == ["timed out"] * 3
+    assert (await wire.reply()).status == 200
+    events.clear()
+    begun.clear()
+    done.clear()
+    wire.send("GET", "/hook")
+    await begun.wait()
+    wire.abort()
+    await done.wait()
+    assert events == ["timed out"] * 3

@@ -7,7 +7,7 @@ RFC 6455.
 
 import asyncio
 
-from aiohttp import WSMessage, WSMsgType, web
+from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 
 from sockjs_aio.errors import PayloadBroken, PayloadTooLarge
 from sockjs_aio.hooks import YIELD_EVERY
@@ -75,7 +75,7 @@ async def _serve(
 
 async def _run(session: Session, receiver: "WebSocketReceiver") -> None:
     hooks = session.hooks
-    hooks.run_inline(forgive_loss(receiver.request.task))
+    hooks.run_inline(forgive_loss(receiver.request))
     session.attach(receiver)
     try:
         await hooks.open()
@@ -104,10 +104,13 @@ def _refusal(text: str) -> web.Response:
 
 
 class Socket(web.WebSocketResponse):
-    """A WebSocket whose close frame is written by its receiver."""
+    """A WebSocket whose close frames are written by its receiver."""
 
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing: aiohttp would send another close frame, and wait for its answer."""
+    async def close(self, *, code: int = NORMAL, message: bytes = b"", drain: bool = True) -> bool:
+        """Do nothing: aiohttp would write a close frame besides ours, wait for the answer, and keep
+        the exception of a lost connection with all frames on the stack.
+        """
+        return False
 
 
 class WebSocketReceiver:
@@ -176,6 +179,9 @@ class WebSocketReceiver:
                 self._close(_reply_code(message.data), "")
                 return
             elif message.type is not WSMsgType.PONG:
+                if isinstance(message.data, WebSocketError):
+                    self._close(message.data.code, "")
+                del message  # an exception's traceback would keep this very frame
                 return
 
     async def _handle(self, session: Session, message: WSMessage) -> None:

@@ -19,34 +19,14 @@ async def test_greeting(serve: Serve, path: str) -> None:
 
 
 UNKNOWN = [
-    "/a",
-    "/a.html",
-    "//",
-    "///",
-    "/a/a",
-    "/a/a/",
-    "/a//",
-    "/x/y/z",
-    "/0/1/xhr/",
-    "//x/xhr",
-    "/x//xhr",
-    "/a.b/c/xhr",
-    "/a/b.c/xhr",
-    "/a/b%2Ec/xhr",
-    "/a/b%2Fc/xhr",
-    "/a/b%00c/xhr",
-    "/a/%ff/xhr",
-    "/%ff/a/xhr",
-    "/iframe.htm",
-    "/iframe",
-    "/IFRAME.HTML",
-    "/iframe.xml",
-    "/iframe-/.html",
-    "/iframex.html",
+    *["/a", "/a.html", "//", "///", "/a/a", "/a/a/", "/a//", "/x/y/z", "/0/1/xhr/"],
+    *["//x/xhr", "/x//xhr", "/a.b/c/xhr", "/a/b.c/xhr", "/a/b%2Ec/xhr", "/a/b%2Fc/xhr"],
+    *["/a/b%00c/xhr", "/a/%ff/xhr", "/%ff/a/xhr", "/a/" + "x" * 4096 + "/xhr"],
+    *["/iframe.htm", "/iframe", "/IFRAME.HTML", "/iframe.xml", "/iframe-/.html", "/iframex.html"],
 ]
 
 
-@pytest.mark.parametrize("path", [*UNKNOWN, "/a/" + "x" * 4096 + "/xhr"])
+@pytest.mark.parametrize("path", UNKNOWN)
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 async def test_unknown_urls(serve: Serve, path: str, method: str) -> None:
     served = await serve()

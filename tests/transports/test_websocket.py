@@ -186,9 +186,9 @@ async def test_size_limit_is_1009(serve: Serve, path: str) -> None:
     fitting = b'"' + b"x" * 998 + b'"'
     wire = await handshake(served, path)
     wire.writer.write(masked(1, fitting))
-    opcode, payload = await frame(wire)
+    _, payload = await frame(wire)
     if payload == b"o":
-        _opcode, payload = await frame(wire)
+        _, payload = await frame(wire)
     assert b"x" * 998 in payload
     wire.writer.write(masked(1, fitting[:500], fin=0) + masked(0, fitting[500:] + b" "))
     assert await close_code(wire) == 1009
