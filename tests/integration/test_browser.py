@@ -284,9 +284,20 @@ async def test_page_of_another_origin_is_refused(
     # So are pages that do not ask for /info first, and those that hide where they come from.
     for path in ("xhr", "xhr_streaming", "eventsource", "htmlfile?c=x", "jsonp?c=x"):
         method = "POST" if path.startswith("xhr") else "GET"
-        assert not await client.call("gets", method, f"{service.url}/000/x/{path}")
-    assert not await client.call("frames", f"{service.url}/iframe.html")
+        for is_hidden in (False, True):
+            url = f"{service.url}/000/x/{path}"
+            assert await status_of(client, url, "request", method, url, is_hidden) == 403
+    url = f"{service.url}/iframe.html"
+    assert await status_of(client, url, "frame", url) == 403
     with pytest.raises(Error, match="closed: 1006,"):
         await client.open(f"{service.url}/000/y", "raw")
     assert service.router.session_count == 0
     assert C.seen == []
+
+
+async def status_of(client: Client, url: str, function: str, *arguments: Any) -> int:
+    """Have the page request `url` by one of its functions; return what it may not see."""
+    async with client.page.expect_response(url) as response:
+        await client.call(function, *arguments)
+    status: int = (await response.value).status
+    return status
