@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOCKJS_CLIENT := $(VENV)/npm/node_modules/sockjs-client/dist/sockjs.min.js
 VERSIONS := 3.10 3.11 3.12 3.13
-OLDEST_AIOHTTP := 3.10.11
+OLDEST_AIOHTTP := 3.14.1
 
 .PHONY: demo test lint format matrix clean
 .DELETE_ON_ERROR:

@@ -54,7 +54,8 @@ class Settings:
     jsessionid: bool | SetCookie = False
     """True sets a JSESSIONID cookie for load balancers; a callable sets the cookie it likes."""
     origins: str | Collection[str] = "*"
-    """Origins such as ``https://example.com`` whose pages may connect, or ``*`` for all."""
+    """Origins such as ``https://example.com`` whose pages may connect, or ``*`` for all.  The
+    iframe transports ask from the service's own origin: list that too if they are wanted."""
     verify_ip: bool = False
     """Whether all requests of a session have to come from the address of its first one."""
     max_message_size: int = 1 << 20

@@ -31,6 +31,9 @@ _IFRAME = """\
 </html>"""
 
 
+NOBODY = "'none'"
+
+
 async def greeting(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Answer ``GET BASE`` to show that the service is there."""
     return plain_response(200, "Welcome to SockJS!\n")
@@ -62,6 +65,9 @@ async def iframe(endpoint: Endpoint, request: web.Request) -> web.StreamResponse
     else:
         response = web.Response(body=page, headers=cached(HTML))
         response.headers["X-Content-Type-Options"] = "nosniff"
+        if endpoint.settings.origins != "*":  # a cache may show the page to others than us
+            ancestors = " ".join(origin for origin in endpoint.settings.origins if origin != "null")
+            response.headers["Content-Security-Policy"] = f"frame-ancestors {ancestors or NOBODY}"
     response.etag = etag
     return response
 

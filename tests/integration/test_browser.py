@@ -94,12 +94,12 @@ async def serve_page(page_port: int) -> AsyncIterator[Serve]:
     """Run a service for the page: ``await serve_page(Echo, response_limit=4096)``."""
     running = []
 
-    async def run(connection: Any, **settings: Any) -> Service:
+    async def run(connection: Any, port: int = 0, **settings: Any) -> Service:
         app = web.Application()
         settings["sockjs_url"] = f"http://127.0.0.1:{page_port}/sockjs.min.js"
         router = SockJSRouter(connection, "/some/service", settings)
         router.attach(app)
-        running.append(serving(app))
+        running.append(serving(app, port))
         port = await running[-1].__aenter__()
         return Service(router, f"http://127.0.0.1:{port}/some/service")
 
@@ -264,9 +264,12 @@ async def test_page_falls_back_to_what_the_server_has(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_page_of_an_allowed_origin_gets_in(
-    serve_page: Serve, client: Client, page_port: int, transport: str
+    serve_page: Serve, client: Client, page_port: int, unused_tcp_port: int, transport: str
 ) -> None:
-    service = await serve_page(Echo, origins=[f"http://127.0.0.1:{page_port}"])
+    origins = [f"http://127.0.0.1:{page_port}"]
+    if transport.startswith("iframe"):  # what the iframe asks for comes from the service's origin
+        origins.append(f"http://127.0.0.1:{unused_tcp_port}")
+    service = await serve_page(Echo, unused_tcp_port, origins=origins)
     assert await client.open(service.url, transport) == transport
     assert await client.echo(["hi"]) == ["hi"]
 

@@ -207,6 +207,17 @@ async def test_iframe(serve: Serve, path: str) -> None:
     assert other.status == 200
 
 
+async def test_iframe_may_only_be_embedded_by_allowed_origins(serve: Serve) -> None:
+    name = "Content-Security-Policy"
+    assert (await (await serve()).request("GET", "/iframe.html")).header(name) is None
+    served = await serve(settings={"origins": ["https://a.example", "null", "http://b:1"]})
+    reply = await served.request("GET", "/iframe.html")
+    assert reply.header(name) == "frame-ancestors https://a.example http://b:1"
+    served = await serve(settings={"origins": ["null"]})
+    reply = await served.request("GET", "/iframe.html")
+    assert reply.header(name) == "frame-ancestors 'none'"
+
+
 async def test_disabled_transports_are_not_found(serve: Serve) -> None:
     disabled = ["websocket", "rawwebsocket", "xhr_streaming", "eventsource", "htmlfile", "jsonp"]
     served = await serve(settings={"disabled_transports": disabled})
