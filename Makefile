@@ -23,23 +23,29 @@ format: $(VENV)/lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Each Python that is found, the oldest aiohttp with the oldest of them, and uvloop with the newest.
+# Each Python that is found; uvloop with the newest, the oldest aiohttp with the oldest of them.
+MATRIX_TEST = $(VENV)-$*/bin/python -m pytest -q -m 'not browser and not haproxy' $(ARGS)
+MATRIX_PIP = $(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check
+
 matrix:
 	@for version in $(VERSIONS); do \
-		python=$$(command -v python$$version) || { echo "python$$version: not found"; continue; }; \
-		$(MAKE) --no-print-directory matrix-$$version MATRIX_PYTHON=$$python || exit 1; \
+		if python$$version -c '' 2>/dev/null; then \
+			$(MAKE) --no-print-directory matrix-$$version || exit 1; \
+		else \
+			echo "== Python $$version: not found"; \
+		fi; \
 	done
 
 matrix-%:
+	@test -x $(VENV)-$*/bin/python || python$* -m venv $(VENV)-$*
+	@$(MATRIX_PIP) --upgrade aiohttp -e '.[test]'
 	@echo "== Python $*"
-	@test -x $(VENV)-$*/bin/python || $(MATRIX_PYTHON) -m venv $(VENV)-$*
-	@$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
-	@$(VENV)-$*/bin/python -m pytest -q -m 'not browser and not haproxy' $(ARGS)
-	@$(VENV)-$*/bin/python -m pytest -q -m 'not browser and not haproxy' --loop uvloop $(ARGS)
-	@$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check aiohttp==$(OLDEST_AIOHTTP)
-	@echo "== Python $*, aiohttp $(OLDEST_AIOHTTP)"
-	@$(VENV)-$*/bin/python -m pytest -q -m 'not browser and not haproxy' $(ARGS)
-	@$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade aiohttp
+	@$(MATRIX_TEST)
+	@if [ $* = $(lastword $(VERSIONS)) ]; then echo "== Python $*, uvloop"; $(MATRIX_TEST) --loop uvloop; fi
+	@if [ $* = $(firstword $(VERSIONS)) ]; then \
+		echo "== Python $*, aiohttp $(OLDEST_AIOHTTP)"; \
+		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST); \
+	fi
 
 clean:
 	rm -rf $(VENV) $(VENV)-* build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,92 @@
+"""The architecture, held against the code: which module may import which."""
+
+import ast
+from pathlib import Path
+
+import sockjs_aio
+
+PACKAGE = Path(sockjs_aio.__file__).parent
+
+# From the inside out: a module imports from its own line and from lines above it.
+LAYERS = [
+    {"errors", "tcp", "shield", "info"},
+    {"settings", "protocol.websocket", "protocol.frames"},
+    {"protocol.framing"},
+    {"protocol.machine", "connection"},
+    {"hooks"},
+    {"session"},
+    {"flusher", "registry"},
+    {"transports.headers", "transports.callback", "transports.outlet"},
+    {"transports.endpoint"},
+    {"transports.pages", "transports.polling", "transports.streaming"}
+    | {"transports.upstream", "transports.websocket"},
+    {"router"},
+]
+RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if not name.endswith("__init__"):
+            found[name] = ast.parse(path.read_text())
+    return found
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """Return what a module imports at run time."""
+    typing_only = {
+        node
+        for test in ast.walk(tree)
+        if isinstance(test, ast.If) and ast.unparse(test.test) == "TYPE_CHECKING"
+        for node in ast.walk(test)
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names
+
+
+def test_every_module_has_its_place() -> None:
+    assert set(modules()) == set(RANK)
+
+
+def test_imports_point_inwards() -> None:
+    for name, tree in modules().items():
+        for imported in imports(tree):
+            inner = imported.removeprefix("sockjs_aio.")
+            if imported != inner and inner in RANK:
+                assert RANK[inner] <= RANK[name], f"{name} imports {inner}"
+
+
+def test_protocol_does_no_io_and_reads_no_clock() -> None:
+    forbidden = {"asyncio", "aiohttp", "time", "socket", "datetime", "logging"}
+    for name, tree in modules().items():
+        if name.startswith("protocol."):
+            assert not {imported.split(".")[0] for imported in imports(tree)} & forbidden
+
+
+def test_session_knows_no_http() -> None:
+    for name in ("session", "hooks", "flusher"):
+        assert "aiohttp" not in {imported.split(".")[0] for imported in imports(modules()[name])}
+
+
+def test_functions_are_short() -> None:
+    for name, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno and node.end_lineno - node.lineno < 50, (name, node.name)
+
+
+def test_what_is_exported_is_there_and_documented() -> None:
+    assert sorted(sockjs_aio.__all__) == sockjs_aio.__all__
+    for name in sockjs_aio.__all__:
+        assert getattr(sockjs_aio, name).__doc__, name
+    public = {name for name, thing in vars(sockjs_aio).items() if not name.startswith("_")}
+    assert public - set(sockjs_aio.__all__) <= {name.split(".")[0] for name in RANK} | {"protocol"}

@@ -1,0 +1,214 @@
+"""The registry's clock, with the time in the tests' hands: a tick costs what is due."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from sockjs_aio import ConnectionInfo, Settings
+from sockjs_aio.protocol.framing import SOCKJS
+from sockjs_aio.registry import SessionRegistry
+from sockjs_aio.session import Session
+from sockjs_aio.tcp import Delivery
+from tests.conftest import Echo
+
+
+class Registry(SessionRegistry):
+    """A registry whose time is set."""
+
+    time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, ticking as the task would."""
+        end = self.time + seconds
+        while self.time < end - 1e-9:
+            self.time += self.settings.tick_interval
+            self.tick(self.time)
+
+
+class Receiver:
+    """Keeps the frames that it is given."""
+
+    is_full = is_done = False
+    is_http = True
+    is_alive = True
+    buffered = 0
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.delivery = Delivery(None)
+        self.is_aborted = False
+
+    def write(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    def flush(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+    def probe(self, busy: bool) -> bool:
+        return True
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+class Info(ConnectionInfo):
+    """About no request at all."""
+
+    def __init__(self) -> None:
+        self.ip = "127.0.0.1"
+        self.transport = "xhr_streaming"
+
+
+@pytest.fixture
+async def registry() -> Any:
+    registry = Registry(Echo, Settings())
+    yield registry
+    for session in list(registry._sessions):
+        session.vanish()
+        session.hooks_returned()
+
+
+def open_session(registry: Registry, name: str = "one") -> tuple[Session, Receiver]:
+    session = registry.open(name, Info(), SOCKJS, by_id=True)
+    receiver = Receiver()
+    session.attach(receiver)
+    return session, receiver
+
+
+async def test_heartbeats_go_out_on_time(registry: Registry) -> None:
+    _, receiver = open_session(registry)
+    registry.advance(24)
+    assert receiver.frames == [b"o"]
+    registry.advance(1)
+    assert receiver.frames == [b"o", b"h"]
+    registry.advance(50)
+    assert receiver.frames == [b"o", b"h", b"h", b"h"]
+
+
+async def test_messages_postpone_heartbeats(registry: Registry) -> None:
+    session, receiver = open_session(registry)
+    for _ in range(5):
+        registry.advance(20)
+        session.send("x")
+        session.flush()
+    assert receiver.frames == [b"o"] + [b'a["x"]'] * 5
+    registry.advance(25)
+    assert receiver.frames[-1] == b"h"
+
+
+async def test_detached_session_expires_after_disconnect_delay(registry: Registry) -> None:
+    session, receiver = open_session(registry)
+    await session.hooks.open()
+    registry.advance(100)
+    receiver.is_done = True
+    session.flush()
+    registry.advance(4)
+    assert session.is_open
+    registry.advance(2)
+    assert session.is_closed
+    assert registry.get("one") is session, "until its on_close has returned"
+    await session.hooks.finish()
+    assert len(registry) == 0 and registry.get("one") is None
+
+
+async def test_lost_receiver_is_noticed_at_the_next_tick(registry: Registry) -> None:
+    session, receiver = open_session(registry)
+    receiver.is_alive = False
+    registry.advance(1)
+    assert session.is_closed
+    later = Receiver()
+    session.attach(later)
+    assert later.frames == [b'c[1002,"Connection interrupted"]']
+
+
+async def test_tick_touches_only_what_is_due(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticked = []
+    tick = Session.tick
+
+    def counting(session: Session, now: float) -> None:
+        ticked.append(session.id)
+        tick(session, now)
+
+    monkeypatch.setattr(Session, "tick", counting)
+    for number in range(50):
+        open_session(registry, str(number))
+        registry.time += 0.5
+    ticked.clear()
+    registry.advance(100)
+    assert len(ticked) <= 50 * 100 / 25 + 50
+
+
+async def test_stopped_clock_catches_up(registry: Registry) -> None:
+    _, receiver = open_session(registry)
+    registry.time += 1000  # the loop was blocked, or the machine asleep
+    registry.tick(registry.time)
+    assert receiver.frames == [b"o", b"h"]
+    registry.advance(25)
+    assert receiver.frames == [b"o", b"h", b"h"]
+
+
+async def test_failing_tick_does_not_stop_the_others(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, broken = open_session(registry, "broken")
+    _, receiver = open_session(registry, "fine")
+
+    def fail(frame: bytes) -> None:
+        raise ZeroDivisionError("mistake")
+
+    broken.write = fail  # type: ignore[method-assign]
+    registry.advance(25)
+    assert receiver.frames == [b"o", b"h"]
+    assert "session brok… (xhr_streaming): its tick failed" in caplog.text
+
+
+async def test_failing_flush_does_not_stop_the_others(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, broken = open_session(registry, "broken")
+    second, receiver = open_session(registry, "fine")
+
+    def fail(frame: bytes) -> None:
+        raise ZeroDivisionError("mistake")
+
+    broken.write = fail  # type: ignore[method-assign]
+    for session in (first, second):
+        session.send("x")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert receiver.frames == [b"o", b'a["x"]']
+    assert "could not be written to" in caplog.text
+
+
+async def test_many_sessions_are_flushed_in_slices(registry: Registry) -> None:
+    members = [open_session(registry, str(number)) for number in range(600)]
+    for session, _ in members:
+        session.send("x")
+    await asyncio.sleep(0)
+    written = sum(len(receiver.frames) == 2 for _, receiver in members)
+    assert 0 < written < 600
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert all(receiver.frames == [b"o", b'a["x"]'] for _, receiver in members)
+
+
+async def test_task_lives_as_long_as_there_are_sessions(registry: Registry) -> None:
+    assert registry._ticker is None
+    session, receiver = open_session(registry)
+    task = registry._ticker
+    assert task is not None
+    receiver.is_done = True
+    session.flush()
+    registry.advance(10)
+    await session.hooks.finish()
+    assert registry._ticker is None
+    await asyncio.wait([task])
