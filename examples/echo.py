@@ -1,4 +1,4 @@
-"""Send every message back: ``python examples/echo.py``, then connect to http://127.0.0.1:8080/echo."""
+"""Sends every message back, over whichever transport it came."""
 
 from aiohttp import web
 
@@ -16,11 +16,8 @@ class Echo(SockJSConnection):
         print(f"{self.info.ip} has gone")
 
 
-def make_app() -> web.Application:
-    app = web.Application()
-    SockJSRouter(Echo, "/echo").attach(app)
-    return app
-
+app = web.Application()
+SockJSRouter(Echo, "/echo").attach(app)
 
 if __name__ == "__main__":
-    web.run_app(make_app(), host="127.0.0.1", port=8080, handler_cancellation=True)
+    web.run_app(app, host="127.0.0.1", port=8080, handler_cancellation=True)

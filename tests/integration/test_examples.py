@@ -1,0 +1,117 @@
+"""The examples, run as a user runs them."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import clients
+from tests.conftest import Serve, Served
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@asynccontextmanager
+async def running(serve: Serve, port: int, *command: str) -> AsyncIterator[Served]:
+    """Run an example; it has to end with status 0 and without a word of complaint."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    served = await serve(prefix="/echo")
+    served.port = port
+    for _ in range(500):
+        try:
+            (await served.wire()).close()
+            break
+        except OSError:
+            await asyncio.sleep(0.02)
+    yield served
+    process.send_signal(signal.SIGTERM)
+    output, errors = await process.communicate()
+    assert (process.returncode, errors.decode()) == (0, ""), output
+
+
+@pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+async def test_echo(
+    serve: Serve, unused_tcp_port: int, kind: type[clients.Client], tmp_path: Path
+) -> None:
+    script = tmp_path / "echo.py"  # its port may be in use here
+    source = (ROOT / "examples/echo.py").read_text()
+    script.write_text(source.replace("port=8080", f"port={unused_tcp_port}"))
+    async with running(serve, unused_tcp_port, str(script)) as served:
+        client = await kind.open(served)
+        await client.send("a")
+        assert await client.messages(1) == ["a"]
+        await client.leave()
+
+
+@pytest.mark.parametrize("options", [[], ["--uvloop"]])
+async def test_protocol_server(serve: Serve, unused_tcp_port: int, options: list[str]) -> None:
+    command = ["examples/protocol_server.py", "--port", str(unused_tcp_port), *options]
+    async with running(serve, unused_tcp_port, *command) as served:
+        for kind in clients.ALL:
+            await use_services(served, kind)
+        served.router.prefix = "/cookie_needed_echo"
+        assert b'"cookie_needed": true' in (await served.request("GET", "/info")).body
+        reply = await served.request("POST", "/0/1/xhr", b"")
+        assert reply.header("Set-Cookie") == "JSESSIONID=dummy; Path=/"
+        served.router.prefix = "/disabled_websocket_echo"
+        assert b'"websocket": false' in (await served.request("GET", "/info")).body
+        assert (await served.request("GET", "/0/1/websocket")).status == 404
+
+
+async def use_services(served: Served, kind: type[clients.Client]) -> None:
+    for prefix in ("/echo", "/echo_default"):
+        served.router.prefix = prefix
+        client = await kind.open(served)
+        await client.send("x")
+        assert await client.messages(1) == ["x"]
+        await client.leave()
+
+    served.router.prefix = "/close"
+    client = await kind.open(served)
+    assert await client.frame() == b'c[3000,"Go away!"]'
+    await client.leave()
+
+    served.router.prefix = "/ticker"
+    client = await kind.open(served)
+    assert await client.messages(1) == ["tick!"]
+    await client.leave()
+
+    served.router.prefix = "/amplify"
+    client = await kind.open(served)
+    for message, size in [("0", 1), ("5", 32), ("19", 2**19), ("20", 2), ("x", 2), ("", 2)]:
+        await client.send(message)
+        assert [len(answer) for answer in await client.messages(1)] == [size]
+        if kind in clients.STREAMS and size > 131072:  # the limit of a response
+            await client.leave()
+            client = await kind.open(served)
+    await client.leave()
+
+    served.router.prefix = "/broadcast"
+    first, second = await kind.open(served), await kind.open(served)
+    await first.send("to all")
+    assert await first.messages(1) == await second.messages(1) == ["to all"]
+    await first.leave()
+    await second.leave()
+
+    served.router.prefix = "/presence"
+    first = await kind.open(served)
+    await first.send("ann")
+    assert await first.messages(1) == ["+ann"]
+    second = await clients.WebSocket.open(served)
+    await second.send("bob")
+    assert await first.messages(1) == await second.messages(1) == ["+bob"]
+    await second.leave()
+    assert await first.messages(1) == ["-bob"]
+    await first.leave()

@@ -1,0 +1,84 @@
+"""What the documentation shows is what there is."""
+
+import ast
+import asyncio
+import dataclasses
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from sockjs_aio import Settings, SettingsError, SockJSConnection, SockJSRouter
+from sockjs_aio.protocol.machine import State
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "haproxy/README.md"]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def test_readme_shows_the_echo_example() -> None:
+    assert (ROOT / "examples/echo.py").read_text() in blocks(ROOT / "README.md", "python")
+
+
+def test_readme_shows_the_error_that_comes() -> None:
+    (session,) = blocks(ROOT / "README.md", "pycon")
+    with pytest.raises(SettingsError) as error:
+        SockJSRouter(SockJSConnection, "/echo", {"disconect_delay": 10})
+    assert f"sockjs_aio.errors.SettingsError: {error.value}" in session
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    table = dict(
+        re.findall(r"^\| `(\w+)` \| (.*?) \|", (ROOT / "docs/settings.md").read_text(), re.M)
+    )
+    fields = {field.name: field.default for field in dataclasses.fields(Settings)}
+    assert list(table) == list(fields)
+    for name, default in fields.items():
+        if name != "sockjs_url":
+            assert ast.literal_eval(table[name].strip("`")) == default, name
+
+
+def test_every_state_is_documented() -> None:
+    rows = re.findall(r"^\| ([A-Z]+) \|", (ROOT / "docs/architecture.md").read_text(), re.M)
+    assert rows == [state.name for state in State]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_in_the_docs_is_python(page: Path) -> None:
+    for block in blocks(page, "python"):
+        compile(textwrap.dedent(block), str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
+def test_every_module_is_in_the_architecture() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    for path in (ROOT / "sockjs_aio").rglob("*.py"):
+        if path.stem not in ("__init__", "headers", "callback"):
+            assert re.search(rf"`{path.stem}(\.py)?`", text), path.stem
+
+
+async def test_way_in_from_another_thread(serve: object) -> None:
+    """As docs/guide.md says: loop.call_soon_threadsafe(connection.send, message)."""
+    from tests import clients
+    from tests.conftest import Recorder
+
+    class Noted(Recorder):
+        pass
+
+    assert callable(serve)
+    client = await clients.WebSocket.open(await serve(Noted))
+    await Noted.until("open")
+    loop = asyncio.get_running_loop()
+    (connection,) = Noted.connections
+    await asyncio.to_thread(loop.call_soon_threadsafe, connection.send, "from a thread")
+    assert await client.messages(1) == ["from a thread"]
+    await client.leave()
