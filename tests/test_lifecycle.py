@@ -1,8 +1,10 @@
 """What `SockJSConnection` promises, on every transport: order, exactly one close, no cancelling."""
 
 import asyncio
+import gc
 import json
 import logging
+import weakref
 from typing import Any
 
 import pytest
@@ -429,3 +431,50 @@ async def until_empty(served: Any) -> None:
             return
         await asyncio.sleep(0.002)
     raise AssertionError(f"{served.router.session_count} sessions are left")
+
+
+@every
+async def test_hook_may_return_any_awaitable(serve: Serve, kind: Kind) -> None:
+    class Relay(Recorder):
+        def on_message(self, message: str | bytes) -> Any:
+            return asyncio.ensure_future(self.answer(message))
+
+        async def answer(self, message: str | bytes) -> None:
+            await asyncio.sleep(0)
+            self.send(message)
+
+    client = await kind.open(await serve(Relay))
+    await client.send("a", "b")
+    assert await client.messages(2) == ["a", "b"]
+    await client.leave()
+
+
+@every
+async def test_info_does_not_keep_the_request(serve: Serve, kind: Kind) -> None:
+    requests: list[weakref.ref[web.BaseRequest]] = []
+
+    @web.middleware
+    async def note(request: web.Request, handler: Any) -> web.StreamResponse:
+        requests.append(weakref.ref(request))
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted, settings=SHORT, app=web.Application(middlewares=[note]))
+    client = await kind.open(served)
+    await Noted.until("open")
+    info = Noted.connections[0].info
+    await client.leave()
+    for wire in served.wires:
+        wire.close()
+    for _ in range(200):
+        gc.collect()
+        if requests[0]() is None:
+            break
+        await asyncio.sleep(0.01)
+    assert requests[0]() is None
+    assert info.headers["Host"] and info.transport == kind.name and bool(info)
+    assert len(info) == 0 and info not in ({}, None)
+    assert repr(info).startswith(f"<ConnectionInfo {kind.name} /echo")
