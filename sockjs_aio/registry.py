@@ -127,11 +127,11 @@ class SessionRegistry:
         """Let the sessions whose time has come beat, ping or expire."""
         for session in list(self._watched):
             session.check_receiver()
-        slot = math.floor(now / self.settings.tick_interval)
-        for due in range(self._current_slot, slot + 1):
+        first, last = self._current_slot, math.floor(now / self.settings.tick_interval)
+        self._current_slot = last + 1  # whoever is armed from here on must not get behind us
+        for due in range(first, last + 1):
             for session in list(self._slots.get(due, ())):
                 self._tick_session(session, now)
-        self._current_slot = slot + 1
 
     def _tick_session(self, session: Session, now: float) -> None:
         self._disarm(session)

@@ -156,6 +156,18 @@ async def test_stopped_clock_catches_up(registry: Registry) -> None:
     assert receiver.frames == [b"o", b"h", b"h"]
 
 
+async def test_session_that_is_due_again_at_once_is_not_lost(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = []
+    monkeypatch.setattr(Session, "deadline", lambda session: registry.time)
+    monkeypatch.setattr(Session, "tick", lambda session, now: ticks.append(now))
+    open_session(registry)
+    registry.advance(5)
+    assert len(ticks) == 5
+    monkeypatch.undo()
+
+
 async def test_failing_tick_does_not_stop_the_others(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
