@@ -3,12 +3,14 @@
 from sockjs_aio.connection import SockJSConnection, broadcast
 from sockjs_aio.errors import SettingsError, SockJSError
 from sockjs_aio.info import ConnectionInfo
+from sockjs_aio.protocol.framing import Outgoing
 from sockjs_aio.router import SockJSRouter
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 
 __all__ = [
     "ConnectionInfo",
+    "Outgoing",
     "Session",
     "Settings",
     "SettingsError",

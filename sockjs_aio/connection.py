@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import GO_AWAY
-from sockjs_aio.protocol.framing import SharedOutgoing
+from sockjs_aio.protocol.framing import Outgoing
 
 if TYPE_CHECKING:
     from sockjs_aio.session import Session
@@ -104,6 +104,6 @@ def broadcast(clients: Iterable[SockJSConnection], message: str | bytes) -> None
     Raises:
         TypeError: If `message` is neither `str` nor, for raw WebSockets only, `bytes`.
     """
-    shared = SharedOutgoing(message)
+    shared = Outgoing(message)
     for client in clients:
         client.session.send_shared(shared)

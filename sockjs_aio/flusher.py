@@ -24,10 +24,10 @@ class Flusher:
 
     def schedule(self, session: "Session") -> None:
         """Have `session` flushed; to be called once until that has happened."""
-        self._waiting.append(session)
         if not self._is_scheduled:
+            asyncio.get_running_loop().call_soon(self._run)  # raises in a thread without a loop
             self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._run)
+        self._waiting.append(session)
 
     def _run(self) -> None:
         sessions, self._waiting = self._waiting[:SLICE], self._waiting[SLICE:]

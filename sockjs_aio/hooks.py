@@ -8,6 +8,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from sockjs_aio.protocol.frames import GO_AWAY, INTERNAL_ERROR
+from sockjs_aio.protocol.machine import MESSAGE_OVERHEAD
 from sockjs_aio.shield import Shielded
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ class Hooks:
         Return whether they were queued: not if the session has closed meanwhile.
         """
         session = self._session
-        if self._is_full(size) or (self._order is not None and self._order.locked()):
+        size += len(messages) * MESSAGE_OVERHEAD
+        if self._order is not None or self._is_full(size):
             if self._order is None:
                 self._order = asyncio.Lock()
             async with self._order:  # whoever came first is served first
@@ -127,7 +129,8 @@ class Hooks:
             self._wake()
 
     def cancel(self) -> None:
-        """Cancel the hook that runs: its time is over."""
+        """Cancel the hook that runs, and forget what would come before `on_close`: time is over."""
+        self.discard()
         task = self._task or self._reader
         if self.is_running and task is not None:
             self._cancelled = True
@@ -213,10 +216,12 @@ class Hooks:
             except StopIteration as finished:  # it did not have to wait
                 return finished.value
             return await Shielded(awaitable, awaited, self._is_forgiven)
-        except (Exception, asyncio.CancelledError) as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # CancelledError: of what it waited for, or of itself
             self._fail(name, error)
         finally:
-            self.is_running = False
+            self.is_running = self._cancelled = False
 
     def _is_forgiven(self) -> bool:
         return not self._cancelled and self._forgive is not None and self._forgive()
@@ -226,7 +231,7 @@ class Hooks:
             logger.warning("session %s: %s took too long and was cancelled", self._session, name)
         else:
             logger.error("session %s: %s failed", self._session, name, exc_info=error)
-        self._cancelled = False
+        self.discard()
         self._session.close(*INTERNAL_ERROR)
 
 

@@ -80,13 +80,17 @@ class SessionRegistry:
         logger.debug("session %s: opened from %s", session, info.ip)
         return session
 
+    def retire(self, session: Session) -> None:
+        """Have requests find it no more: it is over, though a hook may still be running."""
+        if self._by_id.get(session.id) is session:
+            del self._by_id[session.id]
+
     def forget(self, session: Session) -> None:
         """Let go of a session that is over; again, this does nothing."""
         if session not in self._sessions:
             return
         self._sessions.remove(session)
-        if self._by_id.get(session.id) is session:
-            del self._by_id[session.id]
+        self.retire(session)
         self._watched.discard(session)
         self._disarm(session)
         if session.is_over:
@@ -176,8 +180,9 @@ class SessionRegistry:
         try:
             async with async_timeout.timeout(timeout):
                 while not all(session.is_over for session in self._sessions):
-                    self._changed = asyncio.get_running_loop().create_future()
-                    await self._changed
+                    if self._changed is None or self._changed.done():
+                        self._changed = asyncio.get_running_loop().create_future()
+                    await asyncio.shield(self._changed)  # others may wait for it too
         except asyncio.TimeoutError:
             return False
         return True

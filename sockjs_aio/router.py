@@ -135,10 +135,10 @@ class SockJSRouter:
         return handle
 
     async def _handle_session(self, request: web.Request) -> web.StreamResponse:
-        _, server_id, session_id, transport = request.rel_url.raw_path.rsplit("/", 3)
+        _, server_id, session_id, _ = request.rel_url.raw_path.rsplit("/", 3)
         if not (is_valid_id(server_id) and is_valid_id(session_id)):
             return plain_response(404, "Not found.\n")
-        return await self._answer(SESSION_URLS[transport], request)
+        return await self._answer(SESSION_URLS[request.match_info["transport"]], request)
 
     async def _answer(self, url: Url, request: web.Request) -> web.StreamResponse:
         if url.name is not None and not self.settings.is_enabled(url.name):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from sockjs_aio.hooks import Hooks
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import GO_AWAY
-from sockjs_aio.protocol.framing import Framing, SharedOutgoing
+from sockjs_aio.protocol.framing import Framing, Outgoing
 from sockjs_aio.protocol.machine import SessionMachine, State
 from sockjs_aio.settings import Settings
 from sockjs_aio.tcp import Delivery
@@ -30,7 +30,7 @@ class Receiver(Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether it takes no frame now; when it does again, its session's `flush` is called."""
+        """Whether it takes no frame now; its session's `receiver_changed` tells when it does."""
 
     @property
     def is_done(self) -> bool:
@@ -43,6 +43,10 @@ class Receiver(Protocol):
     @property
     def is_alive(self) -> bool:
         """Whether its connection has not been lost."""
+
+    @property
+    def is_left(self) -> bool:
+        """Whether its client has ended the connection, be it that nobody has read so far."""
 
     @property
     def buffered(self) -> int:
@@ -157,10 +161,18 @@ class Session:
         if self._machine.state is State.OPEN:
             self._queue(self._framing.encode(message))
 
-    def send_shared(self, message: SharedOutgoing) -> None:
+    def send_shared(self, message: Outgoing) -> None:
         """As `send`, for a message that goes to many sessions and is encoded once."""
         if self._machine.state is State.OPEN:
             self._queue(message.encoded(self._framing))
+
+    def send_json(self, text: str) -> None:
+        """As `send`, for JSON text that goes out as the value it stands for, not as a string.
+
+        The protocol knows only strings; sockjs-client hands on whatever the frame has.
+        """
+        if self._machine.state is State.OPEN:
+            self._queue(self._framing.encode_json(text))
 
     async def drain(self) -> None:
         """Wait until no more than a quarter of `send_queue_limit` is queued, or it is closed."""
@@ -185,7 +197,8 @@ class Session:
         """
         if self._is_scheduled:  # what the present receiver is owed may end it
             self.flush()
-        self.check_receiver()
+        if self._receiver is not None and self._receiver.is_left:
+            self.lose(self._receiver)
         now = self._registry.now()
         self._machine.attach(now)
         self._receiver = receiver
@@ -212,6 +225,17 @@ class Session:
             self._has_closed("interrupted by the network")
         self._registry.arm(self)
 
+    def fail(self, why: str) -> None:
+        """The peer has broken the protocol: write nothing more; its connection has to end now.
+
+        That is the transport's work, and if it does not happen within `disconnect_delay`, ours.
+        """
+        was_open = self.is_open
+        self._machine.fail(self._registry.now())
+        self.hooks.discard()
+        if was_open:
+            self._has_closed(why)
+
     def vanish(self) -> None:
         """End the session at once: it lives as long as its WebSocket, and that has ended."""
         was_open = self.is_open
@@ -229,6 +253,19 @@ class Session:
     def has_http_receiver(self) -> bool:
         """Whether the session has a receiver that `check_receiver` is worth calling for."""
         return self._receiver is not None and self._receiver.is_http
+
+    def receiver_changed(self) -> None:
+        """The receiver takes frames again after it was full, or its connection is lost.
+
+        Somebody may be waiting in `drain` for either.
+        """
+        receiver = self._receiver
+        if receiver is None or receiver.is_alive:
+            self.flush()
+        elif receiver.is_http:
+            self.lose(receiver)
+        else:
+            self.fail("lost by the network")
 
     def flush(self) -> None:
         """Write what is queued, as far as the receiver takes it."""
@@ -269,6 +306,8 @@ class Session:
         machine.tick(now)
         if machine.state is State.CLOSED:
             self._expire(was_open, receiver)
+        elif receiver is not None and receiver.is_http and receiver.is_full:
+            self._check_progress(receiver)  # the heartbeat that is due cannot leave
         else:
             self.flush()
 
@@ -297,10 +336,10 @@ class Session:
     # Inside.
 
     def _queue(self, piece: bytes) -> None:
+        if not self._is_scheduled and self._receiver is not None:
+            self._schedule()  # first: it raises outside of the loop's thread
         if not (self._machine.queue(piece) or self._queue_again(piece)):
             self._overflow()
-        elif not self._is_scheduled and self._receiver is not None:
-            self._schedule()
 
     def _queue_again(self, piece: bytes) -> bool:
         """Queue `piece` if what was downstream at the last flush has made room since."""
@@ -309,8 +348,8 @@ class Session:
         return self._machine.queue(piece)
 
     def _schedule(self) -> None:
-        self._is_scheduled = True
         self._registry.flusher.schedule(self)
+        self._is_scheduled = True
 
     def _is_crowded(self) -> bool:
         machine = self._machine
@@ -331,6 +370,7 @@ class Session:
 
     def _has_closed(self, how: str) -> None:
         logger.debug("session %s: %s", self, how)
+        self._probe_at = math.inf
         self._announce_room()
         self._registry.arm(self)
         self.hooks.close()
@@ -347,7 +387,12 @@ class Session:
         self._probe_at = now + self._probe_delay
         if not receiver.probe(self.hooks.is_running):
             logger.info("session %s: its client does not answer", self)
-            self._probe_at = math.inf
+            self.fail("its client has vanished")
+            receiver.abort()
+
+    def _check_progress(self, receiver: Receiver) -> None:
+        if receiver.delivery.is_stalled():
+            logger.info("session %s: its client takes nothing", self)
             receiver.abort()
 
     def _expire(self, was_open: bool, receiver: Receiver | None) -> None:
@@ -355,6 +400,7 @@ class Session:
             self._receiver = None
             receiver.abort()
             receiver.release()
+        self._registry.retire(self)
         if was_open:
             self._has_closed("expired")
         self.hooks_returned()

@@ -10,8 +10,10 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-# struct tcp_info of <linux/tcp.h>: where tcpi_last_data_recv is, in milliseconds
+# struct tcp_info of <linux/tcp.h>: where tcpi_state is, and tcpi_last_data_recv in milliseconds
+_STATE = 0
 _LAST_DATA_RECEIVED = 52
+_ESTABLISHED = 1
 
 
 def unsent_bytes(transport: asyncio.WriteTransport) -> int:
@@ -28,14 +30,25 @@ def unsent_bytes(transport: asyncio.WriteTransport) -> int:
 
 def seconds_since_data(transport: asyncio.WriteTransport) -> float:
     """Return how long ago the peer has last sent anything; infinity where nobody knows."""
-    sock = _socket(transport)
-    if sys.platform != "linux" or sock is None or sock.family == socket.AF_UNIX:
-        return math.inf
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED + 4)
-    if len(info) < _LAST_DATA_RECEIVED + 4:
+    info = _tcp_info(transport)
+    if info is None:
         return math.inf
     milliseconds: int = struct.unpack_from("=I", info, _LAST_DATA_RECEIVED)[0]
     return milliseconds / 1000
+
+
+def is_left(transport: asyncio.WriteTransport) -> bool:
+    """Tell whether the peer has ended the connection, be there input before the end to read."""
+    info = _tcp_info(transport)
+    return info is not None and info[_STATE] != _ESTABLISHED
+
+
+def _tcp_info(transport: asyncio.WriteTransport) -> bytes | None:
+    sock = _socket(transport)
+    if sys.platform != "linux" or sock is None or sock.family == socket.AF_UNIX:
+        return None
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED + 4)
+    return info if len(info) == _LAST_DATA_RECEIVED + 4 else None
 
 
 def _socket(transport: asyncio.WriteTransport) -> socket.socket | None:
@@ -46,15 +59,24 @@ def _socket(transport: asyncio.WriteTransport) -> socket.socket | None:
 class Delivery:
     """Watches whether the peer takes what was written to it."""
 
-    __slots__ = ("_transport", "_unsent")
+    __slots__ = ("written", "_transport", "_taken")
 
     def __init__(self, transport: asyncio.WriteTransport | None) -> None:
+        self.written = 0  # bytes; counted by whoever writes more than once
         self._transport = transport
-        self._unsent: float = math.inf
+        self._taken: float = -math.inf
 
     def progresses(self) -> bool:
-        """Tell whether the peer has taken something since the last call and still has to."""
+        """Tell whether the peer has taken something since the last question and still has to."""
+        unsent, has_taken = self._look()
+        return unsent > 0 and has_taken
+
+    def is_stalled(self) -> bool:
+        """Tell whether the peer has taken nothing since the last question, though it has to."""
+        unsent, has_taken = self._look()
+        return unsent > 0 and not has_taken
+
+    def _look(self) -> tuple[int, bool]:
         unsent = 0 if self._transport is None else unsent_bytes(self._transport)
-        progress = 0 < unsent < self._unsent
-        self._unsent = unsent
-        return progress
+        before, self._taken = self._taken, self.written - unsent
+        return unsent, self._taken > before

@@ -16,7 +16,7 @@ LAYERS = [
     {"hooks"},
     {"session"},
     {"flusher", "registry"},
-    {"transports.headers", "transports.callback", "transports.outlet"},
+    {"transports.headers", "transports.callback", "transports.body", "transports.outlet"},
     {"transports.endpoint"},
     {"transports.pages", "transports.polling", "transports.streaming"}
     | {"transports.upstream", "transports.websocket"},

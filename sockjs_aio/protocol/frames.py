@@ -55,10 +55,14 @@ class CloseFrame(bytes):
 
 def quote(message: str) -> bytes:
     """Encode `message` as a JSON string in UTF-8, escaping what may not go out as it is."""
-    text = encode_basestring(message)
-    if not text.isascii():
-        text = _FRAGILE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-    return text.encode()
+    return escape(encode_basestring(message))
+
+
+def escape(json_text: str) -> bytes:
+    """Encode JSON text in UTF-8, escaping in its strings what may not go out as it is."""
+    if not json_text.isascii():
+        json_text = _FRAGILE.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)
+    return json_text.encode()
 
 
 def array_frame(messages: Sequence[bytes]) -> bytes:
@@ -66,9 +70,9 @@ def array_frame(messages: Sequence[bytes]) -> bytes:
     return b"a[%b]" % b",".join(messages)
 
 
-def shared_message(message: str) -> SharedMessage:
-    """Encode `message` once for any number of sessions."""
-    shared = SharedMessage(quote(message))
+def shared_message(encoded: bytes) -> SharedMessage:
+    """Prepare an encoded message for any number of sessions."""
+    shared = SharedMessage(encoded)
     shared.frame = SharedFrame(array_frame((shared,)))
     return shared
 
@@ -111,15 +115,7 @@ def decode_messages(payload: bytes | str, max_messages: int) -> list[str]:
 
     Section: "XhrPolling".
     """
-    decoded = _decode_json(payload)
-    if type(decoded) is not list:
-        raise PayloadBroken("not an array")
-    for message in decoded:
-        if type(message) is not str:
-            raise PayloadBroken("not an array of strings")
-    if len(decoded) > max_messages:
-        raise PayloadTooLarge(f"more than {max_messages} messages")
-    return decoded
+    return _checked(_decode_json(payload), max_messages)
 
 
 def decode_websocket_messages(payload: str, max_messages: int) -> list[str]:
@@ -135,11 +131,19 @@ def decode_websocket_messages(payload: str, max_messages: int) -> list[str]:
     """
     if not payload:
         return []
-    if payload.startswith('"'):
-        message = _decode_json(payload)
-        assert isinstance(message, str), "JSON that starts with a quote is a string"
-        return [message]
-    return decode_messages(payload, max_messages)
+    decoded = _decode_json(payload)
+    return [decoded] if type(decoded) is str else _checked(decoded, max_messages)
+
+
+def _checked(decoded: object, max_messages: int) -> list[str]:
+    if type(decoded) is not list:
+        raise PayloadBroken("not an array")
+    for message in decoded:
+        if type(message) is not str:
+            raise PayloadBroken("not an array of strings")
+    if len(decoded) > max_messages:
+        raise PayloadTooLarge(f"more than {max_messages} messages")
+    return decoded
 
 
 def _decode_json(payload: bytes | str) -> object:

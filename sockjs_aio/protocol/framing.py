@@ -24,6 +24,10 @@ class Framing(Protocol):
         """Make of `message` the piece that is queued.  Raises `TypeError` for a wrong type."""
         ...
 
+    def encode_json(self, text: str | bytes) -> bytes:
+        """As `encode`, for JSON text that stands for itself."""
+        ...
+
     def join(self, pieces: Sequence[bytes]) -> bytes:
         """Make one write of one or more queued pieces."""
         ...
@@ -44,6 +48,13 @@ class SockJSFraming:
                 "for instance with json.dumps() (bytes go over the raw WebSocket only)"
             )
         return frames.quote(message)
+
+    @staticmethod
+    def encode_json(text: str | bytes) -> bytes:
+        """Escape in `text` what `frames.quote` escapes in a string."""
+        if not isinstance(text, str):
+            raise TypeError(f"JSON text is a str, not {type(text).__name__}")
+        return frames.escape(text)
 
     @staticmethod
     def join(pieces: Sequence[bytes]) -> bytes:
@@ -69,6 +80,8 @@ class RawFraming:
             )
         return websocket.message_frame(message)
 
+    encode_json = encode
+
     @staticmethod
     def join(pieces: Sequence[bytes]) -> bytes:
         """Write the WebSocket frames one behind the other."""
@@ -79,24 +92,34 @@ SOCKJS: Framing = SockJSFraming()
 RAW: Framing = RawFraming()
 
 
-class SharedOutgoing:
-    """A message for many sessions: encoded once for each framing that they use."""
+class Outgoing:
+    """A message for many sessions: encoded once for each framing that they use.
 
-    __slots__ = ("_message", "_sockjs", "_raw")
+    Args:
+        message: Text, or for raw WebSockets only `bytes`.
+        is_json: Whether `message` is JSON text that goes out as the value it stands for, so that
+            the client gets an object, say, and not a string.
+    """
 
-    def __init__(self, message: str | bytes) -> None:
+    __slots__ = ("_message", "_is_json", "_sockjs", "_raw")
+
+    def __init__(self, message: str | bytes, *, is_json: bool = False) -> None:
         self._message = message
+        self._is_json = is_json
         self._sockjs: frames.SharedMessage | None = None
         self._raw: bytes | None = None
 
     def encoded(self, framing: Framing) -> bytes:
-        """Return the piece that a session with `framing` queues."""
-        if framing is SOCKJS and isinstance(self._message, str):
-            if self._sockjs is None:
-                self._sockjs = frames.shared_message(self._message)
-            return self._sockjs
+        """Return the piece that a session with `framing` queues.
+
+        Raises:
+            TypeError: If the framing cannot carry a message of this type.
+        """
         if framing is RAW:
             if self._raw is None:
                 self._raw = framing.encode(self._message)
             return self._raw
-        return framing.encode(self._message)  # raises TypeError
+        if self._sockjs is None:
+            encode = framing.encode_json if self._is_json else framing.encode
+            self._sockjs = frames.shared_message(encode(self._message))
+        return self._sockjs

@@ -6,9 +6,9 @@ clock that does not go back.
 
 ::
 
-    CONNECTING --attach--> OPEN --close, interrupt, overflow--> CLOSING --tick--> CLOSED
-         |                  |                                                        ^
-         +------tick--------+----------------tick, vanish----------------------------+
+    CONNECTING --attach--> OPEN --close, interrupt, ...--> CLOSING --tick--> CLOSED
+         |                  |                                                    ^
+         +------tick--------+----------------tick, vanish------------------------+
 """
 
 import enum
@@ -55,6 +55,7 @@ class SessionMachine:
         "_send_queue_limit",
         "_greeting",
         "_outbox",
+        "_taken",
         "_receiving",
         "_close_due",
         "_close_told",
@@ -77,8 +78,10 @@ class SessionMachine:
         self._heartbeat_delay = heartbeat_delay
         self._disconnect_delay = disconnect_delay
         self._send_queue_limit = send_queue_limit
-        # outgoing: encoded messages, their bytes, and the bytes that the receiver has not passed on
+        # outgoing: encoded messages, how many of them are taken, the bytes of the others, and the
+        # bytes that the receiver has not passed on
         self._outbox: list[bytes] = []
+        self._taken = 0
         self.queued = 0
         self.downstream = 0
         # frames owed to the receiver that is attached
@@ -104,6 +107,7 @@ class SessionMachine:
         Raises:
             ReceiverConflict: If there is one already; nothing has changed then.
         """
+        assert self.state is not State.CLOSED, "nobody finds a session that is over"
         if self._receiving:
             raise ReceiverConflict("another receiver is attached")
         if self.state is State.CONNECTING:
@@ -132,13 +136,14 @@ class SessionMachine:
         """Queue a message that the framing has encoded; once closed, ignore it.
 
         Return False if it does not fit within `send_queue_limit`: then `overflow` is the next
-        event.  A message that is alone in the queue always fits.
+        event.  A message always fits if it is alone in the queue and not much is downstream.
         """
         if self.state is not State.OPEN:
             return True
         size = len(piece) + MESSAGE_OVERHEAD
-        waiting = self.queued + self.downstream
-        if waiting and waiting + size > self._send_queue_limit:
+        limit = self._send_queue_limit
+        is_alone = not self.queued and self.downstream * 4 <= limit
+        if self.queued + self.downstream + size > limit and not is_alone:
             return False
         self._outbox.append(piece)
         self.queued += size
@@ -158,6 +163,14 @@ class SessionMachine:
         self._close_due = self._receiving
         self._last_frame = self._idle_since = now
         return True
+
+    def fail(self, now: float) -> None:
+        """The peer has broken the protocol: nothing more is written, the receiver has to go."""
+        self._drop()
+        if self.state in (State.CONNECTING, State.OPEN):
+            self.state = State.CLOSING
+            self._idle_since = now
+        self._close_due = False
 
     def vanish(self) -> None:
         """The session is over at once; nothing more is written."""
@@ -215,21 +228,22 @@ class SessionMachine:
     def _take_messages(self) -> bytes:
         outbox, framing = self._outbox, self._framing
         if self.queued <= FRAME_LIMIT:
+            pieces = outbox[self._taken :] if self._taken else outbox
             self._outbox = []
-            self.queued = 0
-            return framing.join(outbox)
-        size = count = 0
-        for piece in outbox:
-            size += len(piece) + MESSAGE_OVERHEAD
-            count += 1
-            if size >= FRAME_LIMIT:
-                break
-        taken = outbox[:count]
-        del outbox[:count]
+            self._taken = self.queued = 0
+            return framing.join(pieces)
+        size, start = 0, self._taken
+        while size < FRAME_LIMIT and self._taken < len(outbox):
+            size += len(outbox[self._taken]) + MESSAGE_OVERHEAD
+            self._taken += 1
+        pieces = outbox[start : self._taken]
         self.queued -= size
-        return framing.join(taken)
+        if self._taken * 2 > len(outbox):  # not at each frame: the rest has to move
+            del outbox[: self._taken]
+            self._taken = 0
+        return framing.join(pieces)
 
     def _drop(self) -> None:
         self._outbox = []
-        self.queued = 0
+        self._taken = self.queued = 0
         self._greeting = None

@@ -139,7 +139,10 @@ def _origin_without_header(request: web.Request) -> str | None:
     site = request.headers.get("Sec-Fetch-Site")
     if site in ("same-origin", "none"):
         return None
-    referer = urlsplit(request.headers.get("Referer", ""))
+    try:
+        referer = urlsplit(request.headers.get("Referer", ""))
+    except ValueError:  # brackets that are no IPv6 address
+        return "null"
     if not referer.netloc:
         return None if site is None else "null"
     if site is None and referer.netloc == request.host:

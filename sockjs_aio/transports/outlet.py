@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import async_timeout
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
@@ -19,30 +20,37 @@ HIGH_WATER = 65536
 
 
 class Outlet:
-    """The connection of one request, for writing.
+    """The connection of one request, for writing; it counts as congested until it is opened.
 
     Args:
         request: Whose connection to write to.
-        writer: What ``prepare`` of its response has returned; used to wait for room.
         limit: The session's `send_queue_limit`; a small one lowers the mark for congestion.
-        on_room: Called when the connection takes data again after it was congested.
+        on_change: Called when the connection takes data again after it was congested, or is lost.
     """
 
-    __slots__ = ("transport", "is_congested", "_writer", "_high_water", "_on_room", "_waiting")
+    __slots__ = (
+        "transport",
+        "is_congested",
+        "delivery",
+        "_writer",
+        "_high_water",
+        "_on_change",
+        "_waiting",
+    )
 
-    def __init__(
-        self,
-        request: web.Request,
-        writer: AbstractStreamWriter,
-        limit: int,
-        on_room: Callable[[], None],
-    ) -> None:
+    def __init__(self, request: web.Request, limit: int, on_change: Callable[[], None]) -> None:
         self.transport = request.transport
-        self.is_congested = False
-        self._writer = writer
+        self.is_congested = True
+        self.delivery = Delivery(self.transport)
+        self._writer: AbstractStreamWriter | None = None
         self._high_water = min(HIGH_WATER, limit // 4)
-        self._on_room = on_room
+        self._on_change = on_change
         self._waiting: asyncio.Task[None] | None = None
+
+    def open(self, writer: AbstractStreamWriter) -> None:
+        """Begin, with what ``prepare`` of the response has returned, which waits for room."""
+        self._writer = writer
+        self.is_congested = False
         if self._high_water < HIGH_WATER and self.transport is not None:
             self.transport.set_write_buffer_limits(self._high_water)
 
@@ -51,20 +59,20 @@ class Outlet:
         """Bytes that have not left the process."""
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
-    def delivery(self) -> Delivery:
-        """Watch over what was written."""
-        return Delivery(self.transport)
-
     def write(self, data: bytes) -> None:
         """Write `data`; once the connection is lost, do nothing."""
         if self.transport is None or self.transport.is_closing():
             return
         self.transport.write(data)
+        self.delivery.written += len(data)
         if self.transport.get_write_buffer_size() > self._high_water:
+            assert self._writer is not None, "nothing is written before open()"
             self.wait(self._writer.drain)
 
     def wait(self, ready: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Be congested until what `ready` returns has been awaited."""
+        """Be congested until what `ready` returns has been awaited; if congested already, do not
+        call it.
+        """
         if self._waiting is None:
             self.is_congested = True
             self._waiting = asyncio.get_running_loop().create_task(self._wait(ready))
@@ -72,12 +80,12 @@ class Outlet:
     async def _wait(self, ready: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await ready()
-        except (ConnectionError, asyncio.CancelledError):
-            return  # the transport's own coroutine notices the loss
+        except OSError:
+            pass  # it is lost
         finally:
             self._waiting = None
         self.is_congested = False
-        self._on_room()
+        self._on_change()
 
     def end(self, at_once: bool) -> None:
         """Write nothing more, and let the peer see so once it has got all.
@@ -87,10 +95,27 @@ class Outlet:
         """
         if self.transport is None or self.transport.is_closing():
             return
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        elif at_once:
-            self.transport.close()
+        try:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            elif at_once:
+                self.transport.close()
+        except OSError:
+            pass  # the connection was lost in this very turn
+
+    async def finish(self, timeout: float) -> None:
+        """Wait until all has left the process, and cut the connection if it has not in `timeout`
+        seconds.
+        """
+        try:
+            async with async_timeout.timeout(timeout):
+                while self._waiting is not None:
+                    await asyncio.wait([self._waiting])
+                if self.buffered and self.transport is not None and self._writer is not None:
+                    self.transport.set_write_buffer_limits(0)
+                    await self._writer.drain()
+        except (OSError, asyncio.TimeoutError):
+            self.abort()
 
     def close(self) -> None:
         """Close the connection once what was written has left."""

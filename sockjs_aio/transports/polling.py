@@ -13,7 +13,8 @@ from aiohttp.abc import AbstractStreamWriter
 from sockjs_aio.errors import ReceiverConflict
 from sockjs_aio.protocol.frames import ANOTHER_CONNECTION, close_frame, javascript_string
 from sockjs_aio.session import Session
-from sockjs_aio.tcp import Delivery
+from sockjs_aio.tcp import Delivery, is_left
+from sockjs_aio.transports.body import discard_body
 from sockjs_aio.transports.callback import read_callback
 from sockjs_aio.transports.endpoint import Endpoint
 from sockjs_aio.transports.headers import (
@@ -56,6 +57,7 @@ async def _poll(
     headers: Headers,
     dress: Callable[[bytes], bytes],
 ) -> web.StreamResponse:
+    await discard_body(request)
     session = await endpoint.session(request, transport)
     receiver = PollReceiver(request)
     frame: bytes | None
@@ -91,6 +93,12 @@ class PollReceiver:
     def is_alive(self) -> bool:
         """Whether the client still waits."""
         return self._request.transport is not None
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the kernel knows that the client has left, though nobody has read so far."""
+        transport = self._request.transport
+        return transport is None or is_left(transport)
 
     async def wait(self, session: Session) -> bytes | None:
         """Wait for the frame; None if the client has gone before there was one."""

@@ -16,8 +16,8 @@ from sockjs_aio.protocol.frames import (
     close_frame,
     javascript_string,
 )
-from sockjs_aio.session import Session
-from sockjs_aio.tcp import Delivery
+from sockjs_aio.tcp import Delivery, is_left
+from sockjs_aio.transports.body import discard_body
 from sockjs_aio.transports.callback import read_callback
 from sockjs_aio.transports.endpoint import Endpoint
 from sockjs_aio.transports.headers import (
@@ -105,28 +105,39 @@ async def htmlfile(endpoint: Endpoint, request: web.Request) -> web.StreamRespon
 async def _stream(
     endpoint: Endpoint, request: web.Request, wire: Wire, headers: Headers, prelude: bytes
 ) -> web.StreamResponse:
+    await discard_body(request)
     session = await endpoint.session(request, wire.transport)
     response = StreamingResponse(headers=headers)
     response.headers["X-Accel-Buffering"] = "no"  # nginx would keep the stream back
     set_session_cookie(request, response, endpoint.settings)
-    is_chunked = request.version >= HttpVersion11
-    if not is_chunked:
+    if request.version < HttpVersion11:
         response.force_close()  # the end of the connection is the end of the stream
-    writer = await response.prepare(request)
-    assert writer is not None, "a response that has not been started has a writer"
     settings = endpoint.settings
-    outlet = Outlet(request, writer, settings.send_queue_limit, session.flush)
-    receiver = StreamReceiver(request, outlet, wire.dress, settings.response_limit, is_chunked)
+    outlet = Outlet(request, settings.send_queue_limit, session.receiver_changed)
+    receiver = StreamReceiver(request, outlet, wire.dress, settings.response_limit)
     receiver.write_prelude(prelude)
     try:
-        session.attach(receiver)
+        session.attach(receiver)  # before anything is awaited: it must not expire meanwhile
     except ReceiverConflict:
         receiver.write(close_frame(*ANOTHER_CONNECTION))
+        await _start(response, request, outlet)
         receiver.flush()
-    else:
+        return response
+    try:
+        await _start(response, request, outlet)
+        session.flush()
         session.hooks.start()
-        await receiver.wait(session)
+        await receiver.wait()
+    finally:
+        if not (receiver.is_done and receiver.is_alive):
+            session.lose(receiver)
     return response
+
+
+async def _start(response: web.StreamResponse, request: web.Request, outlet: Outlet) -> None:
+    writer = await response.prepare(request)
+    assert writer is not None, "a response that has not been started has a writer"
+    outlet.open(writer)
 
 
 class StreamingResponse(web.StreamResponse):
@@ -159,15 +170,14 @@ class StreamReceiver:
         outlet: Outlet,
         dress: Callable[[bytes], bytes],
         limit: int,
-        is_chunked: bool,
     ) -> None:
         self.is_done = False
-        self.delivery: Delivery = outlet.delivery()
+        self.delivery: Delivery = outlet.delivery
         self._request = request
         self._outlet = outlet
         self._dress = dress
         self._limit = limit
-        self._is_chunked = is_chunked
+        self._is_chunked = request.version >= HttpVersion11
         self._parts: list[bytes] = []
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -182,19 +192,19 @@ class StreamReceiver:
         return self._request.transport is not None
 
     @property
+    def is_left(self) -> bool:
+        """Whether the kernel knows that the client has left, though nobody has read so far."""
+        transport = self._request.transport
+        return transport is None or is_left(transport)
+
+    @property
     def buffered(self) -> int:
         """Bytes that the connection has not passed on."""
         return self._outlet.buffered
 
-    async def wait(self, session: Session) -> None:
+    async def wait(self) -> None:
         """Wait for the end of the response, or of its connection."""
-        try:
-            await self._ended
-        except asyncio.CancelledError:
-            session.lose(self)
-            raise
-        if not self.is_alive:
-            session.lose(self)
+        await self._ended
 
     def write_prelude(self, prelude: bytes) -> None:
         """Take what comes before the first frame and does not count."""
@@ -210,8 +220,8 @@ class StreamReceiver:
             self.is_done = True
 
     def flush(self) -> None:
-        """Write what was taken."""
-        if self._parts:
+        """Write what was taken, once the response has started."""
+        if self._parts and not self._outlet.is_congested:
             self._outlet.write(b"".join(self._parts))
             self._parts.clear()
 

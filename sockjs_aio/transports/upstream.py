@@ -8,8 +8,9 @@ from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
-from sockjs_aio.errors import PayloadMissing, PayloadTooLarge
+from sockjs_aio.errors import PayloadMissing
 from sockjs_aio.protocol.frames import decode_messages
+from sockjs_aio.transports.body import read_body
 from sockjs_aio.transports.endpoint import Endpoint, plain_response
 from sockjs_aio.transports.headers import PLAIN, allow_origin, set_session_cookie, uncached
 
@@ -18,7 +19,7 @@ FORM = "application/x-www-form-urlencoded"
 
 async def xhr_send(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Answer ``POST .../xhr_send`` with 204 once its messages are accepted."""
-    if not await _accept(endpoint, request, _read_body):
+    if not await _accept(endpoint, request, read_body):
         return _unknown_session()
     response = web.Response(status=204, headers=uncached(PLAIN))
     allow_origin(request, response.headers)
@@ -46,6 +47,8 @@ async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -
     settings = endpoint.settings
     payload = await read(request, settings.max_message_size)
     messages = decode_messages(payload, settings.max_messages)
+    if not session.is_open:  # it has ended during the upload
+        return False
     return await session.hooks.accept(messages, len(payload))
 
 
@@ -53,32 +56,9 @@ def _unknown_session() -> web.Response:
     return plain_response(404, "Unknown session.\n")
 
 
-async def _read_body(request: web.Request, limit: int) -> bytes:
-    """Read the whole body, whatever its type and character set claim to be.
-
-    Raises:
-        PayloadTooLarge: If it has more than `limit` bytes, after unpacking.
-    """
-    if (request.content_length or 0) > limit:
-        raise PayloadTooLarge(f"more than {limit} bytes")
-    body = b""
-    parts: list[bytes] = []
-    size = 0
-    while not request.content.at_eof():
-        part = await request.content.readany()
-        size += len(part)
-        if size > limit:
-            raise PayloadTooLarge(f"more than {limit} bytes")
-        parts.append(part)
-    body = b"".join(parts) or await request.read()  # a middleware may have read it before
-    if len(body) > limit:
-        raise PayloadTooLarge(f"more than {limit} bytes")
-    return body
-
-
 async def _read_form(request: web.Request, limit: int) -> bytes:
     """Read the field ``d`` of a form, or the whole of any other body."""
-    body = await _read_body(request, limit)
+    body = await read_body(request, limit)
     if request.content_type != FORM:
         return body
     for field in body.split(b"&"):

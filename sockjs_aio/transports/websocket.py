@@ -36,6 +36,8 @@ PROTOCOL_ERROR = 1002
 UNSUPPORTED = 1003
 TOO_BIG = 1009
 
+INVALID_HANDSHAKE = "The WebSocket handshake is not valid."
+
 
 async def websocket(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Serve SockJS frames over a WebSocket."""
@@ -61,12 +63,15 @@ async def _serve(
         max_msg_size=settings.max_message_size + 1,  # aiohttp's limit is the first size refused
     )
     session = endpoint.open_session(request, transport, framing, by_id=False)
+    outlet = Outlet(request, settings.send_queue_limit, session.receiver_changed)
+    receiver = WebSocketReceiver(endpoint, request, socket, outlet, framing)
     try:
-        writer = await socket.prepare(request)
-        outlet = Outlet(request, writer, settings.send_queue_limit, session.flush)
-        await _run(session, WebSocketReceiver(endpoint, request, socket, outlet, framing))
+        session.attach(receiver)
+        outlet.open(await socket.prepare(request))
+        await _run(session, receiver)
+        await outlet.finish(settings.disconnect_delay)
     except web.HTTPBadRequest:
-        return _refusal("The WebSocket handshake is not valid.")
+        return _refusal(INVALID_HANDSHAKE)
     finally:
         session.vanish()
         session.hooks_returned()
@@ -76,14 +81,14 @@ async def _serve(
 async def _run(session: Session, receiver: "WebSocketReceiver") -> None:
     hooks = session.hooks
     hooks.run_inline(forgive_loss(receiver.request))
-    session.attach(receiver)
+    session.flush()
     try:
         await hooks.open()
         await receiver.read(session)
     except asyncio.CancelledError:
         receiver.abort()  # the client has gone already, or the server wants to end
     finally:
-        session.vanish()
+        session.fail("ended by the client or the network")
         await hooks.finish()
 
 
@@ -94,6 +99,8 @@ def _check_handshake(request: web.Request) -> web.Response | None:
     options = request.headers.get("Connection", "").lower().split(",")
     if "upgrade" not in [option.strip() for option in options]:
         return _refusal('"Connection" must be "Upgrade".')
+    if not request.headers.get("Sec-WebSocket-Key", "").isascii():
+        return _refusal(INVALID_HANDSHAKE)
     return None
 
 
@@ -133,6 +140,7 @@ class WebSocketReceiver:
         "_is_raw",
         "_is_closed",
         "_parts",
+        "_handled",
         "_is_heard",
         "_is_pinged",
     )
@@ -148,7 +156,7 @@ class WebSocketReceiver:
         outlet: Outlet,
         framing: Framing,
     ) -> None:
-        self.delivery: Delivery = outlet.delivery()
+        self.delivery: Delivery = outlet.delivery
         self.request = request
         self._endpoint = endpoint
         self._socket = socket
@@ -156,6 +164,7 @@ class WebSocketReceiver:
         self._is_raw = framing is RAW
         self._is_closed = False  # a close frame was written
         self._parts: list[bytes] = []
+        self._handled = 0  # messages, pings and pongs
         # signs of life since the last ping
         self._is_heard = False
         self._is_pinged = False
@@ -170,19 +179,25 @@ class WebSocketReceiver:
                 await session.hooks.finish()
             message = await receive()
             self._is_heard = True
+            await self._take_turns()
             if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
                 if session.is_open:
                     await self._handle(session, message)
             elif message.type is WSMsgType.PING:
                 self._write_control(PONG, message.data)
-            elif message.type is WSMsgType.CLOSE:
-                self._close(_reply_code(message.data), "")
-                return
             elif message.type is not WSMsgType.PONG:
-                if isinstance(message.data, WebSocketError):
+                if message.type is WSMsgType.CLOSE:
+                    self._close(_reply_code(message.data), "")
+                elif isinstance(message.data, WebSocketError):
                     self._close(message.data.code, "")
                 del message  # an exception's traceback would keep this very frame
                 return
+
+    async def _take_turns(self) -> None:
+        """Let the loop go on once in a while: what is buffered is read without waiting."""
+        self._handled += 1
+        if self._handled % YIELD_EVERY == 0:
+            await asyncio.sleep(0)
 
     async def _handle(self, session: Session, message: WSMessage) -> None:
         if self._is_raw:
@@ -190,25 +205,24 @@ class WebSocketReceiver:
         elif message.type is WSMsgType.TEXT:
             await self._handle_text(session, message.data)
         else:
-            session.vanish()
+            session.fail("sent a binary message")
             self._close(UNSUPPORTED, "SockJS messages are text")
 
     async def _handle_text(self, session: Session, text: str) -> None:
         try:
             messages = decode_websocket_messages(text, self._endpoint.settings.max_messages)
         except PayloadTooLarge as error:
-            session.vanish()
+            session.fail("sent too many messages")
             self._close(TOO_BIG, str(error))
         except PayloadBroken:
-            session.vanish()
+            session.fail("sent broken JSON")
             self._outlet.close()
         else:
-            for handled, message in enumerate(messages, 1):
+            for message in messages:
                 await session.hooks.message(message)
                 if not session.is_open:
                     return
-                if handled % YIELD_EVERY == 0:
-                    await asyncio.sleep(0)
+                await self._take_turns()
 
     # Writing.
 
@@ -221,6 +235,11 @@ class WebSocketReceiver:
     def is_alive(self) -> bool:
         """Whether the connection has not been lost."""
         return self.request.transport is not None
+
+    @property
+    def is_left(self) -> bool:
+        """As `is_alive`: it is always read from."""
+        return not self.is_alive
 
     @property
     def buffered(self) -> int:
@@ -241,8 +260,8 @@ class WebSocketReceiver:
 
     def flush(self) -> None:
         """Write what was taken."""
-        if not self._parts:
-            return
+        if not self._parts or (self._socket.compress and self._outlet.is_congested):
+            return  # aiohttp is still at the last one: this is called again afterwards
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
         if self._socket.compress:
@@ -260,7 +279,7 @@ class WebSocketReceiver:
                 await self._socket.send_bytes(payload)
             else:
                 self._outlet.write(websocket_frame(opcode, payload))
-        if self._is_closed:
+        if self._is_closed and not self._parts:
             self._outlet.end(self._endpoint.registry.is_closing)
 
     def _close(self, code: int, reason: str) -> None:
@@ -278,13 +297,14 @@ class WebSocketReceiver:
         """Ping the client; return False if it has shown no sign of life since the last ping.
 
         Args:
-            busy: Whether a hook runs: nothing is read meanwhile, so nothing can be missed.
+            busy: Whether a hook runs: nothing is read meanwhile, so nothing can be missed, unless
+                it is the client that does not read.
         """
         was_pinged, was_heard = self._is_pinged, self._is_heard
         self._is_heard = False
         if self._outlet.is_congested:
             self._is_pinged = False  # no ping gets through: what counts is that it takes data
-            return busy or self.delivery.progresses()
+            return not self.delivery.is_stalled()
         self._is_pinged = True
         self._write_control(PING, b"")
         return busy or was_heard or not was_pinged or self._has_data_come()

@@ -260,6 +260,16 @@ def test_what_is_downstream_counts() -> None:
     assert send(machine, "a")
 
 
+def test_large_message_fits_when_little_is_downstream() -> None:
+    machine = opened()
+    machine.downstream = 250
+    assert send(machine, "x" * 990)
+    assert not send(machine, "y")
+    machine = opened()
+    machine.downstream = 251
+    assert not send(machine, "x" * 990)
+
+
 def test_message_that_is_alone_is_always_accepted() -> None:
     machine = opened(send_queue_limit=1)
     assert send(machine, "x" * 10_000)
