@@ -5,11 +5,14 @@ SOCKJS_CLIENT := $(VENV)/npm/node_modules/sockjs-client/dist/sockjs.min.js
 VERSIONS := 3.10 3.11 3.12 3.13
 OLDEST_AIOHTTP := 3.14.1
 
-.PHONY: demo test lint format matrix clean
+.PHONY: help demo test lint format matrix clean
 .DELETE_ON_ERROR:
 
+help: ## what there is to make; ARGS="..." is passed on
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
 demo: $(VENV)/demo $(SOCKJS_CLIENT) ## the chat page, on http://127.0.0.1:8080/
-	$(BIN)/python -m examples.chat
+	$(BIN)/python -m examples.chat $(ARGS)
 
 test: $(VENV)/test $(SOCKJS_CLIENT) ## all tests that this machine can run, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
@@ -19,7 +22,7 @@ lint: $(VENV)/lint ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/lint
+format: $(VENV)/lint ## what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -27,7 +30,7 @@ format: $(VENV)/lint
 MATRIX_TEST = $(VENV)-$*/bin/python -m pytest -q -m 'not browser and not haproxy' $(ARGS)
 MATRIX_PIP = $(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check
 
-matrix:
+matrix: ## the tests on every Python that is found, on uvloop, on the oldest aiohttp
 	@for version in $(VERSIONS); do \
 		if python$$version -c '' 2>/dev/null; then \
 			$(MAKE) --no-print-directory matrix-$$version || exit 1; \
@@ -47,7 +50,7 @@ matrix-%:
 		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST); \
 	fi
 
-clean:
+clean: ## all that the others have made
 	rm -rf $(VENV) $(VENV)-* build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -91,8 +91,11 @@ class SockJSConnection:
             reason: Text for the client; over the raw WebSocket its first 123 bytes.
 
         Raises:
+            TypeError: If `code` is no number or `reason` no text.
             ValueError: If `code` is out of range.
         """
+        if not isinstance(code, int) or not isinstance(reason, str):
+            raise TypeError(f"close({code!r}, {reason!r}) has to be close(code: int, reason: str)")
         if not 1000 <= code <= 4999:
             raise ValueError(f"close code {code!r} cannot be used: it has to be 1000 to 4999")
         self.session.close(code, reason)
@@ -104,6 +107,11 @@ def broadcast(clients: Iterable[SockJSConnection], message: str | bytes) -> None
     Raises:
         TypeError: If `message` is neither `str` nor, for raw WebSockets only, `bytes`.
     """
+    if not isinstance(message, (str, bytes)):
+        raise TypeError(
+            f"broadcast(clients, message) sends a str, not {type(message).__name__}: encode it "
+            "first, for instance with json.dumps()"
+        )
     shared = Outgoing(message)
     for client in clients:
         client.session.send_shared(shared)

@@ -207,6 +207,8 @@ class Hooks:
         self.is_running = True
         try:
             awaitable = hook(*arguments)
+            if awaitable is None:
+                raise TypeError(f"{name} has to be a coroutine: write async def {name}")
             if self._forgive is None:
                 return await awaitable
             if type(awaitable) is not CoroutineType:
@@ -227,10 +229,11 @@ class Hooks:
         return not self._cancelled and self._forgive is not None and self._forgive()
 
     def _fail(self, name: str, error: BaseException) -> None:
+        hook = f"{type(self._session.connection).__name__}.{name}"
         if self._cancelled:
-            logger.warning("session %s: %s took too long and was cancelled", self._session, name)
+            logger.warning("session %s: %s took too long and was cancelled", self._session, hook)
         else:
-            logger.error("session %s: %s failed", self._session, name, exc_info=error)
+            logger.error("session %s: %s failed", self._session, hook, exc_info=error)
         self.discard()
         self._session.close(*INTERNAL_ERROR)
 

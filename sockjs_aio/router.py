@@ -61,7 +61,8 @@ class SockJSRouter:
     Args:
         connection: The connection class, or any callable that takes the session and returns a
             `SockJSConnection`; called once for each session.
-        prefix: Path of the service, such as ``"/chat"``; may be empty or have several segments.
+        prefix: Path of the service, such as ``"/chat"``; may have several segments, or be empty:
+            then the service is at the root.
         settings: A `Settings`, or a mapping from setting names to values.
         authorize: Awaited with the request before a session is opened, on every transport; it
             refuses by raising an aiohttp HTTP exception, whose status the client gets.
@@ -69,6 +70,8 @@ class SockJSRouter:
     Raises:
         SettingsError: If a setting is unknown, of the wrong type or out of range.
         ValueError: If `prefix` does not start with a slash, or has characters of a route pattern.
+        TypeError: If `connection` or `authorize` cannot be called, or `connection` is a class that
+            is no `SockJSConnection`.
     """
 
     def __init__(
@@ -79,16 +82,32 @@ class SockJSRouter:
         *,
         authorize: Authorize | None = None,
     ) -> None:
+        _check_connection(connection)
+        if authorize is not None and not callable(authorize):
+            raise TypeError(f"authorize has to be a coroutine function, not {authorize!r}")
         if not isinstance(settings, Settings):
-            settings = Settings.from_mapping(settings or {})
+            settings = Settings.from_mapping({} if settings is None else settings)
         self.settings = settings
         self.prefix = _checked_prefix(prefix)
         self.authorize = authorize
+        self._is_attached = False
         self._registry = SessionRegistry(connection, settings)
         self._endpoint = Endpoint(settings, self._registry, authorize)
 
     def attach(self, app: web.Application) -> None:
-        """Install the routes on `app`, and end the sessions when it shuts down."""
+        """Install the routes on `app`, and end the sessions when it shuts down.
+
+        Raises:
+            RuntimeError: If `app` has started, the router is attached already, or another one
+                serves the same prefix there.
+        """
+        if app.frozen:
+            raise RuntimeError("attach the SockJSRouter before the application starts")
+        if self._is_attached:
+            raise RuntimeError("a SockJSRouter can be attached once: make another one")
+        if any(x.canonical == self.prefix + "/info" for x in app.router.resources()):
+            raise RuntimeError(f"another SockJSRouter serves the prefix {self.prefix!r}")
+        self._is_attached = True
         app.add_routes(self.routes)
         app.on_shutdown.append(self._shutdown)
 
@@ -175,10 +194,21 @@ def _refusal(request: web.Request, error: Exception) -> web.Response:
     return response
 
 
+def _check_connection(connection: object) -> None:
+    if isinstance(connection, SockJSConnection):
+        raise TypeError("pass the connection class, or a callable that makes one, not an instance")
+    if not callable(connection) or (
+        isinstance(connection, type) and not issubclass(connection, SockJSConnection)
+    ):
+        raise TypeError(f"{connection!r} has to be a SockJSConnection class, or return one")
+
+
 def _checked_prefix(prefix: str) -> str:
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix {prefix!r} cannot be used: it has to be a str such as '/chat'")
     prefix = prefix.rstrip("/")
     if prefix and not prefix.startswith("/"):
         raise ValueError(f"prefix {prefix!r} cannot be used: it has to start with a slash")
-    if set(prefix) & set("{}?#"):
-        raise ValueError(f"prefix {prefix!r} cannot be used: it has one of the characters {{}}?#")
+    if set(prefix) & set("{}?# \t\r\n"):
+        raise ValueError(f"prefix {prefix!r} cannot be used: it has a blank or one of {{}}?#")
     return prefix

@@ -158,12 +158,12 @@ class Session:
         Raises:
             TypeError: If the session's transport cannot carry a message of this type.
         """
-        if self._machine.state is State.OPEN:
+        if self._machine.is_accepting:
             self._queue(self._framing.encode(message))
 
     def send_shared(self, message: Outgoing) -> None:
         """As `send`, for a message that goes to many sessions and is encoded once."""
-        if self._machine.state is State.OPEN:
+        if self._machine.is_accepting:
             self._queue(message.encoded(self._framing))
 
     def send_json(self, text: str) -> None:
@@ -171,7 +171,7 @@ class Session:
 
         The protocol knows only strings; sockjs-client hands on whatever the frame has.
         """
-        if self._machine.state is State.OPEN:
+        if self._machine.is_accepting:
             self._queue(self._framing.encode_json(text))
 
     async def drain(self) -> None:

@@ -95,6 +95,8 @@ class Settings:
         Raises:
             SettingsError: If a name is unknown, besides what the constructor raises.
         """
+        if not isinstance(mapping, Mapping):
+            raise SettingsError(f"settings are a Settings or a mapping, not {mapping!r}")
         names = [field.name for field in dataclasses.fields(cls)]
         for name in mapping:
             if name not in names:
@@ -163,7 +165,11 @@ _RULES: dict[str, Rule] = {
     "session_check_interval": _DELAY,
     "disconnect_delay": _DELAY,
     "heartbeat_delay": _DELAY,
-    "disabled_transports": (f"a list of names out of {', '.join(TRANSPORTS)}", _are_transports),
+    "disabled_transports": (
+        f"a list of names out of {', '.join(TRANSPORTS)} (as in URLs: sockjs-client's xhr-polling "
+        "is xhr, its jsonp-polling is jsonp)",
+        _are_transports,
+    ),
     "sockjs_url": ("the URL of a script, without quotes, spaces, < or >", _is_script_url),
     "response_limit": _SIZE,
     "jsessionid": (
@@ -185,8 +191,11 @@ _RULES: dict[str, Rule] = {
     ),
     "websocket_compression": _FLAG,
     "base_url": (
-        "a URL, or None",
-        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        "a URL that starts with http://, https:// or /, or None",
+        lambda value: (
+            value is None
+            or (isinstance(value, str) and value.startswith(("http://", "https://", "/")))
+        ),
     ),
     "authorize_timeout": _DELAY,
     "shutdown_timeout": (

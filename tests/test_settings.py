@@ -79,6 +79,7 @@ def test_name_like_no_other_is_answered_with_all() -> None:
         ("max_sessions", 0),
         ("websocket_compression", None),
         ("base_url", ""),
+        ("base_url", "foo"),
         ("authorize_timeout", 0),
         ("shutdown_timeout", -1),
     ],
@@ -115,7 +116,7 @@ def test_router_takes_settings_or_a_mapping() -> None:
     assert SockJSRouter(SockJSConnection, "/x").settings == Settings()
 
 
-@pytest.mark.parametrize("prefix", ["chat", "/a{b}", "/a?b", "/a#b"])
+@pytest.mark.parametrize("prefix", ["chat", "/a{b}", "/a?b", "/a#b", "/a b"])
 def test_prefixes_that_cannot_be_routed_are_refused(prefix: str) -> None:
     with pytest.raises(ValueError, match="prefix"):
         SockJSRouter(SockJSConnection, prefix)

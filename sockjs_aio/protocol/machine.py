@@ -138,7 +138,7 @@ class SessionMachine:
         Return False if it does not fit within `send_queue_limit`: then `overflow` is the next
         event.  A message always fits if it is alone in the queue and not much is downstream.
         """
-        if self.state is not State.OPEN:
+        if not self.is_accepting:
             return True
         size = len(piece) + MESSAGE_OVERHEAD
         limit = self._send_queue_limit
@@ -195,9 +195,9 @@ class SessionMachine:
     # What came of them.
 
     @property
-    def is_open(self) -> bool:
-        """Whether messages are accepted."""
-        return self.state is State.OPEN
+    def is_accepting(self) -> bool:
+        """Whether messages are queued: until the session is closed."""
+        return self.state is State.OPEN or self.state is State.CONNECTING
 
     def deadline(self) -> float:
         """Return the time at which `tick` has something to do; infinity when there is none."""

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import async_timeout
@@ -16,8 +17,9 @@ from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 from sockjs_aio.transports.headers import PLAIN
 
-Authorize = Callable[[web.Request], Awaitable[None]]
-"""Lets a request pass by returning, refuses it by raising an aiohttp HTTP exception."""
+Authorize = Callable[[web.Request], Awaitable[Any]]
+"""Lets a request pass by returning, refuses it by raising an aiohttp HTTP exception, or with 403
+by returning False."""
 
 RETRY_AFTER = "5"
 """Seconds after which a client that found no room may ask again."""
@@ -95,7 +97,8 @@ class Endpoint:
             return
         try:
             async with async_timeout.timeout(self.settings.authorize_timeout):
-                await self.authorize(request)
+                if await self.authorize(request) is False:
+                    raise web.HTTPForbidden(text="Not authorized.\n")
         except asyncio.TimeoutError:
             raise _unavailable("Authorization took too long.\n") from None
         self._check_room()

@@ -72,11 +72,11 @@ def test_second_receiver_is_refused_and_changes_nothing() -> None:
     assert repr(machine) == before
 
 
-def test_messages_before_the_session_is_open_are_ignored() -> None:
+def test_messages_before_the_session_is_open_come_behind_the_open_frame() -> None:
     machine = make()
     assert send(machine, "a")
     machine.attach(0)
-    assert frames(machine) == [b"o"]
+    assert frames(machine) == [b"o", b'a["a"]']
 
 
 def test_close_frame_comes_after_the_queue() -> None:

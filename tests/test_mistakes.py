@@ -1,0 +1,115 @@
+"""What a hurried user gets wrong is answered with what to do."""
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from sockjs_aio import SettingsError, SockJSConnection, SockJSRouter, broadcast
+from tests import clients
+from tests.conftest import Echo, Recorder, Serve
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ((Echo(None), "/x"), TypeError, "not an instance"),  # type: ignore[arg-type]
+        ((int, "/x"), TypeError, "has to be a SockJSConnection class"),
+        ((5, "/x"), TypeError, "has to be a SockJSConnection class"),
+        (("/x", Echo), TypeError, "has to be a SockJSConnection class"),
+        ((Echo, None), TypeError, "prefix None cannot be used"),
+        ((Echo, "/x", 5), SettingsError, "a Settings or a mapping"),
+    ],
+)
+def test_wrong_arguments(arguments: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        SockJSRouter(*arguments)
+
+
+def test_authorize_that_cannot_be_called() -> None:
+    with pytest.raises(TypeError, match="authorize has to be a coroutine function"):
+        SockJSRouter(Echo, "/x", authorize="x")  # type: ignore[arg-type]
+
+
+def test_attaching_twice() -> None:
+    app = web.Application()
+    router = SockJSRouter(Echo, "/x")
+    router.attach(app)
+    with pytest.raises(RuntimeError, match="attached once"):
+        router.attach(web.Application())
+    with pytest.raises(RuntimeError, match="another SockJSRouter serves the prefix '/x'"):
+        SockJSRouter(Echo, "/x/").attach(app)
+
+
+async def test_attaching_too_late(serve: Serve) -> None:
+    served = await serve()
+    with pytest.raises(RuntimeError, match="before the application starts"):
+        SockJSRouter(Echo, "/x").attach(served.app)
+
+
+async def test_hook_that_is_no_coroutine(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    class Sync(Recorder):
+        def on_message(self, message: str | bytes) -> None:  # type: ignore[override]
+            pass
+
+    for kind in clients.ALL:
+        client = await kind.open(await serve(Sync))
+        await client.send("a")
+        assert await client.frame() == b'c[1011,"Internal error"]'
+        await client.leave()
+    assert "Sync.on_message failed" in caplog.text
+    assert "write async def on_message" in caplog.text
+
+
+@pytest.mark.parametrize("base", ["forgotten", "none"])
+async def test_constructor_that_forgets_its_base(
+    serve: Serve, caplog: pytest.LogCaptureFixture, base: str
+) -> None:
+    class Forgetful(SockJSConnection):
+        def __init__(self, session: Any) -> None:
+            pass
+
+    served = await serve(Forgetful if base == "forgotten" else lambda session: None)
+    assert (await served.request("POST", "/0/1/xhr", b"")).status == 500
+    expected = "call super().__init__(session)" if base == "forgotten" else "None is no SockJSCon"
+    assert expected in caplog.text
+    assert served.router.session_count == 0
+
+
+async def test_sending_in_the_constructor(serve: Serve) -> None:
+    class Eager(Recorder):
+        def __init__(self, session: Any) -> None:
+            super().__init__(session)
+            self.send("hello")
+
+    served = await serve(Eager)
+    for kind in clients.ALL:
+        client = await kind.open(served)
+        assert await client.messages(1) == ["hello"]
+        await client.leave()
+
+
+async def test_authorize_that_returns_false(serve: Serve) -> None:
+    async def authorize(request: web.Request) -> bool:
+        return False
+
+    served = await serve(authorize=authorize)
+    assert (await served.request("POST", "/0/1/xhr", b"")).status == 403
+    assert served.router.session_count == 0
+
+
+async def test_wrong_close_and_broadcast(serve: Serve) -> None:
+    class Wrong(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            with pytest.raises(TypeError, match=r"close\(code: int, reason: str\)"):
+                self.close("bye")  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match=r"broadcast\(clients, message\)"):
+                self.broadcast("x", [self])  # type: ignore[arg-type]
+            self.send("fine")
+
+    client = await clients.WebSocket.open(await serve(Wrong))
+    await client.send("a")
+    assert await client.messages(1) == ["fine"]
+    await client.leave()
+    with pytest.raises(TypeError, match="encode it first"):
+        broadcast([], {"a": 1})  # type: ignore[arg-type]
