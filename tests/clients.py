@@ -53,10 +53,12 @@ class Client:
         raise NotImplementedError
 
     async def messages(self, count: int) -> list[str]:
-        """Receive `count` messages, in as many frames as it takes."""
+        """Receive `count` messages, in as many frames as it takes, heartbeats between them."""
         messages: list[str] = []
         while len(messages) < count:
             frame = await self.frame()
+            if frame == b"h":
+                continue
             assert frame[:1] == b"a", frame
             messages += json.loads(frame[1:])
         return messages
