@@ -1,0 +1,255 @@
+"""The router: sockjs-tornado's settings and methods over `sockjs_aio.SockJSRouter`."""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+import sockjs_aio
+from sockjs_aio.tornado import proto
+from sockjs_aio.tornado.conn import SockJSConnection
+from sockjs_aio.tornado.session import (
+    CLOSED,
+    ConnectionInfo,
+    MakeConnection,
+    RawSession,
+    Session,
+    finish,
+)
+from sockjs_aio.tornado.stats import StatsCollector
+from sockjs_aio.tornado.transports.base import BaseTransportMixin
+
+logger = logging.getLogger("sockjs_aio")
+
+DEFAULT_SETTINGS: dict[str, Any] = {
+    "session_check_interval": 1,
+    "disconnect_delay": 5,
+    "heartbeat_delay": 25,
+    "disabled_transports": [],
+    "sockjs_url": sockjs_aio.Settings.sockjs_url,
+    "response_limit": 128 * 1024,
+    "jsessionid": True,
+    "immediate_flush": True,
+    "disable_nagle": True,
+    "verify_ip": True,
+    "websocket_allow_origin": "*",
+}
+# what the asynchronous router does not know: the adapter sees to it, or aiohttp does
+_OWN = {"immediate_flush", "disable_nagle", "websocket_allow_origin"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class SockJSRouter:
+    """Serves a connection class with synchronous hooks below `prefix`.
+
+    Args:
+        connection: The class, or a callable that takes the session.
+        prefix: Path of the service.
+        user_settings: Of `DEFAULT_SETTINGS`, or of `sockjs_aio.Settings`; others are warned about.
+        io_loop: Kept as an attribute; the running asyncio loop is used.
+        session_kls: Makes the sessions of all SockJS transports, as
+            ``session_kls(connection, router, session_id, expiry)``.
+
+    Raises:
+        SettingsError: If a value has the wrong type or is out of range.
+    """
+
+    def __init__(
+        self,
+        connection: MakeConnection,
+        prefix: str = "",
+        user_settings: Mapping[str, Any] | None = None,
+        io_loop: Any = None,
+        session_kls: Callable[..., Session] | None = None,
+    ) -> None:
+        self.settings: dict[str, Any] = {**DEFAULT_SETTINGS, **(user_settings or {})}
+        self.io_loop = io_loop
+        self.stats = StatsCollector(io_loop)
+        self._connection = connection
+        self._session_kls = session_kls or Session
+        self._sessions: dict[str, Session] = {}
+        self._router = sockjs_aio.SockJSRouter(
+            lambda session: Bridge(session, self),
+            prefix,
+            _known(self.settings),
+            authorize=self._check_websocket_origin,
+        )
+
+    @property
+    def urls(self) -> list[web.RouteDef]:
+        """The routes, a plain list to be extended; ``app.add_routes(router.urls)`` serves them.
+
+        So everything works but a prompt end: for that use `attach`, or give ``run_app`` a short
+        `shutdown_timeout`.
+        """
+        return [
+            web.route(route.method, route.path, self._counted(route.handler))
+            for route in self._router.routes
+        ]
+
+    def attach(self, app: web.Application) -> None:
+        """Install the routes on `app`, and end the sessions when it shuts down."""
+        app.add_routes(self.urls)
+        app.on_shutdown.append(self._shutdown)
+
+    def apply_routes(self, routes: list[Any]) -> list[Any]:
+        """Add the routes to the list `routes`, and return it."""
+        routes.extend(self.urls)
+        return routes
+
+    def broadcast(self, clients: Iterable[SockJSConnection], msg: Any) -> None:
+        """Send `msg` to all `clients`, encoding it once; closed ones are skipped."""
+        if isinstance(msg, bytes):
+            msg = msg.decode()
+        is_text = isinstance(msg, str)
+        outgoing = sockjs_aio.Outgoing(
+            msg if is_text else proto.json_encode(msg), is_json=not is_text
+        )
+        for client in clients:
+            if client.is_closed:
+                continue
+            session = client.session
+            if isinstance(session, Session) and not _is_overridden(type(session)):
+                session.send_outgoing(outgoing)
+            elif session.send_expects_json:
+                session.send_jsonified(proto.json_encode(msg))
+            else:
+                session.send_message(msg)
+
+    def create_session(self, session_id: str, register: bool = True) -> Session:
+        """Make a session of the router's class; `get_session` finds it if it is to `register`."""
+        session = self._session_kls(
+            self._connection, self, session_id, self.settings["disconnect_delay"]
+        )
+        if register:
+            self._sessions[session_id] = session
+        return session
+
+    def get_session(self, session_id: str) -> Session | None:
+        """Find the session of a client that does not use WebSocket, by its id."""
+        return self._sessions.get(session_id)
+
+    def get_connection_class(self) -> MakeConnection:
+        """Return the connection class."""
+        return self._connection
+
+    @property
+    def websockets_enabled(self) -> bool:
+        """Whether the websocket transport is served."""
+        return "websocket" not in self.settings["disabled_transports"]
+
+    @property
+    def cookie_needed(self) -> bool:
+        """Whether clients are told that cookies are needed."""
+        return bool(self.settings["jsessionid"])
+
+    def forget(self, session: Session) -> None:
+        """Find `session` no more."""
+        if self._sessions.get(session.session_id) is session:
+            del self._sessions[session.session_id]
+
+    async def _shutdown(self, _app: web.Application) -> None:
+        await self._router.shutdown()
+
+    def _counted(self, handler: Any) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            self.stats.on_conn_opened()
+            try:
+                response: web.StreamResponse = await handler(request)
+                return response
+            finally:
+                self.stats.on_conn_closed()
+
+        return handle
+
+    async def _check_websocket_origin(self, request: web.Request) -> None:
+        """Refuse a WebSocket from another origin than `websocket_allow_origin` has."""
+        allowed = self.settings["websocket_allow_origin"]
+        origin = request.headers.get("Origin")
+        if allowed == "*" or origin is None or not request.path.endswith("/websocket"):
+            return
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            raise web.HTTPForbidden from None
+        if parts.netloc != request.host and not {parts.netloc, parts.hostname} & set(allowed):
+            raise web.HTTPForbidden
+
+
+class Bridge(sockjs_aio.SockJSConnection):
+    """The asynchronous connection that calls an application's synchronous hooks."""
+
+    def __init__(self, session: sockjs_aio.Session, router: SockJSRouter) -> None:
+        super().__init__(session)
+        if session.transport == "rawwebsocket":
+            self.target: Session = RawSession(
+                router.get_connection_class(), router, session.id, None
+            )
+        else:
+            is_found = session.transport != "websocket"
+            self.target = router.create_session(session.id, register=is_found)
+        self.target._session = session
+
+    async def on_open(self, info: sockjs_aio.ConnectionInfo) -> bool:
+        """Open the application's session."""
+        self.target.set_handler(_Handler(info))
+        try:
+            return await finish(self.target.verify_state()) is not False
+        except Exception as error:
+            if not _is_http_error(error):
+                raise
+            logger.info("session %s: on_open refused with %r", self.session, error)
+            return False
+
+    async def on_message(self, message: str | bytes) -> None:
+        """Hand a message to the application."""
+        target = self.target
+        target.stats.on_pack_recv(1)
+        await finish(target.conn.on_message(message))  # type: ignore[arg-type]
+
+    async def on_close(self) -> None:
+        """Close the application's session, unless it has closed itself."""
+        target = self.target
+        target.server.forget(target)
+        target._session = None
+        if target.state != CLOSED:
+            target.close(*target.get_close_reason())
+        await finish(target._closing)
+        del target.conn  # a cycle of references, which would keep both
+
+
+class _Handler(BaseTransportMixin):
+    """What a session knows of its transport."""
+
+    def __init__(self, info: sockjs_aio.ConnectionInfo) -> None:
+        self.name = info.transport
+        self._info = info
+
+    def get_conn_info(self) -> ConnectionInfo:
+        return ConnectionInfo.of(self._info)
+
+
+def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what the asynchronous router knows; warn about what nobody does."""
+    names = sockjs_aio.Settings.__dataclass_fields__
+    for name in settings:
+        if name not in names and name not in _OWN:
+            logger.warning("SockJSRouter: there is no setting %r, it is ignored", name)
+    return {name: value for name, value in settings.items() if name in names}
+
+
+def _is_overridden(kind: type[Session]) -> bool:
+    """Tell whether a session class sends in a way of its own."""
+    return (
+        kind.send_message not in (Session.send_message, RawSession.send_message)
+        or kind.send_jsonified is not Session.send_jsonified
+    )
+
+
+def _is_http_error(error: Exception) -> bool:
+    return isinstance(error, web.HTTPException) or isinstance(
+        getattr(error, "status_code", None), int
+    )

@@ -1,0 +1,254 @@
+"""What a connection sees as `self.session`, and as argument of `on_open`."""
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from http.cookies import CookieError, Morsel, SimpleCookie
+from typing import TYPE_CHECKING, Any
+
+import sockjs_aio
+from sockjs_aio.tornado import proto
+from sockjs_aio.tornado.transports.base import BaseTransportMixin
+
+if TYPE_CHECKING:
+    from sockjs_aio.tornado.conn import SockJSConnection
+    from sockjs_aio.tornado.router import SockJSRouter
+    from sockjs_aio.tornado.stats import StatsCollector
+
+logger = logging.getLogger("sockjs_aio")
+
+CONNECTING = 0
+OPEN = 1
+CLOSING = 2
+CLOSED = 3
+
+GO_AWAY = (3000, "Go away!")
+
+MakeConnection = Callable[["BaseSession"], "SockJSConnection"]
+
+
+class ConnectionInfo:
+    """About the request that opened a session.
+
+    Args:
+        ip: Address of the client.
+        cookies: From names to morsels.
+        arguments: From names of the query to lists of `bytes`.
+        headers: From names to values, whatever the case of a name.
+        path: Of the URL, without the query.
+    """
+
+    def __init__(
+        self,
+        ip: str | None,
+        cookies: "Mapping[str, Morsel[str]]",
+        arguments: Mapping[str, list[bytes]],
+        headers: Mapping[str, str],
+        path: str,
+    ) -> None:
+        self.ip = ip
+        self.cookies = cookies
+        self.arguments = arguments
+        self.headers = headers
+        self.path = path
+
+    @classmethod
+    def of(cls, info: sockjs_aio.ConnectionInfo) -> "ConnectionInfo":
+        """Make it of the asynchronous API's."""
+        cookies: SimpleCookie = SimpleCookie()
+        with contextlib.suppress(CookieError):  # no cookies then, as in Tornado
+            cookies.load(info.headers.get("Cookie", ""))
+        arguments = {name: [v.encode() for v in info.query.getall(name)] for name in info.query}
+        return cls(info.ip, cookies, arguments, info.headers, info.path)
+
+    def get_argument(self, name: str) -> bytes | None:
+        """Return the first value of a parameter of the query, or None."""
+        values = self.arguments.get(name)
+        return values[0] if values else None
+
+    def get_cookie(self, name: str) -> "Morsel[str] | None":
+        """Return the morsel of a cookie (its text is in `value`), or None."""
+        return self.cookies.get(name)
+
+    def get_header(self, name: str) -> str | None:
+        """Return the value of a header, or None."""
+        return self.headers.get(name)
+
+
+class BaseSession:
+    """A session by itself: states, hooks and statistics, without a client.
+
+    Multiplexing code derives its channels from it, overriding `send_message`.
+
+    Args:
+        conn: Makes the connection of a session.
+        server: The router.
+    """
+
+    transport_name: str = ""
+    session_id: str = ""
+    send_expects_json = False
+
+    def __init__(self, conn: MakeConnection, server: "SockJSRouter") -> None:
+        self.server = server
+        self.stats: StatsCollector = server.stats
+        self.handler: BaseTransportMixin | None = None
+        self.state = CONNECTING
+        self.conn_info: ConnectionInfo | None = None
+        self.close_reason: tuple[int, str] | None = None
+        self._closing: Any = None  # what on_close has returned, if that is awaitable
+        self.conn = conn(self)
+
+    def set_handler(self, handler: BaseTransportMixin) -> bool:
+        """Take name and connection info of `handler`, and count the session."""
+        if self.handler is not None:
+            raise RuntimeError("this session has a handler already")
+        self.handler = handler
+        self.transport_name = handler.name
+        if self.conn_info is None:
+            self.conn_info = handler.get_conn_info()
+            self.stats.on_sess_opened(self.transport_name)
+        return True
+
+    def remove_handler(self, handler: BaseTransportMixin) -> None:
+        """Undo `set_handler`."""
+        if self.handler is not handler:
+            raise RuntimeError("this session has another handler")
+        self.handler = None
+
+    def verify_state(self) -> Any:
+        """Open the session, if it is not open: call `on_open`, and return what that returns."""
+        if self.state != CONNECTING:
+            return None
+        self.state = OPEN
+        return self.conn.on_open(self.conn_info)  # type: ignore[arg-type]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the session is closed."""
+        return self.state in (CLOSING, CLOSED)
+
+    def close(self, code: int = GO_AWAY[0], message: str = GO_AWAY[1]) -> None:
+        """Close the session; `on_close` is called before this returns."""
+        if self.state == CLOSED:
+            return
+        was_counted = self.conn_info is not None
+        self.state = CLOSED
+        self.close_reason = (code, message)
+        try:
+            self._closing = self.conn.on_close()
+        except Exception:
+            logger.exception("session %s: on_close failed", self)
+        if was_counted:
+            self.stats.on_sess_closed(self.transport_name)
+        if self.handler is not None:
+            self.handler.session_closed()
+
+    def delayed_close(self) -> None:
+        """Close the session at the next turn of the event loop."""
+        self.state = CLOSING
+        asyncio.get_running_loop().call_soon(self.close)
+
+    def get_close_reason(self) -> tuple[int, str]:
+        """Return code and text of the close frame."""
+        return self.close_reason or GO_AWAY
+
+    def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
+        """Send `msg`.  A derived class says how."""
+        raise NotImplementedError(f"{type(self).__name__} has to override send_message")
+
+    def send_jsonified(self, msg: str, stats: bool = True) -> None:
+        """Send `msg`, which is JSON text already.  A derived class says how."""
+        raise NotImplementedError(f"{type(self).__name__} has to override send_jsonified")
+
+    def broadcast(self, clients: "Iterable[SockJSConnection]", msg: Any) -> None:
+        """Send `msg` to all `clients`, encoding it once."""
+        self.server.broadcast(clients, msg)
+
+    def __str__(self) -> str:
+        return f"{self.session_id[:4]}… ({self.transport_name})"
+
+
+class Session(BaseSession):
+    """The session of a client.
+
+    Args:
+        conn: Makes the connection of a session.
+        server: The router.
+        session_id: As in the URL.
+        expiry: `disconnect_delay`, in seconds.
+    """
+
+    send_expects_json = True
+    _session: sockjs_aio.Session | None = None
+
+    def __init__(
+        self,
+        conn: MakeConnection,
+        server: "SockJSRouter",
+        session_id: str = "",
+        expiry: float | None = None,
+    ) -> None:
+        self.session_id = session_id
+        self.expiry = expiry
+        super().__init__(conn, server)
+
+    def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
+        """Send text, `bytes` of UTF-8, or any other value as JSON value."""
+        if isinstance(msg, bytes):
+            msg = msg.decode()
+        if isinstance(msg, str):
+            self._send(lambda session: session.send(msg), stats)
+        else:
+            self.send_jsonified(proto.json_encode(msg), stats)
+
+    def send_jsonified(self, msg: str, stats: bool = True) -> None:
+        """Send `msg`, which is JSON text already."""
+        self._send(lambda session: session.send_json(msg), stats)
+
+    def send_outgoing(self, message: sockjs_aio.Outgoing) -> None:
+        """Send a message that was encoded for many sessions."""
+        self._send(lambda session: session.send_shared(message), True)
+
+    def close(self, code: int = GO_AWAY[0], message: str = GO_AWAY[1]) -> None:
+        """Close the session: the client gets what was sent, and the close frame."""
+        if self.state == CLOSED:
+            return
+        if self._session is not None:
+            self._session.close(code, message)
+        super().close(code, message)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the session is closed, or about to be told so."""
+        return super().is_closed or (self._session is not None and self._session.is_closed)
+
+    def _send(self, send: Callable[[sockjs_aio.Session], None], stats: bool) -> None:
+        session = self._session
+        if session is None or self.is_closed:
+            return
+        send(session)
+        if self.server.settings["immediate_flush"]:
+            session.flush()
+        if stats:
+            self.stats.on_pack_sent(1)
+
+
+class RawSession(Session):
+    """The session of a raw WebSocket."""
+
+    send_expects_json = False
+
+    def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
+        """Send text, `bytes` (as they are if `binary`), or the JSON text of any other value."""
+        if isinstance(msg, bytes) and binary:
+            self._send(lambda session: session.send(msg), stats)
+        else:
+            super().send_message(msg, stats)
+
+
+async def finish(result: Any) -> Any:
+    """Await what a hook has returned, if that is awaitable."""
+    return await result if inspect.isawaitable(result) else result

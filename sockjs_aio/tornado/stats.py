@@ -1,0 +1,101 @@
+"""Counts and moving averages, as ``router.stats.dump()`` gives them."""
+
+import asyncio
+from collections import Counter, deque
+from typing import Any
+
+PERIOD = 10
+"""Seconds over which averages are taken."""
+
+
+class MovingAverage:
+    """Average of what was added in each of the last `period` seconds."""
+
+    def __init__(self, period: int = PERIOD) -> None:
+        self.period = period
+        self.accumulator = 0
+        self.sum = 0
+        self.stream: deque[int] = deque(maxlen=period)
+        self.last_average = 0.0
+
+    def add(self, n: int) -> None:
+        """Count `n` in the present second."""
+        self.accumulator += n
+
+    def flush(self) -> None:
+        """End the present second."""
+        self.stream.append(self.accumulator)
+        self.accumulator = 0
+        self.sum = sum(self.stream)
+        self.last_average = self.sum / len(self.stream)
+
+
+class StatsCollector:
+    """Counts sessions, requests and messages of a router.
+
+    A message costs one addition.  Seconds are told by a timer that runs while there is something
+    to tell: sessions, requests, or averages that have not come down to zero.
+    """
+
+    def __init__(self, io_loop: Any = None) -> None:
+        self.io_loop = io_loop
+        self.sess_active = 0
+        self.sess_transports: Counter[str] = Counter()
+        self.conn_active = 0
+        self.conn_ps = MovingAverage()
+        self.pack_sent_ps = MovingAverage()
+        self.pack_recv_ps = MovingAverage()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def dump(self) -> dict[str, float]:
+        """Return the counts; ``transp_NAME`` is there for each transport in use."""
+        transports = {f"transp_{name}": n for name, n in self.sess_transports.items() if n}
+        return {
+            "sessions_active": self.sess_active,
+            "connections_active": self.conn_active,
+            "connections_ps": self.conn_ps.last_average,
+            "packets_sent_ps": self.pack_sent_ps.last_average,
+            "packets_recv_ps": self.pack_recv_ps.last_average,
+            **transports,
+        }
+
+    def on_sess_opened(self, transport: str) -> None:
+        """Count a session."""
+        self.sess_active += 1
+        self.sess_transports[transport] += 1
+        self._start()
+
+    def on_sess_closed(self, transport: str) -> None:
+        """A session has ended."""
+        self.sess_active -= 1
+        self.sess_transports[transport] -= 1
+
+    def on_conn_opened(self) -> None:
+        """Count a request."""
+        self.conn_active += 1
+        self.conn_ps.add(1)
+        self._start()
+
+    def on_conn_closed(self) -> None:
+        """A request has ended."""
+        self.conn_active -= 1
+
+    def on_pack_sent(self, num: int) -> None:
+        """Count messages to clients."""
+        self.pack_sent_ps.accumulator += num
+
+    def on_pack_recv(self, num: int) -> None:
+        """Count messages from clients."""
+        self.pack_recv_ps.accumulator += num
+
+    def _start(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(1, self._tell_second)
+
+    def _tell_second(self) -> None:
+        averages = (self.conn_ps, self.pack_sent_ps, self.pack_recv_ps)
+        for average in averages:
+            average.flush()
+        self._timer = None
+        if self.sess_active or self.conn_active or any(average.sum for average in averages):
+            self._start()

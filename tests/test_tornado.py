@@ -1,0 +1,722 @@
+"""Each row of what sockjs-tornado's applications rely on, on the adapter."""
+
+import asyncio
+import functools
+import gc
+import json
+import logging
+import sys
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, ClassVar
+
+import pytest
+from aiohttp import web
+
+import sockjs_aio.tornado
+from sockjs_aio.tornado import SockJSConnection, SockJSRouter, migrate, proto, session, stats
+from sockjs_aio.tornado.transports import base
+from tests import clients
+from tests.conftest import Serve, Served
+
+every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+sockjs = pytest.mark.parametrize("kind", clients.SOCKJS, ids=lambda kind: kind.name)
+Kind = type[clients.Client]
+SHORT = {"disconnect_delay": 0.1, "session_check_interval": 0.02}
+
+Start = Callable[..., Awaitable[Served]]
+
+
+@pytest.fixture
+async def start(serve: Serve) -> AsyncIterator[Start]:
+    """Serve a connection class: ``await start(Chat, {"jsessionid": False})``."""
+
+    async def run(
+        connection: Any, settings: Any = None, *, urls_only: bool = False, **options: Any
+    ) -> Any:
+        router = SockJSRouter(connection, "/tornado", settings or {}, **options)
+        app = web.Application()
+        if urls_only:
+            app.add_routes(router.urls)
+        else:
+            router.attach(app)
+        served = await serve(prefix="/other", app=app, shutdown_timeout=0.5)
+        served.router.prefix = "/tornado"
+        served.tornado = router  # type: ignore[attr-defined]
+        return served
+
+    yield run
+
+
+class Old(SockJSConnection):
+    """Notes its hooks; each test derives a class of its own."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.seen: list[Any] = []
+        cls.all: list[Any] = []
+
+    def on_open(self, info: Any) -> Any:
+        self.all.append(self)
+        self.seen.append("open")
+
+    def on_message(self, message: str) -> Any:
+        self.seen.append(message)
+
+    def on_close(self) -> Any:
+        self.seen.append("close")
+
+    @classmethod
+    async def until(cls, what: Any, count: int = 1) -> None:
+        for _ in range(2500):
+            if cls.seen.count(what) >= count:
+                return
+            await asyncio.sleep(0.002)
+        raise AssertionError(f"{what!r} is not in {cls.seen}")
+
+
+# Names that applications import.
+
+
+def test_names_are_there() -> None:
+    from sockjs_aio.tornado import conn, router
+
+    assert sockjs_aio.tornado.SockJSRouter is router.SockJSRouter
+    assert sockjs_aio.tornado.SockJSConnection is conn.SockJSConnection
+    assert session.BaseSession and session.Session and session.ConnectionInfo
+    assert stats.StatsCollector and stats.MovingAverage
+    assert base.BaseTransportMixin and migrate.WebsocketHandler
+    assert [session.CONNECTING, session.OPEN, session.CLOSING, session.CLOSED] == [0, 1, 2, 3]
+
+
+async def test_tornado_is_not_imported() -> None:
+    code = "import sys, sockjs_aio.tornado; assert 'tornado' not in sys.modules"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    assert await process.wait() == 0
+
+
+def test_proto() -> None:
+    assert tuple("ocmh") == (proto.CONNECT, proto.DISCONNECT, proto.MESSAGE, proto.HEARTBEAT)
+    assert proto.json_encode({"a": [1, "x"]}) == '{"a":[1,"x"]}'
+    assert proto.json_decode('{"a":1}') == {"a": 1}
+    assert proto.disconnect(3000, 'Go "away"!') == 'c[3000,"Go \\"away\\"!"]'
+
+
+async def test_websocket_handler_of_migrate(start: Start) -> None:
+    class Handler(migrate.WebsocketHandler):
+        def open(self) -> None:
+            self.write_message(f"{self.ip} {self.request.path}")
+
+        def on_message(self, message: str) -> None:
+            self.write_message(message.upper())
+
+    client = await clients.Xhr.open(await start(Handler))
+    assert (await client.messages(1))[0].startswith("127.0.0.1 /tornado/000/")
+    await client.send("a")
+    assert await client.messages(1) == ["A"]
+    await client.leave()
+
+
+# SockJSRouter.
+
+
+async def test_urls_alone_serve_everything(start: Start) -> None:
+    class Echo(Old):
+        def on_message(self, message: str) -> None:
+            self.send(message)
+
+    settings = {**SHORT, "heartbeat_delay": 0.1}
+    served = await start(Echo, settings, urls_only=True)
+    for kind in clients.ALL:
+        client = await kind.open(served)
+        await client.send("a")
+        assert await client.messages(1) == ["a"]
+        if kind in clients.SOCKJS:
+            assert await client.frame() == b"h"
+        client.abort()
+    await Echo.until("close", len(clients.ALL))
+
+
+async def greet(request: web.Request) -> web.Response:
+    return web.Response()
+
+
+def test_urls_are_a_plain_list() -> None:
+    first, second = SockJSRouter(Old, "/a"), SockJSRouter(Old, "/b")
+    assert type(first.urls) is list
+    routes: list[Any] = [web.get("/", greet)]
+    assert first.apply_routes(routes) is routes
+    app = web.Application()
+    app.add_routes(routes + second.urls)
+    paths = {resource.canonical for resource in app.router.resources()}
+    assert {"/", "/a/info", "/b/info"} <= paths
+
+
+def test_attributes_of_the_router() -> None:
+    router = SockJSRouter(Old, "/a", {"disabled_transports": ["websocket"]}, io_loop="loop")
+    assert router.get_connection_class() is Old
+    assert router.websockets_enabled is False and router.cookie_needed is True
+    assert router.settings["disconnect_delay"] == 5 and router.io_loop == "loop"
+    assert isinstance(router.stats, stats.StatsCollector)
+    made = router.create_session("abc")
+    assert router.get_session("abc") is made and router.get_session("x") is None
+    assert router.create_session("y", register=False).session_id == "y"
+    assert router.get_session("y") is None
+
+
+DEFAULTS = {
+    "session_check_interval": 1,
+    "disconnect_delay": 5,
+    "heartbeat_delay": 25,
+    "disabled_transports": [],
+    "response_limit": 131072,
+    "jsessionid": True,
+    "immediate_flush": True,
+    "disable_nagle": True,
+    "verify_ip": True,
+    "websocket_allow_origin": "*",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), DEFAULTS.items())
+def test_defaults_of_settings(name: str, value: Any) -> None:
+    assert SockJSRouter(Old).settings[name] == value
+
+
+def test_unknown_settings_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    SockJSRouter(Old, "/a", {"heartbeat_check_delay": 10, "hearbeat_delay": 1})
+    assert "no setting 'heartbeat_check_delay'" in caplog.text
+    assert "no setting 'hearbeat_delay'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (None, 101),
+        ("http://own", 101),
+        ("https://good.example", 101),
+        ("https://good.example:8443", 101),
+        ("https://port.example:8443", 101),
+        ("https://port.example", 403),
+        ("https://evil.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+    ],
+)
+@pytest.mark.parametrize("path", ["/0/1/websocket", "/websocket"])
+async def test_websocket_allow_origin(
+    start: Start, path: str, origin: str | None, status: int
+) -> None:
+    allowed = ["good.example", "port.example:8443"]
+    served = await start(Old, {"websocket_allow_origin": allowed})
+    if origin == "http://own":
+        origin = "http://localhost"
+    headers = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        **({"Origin": origin} if origin else {}),
+    }
+    wire = await served.wire()
+    wire.send("GET", "/tornado" + path, headers=headers)
+    assert (await wire.head()).status == status
+    if status == 403:  # it is about WebSockets only
+        assert await served.poll("/0/2", headers={"Origin": origin}) == b"o"
+
+
+@pytest.mark.parametrize("immediate", [True, False])
+async def test_immediate_flush(start: Start, immediate: bool) -> None:
+    class Twice(Old):
+        def on_message(self, message: str) -> None:
+            self.send("a")
+            self.send("b")
+
+    client = await clients.WebSocket.open(await start(Twice, {"immediate_flush": immediate}))
+    await client.send("go")
+    frames = [await client.frame() for _ in range(2 if immediate else 1)]
+    assert frames == ([b'a["a"]', b'a["b"]'] if immediate else [b'a["a","b"]'])
+    await client.leave()
+
+
+async def test_jsessionid_and_verify_ip_are_on(start: Start) -> None:
+    served = await start(Old)
+    reply = await served.request("POST", "/0/1/xhr", b"")
+    assert reply.header("Set-Cookie") == "JSESSIONID=dummy; Path=/"
+    from tests.wire import Wire
+
+    streams = await asyncio.open_connection("127.0.0.1", served.port, local_addr=("127.0.0.2", 0))
+    wire = Wire(*streams)
+    assert (await wire.request("POST", "/tornado/0/1/xhr_send", '["a"]')).status == 403
+    wire.close()
+
+
+async def test_session_kls_makes_the_sessions(start: Start) -> None:
+    made = []
+
+    class Mine(session.Session):
+        def __init__(self, *arguments: Any) -> None:
+            made.append(arguments)
+            super().__init__(*arguments)
+
+        def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
+            super().send_message(f"<{msg}>", stats)
+
+    class Echo(Old):
+        def on_message(self, message: str) -> None:
+            self.send(message)
+            self.broadcast([self], message)
+
+    served = await start(Echo, session_kls=Mine)
+    client = await clients.Xhr.open(served)
+    await client.send("a")
+    assert await client.messages(2) == ["<a>", "a"]
+    assert made == [(Echo, served.tornado, client.path.split("/")[2], 5)]
+    await client.leave()
+
+
+# SockJSConnection.
+
+
+@every
+async def test_hooks_in_order(start: Start, kind: Kind) -> None:
+    class Noted(Old):
+        pass
+
+    client = await kind.open(await start(Noted, SHORT))
+    await client.send("a", "b")
+    await client.send("c")
+    await Noted.until("c")
+    client.abort()
+    await Noted.until("close")
+    assert Noted.seen == ["open", "a", "b", "c", "close"]
+
+
+@every
+async def test_awaitable_hooks_are_awaited(start: Start, kind: Kind) -> None:
+    class Slow(Old):
+        async def on_open(self, info: Any) -> None:
+            await asyncio.sleep(0.01)
+            self.seen.append("opened")
+
+        async def on_message(self, message: str) -> None:
+            await asyncio.sleep(0.01)
+            self.seen.append(message)
+
+        async def on_close(self) -> None:
+            await asyncio.sleep(0.01)
+            self.seen.append("closed")
+
+    client = await kind.open(await start(Slow, SHORT))
+    await client.send("a", "b")
+    await Slow.until("b")
+    client.abort()
+    await Slow.until("closed")
+    assert Slow.seen == ["opened", "a", "b", "closed"]
+
+
+@every
+async def test_on_open_returning_false_rejects(start: Start, kind: Kind) -> None:
+    class Picky(Old):
+        def on_open(self, info: Any) -> bool:
+            super().on_open(info)
+            return False
+
+    client = await kind.open(await start(Picky))
+    assert await client.frame() == b'c[3000,"Go away!"]'
+    await Picky.until("close")
+    assert Picky.seen == ["open", "close"]
+    await client.leave()
+
+
+class HTTPError(Exception):
+    """As Tornado's."""
+
+    status_code = 403
+
+
+@every
+@pytest.mark.parametrize("error", [HTTPError, web.HTTPForbidden])
+async def test_http_error_in_on_open_rejects(
+    start: Start, kind: Kind, error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sockjs_aio")
+
+    class Picky(Old):
+        def on_open(self, info: Any) -> None:
+            super().on_open(info)
+            raise error
+
+    client = await kind.open(await start(Picky))
+    assert await client.frame() == b'c[3000,"Go away!"]'
+    await Picky.until("close")
+    (record,) = [record for record in caplog.records if "refused" in record.getMessage()]
+    assert record.levelno == logging.INFO and not record.exc_info
+    await client.leave()
+
+
+async def test_base_class_has_no_on_message(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    class Mute(SockJSConnection):
+        pass
+
+    client = await clients.WebSocket.open(await start(Mute))
+    await client.send("a")
+    assert await client.frame() == b'c[1011,"Internal error"]'
+    assert "Mute has to override on_message" in caplog.text
+    await client.leave()
+
+
+@sockjs
+async def test_values_arrive_as_what_they_are(start: Start, kind: Kind) -> None:
+    values = [{"k": 1}, [1, "\u2028</script>"], 1.5, None, True]
+
+    class Values(Old):
+        def on_message(self, message: str) -> None:
+            for value in values:
+                self.send(value)
+            self.send("bytes \u00e4".encode())
+            self.broadcast(self.all, {"k": "\u2028"})
+
+    client = await kind.open(await start(Values))
+    await client.send("go")
+    assert await client.messages(7) == [*values, "bytes \u00e4", {"k": "\u2028"}]
+    await client.leave()
+
+
+async def test_values_over_the_raw_websocket(start: Start) -> None:
+    class Values(Old):
+        def on_message(self, message: str) -> None:
+            self.send({"k": 1})
+            self.send(b"text")
+            self.send(b"\xff", binary=True)
+            self.broadcast(self.all, [1])
+
+    served = await start(Values)
+    async with served.session.ws_connect(served.url("/websocket")) as socket:
+        await socket.send_str("go")
+        received = [(await socket.receive()).data for _ in range(4)]
+    assert received == ['{"k":1}', "text", b"\xff", "[1]"]
+
+
+async def test_broadcast_encodes_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noted(Old):
+        pass
+
+    served = await start(Noted)
+    members = [await kind.open(served) for kind in clients.SOCKJS * 2]
+    await Noted.until("open", len(members))
+    calls = []
+    encode = proto.json_encode
+    monkeypatch.setattr(proto, "json_encode", lambda data: calls.append(data) or encode(data))
+    Noted.all[0].close()
+    served.tornado.broadcast(iter(Noted.all), {"k": 1})
+    assert calls == [{"k": 1}]
+    for member in members[1:]:
+        assert await member.messages(1) == [{"k": 1}]
+    for member in members:
+        await member.leave()
+
+
+@every
+async def test_close_calls_on_close_at_once_and_once(start: Start, kind: Kind) -> None:
+    class Closing(Old):
+        def on_message(self, message: str) -> None:
+            self.send("last words")
+            self.close()
+            self.seen.append("behind close()")
+            assert self.is_closed
+            self.send("too late")
+            self.close()
+
+    client = await kind.open(await start(Closing))
+    await client.send("a", "b")
+    assert await client.messages(1) == ["last words"]
+    assert await client.frame() == b'c[3000,"Go away!"]'
+    await client.leave()
+    await asyncio.sleep(0.02)
+    assert Closing.seen == ["open", "close", "behind close()"]
+
+
+async def test_session_close_with_another_code(start: Start) -> None:
+    class Closing(Old):
+        def on_message(self, message: str) -> None:
+            self.session.close(3456, "Enough")
+            self.seen.append(self.session.get_close_reason())
+
+    client = await clients.XhrStreaming.open(await start(Closing))
+    await client.send("a")
+    assert await client.frame() == b'c[3456,"Enough"]'
+    assert Closing.seen == ["open", "close", (3456, "Enough")]
+    await client.leave()
+
+
+async def test_exception_in_on_close_is_logged_and_swallowed(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Old):
+        def on_close(self) -> None:
+            super().on_close()
+            raise ZeroDivisionError("mistake")
+
+    served = await start(Failing, SHORT)
+    for kind in clients.ALL:
+        (await kind.open(served)).abort()
+    await Failing.until("close", len(clients.ALL))
+    await asyncio.sleep(0.05)
+    assert caplog.text.count("ZeroDivisionError: mistake") == len(clients.ALL)
+
+
+async def test_applications_use_names_of_their_own(start: Start) -> None:
+    class Own(Old):
+        def __init__(self, session: Any) -> None:  # does not call the base class
+            self._session = self._machine = self.state = self.id = "mine"
+            self.target = self.info = self.hooks = "mine"
+            self.on_message = self.rebound  # type: ignore[method-assign]
+
+        def rebound(self, message: str) -> None:
+            self.send(message + self._session)
+
+        def send(self, message: Any, binary: bool = False) -> None:
+            super().send(f"[{message}]")
+
+    client = await clients.Xhr.open(await start(Own))
+    await client.send("a ")
+    assert await client.messages(1) == ["[a mine]"]
+    await client.leave()
+
+
+async def test_partials_and_class_level_state(start: Start) -> None:
+    class Chat(Old):
+        participants: ClassVar[set[Any]] = set()
+
+        def __init__(self, session: Any, greeting: str = "") -> None:
+            super().__init__(session)
+            self.greeting = greeting
+
+        def on_open(self, info: Any) -> None:
+            self.broadcast(self.participants, self.greeting)
+            self.participants.add(self)
+
+        def on_message(self, message: str) -> None:
+            self.broadcast(self.participants, message)
+
+        def on_close(self) -> None:
+            self.participants.remove(self)
+            self.broadcast(self.participants, "Someone left.")
+
+    served = await start(functools.partial(Chat, greeting="Someone joined."), SHORT)
+    first = await clients.WebSocket.open(served)
+    second = await clients.Xhr.open(served)
+    assert await first.messages(1) == ["Someone joined."]
+    await second.send("hello")
+    assert await first.messages(1) == await second.messages(1) == ["hello"]
+    second.abort()
+    assert await first.messages(1) == ["Someone left."]
+    await first.leave()
+
+
+async def test_weak_sets_lose_what_has_gone(start: Start) -> None:
+    known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    class Noted(Old):
+        def on_open(self, info: Any) -> None:
+            known.add(self)
+            self.seen.append("open")
+
+    served = await start(Noted, SHORT)
+    members = [await kind.open(served) for kind in clients.ALL]
+    await Noted.until("open", len(members))
+    assert len(known) == len(members)
+    for member in members:
+        member.abort()
+    await Noted.until("close", len(members))
+    await asyncio.sleep(0.1)
+    gc.disable()
+    try:
+        # the last request's objects stay with their connection until aiohttp lets go of it
+        assert len(known) <= 1
+    finally:
+        gc.enable()
+    gc.collect()
+    assert len(known) == 0
+
+
+# ConnectionInfo and session.
+
+
+async def test_connection_info(start: Start) -> None:
+    class Noted(Old):
+        def on_open(self, info: Any) -> None:
+            self.seen.append(info)
+
+    served = await start(Noted)
+    headers = {"Cookie": "colour=blue; x=y", "X-Own": "1"}
+    await served.request("POST", "/0/1/xhr?a=1&a=2&b=%C3%A4", b"", headers=headers)
+    for _ in range(100):
+        if Noted.seen:
+            break
+        await asyncio.sleep(0.002)
+    (info,) = Noted.seen
+    assert info.ip == "127.0.0.1" and info.path == "/tornado/0/1/xhr"
+    assert info.arguments == {"a": [b"1", b"2"], "b": ["ä".encode()]}
+    assert info.get_argument("a") == b"1" and info.get_argument("z") is None
+    assert info.cookies["colour"].value == info.get_cookie("colour").value == "blue"
+    assert info.get_cookie("z") is None
+    assert info.headers["x-own"] == info.get_header("X-OWN") == "1"
+    assert info.get_header("z") is None
+
+
+def test_connection_info_is_made_of_its_parts() -> None:
+    info = session.ConnectionInfo("1.2.3.4", {}, {"a": [b"x"]}, {"H": "v"}, "/path")
+    assert (info.ip, info.get_argument("a"), info.get_header("H")) == ("1.2.3.4", b"x", "v")
+
+
+async def test_session_as_seen_by_a_connection(start: Start) -> None:
+    class Noted(Old):
+        pass
+
+    served = await start(Noted)
+    client = await clients.Xhr.open(served)
+    await Noted.until("open")
+    (connection,) = Noted.all
+    seen = connection.session
+    assert seen.session_id == client.path.split("/")[2]
+    assert seen.state == session.OPEN and not seen.is_closed
+    assert seen.conn is connection and seen.server is served.tornado
+    assert seen.stats is served.tornado.stats
+    assert seen.conn_info.path.endswith("/xhr") and seen.transport_name == "xhr"
+    assert seen.send_expects_json
+    assert served.tornado.get_session(seen.session_id) is seen
+    seen.send_message("a", stats=False)
+    seen.send_jsonified('{"k":1}')
+    seen.broadcast([connection], "b")
+    assert await client.messages(3) == ["a", {"k": 1}, "b"]
+    seen.delayed_close()
+    assert seen.state == session.CLOSING and seen.is_closed and Noted.seen == ["open"]
+    assert await client.frame() == b'c[3000,"Go away!"]'
+    assert seen.state == session.CLOSED and Noted.seen == ["open", "close"]
+    await client.leave()
+
+
+async def test_sessions_of_multiplexing_code(start: Start) -> None:
+    """A channel as sockjs-tornado's multiplex example makes it, deriving from BaseSession."""
+
+    class ChannelSession(session.BaseSession):
+        def __init__(self, conn: Any, server: Any, carrier: Any, name: str) -> None:
+            super().__init__(conn, server)
+            self.carrier = carrier
+            self.name = name
+
+        def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
+            self.carrier.send(f"msg,{self.name},{msg}")
+
+    class DummyHandler(base.BaseTransportMixin):
+        name = "multiplex"
+
+        def __init__(self, conn_info: Any) -> None:
+            self.conn_info = conn_info
+
+        def get_conn_info(self) -> Any:
+            return self.conn_info
+
+    class Channel(Old):
+        def on_open(self, info: Any) -> None:
+            super().on_open(info)
+            self.send("welcome")
+
+    class Carrier(Old):
+        def on_open(self, info: Any) -> None:
+            self.channel = ChannelSession(Channel, self.session.server, self, "ann")
+            self.channel.set_handler(DummyHandler(self.session.conn_info))
+            self.channel.verify_state()
+            self.broadcast([self.channel.conn], "all")
+
+        def on_close(self) -> None:
+            self.channel.close()
+
+    served = await start(Carrier, SHORT)
+    client = await clients.WebSocket.open(served)
+    assert await client.messages(2) == ["msg,ann,welcome", "msg,ann,all"]
+    assert served.tornado.stats.dump()["transp_multiplex"] == 1
+    await client.leave()
+    await Channel.until("close")
+    assert Channel.seen == ["open", "close"]
+    assert served.tornado.stats.dump()["sessions_active"] == 0
+
+
+# Stats.
+
+
+async def test_stats(start: Start) -> None:
+    class Echo(Old):
+        def on_message(self, message: str) -> None:
+            self.send(message)
+
+    served = await start(Echo, SHORT)
+    counts = served.tornado.stats
+    assert counts.dump() == {
+        "sessions_active": 0,
+        "connections_active": 0,
+        "connections_ps": 0,
+        "packets_sent_ps": 0,
+        "packets_recv_ps": 0,
+    }
+    socket = await clients.WebSocket.open(served)
+    poll = await clients.Xhr.open(served)
+    await socket.send(*"abcde")
+    await socket.messages(5)
+    assert (counts.pack_recv_ps.accumulator, counts.pack_sent_ps.accumulator) == (5, 5)
+    counts._tell_second()
+    dump = counts.dump()
+    assert dump["sessions_active"] == dump["connections_active"] == 2
+    assert dump["transp_websocket"] == dump["transp_xhr"] == 1
+    assert dump["packets_recv_ps"] == dump["packets_sent_ps"] == 5
+    assert dump["connections_ps"] >= 2
+    await socket.leave()
+    await poll.leave()
+    await Echo.until("close", 2)
+    await asyncio.sleep(0.02)
+    assert counts.dump()["sessions_active"] == counts.dump()["connections_active"] == 0
+    assert "transp_websocket" not in counts.dump()
+
+
+def test_moving_average_is_over_ten_seconds() -> None:
+    average = stats.MovingAverage()
+    for count in range(1, 21):
+        average.add(count)
+        average.flush()
+    assert average.last_average == sum(range(11, 21)) / 10
+    for _ in range(10):
+        average.flush()
+    assert average.last_average == 0
+
+
+async def test_timer_of_the_stats_ends_with_the_last_figure(start: Start) -> None:
+    served = await start(Old, SHORT)
+    counts = served.tornado.stats
+    assert counts._timer is None
+    await served.request("GET", "/info")
+    assert counts._timer is not None
+    for _ in range(11):
+        counts._timer.cancel()
+        counts._tell_second()
+        if counts._timer is None:
+            break
+    assert counts._timer is None
+
+
+async def test_attach_ends_sessions_at_shutdown(start: Start) -> None:
+    class Noted(Old):
+        pass
+
+    served = await start(Noted)
+    client = await clients.WebSocket.open(served)
+    await Noted.until("open")
+    await served.runner.cleanup()
+    assert await client.frame() == b'c[1012,"Service restart"]'
+    assert Noted.seen == ["open", "close"]
+    await client.leave()
+
+
+def test_json_of_a_disconnect_is_json() -> None:
+    assert json.loads(proto.disconnect(3000, "x\u2028")[1:]) == [3000, "x\u2028"]
