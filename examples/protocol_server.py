@@ -5,7 +5,9 @@ python examples/protocol_server.py --host 127.0.0.1 --port 8081 [--uvloop]
 
 import argparse
 import asyncio
-from typing import ClassVar
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
 
 from aiohttp import web
 
@@ -73,23 +75,26 @@ class Presence(SockJSConnection):
             self.broadcast(self.members, f"-{self.name}")
 
 
+SERVICES: dict[str, tuple[type[SockJSConnection], dict[str, Any]]] = {
+    "/echo": (Echo, {"response_limit": 4096}),
+    "/echo_default": (Echo, {}),
+    "/disabled_websocket_echo": (
+        Echo,
+        {"disabled_transports": ["websocket", "rawwebsocket"], "response_limit": 4096},
+    ),
+    "/cookie_needed_echo": (Echo, {"jsessionid": True, "response_limit": 4096}),
+    "/close": (Close, {}),
+    "/ticker": (Ticker, {}),
+    "/broadcast": (Broadcast, {}),
+    "/amplify": (Amplify, {}),
+    "/presence": (Presence, {}),
+}
+
+
 def make_app() -> web.Application:
     app = web.Application()
-    SockJSRouter(Echo, "/echo", {"response_limit": 4096}).attach(app)
-    SockJSRouter(Echo, "/echo_default").attach(app)
-    SockJSRouter(
-        Echo,
-        "/disabled_websocket_echo",
-        {"disabled_transports": ["websocket", "rawwebsocket"], "response_limit": 4096},
-    ).attach(app)
-    SockJSRouter(Echo, "/cookie_needed_echo", {"jsessionid": True, "response_limit": 4096}).attach(
-        app
-    )
-    SockJSRouter(Close, "/close").attach(app)
-    SockJSRouter(Ticker, "/ticker").attach(app)
-    SockJSRouter(Broadcast, "/broadcast").attach(app)
-    SockJSRouter(Amplify, "/amplify").attach(app)
-    SockJSRouter(Presence, "/presence").attach(app)
+    for prefix, (connection, settings) in SERVICES.items():
+        SockJSRouter(connection, prefix, settings).attach(app)
     return app
 
 
@@ -98,14 +103,21 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8081)
     parser.add_argument("--uvloop", action="store_true", help="run on uvloop")
+    parser.add_argument("--adapter", choices=["tornado"], help="write the services for an adapter")
     arguments = parser.parse_args()
     loop = None
     if arguments.uvloop:
         import uvloop
 
         loop = uvloop.new_event_loop()
+    app = make_app()
+    if arguments.adapter == "tornado":
+        sys.path.insert(0, str(Path(__file__).parent.parent))
+        from examples.tornado.services import make_app as make_tornado_app
+
+        app = make_tornado_app()
     web.run_app(
-        make_app(),
+        app,
         host=arguments.host,
         port=arguments.port,
         handler_cancellation=True,

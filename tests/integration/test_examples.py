@@ -55,7 +55,7 @@ async def test_echo(
         await client.leave()
 
 
-@pytest.mark.parametrize("options", [[], ["--uvloop"]])
+@pytest.mark.parametrize("options", [[], ["--uvloop"], ["--adapter", "tornado"]])
 async def test_protocol_server(serve: Serve, unused_tcp_port: int, options: list[str]) -> None:
     command = ["examples/protocol_server.py", "--port", str(unused_tcp_port), *options]
     async with running(serve, unused_tcp_port, *command) as served:
