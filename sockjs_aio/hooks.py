@@ -96,8 +96,9 @@ class Hooks:
     # For requests that come and go.
 
     def start(self) -> None:
-        """Have `on_open` called."""
-        self._wake()
+        """Have `on_open` called; from the second call on, do nothing."""
+        if not self._opened:
+            self._wake()
 
     async def accept(self, messages: Sequence[str], size: int) -> bool:
         """Queue `messages` of `size` bytes in all, waiting while the queue is full.

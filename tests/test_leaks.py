@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import weakref
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,29 @@ async def test_idle_polling_session_owns_no_task(serve: Serve) -> None:
     await Noted.until("a", 10)
     await asyncio.sleep(0.02)
     assert tasks_of_the_package() == ["SessionRegistry._run"]
+
+
+async def test_poll_makes_no_task(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted)
+    wire = await served.wire()
+    await wire.request("POST", "/echo/0/1/xhr", b"")
+    await Noted.until("open")
+    made = []
+    loop = asyncio.get_running_loop()
+    create_task = loop.create_task
+
+    def counting(coroutine: Any, **options: Any) -> Any:
+        made.append(coroutine.__qualname__)
+        return create_task(coroutine, **options)
+
+    monkeypatch.setattr(loop, "create_task", counting, raising=False)
+    for _ in range(5):
+        Noted.connections[0].send("x")
+        assert (await wire.request("POST", "/echo/0/1/xhr", b"")).body == b'a["x"]\n'
+    assert [name for name in made if name.startswith("Hooks")] == []
 
 
 async def test_websocket_owns_no_task_of_ours(serve: Serve) -> None:
