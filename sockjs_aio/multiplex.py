@@ -1,0 +1,306 @@
+"""Several channels over one session: the protocol of websocket-multiplex, and nothing of HTTP.
+
+The client sends ``sub,CHANNEL``, ``msg,CHANNEL,DATA`` and ``uns,CHANNEL``; the server sends
+``msg,CHANNEL,DATA`` and ``uns,CHANNEL``.  The session that carries them is the *carrier*.
+"""
+
+import asyncio
+import logging
+import string
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias, cast
+
+from sockjs_aio.connection import SockJSConnection
+from sockjs_aio.hooks import Hooks
+from sockjs_aio.info import ConnectionInfo
+from sockjs_aio.protocol.frames import GO_AWAY
+from sockjs_aio.protocol.framing import Outgoing
+from sockjs_aio.session import Session
+
+logger = logging.getLogger("sockjs_aio")
+
+Connect: TypeAlias = Callable[[Session], SockJSConnection]
+
+UNESCAPED = frozenset(string.ascii_letters + string.digits + "@*_+-./")
+"""What JavaScript's ``escape`` leaves alone."""
+
+
+class MultiplexConnection(SockJSConnection):
+    """Carries channels: `get` makes a class of it that a `SockJSRouter` takes.
+
+    Each channel has an ordinary `SockJSConnection`, whose hooks are called as for a session of its
+    own: `on_open` when the client subscribes, `on_message` for each message, `on_close` exactly
+    once, when the client unsubscribes, the server closes the channel or the carrier goes.  A hook
+    that raises, or an `on_open` that returns False, closes its channel and no other.
+
+    The channels of one carrier take turns: the next message is looked at when the hook that runs
+    has returned, whichever channel it is for.  Messages that are none of the protocol's, or are for
+    no channel that is open, are ignored.
+    """
+
+    _services: Mapping[str, "_Service"] = MappingProxyType({})
+
+    @classmethod
+    def get(cls, /, **channels: Connect) -> type["MultiplexConnection"]:
+        """Make the connection class for a service with these channels.
+
+        Args:
+            channels: By name, the connection class of each, or any callable that takes what serves
+                as the session (a `Channel`) and returns a `SockJSConnection`.
+
+        Raises:
+            ValueError: If a name has a comma.
+            TypeError: If what is given for a name cannot be called, or is a class that is no
+                `SockJSConnection`.
+        """
+        for name, connect in channels.items():
+            _check(name, connect)
+        # websocket-multiplex's client escapes names; others may send them as they are
+        services = {name: _Service(name, connect) for name, connect in channels.items()}
+        for name, connect in channels.items():
+            services[escaped(name)] = _Service(escaped(name), connect)
+        return type(cls.__name__, (cls,), {"_services": services, "__module__": cls.__module__})
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._channels: dict[str, Channel] = {}
+
+    async def on_message(self, message: Any) -> None:
+        """Do what one message of the client says; who overrides this calls it."""
+        verb, _, rest = message.partition(",") if isinstance(message, str) else ("", "", "")
+        name, comma, data = rest.partition(",")
+        channel = self._channels.get(name)
+        is_subscribed = channel is not None and channel.is_subscribed
+        if verb == "sub" and name in self._services and not is_subscribed:
+            channel = await self._subscribe(self._services[name])
+        elif verb == "msg" and comma and channel and is_subscribed:
+            await channel.hooks.message(data)
+        elif verb == "uns" and channel and is_subscribed:
+            channel.leave()
+        else:
+            logger.debug("session %s: ignored %.80r", self.session, message)
+            return
+        # if the carrier has gone, on_close sees to it, and can be cancelled as a whole
+        if channel and not channel.is_subscribed and self.session.is_open:
+            await channel.hooks.finish()
+            channel.hooks_returned()
+
+    async def on_close(self) -> None:
+        """Close the channels; who overrides this calls it."""
+        channels = list(self._channels.values())
+        for channel in channels:
+            channel.leave()
+        try:
+            await _finish(channels)
+        except asyncio.CancelledError:
+            for channel in channels:
+                channel.hooks.cancel()
+            await _finish(channels)
+            raise
+
+    async def _subscribe(self, service: "_Service") -> "Channel | None":
+        before = self._channels.get(service.name)
+        if before is not None:
+            await before.hooks.finish()  # closed by the server a moment ago
+        channel = Channel(self.session, service, self._channels)
+        try:
+            channel.connection = _checked(service.connect(cast(Session, channel)), channel)
+        except Exception:
+            logger.exception("session %s: its connection could not be made", channel)
+            channel.close()
+            return None
+        self._channels[service.name] = channel
+        await channel.hooks.open()
+        return channel
+
+
+class Channel:
+    """What a channel's connection has as its `session`.
+
+    Args:
+        carrier: The session that carries it.
+        service: What the client has subscribed to.
+        channels: The carrier's channels by name, where it stands until its `on_close` has returned.
+    """
+
+    __slots__ = (
+        "carrier",
+        "connection",
+        "hooks",
+        "is_subscribed",
+        "_service",
+        "_channels",
+        "__weakref__",
+    )
+
+    connection: SockJSConnection
+
+    def __init__(
+        self, carrier: Session, service: "_Service", channels: dict[str, "Channel"]
+    ) -> None:
+        self.carrier = carrier
+        self.hooks = _ChannelHooks(self)
+        self.is_subscribed = True
+        self._service = service
+        self._channels = channels
+
+    def __str__(self) -> str:
+        return f"{self.carrier}, channel {self.name}"
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.name} of {self.carrier!r}>"
+
+    @property
+    def name(self) -> str:
+        """The channel's name as the client writes it: escaped, by websocket-multiplex's client."""
+        return self._service.name
+
+    @property
+    def id(self) -> str:
+        """The carrier's: the same for all channels of one client."""
+        return self.carrier.id
+
+    @property
+    def info(self) -> ConnectionInfo:
+        """About the request that opened the carrier."""
+        return self.carrier.info
+
+    @property
+    def transport(self) -> str:
+        """The name of the transport that opened the carrier."""
+        return self.carrier.transport
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages are accepted, in both directions."""
+        return self.is_subscribed and self.carrier.is_open
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the channel or its carrier has been closed, by whomever."""
+        return not self.is_subscribed or self.carrier.is_closed
+
+    def send(self, message: str | bytes) -> None:
+        """Queue `message` for the carrier.
+
+        Raises:
+            TypeError: If `message` is no text: the protocol carries nothing else.
+        """
+        if self.is_subscribed:
+            self.carrier.send(self._service.addressed(message))
+
+    def send_shared(self, message: Outgoing) -> None:
+        """As `send`, for a message that goes to many and is encoded once for each channel name."""
+        if self.is_subscribed:
+            self.carrier.send_shared(self._service.shared(message))
+
+    def send_json(self, text: str) -> None:
+        """As `send`: the protocol carries text, so JSON arrives as text."""
+        self.send(text)
+
+    async def drain(self) -> None:
+        """Wait until the carrier, whose queue the channels share, has room; not once closed."""
+        if self.is_subscribed:
+            await self.carrier.drain()
+
+    def close(self, code: int = GO_AWAY[0], reason: str = GO_AWAY[1]) -> None:
+        """Close the channel: ``uns,CHANNEL``, which has no place for a code and a reason."""
+        if self.is_subscribed:
+            self.carrier.send(f"uns,{self.name}")
+            self.leave()
+
+    def leave(self) -> None:
+        """End the channel without a word, and have `on_close` called unless a hook runs."""
+        self.is_subscribed = False
+        self.hooks.close()
+
+    def hooks_returned(self) -> None:
+        """`on_close` has returned: forget the channel; again, this does nothing."""
+        if self._channels.get(self.name) is self:
+            del self._channels[self.name]
+            self.hooks.unbind()  # the reference cycles must not wait for the garbage collector
+            del self.connection
+
+
+class _ChannelHooks(Hooks):
+    """Calls a channel's hooks inside the carrier's, and in a task an `on_close` with none before."""
+
+    __slots__ = ()
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(cast(Session, channel), receive_queue_limit=0)  # messages do not wait here
+
+    def _fail(self, name: str, error: BaseException) -> None:
+        # what is cancelled at shutdown is the carrier's hook, and so the channel's inside it
+        carrier = cast(Channel, self._session).carrier
+        self._cancelled = self._cancelled or carrier.hooks._cancelled
+        super()._fail(name, error)
+
+
+class _Service:
+    """What a client can subscribe to under one name."""
+
+    __slots__ = ("name", "connect", "_last")
+
+    def __init__(self, name: str, connect: Connect) -> None:
+        self.name = name
+        self.connect = connect
+        self._last: tuple[Outgoing, Outgoing] | None = None
+
+    def addressed(self, message: str | bytes) -> str:
+        """Make the carrier's message of the channel's."""
+        if not isinstance(message, str):
+            raise TypeError(
+                f"a channel's message is a str, not {type(message).__name__}: encode it first, "
+                "for instance with json.dumps()"
+            )
+        return f"msg,{self.name},{message}"
+
+    def shared(self, message: Outgoing) -> Outgoing:
+        """As `addressed`; kept until the loop's next turn for the others who get `message`."""
+        if self._last is None or self._last[0] is not message:
+            self._last = message, Outgoing(self.addressed(message._message))
+            asyncio.get_running_loop().call_soon(self._forget)
+        return self._last[1]
+
+    def _forget(self) -> None:
+        self._last = None
+
+
+def escaped(name: str) -> str:
+    """Write `name` as JavaScript's ``escape`` does, and with it websocket-multiplex's client."""
+    units = name.encode("utf-16-be", "surrogatepass")
+    return "".join(map(_escaped_unit, units[::2], units[1::2]))
+
+
+def _escaped_unit(high: int, low: int) -> str:
+    if high:
+        return f"%u{high:02X}{low:02X}"
+    return chr(low) if chr(low) in UNESCAPED else f"%{low:02X}"
+
+
+async def _finish(channels: list[Channel]) -> None:
+    for channel in channels:
+        await channel.hooks.finish()
+        channel.hooks_returned()
+
+
+def _check(name: str, connect: object) -> None:
+    if "," in name:
+        raise ValueError(f"channel {name!r} cannot be used: its name has a comma")
+    if not callable(connect) or (
+        isinstance(connect, type) and not issubclass(connect, SockJSConnection)
+    ):
+        raise TypeError(
+            f"channel {name!r}: {connect!r} has to be a SockJSConnection class, or return one"
+        )
+
+
+def _checked(connection: SockJSConnection, channel: Channel) -> SockJSConnection:
+    if not isinstance(connection, SockJSConnection):
+        raise TypeError(f"{connection!r} is no SockJSConnection: return one for each channel")
+    if getattr(connection, "session", None) is not channel:
+        name = type(connection).__name__
+        raise TypeError(f"{name}.__init__ has to call super().__init__(session)")
+    return connection
