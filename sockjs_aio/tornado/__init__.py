@@ -5,7 +5,7 @@ application's modules; see docs/migrating-from-sockjs-tornado.md for the start o
 and behaviour are those of sockjs-tornado 1.0.7; Tornado is not needed.
 """
 
-from sockjs_aio.tornado import conn, migrate, proto, router, session, stats, transports
+from sockjs_aio.tornado import conn, migrate, multiplex, proto, router, session, stats, transports
 from sockjs_aio.tornado.conn import SockJSConnection
 from sockjs_aio.tornado.router import SockJSRouter
 
@@ -14,6 +14,7 @@ __all__ = [
     "SockJSRouter",
     "conn",
     "migrate",
+    "multiplex",
     "proto",
     "router",
     "session",

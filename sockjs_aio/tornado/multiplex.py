@@ -1,0 +1,151 @@
+"""Several channels over one session, with synchronous hooks: the twin of `sockjs_aio.multiplex`."""
+
+import inspect
+import logging
+from typing import Any, ClassVar
+
+from sockjs_aio.multiplex import escaped
+from sockjs_aio.tornado import proto
+from sockjs_aio.tornado.conn import SockJSConnection
+from sockjs_aio.tornado.session import (
+    CLOSED,
+    GO_AWAY,
+    BaseSession,
+    ConnectionInfo,
+    MakeConnection,
+    finish,
+)
+from sockjs_aio.tornado.transports.base import BaseTransportMixin
+
+logger = logging.getLogger("sockjs_aio")
+
+
+class MultiplexConnection(SockJSConnection):
+    """Carries channels: ``MultiplexConnection.get(ann=AnnConnection, bob=BobConnection)``.
+
+    Each channel has an ordinary `SockJSConnection`.  A hook that raises is logged and closes its
+    channel and no other.  Unknown channels and malformed messages are ignored.
+    """
+
+    channels: ClassVar[dict[str, MakeConnection]] = {}
+
+    @classmethod
+    def get(cls, **channels: MakeConnection) -> type["MultiplexConnection"]:
+        """Make the connection class for a service with these channels.
+
+        Raises:
+            ValueError: If a name has a comma.
+        """
+        if any("," in name for name in channels):
+            raise ValueError("the name of a channel cannot have a comma")
+        # websocket-multiplex's client escapes names; others may send them as they are
+        known = {**channels, **{escaped(name): make for name, make in channels.items()}}
+        return type(cls.__name__, (cls,), {"channels": known})
+
+    def on_open(self, info: ConnectionInfo) -> Any:
+        """Begin without channels."""
+        self.endpoints: dict[str, ChannelSession] = {}
+
+    def on_message(self, message: str) -> Any:
+        """Do what one message of the client says."""
+        verb, _, rest = message.partition(",")
+        name, comma, data = rest.partition(",")
+        endpoint = self.endpoints.get(name)
+        if verb == "sub" and endpoint is None and name in self.channels:
+            return self._subscribe(name)
+        if verb == "msg" and comma and endpoint is not None:
+            return self._guard(endpoint, lambda: endpoint.conn.on_message(data))
+        if verb == "uns" and endpoint is not None:
+            return self._leave(endpoint)
+        return None
+
+    def on_close(self) -> Any:
+        """Close the channels."""
+        results = [self._leave(endpoint) for endpoint in list(self.endpoints.values())]
+        awaitables = [result for result in results if inspect.isawaitable(result)]
+        return _all(awaitables) if awaitables else None
+
+    def _subscribe(self, name: str) -> Any:
+        make = self.channels[name]
+        endpoint = self.endpoints[name] = ChannelSession(make, self, name)
+        endpoint.set_handler(_Handler(self.session.conn_info))
+        return self._guard(endpoint, endpoint.verify_state)
+
+    def _leave(self, endpoint: "ChannelSession") -> Any:
+        endpoint.leave()
+        return endpoint._closing
+
+    def _guard(self, endpoint: "ChannelSession", call: Any) -> Any:
+        """Call a hook; if it fails or refuses, close its channel."""
+        try:
+            result = call()
+        except Exception:
+            return self._fail(endpoint)
+        if inspect.isawaitable(result):
+            return self._finish(endpoint, result)
+        if result is False:
+            endpoint.close()
+        return None
+
+    async def _finish(self, endpoint: "ChannelSession", result: Any) -> None:
+        try:
+            result = await finish(result)
+        except Exception:
+            self._fail(endpoint)
+        else:
+            if result is False:
+                endpoint.close()
+
+    def _fail(self, endpoint: "ChannelSession") -> None:
+        logger.exception("session %s: a hook of channel %s failed", self.session, endpoint.name)
+        endpoint.close()
+
+
+class ChannelSession(BaseSession):
+    """What a channel's connection has as its `session`."""
+
+    def __init__(self, conn: MakeConnection, carrier: MultiplexConnection, name: str) -> None:
+        self.carrier = carrier
+        self.name = name
+        self.session_id = carrier.session.session_id
+        super().__init__(conn, carrier.session.server)
+
+    def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
+        """Send text, `bytes` of UTF-8, or the JSON text of any other value."""
+        if isinstance(msg, bytes):
+            msg = msg.decode()
+        elif not isinstance(msg, str):
+            msg = proto.json_encode(msg)
+        if not self.is_closed:
+            self.carrier.send(f"msg,{self.name},{msg}")
+
+    def send_jsonified(self, msg: str, stats: bool = True) -> None:
+        """Send JSON text."""
+        self.send_message(msg, stats)
+
+    def close(self, code: int = GO_AWAY[0], message: str = GO_AWAY[1]) -> None:
+        """Close the channel: the client gets ``uns,CHANNEL``."""
+        if self.state != CLOSED:
+            self.carrier.send(f"uns,{self.name}")
+            self.leave(code, message)
+
+    def leave(self, code: int = GO_AWAY[0], message: str = GO_AWAY[1]) -> None:
+        """Close the channel without a word."""
+        self.carrier.endpoints.pop(self.name, None)
+        super().close(code, message)
+
+
+class _Handler(BaseTransportMixin):
+    name = "multiplex"
+
+    def __init__(self, conn_info: ConnectionInfo | None) -> None:
+        self._conn_info = conn_info
+
+    def get_conn_info(self) -> ConnectionInfo:
+        assert self._conn_info is not None, "the carrier is open"
+        return self._conn_info
+
+
+async def _all(awaitables: list[Any]) -> None:
+    for awaitable in awaitables:
+        await awaitable

@@ -1,0 +1,141 @@
+"""Channels with synchronous hooks, over one session."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from sockjs_aio.tornado.multiplex import MultiplexConnection
+from tests import clients
+from tests.test_tornado import Old, Start, start
+
+__all__ = ["start"]  # the fixture
+both = pytest.mark.parametrize("kind", [clients.WebSocket, clients.Xhr], ids=lambda kind: kind.name)
+Kind = type[clients.Client]
+SHORT = {"disconnect_delay": 0.1, "session_check_interval": 0.02}
+
+
+def channel(base: type[Old] = Old) -> type[Old]:
+    class Channel(base):  # type: ignore[valid-type,misc]
+        def on_open(self, info: Any) -> Any:
+            self.ip = info.ip
+            return super().on_open(info)
+
+        def on_message(self, message: str) -> Any:
+            super().on_message(message)
+            self.send(f"<{message}>")
+
+    return Channel
+
+
+@both
+async def test_channels_are_apart(start: Start, kind: Kind) -> None:
+    Ann, Bob = channel(), channel()
+    served = await start(MultiplexConnection.get(ann=Ann, bob=Bob), SHORT)
+    client = await kind.open(served)
+    await client.send("sub,ann", "sub,bob", "msg,ann,a,b", "msg,bob,", "uns,ann", "msg,ann,late")
+    assert await client.messages(2) == ["msg,ann,<a,b>", "msg,bob,<>"]
+    await Ann.until("close")
+    assert Ann.seen == ["open", "a,b", "close"]
+    assert Ann.all[0].ip == "127.0.0.1" and Ann.all[0].is_closed
+    client.abort()
+    await Bob.until("close")
+    assert Bob.seen == ["open", "", "close"]
+
+
+@both
+async def test_nonsense_is_ignored(start: Start, kind: Kind) -> None:
+    Ann = channel()
+    client = await kind.open(await start(MultiplexConnection.get(ann=Ann)))
+    await client.send(
+        "", ",", "sub", "sub,", "sub,zed", "msg,ann,x", "uns,ann", "xyz,ann", "sub,ann"
+    )
+    await client.send("sub,ann", "msg,ann", "msg,ann,fine")
+    assert await client.messages(1) == ["msg,ann,<fine>"]
+    assert Ann.seen == ["open", "fine"]
+    await client.leave()
+
+
+async def test_close_sends_uns_and_calls_on_close_once(start: Start) -> None:
+    Ann = channel()
+    client = await clients.WebSocket.open(await start(MultiplexConnection.get(ann=Ann)))
+    await client.send("sub,ann", "msg,ann,x")
+    assert await client.messages(1) == ["msg,ann,<x>"]
+    Ann.all[0].close()
+    Ann.all[0].close()
+    Ann.all[0].send("late")
+    assert await client.messages(1) == ["uns,ann"]
+    await client.send("sub,ann", "msg,ann,again")
+    assert await client.messages(1) == ["msg,ann,<again>"]
+    assert Ann.seen == ["open", "x", "close", "open", "again"]
+    await client.leave()
+    await Ann.until("close", 2)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("way", ["open false", "open raises", "message raises"])
+async def test_failing_channel_closes_alone(
+    start: Start, caplog: pytest.LogCaptureFixture, way: str, is_async: bool
+) -> None:
+    class Failing(Old):
+        def on_open(self, info: Any) -> Any:
+            super().on_open(info)
+            return self.outcome("open")
+
+        def on_message(self, message: str) -> Any:
+            return self.outcome("message")
+
+        def outcome(self, hook: str) -> Any:
+            async def later() -> Any:
+                await asyncio.sleep(0)
+                return self.now(hook)
+
+            return later() if is_async else self.now(hook)
+
+        def now(self, hook: str) -> Any:
+            if way == f"{hook} raises":
+                raise ZeroDivisionError("mistake")
+            return way != f"{hook} false"
+
+    Ann = channel()
+    client = await clients.WebSocket.open(
+        await start(MultiplexConnection.get(ann=Ann, bad=Failing))
+    )
+    await client.send("sub,ann", "sub,bad", "msg,bad,x", "msg,ann,x")
+    assert sorted(await client.messages(2)) == ["msg,ann,<x>", "uns,bad"]
+    assert Failing.seen == ["open", "close"] and Ann.seen == ["open", "x"]
+    assert caplog.text.count("ZeroDivisionError: mistake") == ("raises" in way)
+    await client.leave()
+
+
+async def test_values_and_broadcasts(start: Start) -> None:
+    class Ann(Old):
+        def on_message(self, message: str) -> None:
+            self.send({"k": 1})
+            self.send(b"bytes")
+            self.broadcast(self.all, [1])
+
+    client = await clients.WebSocket.open(await start(MultiplexConnection.get(ann=Ann)))
+    await client.send("sub,ann", "msg,ann,x")
+    assert await client.messages(3) == ['msg,ann,{"k":1}', "msg,ann,bytes", "msg,ann,[1]"]
+    await client.leave()
+
+
+async def test_awaitable_on_close_of_channels(start: Start) -> None:
+    class Ann(Old):
+        async def on_close(self) -> None:
+            await asyncio.sleep(0.01)
+            self.seen.append("closed")
+
+    client = await clients.WebSocket.open(await start(MultiplexConnection.get(ann=Ann)))
+    await client.send("sub,ann")
+    await Ann.until("open")
+    await client.leave()
+    await Ann.until("closed")
+    assert Ann.seen == ["open", "closed"]
+
+
+def test_names_have_no_commas() -> None:
+    with pytest.raises(ValueError, match="comma"):
+        MultiplexConnection.get(**{"a,b": Old})
+    assert "a%20b" in MultiplexConnection.get(**{"a b": Old}).channels
