@@ -224,7 +224,7 @@ class Channel:
 
 
 class _ChannelHooks(Hooks):
-    """Calls a channel's hooks inside the carrier's, and in a task an `on_close` with none before."""
+    """Calls a channel's hooks inside the carrier's; an `on_close` with none before it in a task."""
 
     __slots__ = ()
 

@@ -536,3 +536,19 @@ async def test_many_messages_over_three_channels(serve: Serve) -> None:
     await client.send(*(f"sub,{name}" for name in names), *sent)
     assert await client.messages(len(sent)) == sent
     await client.leave()
+
+
+async def test_channel_can_close_its_carrier(serve: Serve) -> None:
+    bob = recorder()
+
+    class Ann(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.session.carrier.close(4001, "All of it")  # type: ignore[attr-defined]
+            assert self.is_closed and bob.connections[0].is_closed
+
+    client = await clients.WebSocket.open(await serve(MultiplexConnection.get(ann=Ann, bob=bob)))
+    await client.send("sub,ann", "sub,bob", "msg,ann,1", "msg,bob,2")
+    assert await client.frame() == b'c[4001,"All of it"]'
+    await asyncio.gather(Ann.until("close"), bob.until("close"))
+    assert (Ann.seen, bob.seen) == (["open", "close"], ["open", "close"])
+    await client.leave()

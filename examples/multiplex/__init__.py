@@ -1,0 +1,69 @@
+"""Three channels over one socket: ``python -m examples.multiplex``, then open its page.
+
+Ann answers, Bob passes on what he hears to everybody who listens to him, and Carl leaves after one
+message: `send`, `broadcast` and `close` of a channel, each with an ordinary connection class.
+"""
+
+import string
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from aiohttp import web
+
+from examples import chat
+from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
+from sockjs_aio.multiplex import MultiplexConnection
+
+PAGE = Path(__file__).parent / "page"
+
+
+class Ann(SockJSConnection):
+    async def on_open(self, info: ConnectionInfo) -> None:
+        self.send("Ann says hi!")
+
+    async def on_message(self, message: str) -> None:
+        self.send(f"Ann nods: {message}")
+
+
+class Bob(SockJSConnection):
+    listeners: ClassVar[set["Bob"]] = set()
+
+    async def on_open(self, info: ConnectionInfo) -> None:
+        self.listeners.add(self)
+        self.tell_all()
+
+    async def on_message(self, message: str) -> None:
+        self.broadcast(self.listeners, f"Bob has heard: {message}")
+
+    async def on_close(self) -> None:
+        self.listeners.discard(self)
+        self.tell_all()
+
+    def tell_all(self) -> None:
+        self.broadcast(self.listeners, f"Bob's listeners: {len(self.listeners)}")
+
+
+class Carl(SockJSConnection):
+    async def on_message(self, message: str) -> None:
+        self.send(f"Carl says goodbye to: {message}")
+        self.close()
+
+
+def make_app(sockjs_client: Path = chat.SOCKJS_CLIENT) -> web.Application:
+    """Make the application; without the file `sockjs_client`, pages load the script from a CDN."""
+    app = web.Application()
+    sockjs_url = chat.CDN
+    if sockjs_client.is_file():
+        sockjs_url = "/sockjs.min.js"
+        app.router.add_get(sockjs_url, partial(chat.send_file, sockjs_client))
+
+    connection = MultiplexConnection.get(ann=Ann, bob=Bob, carl=Carl)
+    settings = {"sockjs_url": sockjs_url, "heartbeat_delay": 10, "max_message_size": 16384}
+    SockJSRouter(connection, "/multiplex", settings).attach(app)
+
+    page = string.Template((PAGE / "index.html").read_text(encoding="utf-8"))
+    app.router.add_get("/", partial(chat.send_page, page.substitute(sockjs_url=sockjs_url)))
+    app.router.add_static("/page/", PAGE)
+    app.router.add_static("/style/", chat.PAGE)
+    return app
