@@ -1,0 +1,39 @@
+"""What the examples share: a page, sockjs-client for it, and the start of the server."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from string import Template
+
+from aiohttp import web
+
+from examples.chat import CDN, SOCKJS_CLIENT, send_file, send_page
+from sockjs_aio.tornado import SockJSRouter
+
+PAGES = Path(__file__).parent / "pages"
+HAS_CLIENT = SOCKJS_CLIENT.is_file()
+SOCKJS_URL = "/sockjs.min.js" if HAS_CLIENT else CDN
+
+
+def make_app(*routers: SockJSRouter, page: str | None = None) -> web.Application:
+    """Make an application of `routers`, with the file `page` of `PAGES` at ``/``."""
+    app = web.Application()
+    for router in routers:
+        router.attach(app)
+    if page is not None:
+        text = Template((PAGES / page).read_text(encoding="utf-8"))
+        html = text.substitute(sockjs_url=SOCKJS_URL)
+        app.add_routes([web.get("/", partial(send_page, html))])
+    if HAS_CLIENT:
+        app.add_routes([web.get(SOCKJS_URL, partial(send_file, SOCKJS_CLIENT))])
+    return app
+
+
+def run(app: web.Application, description: str) -> None:
+    """Serve `app` where the command line says."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    options = parser.parse_args()
+    where = {"host": options.host, "port": options.port}
+    web.run_app(app, **where, handler_cancellation=True, access_log=None)
