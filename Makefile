@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOCKJS_CLIENT := $(VENV)/npm/node_modules/sockjs-client/dist/sockjs.min.js
+MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_client.js
 VERSIONS := 3.10 3.11 3.12 3.13
 OLDEST_AIOHTTP := 3.14.1
 
@@ -14,7 +15,7 @@ help: ## what there is to make; ARGS="..." is passed on
 demo: $(VENV)/demo $(SOCKJS_CLIENT) ## the chat page, on http://127.0.0.1:8080/
 	$(BIN)/python -m examples.chat $(ARGS)
 
-test: $(VENV)/test $(SOCKJS_CLIENT) ## all tests that this machine can run, with coverage
+test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this machine can run, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
 lint: $(VENV)/lint ## ruff and mypy
@@ -75,4 +76,9 @@ $(SOCKJS_CLIENT): | $(BIN)/python
 		npm install --silent --no-audit --no-fund --prefix $(VENV)/npm sockjs-client@1.6.1; \
 	else \
 		echo "npm is not installed: pages will load sockjs-client from its CDN"; \
+	fi
+
+$(MULTIPLEX_CLIENT): | $(SOCKJS_CLIENT)
+	@if command -v npm >/dev/null; then \
+		npm install --silent --no-audit --no-fund --prefix $(VENV)/npm websocket-multiplex@0.1.0; \
 	fi

@@ -41,7 +41,7 @@ class Hooks:
         "_task",
         "_reader",
         "_forgive",
-        "_cancelled",
+        "is_cancelled",
     )
 
     def __init__(self, session: "Session", receive_queue_limit: int) -> None:
@@ -60,7 +60,7 @@ class Hooks:
         self._task: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._forgive: Callable[[], bool] | None = None
-        self._cancelled = False
+        self.is_cancelled = False
 
     @property
     def is_finished(self) -> bool:
@@ -134,7 +134,7 @@ class Hooks:
         self.discard()
         task = self._task or self._reader
         if self.is_running and task is not None:
-            self._cancelled = True
+            self.is_cancelled = True
             task.cancel()
 
     def unbind(self) -> None:
@@ -224,14 +224,14 @@ class Hooks:
         except BaseException as error:  # CancelledError: of what it waited for, or of itself
             self._fail(name, error)
         finally:
-            self.is_running = self._cancelled = False
+            self.is_running = self.is_cancelled = False
 
     def _is_forgiven(self) -> bool:
-        return not self._cancelled and self._forgive is not None and self._forgive()
+        return not self.is_cancelled and self._forgive is not None and self._forgive()
 
     def _fail(self, name: str, error: BaseException) -> None:
         hook = f"{type(self._session.connection).__name__}.{name}"
-        if self._cancelled:
+        if self.is_cancelled:
             logger.warning("session %s: %s took too long and was cancelled", self._session, hook)
         else:
             logger.error("session %s: %s failed", self._session, hook, exc_info=error)

@@ -234,7 +234,7 @@ class _ChannelHooks(Hooks):
     def _fail(self, name: str, error: BaseException) -> None:
         # what is cancelled at shutdown is the carrier's hook, and so the channel's inside it
         carrier = cast(Channel, self._session).carrier
-        self._cancelled = self._cancelled or carrier.hooks._cancelled
+        self.is_cancelled = self.is_cancelled or carrier.hooks.is_cancelled
         super()._fail(name, error)
 
 
@@ -260,7 +260,7 @@ class _Service:
     def shared(self, message: Outgoing) -> Outgoing:
         """As `addressed`; kept until the loop's next turn for the others who get `message`."""
         if self._last is None or self._last[0] is not message:
-            self._last = message, Outgoing(self.addressed(message._message))
+            self._last = message, Outgoing(self.addressed(message.message))
             asyncio.get_running_loop().call_soon(self._forget)
         return self._last[1]
 

@@ -101,10 +101,10 @@ class Outgoing:
             the client gets an object, say, and not a string.
     """
 
-    __slots__ = ("_message", "_is_json", "_sockjs", "_raw")
+    __slots__ = ("message", "_is_json", "_sockjs", "_raw")
 
     def __init__(self, message: str | bytes, *, is_json: bool = False) -> None:
-        self._message = message
+        self.message = message
         self._is_json = is_json
         self._sockjs: frames.SharedMessage | None = None
         self._raw: bytes | None = None
@@ -117,9 +117,9 @@ class Outgoing:
         """
         if framing is RAW:
             if self._raw is None:
-                self._raw = framing.encode(self._message)
+                self._raw = framing.encode(self.message)
             return self._raw
         if self._sockjs is None:
             encode = framing.encode_json if self._is_json else framing.encode
-            self._sockjs = frames.shared_message(encode(self._message))
+            self._sockjs = frames.shared_message(encode(self.message))
         return self._sockjs
