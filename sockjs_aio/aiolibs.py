@@ -19,12 +19,8 @@ from typing import Any, TypeVar, overload
 
 from aiohttp import web
 
-from sockjs_aio.connection import SockJSConnection
-from sockjs_aio.errors import SockJSError
-from sockjs_aio.info import ConnectionInfo
-from sockjs_aio.protocol.framing import Outgoing
-from sockjs_aio.router import SockJSRouter
-from sockjs_aio.session import Session as SockJSSession
+from sockjs_aio import ConnectionInfo, Outgoing, SockJSConnection, SockJSError, SockJSRouter
+from sockjs_aio import Session as SockJSSession
 
 __all__ = [
     "MsgType",

@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import json
+import re
 import weakref
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -664,3 +666,39 @@ async def test_nothing_is_left_of_a_session(
         assert len([ref for ref in references if ref() is not None]) <= 1
     finally:
         gc.enable()
+
+
+PAGE = Path(__file__).parent.parent / "docs/migrating-from-aiolibs-sockjs.md"
+
+
+@every
+async def test_chat_of_the_docs(run: Run, kind: Kind) -> None:
+    program, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    names: dict[str, Any] = {"__name__": "chat"}
+    exec(compile(program, str(PAGE), "exec"), names)
+    served = await run(names["make_app"]())
+    first = await kind.open(served)
+    await first.send("hello")
+    assert await first.messages(1) == ["Guest: hello"]
+    second = await kind.open(served)
+    assert await first.messages(1) == ["Somebody has come."]
+    served.router.prefix = ""
+    reply = await served.request("GET", "/say?text=Attention")
+    assert reply.body == b"2 have heard it\n"
+    served.router.prefix = "/sockjs"
+    assert await first.messages(1) == await second.messages(1) == ["Attention"]
+    await second.send("/quit")
+    assert await first.messages(1) == ["Guest has gone."]
+    assert await second.frame() == b'c[3000,"Bye"]'
+    for client in (first, second):
+        await client.leave()
+
+
+async def test_origins_of_the_docs(run: Run) -> None:
+    program = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[-1]
+    app = web.Application()
+    exec(program, {"sockjs": aiolibs, "app": app, "chat": chat})
+    served = await run(app)
+    for origin, status in [("https://www.example.com", 200), ("https://example.org", 403)]:
+        headers = {"Origin": origin}
+        assert (await served.request("POST", "/0/x/xhr", b"", headers=headers)).status == status
