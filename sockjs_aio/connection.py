@@ -115,3 +115,17 @@ def broadcast(clients: Iterable[SockJSConnection], message: str | bytes) -> None
     shared = Outgoing(message)
     for client in clients:
         client.session.send_shared(shared)
+
+
+def checked(connection: SockJSConnection, session: object) -> SockJSConnection:
+    """Return `connection`, which the application has made for `session`.
+
+    Raises:
+        TypeError: If it is none, or does not know its session.
+    """
+    if not isinstance(connection, SockJSConnection):
+        raise TypeError(f"{connection!r} is no SockJSConnection: return one for each session")
+    if getattr(connection, "session", None) is not session:
+        name = type(connection).__name__
+        raise TypeError(f"{name}.__init__ has to call super().__init__(session)")
+    return connection

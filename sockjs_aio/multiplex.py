@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
-from sockjs_aio.connection import SockJSConnection
+from sockjs_aio.connection import SockJSConnection, checked
 from sockjs_aio.hooks import Hooks
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import GO_AWAY
@@ -105,7 +105,7 @@ class MultiplexConnection(SockJSConnection):
             await before.hooks.finish()  # closed by the server a moment ago
         channel = Channel(self.session, service, self._channels)
         try:
-            channel.connection = _checked(service.connect(cast(Session, channel)), channel)
+            channel.connection = checked(service.connect(cast(Session, channel)), channel)
         except Exception:
             logger.exception("session %s: its connection could not be made", channel)
             channel.close()
@@ -295,12 +295,3 @@ def _check(name: str, connect: object) -> None:
         raise TypeError(
             f"channel {name!r}: {connect!r} has to be a SockJSConnection class, or return one"
         )
-
-
-def _checked(connection: SockJSConnection, channel: Channel) -> SockJSConnection:
-    if not isinstance(connection, SockJSConnection):
-        raise TypeError(f"{connection!r} is no SockJSConnection: return one for each channel")
-    if getattr(connection, "session", None) is not channel:
-        name = type(connection).__name__
-        raise TypeError(f"{name}.__init__ has to call super().__init__(session)")
-    return connection

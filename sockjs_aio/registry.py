@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import async_timeout
 
-from sockjs_aio.connection import SockJSConnection
+from sockjs_aio.connection import SockJSConnection, checked
 from sockjs_aio.flusher import Flusher
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import SERVICE_RESTART
@@ -69,7 +69,7 @@ class SessionRegistry:
     ) -> Session:
         """Make a session and its connection; `by_id` says whether requests will look for it."""
         session = Session(session_id, info, self, framing)
-        session.connection = _checked(self._connect(session), session)
+        session.connection = checked(self._connect(session), session)
         self._sessions.add(session)
         if by_id:
             self._by_id[session_id] = session
@@ -191,12 +191,3 @@ class SessionRegistry:
         """Look again whether all sessions are over, if somebody waits for that."""
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
-
-
-def _checked(connection: SockJSConnection, session: Session) -> SockJSConnection:
-    if not isinstance(connection, SockJSConnection):
-        raise TypeError(f"{connection!r} is no SockJSConnection: return one for each session")
-    if getattr(connection, "session", None) is not session:
-        name = type(connection).__name__
-        raise TypeError(f"{name}.__init__ has to call super().__init__(session)")
-    return connection
