@@ -17,6 +17,7 @@ import stat
 import sys
 import tempfile
 import tokenize
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -552,6 +553,8 @@ def examine(raw: bytes) -> Examination:
     """
     try:
         source = _Source(raw)
+        if "sockjs" not in unicodedata.normalize("NFKC", source.text):  # as in identifiers
+            return Examination([])
         facts = _Facts(source.tree)
         mover = _Mover(source, facts)
         findings = [*mover.findings, *_strings(facts)]

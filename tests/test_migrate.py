@@ -359,6 +359,10 @@ def test_file_whose_encoding_does_not_give_its_bytes_back_is_left() -> None:
     assert "left: utf-7 does not give back the same bytes" in found
 
 
+def test_files_without_a_word_of_sockjs_are_only_parsed() -> None:
+    assert examine(b"import tornado\nx = 1\n") == Examination([])
+
+
 BROKEN = {
     "Python 2": b"import sockjs.tornado\nprint 'x'\n",
     "indentation": b"if x:\npass\n",
