@@ -1,0 +1,111 @@
+"""See the package; needs ``pip install tornado``."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+from functools import partial
+from pathlib import Path
+
+import tornado.web
+import tornado.websocket
+from aiohttp import web
+
+from examples.chat import CDN, SOCKJS_CLIENT, send_file
+from sockjs_aio.tornado import SockJSRouter
+from sockjs_aio.tornado.migrate import WebsocketHandler
+
+SCRIPT = "/chat-client/sockjs.min.js"
+
+
+class Visitor:
+    """What both kinds of visitor do, as Tornado's handlers do it; they share one room."""
+
+    room = set()
+    name = "somebody"
+
+    def open(self):
+        self.tell_all(f"{self.name} joined.")
+        self.room.add(self)
+
+    def on_message(self, message):
+        self.tell_all(f"{self.name}: {message}")
+
+    def on_close(self):
+        if self in self.room:
+            self.room.remove(self)
+            self.tell_all(f"{self.name} left.")
+
+    def tell_all(self, message):
+        for visitor in list(self.room):
+            # Tornado's handler raises from the moment its client has gone to its on_close
+            with contextlib.suppress(tornado.websocket.WebSocketClosedError):
+                visitor.write_message(message)
+
+
+class OldVisitor(Visitor, tornado.websocket.WebSocketHandler):
+    name = "An old one"
+
+
+class NewVisitor(Visitor, WebsocketHandler):
+    name = "A new one"
+
+
+class Page(tornado.web.RequestHandler):
+    def initialize(self, **ports):
+        self.ports = ports
+
+    def get(self):
+        self.render("page.html", script=script_url(), **self.ports)
+
+
+def script_url():
+    return SCRIPT if SOCKJS_CLIENT.is_file() else CDN
+
+
+def make_old_app(ports):
+    return tornado.web.Application(
+        [(r"/", Page, ports), (r"/old-socket", OldVisitor)],
+        template_path=str(Path(__file__).parent),
+    )
+
+
+def make_new_app():
+    app = web.Application()
+    SockJSRouter(NewVisitor, "/chat", {"sockjs_url": script_url()}).attach(app)
+    if SOCKJS_CLIENT.is_file():
+        app.add_routes([web.get(SCRIPT, partial(send_file, SOCKJS_CLIENT))])
+    return app
+
+
+async def until_told_to_end():
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises instead
+            asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await told.wait()
+
+
+async def main():
+    parser = argparse.ArgumentParser(prog="python -m examples.tornado_side_by_side")
+    parser.add_argument("--old-port", type=int, default=8081)
+    parser.add_argument("--new-port", type=int, default=8082)
+    options = parser.parse_args()
+
+    old = make_old_app(vars(options)).listen(options.old_port, "127.0.0.1")
+
+    runner = web.AppRunner(make_new_app(), handler_cancellation=True, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", options.new_port).start()
+    print(f"old: http://127.0.0.1:{options.old_port}/  new: {options.new_port}", flush=True)
+
+    await until_told_to_end()
+    await runner.cleanup()
+    old.stop()
+    for visitor in list(Visitor.room):
+        visitor.close(1012, "Service restart")
+    await old.close_all_connections()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
