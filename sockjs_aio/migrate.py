@@ -323,7 +323,8 @@ class _Mover:
     def _uses_of_aliases(self) -> None:
         """Move the imports under other names, unless such a name leads to what is missing."""
         kept: dict[str, int] = {}
-        own = {name for found in self._facts.imports for name in found.binds}
+        movable = [found for found in self._facts.imports if not found.reason]
+        own = {name for found in movable for name in found.binds}
         for node in self._facts.nodes:
             if not isinstance(node, ast.Name) or node.id not in own:
                 continue

@@ -172,6 +172,7 @@ UNDECIDABLE = {
     "only a part moves": ("from sockjs import tornado, other\n", [1]),
     "unknown name": ("from sockjs.tornado import Whatever, SockJSRouter\n", [1]),
     "unknown name of a module": ("from sockjs.tornado.session import SessionMixin\n", [1]),
+    "once, where it is imported": ("from sockjs.tornado import util\nutil.a\nutil.b\n", [1]),
     "use of what is missing": ("import sockjs.tornado\nsockjs.tornado.periodic.X\n", [1, 2]),
     "the same by an alias": ("import sockjs.tornado as t\nt.periodic.X\n", [1, 2]),
     "the same by its name": ("from sockjs import tornado\ntornado.util\n", [1, 2]),
