@@ -53,17 +53,21 @@ class Carl(SockJSConnection):
 def make_app(sockjs_client: Path = chat.SOCKJS_CLIENT) -> web.Application:
     """Make the application; without the file `sockjs_client`, pages load the script from a CDN."""
     app = web.Application()
+    connection = MultiplexConnection.get(ann=Ann, bob=Bob, carl=Carl)
+    sockjs_url = add_page(app, sockjs_client)
+    settings = {"sockjs_url": sockjs_url, "heartbeat_delay": 10, "max_message_size": 16384}
+    SockJSRouter(connection, "/multiplex", settings).attach(app)
+    return app
+
+
+def add_page(app: web.Application, sockjs_client: Path = chat.SOCKJS_CLIENT) -> str:
+    """Add the page and what it needs to `app`; return the URL of sockjs-client."""
     sockjs_url = chat.CDN
     if sockjs_client.is_file():
         sockjs_url = "/sockjs.min.js"
         app.router.add_get(sockjs_url, partial(chat.send_file, sockjs_client))
-
-    connection = MultiplexConnection.get(ann=Ann, bob=Bob, carl=Carl)
-    settings = {"sockjs_url": sockjs_url, "heartbeat_delay": 10, "max_message_size": 16384}
-    SockJSRouter(connection, "/multiplex", settings).attach(app)
-
     page = string.Template((PAGE / "index.html").read_text(encoding="utf-8"))
     app.router.add_get("/", partial(chat.send_page, page.substitute(sockjs_url=sockjs_url)))
     app.router.add_static("/page/", PAGE)
     app.router.add_static("/style/", chat.PAGE)
-    return app
+    return sockjs_url

@@ -1,7 +1,7 @@
 """Channels in a real browser: npm's websocket-multiplex as the client, and the example's page."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from playwright.async_api import Browser, Page, expect
 
 from examples import chat
 from examples.multiplex import make_app
+from examples.tornado.multiplex import make_app as make_tornado_app
 from sockjs_aio import SockJSRouter
 from sockjs_aio.multiplex import MultiplexConnection
 from tests import clients
@@ -21,6 +22,7 @@ from tests.conftest import Recorder, Serve, require
 from tests.integration.browser import SOCKJS_CLIENT, launched, serving, visiting
 from tests.integration.test_examples import running
 
+MakeApp = Callable[[], web.Application]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MULTIPLEX_CLIENT = SOCKJS_CLIENT.parents[2] / "websocket-multiplex/multiplex_client.js"
 TRANSPORTS = ["websocket", "xhr-streaming", "iframe-eventsource", "xhr-polling", "jsonp-polling"]
@@ -147,9 +149,10 @@ async def say(page: Page, channel: str, text: str) -> None:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_example_has_three_channels(browser: Browser, transport: str) -> None:
+@pytest.mark.parametrize("make", [make_app, make_tornado_app], ids=["async", "tornado"])
+async def test_example_has_three_channels(browser: Browser, make: MakeApp, transport: str) -> None:
     async with (
-        serving(make_app()) as port,
+        serving(make()) as port,
         visited(browser, port, transport) as page,
         visited(browser, port) as other,
     ):
@@ -194,9 +197,12 @@ async def test_example_loads_from_the_cdn_where_there_is_no_file() -> None:
 
 
 @pytest.mark.parametrize("kind", [clients.WebSocket, clients.Xhr], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("module", ["examples.multiplex", "examples.tornado.multiplex"])
 @pytest.mark.asyncio(loop_scope="function")
-async def test_example_runs(serve: Serve, unused_tcp_port: int, kind: type[clients.Client]) -> None:
-    command = ["-m", "examples.multiplex", "--port", str(unused_tcp_port)]
+async def test_example_runs(
+    serve: Serve, unused_tcp_port: int, kind: type[clients.Client], module: str
+) -> None:
+    command = ["-m", module, "--port", str(unused_tcp_port)]
     async with running(serve, unused_tcp_port, *command) as served:
         served.router.prefix = ""
         assert b"SockJS channels" in (await served.request("GET", "/")).body
