@@ -539,10 +539,14 @@ def test_unreadable_files_and_directories_are_reported_and_skipped(
     ]
 
 
-def test_module_imports_nothing_of_the_package() -> None:
+def test_modules_import_nothing_of_the_package_but_each_other() -> None:
     path = sys.modules["sockjs_aio.migrate"].__file__
     assert path
-    for node in ast.walk(ast.parse(Path(path).read_text())):
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            assert node.module and not node.module.startswith("sockjs")
+    for module in Path(path).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                assert node.module and (
+                    node.module.startswith("sockjs_aio.migrate.")
+                    or not node.module.startswith("sockjs")
+                )

@@ -704,7 +704,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _number(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-if __name__ == "__main__":
-    sys.exit(main())
