@@ -2,6 +2,6 @@
 
 import sys
 
-from sockjs_aio.migrate.examination import main
+from sockjs_aio.migrate.command import main
 
 sys.exit(main())

@@ -1,0 +1,113 @@
+"""What a file imports, and what it binds otherwise: one walk over its tree."""
+
+import ast
+from dataclasses import dataclass
+
+from sockjs_aio.migrate.counterparts import NEW, OLD, is_within, why_missing
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """An import of sockjs-tornado: moved as a whole, or left."""
+
+    place: ast.alias | ast.ImportFrom
+    line: int
+    text: str
+    binds: frozenset[str]
+    reason: str | None  # why it has no counterpart
+
+
+class Facts:
+    """What one walk over a tree finds: who imports what, and who else binds which name."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.nodes = list(ast.walk(tree))
+        self.parents = {child: n for n in self.nodes for child in ast.iter_child_nodes(n)}
+        self.imports: list[Import] = []
+        self.plain: list[Import] = []  # those that bind the name ``sockjs`` to the package
+        self.origins: dict[str, set[str]] = {}  # full names of what imports bind
+        self.bound: dict[str, int] = {}  # names bound otherwise, and in which line
+        self.is_user = False
+        for node in self.nodes:
+            if isinstance(node, ast.Import):
+                self._note_import(node)
+            elif isinstance(node, ast.ImportFrom):
+                self._note_import_from(node)
+            else:
+                for name in bindings(node):
+                    self.bound.setdefault(name, getattr(node, "lineno", 1))
+
+    def _note_import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            name = alias.asname or alias.name.partition(".")[0]
+            self._note(name, alias.name if alias.asname else name, alias.name)
+            if not is_within(alias.name, OLD):
+                continue
+            text = ast.unparse(ast.Import([alias]))
+            reason = why_missing(alias.name[len(OLD) + 1 :])
+            found = Import(alias, alias.lineno, text, frozenset({name}), reason)
+            (self.imports if alias.asname else self.plain).append(found)
+
+    def _note_import_from(self, node: ast.ImportFrom) -> None:
+        if node.level or not node.module:
+            for alias in node.names:
+                self.bound.setdefault(alias.asname or alias.name, node.lineno)
+            return
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+        binds = frozenset(alias.asname or alias.name for alias in node.names)
+        for alias, name in zip(node.names, names, strict=True):
+            self._note(alias.asname or alias.name, name, name)
+        if not any(is_within(name, OLD) for name in names):
+            return
+        reasons = [_why_not_moved(name) for name in names]
+        reason = "; ".join(dict.fromkeys(filter(None, reasons))) or None
+        self.imports.append(Import(node, node.lineno, brief(node), binds, reason))
+
+    def _note(self, name: str, origin: str, imported: str) -> None:
+        self.origins.setdefault(name, set()).add(origin)
+        self.is_user |= is_within(imported, OLD) or is_within(imported, NEW)
+
+    def chain(self, name: ast.Name) -> tuple[ast.expr, str]:
+        """Return the longest ``name.attribute.attribute`` that begins with `name`, and its text."""
+        top: ast.expr = name
+        text = name.id
+        while isinstance(parent := self.parents.get(top), ast.Attribute):
+            top, text = parent, f"{text}.{parent.attr}"
+        return top, text
+
+    def full_name(self, node: ast.expr) -> str:
+        """Return the full name of what the imports of the file make of `node`, or ``""``."""
+        attributes: list[str] = []
+        while isinstance(node, ast.Attribute):
+            attributes.insert(0, node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name) or node.id in self.bound:
+            return ""
+        origins = self.origins.get(node.id, set())
+        return ".".join([*origins, *attributes]) if len(origins) == 1 else ""
+
+
+def _why_not_moved(name: str) -> str | None:
+    if is_within(name, OLD):
+        return why_missing(name[len(OLD) + 1 :])
+    return f"{name} stays where it is: import it in a statement of its own"
+
+
+def bindings(node: ast.AST) -> list[str]:
+    """Return the names that `node` itself binds, or declares, other than by an import."""
+    if isinstance(node, ast.Name):
+        return [] if isinstance(node.ctx, ast.Load) else [node.id]
+    if isinstance(node, ast.Global | ast.Nonlocal):
+        return node.names
+    if isinstance(node, ast.arg):
+        return [node.arg]
+    if isinstance(node, ast.MatchMapping):
+        return [node.rest] if node.rest else []
+    name = getattr(node, "name", None)  # of functions, classes, handlers, patterns, type parameters
+    return [name] if isinstance(name, str) and not isinstance(node, ast.alias) else []
+
+
+def brief(node: ast.AST) -> str:
+    """Return the code of `node` on one line, cut short where it is long."""
+    text = " ".join(ast.unparse(node).split())
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -1,0 +1,63 @@
+"""Files are found, read and replaced; nothing here knows what is in them."""
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def python_files(path: Path) -> Iterator[Path | OSError]:
+    """Yield the Python files at and below `path` in sorted order, and the errors on the way.
+
+    A file is taken whatever its name is.  Hidden directories, virtual environments, node_modules
+    and __pycache__ are left out, unless `path` itself is one, and so are symbolic links below it.
+    """
+    if not os.path.isdir(path):
+        yield path
+        return
+    try:
+        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError as error:
+        yield error
+        return
+    for entry in entries:
+        below = path / entry.name
+        if entry.is_dir(follow_symlinks=False):
+            skipped = entry.name.startswith(".") or entry.name in {"node_modules", "__pycache__"}
+            if not skipped and not os.path.exists(below / "pyvenv.cfg"):
+                yield from python_files(below)
+        elif entry.name.endswith(".py") and not entry.is_symlink():
+            yield below
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        OSError: If it cannot be read, or is something else, whose end might never come.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("not a regular file")
+    return path.read_bytes()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Give the file at `path` a new content in one step, and keep its mode.
+
+    Raises:
+        OSError: If that fails; the file is then as it was.
+    """
+    target = path.resolve()  # a link stays a link
+    descriptor, name = tempfile.mkstemp(prefix=".migrate-", dir=target.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.copymode(target, name)
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
