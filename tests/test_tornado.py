@@ -677,7 +677,7 @@ async def test_stats(start: Start) -> None:
     await Echo.until("close", 2)
     await asyncio.sleep(0.02)
     assert counts.dump()["sessions_active"] == counts.dump()["connections_active"] == 0
-    assert "transp_websocket" not in counts.dump()
+    assert counts.dump()["transp_websocket"] == counts.dump()["transp_xhr"] == 0
 
 
 def test_moving_average_is_over_ten_seconds() -> None:

@@ -48,8 +48,8 @@ class StatsCollector:
         self._timer: asyncio.TimerHandle | None = None
 
     def dump(self) -> dict[str, float]:
-        """Return the counts; ``transp_NAME`` is there for each transport in use."""
-        transports = {f"transp_{name}": n for name, n in self.sess_transports.items() if n}
+        """Return the counts; ``transp_NAME`` is there for each transport that was ever used."""
+        transports = {f"transp_{name}": n for name, n in self.sess_transports.items()}
         return {
             "sessions_active": self.sess_active,
             "connections_active": self.conn_active,
