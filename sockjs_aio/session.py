@@ -8,13 +8,14 @@ closes.  The registry ticks.
 import asyncio
 import logging
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sockjs_aio.hooks import Hooks
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import GO_AWAY
 from sockjs_aio.protocol.framing import Framing, Outgoing
 from sockjs_aio.protocol.machine import SessionMachine, State
+from sockjs_aio.receiver import Receiver
 from sockjs_aio.settings import Settings
 from sockjs_aio.tcp import Delivery
 
@@ -23,53 +24,6 @@ if TYPE_CHECKING:
     from sockjs_aio.registry import SessionRegistry
 
 logger = logging.getLogger("sockjs_aio")
-
-
-class Receiver(Protocol):
-    """What a session writes frames to: a waiting response, a stream or a WebSocket."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it takes no frame now; its session's `receiver_changed` tells when it does."""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether its response ends with what was written: the session lets go of it."""
-
-    @property
-    def is_http(self) -> bool:
-        """Whether the session outlives it, and has to look whether it is still there."""
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its connection has not been lost."""
-
-    @property
-    def is_left(self) -> bool:
-        """Whether its client has ended the connection, be it that nobody has read so far."""
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that were written to it and have not left the process."""
-
-    @property
-    def delivery(self) -> Delivery:
-        """Watches over what was written to it."""
-
-    def write(self, frame: bytes) -> None:
-        """Take one frame."""
-
-    def flush(self) -> None:
-        """Put what was taken on the wire."""
-
-    def release(self) -> None:
-        """The session has let go of it: end the response, if it has not ended."""
-
-    def probe(self, busy: bool) -> bool:
-        """Ask the peer for a sign of life; return False if it owed one and gave none."""
-
-    def abort(self) -> None:
-        """End its connection at once."""
 
 
 class Session:
