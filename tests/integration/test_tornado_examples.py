@@ -18,7 +18,7 @@ from playwright.async_api import Page, expect
 
 from tests import clients
 from tests.conftest import Serve, Served, require
-from tests.integration.browser import launched, visiting
+from tests.integration.browser import SOCKJS_CLIENT, launched, visiting
 from tests.integration.haproxy import fetch, find_program, free_port
 from tests.integration.test_examples import ROOT, running
 
@@ -132,13 +132,36 @@ async def test_chat_in_the_browser(serve: Serve, transport: str) -> None:
             await expect(first.locator("#log li")).to_have_text(lines, timeout=10_000)
 
 
+BROADCAST = """transport => new Promise((resolve, reject) => {
+    const socket = new SockJS("/broadcast", null, { transports: transport, timeout: 5000 });
+    socket.onopen = () => socket.send("to all");
+    socket.onmessage = (event) => { resolve([socket.transport, event.data]); socket.close(); };
+    socket.onclose = (event) => reject(event.reason);
+})"""
+
+
 @pytest.mark.browser
-async def test_stats_in_the_browser(serve: Serve) -> None:
+@pytest.mark.parametrize("transport", ["websocket", "xhr-polling"])
+async def test_bench_in_the_browser(serve: Serve, transport: str) -> None:
+    require(SOCKJS_CLIENT.is_file(), "npm's sockjs-client")
+    async with (
+        example(serve, "bench", "/broadcast") as served,
+        launched() as browser,
+        visiting(browser, served.url("/info")) as page,
+    ):
+        await page.add_script_tag(path=SOCKJS_CLIENT)
+        assert await page.evaluate(BROADCAST, transport) == [transport, "to all"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("own", ["websocket", "xhr-polling"])
+async def test_stats_in_the_browser(serve: Serve, own: str) -> None:
     async with (
         example(serve, "stats", "") as served,
         launched() as browser,
-        visiting(browser, served.url("/")) as page,
+        visiting(browser, served.url("/?" + own)) as page,
     ):
+        await expect(page.locator("#state")).to_have_text("Connected over " + own)
         for transport in ("websocket", "websocket", "xhr-polling"):
             await page.select_option("#transport", transport)
             await page.click("#add")
