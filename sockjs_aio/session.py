@@ -144,7 +144,7 @@ class Session:
     # For transports.
 
     def attach(self, receiver: Receiver) -> None:
-        """Write to `receiver` from now on; what is queued is written before this returns.
+        """Write to `receiver` from now on, and at once what is queued, as far as it takes it.
 
         Raises:
             ReceiverConflict: If there is a receiver already, and it is alive.
