@@ -1,5 +1,6 @@
 """The SockJS server for asyncio Python, on aiohttp."""
 
+from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.connection import SockJSConnection, broadcast
 from sockjs_aio.errors import SettingsError, SockJSError
 from sockjs_aio.info import ConnectionInfo
@@ -9,6 +10,7 @@ from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 
 __all__ = [
+    "CloseInfo",
     "ConnectionInfo",
     "Outgoing",
     "Session",

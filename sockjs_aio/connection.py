@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import GO_AWAY
 from sockjs_aio.protocol.framing import Outgoing
@@ -52,6 +53,11 @@ class SockJSConnection:
     def is_closed(self) -> bool:
         """Whether the session has been closed, by whomever."""
         return self.session.is_closed
+
+    @property
+    def close_info(self) -> CloseInfo | None:
+        """How and why the session ended; None while it is open, never in `on_close`."""
+        return self.session.close_info
 
     def send(self, message: str | bytes) -> None:
         """Send `message` to the client; never waits, keeps the order, does nothing once closed.

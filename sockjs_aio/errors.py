@@ -9,6 +9,7 @@
     |   +-- PayloadMissing
     |   +-- PayloadBroken
     |   +-- PayloadTooLarge
+    +-- BodyTimeout                     the peer: a request body that does not come to its end
     +-- CallbackError                   the peer: a `callback` parameter that cannot be used
 
 Whatever a peer does wrong is answered by the transports and never reaches the application.
@@ -41,6 +42,10 @@ class PayloadBroken(PayloadError):
 
 class PayloadTooLarge(PayloadError):
     """The payload has more bytes or more messages than the settings allow."""
+
+
+class BodyTimeout(SockJSError):
+    """A request has not brought its body within `receive_timeout`."""
 
 
 class CallbackError(SockJSError):

@@ -236,7 +236,7 @@ class Hooks:
         else:
             logger.error("session %s: %s failed", self._session, hook, exc_info=error)
         self.discard()
-        self._session.close(*INTERNAL_ERROR)
+        self._session.close(*INTERNAL_ERROR, "error")
 
 
 async def _coroutine(awaitable: Any) -> Any:

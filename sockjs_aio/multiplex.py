@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
+from sockjs_aio.close_info import CloseInfo, End, Initiator
 from sockjs_aio.connection import SockJSConnection, checked
 from sockjs_aio.hooks import Hooks
 from sockjs_aio.info import ConnectionInfo
@@ -21,6 +22,8 @@ from sockjs_aio.session import Session
 logger = logging.getLogger("sockjs_aio")
 
 Connect: TypeAlias = Callable[[Session], SockJSConnection]
+
+UNSUBSCRIBED: End = (1005, "", "client")
 
 UNESCAPED = frozenset(string.ascii_letters + string.digits + "@*_+-./")
 """What JavaScript's ``escape`` leaves alone."""
@@ -77,7 +80,7 @@ class MultiplexConnection(SockJSConnection):
         elif verb == "msg" and comma and channel and is_subscribed:
             await channel.hooks.message(data)
         elif verb == "uns" and channel and is_subscribed:
-            channel.leave()
+            channel.leave(UNSUBSCRIBED)
         else:
             logger.debug("session %s: ignored %.80r", self.session, message)
             return
@@ -90,7 +93,7 @@ class MultiplexConnection(SockJSConnection):
         """Close the channels; who overrides this calls it."""
         channels = list(self._channels.values())
         for channel in channels:
-            channel.leave()
+            channel.leave_with_carrier()
         try:
             await _finish(channels)
         except asyncio.CancelledError:
@@ -129,6 +132,8 @@ class Channel:
         "connection",
         "hooks",
         "is_subscribed",
+        "close_info",
+        "_born",
         "_service",
         "_channels",
         "__weakref__",
@@ -142,6 +147,8 @@ class Channel:
         self.carrier = carrier
         self.hooks = _ChannelHooks(self)
         self.is_subscribed = True
+        self.close_info: CloseInfo | None = None
+        self._born = asyncio.get_running_loop().time()
         self._service = service
         self._channels = channels
 
@@ -204,16 +211,30 @@ class Channel:
         if self.is_subscribed:
             await self.carrier.drain()
 
-    def close(self, code: int = GO_AWAY[0], reason: str = GO_AWAY[1]) -> None:
+    def close(
+        self,
+        code: int = GO_AWAY[0],
+        reason: str = GO_AWAY[1],
+        initiator: Initiator = "server",
+    ) -> None:
         """Close the channel: ``uns,CHANNEL``, which has no place for a code and a reason."""
         if self.is_subscribed:
             self.carrier.send(f"uns,{self.name}")
-            self.leave()
+            self.leave((code, reason, initiator))
 
-    def leave(self) -> None:
+    def leave(self, end: End) -> None:
         """End the channel without a word, and have `on_close` called unless a hook runs."""
-        self.is_subscribed = False
+        if self.is_subscribed:
+            self.is_subscribed = False
+            seconds = asyncio.get_running_loop().time() - self._born
+            self.close_info = CloseInfo(*end, seconds, self.transport)
         self.hooks.close()
+
+    def leave_with_carrier(self) -> None:
+        """End the channel as its carrier has ended."""
+        info = self.carrier.close_info
+        assert info is not None, "the carrier's on_close is being called"
+        self.leave((info.code, info.reason, info.initiator))
 
     def hooks_returned(self) -> None:
         """`on_close` has returned: forget the channel; again, this does nothing."""

@@ -1,12 +1,16 @@
 """The sessions of one router: found by id, ticked when something is due, ended at shutdown."""
 
 import asyncio
+import concurrent.futures
 import logging
 import math
+import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 import async_timeout
 
+from sockjs_aio.addresses import AddressCounter
 from sockjs_aio.connection import SockJSConnection, checked
 from sockjs_aio.flusher import Flusher
 from sockjs_aio.info import ConnectionInfo
@@ -16,6 +20,11 @@ from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 
 logger = logging.getLogger("sockjs_aio")
+
+T = TypeVar("T")
+
+BATCH_INTERVAL = 0.05
+"""Seconds between two batches of sessions that `drain` closes."""
 
 LAST_GRACE = 1.0
 """Seconds that `on_close` has once shutdown had to cancel the hook before it."""
@@ -35,12 +44,17 @@ class SessionRegistry:
     def __init__(self, connect: Callable[[Session], SockJSConnection], settings: Settings) -> None:
         self.settings = settings
         self.flusher = Flusher()
+        self.addresses = AddressCounter(settings.max_sessions_per_ip)
         self.is_closing = False
+        self.is_debug = False
         self._connect = connect
         # all; by id those whose requests come and go; those whose receiver can get lost unseen
         self._sessions: set[Session] = set()
         self._by_id: dict[str, Session] = {}
         self._watched: set[Session] = set()
+        # where all of this belongs
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: int | None = None
         # who is due when
         self._slots: dict[int, set[Session]] = {}
         self._current_slot = 0
@@ -53,6 +67,34 @@ class SessionRegistry:
     def now(self) -> float:
         """Return the time on the event loop's clock, in seconds."""
         return asyncio.get_running_loop().time()
+
+    def bind(self) -> None:
+        """Belong to the running event loop and its thread."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self.is_debug = self._loop.get_debug()
+
+    def check_thread(self) -> None:
+        """In asyncio's debug mode, make sure that this is the event loop's thread.
+
+        Raises:
+            RuntimeError: If it is another one.
+        """
+        if self.is_debug and threading.get_ident() != self._thread:
+            raise RuntimeError(
+                "sessions belong to the event loop's thread: from another one use "
+                "router.call_threadsafe(connection.send, message)"
+            )
+
+    def call_threadsafe(
+        self, function: Callable[..., T], *arguments: object
+    ) -> "concurrent.futures.Future[T]":
+        """See `SockJSRouter.call_threadsafe`."""
+        if self._loop is None:
+            raise RuntimeError("call_threadsafe() is possible once the application has started")
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._loop.call_soon_threadsafe(_call, future, function, arguments)
+        return future
 
     @property
     def is_full(self) -> bool:
@@ -68,9 +110,12 @@ class SessionRegistry:
         self, session_id: str, info: ConnectionInfo, framing: Framing, *, by_id: bool
     ) -> Session:
         """Make a session and its connection; `by_id` says whether requests will look for it."""
+        if self._loop is None:
+            self.bind()
         session = Session(session_id, info, self, framing)
         session.connection = checked(self._connect(session), session)
         self._sessions.add(session)
+        self.addresses.add(info.ip)
         if by_id:
             self._by_id[session_id] = session
         self.arm(session)
@@ -90,6 +135,7 @@ class SessionRegistry:
         if session not in self._sessions:
             return
         self._sessions.remove(session)
+        self.addresses.remove(session.info.ip)
         self.retire(session)
         self._watched.discard(session)
         self._disarm(session)
@@ -153,41 +199,81 @@ class SessionRegistry:
 
     # The end.
 
+    async def drain(self, over: float) -> None:
+        """Close all sessions, spread over `over` seconds, and wait until all know and are over."""
+        self.is_closing = True
+        await self._close_all(over)
+        await self._until(lambda x: x.is_over and x.is_told, self.settings.shutdown_timeout)
+
     async def shutdown(self) -> None:
-        """Close all sessions with ``c[1012,"Service restart"]``, and wait for them to end.
+        """Close all sessions at once, and wait for them to end.
 
         Hooks and clients that have not finished after `shutdown_timeout` seconds are cut off;
         `on_close` is called all the same, and cancelled if it does not return soon.
         """
         self.is_closing = True
-        for session in list(self._sessions):
-            session.close(*SERVICE_RESTART)
-        if not await self._ended(self.settings.shutdown_timeout):
+        await self._close_all(0)
+        if not await self._until(_is_over, self.settings.shutdown_timeout):
             self._abort()
-            if not await self._ended(LAST_GRACE):
+            if not await self._until(_is_over, LAST_GRACE):
                 self._abort()
-                await self._ended(LAST_GRACE)
+                await self._until(_is_over, LAST_GRACE)
         for session in list(self._sessions):
             self.forget(session)
+
+    async def _close_all(self, over: float) -> None:
+        sessions = list(self._sessions)
+        start, closed = self.now(), 0
+        while True:
+            elapsed = self.now() - start
+            due = math.ceil(len(sessions) * elapsed / over) if elapsed < over else len(sessions)
+            for session in sessions[closed:due]:
+                session.close(*SERVICE_RESTART, "shutdown")
+            closed = max(closed, due)
+            if elapsed >= over:
+                return
+            await asyncio.sleep(min(BATCH_INTERVAL, over - elapsed))
 
     def _abort(self) -> None:
         for session in list(self._sessions):
             if not session.is_over:
                 session.abort()
 
-    async def _ended(self, timeout: float) -> bool:
-        """Wait until all sessions are over; return whether they were within `timeout` seconds."""
+    async def _until(self, is_enough: Callable[[Session], bool], timeout: float) -> bool:
+        """Wait until `is_enough` is true of all; return whether it was within `timeout` seconds."""
+        remaining = list(self._sessions)
         try:
             async with async_timeout.timeout(timeout):
-                while not all(session.is_over for session in self._sessions):
+                while True:
+                    while remaining and is_enough(remaining[-1]):
+                        remaining.pop()
+                    if not remaining:
+                        return True
                     if self._changed is None or self._changed.done():
                         self._changed = asyncio.get_running_loop().create_future()
                     await asyncio.shield(self._changed)  # others may wait for it too
         except asyncio.TimeoutError:
             return False
-        return True
 
     def session_changed(self) -> None:
-        """Look again whether all sessions are over, if somebody waits for that."""
+        """Look again whether all sessions have ended, if somebody waits for that."""
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
+
+
+def _is_over(session: Session) -> bool:
+    return session.is_over
+
+
+def _call(
+    future: "concurrent.futures.Future[T]",
+    function: Callable[..., T],
+    arguments: tuple[object, ...],
+) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function(*arguments))
+    except Exception as error:
+        logger.exception("call_threadsafe: %r failed", function)
+        future.set_exception(error)

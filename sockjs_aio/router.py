@@ -1,14 +1,21 @@
 """URLs to transports: the part of the package that an application mounts."""
 
+import concurrent.futures
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from sockjs_aio.connection import SockJSConnection, broadcast
-from sockjs_aio.errors import CallbackError, PayloadBroken, PayloadMissing, PayloadTooLarge
+from sockjs_aio.errors import (
+    BodyTimeout,
+    CallbackError,
+    PayloadBroken,
+    PayloadMissing,
+    PayloadTooLarge,
+)
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
@@ -18,6 +25,7 @@ from sockjs_aio.transports.headers import allow_origin
 
 logger = logging.getLogger("sockjs_aio")
 
+T = TypeVar("T")
 Transport = Callable[[Endpoint, web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -28,7 +36,7 @@ class Url:
     method: str
     answer: Transport
     name: str | None = None
-    """The transport's name in `Settings.disabled_transports`, if it can be disabled."""
+    """What `Settings.is_enabled` calls it, if it can be disabled."""
     has_preflight: bool = False
     has_head: bool = False
 
@@ -40,7 +48,7 @@ class Url:
 
 GREETING = Url("GET", pages.greeting, has_head=True)
 INFO = Url("GET", pages.info, has_preflight=True, has_head=True)
-IFRAME = Url("GET", pages.iframe, has_head=True)
+IFRAME = Url("GET", pages.iframe, "iframe", has_head=True)
 RAW_WEBSOCKET = Url("GET", websocket.raw_websocket, "rawwebsocket")
 
 SESSION_URLS = {
@@ -109,6 +117,7 @@ class SockJSRouter:
             raise RuntimeError(f"another SockJSRouter serves the prefix {self.prefix!r}")
         self._is_attached = True
         app.add_routes(self.routes)
+        app.on_startup.append(self._startup)
         app.on_shutdown.append(self._shutdown)
 
     @property
@@ -127,6 +136,34 @@ class SockJSRouter:
             routes.append(web.route("*", prefix, self._handler(GREETING)))
         return routes
 
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        """Tell a load balancer whether to send new clients here; mount it where that asks.
+
+        ``app.router.add_get("/health", router.health)`` answers 200 and
+        ``{"status": "ok", "sessions": 12}``, from `drain` or `shutdown` on 503 and ``"draining"``.
+        """
+        return pages.health(self._registry)
+
+    def call_threadsafe(
+        self, function: Callable[..., T], *arguments: Any
+    ) -> "concurrent.futures.Future[T]":
+        """Call `function` in the event loop's thread: the way in from any other thread.
+
+        Everything else here belongs to that thread; in asyncio's debug mode a `send` or `close`
+        from elsewhere raises.  Calls of one thread are made in their order.
+
+        Args:
+            function: Such as ``connection.send``; not a coroutine function.
+            arguments: Its arguments.
+
+        Returns:
+            What `function` returns or raises; an exception is logged too, as nobody may ask.
+
+        Raises:
+            RuntimeError: If the application has not started, or its loop has ended.
+        """
+        return self._registry.call_threadsafe(function, *arguments)
+
     @property
     def session_count(self) -> int:
         """How many sessions there are, closed ones that still answer polls included."""
@@ -136,6 +173,26 @@ class SockJSRouter:
         """Send `message` to all `clients`, encoding it once; closed ones are skipped."""
         broadcast(clients, message)
 
+    async def drain(self, over: float = 0) -> None:
+        """Open no more sessions, and close those that there are, spread over a time.
+
+        From now on `health` answers 503, and so do requests that would open a session.  Sessions
+        are closed evenly over the time, each with ``c[1012,"Service restart"]`` after its queued
+        messages, so that clients do not all come back at once.  Then this waits for what is left:
+        polling clients to fetch their close frame, slow ones to take theirs, hooks to return; at
+        most `shutdown_timeout` seconds.  Nobody is cut off: `shutdown` does that.  It may be called
+        again, with a shorter time too.
+
+        Args:
+            over: Seconds, 0 or above.
+
+        Raises:
+            ValueError: If `over` is below 0.
+        """
+        if not over >= 0:
+            raise ValueError(f"drain(over={over!r}) cannot be: a number of seconds, 0 or above")
+        await self._registry.drain(over)
+
     async def shutdown(self) -> None:
         """Open no more sessions, and end those that there are, within `shutdown_timeout` seconds.
 
@@ -143,6 +200,9 @@ class SockJSRouter:
         when the application shuts down; who adds `routes` alone calls it.
         """
         await self._registry.shutdown()
+
+    async def _startup(self, _app: web.Application) -> None:
+        self._registry.bind()
 
     async def _shutdown(self, _app: web.Application) -> None:
         await self.shutdown()
@@ -173,12 +233,18 @@ class SockJSRouter:
             return await url.answer(self._endpoint, request)
         except (PayloadMissing, PayloadBroken, PayloadTooLarge, CallbackError) as error:
             return _refusal(request, error)
+        except BodyTimeout:
+            return _last_response(408, "The request body did not come in time.\n")
         except web.RequestPayloadError:
-            response = plain_response(400, "The request body cannot be read.\n")
-            response.force_close()
-            return response
+            return _last_response(400, "The request body cannot be read.\n")
         except ConnectionError:
             return web.Response()  # for a client that has gone
+
+
+def _last_response(status: int, text: str) -> web.Response:
+    response = plain_response(status, text)
+    response.force_close()
+    return response
 
 
 def _refusal(request: web.Request, error: Exception) -> web.Response:

@@ -10,9 +10,10 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
+from sockjs_aio.close_info import EXPIRED, LOST, STALLED, UNANSWERED, CloseInfo, End, Initiator
 from sockjs_aio.hooks import Hooks
 from sockjs_aio.info import ConnectionInfo
-from sockjs_aio.protocol.frames import GO_AWAY
+from sockjs_aio.protocol.frames import GO_AWAY, SLOW_CONSUMER
 from sockjs_aio.protocol.framing import Framing, Outgoing
 from sockjs_aio.protocol.machine import SessionMachine, State
 from sockjs_aio.receiver import Receiver
@@ -42,12 +43,14 @@ class Session:
         "connection",
         "hooks",
         "due_slot",
+        "close_info",
         "_registry",
         "_framing",
         "_machine",
         "_receiver",
         "_delivery",
         "_is_scheduled",
+        "_born",
         "_room",
         "_probe_delay",
         "_probe_at",
@@ -60,10 +63,12 @@ class Session:
         self, session_id: str, info: ConnectionInfo, registry: "SessionRegistry", framing: Framing
     ) -> None:
         settings: Settings = registry.settings
+        now = self._born = registry.now()
         self.id = session_id
         self.info = info
         self.hooks = Hooks(self, settings.receive_queue_limit)
         self.due_slot: int | None = None  # the registry's note of where it is armed
+        self.close_info: CloseInfo | None = None
         self._registry = registry
         self._framing = framing
         self._machine = SessionMachine(
@@ -71,7 +76,7 @@ class Session:
             heartbeat_delay=settings.heartbeat_delay,
             disconnect_delay=settings.disconnect_delay,
             send_queue_limit=settings.send_queue_limit,
-            now=registry.now(),
+            now=now,
         )
         # where frames go, and what watches over those that went there
         self._receiver: Receiver | None = None
@@ -135,11 +140,17 @@ class Session:
                 self._room = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._room)
 
-    def close(self, code: int = GO_AWAY[0], reason: str = GO_AWAY[1]) -> None:
+    def close(
+        self,
+        code: int = GO_AWAY[0],
+        reason: str = GO_AWAY[1],
+        initiator: Initiator = "server",
+    ) -> None:
         """Close the session: queued messages go out first, messages not yet handled are dropped."""
+        self._registry.check_thread()
         if self._machine.close(code, reason, now=self._registry.now()):
             self.hooks.discard()
-            self._has_closed(f"closed by the server with {code} {reason!r}")
+            self._has_closed((code, reason, initiator))
 
     # For transports.
 
@@ -162,7 +173,7 @@ class Session:
         self.flush()
         self._registry.arm(self)
 
-    def lose(self, receiver: Receiver) -> None:
+    def lose(self, receiver: Receiver, end: End = LOST) -> None:
         """The connection of `receiver` was lost to the network: close the session.
 
         That is so too when the session had let go of it and nobody has come since: then what it
@@ -176,11 +187,11 @@ class Session:
         self._machine.interrupt(self._registry.now())
         receiver.release()
         if was_open:
-            self._has_closed("interrupted by the network")
+            self._has_closed(end)
         self._registry.arm(self)
 
-    def fail(self, why: str) -> None:
-        """The peer has broken the protocol: write nothing more; its connection has to end now.
+    def fail(self, end: End) -> None:
+        """The peer has closed or broken the protocol: write nothing more; its connection ends now.
 
         That is the transport's work, and if it does not happen within `disconnect_delay`, ours.
         """
@@ -188,7 +199,7 @@ class Session:
         self._machine.fail(self._registry.now())
         self.hooks.discard()
         if was_open:
-            self._has_closed(why)
+            self._has_closed(end)
 
     def vanish(self) -> None:
         """End the session at once: it lives as long as its WebSocket, and that has ended."""
@@ -196,7 +207,7 @@ class Session:
         self._receiver = None
         self._machine.vanish()
         if was_open:
-            self._has_closed("ended by the client or the network")
+            self._has_closed(LOST)
 
     def check_receiver(self) -> None:
         """Notice that the receiver's connection is lost, if nobody else has."""
@@ -219,7 +230,7 @@ class Session:
         elif receiver.is_http:
             self.lose(receiver)
         else:
-            self.fail("lost by the network")
+            self.fail(LOST)
 
     def flush(self) -> None:
         """Write what is queued, as far as the receiver takes it."""
@@ -260,8 +271,9 @@ class Session:
         machine.tick(now)
         if machine.state is State.CLOSED:
             self._expire(was_open, receiver)
-        elif receiver is not None and receiver.is_http and receiver.is_full:
-            self._check_progress(receiver)  # the heartbeat that is due cannot leave
+        elif receiver is not None and receiver.is_http and receiver.delivery.is_stalled():
+            receiver.abort()  # it has not even got what was written a heartbeat ago
+            self.lose(receiver, STALLED)
         else:
             self.flush()
 
@@ -270,6 +282,11 @@ class Session:
         self._registry.session_changed()
         if self._machine.state is State.CLOSED and self.hooks.is_finished:
             self._registry.forget(self)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether nobody is owed the close frame: it was written, or the session has expired."""
+        return self._machine.is_told
 
     @property
     def is_over(self) -> bool:
@@ -290,8 +307,10 @@ class Session:
     # Inside.
 
     def _queue(self, piece: bytes) -> None:
+        if self._registry.is_debug:
+            self._registry.check_thread()
         if not self._is_scheduled and self._receiver is not None:
-            self._schedule()  # first: it raises outside of the loop's thread
+            self._schedule()
         if not (self._machine.queue(piece) or self._queue_again(piece)):
             self._overflow()
 
@@ -317,13 +336,15 @@ class Session:
     def _overflow(self) -> None:
         self._machine.overflow(self._registry.now())
         self.hooks.discard()
-        logger.warning("session %s: closed, its client does not keep up", self)
-        self._has_closed("overflow of its outgoing queue")
+        self._has_closed((*SLOW_CONSUMER, "overflow"))
         if self._receiver is not None and self._receiver.is_full:
             self._receiver.abort()  # no close frame could get through
 
-    def _has_closed(self, how: str) -> None:
-        logger.debug("session %s: %s", self, how)
+    def _has_closed(self, end: End) -> None:
+        seconds = self._registry.now() - self._born
+        self.close_info = CloseInfo(*end, seconds, self.info.transport)
+        level = logging.WARNING if self.close_info.initiator == "overflow" else logging.INFO
+        logger.log(level, "session %s: closed (%s)", self, self.close_info)
         self._probe_at = math.inf
         self._announce_room()
         self._registry.arm(self)
@@ -340,13 +361,7 @@ class Session:
     def _probe(self, receiver: Receiver, now: float) -> None:
         self._probe_at = now + self._probe_delay
         if not receiver.probe(self.hooks.is_running):
-            logger.info("session %s: its client does not answer", self)
-            self.fail("its client has vanished")
-            receiver.abort()
-
-    def _check_progress(self, receiver: Receiver) -> None:
-        if receiver.delivery.is_stalled():
-            logger.info("session %s: its client takes nothing", self)
+            self.fail(STALLED if receiver.is_full else UNANSWERED)
             receiver.abort()
 
     def _expire(self, was_open: bool, receiver: Receiver | None) -> None:
@@ -356,5 +371,5 @@ class Session:
             receiver.release()
         self._registry.retire(self)
         if was_open:
-            self._has_closed("expired")
+            self._has_closed(EXPIRED)
         self.hooks_returned()

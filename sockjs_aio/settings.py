@@ -23,6 +23,8 @@ TRANSPORTS = (
 )
 """The names that `Settings.disabled_transports` knows."""
 
+_WITHOUT_ORIGIN = ("jsonp", "htmlfile", "iframe")
+
 SetCookie = Callable[[web.Request, web.StreamResponse], None]
 """Sets the cookie for a session request on its response, before the response starts."""
 
@@ -56,6 +58,9 @@ class Settings:
     origins: str | Collection[str] = "*"
     """Origins such as ``https://example.com`` whose pages may connect, or ``*`` for all.  The
     iframe transports ask from the service's own origin: list that too if they are wanted."""
+    allow_jsonp_and_frames: bool = False
+    """Whether jsonp, htmlfile and the iframe page are served although `origins` is restricted:
+    browsers send no ``Origin`` with those, and old ones nothing else that could be trusted."""
     verify_ip: bool = False
     """Whether all requests of a session have to come from the address of its first one."""
     max_message_size: int = 1 << 20
@@ -66,8 +71,13 @@ class Settings:
     """Bytes queued to one session, transport buffers included; beyond: ``c[1008,...]``."""
     receive_queue_limit: int = 1 << 20
     """Bytes accepted from a session and not handled yet; a full queue delays the next 204."""
+    receive_timeout: float = 30
+    """Seconds that a request may take to bring its body; beyond: 408."""
     max_sessions: int | None = None
     """Sessions that may exist at a time; beyond: 503.  None for no limit."""
+    max_sessions_per_ip: int | None = None
+    """Sessions that one address, or one IPv6 network of 64 bits, may have at a time; beyond: 429.
+    None for no limit."""
     websocket_compression: bool = False
     """Whether to agree to permessage-deflate, which costs memory and time per connection."""
     base_url: str | None = None
@@ -75,7 +85,7 @@ class Settings:
     authorize_timeout: float = 10
     """Seconds that `authorize` may take; beyond: 503."""
     shutdown_timeout: float = 10
-    """Seconds that hooks and slow clients have when the application shuts down."""
+    """Seconds that hooks and slow clients have when the application shuts down or drains."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -85,7 +95,7 @@ class Settings:
                 raise SettingsError(
                     f"{field.name}={value!r} cannot be used: it has to be {allowed}"
                 )
-        if set(TRANSPORTS) <= set(self.disabled_transports):
+        if not any(self.is_enabled(transport) for transport in TRANSPORTS):
             raise SettingsError("disabled_transports names every transport: leave at least one")
 
     @classmethod
@@ -109,7 +119,9 @@ class Settings:
         return min(self.session_check_interval, self.heartbeat_delay, self.disconnect_delay)
 
     def is_enabled(self, transport: str) -> bool:
-        """Tell whether `transport`, a name from `TRANSPORTS`, is served."""
+        """Tell whether `transport`, a name from `TRANSPORTS` or ``"iframe"``, is served."""
+        if transport in _WITHOUT_ORIGIN and self.origins != "*" and not self.allow_jsonp_and_frames:
+            return False
         return transport not in self.disabled_transports
 
 
@@ -161,6 +173,10 @@ def _are_transports(value: Any) -> bool:
 _DELAY: Rule = ("a number of seconds above 0", lambda value: _is_number(value) and value > 0)
 _SIZE: Rule = ("a whole number of bytes above 0", _is_size)
 _FLAG: Rule = ("True or False", _is_boolean)
+_LIMIT: Rule = (
+    "a whole number above 0, or None for no limit",
+    lambda value: value is None or _is_size(value),
+)
 _RULES: dict[str, Rule] = {
     "session_check_interval": _DELAY,
     "disconnect_delay": _DELAY,
@@ -180,15 +196,15 @@ _RULES: dict[str, Rule] = {
         '"*", or a list of origins like "https://example.com" (no path, no slash at the end)',
         _are_origins,
     ),
+    "allow_jsonp_and_frames": _FLAG,
     "verify_ip": _FLAG,
     "max_message_size": _SIZE,
     "max_messages": ("a whole number above 0", _is_size),
     "send_queue_limit": _SIZE,
     "receive_queue_limit": _SIZE,
-    "max_sessions": (
-        "a whole number above 0, or None for no limit",
-        lambda value: value is None or _is_size(value),
-    ),
+    "receive_timeout": _DELAY,
+    "max_sessions": _LIMIT,
+    "max_sessions_per_ip": _LIMIT,
     "websocket_compression": _FLAG,
     "base_url": (
         "a URL that starts with http://, https:// or /, or None",

@@ -43,6 +43,16 @@ def is_left(transport: asyncio.WriteTransport) -> bool:
     return info is not None and info[_STATE] != _ESTABLISHED
 
 
+def give_up_after(transport: asyncio.WriteTransport, seconds: float) -> None:
+    """Have the kernel end the connection when the peer acknowledges nothing for that long, or has
+    no room for more (RFC 5482); elsewhere than on Linux, do nothing.
+    """
+    sock = _socket(transport)
+    if sys.platform == "linux" and sock is not None and sock.family != socket.AF_UNIX:
+        milliseconds = min(math.ceil(seconds * 1000), 2**31 - 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
 def _tcp_info(transport: asyncio.WriteTransport) -> bytes | None:
     sock = _socket(transport)
     if sys.platform != "linux" or sock is None or sock.family == socket.AF_UNIX:
@@ -66,6 +76,14 @@ class Delivery:
         self._transport = transport
         self._taken: float = -math.inf
 
+    def is_pending(self) -> bool:
+        """Tell whether the peer still has to take something."""
+        return self._look()[0] > 0
+
+    def has_arrived(self, position: int) -> bool:
+        """Tell whether the peer has taken the first `position` bytes of what was written."""
+        return self.written - self._unsent() >= position
+
     def progresses(self) -> bool:
         """Tell whether the peer has taken something since the last question and still has to."""
         unsent, has_taken = self._look()
@@ -77,6 +95,9 @@ class Delivery:
         return unsent > 0 and not has_taken
 
     def _look(self) -> tuple[int, bool]:
-        unsent = 0 if self._transport is None else unsent_bytes(self._transport)
+        unsent = self._unsent()
         before, self._taken = self._taken, self.written - unsent
         return unsent, self._taken > before
+
+    def _unsent(self) -> int:
+        return 0 if self._transport is None else unsent_bytes(self._transport)

@@ -9,7 +9,7 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 
 # From the inside out: a module imports from its own line and from lines above it.
 LAYERS = [
-    {"errors", "tcp", "receiver", "shield", "info"},
+    {"errors", "tcp", "receiver", "shield", "info", "close_info", "addresses"},
     {"settings", "protocol.websocket", "protocol.frames"},
     {"protocol.framing"},
     {"protocol.machine", "connection"},

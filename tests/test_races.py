@@ -344,7 +344,8 @@ async def test_close_frame_is_not_lost_behind_a_compressed_message(
 async def test_odd_requests_are_answered(
     serve: Serve, method: str, path: str, headers: dict[str, str], status: int, caplog: Any
 ) -> None:
-    served = await serve(Echo, settings={"origins": ["https://a.example"]})
+    settings = {"origins": ["https://a.example"], "allow_jsonp_and_frames": True}
+    served = await serve(Echo, settings=settings)
     if "websocket" in path:
         headers = {"Upgrade": "websocket", "Connection": "upgrade", **headers}
     body = b"" if method == "POST" else None

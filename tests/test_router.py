@@ -245,7 +245,8 @@ async def test_too_many_sessions_are_503(serve: Serve, method: str, path: str) -
 
 @openers
 async def test_other_origins_are_403(serve: Serve, method: str, path: str) -> None:
-    served = await serve(Echo, settings={"origins": ["https://good.example"]})
+    settings = {"origins": ["https://good.example"], "allow_jsonp_and_frames": True}
+    served = await serve(Echo, settings=settings)
     assert (await ask(served, method, path, Origin="https://evil.example")).status == 403
     assert (await ask(served, method, path, Origin="null")).status == 403
     assert (
@@ -275,12 +276,23 @@ async def test_other_origins_are_403(serve: Serve, method: str, path: str) -> No
 async def test_requests_without_origin_are_known_by_where_they_come_from(
     serve: Serve, path: str, headers: dict[str, str], status: int
 ) -> None:
-    served = await serve(Echo, settings={"origins": ["https://good.example"]})
+    settings = {"origins": ["https://good.example"], "allow_jsonp_and_frames": True}
+    served = await serve(Echo, settings=settings)
     assert (await ask(served, "GET", path, **headers)).status == status
 
 
+async def test_jsonp_and_frames_are_off_with_restricted_origins(serve: Serve) -> None:
+    served = await serve(Echo, settings={"origins": ["https://good.example"]})
+    good = {"Origin": "https://good.example", "Sec-Fetch-Site": "same-origin"}
+    for path in ("/0/1/jsonp?c=x", "/0/1/htmlfile?c=x", "/iframe.html", "/iframe-1.html"):
+        assert (await served.request("GET", path, headers=good)).status == 404
+    assert (await served.request("POST", "/0/1/jsonp_send", "d=x", headers=good)).status == 404
+    assert await served.poll("/0/1", headers=good) == b"o"
+
+
 async def test_other_origins_may_neither_send_nor_ask(serve: Serve) -> None:
-    served = await serve(Echo, settings={"origins": ["https://good.example", "null"]})
+    settings = {"origins": ["https://good.example", "null"], "allow_jsonp_and_frames": True}
+    served = await serve(Echo, settings=settings)
     await served.poll("/0/1")
     evil, good = {"Origin": "https://evil.example"}, {"Origin": "null"}
     assert await served.post("/0/1", '["a"]', headers=evil) == 403

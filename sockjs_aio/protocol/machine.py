@@ -199,6 +199,11 @@ class SessionMachine:
         """Whether messages are queued: until the session is closed."""
         return self.state is State.OPEN or self.state is State.CONNECTING
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the close frame was written, or nobody will ask for it any more."""
+        return self._close_told or self.state is State.CLOSED
+
     def deadline(self) -> float:
         """Return the time at which `tick` has something to do; infinity when there is none."""
         if self.state is State.CLOSED:

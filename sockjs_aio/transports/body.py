@@ -1,21 +1,53 @@
 """Request bodies: read as bytes, whatever they claim to be, and bounded after unpacking."""
 
+import asyncio
+
+import async_timeout
 from aiohttp import web
 
-from sockjs_aio.errors import PayloadTooLarge
+from sockjs_aio.errors import BodyTimeout, PayloadTooLarge
+from sockjs_aio.settings import Settings
 
 IDLE_BODY_LIMIT = 65536
 """Bytes of a body that nobody wants, on a request that only receives."""
 
 
-async def read_body(request: web.Request, limit: int) -> bytes:
+async def read_body(request: web.Request, settings: Settings) -> bytes:
     """Read the whole body, whatever its type and character set claim to be.
 
     Raises:
-        PayloadTooLarge: If it has more than `limit` bytes, after unpacking.
+        PayloadTooLarge: If it has more than `max_message_size` bytes, after unpacking.
+        BodyTimeout: If its end has not come within `receive_timeout`.
     """
+    return await _read(request, settings.max_message_size, settings.receive_timeout)
+
+
+async def discard_body(request: web.Request, settings: Settings) -> None:
+    """Read the body of a request that only receives.
+
+    With unread input in front of it aiohttp would not see the end of the connection.
+
+    Raises:
+        PayloadTooLarge: If it has more than 64 KiB.
+        BodyTimeout: As `read_body`.
+    """
+    if request.can_read_body:
+        await _read(request, IDLE_BODY_LIMIT, settings.receive_timeout)
+
+
+async def _read(request: web.Request, limit: int, timeout: float) -> bytes:
     if (request.content_length or 0) > limit:
         raise PayloadTooLarge(f"more than {limit} bytes")
+    if request.content.is_eof():  # as a rule all of it has come with the head: no timer then
+        return await _read_parts(request, limit)
+    try:
+        async with async_timeout.timeout(timeout):
+            return await _read_parts(request, limit)
+    except asyncio.TimeoutError:
+        raise BodyTimeout(f"not within {timeout} seconds") from None
+
+
+async def _read_parts(request: web.Request, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while not request.content.at_eof():
@@ -28,15 +60,3 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     if len(body) > limit:
         raise PayloadTooLarge(f"more than {limit} bytes")
     return body
-
-
-async def discard_body(request: web.Request) -> None:
-    """Read the body of a request that only receives.
-
-    With unread input in front of it aiohttp would not see the end of the connection.
-
-    Raises:
-        PayloadTooLarge: If it has more than 64 KiB.
-    """
-    if request.can_read_body:
-        await read_body(request, IDLE_BODY_LIMIT)

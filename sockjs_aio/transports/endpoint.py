@@ -90,9 +90,10 @@ class Endpoint:
 
         Raises:
             web.HTTPServiceUnavailable: If there are too many, or the server shuts down.
+            web.HTTPTooManyRequests: If there are too many from this address.
             web.HTTPException: Whatever `authorize` raises.
         """
-        self._check_room()
+        self._check_room(request)
         if self.authorize is None:
             return
         try:
@@ -101,7 +102,7 @@ class Endpoint:
                     raise web.HTTPForbidden(text="Not authorized.\n")
         except asyncio.TimeoutError:
             raise _unavailable("Authorization took too long.\n") from None
-        self._check_room()
+        self._check_room(request)
 
     def open_session(
         self, request: web.Request, transport: str, framing: Framing, *, by_id: bool
@@ -111,11 +112,16 @@ class Endpoint:
         info = ConnectionInfo(request, transport)
         return self.registry.open(session_id, info, framing, by_id=by_id)
 
-    def _check_room(self) -> None:
+    def _check_room(self, request: web.Request) -> None:
         if self.registry.is_closing:
             raise _unavailable("The server is shutting down.\n")
         if self.registry.is_full:
             raise _unavailable("Too many sessions.\n")
+        if self.registry.addresses.is_full(request.remote):
+            raise web.HTTPTooManyRequests(
+                text="Too many sessions from this address.\n",
+                headers={"Retry-After": RETRY_AFTER},
+            )
 
 
 def is_valid_id(segment: str) -> bool:

@@ -13,7 +13,8 @@ import async_timeout
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from sockjs_aio.tcp import Delivery
+from sockjs_aio.settings import Settings
+from sockjs_aio.tcp import Delivery, give_up_after
 
 HIGH_WATER = 65536
 """Bytes buffered in a transport beyond which asyncio, and so this, calls it congested."""
@@ -24,7 +25,8 @@ class Outlet:
 
     Args:
         request: Whose connection to write to.
-        limit: The session's `send_queue_limit`; a small one lowers the mark for congestion.
+        settings: A small `send_queue_limit` lowers the mark for congestion; the kernel gives the
+            connection up when the peer acknowledges nothing for `heartbeat_delay`.
         on_change: Called when the connection takes data again after it was congested, or is lost.
     """
 
@@ -34,16 +36,20 @@ class Outlet:
         "delivery",
         "_writer",
         "_high_water",
+        "_patience",
         "_on_change",
         "_waiting",
     )
 
-    def __init__(self, request: web.Request, limit: int, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, request: web.Request, settings: Settings, on_change: Callable[[], None]
+    ) -> None:
         self.transport = request.transport
         self.is_congested = True
         self.delivery = Delivery(self.transport)
         self._writer: AbstractStreamWriter | None = None
-        self._high_water = min(HIGH_WATER, limit // 4)
+        self._high_water = min(HIGH_WATER, settings.send_queue_limit // 4)
+        self._patience = settings.heartbeat_delay
         self._on_change = on_change
         self._waiting: asyncio.Task[None] | None = None
 
@@ -51,7 +57,10 @@ class Outlet:
         """Begin, with what ``prepare`` of the response has returned, which waits for room."""
         self._writer = writer
         self.is_congested = False
-        if self._high_water < HIGH_WATER and self.transport is not None:
+        if self.transport is None:
+            return
+        give_up_after(self.transport, self._patience)
+        if self._high_water < HIGH_WATER:
             self.transport.set_write_buffer_limits(self._high_water)
 
     @property

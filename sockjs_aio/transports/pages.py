@@ -9,6 +9,7 @@ import secrets
 
 from aiohttp import web
 
+from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.transports.endpoint import Endpoint, plain_response
 from sockjs_aio.transports.headers import HTML, JSON, YEAR, allow_origin, cached, uncached
 
@@ -53,6 +54,13 @@ async def info(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     response = web.Response(body=json.dumps(answer).encode(), headers=uncached(JSON))
     allow_origin(request, response.headers)
     return response
+
+
+def health(registry: SessionRegistry) -> web.Response:
+    """Answer a load balancer: 200 while sessions may be opened, 503 from the end's beginning on."""
+    status, text = (503, "draining") if registry.is_closing else (200, "ok")
+    body = json.dumps({"status": text, "sessions": len(registry)}).encode()
+    return web.Response(status=status, body=body, headers=uncached(JSON))
 
 
 async def iframe(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:

@@ -57,7 +57,7 @@ async def _poll(
     headers: Headers,
     dress: Callable[[bytes], bytes],
 ) -> web.StreamResponse:
-    await discard_body(request)
+    await discard_body(request, endpoint.settings)
     session = await endpoint.session(request, transport)
     receiver = PollReceiver(request)
     frame: bytes | None

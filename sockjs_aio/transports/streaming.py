@@ -105,7 +105,7 @@ async def htmlfile(endpoint: Endpoint, request: web.Request) -> web.StreamRespon
 async def _stream(
     endpoint: Endpoint, request: web.Request, wire: Wire, headers: Headers, prelude: bytes
 ) -> web.StreamResponse:
-    await discard_body(request)
+    await discard_body(request, endpoint.settings)
     session = await endpoint.session(request, wire.transport)
     response = StreamingResponse(headers=headers)
     response.headers["X-Accel-Buffering"] = "no"  # nginx would keep the stream back
@@ -113,7 +113,7 @@ async def _stream(
     if request.version < HttpVersion11:
         response.force_close()  # the end of the connection is the end of the stream
     settings = endpoint.settings
-    outlet = Outlet(request, settings.send_queue_limit, session.receiver_changed)
+    outlet = Outlet(request, settings, session.receiver_changed)
     receiver = StreamReceiver(request, outlet, wire.dress, settings.response_limit)
     receiver.write_prelude(prelude)
     try:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from sockjs_aio.errors import PayloadMissing
 from sockjs_aio.protocol.frames import decode_messages
+from sockjs_aio.settings import Settings
 from sockjs_aio.transports.body import read_body
 from sockjs_aio.transports.endpoint import Endpoint, plain_response
 from sockjs_aio.transports.headers import PLAIN, allow_origin, set_session_cookie, uncached
@@ -36,7 +37,7 @@ async def jsonp_send(endpoint: Endpoint, request: web.Request) -> web.StreamResp
     return response
 
 
-ReadPayload = Callable[[web.Request, int], Awaitable[bytes]]
+ReadPayload = Callable[[web.Request, Settings], Awaitable[bytes]]
 
 
 async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -> bool:
@@ -45,7 +46,7 @@ async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -
     if session is None or not session.is_open:
         return False
     settings = endpoint.settings
-    payload = await read(request, settings.max_message_size)
+    payload = await read(request, settings)
     messages = decode_messages(payload, settings.max_messages)
     if not session.is_open:  # it has ended during the upload
         return False
@@ -56,9 +57,9 @@ def _unknown_session() -> web.Response:
     return plain_response(404, "Unknown session.\n")
 
 
-async def _read_form(request: web.Request, limit: int) -> bytes:
+async def _read_form(request: web.Request, settings: Settings) -> bytes:
     """Read the field ``d`` of a form, or the whole of any other body."""
-    body = await read_body(request, limit)
+    body = await read_body(request, settings)
     if request.content_type != FORM:
         return body
     for field in body.split(b"&"):

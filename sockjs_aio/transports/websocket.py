@@ -9,6 +9,7 @@ import asyncio
 
 from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 
+from sockjs_aio.close_info import LOST, End
 from sockjs_aio.errors import PayloadBroken, PayloadTooLarge
 from sockjs_aio.hooks import YIELD_EVERY
 from sockjs_aio.protocol.frames import CloseFrame, SharedFrame, decode_websocket_messages
@@ -34,7 +35,11 @@ from sockjs_aio.transports.outlet import Outlet
 NORMAL = 1000
 PROTOCOL_ERROR = 1002
 UNSUPPORTED = 1003
+NO_CODE = 1005  # never on the wire
+INVALID_DATA = 1007
 TOO_BIG = 1009
+
+_VIOLATIONS = {INVALID_DATA: "Invalid UTF-8", TOO_BIG: "Message too big"}
 
 INVALID_HANDSHAKE = "The WebSocket handshake is not valid."
 
@@ -63,7 +68,7 @@ async def _serve(
         max_msg_size=settings.max_message_size + 1,  # aiohttp's limit is the first size refused
     )
     session = endpoint.open_session(request, transport, framing, by_id=False)
-    outlet = Outlet(request, settings.send_queue_limit, session.receiver_changed)
+    outlet = Outlet(request, settings, session.receiver_changed)
     receiver = WebSocketReceiver(endpoint, request, socket, outlet, framing)
     try:
         session.attach(receiver)
@@ -84,11 +89,11 @@ async def _run(session: Session, receiver: "WebSocketReceiver") -> None:
     session.flush()
     try:
         await hooks.open()
-        await receiver.read(session)
+        session.fail(await receiver.read(session))
     except asyncio.CancelledError:
         receiver.abort()  # the client has gone already, or the server wants to end
     finally:
-        session.fail("ended by the client or the network")
+        session.fail(LOST)
         await hooks.finish()
 
 
@@ -142,7 +147,8 @@ class WebSocketReceiver:
         "_parts",
         "_handled",
         "_is_heard",
-        "_is_pinged",
+        "_ping_end",
+        "_is_delayed",
     )
 
     is_http = False
@@ -165,14 +171,16 @@ class WebSocketReceiver:
         self._is_closed = False  # a close frame was written
         self._parts: list[bytes] = []
         self._handled = 0  # messages, pings and pongs
-        # signs of life since the last ping
+        # since the last ping: signs of life; where in what was written it ends; whether it had to
+        # queue behind something
         self._is_heard = False
-        self._is_pinged = False
+        self._ping_end: int | None = None
+        self._is_delayed = False
 
     # Reading.
 
-    async def read(self, session: Session) -> None:
-        """Hand messages to the hooks until the connection ends."""
+    async def read(self, session: Session) -> End:
+        """Hand messages to the hooks until the connection ends; return how it did."""
         receive = self._socket.receive
         while True:
             if not session.is_open:
@@ -186,12 +194,24 @@ class WebSocketReceiver:
             elif message.type is WSMsgType.PING:
                 self._write_control(PONG, message.data)
             elif message.type is not WSMsgType.PONG:
-                if message.type is WSMsgType.CLOSE:
-                    self._close(_reply_code(message.data), "")
-                elif isinstance(message.data, WebSocketError):
-                    self._close(message.data.code, "")
-                del message  # an exception's traceback would keep this very frame
-                return
+                try:
+                    return self._end(message)
+                finally:
+                    del message  # an exception's traceback would keep this very frame
+
+    def _end(self, message: WSMessage) -> End:
+        """Answer what ends the connection."""
+        if message.type is WSMsgType.CLOSE:
+            reply = _reply_code(message.data)
+            self._close(reply, "")
+            if message.data not in (0, reply):
+                return reply, "Invalid close code", "error"
+            return message.data or NO_CODE, message.extra or "", "client"
+        if isinstance(message.data, WebSocketError):
+            code = message.data.code
+            self._close(code, "")
+            return code, _VIOLATIONS.get(code, "Protocol error"), "error"
+        return LOST
 
     async def _take_turns(self) -> None:
         """Let the loop go on once in a while: what is buffered is read without waiting."""
@@ -205,17 +225,15 @@ class WebSocketReceiver:
         elif message.type is WSMsgType.TEXT:
             await self._handle_text(session, message.data)
         else:
-            session.fail("sent a binary message")
-            self._close(UNSUPPORTED, "SockJS messages are text")
+            self._refuse(session, UNSUPPORTED, "SockJS messages are text")
 
     async def _handle_text(self, session: Session, text: str) -> None:
         try:
             messages = decode_websocket_messages(text, self._endpoint.settings.max_messages)
         except PayloadTooLarge as error:
-            session.fail("sent too many messages")
-            self._close(TOO_BIG, str(error))
+            self._refuse(session, TOO_BIG, str(error))
         except PayloadBroken:
-            session.fail("sent broken JSON")
+            session.fail((INVALID_DATA, "Broken JSON encoding", "error"))
             self._outlet.close()
         else:
             for message in messages:
@@ -223,6 +241,10 @@ class WebSocketReceiver:
                 if not session.is_open:
                     return
                 await self._take_turns()
+
+    def _refuse(self, session: Session, code: int, reason: str) -> None:
+        session.fail((code, reason, "error"))
+        self._close(code, reason)
 
     # Writing.
 
@@ -279,6 +301,8 @@ class WebSocketReceiver:
                 await self._socket.send_bytes(payload)
             else:
                 self._outlet.write(websocket_frame(opcode, payload))
+                continue
+            self.delivery.written += len(payload)  # about: nobody tells the compressed size
         if self._is_closed and not self._parts:
             self._outlet.end(self._endpoint.registry.is_closing)
 
@@ -294,20 +318,31 @@ class WebSocketReceiver:
             self._outlet.write(websocket_frame(opcode, payload))
 
     def probe(self, busy: bool) -> bool:
-        """Ping the client; return False if it has shown no sign of life since the last ping.
+        """Ping the client; return False if the last ping has reached it and got no answer.
+
+        Whatever comes from the client is an answer, and so is that it still takes what was written
+        before the ping: the ping has not reached it then.
 
         Args:
             busy: Whether a hook runs: nothing is read meanwhile, so nothing can be missed, unless
                 it is the client that does not read.
         """
-        was_pinged, was_heard = self._is_pinged, self._is_heard
-        self._is_heard = False
         if self._outlet.is_congested:
-            self._is_pinged = False  # no ping gets through: what counts is that it takes data
+            self._ping_end = None
             return not self.delivery.is_stalled()
-        self._is_pinged = True
+        if self._ping_end is None or self._is_heard or busy or self._has_data_come():
+            self._ping()
+            return True
+        if self.delivery.has_arrived(self._ping_end):
+            was_delayed, self._is_delayed = self._is_delayed, False
+            return was_delayed  # then its time counts from now
+        return not self.delivery.is_stalled()
+
+    def _ping(self) -> None:
+        self._is_heard = False
+        self._is_delayed = self.delivery.is_pending()
         self._write_control(PING, b"")
-        return busy or was_heard or not was_pinged or self._has_data_come()
+        self._ping_end = self.delivery.written
 
     def _has_data_come(self) -> bool:
         """Tell whether bytes have come of a message that is not complete."""

@@ -269,7 +269,7 @@ async def test_page_of_an_allowed_origin_gets_in(
     origins = [f"http://127.0.0.1:{page_port}"]
     if transport.startswith("iframe"):  # what the iframe asks for comes from the service's origin
         origins.append(f"http://127.0.0.1:{unused_tcp_port}")
-    service = await serve_page(Echo, unused_tcp_port, origins=origins)
+    service = await serve_page(Echo, unused_tcp_port, origins=origins, allow_jsonp_and_frames=True)
     assert await client.open(service.url, transport) == transport
     assert await client.echo(["hi"]) == ["hi"]
 
@@ -280,7 +280,8 @@ async def test_page_of_another_origin_is_refused(
     class C(Recorder):
         pass
 
-    service = await serve_page(C, origins=[f"http://127.0.0.1:{page_port}"])
+    origins = [f"http://127.0.0.1:{page_port}"]
+    service = await serve_page(C, origins=origins, allow_jsonp_and_frames=True)
     await client.page.goto(f"http://localhost:{page_port}/client.html")
     with pytest.raises(Error, match="closed: 1002,Cannot connect to server"):
         await client.open(service.url)

@@ -210,10 +210,12 @@ async def test_iframe(serve: Serve, path: str) -> None:
 async def test_iframe_may_only_be_embedded_by_allowed_origins(serve: Serve) -> None:
     name = "Content-Security-Policy"
     assert (await (await serve()).request("GET", "/iframe.html")).header(name) is None
-    served = await serve(settings={"origins": ["https://a.example", "null", "http://b:1"]})
+    allowed = {"allow_jsonp_and_frames": True}
+    origins = ["https://a.example", "null", "http://b:1"]
+    served = await serve(settings={"origins": origins, **allowed})
     reply = await served.request("GET", "/iframe.html")
     assert reply.header(name) == "frame-ancestors https://a.example http://b:1"
-    served = await serve(settings={"origins": ["null"]})
+    served = await serve(settings={"origins": ["null"], **allowed})
     reply = await served.request("GET", "/iframe.html")
     assert reply.header(name) == "frame-ancestors 'none'"
 

@@ -248,7 +248,7 @@ async def test_peer_that_vanished_is_noticed(
     wire = await handshake(served, path)
     wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
     await Noted.until("close")
-    assert "does not answer" in caplog.text
+    assert "timeout, 1006 'Ping not answered'" in caplog.text
     assert served.router.session_count == 0
 
 

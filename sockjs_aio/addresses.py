@@ -1,0 +1,48 @@
+"""How many sessions each address has, where that is limited."""
+
+import ipaddress
+
+
+class AddressCounter:
+    """Counts sessions by the address of their client, if there is a limit; else does nothing.
+
+    An IPv6 client has a network of 64 bits to choose addresses from, so that is what counts as one
+    address (RFC 6177).  What is no IP address, as behind a unix socket, is not counted.
+
+    Args:
+        limit: `max_sessions_per_ip`.
+    """
+
+    __slots__ = ("_limit", "_counts")
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._counts: dict[str, int] = {}
+
+    def is_full(self, ip: str | None) -> bool:
+        """Tell whether `ip` has all the sessions that it may have."""
+        return self._limit is not None and self._counts.get(_network(ip), 0) >= self._limit
+
+    def add(self, ip: str | None) -> None:
+        """Count one more."""
+        if self._limit is not None and (network := _network(ip)):
+            self._counts[network] = self._counts.get(network, 0) + 1
+
+    def remove(self, ip: str | None) -> None:
+        """Count one less."""
+        if self._limit is not None and (network := _network(ip)):
+            self._counts[network] -= 1
+            if not self._counts[network]:
+                del self._counts[network]
+
+
+def _network(ip: str | None) -> str:
+    try:
+        address = ipaddress.ip_address(ip or "")
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
