@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import inspect
 import logging
 import math
 import threading
@@ -90,6 +91,8 @@ class SessionRegistry:
         self, function: Callable[..., T], *arguments: object
     ) -> "concurrent.futures.Future[T]":
         """See `SockJSRouter.call_threadsafe`."""
+        if inspect.iscoroutinefunction(function):
+            raise TypeError("call_threadsafe() takes a plain function, not a coroutine function")
         if self._loop is None:
             raise RuntimeError("call_threadsafe() is possible once the application has started")
         future: concurrent.futures.Future[T] = concurrent.futures.Future()

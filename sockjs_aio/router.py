@@ -153,7 +153,7 @@ class SockJSRouter:
         from elsewhere raises.  Calls of one thread are made in their order.
 
         Args:
-            function: Such as ``connection.send``; not a coroutine function.
+            function: Such as ``connection.send``.
             arguments: Its arguments.
 
         Returns:
@@ -161,6 +161,7 @@ class SockJSRouter:
 
         Raises:
             RuntimeError: If the application has not started, or its loop has ended.
+            TypeError: If `function` is a coroutine function.
         """
         return self._registry.call_threadsafe(function, *arguments)
 

@@ -78,6 +78,10 @@ class Client:
         """Reset the connection that receives."""
         raise NotImplementedError
 
+    def stop_reading(self) -> None:
+        """Leave what comes to the kernel, until its buffers are full."""
+        raise NotImplementedError
+
 
 class Xhr(Client):
     name = "xhr"
@@ -110,6 +114,9 @@ class Xhr(Client):
 
     def abort(self) -> None:
         self.wire.abort()
+
+    def stop_reading(self) -> None:
+        self.wire.writer.transport.pause_reading()
 
 
 class Jsonp(Xhr):
@@ -175,6 +182,9 @@ class XhrStreaming(Client):
     def abort(self) -> None:
         self.wire.abort()
 
+    def stop_reading(self) -> None:
+        self.wire.writer.transport.pause_reading()
+
 
 class EventSource(XhrStreaming):
     name = "eventsource"
@@ -226,8 +236,10 @@ class WebSocket(Client):
         await self.socket.close()
 
     def abort(self) -> None:
-        transport = self.socket._writer.transport
-        transport.abort()
+        self.socket._writer.transport.abort()
+
+    def stop_reading(self) -> None:
+        self.socket._writer.transport.pause_reading()
 
 
 class RawWebSocket(WebSocket):

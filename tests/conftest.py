@@ -42,6 +42,10 @@ def require(tool: object, what: str) -> None:
         pytest.skip(f"{what} is not installed")
 
 
+SHORT = {"disconnect_delay": 0.1, "heartbeat_delay": 0.2, "session_check_interval": 0.02}
+"""Settings for tests that wait for time to pass."""
+
+
 @dataclass
 class Served:
     """A server that runs, and ways to talk to it."""
@@ -80,6 +84,12 @@ class Served:
     async def post(self, session: str, body: str | bytes, **options: Any) -> int:
         """Send messages to `session` by xhr_send; return the status."""
         return (await self.request("POST", session + "/xhr_send", body, **options)).status
+
+    async def until_empty(self) -> None:
+        """Wait until the router has no session left."""
+        async with async_timeout.timeout(5):
+            while self.router.session_count:
+                await asyncio.sleep(0.002)
 
     def websocket(self, path: str = "/000/x/websocket", **options: Any) -> Any:
         """Open a WebSocket: an async context manager."""

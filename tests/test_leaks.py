@@ -11,8 +11,7 @@ import pytest
 from sockjs_aio import ConnectionInfo, Session
 from sockjs_aio.protocol.machine import SessionMachine
 from tests import clients
-from tests.conftest import Recorder, Serve
-from tests.test_lifecycle import SHORT, until_empty
+from tests.conftest import SHORT, Recorder, Serve
 
 Kind = type[clients.Client]
 
@@ -56,7 +55,7 @@ async def test_nothing_is_left(
                 pass
             await client.leave()
     await Noted.until("close", 10)
-    await until_empty(served)
+    await served.until_empty()
     await asyncio.sleep(0.02)
     assert len(references) == 20
     gc.disable()
@@ -144,7 +143,7 @@ async def test_ten_thousand_sessions_come_and_go(serve: Serve) -> None:
         wire.close()
 
     await asyncio.gather(*(poll(worker) for worker in range(20)))
-    await until_empty(served)
+    await served.until_empty()
     await asyncio.sleep(0.02)
     assert Noted.count == 0
     gc.collect()

@@ -12,14 +12,13 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo
 from tests import clients
-from tests.conftest import Echo, Recorder, Serve
+from tests.conftest import SHORT, Echo, Recorder, Serve
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 sockjs = pytest.mark.parametrize("kind", clients.SOCKJS, ids=lambda kind: kind.name)
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
 
-SHORT = {"disconnect_delay": 0.1, "heartbeat_delay": 0.2, "session_check_interval": 0.02}
 AWKWARD = [
     "",
     "%41 %25 %",
@@ -262,7 +261,7 @@ async def test_client_that_goes_ends_its_session_once(
     await Noted.until("a")
     await client.leave() if way == "leave" else client.abort()
     await Noted.until("close")
-    await until_empty(served)
+    await served.until_empty()
     assert Noted.seen == ["open", "a", "close"]
 
 
@@ -316,7 +315,7 @@ async def test_session_expires_after_disconnect_delay(serve: Serve, kind: Kind) 
     served = await serve(Noted, settings=SHORT)
     await served.poll("/000/expiring")
     await Noted.until("close")
-    await until_empty(served)
+    await served.until_empty()
     assert Noted.seen == ["open", "close"]
     assert await served.poll("/000/expiring") == b"o"
 
@@ -422,15 +421,6 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
 
     monkeypatch.setattr(module, function_name, counting)
     return calls
-
-
-async def until_empty(served: Any) -> None:
-    """Wait until the router has no session left."""
-    for _ in range(2000):
-        if not served.router.session_count:
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError(f"{served.router.session_count} sessions are left")
 
 
 @every

@@ -8,7 +8,6 @@ import pytest
 
 from tests import clients
 from tests.conftest import Recorder, Serve
-from tests.test_lifecycle import until_empty
 from tests.wire import Wire
 
 SHORT = {"disconnect_delay": 0.2, "session_check_interval": 0.02}
@@ -16,13 +15,6 @@ receivers = pytest.mark.parametrize(
     "kind", [clients.WebSocket, clients.RawWebSocket, *clients.STREAMS], ids=lambda kind: kind.name
 )
 Kind = type[clients.Client]
-
-
-def stop_reading(client: clients.Client) -> None:
-    if isinstance(client, clients.WebSocket):
-        client.socket._writer.transport.pause_reading()
-    else:
-        client.wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
 
 @receivers
@@ -42,7 +34,7 @@ async def test_client_that_does_not_read_is_closed_and_others_are_served(
     limit = 1 << 20
     served = await serve(Pouring, settings={"send_queue_limit": limit, **SHORT})
     slow, quick = await kind.open(served), await kind.open(served)
-    stop_reading(slow)
+    slow.stop_reading()
     await slow.send("pour")
     await Pouring.until("full")
     machine = Pouring.connections[0].session._machine
@@ -55,7 +47,7 @@ async def test_client_that_does_not_read_is_closed_and_others_are_served(
     assert Pouring.seen == ["open", "open", "full", "close"]
     slow.abort()
     await quick.leave()
-    await until_empty(served)
+    await served.until_empty()
 
 
 async def test_polling_session_that_never_polls_is_closed(serve: Serve) -> None:
@@ -182,7 +174,7 @@ async def test_closed_session_whose_client_takes_nothing_is_forgotten(serve: Ser
     settings = {"send_queue_limit": 1 << 26, "response_limit": 1 << 26, **SHORT}
     served = await serve(Closing, settings=settings)
     client = await clients.XhrStreaming.open(served)
-    stop_reading(client)
+    client.stop_reading()
     await client.send("a")
     await Closing.until("close")
-    await until_empty(served)
+    await served.until_empty()

@@ -12,9 +12,8 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo
 from tests import clients
-from tests.conftest import Echo, Recorder, Serve
-from tests.test_lifecycle import SHORT, until_empty
-from tests.transports.test_websocket import close_code, frame, handshake, masked
+from tests.conftest import SHORT, Echo, Recorder, Serve
+from tests.websocket_wire import close_code, frame, handshake, masked
 
 streams_and_socket = pytest.mark.parametrize(
     "kind", [clients.WebSocket, *clients.STREAMS], ids=lambda kind: kind.name
@@ -167,7 +166,7 @@ async def test_connection_of_a_client_that_does_not_read_is_cut(serve: Serve, da
     await Large.until("open")
     wire.writer.write(data)
     await Large.until("close")
-    await until_empty(served)
+    await served.until_empty()
     server = served.runner.server
     assert server is not None
     for _ in range(500):
@@ -183,7 +182,7 @@ async def test_idle_connection_is_cut_after_a_violation(serve: Serve) -> None:
     wire = await handshake(served)
     wire.writer.write(masked(2, b"x"))
     assert await close_code(wire) == 1003
-    await until_empty(served)
+    await served.until_empty()
     assert await wire.is_closed()
 
 
@@ -233,7 +232,7 @@ async def test_session_that_ends_during_an_upload_is_404(
     head = b"POST /echo/0/1/xhr_send HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
     wire.writer.write(head + b'["a')
     await Noted.until("close")
-    await until_empty(served)
+    await served.until_empty()
     wire.writer.write(b'"]')
     assert (await wire.reply()).status == 404
     assert complaints(caplog) == []
@@ -262,7 +261,7 @@ async def test_slow_signal_does_not_let_the_session_expire(
         await wire.chunk()
         assert await wire.chunk() == b"o\n"
         wire.abort()
-    await until_empty(served)
+    await served.until_empty()
     assert complaints(caplog) == []
 
 

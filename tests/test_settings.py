@@ -12,11 +12,14 @@ DEFAULTS = {
     "response_limit": 131072,
     "jsessionid": False,
     "origins": "*",
+    "allow_jsonp_and_frames": False,
     "verify_ip": False,
     "max_message_size": 1024 * 1024,
     "send_queue_limit": 4 * 1024 * 1024,
     "receive_queue_limit": 1024 * 1024,
+    "receive_timeout": 30,
     "max_sessions": None,
+    "max_sessions_per_ip": None,
     "websocket_compression": False,
     "base_url": None,
     "shutdown_timeout": 10,
@@ -46,7 +49,7 @@ def test_unknown_name_is_answered_with_the_nearest(name: str, nearest: str) -> N
 
 
 def test_name_like_no_other_is_answered_with_all() -> None:
-    with pytest.raises(SettingsError, match="the settings are authorize_timeout, base_url"):
+    with pytest.raises(SettingsError, match="the settings are allow_jsonp_and_frames, auth"):
         Settings.from_mapping({"qqqq": 1})
 
 
