@@ -10,7 +10,7 @@ from urllib.parse import quote
 import aiohttp
 import async_timeout
 
-from tests.conftest import Served
+from tests.target import Target
 from tests.wire import Wire
 
 TIMEOUT = 5  # seconds for whatever a test waits for
@@ -27,14 +27,14 @@ class Client:
     name: str
     is_http = True
 
-    def __init__(self, served: Served, options: dict[str, Any]) -> None:
+    def __init__(self, served: Target, options: dict[str, Any]) -> None:
         self.served = served
         self.path = f"/000/session{next(_numbers)}"
         self.options = options
         self._frames: list[bytes] = []
 
     @classmethod
-    async def open(cls, served: Served, **options: Any) -> Any:
+    async def open(cls, served: Target, **options: Any) -> Any:
         """Open a session and see its open frame."""
         client = cls(served, options)
         await client.connect()
@@ -100,7 +100,7 @@ class Xhr(Client):
     def _ask(self) -> None:
         method, url = self._request()
         body = b"" if method == "POST" else None
-        self.wire.send(method, self.served.router.prefix + self.path + url, body, **self.options)
+        self.wire.send(method, self.served.prefix + self.path + url, body, **self.options)
 
     async def _frame(self) -> bytes:
         reply = await self.wire.reply()
@@ -116,7 +116,7 @@ class Xhr(Client):
         self.wire.abort()
 
     def stop_reading(self) -> None:
-        self.wire.writer.transport.pause_reading()
+        self.wire.stop_reading()
 
 
 class Jsonp(Xhr):
@@ -152,7 +152,7 @@ class XhrStreaming(Client):
         self.wire: Wire = await self.served.wire()
         method, url = self._request()
         body = b"" if method == "POST" else None
-        self.wire.send(method, self.served.router.prefix + self.path + url, body, **self.options)
+        self.wire.send(method, self.served.prefix + self.path + url, body, **self.options)
         reply = await self.wire.head()
         assert reply.status == 200, reply
         self.is_chunked = reply.header("Transfer-Encoding") == "chunked"
@@ -183,7 +183,7 @@ class XhrStreaming(Client):
         self.wire.abort()
 
     def stop_reading(self) -> None:
-        self.wire.writer.transport.pause_reading()
+        self.wire.stop_reading()
 
 
 class EventSource(XhrStreaming):

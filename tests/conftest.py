@@ -3,16 +3,15 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import async_timeout
 import pytest
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
-from tests.wire import Reply, Wire
+from tests.target import Target
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,53 +46,18 @@ SHORT = {"disconnect_delay": 0.1, "heartbeat_delay": 0.2, "session_check_interva
 
 
 @dataclass
-class Served:
-    """A server that runs, and ways to talk to it."""
+class Served(Target):
+    """A server in this very process."""
 
     app: web.Application
     router: SockJSRouter
     runner: web.AppRunner
-    port: int
-    session: aiohttp.ClientSession
-    wires: list[Wire] = field(default_factory=list)
-
-    def url(self, path: str = "") -> str:
-        return f"http://127.0.0.1:{self.port}{self.router.prefix}{path}"
-
-    async def wire(self) -> Wire:
-        wire = await Wire.connect(self.port)
-        self.wires.append(wire)
-        return wire
-
-    async def request(
-        self, method: str, path: str, body: bytes | str | None = None, **options: Any
-    ) -> Reply:
-        """Send one request, on a connection of its own, to `path` below the prefix."""
-        wire = await self.wire()
-        try:
-            return await wire.request(method, self.router.prefix + path, body, **options)
-        finally:
-            wire.close()
-
-    async def poll(self, session: str, **options: Any) -> bytes:
-        """Poll `session`, such as ``"/000/abc"``; return the frame without its line feed."""
-        reply = await self.request("POST", session + "/xhr", b"", **options)
-        assert reply.status == 200, reply
-        return reply.body.removesuffix(b"\n")
-
-    async def post(self, session: str, body: str | bytes, **options: Any) -> int:
-        """Send messages to `session` by xhr_send; return the status."""
-        return (await self.request("POST", session + "/xhr_send", body, **options)).status
 
     async def until_empty(self) -> None:
         """Wait until the router has no session left."""
         async with async_timeout.timeout(5):
             while self.router.session_count:
                 await asyncio.sleep(0.002)
-
-    def websocket(self, path: str = "/000/x/websocket", **options: Any) -> Any:
-        """Open a WebSocket: an async context manager."""
-        return self.session.ws_connect(self.url(path), **options)
 
 
 Serve = Callable[..., Awaitable[Served]]
@@ -122,15 +86,13 @@ async def serve() -> AsyncIterator[Serve]:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         port = runner.addresses[0][1]
-        served = Served(app, router, runner, port, aiohttp.ClientSession())
+        served = Served(port, prefix.rstrip("/"), app, router, runner)
         servers.append(served)
         return served
 
     yield run
     for served in servers:
-        for wire in served.wires:
-            wire.close()
-        await served.session.close()
+        await served.hang_up()
         await served.runner.cleanup()
 
 

@@ -6,10 +6,10 @@ import json
 import re
 import weakref
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import async_timeout
 import pytest
 from aiohttp import web
@@ -27,18 +27,18 @@ from sockjs_aio.aiolibs import (
     get_manager,
 )
 from tests import clients
-from tests.conftest import Served
+from tests.target import Target
 
 KINDS = [clients.WebSocket, clients.Xhr, clients.XhrStreaming]
 every = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
 
 
-class Prefix:
-    """What `Served` wants to know of a router."""
+@dataclass
+class Running(Target):
+    """An application that is served."""
 
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
+    runner: web.AppRunner
 
 
 Run = Callable[..., Any]
@@ -47,22 +47,18 @@ Run = Callable[..., Any]
 @pytest.fixture
 async def run() -> AsyncIterator[Run]:
     """Serve an application whose endpoints were added: ``await run(app, "/sockjs")``."""
-    servers: list[Served] = []
+    servers: list[Running] = []
 
-    async def start(app: web.Application, prefix: str = "/sockjs") -> Served:
+    async def start(app: web.Application, prefix: str = "/sockjs") -> Running:
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port = runner.addresses[0][1]
-        router: Any = Prefix(prefix)
-        servers.append(Served(app, router, runner, port, aiohttp.ClientSession()))
+        servers.append(Running(runner.addresses[0][1], prefix, runner))
         return servers[-1]
 
     yield start
     for served in servers:
-        for wire in served.wires:
-            wire.close()
-        await served.session.close()
+        await served.hang_up()
         await served.runner.cleanup()
 
 
@@ -438,7 +434,7 @@ async def test_heartbeat_delay(run: Run) -> None:
     client = await clients.XhrStreaming.open(served)
     assert await client.frame() == b"h"
     await client.leave()
-    served.router.prefix = "/never"
+    served.prefix = "/never"
     quiet = await clients.XhrStreaming.open(served)
     await quiet.send("a")
     assert await quiet.frame() == b'a["a"]'
@@ -553,7 +549,7 @@ async def test_handlers_of_other_kinds(run: Run) -> None:
     add_endpoint(app, plain, prefix="/plain")
     served = await run(app)
     for prefix, answer in [("/object", "a"), ("/plain", "plain a")]:
-        served.router.prefix = prefix
+        served.prefix = prefix
         client = await clients.WebSocket.open(served)
         await client.send("a")
         assert await client.messages(1) == [answer]
@@ -682,10 +678,10 @@ async def test_chat_of_the_docs(run: Run, kind: Kind) -> None:
     assert await first.messages(1) == ["Guest: hello"]
     second = await kind.open(served)
     assert await first.messages(1) == ["Somebody has come."]
-    served.router.prefix = ""
+    served.prefix = ""
     reply = await served.request("GET", "/say?text=Attention")
     assert reply.body == b"2 have heard it\n"
-    served.router.prefix = "/sockjs"
+    served.prefix = "/sockjs"
     assert await first.messages(1) == await second.messages(1) == ["Attention"]
     await second.send("/quit")
     assert await first.messages(1) == ["Guest has gone."]

@@ -36,9 +36,7 @@ async def ask(served: Any, method: str, path: str, **headers: str) -> Any:
     if path.endswith("/websocket"):
         headers.update(UPGRADE)
     wire = await served.wire()
-    wire.send(
-        method, served.router.prefix + path, b"" if method == "POST" else None, headers=headers
-    )
+    wire.send(method, served.prefix + path, b"" if method == "POST" else None, headers=headers)
     return await wire.head()
 
 
@@ -89,7 +87,7 @@ async def test_sub_application(serve: Serve, kind: Kind) -> None:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     served.port = runner.addresses[0][1]
-    served.router.prefix = "/api/inner"
+    served.prefix = "/api/inner"
     client = await kind.open(served)
     await client.send("a")
     (answer,) = await client.messages(1)
@@ -108,7 +106,7 @@ async def test_several_routers_keep_to_themselves(serve: Serve) -> None:
     SockJSRouter(Other, "/other").attach(app)
     served = await serve(Echo, app=app)
     assert await served.poll("/0/1") == b"o"
-    served.router.prefix = "/other"
+    served.prefix = "/other"
     assert await served.post("/0/1", '["a"]') == 404
     assert await served.poll("/0/1") == b"o"
     await Other.until("open")
@@ -122,7 +120,7 @@ async def test_routes_alone_serve_too(serve: Serve) -> None:
     app = web.Application()
     app.add_routes(router.routes)
     served = await serve(Echo, app=app)
-    served.router.prefix = "/bare"
+    served.prefix = "/bare"
     assert await served.poll("/0/1") == b"o"
     await Noted.until("close")
 

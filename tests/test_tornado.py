@@ -41,7 +41,7 @@ async def start(serve: Serve) -> AsyncIterator[Start]:
         else:
             router.attach(app)
         served = await serve(prefix="/other", app=app, shutdown_timeout=0.5)
-        served.router.prefix = "/tornado"
+        served.prefix = "/tornado"
         served.tornado = router  # type: ignore[attr-defined]
         return served
 

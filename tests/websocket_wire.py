@@ -4,7 +4,7 @@ import base64
 import os
 import struct
 
-from tests.conftest import Served
+from tests.target import Target
 from tests.wire import Wire
 
 HANDSHAKE = {
@@ -15,10 +15,10 @@ HANDSHAKE = {
 }
 
 
-async def handshake(served: Served, path: str = "/0/1/websocket", **headers: str) -> Wire:
+async def handshake(served: Target, path: str = "/0/1/websocket", **headers: str) -> Wire:
     """Open a WebSocket by hand; its frames are read and written as bytes."""
     wire = await served.wire()
-    wire.send("GET", served.router.prefix + path, headers={**HANDSHAKE, **headers})
+    wire.send("GET", served.prefix + path, headers={**HANDSHAKE, **headers})
     assert (await wire.head()).status == 101
     return wire
 

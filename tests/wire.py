@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import cast
 
 
 @dataclass
@@ -101,3 +102,7 @@ class Wire:
     def abort(self) -> None:
         """Reset the connection."""
         self.writer.transport.abort()
+
+    def stop_reading(self) -> None:
+        """Leave what comes to the kernel, until its buffers are full."""
+        cast(asyncio.Transport, self.writer.transport).pause_reading()

@@ -61,34 +61,34 @@ async def test_protocol_server(serve: Serve, unused_tcp_port: int, options: list
     async with running(serve, unused_tcp_port, *command) as served:
         for kind in clients.ALL:
             await use_services(served, kind)
-        served.router.prefix = "/cookie_needed_echo"
+        served.prefix = "/cookie_needed_echo"
         assert b'"cookie_needed": true' in (await served.request("GET", "/info")).body
         reply = await served.request("POST", "/0/1/xhr", b"")
         assert reply.header("Set-Cookie") == "JSESSIONID=dummy; Path=/"
-        served.router.prefix = "/disabled_websocket_echo"
+        served.prefix = "/disabled_websocket_echo"
         assert b'"websocket": false' in (await served.request("GET", "/info")).body
         assert (await served.request("GET", "/0/1/websocket")).status == 404
 
 
 async def use_services(served: Served, kind: type[clients.Client]) -> None:
     for prefix in ("/echo", "/echo_default"):
-        served.router.prefix = prefix
+        served.prefix = prefix
         client = await kind.open(served)
         await client.send("x")
         assert await client.messages(1) == ["x"]
         await client.leave()
 
-    served.router.prefix = "/close"
+    served.prefix = "/close"
     client = await kind.open(served)
     assert await client.frame() == b'c[3000,"Go away!"]'
     await client.leave()
 
-    served.router.prefix = "/ticker"
+    served.prefix = "/ticker"
     client = await kind.open(served)
     assert await client.messages(1) == ["tick!"]
     await client.leave()
 
-    served.router.prefix = "/amplify"
+    served.prefix = "/amplify"
     client = await kind.open(served)
     for message, size in [("0", 1), ("5", 32), ("19", 2**19), ("20", 2), ("x", 2), ("", 2)]:
         await client.send(message)
@@ -98,14 +98,14 @@ async def use_services(served: Served, kind: type[clients.Client]) -> None:
             client = await kind.open(served)
     await client.leave()
 
-    served.router.prefix = "/broadcast"
+    served.prefix = "/broadcast"
     first, second = await kind.open(served), await kind.open(served)
     await first.send("to all")
     assert await first.messages(1) == await second.messages(1) == ["to all"]
     await first.leave()
     await second.leave()
 
-    served.router.prefix = "/presence"
+    served.prefix = "/presence"
     first = await kind.open(served)
     await first.send("ann")
     assert await first.messages(1) == ["+ann"]

@@ -204,11 +204,11 @@ async def test_example_runs(
 ) -> None:
     command = ["-m", module, "--port", str(unused_tcp_port)]
     async with running(serve, unused_tcp_port, *command) as served:
-        served.router.prefix = ""
+        served.prefix = ""
         assert b"SockJS channels" in (await served.request("GET", "/")).body
         for path in ("/page/multiplex.js", "/page/multiplex.css", "/style/chat.css"):
             assert (await served.request("GET", path)).status == 200
-        served.router.prefix = "/multiplex"
+        served.prefix = "/multiplex"
         client = await kind.open(served)
         await client.send("sub,ann", "msg,ann,x", "sub,carl", "msg,carl,y", "msg,carl,z")
         answers = ["Ann says hi!", "Ann nods: x", "Carl says goodbye to: y"]

@@ -37,7 +37,7 @@ async def example(serve: Serve, name: str, prefix: str) -> AsyncIterator[Served]
     async with running(
         serve, port, "-m", f"examples.tornado.{name}", "--port", str(port)
     ) as served:
-        served.router.prefix = prefix
+        served.prefix = prefix
         yield served
 
 
@@ -61,7 +61,7 @@ async def test_stats(serve: Serve, kind: Kind) -> None:
         talker = await clients.WebSocket.open(served)
         await talker.send("a", "b", "c")
         assert await talker.messages(3) == ["a", "b", "c"]
-        served.router.prefix = "/statistics"
+        served.prefix = "/statistics"
         watcher = await kind.open(served)
         dump: dict[str, Any] = {"packets_recv_ps": 0}
         while not dump["packets_recv_ps"]:
@@ -186,7 +186,7 @@ async def side_by_side(serve: Serve) -> AsyncIterator[tuple[int, Served]]:
     old, new = free_port(), free_port()
     ports = ["--old-port", str(old), "--new-port", str(new)]
     async with running(serve, new, "-m", SIDE_BY_SIDE, *ports) as served:
-        served.router.prefix = "/chat"
+        served.prefix = "/chat"
         yield old, served
 
 

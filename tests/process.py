@@ -1,0 +1,218 @@
+"""A server in a process of its own, for tests that measure it, stop it, or kill it.
+
+`python -m tests.process --port 0 '{"disconnect_delay": 1}'` is that server.  A client tells it what
+to do by its messages, see `Obedient`; `/stats` tells how it is.
+"""
+
+import argparse
+import asyncio
+import collections
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import async_timeout
+from aiohttp import web
+
+from sockjs_aio import ConnectionInfo, Session, SockJSConnection, SockJSRouter
+from tests.target import Target
+from tests.wire import Wire
+
+ROOT = Path(__file__).parents[1]
+
+PATIENCE = 20.0
+"""Seconds after which what a test waits for is taken to never happen."""
+
+COMPLAINTS = ("Traceback", "Task was destroyed", "never retrieved", "never awaited", "Unclosed")
+"""What a server never prints, unless a test has asked for it."""
+
+
+# The server.
+
+
+class Obedient(SockJSConnection):
+    """Echoes, unless the message is one of its commands."""
+
+    everybody: ClassVar[set["Obedient"]] = set()
+    opened: ClassVar[int] = 0
+    ends: ClassVar[collections.Counter[str]] = collections.Counter()
+
+    async def on_open(self, info: ConnectionInfo) -> None:
+        Obedient.opened += 1
+        self.everybody.add(self)
+
+    async def on_message(self, message: str | bytes) -> None:
+        command, *arguments = str(message).split(" ") or [""]
+        obey = getattr(self, f"do_{command}", None)
+        if obey is None:
+            self.send(message)
+        else:
+            await obey(*arguments)
+
+    async def on_close(self) -> None:
+        self.everybody.remove(self)
+        assert self.close_info is not None
+        self.ends[self.close_info.initiator] += 1
+
+    async def do_pour(self, size: str, count: str) -> None:
+        """Send `count` messages of `size` bytes, one a turn, while the session lasts."""
+        for _ in range(int(count)):
+            if self.is_closed:
+                break
+            self.send("x" * int(size))
+            await asyncio.sleep(0)
+
+    async def do_queue(self, size: str, count: str) -> None:
+        """Send `count` messages of `size` bytes, all in one turn of the loop."""
+        for _ in range(int(count)):
+            self.send("x" * int(size))
+
+    async def do_broadcast(self, text: str) -> None:
+        """Send `text` to everybody."""
+        self.broadcast(self.everybody, text)
+
+    async def do_block(self, seconds: str) -> None:
+        """Hold up the event loop, as no hook should."""
+        time.sleep(float(seconds))  # noqa: ASYNC251
+        self.send("blocked")
+
+    async def do_close(self, code: str, reason: str) -> None:
+        """Close the session."""
+        self.close(int(code), reason)
+
+    async def do_raise(self) -> None:
+        """Fail as hooks do."""
+        raise ZeroDivisionError("a test has asked for it")
+
+
+def resident_size(pid: int | str = "self") -> int:
+    """Return the resident size of a process, in bytes."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def make_app(settings: dict[str, Any]) -> web.Application:
+    async def stats(_request: web.Request) -> web.Response:
+        gc.collect()
+        kept = sum(isinstance(thing, Session) for thing in gc.get_objects())
+        numbers = {
+            "sessions": router.session_count,
+            "objects": kept,
+            "tasks": len(asyncio.all_tasks()),
+            "resident": resident_size(),
+            "opened": Obedient.opened,
+            "ends": dict(Obedient.ends),
+        }
+        return web.json_response(numbers)
+
+    async def drain(request: web.Request) -> web.Response:
+        await router.drain(float(request.query["over"]))
+        return web.Response()
+
+    app = web.Application()
+    router = SockJSRouter(Obedient, "/echo", settings)
+    router.attach(app)
+    app.router.add_get("/stats", stats)
+    app.router.add_get("/health", router.health)
+    app.router.add_post("/drain", drain)
+    return app
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("settings", type=json.loads, nargs="?", default={})
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    web.run_app(
+        make_app(options.settings),
+        host="127.0.0.1",
+        port=options.port,
+        handler_cancellation=True,
+        access_log=None,
+        print=lambda *_: print("ready", flush=True),
+    )
+
+
+# Its process.
+
+
+class ServerProcess(Target):
+    """`python -m tests.process`, started and stopped.
+
+    Args:
+        port: Where it listens.
+        process: The process.
+    """
+
+    def __init__(self, port: int, process: asyncio.subprocess.Process) -> None:
+        super().__init__(port, "/echo")
+        self.process = process
+        self._errors = asyncio.ensure_future(self._read_errors())
+
+    @classmethod
+    async def start(
+        cls, port: int, settings: dict[str, Any], *, module: str = "tests.process"
+    ) -> "ServerProcess":
+        """Start a server on `port`, and wait until it listens."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-m", module, "--port", str(port)),
+            json.dumps(settings),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        server = cls(port, process)
+        assert process.stdout is not None
+        async with async_timeout.timeout(PATIENCE):
+            line = await process.stdout.readline()
+        assert line == b"ready\n", (line, await server._errors)
+        return server
+
+    async def _read_errors(self) -> str:
+        assert self.process.stderr is not None
+        return (await self.process.stderr.read()).decode()
+
+    @property
+    def resident(self) -> int:
+        """Its resident size, in bytes."""
+        return resident_size(self.process.pid)
+
+    async def stats(self) -> dict[str, Any]:
+        """Ask it how it is, after a garbage collection."""
+        wire = await Wire.connect(self.port)
+        reply = await wire.request("GET", "/stats")
+        wire.close()
+        numbers: dict[str, Any] = json.loads(reply.body)
+        return numbers
+
+    async def until_empty(self) -> dict[str, Any]:
+        """Wait until it has no session; return its `stats`."""
+        async with async_timeout.timeout(PATIENCE):
+            while (numbers := await self.stats())["sessions"]:
+                await asyncio.sleep(0.02)
+        return numbers
+
+    async def stop(self, number: int = signal.SIGTERM, *, complaints: bool = False) -> int:
+        """End it by a signal; return its exit status.
+
+        It may have complained only if `complaints` says that the test has asked for that.
+        """
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        await self.hang_up()
+        async with async_timeout.timeout(PATIENCE):
+            status = await self.process.wait()
+            errors = await self._errors
+        assert complaints or not any(word in errors for word in COMPLAINTS), errors
+        return status
+
+
+if __name__ == "__main__":
+    main()

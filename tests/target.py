@@ -1,0 +1,56 @@
+"""Where a server listens, and ways to talk to it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from tests.wire import Reply, Wire
+
+
+@dataclass
+class Target:
+    """A SockJS service on a port of this machine."""
+
+    port: int
+    prefix: str
+    session: aiohttp.ClientSession = field(default_factory=aiohttp.ClientSession, init=False)
+    wires: list[Wire] = field(default_factory=list, init=False)
+
+    def url(self, path: str = "") -> str:
+        return f"http://127.0.0.1:{self.port}{self.prefix}{path}"
+
+    async def wire(self) -> Wire:
+        wire = await Wire.connect(self.port)
+        self.wires.append(wire)
+        return wire
+
+    async def request(
+        self, method: str, path: str, body: bytes | str | None = None, **options: Any
+    ) -> Reply:
+        """Send one request, on a connection of its own, to `path` below the prefix."""
+        wire = await Wire.connect(self.port)
+        try:
+            return await wire.request(method, self.prefix + path, body, **options)
+        finally:
+            wire.close()
+
+    async def poll(self, session: str, **options: Any) -> bytes:
+        """Poll `session`, such as ``"/000/abc"``; return the frame without its line feed."""
+        reply = await self.request("POST", session + "/xhr", b"", **options)
+        assert reply.status == 200, reply
+        return reply.body.removesuffix(b"\n")
+
+    async def post(self, session: str, body: str | bytes, **options: Any) -> int:
+        """Send messages to `session` by xhr_send; return the status."""
+        return (await self.request("POST", session + "/xhr_send", body, **options)).status
+
+    def websocket(self, path: str = "/000/x/websocket", **options: Any) -> Any:
+        """Open a WebSocket: an async context manager."""
+        return self.session.ws_connect(self.url(path), **options)
+
+    async def hang_up(self) -> None:
+        """Close all connections."""
+        for wire in self.wires:
+            wire.close()
+        await self.session.close()
