@@ -237,6 +237,7 @@ class SockJSRouter:
         except BodyTimeout:
             return _last_response(408, "The request body did not come in time.\n")
         except web.RequestPayloadError:
+            request.content.feed_eof()  # aiohttp would look for the rest, and log that it fails
             return _last_response(400, "The request body cannot be read.\n")
         except ConnectionError:
             return web.Response()  # for a client that has gone

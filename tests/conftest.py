@@ -13,6 +13,8 @@ from aiohttp import web
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
 from tests.target import Target
 
+pytest_plugins = ["tests.log_check"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--loop", choices=["asyncio", "uvloop"], default="asyncio")

@@ -323,6 +323,7 @@ async def test_session_tells_about_its_request(run: Run) -> None:
 
 @every
 @pytest.mark.parametrize("when", [MsgType.OPEN, MsgType.MESSAGE])
+@pytest.mark.logs("_HandlerConnection.on_(open|message|close) failed")
 async def test_handler_that_raises(
     run: Run, kind: Kind, when: MsgType, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -349,6 +350,7 @@ async def test_handler_that_raises(
     await client.leave()
 
 
+@pytest.mark.logs("division by zero|ZeroDivisionError")
 async def test_closed_comes_though_close_raises(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     seen = Seen()
 
@@ -525,6 +527,7 @@ async def test_sessions_and_managers_of_ones_own(run: Run, kind: Kind) -> None:
 
 
 @every
+@pytest.mark.logs("_HandlerConnection.on_open failed")
 async def test_factory_that_raises(run: Run, kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
     app = web.Application()
     add_endpoint(app, echo, name="n")

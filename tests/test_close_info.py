@@ -77,6 +77,7 @@ async def test_server_refuses(serve: Serve, kind: Kind) -> None:
 
 
 @every
+@pytest.mark.logs("Raising.on_message failed")
 async def test_hook_raises(serve: Serve, kind: Kind) -> None:
     class Raising(Noting):
         pass

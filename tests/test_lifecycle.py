@@ -194,6 +194,7 @@ async def test_returning_false_rejects(serve: Serve, kind: Kind) -> None:
 
 @every
 @pytest.mark.parametrize("hook", ["on_open", "on_message", "on_close"])
+@pytest.mark.logs("Failing.on_.* failed")
 async def test_exception_in_a_hook_is_logged_once_and_closes(
     serve: Serve, kind: Kind, hook: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -229,6 +230,7 @@ async def test_exception_in_a_hook_is_logged_once_and_closes(
 
 
 @every
+@pytest.mark.logs("Failing.on_message failed")
 async def test_hook_that_awaits_what_was_cancelled_fails_like_any_other(
     serve: Serve, kind: Kind, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -47,6 +47,7 @@ async def test_attaching_too_late(serve: Serve) -> None:
         SockJSRouter(Echo, "/x").attach(served.app)
 
 
+@pytest.mark.logs("write async def on_message")
 async def test_hook_that_is_no_coroutine(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     class Sync(Recorder):
         def on_message(self, message: str | bytes) -> None:  # type: ignore[override]
@@ -62,6 +63,7 @@ async def test_hook_that_is_no_coroutine(serve: Serve, caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("base", ["forgotten", "none"])
+@pytest.mark.logs("TypeError: (Forgetful|None)")
 async def test_constructor_that_forgets_its_base(
     serve: Serve, caplog: pytest.LogCaptureFixture, base: str
 ) -> None:

@@ -218,6 +218,7 @@ async def test_carrier_goes(serve: Serve, kind: Kind, way: str) -> None:
 
 @KINDS
 @pytest.mark.parametrize("hook", ["on_open", "on_message", "on_close"])
+@pytest.mark.logs("channel ann: Noted.on_.* failed")
 async def test_hook_that_raises_closes_its_channel(
     serve: Serve, kind: Kind, hook: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -260,6 +261,7 @@ async def test_channel_turns_a_client_away(serve: Serve, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("way", ["raises", "makes nothing", "does not call super"])
+@pytest.mark.logs("its connection could not be made")
 async def test_connection_that_cannot_be_made(
     serve: Serve, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -401,6 +401,7 @@ async def test_waiting_posts_keep_their_order(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+@pytest.mark.logs("Failing.on_message failed")
 async def test_odd_exceptions_of_hooks_are_like_any_other(
     serve: Serve, kind: Kind, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -170,6 +170,7 @@ async def test_session_that_is_due_again_at_once_is_not_lost(
     monkeypatch.undo()
 
 
+@pytest.mark.logs("its tick failed")
 async def test_failing_tick_does_not_stop_the_others(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -185,6 +186,7 @@ async def test_failing_tick_does_not_stop_the_others(
     assert "session brok… (xhr_streaming): its tick failed" in caplog.text
 
 
+@pytest.mark.logs("could not be written to")
 async def test_failing_flush_does_not_stop_the_others(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -162,6 +162,7 @@ async def test_connection_may_be_any_callable(serve: Serve) -> None:
     await client.leave()
 
 
+@pytest.mark.logs("ZeroDivisionError: mistake")
 async def test_connection_that_cannot_be_made_leaves_no_session(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:

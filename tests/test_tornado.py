@@ -208,7 +208,11 @@ async def test_websocket_allow_origin(
     start: Start, path: str, origin: str | None, status: int
 ) -> None:
     allowed = ["good.example", "port.example:8443"]
-    served = await start(Old, {"websocket_allow_origin": allowed})
+
+    class Noted(Old):
+        pass
+
+    served = await start(Noted, {"websocket_allow_origin": allowed})
     if origin == "http://own":
         origin = "http://localhost"
     headers = {
@@ -240,7 +244,10 @@ async def test_immediate_flush(start: Start, immediate: bool) -> None:
 
 
 async def test_jsessionid_and_verify_ip_are_on(start: Start) -> None:
-    served = await start(Old)
+    class Noted(Old):
+        pass
+
+    served = await start(Noted)
     reply = await served.request("POST", "/0/1/xhr", b"")
     assert reply.header("Set-Cookie") == "JSESSIONID=dummy; Path=/"
     from tests.wire import Wire
@@ -355,6 +362,7 @@ async def test_http_error_in_on_open_rejects(
     await client.leave()
 
 
+@pytest.mark.logs("Mute has to override on_message")
 async def test_base_class_has_no_on_message(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     class Mute(SockJSConnection):
         pass
@@ -450,6 +458,7 @@ async def test_session_close_with_another_code(start: Start) -> None:
     await client.leave()
 
 
+@pytest.mark.logs("on_close failed")
 async def test_exception_in_on_close_is_logged_and_swallowed(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -692,7 +701,10 @@ def test_moving_average_is_over_ten_seconds() -> None:
 
 
 async def test_timer_of_the_stats_ends_with_the_last_figure(start: Start) -> None:
-    served = await start(Old, SHORT)
+    class Noted(Old):
+        pass
+
+    served = await start(Noted, SHORT)
     counts = served.tornado.stats
     assert counts._timer is None
     await served.request("GET", "/info")

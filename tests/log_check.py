@@ -1,0 +1,60 @@
+"""A pytest plugin: a test fails if something is logged that it did not ask for.
+
+What nobody asked for: a traceback, and what asyncio and aiohttp say of things left behind.  A test
+that provokes one says which: ``@pytest.mark.logs("ZeroDivisionError")``, a regular expression for
+the message or the traceback; and it fails if nothing of the kind is logged.
+"""
+
+import gc
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+LEFT_BEHIND = re.compile("Task was destroyed|never retrieved|never awaited|Unclosed")
+
+
+class Watch(logging.Handler):
+    """Keeps the texts of records that need a reason."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if record.exc_info or LEFT_BEHIND.search(text):
+            self.texts.append(text)
+
+    def take(self) -> list[str]:
+        """Return what has come since the last call."""
+        texts, self.texts = self.texts, []
+        return texts
+
+
+watch = Watch()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "logs(pattern, ...): tracebacks that the test asks for")
+    logging.getLogger().addHandler(watch)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    logging.getLogger().removeHandler(watch)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Check after a test's fixtures have been torn down, its server among them."""
+    yield
+    if nextitem is None or nextitem.fspath != item.fspath:
+        gc.collect()  # what was left behind is reported when it is collected: once a module
+    patterns = [pattern for mark in item.iter_markers("logs") for pattern in mark.args]
+    texts = watch.take()
+    surprises = [text for text in texts if not any(re.search(x, text) for x in patterns)]
+    assert not surprises, "logged, and not asked for:\n" + "\n".join(surprises)
+    for pattern in patterns:
+        assert any(re.search(pattern, text) for text in texts), f"not logged: {pattern}"
