@@ -16,6 +16,10 @@ from aiohttp.abc import AbstractStreamWriter
 from sockjs_aio.settings import Settings
 from sockjs_aio.tcp import Delivery, give_up_after
 
+PATIENCE = 3
+"""Heartbeats after which the kernel gives up on a peer that acknowledges nothing: sessions notice
+that sooner and can say so, unless the event loop is held up."""
+
 HIGH_WATER = 65536
 """Bytes buffered in a transport beyond which asyncio, and so this, calls it congested."""
 
@@ -26,7 +30,7 @@ class Outlet:
     Args:
         request: Whose connection to write to.
         settings: A small `send_queue_limit` lowers the mark for congestion; the kernel gives the
-            connection up when the peer acknowledges nothing for `heartbeat_delay`.
+            connection up when the peer acknowledges nothing for three times `heartbeat_delay`.
         on_change: Called when the connection takes data again after it was congested, or is lost.
     """
 
@@ -49,7 +53,7 @@ class Outlet:
         self.delivery = Delivery(self.transport)
         self._writer: AbstractStreamWriter | None = None
         self._high_water = min(HIGH_WATER, settings.send_queue_limit // 4)
-        self._patience = settings.heartbeat_delay
+        self._patience = PATIENCE * settings.heartbeat_delay
         self._on_change = on_change
         self._waiting: asyncio.Task[None] | None = None
 
