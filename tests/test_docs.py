@@ -1,7 +1,6 @@
 """What the documentation shows is what there is."""
 
 import ast
-import asyncio
 import dataclasses
 import re
 import textwrap
@@ -64,21 +63,3 @@ def test_every_module_is_in_the_architecture() -> None:
     for path in (ROOT / "sockjs_aio").rglob("*.py"):
         if path.stem not in ("__init__", "headers", "callback", "body"):
             assert re.search(rf"`{path.stem}(\.py)?`", text), path.stem
-
-
-async def test_way_in_from_another_thread(serve: object) -> None:
-    """As docs/guide.md says: loop.call_soon_threadsafe(connection.send, message)."""
-    from tests import clients
-    from tests.conftest import Recorder
-
-    class Noted(Recorder):
-        pass
-
-    assert callable(serve)
-    client = await clients.WebSocket.open(await serve(Noted))
-    await Noted.until("open")
-    loop = asyncio.get_running_loop()
-    (connection,) = Noted.connections
-    await asyncio.to_thread(loop.call_soon_threadsafe, connection.send, "from a thread")
-    assert await client.messages(1) == ["from a thread"]
-    await client.leave()

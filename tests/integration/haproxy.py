@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from aiohttp import web
 from aiohttp_remotes import XForwardedStrict, setup
 
 from sockjs_aio import SockJSConnection, SockJSRouter
+from tests.process import COMPLAINTS
 from tests.wire import Reply, Wire
 
 ROOT = Path(__file__).parents[2]
@@ -143,10 +145,12 @@ class NodeProcess:
 
     def __init__(self, port: int = 0, program: Path | None = None) -> None:
         arguments = ["-m", "tests.integration.haproxy", f"--port={port}"]
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115: stop() closes it
         self._process = subprocess.Popen(
             [sys.executable, "-u", *([program] if program else arguments)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
         )
         self.port = self._read_port()
@@ -161,11 +165,19 @@ class NodeProcess:
         return json.loads(reply.body)  # type: ignore[no-any-return]
 
     def stop(self, how: int = signal.SIGKILL) -> int:
-        """End the process and wait until it has ended; return its exit status."""
+        """End the process and wait until it has ended; return its exit status.
+
+        It must not have complained of anything.
+        """
         self._process.send_signal(how)
         status = self._process.wait(PATIENCE)
         assert self._process.stdout is not None
         self._process.stdout.close()
+        if not self._errors.closed:
+            with self._errors as file:
+                file.seek(0)
+                errors = file.read()
+            assert not any(complaint in errors for complaint in COMPLAINTS), errors
         return status
 
     def _read_port(self) -> int:

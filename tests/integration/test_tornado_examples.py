@@ -85,8 +85,9 @@ async def test_bench(serve: Serve, kind: Kind) -> None:
         *("-m", "examples.tornado.bench", "--port", str(port)),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
-    assert process.stdout
+    assert process.stdout and process.stderr
     try:
         async with async_timeout.timeout(20):
             assert await process.stdout.readline() == b"Clients: 0\n"
@@ -105,6 +106,7 @@ async def test_bench(serve: Serve, kind: Kind) -> None:
     finally:
         process.terminate()
         assert await process.wait() == 0
+        assert await process.stderr.read() == b""
 
 
 # In the browser.
