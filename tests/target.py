@@ -1,9 +1,11 @@
 """Where a server listens, and ways to talk to it."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import async_timeout
 
 from tests.wire import Reply, Wire
 
@@ -48,6 +50,16 @@ class Target:
     def websocket(self, path: str = "/000/x/websocket", **options: Any) -> Any:
         """Open a WebSocket: an async context manager."""
         return self.session.ws_connect(self.url(path), **options)
+
+    async def until_listening(self) -> None:
+        """Wait until connections are accepted."""
+        async with async_timeout.timeout(20):
+            while True:
+                try:
+                    (await Wire.connect(self.port)).close()
+                    return
+                except OSError:
+                    await asyncio.sleep(0.02)
 
     async def hang_up(self) -> None:
         """Close all connections."""

@@ -5,10 +5,13 @@ import dataclasses
 import re
 import textwrap
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from sockjs_aio import Settings, SettingsError, SockJSConnection, SockJSRouter
+from sockjs_aio.close_info import EXPIRED, LOST, STALLED, UNANSWERED, Initiator
+from sockjs_aio.protocol.frames import INTERNAL_ERROR, SERVICE_RESTART, SLOW_CONSUMER
 from sockjs_aio.protocol.machine import State
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +47,17 @@ def test_every_setting_is_documented_with_its_default() -> None:
 def test_every_state_is_documented() -> None:
     rows = re.findall(r"^\| ([A-Z]+) \|", (ROOT / "docs/architecture.md").read_text(), re.M)
     assert rows == [state.name for state in State]
+
+
+def test_every_end_is_documented() -> None:
+    text = (ROOT / "docs/lifecycle.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| .*? \| (.*?) \|", text, re.M)
+    assert {initiator for initiator, _ in rows} == set(get_args(Initiator))
+    ends = [LOST, EXPIRED, UNANSWERED, STALLED]
+    ends += [(*SLOW_CONSUMER, "overflow"), (*SERVICE_RESTART, "shutdown")]
+    ends += [(*INTERNAL_ERROR, "error")]
+    for code, reason, initiator in ends:
+        assert (initiator, f"`{code} {reason}`") in rows
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -211,12 +212,7 @@ async def test_run_app_ends_promptly_with_100_streaming_clients(
     assert await process.stdout.readline() == b"ready\n"
     served = await serve()
     served.port = unused_tcp_port
-    for _ in range(200):
-        try:
-            (await served.wire()).close()
-            break
-        except OSError:
-            await asyncio.sleep(0.02)
+    await served.until_listening()
     kinds = [*clients.STREAMS, clients.WebSocket]
     members = [await kinds[n % 4].open(served) for n in range(100)]
     start = time.monotonic()
@@ -243,3 +239,49 @@ async def test_shutdown_again_is_harmless(serve: Serve, caplog: pytest.LogCaptur
     await served.router.shutdown()
     assert Noted.seen == ["open", "close"]
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+LIFECYCLE = Path("docs/lifecycle.md").read_text()
+
+
+@every
+async def test_process_that_drains_on_sigterm_loses_nobody(
+    serve: Serve, unused_tcp_port: int, tmp_path: Path, kind: Kind
+) -> None:
+    """As docs/lifecycle.md says; the polls of a session need not share a connection."""
+    (recipe,) = re.findall(r"```python\n(async def drain_on_sigterm.*?)```", LIFECYCLE, re.DOTALL)
+    start, end = textwrap.dedent(SERVER).split("web.run_app(")
+    recipe = recipe.replace("sleep(2)", "sleep(0.1)").replace("over=5", "over=0.1")
+    start = start.replace("SockJSRouter(Noted", "router = SockJSRouter(Noted")
+    start = start.replace('"/echo").attach(app)', '"/echo", {"disconnect_delay": 1})')
+    start += "router.attach(app)"
+    script = tmp_path / "server.py"
+    script.write_text(f"import asyncio, signal\n{start}\n{recipe}\nweb.run_app({end}")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *(str(script), str(unused_tcp_port), "True"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    assert process.stdout
+    assert await process.stdout.readline() == b"ready\n"
+    served = await serve()
+    served.port = unused_tcp_port
+    await served.until_listening()
+    client = await kind.open(served)
+    if kind in clients.POLLS:
+        await client.leave()  # between two polls, without a connection
+        method, url = client._request()
+        client.path = client.path + "0"
+        await served.request(method, client.path + url, b"" if method == "POST" else None)
+    process.send_signal(signal.SIGTERM)
+    if kind in clients.POLLS:
+        await asyncio.sleep(0.3)
+        await client.connect()
+    while (frame := await client.frame()) == b"h":
+        pass
+    assert frame == b'c[1012,"Service restart"]'
+    await client.leave()
+    output, errors = await process.communicate()
+    assert (process.returncode, output, errors) == (0, b"left 0\n", b"")

@@ -145,7 +145,7 @@ class NodeProcess:
 
     def __init__(self, port: int = 0, program: Path | None = None) -> None:
         arguments = ["-m", "tests.integration.haproxy", f"--port={port}"]
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115: stop() closes it
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - stop() closes it
         self._process = subprocess.Popen(
             [sys.executable, "-u", *([program] if program else arguments)],
             cwd=ROOT,

@@ -29,12 +29,7 @@ async def running(serve: Serve, port: int, *command: str) -> AsyncIterator[Serve
     )
     served = await serve(prefix="/echo")
     served.port = port
-    for _ in range(500):
-        try:
-            (await served.wire()).close()
-            break
-        except OSError:
-            await asyncio.sleep(0.02)
+    await served.until_listening()
     yield served
     process.send_signal(signal.SIGTERM)
     output, errors = await process.communicate()
