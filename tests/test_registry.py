@@ -1,8 +1,10 @@
 """The registry's clock, with the time in the tests' hands: a tick costs what is due."""
 
 import asyncio
+import time
 from typing import Any
 
+import async_timeout
 import pytest
 
 from sockjs_aio import ConnectionInfo, Settings
@@ -228,3 +230,25 @@ async def test_task_lives_as_long_as_there_are_sessions(registry: Registry) -> N
     await session.hooks.finish()
     assert registry._ticker is None
     await asyncio.wait([task])
+
+
+async def test_late_tick_lets_what_has_come_be_taken_in_first() -> None:
+    registry = SessionRegistry(Echo, Settings(disconnect_delay=0.02))
+    sessions = [registry.open(name, Info(), SOCKJS, by_id=True) for name in ("one", "other")]
+    for session in sessions:
+        receiver = Receiver()
+        receiver.is_done = True
+        session.attach(receiver)
+    await asyncio.sleep(0)
+    time.sleep(0.2)  # noqa: ASYNC251  # ten times as long as sessions live without a receiver
+    for _ in range(10):
+        await asyncio.sleep(0)
+    later = Receiver()
+    sessions[0].attach(later)
+    async with async_timeout.timeout(5):
+        while len(registry) > 1:
+            await asyncio.sleep(0.001)
+    assert sessions[0].is_open, "its request had come in time"
+    assert sessions[1].is_closed, "nobody has asked for it"
+    sessions[0].vanish()
+    sessions[0].hooks_returned()
