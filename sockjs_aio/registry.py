@@ -19,6 +19,7 @@ from sockjs_aio.protocol.frames import SERVICE_RESTART
 from sockjs_aio.protocol.framing import Framing
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
+from sockjs_aio.stickiness import StickinessCheck
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -49,6 +50,7 @@ class SessionRegistry:
         self.settings = settings
         self.flusher = Flusher()
         self.addresses = AddressCounter(settings.max_sessions_per_ip)
+        self.stickiness = StickinessCheck()
         self.is_closing = False
         self.is_debug = False
         self._connect = connect

@@ -9,7 +9,7 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 
 # From the inside out: a module imports from its own line and from lines above it.
 LAYERS = [
-    {"errors", "tcp", "receiver", "shield", "info", "close_info", "addresses"},
+    {"errors", "tcp", "receiver", "shield", "info", "close_info", "addresses", "stickiness"},
     {"settings", "protocol.websocket", "protocol.frames"},
     {"protocol.framing"},
     {"protocol.machine", "connection"},
@@ -18,6 +18,7 @@ LAYERS = [
     {"flusher", "registry"},
     {"transports.headers", "transports.callback", "transports.body", "transports.outlet"},
     {"transports.endpoint"},
+    {"transports.handshake"},
     {"transports.pages", "transports.polling", "transports.streaming"}
     | {"transports.upstream", "transports.websocket"},
     {"router"},

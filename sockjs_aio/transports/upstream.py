@@ -43,7 +43,11 @@ ReadPayload = Callable[[web.Request, Settings], Awaitable[bytes]]
 async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -> bool:
     """Hand the messages of `request` to its session; return False if there is none."""
     session = endpoint.existing_session(request)
-    if session is None or not session.is_open:
+    if session is None:
+        endpoint.registry.stickiness.missed(endpoint.registry.now())
+        return False
+    endpoint.registry.stickiness.found()
+    if not session.is_open:
         return False
     settings = endpoint.settings
     payload = await read(request, settings)
@@ -60,10 +64,17 @@ def _unknown_session() -> web.Response:
 async def _read_form(request: web.Request, settings: Settings) -> bytes:
     """Read the field ``d`` of a form, or the whole of any other body."""
     body = await read_body(request, settings)
-    if request.content_type != FORM:
-        return body
-    for field in body.split(b"&"):
-        name, _, value = field.partition(b"=")
-        if unquote_to_bytes(name) == b"d":
-            return unquote_to_bytes(value.replace(b"+", b" "))
-    raise PayloadMissing("the form has no field d")
+    return form_field(body, b"d") if request.content_type == FORM else body
+
+
+def form_field(form: bytes, name: bytes) -> bytes:
+    """Return the first field of an urlencoded form that is called `name`.
+
+    Raises:
+        PayloadMissing: If there is none.
+    """
+    for field in form.split(b"&"):
+        key, _, value = field.replace(b"+", b" ").partition(b"=")
+        if unquote_to_bytes(key) == name:
+            return unquote_to_bytes(value)
+    raise PayloadMissing("the form has no such field")
