@@ -29,7 +29,8 @@ from sockjs_aio.protocol.websocket import (
 from sockjs_aio.session import Session
 from sockjs_aio.shield import forgive_loss
 from sockjs_aio.tcp import Delivery, seconds_since_data
-from sockjs_aio.transports.endpoint import Endpoint, plain_response
+from sockjs_aio.transports.endpoint import Endpoint
+from sockjs_aio.transports.handshake import INVALID, check_handshake, refuse
 from sockjs_aio.transports.outlet import Outlet
 
 NORMAL = 1000
@@ -40,8 +41,6 @@ INVALID_DATA = 1007
 TOO_BIG = 1009
 
 _VIOLATIONS = {INVALID_DATA: "Invalid UTF-8", TOO_BIG: "Message too big"}
-
-INVALID_HANDSHAKE = "The WebSocket handshake is not valid."
 
 
 async def websocket(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
@@ -57,7 +56,7 @@ async def raw_websocket(endpoint: Endpoint, request: web.Request) -> web.StreamR
 async def _serve(
     endpoint: Endpoint, request: web.Request, transport: str, framing: Framing
 ) -> web.StreamResponse:
-    if (refusal := _check_handshake(request)) is not None:
+    if (refusal := check_handshake(request)) is not None:
         return refusal
     await endpoint.admit(request)
     settings = endpoint.settings
@@ -76,7 +75,7 @@ async def _serve(
         await _run(session, receiver)
         await outlet.finish(settings.disconnect_delay)
     except web.HTTPBadRequest:
-        return _refusal(INVALID_HANDSHAKE)
+        return refuse(INVALID)
     finally:
         session.vanish()
         session.hooks_returned()
@@ -95,24 +94,6 @@ async def _run(session: Session, receiver: "WebSocketReceiver") -> None:
     finally:
         session.fail(LOST)
         await hooks.finish()
-
-
-def _check_handshake(request: web.Request) -> web.Response | None:
-    """Refuse what is no WebSocket handshake; aiohttp's own refusal would repeat the headers."""
-    if request.headers.get("Upgrade", "").strip().lower() != "websocket":
-        return _refusal('Can "Upgrade" only to "WebSocket".')
-    options = request.headers.get("Connection", "").lower().split(",")
-    if "upgrade" not in [option.strip() for option in options]:
-        return _refusal('"Connection" must be "Upgrade".')
-    if not request.headers.get("Sec-WebSocket-Key", "").isascii():
-        return _refusal(INVALID_HANDSHAKE)
-    return None
-
-
-def _refusal(text: str) -> web.Response:
-    response = plain_response(400, text + "\n")
-    response.force_close()
-    return response
 
 
 class Socket(web.WebSocketResponse):
