@@ -189,10 +189,14 @@ class WebSocketReceiver:
                 return reply, "Invalid close code", "error"
             return message.data or NO_CODE, message.extra or "", "client"
         if isinstance(message.data, WebSocketError):
-            code = message.data.code
-            self._close(code, "")
-            return code, _VIOLATIONS.get(code, "Protocol error"), "error"
-        return LOST
+            code: int = message.data.code
+            reason = _VIOLATIONS.get(code, "Protocol error")
+        elif isinstance(message.data, Exception) and not isinstance(message.data, OSError):
+            code, reason = INVALID_DATA, "Broken compression"  # it is the decompressor's error
+        else:
+            return LOST
+        self._close(code, "")
+        return code, reason, "error"
 
     async def _take_turns(self) -> None:
         """Let the loop go on once in a while: what is buffered is read without waiting."""
