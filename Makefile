@@ -6,7 +6,7 @@ MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_clien
 VERSIONS := 3.10 3.11 3.12 3.13
 OLDEST_AIOHTTP := 3.14.1
 
-.PHONY: help demo test lint format matrix clean
+.PHONY: help demo test soak lint format matrix clean
 .DELETE_ON_ERROR:
 
 help: ## what there is to make; ARGS="..." is passed on
@@ -17,6 +17,9 @@ demo: $(VENV)/demo $(SOCKJS_CLIENT) ## the chat page, on http://127.0.0.1:8080/
 
 test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this machine can run, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+soak: $(VENV)/soak ## ten minutes of all that clients do, with a report; ARGS="--seconds 60"
+	$(BIN)/python -m tests.soak --output soak $(ARGS)
 
 lint: $(VENV)/lint ## ruff and mypy
 	$(BIN)/ruff check .
@@ -52,7 +55,7 @@ matrix-%:
 	fi
 
 clean: ## all that the others have made
-	rm -rf $(VENV) $(VENV)-* build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-* soak build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -64,6 +67,10 @@ $(VENV)/demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+$(VENV)/soak: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,soak]'
 	@touch $@
 
 $(VENV)/lint: pyproject.toml | $(BIN)/python
