@@ -167,14 +167,14 @@ async def test_fragments_of_a_compressed_message_may_have_control_frames_between
 
 
 @both
-async def test_aiohttp_overlooks_the_reserved_bit_of_control_frames(
+async def test_reserved_bit_of_control_frames_is_overlooked_by_aiohttp_or_refused(
     serve: Serve, path: str
 ) -> None:
     wire = await handshake(await serve(Watched, settings=ON), path, **OFFER)
     wire.writer.write(masked(9, b"p", rsv=RESERVED_1))
-    while (received := await frame(wire))[0] != 10:
-        assert received[0] == 0x41
-    assert received == (10, b"p")
+    while (received := await frame(wire))[0] == 0x41:
+        pass  # the open frame
+    assert received in [(10, b"p"), (8, b"\x03\xea")], "the latter before aiohttp 3.14.5"
 
 
 PARAMETERS = [

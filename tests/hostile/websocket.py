@@ -64,11 +64,13 @@ async def opened(served: Target, path: str, **headers: str) -> Wire:
 
 
 async def deliver(wire: Wire, data: bytes, *, bytewise: bool) -> None:
-    """Send `data`, whole or byte by byte."""
+    """Send `data`, whole or byte by byte, as long as the server takes it."""
     if not bytewise:
         wire.writer.write(data)
         return
     for index in range(len(data)):
+        if wire.writer.transport.is_closing():
+            return
         wire.writer.write(data[index : index + 1])
         await asyncio.sleep(0)
 
