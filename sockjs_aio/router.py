@@ -20,6 +20,7 @@ from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 from sockjs_aio.transports import pages, polling, streaming, upstream, websocket
+from sockjs_aio.transports.body import invite_body
 from sockjs_aio.transports.endpoint import Authorize, Endpoint, is_valid_id, plain_response
 from sockjs_aio.transports.headers import allow_origin
 
@@ -125,16 +126,19 @@ class SockJSRouter:
         """The routes for ``app.add_routes``; `attach` ends the sessions at shutdown besides."""
         prefix = self.prefix
         session_url = "/{server_id:[^/.]+}/{session_id:[^/.]+}/{transport:%s}"
-        routes = [
-            web.route("*", prefix + session_url % "|".join(SESSION_URLS), self._handle_session),
-            web.route("*", prefix + "/info", self._handler(INFO)),
-            web.route("*", prefix + r"/{page:iframe(?:-[^/]*)?\.html}", self._handler(IFRAME)),
-            web.route("*", prefix + "/websocket", self._handler(RAW_WEBSOCKET)),
-            web.route("*", prefix + "/", self._handler(GREETING)),
-        ]
+        handlers = {
+            session_url % "|".join(SESSION_URLS): self._handle_session,
+            "/info": self._handler(INFO),
+            r"/{page:iframe(?:-[^/]*)?\.html}": self._handler(IFRAME),
+            "/websocket": self._handler(RAW_WEBSOCKET),
+            "/": self._handler(GREETING),
+        }
         if prefix:
-            routes.append(web.route("*", prefix, self._handler(GREETING)))
-        return routes
+            handlers[""] = self._handler(GREETING)
+        return [
+            web.route("*", prefix + path, handler, expect_handler=invite_body)
+            for path, handler in handlers.items()
+        ]
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         """Tell a load balancer whether to send new clients here; mount it where that asks.

@@ -3,13 +3,28 @@
 import asyncio
 
 import async_timeout
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from sockjs_aio.errors import BodyTimeout, PayloadTooLarge
 from sockjs_aio.settings import Settings
 
 IDLE_BODY_LIMIT = 65536
 """Bytes of a body that nobody wants, on a request that only receives."""
+
+
+async def invite_body(request: web.Request) -> None:
+    """Answer ``Expect: 100-continue``.
+
+    Raises:
+        web.HTTPExpectationFailed: If something else is expected.  aiohttp's own refusal would
+            repeat it, and fail where it cannot be encoded.
+    """
+    if request.version < HttpVersion11:
+        return
+    if request.headers["Expect"].lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the response has not begun
 
 
 async def read_body(request: web.Request, settings: Settings) -> bytes:
