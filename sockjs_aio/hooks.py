@@ -24,8 +24,8 @@ class Hooks:
     """Runs `on_open`, then `on_message` for each message, then `on_close` once.
 
     A transport that reads messages in a coroutine of its own (WebSocket) calls `run_inline` and
-    awaits `open`, `message` and `finish`.  The others call `start` and `accept`: what is to be
-    done is then done by a task that exists only while there is something to do.
+    awaits `open`, `message` and `finish`.  The others call `start`, and `accept` in their `turn`:
+    what is to be done is then done by a task that exists only while there is something to do.
     """
 
     __slots__ = (
@@ -33,7 +33,7 @@ class Hooks:
         "_limit",
         "_inbox",
         "_inbox_size",
-        "_order",
+        "_turn",
         "_room",
         "is_running",
         "_opened",
@@ -50,7 +50,7 @@ class Hooks:
         self._limit = receive_queue_limit
         self._inbox: deque[tuple[str, int]] | None = None
         self._inbox_size = 0
-        self._order: asyncio.Lock | None = None
+        self._turn: asyncio.Lock | None = None
         self._room: asyncio.Future[None] | None = None
         # what has been called
         self.is_running = False
@@ -100,18 +100,25 @@ class Hooks:
         if not self._opened:
             self._wake()
 
+    @property
+    def turn(self) -> asyncio.Lock:
+        """To be held from before a request's body is read until its messages are queued.
+
+        So whoever came first is served first, and a session has one body in memory, however many
+        requests wait: theirs stay with the connections.
+        """
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        return self._turn
+
     async def accept(self, messages: Sequence[str], size: int) -> bool:
-        """Queue `messages` of `size` bytes in all, waiting while the queue is full.
+        """Queue `messages` of `size` bytes in all, in one's `turn`; wait while the queue is full.
 
         Return whether they were queued: not if the session has closed meanwhile.
         """
         session = self._session
         size += len(messages) * MESSAGE_OVERHEAD
-        if self._order is not None or self._is_full(size):
-            if self._order is None:
-                self._order = asyncio.Lock()
-            async with self._order:  # whoever came first is served first
-                await self._wait_for_room(session, size)
+        await self._wait_for_room(session, size)
         if not session.is_open:
             return False
         self._put(messages, size)

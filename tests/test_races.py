@@ -393,9 +393,14 @@ async def test_waiting_posts_keep_their_order(serve: Serve) -> None:
     served = await serve(Slow, settings={"receive_queue_limit": 200})
     await served.poll("/0/1")
     await Slow.until("open")
-    session = Slow.connections[0].session
+    hooks = Slow.connections[0].session.hooks
+
+    async def post(number: str) -> None:
+        async with hooks.turn:
+            await hooks.accept([f"{number:>40}"], 40)
+
     sent = [str(number) for number in range(200)]
-    await asyncio.gather(*(session.hooks.accept([f"{number:>40}"], 40) for number in sent))
+    await asyncio.gather(*map(post, sent))
     await Slow.until(sent[-1])
     assert Slow.seen == ["open", *sent]
 

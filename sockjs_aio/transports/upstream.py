@@ -47,14 +47,15 @@ async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -
         endpoint.registry.stickiness.missed(endpoint.registry.now())
         return False
     endpoint.registry.stickiness.found()
-    if not session.is_open:
-        return False
     settings = endpoint.settings
-    payload = await read(request, settings)
-    messages = decode_messages(payload, settings.max_messages)
-    if not session.is_open:  # it has ended during the upload
-        return False
-    return await session.hooks.accept(messages, len(payload))
+    async with session.hooks.turn:
+        if not session.is_open:
+            return False
+        payload = await read(request, settings)
+        messages = decode_messages(payload, settings.max_messages)
+        if not session.is_open:  # it has ended during the upload
+            return False
+        return await session.hooks.accept(messages, len(payload))
 
 
 def _unknown_session() -> web.Response:

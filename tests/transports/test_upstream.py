@@ -5,12 +5,14 @@ import gzip
 import json
 import zlib
 
+import async_timeout
 import pytest
 from aiohttp import web
 
-from tests.conftest import Echo, Recorder, Serve
+from tests.conftest import Echo, Recorder, Serve, Served
 from tests.protocol.test_frames import BROKEN
 from tests.transports.test_pages import NOT_CACHED
+from tests.wire import Wire
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -215,6 +217,93 @@ async def test_full_inbox_delays_the_204_and_keeps_the_order(serve: Serve) -> No
     assert await asyncio.gather(*waiting) == [204] * 3
     await Slow.until("4")
     assert Slow.seen == ["open", "0", "1", "2", "3", "4"]
+
+
+class Hanging(Recorder):
+    """Handles nothing before `gate` is set."""
+
+    gate: asyncio.Event
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.gate = asyncio.Event()
+
+    async def on_message(self, message: str | bytes) -> None:
+        await self.gate.wait()
+        self.seen.append(message[0])
+
+
+async def waiting_posts(served: Served, url: str, *bodies: str) -> list[Wire]:
+    """Post `bodies` in their order, each on a connection of its own; nobody reads the answers."""
+    wires = []
+    for body in bodies:
+        wires.append(await served.wire())
+        wires[-1].send("POST", served.prefix + url, body)
+        await asyncio.sleep(0.02)
+    return wires
+
+
+@pytest.mark.parametrize("url", ["/0/1/xhr_send", "/0/1/jsonp_send"])
+async def test_body_is_not_read_before_its_turn(serve: Serve, url: str) -> None:
+    class Hangs(Hanging):
+        pass
+
+    settings = {"receive_queue_limit": 10, "max_message_size": 1 << 25}
+    served = await serve(Hangs, settings=settings)
+    await served.poll("/0/1")
+    small = [json.dumps([digit * 20]) for digit in "012"]  # one handled, one queued, one waits
+    large = json.dumps(["3" * (1 << 24)])  # more than sockets hold
+    wires = await waiting_posts(served, url, *small, large, json.dumps(["4"]))
+    unread = wires[3].writer.transport
+    async with async_timeout.timeout(5):
+        while served.router.session_count and not unread.get_write_buffer_size():
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.2)
+    assert unread.get_write_buffer_size() > 1 << 20
+    Hangs.gate.set()
+    for wire in wires:
+        assert (await wire.reply()).status in (200, 204)
+    await Hangs.until("4")
+    assert Hangs.seen == ["open", *"01234"]
+
+
+@pytest.mark.parametrize("cancellation", [True, False])
+async def test_post_whose_client_leaves_before_its_turn_holds_up_nobody(
+    serve: Serve, cancellation: bool
+) -> None:
+    class Hangs(Hanging):
+        pass
+
+    settings = {"receive_queue_limit": 10, "max_message_size": 1 << 25}
+    served = await serve(Hangs, settings=settings, handler_cancellation=cancellation)
+    await served.poll("/0/1")
+    small = [json.dumps([digit * 20]) for digit in "012"]
+    large = json.dumps(["3" * (1 << 24)])
+    wires = await waiting_posts(served, "/0/1/xhr_send", *small, large, json.dumps(["4"]))
+    wires[2].abort()
+    wires[3].abort()
+    await asyncio.sleep(0.02)
+    Hangs.gate.set()
+    assert (await wires[4].reply()).status == 204
+    await Hangs.until("4")
+    assert [x for x in Hangs.seen if x in ("0", "1", "4")] == ["0", "1", "4"]
+    assert "3" not in Hangs.seen
+
+
+async def test_waiting_posts_are_404_unread_when_the_session_closes(serve: Serve) -> None:
+    class Hangs(Hanging):
+        pass
+
+    served = await serve(Hangs, settings={"receive_queue_limit": 10})
+    await served.poll("/0/1")
+    bodies = [json.dumps([digit * 20]) for digit in "012"] + ["broken"] * 5
+    wires = await waiting_posts(served, "/0/1/xhr_send", *bodies)
+    Hangs.connections[0].close()
+    statuses = [(await wire.reply()).status for wire in wires]
+    assert statuses == [204] * 2 + [404] * 6, "500 if the last ones had been read"
+    Hangs.gate.set()
+    await Hangs.until("close")
+    assert Hangs.seen == ["open", "0", "close"]
 
 
 async def test_post_that_waits_for_room_is_404_when_the_session_closes(serve: Serve) -> None:
