@@ -128,11 +128,9 @@ def is_valid_id(segment: str) -> bool:
     """Tell whether `segment` of a URL's path, still encoded, may be a server or session id."""
     if len(segment) > MAX_ID_LENGTH:
         return False
-    if "%" not in segment:
-        return True  # the route has matched: no dot, no slash
     try:
         decoded = unquote_to_bytes(segment).decode()
-    except UnicodeDecodeError:
+    except UnicodeError:  # aiohttp's parser in Python, unlike the one in C, lets any bytes pass
         return False
     return _FORBIDDEN_IN_ID.search(decoded) is None
 
