@@ -6,7 +6,7 @@ MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_clien
 VERSIONS := 3.10 3.11 3.12 3.13
 OLDEST_AIOHTTP := 3.14.1
 
-.PHONY: help demo test soak lint format matrix clean
+.PHONY: help demo test soak fuzz lint format matrix clean
 .DELETE_ON_ERROR:
 
 help: ## what there is to make; ARGS="..." is passed on
@@ -20,6 +20,9 @@ test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this m
 
 soak: $(VENV)/soak ## ten minutes of all that clients do, with a report; ARGS="--seconds 60"
 	$(BIN)/python -m tests.soak --output soak $(ARGS)
+
+fuzz: $(VENV)/fuzz ## each parser with FUZZ_SECONDS=600 of inputs; ARGS="TARGET..."
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(VENV)/lint ## ruff and mypy
 	$(BIN)/ruff check .
@@ -55,7 +58,7 @@ matrix-%:
 	fi
 
 clean: ## all that the others have made
-	rm -rf $(VENV) $(VENV)-* soak build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-* soak build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -71,6 +74,10 @@ $(VENV)/test: pyproject.toml | $(BIN)/python
 
 $(VENV)/soak: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,soak]'
+	@touch $@
+
+$(VENV)/fuzz: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,fuzz]'
 	@touch $@
 
 $(VENV)/lint: pyproject.toml | $(BIN)/python

@@ -1,0 +1,59 @@
+"""The other side of `sockjs_aio.receiver`: a receiver that keeps its frames, and no request."""
+
+from sockjs_aio import ConnectionInfo
+from sockjs_aio.tcp import Delivery
+
+
+class FakeReceiver:
+    """Does what the contract says; the test decides when it is full or lost."""
+
+    def __init__(self, *, is_http: bool = True, limit: int | None = None) -> None:
+        self.is_http = is_http
+        self.is_alive = True
+        self.is_stuck = False
+        self.frames: list[bytes] = []
+        self.buffered = 0
+        self.delivery = Delivery(None)
+        self.answers_probes = True
+        self.is_released = self.is_aborted = False
+        self._limit = limit
+
+    @property
+    def is_left(self) -> bool:
+        return not self.is_alive
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the close frame or the last of `limit` frames was written."""
+        if not self.is_http or not self.frames:
+            return False
+        return self.frames[-1][:1] == b"c" or len(self.frames) == self._limit
+
+    @property
+    def is_full(self) -> bool:
+        return self.is_stuck or self.is_done
+
+    def write(self, frame: bytes) -> None:
+        assert not self.is_full and not self.is_released
+        self.frames.append(frame)
+
+    def flush(self) -> None:
+        pass
+
+    def release(self) -> None:
+        self.is_released = True
+
+    def probe(self, busy: bool) -> bool:
+        return self.answers_probes
+
+    def abort(self) -> None:
+        self.is_aborted = True
+        self.is_alive = False
+
+
+class FakeInfo(ConnectionInfo):
+    """About no request at all."""
+
+    def __init__(self, ip: str = "127.0.0.1", transport: str = "xhr_streaming") -> None:
+        self.ip = ip
+        self.transport = transport

@@ -1,0 +1,100 @@
+"""Messages of websocket-multiplex: the channels' hooks against a model of them."""
+
+import asyncio
+from typing import Any
+
+from sockjs_aio import ConnectionInfo, Settings, SockJSConnection
+from sockjs_aio.close_info import LOST
+from sockjs_aio.multiplex import MultiplexConnection
+from sockjs_aio.protocol.framing import SOCKJS
+from sockjs_aio.registry import SessionRegistry
+from tests.fake_receiver import FakeInfo, FakeReceiver
+from tests.virtual_loop import VirtualLoop
+
+
+class Member(SockJSConnection):
+    """Echoes, closes when told so, refuses to open on the channel of that name."""
+
+    seen: list[tuple[Any, ...]]  # by all of them
+
+    @property
+    def name(self) -> str:
+        return self.session.name  # type: ignore[attr-defined, no-any-return]
+
+    async def on_open(self, info: ConnectionInfo) -> bool:
+        Member.seen.append(("open", self.name))
+        return self.name != "refuses"
+
+    async def on_message(self, message: str) -> None:
+        Member.seen.append(("message", self.name, message))
+        self.send(message)
+        if message == "close":
+            self.close()
+
+    async def on_close(self) -> None:
+        Member.seen.append(("close", self.name))
+
+
+NAMES = {"a", "b c", "b%20c", "refuses"}
+Carrier = MultiplexConnection.get(**{"a": Member, "b c": Member, "refuses": Member})
+LOOP = VirtualLoop()
+REGISTRY = SessionRegistry(Carrier, Settings(send_queue_limit=1 << 30))
+
+
+def fuzz_multiplex(data: bytes) -> None:
+    """One message in each line."""
+    messages = data.decode("utf-8", "replace").split("\n")
+    seen, sent = model(messages)
+    receiver = LOOP.run_until_complete(carry(messages))
+    assert Member.seen == seen
+    assert b"".join(receiver.frames) == b"o" + b"".join(
+        b"a[%b]" % b",".join(map(SOCKJS.encode, batch)) for batch in sent if batch
+    )
+    assert len(REGISTRY) == 0
+
+
+async def carry(messages: list[str]) -> FakeReceiver:
+    """Bring `messages` the way that a WebSocket does, and end."""
+    Member.seen = []
+    receiver = FakeReceiver(is_http=False)
+    session = REGISTRY.open("id", FakeInfo(), SOCKJS, by_id=False)
+    session.attach(receiver)
+    session.hooks.run_inline(lambda: False)
+    await session.hooks.open()
+    for message in messages:
+        await session.hooks.message(message)
+        await asyncio.sleep(0.001)  # one frame for each message's answers
+    session.fail(LOST)
+    await session.hooks.finish()
+    session.vanish()
+    session.hooks_returned()
+    await asyncio.sleep(0.001)
+    return receiver
+
+
+def model(messages: list[str]) -> tuple[list[tuple[Any, ...]], list[list[str]]]:
+    """Return which hooks are called, and what is sent for each of the messages."""
+    seen: list[tuple[Any, ...]] = []
+    sent: list[list[str]] = []
+    subscribed: list[str] = []
+    for message in messages:
+        verb, name, data = [*message.split(",", 2), "", ""][:3]
+        answers: list[str] = []
+        is_over = False
+        if verb == "sub" and name in NAMES and name not in subscribed:
+            subscribed.append(name)
+            seen.append(("open", name))
+            is_over = name == "refuses"
+        elif verb == "msg" and message.count(",") >= 2 and name in subscribed:
+            seen.append(("message", name, data))
+            answers.append(f"msg,{name},{data}")
+            is_over = data == "close"
+        elif verb == "uns" and name in subscribed:
+            subscribed.remove(name)
+            seen.append(("close", name))
+        if is_over:
+            answers.append(f"uns,{name}")
+            subscribed.remove(name)
+            seen.append(("close", name))
+        sent.append(answers)
+    return seen + [("close", name) for name in subscribed], sent
