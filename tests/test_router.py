@@ -233,16 +233,6 @@ async def test_authorize_that_takes_too_long_is_503(serve: Serve) -> None:
 
 
 @openers
-async def test_too_many_sessions_are_503(serve: Serve, method: str, path: str) -> None:
-    served = await serve(Echo, settings={"max_sessions": 1})
-    assert await served.poll("/0/first") == b"o"
-    head = await ask(served, method, path)
-    assert (head.status, head.header("Retry-After")) == (503, "5")
-    assert await served.post("/0/first", '["a"]') == 204
-    assert served.router.session_count == 1
-
-
-@openers
 async def test_other_origins_are_403(serve: Serve, method: str, path: str) -> None:
     settings = {"origins": ["https://good.example"], "allow_jsonp_and_frames": True}
     served = await serve(Echo, settings=settings)
