@@ -3,10 +3,13 @@
 A machine asks its framing; nothing here does I/O or keeps state.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
 from sockjs_aio.protocol import frames, websocket
+
+_CONTROL = re.compile("[\x00-\x1f]")
 
 
 class Framing(Protocol):
@@ -51,10 +54,11 @@ class SockJSFraming:
 
     @staticmethod
     def encode_json(text: str | bytes) -> bytes:
-        """Escape in `text` what `frames.quote` escapes in a string."""
+        """Escape in `text` what `frames.quote` escapes in a string, and make one line of it."""
         if not isinstance(text, str):
             raise TypeError(f"JSON text is a str, not {type(text).__name__}")
-        return frames.escape(text)
+        # JSON has control characters between values only; a line break would end the frame there
+        return frames.escape(_CONTROL.sub(" ", text))
 
     @staticmethod
     def join(pieces: Sequence[bytes]) -> bytes:

@@ -6,6 +6,7 @@ import pytest
 
 from sockjs_aio.errors import PayloadBroken, PayloadMissing, PayloadTooLarge
 from sockjs_aio.protocol import frames
+from sockjs_aio.protocol.framing import SOCKJS
 
 ESCAPED = [
     *range(0x20),
@@ -149,3 +150,7 @@ def test_websocket_messages_may_be_bare_strings(payload: str, messages: list[str
 def test_other_websocket_messages_are_broken(payload: str) -> None:
     with pytest.raises(PayloadBroken):
         frames.decode_websocket_messages(payload, 10)
+
+
+def test_json_over_several_lines_is_a_frame_of_one() -> None:
+    assert SOCKJS.encode_json('{\r\n\t"a": "\\n"\n}') == b'{   "a": "\\n" }'
