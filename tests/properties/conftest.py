@@ -1,0 +1,11 @@
+"""How many examples hypothesis tries; in CI the same ones each time."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("short", max_examples=150, deadline=None, derandomize="CI" in os.environ)
+settings.register_profile(
+    "long", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
