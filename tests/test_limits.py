@@ -50,18 +50,28 @@ async def test_client_that_does_not_read_is_closed_and_others_are_served(
     await served.until_empty()
 
 
-async def test_polling_session_that_never_polls_is_closed(serve: Serve) -> None:
+@pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
+async def test_session_that_is_broadcast_to_and_never_asks_is_closed(
+    serve: Serve, kind: Kind
+) -> None:
     class Noted(Recorder):
         pass
 
-    settings = {"send_queue_limit": 1000, "disconnect_delay": 5}
+    settings = {"send_queue_limit": 1000, "disconnect_delay": 5, "response_limit": 1}
     served = await serve(Noted, settings=settings)
-    await served.poll("/0/1")
+    method, url = kind(served, {})._request()  # type: ignore[attr-defined]
+    body = b"" if method == "POST" else None
+    assert (await served.request(method, "/0/1" + url, body)).status == 200
     await Noted.until("open")
+    machine = Noted.connections[0].session._machine
+    most = 0
     for _ in range(20):
         served.router.broadcast(Noted.connections, "x" * 100)
+        most = max(most, machine.queued)
+    assert 800 < most <= 1000, "the limit is used, and kept"
+    assert machine.queued == 0, "what was queued is freed at once"
     await Noted.until("close")
-    assert await served.poll("/0/1") == b'c[1008,"Slow consumer"]'
+    assert b"Slow consumer" in (await served.request(method, "/0/1" + url, body)).body
     assert await served.post("/0/1", '["a"]') == 404
 
 

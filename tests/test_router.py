@@ -221,17 +221,6 @@ async def test_authorize_runs_once_for_each_session(serve: Serve) -> None:
     assert len(calls) == before
 
 
-async def test_authorize_that_takes_too_long_is_503(serve: Serve) -> None:
-    async def authorize(request: web.Request) -> None:
-        await asyncio.sleep(60)
-
-    served = await serve(Echo, settings={"authorize_timeout": 0.05}, authorize=authorize)
-    for method, path in REQUESTS:
-        head = await ask(served, method, path)
-        assert (head.status, head.header("Retry-After")) == (503, "5")
-    assert served.router.session_count == 0
-
-
 @openers
 async def test_other_origins_are_403(serve: Serve, method: str, path: str) -> None:
     settings = {"origins": ["https://good.example"], "allow_jsonp_and_frames": True}
