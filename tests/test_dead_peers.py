@@ -1,14 +1,24 @@
 """Who counts as alive, and how soon a client that has gone is noticed, on each transport."""
 
 import asyncio
+import socket
+import sys
+import time
 
+import async_timeout
 import pytest
 from aiohttp import WSMsgType
 
-from tests.conftest import Recorder, Serve
-from tests.websocket_wire import frame, handshake, masked
+from sockjs_aio import ConnectionInfo
+from tests import clients
+from tests.conftest import Echo, Recorder, Serve, Served
+from tests.websocket_wire import HANDSHAKE, frame, handshake, masked
+from tests.wire import Wire
 
-both = pytest.mark.parametrize("path", ["/0/1/websocket", "/websocket"])
+SOCKJS, RAW = "/0/1/websocket", "/websocket"
+both = pytest.mark.parametrize("path", [SOCKJS, RAW])
+every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+Kind = type[clients.Client]
 
 SHORT = {"heartbeat_delay": 0.1, "disconnect_delay": 0.1, "session_check_interval": 0.02}
 
@@ -46,32 +56,6 @@ async def test_peer_that_answers_pings_is_kept(serve: Serve, path: str) -> None:
     assert Noted.seen == ["open"]
 
 
-async def test_any_message_counts_as_life(serve: Serve) -> None:
-    class Noted(Recorder):
-        pass
-
-    served = await serve(Noted, settings=SHORT)
-    wire = await handshake(served)
-    for _ in range(20):  # one second without a single pong
-        wire.writer.write(masked(1, b'"x"'))
-        await asyncio.sleep(0.05)
-    assert "close" not in Noted.seen
-
-
-async def test_bytes_of_an_unfinished_message_count_as_life(serve: Serve) -> None:
-    class Noted(Recorder):
-        pass
-
-    served = await serve(Noted, settings=SHORT)
-    wire = await handshake(served)
-    message = masked(1, b'"' + b"x" * 100 + b'"')
-    for start in range(0, len(message), 6):
-        wire.writer.write(message[start : start + 6])
-        await asyncio.sleep(0.05)
-    await Noted.until("x" * 100)
-    assert "close" not in Noted.seen
-
-
 @both
 async def test_slow_hook_does_not_make_its_client_look_dead(serve: Serve, path: str) -> None:
     class Slow(Recorder):
@@ -87,3 +71,241 @@ async def test_slow_hook_does_not_make_its_client_look_dead(serve: Serve, path: 
                 break
             assert message.type in (WSMsgType.TEXT, WSMsgType.PING)
     assert Slow.seen[0] == "open"
+
+
+WORDS = {
+    "messages": masked(1, b'"x"'),
+    "pings": masked(9, b""),
+    "pongs that nobody asked for": masked(10, b"x"),
+    "empty fragments": masked(0, b"", fin=0),
+    "bytes of an unfinished message": b"x",
+}
+BEGINNINGS = {
+    "empty fragments": masked(1, b"", fin=0),
+    "bytes of an unfinished message": b"\x81\xfe\x80\0\0\0\0\0",
+}
+
+
+async def test_whatever_comes_from_a_client_counts_as_life(serve: Serve) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted, settings={**SHORT, "heartbeat_delay": 0.3})
+    clients_of = [(name, await handshake(served, path)) for name in WORDS for path in (SOCKJS, RAW)]
+    for name, wire in clients_of:
+        wire.writer.write(BEGINNINGS.get(name, b""))
+    for _ in range(40):  # two seconds, and no ping is answered
+        for name, wire in clients_of:
+            wire.writer.write(WORDS[name])
+        await asyncio.sleep(0.05)
+        assert "close" not in Noted.seen
+    assert Noted.seen.count("open") == len(clients_of)
+    await Noted.until("close", len(clients_of))  # they are silent now
+
+
+async def slow_wire(port: int) -> Wire:
+    """Connect, with little room for what is not read yet."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    return Wire(*await asyncio.open_connection(sock=sock, limit=1 << 16))
+
+
+async def read_slowly(wire: Wire, seconds: float) -> int:
+    """Read a megabyte a second."""
+    size = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        await asyncio.sleep(0.05)
+        size += len(await wire.reader.readexactly(50_000))
+    return size
+
+
+async def test_ping_behind_megabytes_has_its_deadline_once_it_has_arrived(serve: Serve) -> None:
+    await asyncio.gather(*(keep_while_reading(serve, path) for path in (SOCKJS, RAW)))
+
+
+async def keep_while_reading(serve: Serve, path: str) -> None:
+    class Large(Recorder):
+        async def on_open(self, info: ConnectionInfo) -> None:
+            await super().on_open(info)
+            for _ in range(60):
+                self.send("x" * 100_000)
+
+    settings = {**SHORT, "heartbeat_delay": 0.5, "send_queue_limit": 1 << 26}
+    served = await serve(Large, settings=settings)
+    wires = [await slow_wire(served.port) for _ in range(2)]
+    for wire in wires:
+        wire.send("GET", served.prefix + path, headers=HANDSHAKE)
+    # for six heartbeats they send nothing at all, and what they have read is before any ping
+    sizes = await asyncio.gather(*(read_slowly(wire, 3) for wire in wires))
+    assert Large.seen == ["open", "open"], sizes
+    # one stops to read, the other goes on
+    stopped, going = wires
+    going_on = asyncio.ensure_future(read_slowly(going, 1.5))
+    await Large.until("close")
+    assert Large.seen == ["open", "open", "close"]
+    await going_on
+    assert Large.seen == ["open", "open", "close"]
+    stopped.abort()
+    going.abort()
+
+
+def dark(**settings: float) -> dict[str, float]:
+    """Settings with which nothing but the end of a connection ends a session."""
+    return {"heartbeat_delay": 60, "disconnect_delay": 60, **settings}
+
+
+def half_close(client: clients.Client) -> None:
+    """End the sending half of the connection that receives."""
+    if isinstance(client, clients.WebSocket):
+        client.socket._writer.transport.write_eof()  # type: ignore[union-attr]
+    else:
+        client.wire.writer.write_eof()  # type: ignore[attr-defined]
+
+
+@every
+@pytest.mark.parametrize("way", ["reset", "half-closed"])
+@pytest.mark.parametrize("cancellation", [True, False], ids=["at-once", "at-the-next-tick"])
+async def test_receiver_whose_connection_went_is_noticed(
+    serve: Serve, kind: Kind, way: str, cancellation: bool
+) -> None:
+    class Noted(Recorder):
+        pass
+
+    interval = 60 if cancellation or not kind.is_http else 0.1
+    settings = dark(session_check_interval=interval)
+    served = await serve(Noted, settings=settings, handler_cancellation=cancellation)
+    client = await kind.open(served)
+    await Noted.until("open")
+    if kind in clients.POLLS:
+        await asyncio.sleep(0.05)  # the poll after the one that opened waits now
+    client.abort() if way == "reset" else half_close(client)
+    await Noted.until("close")
+    info = Noted.connections[0].close_info
+    assert info is not None
+    assert (info.code, info.reason, info.initiator) == (1006, "Connection lost", "network")
+    client.abort()
+
+
+@pytest.mark.parametrize(
+    ("heartbeat_delay", "disconnect_delay"), [(0.1, 0.4), (0.3, 0.3), (0.6, 0.2)]
+)
+async def test_heartbeats_and_expiry_have_clocks_of_their_own(
+    serve: Serve, heartbeat_delay: float, disconnect_delay: float
+) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(
+        Noted,
+        settings={
+            "heartbeat_delay": heartbeat_delay,
+            "disconnect_delay": disconnect_delay,
+            "session_check_interval": 0.02,
+        },
+    )
+    members = [await kind.open(served) for kind in clients.SOCKJS]
+    start = time.monotonic()
+    for _ in range(3):
+        frames = await asyncio.gather(*(member.frame() for member in members))
+        assert frames == [b"h"] * len(members)
+    assert time.monotonic() - start > 3 * heartbeat_delay * 0.9
+    assert "close" not in Noted.seen, "a receiver is attached, or has just been"
+    for member in members:
+        await member.leave()
+    await Noted.until("close", len(members))
+    await served.until_empty()
+
+
+async def test_raw_websocket_is_pinged_and_gets_no_frames(serve: Serve) -> None:
+    wire = await handshake(await serve(Echo, settings=SHORT), RAW)
+    for _ in range(4):
+        assert await frame(wire) == (9, b"")
+        wire.writer.write(masked(10, b""))
+
+
+def asks(served: Served, kind: Kind, session: str) -> tuple[str, str, bytes | None]:
+    """Return method, path below the prefix and body of a receiving request."""
+    method, url = kind(served, {})._request()  # type: ignore[attr-defined]
+    return method, session + url, b"" if method == "POST" else None
+
+
+async def test_disconnect_delay_counts_from_the_end_of_the_last_response(serve: Serve) -> None:
+    async def check(kind: Kind) -> None:
+        class Noted(Recorder):
+            pass
+
+        settings = {"disconnect_delay": 0.5, "session_check_interval": 0.02, "response_limit": 1}
+        served = await serve(Noted, settings=settings)
+        for number in range(4):  # it comes back in time, again and again
+            assert Noted.seen == ["open"] * bool(number)
+            reply = await served.request(*asks(served, kind, "/000/x"))
+            assert reply.status == 200
+            delivered = time.monotonic()
+            await Noted.until("open")
+            Noted.connections[0].send("next")
+            await asyncio.sleep(0.25)
+        await Noted.until("close")
+        assert time.monotonic() - delivered > 0.5 * 0.9
+
+    await asyncio.gather(*map(check, clients.HTTP))
+
+
+async def test_slow_download_keeps_the_session_and_a_stalled_one_does_not(serve: Serve) -> None:
+    async def check(kind: Kind) -> None:
+        class Large(Recorder):
+            async def on_open(self, info: ConnectionInfo) -> None:
+                await super().on_open(info)
+                self.send("x" * 30_000_000)
+
+        delays = {"heartbeat_delay": 0.5, "disconnect_delay": 0.4, "session_check_interval": 0.02}
+        served = await serve(Large, settings={"send_queue_limit": 1 << 26, **delays})
+        await served.poll("/000/x")
+        await Large.until("open")
+        wire = await slow_wire(served.port)
+        method, path, body = asks(served, kind, "/000/x")
+        wire.send(method, served.prefix + path, body)
+        await read_slowly(wire, 2)  # five times the disconnect delay
+        assert Large.seen == ["open"]
+        await Large.until("close")
+        info = Large.connections[0].close_info
+        assert info is not None
+        assert info.initiator in ("timeout", "network")
+        if sys.platform == "linux":
+            await until_no_connection(served)  # nor does what is left keep memory
+        wire.abort()
+
+    await asyncio.gather(*map(check, clients.HTTP))
+
+
+async def until_no_connection(served: Served) -> None:
+    """Wait until the server has no connection left, whatever its clients do."""
+    server = served.runner.server
+    assert server is not None
+    async with async_timeout.timeout(10):
+        while server.connections:
+            await asyncio.sleep(0.02)
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")
+
+
+@linux
+@every
+async def test_kernel_gives_up_connections_that_nobody_notices(serve: Serve, kind: Kind) -> None:
+    served = await serve(Echo, settings={"heartbeat_delay": 12.5})
+    client = await kind.open(served)
+    await client.send("a")
+    assert await client.messages(1) == ["a"]
+    assert served.runner.server is not None
+    timeouts = [
+        connection.transport.get_extra_info("socket").getsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT
+        )
+        for connection in served.runner.server.connections
+        if connection.transport is not None
+    ]
+    assert 3 * 12_500 in timeouts
+    await client.leave()

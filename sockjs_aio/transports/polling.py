@@ -13,7 +13,7 @@ from aiohttp.abc import AbstractStreamWriter
 from sockjs_aio.errors import ReceiverConflict
 from sockjs_aio.protocol.frames import ANOTHER_CONNECTION, close_frame, javascript_string
 from sockjs_aio.session import Session
-from sockjs_aio.tcp import Delivery, is_left
+from sockjs_aio.tcp import Delivery, give_up_after, is_left
 from sockjs_aio.transports.body import discard_body
 from sockjs_aio.transports.callback import read_callback
 from sockjs_aio.transports.endpoint import Endpoint
@@ -24,6 +24,7 @@ from sockjs_aio.transports.headers import (
     set_session_cookie,
     uncached,
 )
+from sockjs_aio.transports.outlet import PATIENCE
 
 
 async def xhr(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
@@ -68,6 +69,8 @@ async def _poll(
     else:
         session.hooks.start()
         frame = await receiver.wait(session)
+    if request.transport is not None:  # the response may outlive its session
+        give_up_after(request.transport, PATIENCE * endpoint.settings.heartbeat_delay)
     body = b"" if frame is None else dress(frame)
     response = PollResponse(session, receiver, body, headers)
     set_session_cookie(request, response, endpoint.settings)
