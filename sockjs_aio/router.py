@@ -20,7 +20,7 @@ from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 from sockjs_aio.transports import pages, polling, streaming, upstream, websocket
-from sockjs_aio.transports.body import invite_body
+from sockjs_aio.transports.body import invite_body, leave_unread
 from sockjs_aio.transports.endpoint import Authorize, Endpoint, is_valid_id, plain_response
 from sockjs_aio.transports.headers import allow_origin
 
@@ -221,10 +221,21 @@ class SockJSRouter:
     async def _handle_session(self, request: web.Request) -> web.StreamResponse:
         _, server_id, session_id, _ = request.rel_url.raw_path.rsplit("/", 3)
         if not (is_valid_id(server_id) and is_valid_id(session_id)):
-            return plain_response(404, "Not found.\n")
+            response = plain_response(404, "Not found.\n")
+            leave_unread(request, response)
+            return response
         return await self._answer(SESSION_URLS[request.match_info["transport"]], request)
 
     async def _answer(self, url: Url, request: web.Request) -> web.StreamResponse:
+        try:
+            response = await self._respond(url, request)
+        except web.HTTPException as refusal:
+            leave_unread(request, refusal)
+            raise
+        leave_unread(request, response)
+        return response
+
+    async def _respond(self, url: Url, request: web.Request) -> web.StreamResponse:
         if url.name is not None and not self.settings.is_enabled(url.name):
             return plain_response(404, "This transport is disabled.\n")
         method = request.method

@@ -75,3 +75,13 @@ async def _read_parts(request: web.Request, limit: int) -> bytes:
     if len(body) > limit:
         raise PayloadTooLarge(f"more than {limit} bytes")
     return body
+
+
+def leave_unread(request: web.Request, response: web.StreamResponse) -> None:
+    """Have the connection end with `response` if there is more to come of a compressed body.
+
+    aiohttp would read the rest for 10 seconds, and unpack it without giving anybody else a turn.
+    """
+    if "Content-Encoding" in request.headers and not request.content.is_eof():
+        request.content.feed_eof()
+        response.force_close()
