@@ -10,7 +10,7 @@ import socket
 import struct
 from typing import Any
 
-from tests.wire import Wire
+from tests.wire import Reply, Wire
 
 Event = tuple[str, Any]
 
@@ -22,7 +22,18 @@ GONE = (OSError, asyncio.IncompleteReadError)
 
 
 class Gone(Exception):
-    """The session is not there, or not open."""
+    """The session is not there, not open, or not let in."""
+
+
+def check_status(reply: Reply, *statuses: int) -> None:
+    """See that a response is one of those that are expected.
+
+    Raises:
+        Gone: If the server knows no such session, or opens none as it shuts down.
+    """
+    if reply.status in (404, 503):
+        raise Gone(f"{reply.status} {reply.body.decode().strip()}")
+    assert reply.status in statuses, reply
 
 
 async def connect(port: int, *, small: bool) -> Wire:

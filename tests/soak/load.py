@@ -42,7 +42,7 @@ class Load:
         self.members: dict[int, Member] = {}
         self.tallies = {name: Tally() for name in KINDS.values()}
         self.faults: collections.Counter[str] = collections.Counter()
-        self.last_broadcasts: set[int] = set()
+        self.last_broadcasts: collections.Counter[int] = collections.Counter()
         self.opened = 0
         # what they are told
         self.is_pausing = False
@@ -53,7 +53,11 @@ class Load:
     def fault(self, what: str) -> None:
         self.faults[what] += 1
         if self.faults[what] == 1:
-            print(f"fault: {what}", file=sys.stderr, flush=True)
+            self.note(what)
+
+    def note(self, what: str) -> None:
+        """Log who has seen something wrong."""
+        print(what, file=sys.stderr, flush=True)
 
     def report(self, event: str) -> None:
         """Print what has been seen so far."""
@@ -62,7 +66,7 @@ class Load:
             "opened": self.opened,
             "tallies": {name: asdict(tally) for name, tally in self.tallies.items()},
             "faults": dict(self.faults),
-            "last_broadcasts": sorted(self.last_broadcasts),
+            "last_broadcasts": dict(self.last_broadcasts),
         }
         print(json.dumps(figures), flush=True)
 

@@ -92,10 +92,14 @@ class Member:
         if self._reader is not None:
             self._reader.cancel()
         self.link.close()
-        if self.close_frame is not None and self.close_frame[0] == SERVICE_RESTART:
-            self.load.last_broadcasts.add(self.come["b"].next)
+        is_restart = self.close_frame is not None and self.close_frame[0] == SERVICE_RESTART
+        if is_restart and self.is_welcome:
+            self.load.last_broadcasts[self.come["b"].next] += 1
         for kind, sequence in self.come.items():
-            self.load.tallies[KINDS[kind]].add(sequence.finish(ends.get(kind)))
+            tally = sequence.finish(ends.get(kind))
+            self.load.tallies[KINDS[kind]].add(tally)
+            if not tally.is_clean:
+                self.load.note(f"{self.plan}, {self.link.name}, {KINDS[kind]}: {tally}")
 
     # Receiving.
 

@@ -18,7 +18,7 @@ from tests.soak.processes import LoadProcess, ServerProcess
 SETTINGS: dict[str, Any] = {
     "disconnect_delay": 5,
     "heartbeat_delay": 5,
-    "response_limit": 16384,
+    "response_limit": 4096,
     "send_queue_limit": 262144,
     "shutdown_timeout": 10,
 }

@@ -175,7 +175,7 @@ def result() -> Result:
         load={
             "tallies": {x: dict(clean) for x in ("echo", "broadcast", "large", "last")},
             "faults": {},
-            "last_broadcasts": [7],
+            "last_broadcasts": {"7": 3},
         },
         exit_status=0,
         exit_seconds=1.0,
@@ -205,7 +205,8 @@ def change(path: str, value: Any, name: str) -> Any:
         change("server/received/garbled", 1, "garbled"),
         change("load/tallies/large/seen", 0, "large messages"),
         change("load/faults/late", 1, "faults seen by clients"),
-        change("load/last_broadcasts", [6, 7], "disagreement about the last broadcast"),
+        change("load/last_broadcasts", {"6": 1, "7": 9}, "disagreement about the last broadcast"),
+        change("load/last_broadcasts/7", 0, "clients told of the restart"),
         change("server/faults/on_close", 1, "faults in calling hooks"),
         change("server/closed", 8, "on_open without on_close"),
         change("server/ends/overflow", 0, "sessions ended by overflow"),

@@ -98,6 +98,7 @@ def checks(result: Result) -> list[Check]:
             result.exit_seconds,
             SETTINGS["shutdown_timeout"] + EXIT_MARGIN,
         ),
+        Check("clients told of the restart", sum(result.load["last_broadcasts"].values()), 1, True),
         # a load that did not happen proves nothing
         *(Check(f"{name} messages", tally["seen"], 1, True) for name, tally in tallies.items()),
         *(

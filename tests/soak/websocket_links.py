@@ -4,7 +4,7 @@ import json
 import os
 import struct
 
-from tests.soak.link import Event, Gone, Link, connect, parsed
+from tests.soak.link import Event, Gone, Link, check_status, connect, parsed
 from tests.websocket_wire import HANDSHAKE, frame
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
@@ -36,7 +36,7 @@ class WebSocket(Link):
         self.down = await connect(self.port, small=self.small)
         self.down.send("GET", f"{path}?client={self.token}", headers=HANDSHAKE)
         reply = await self.down.head()
-        assert reply.status == 101, reply
+        check_status(reply, 101)
 
     async def receive(self) -> Event | None:
         assert self.down is not None
