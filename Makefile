@@ -1,16 +1,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 SOCKJS_CLIENT := $(VENV)/npm/node_modules/sockjs-client/dist/sockjs.min.js
 MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_client.js
 VERSIONS := 3.10 3.11 3.12 3.13
 OLDEST_AIOHTTP := 3.14.1
 
-.PHONY: help demo test soak fuzz lint format matrix clean
+.PHONY: help demo test soak fuzz bench bench-peers lint format matrix clean
 .DELETE_ON_ERROR:
 
 help: ## what there is to make; ARGS="..." is passed on
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 demo: $(VENV)/demo $(SOCKJS_CLIENT) ## the chat page, on http://127.0.0.1:8080/
 	$(BIN)/python -m examples.chat $(ARGS)
@@ -23,6 +24,20 @@ soak: $(VENV)/soak ## ten minutes of all that clients do, with a report; ARGS="-
 
 fuzz: $(VENV)/fuzz ## each parser with FUZZ_SECONDS=600 of inputs; ARGS="TARGET..."
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+bench: $(VENV)/bench ## sockjs-aio beside other servers, into docs/performance.md; ARGS="--list"
+	$(BIN)/python -m benchmarks --write $(ARGS)
+
+bench-peers: ## install those other servers for bench, each in a place of its own
+	$(PYTHON) -m venv $(PEERS)/tornado
+	$(PEERS)/tornado/bin/python -m pip install --quiet --disable-pip-version-check sockjs-tornado==1.0.7
+	$(PYTHON) -m venv $(PEERS)/aiolibs
+	$(PEERS)/aiolibs/bin/python -m pip install --quiet --disable-pip-version-check sockjs==0.13.0
+	@if command -v npm >/dev/null; then \
+		npm install --silent --no-audit --no-fund --prefix $(PEERS)/node sockjs@0.3.24; \
+	else \
+		echo "npm is not installed: bench runs without sockjs-node"; \
+	fi
 
 lint: $(VENV)/lint ## ruff and mypy
 	$(BIN)/ruff check .
@@ -78,6 +93,10 @@ $(VENV)/soak: pyproject.toml | $(BIN)/python
 
 $(VENV)/fuzz: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,fuzz]'
+	@touch $@
+
+$(VENV)/bench: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench,speedups]'
 	@touch $@
 
 $(VENV)/lint: pyproject.toml | $(BIN)/python

@@ -1,0 +1,42 @@
+"""`python -m benchmarks.idle_clients PORT KIND FIRST COUNT`: opens sessions and keeps them, idle.
+
+A process of its own, so that what it needs is not counted as the server's.  KIND is ``websocket``,
+``xhr`` (a poll waits) or ``between`` (the poll was answered, and the connection closed); the
+sessions are numbered from FIRST on.  It prints a line when all are open, and ends with its input.
+"""
+
+import socket
+import sys
+
+HANDSHAKE = (
+    "GET /echo/000/s{}/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+    "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+POLL = "POST /echo/000/s{}/xhr HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+
+
+def open_session(port: int, kind: str, number: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port))
+    request = HANDSHAKE if kind == "websocket" else POLL
+    connection.sendall(request.format(number).encode())
+    received = b""
+    while not received.endswith((b"\x01o", b"\r\n\r\no\n")):
+        received += connection.recv(4096)
+    if kind == "xhr":
+        connection.sendall(request.format(number).encode())
+    elif kind == "between":
+        connection.close()
+    return connection
+
+
+def main() -> None:
+    kind = sys.argv[2]
+    port, first, count = (int(sys.argv[index]) for index in (1, 3, 4))
+    connections = [open_session(port, kind, number) for number in range(first, first + count)]
+    print(len(connections), flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

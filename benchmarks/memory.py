@@ -1,0 +1,141 @@
+"""`python -m benchmarks.memory`: what one idle session holds, object by object.
+
+tracemalloc counts every byte that Python allocates for it; the objects are those that the garbage
+collector knows.  The kernel's memory for the connection is not in it.
+"""
+
+import argparse
+import asyncio
+import collections
+import gc
+import sys
+import tracemalloc
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from benchmarks.contenders import ROOT
+from sockjs_aio import SockJSConnection, SockJSRouter
+
+KINDS = {
+    "websocket": "WebSocket",
+    "xhr": "poll that waits",
+    "between": "polling session between two polls",
+}
+WARM_UP = 50
+"""Sessions that are opened before, for what is allocated once: caches, tables, code."""
+
+
+@dataclass
+class Holdings:
+    """What a session holds, on average.
+
+    Args:
+        total: Bytes.
+        objects: By type: how many, and their bytes without what they refer to.
+        owners: Bytes by the package whose code has allocated them.
+    """
+
+    total: float
+    objects: dict[str, tuple[float, float]]
+    owners: dict[str, float]
+
+
+async def measure(kind: str, count: int) -> Holdings:
+    """Open `count` sessions besides some that are there, and compare."""
+    app = web.Application()
+    SockJSRouter(SockJSConnection, "/echo", {"disconnect_delay": 600}).attach(app)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, keepalive_timeout=600)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    clients = [await _open(port, kind, 0, WARM_UP)]
+    gc.collect()
+    gc.freeze()  # from here on the collector tells of new objects only
+    tracemalloc.start()
+    before = tracemalloc.take_snapshot()
+    clients.append(await _open(port, kind, WARM_UP, count))
+    gc.collect()
+    after = tracemalloc.take_snapshot()
+    tracemalloc.stop()
+    owners = collections.Counter[str]()
+    for change in after.compare_to(before, "filename"):
+        owners[_owner(change.traceback[0].filename)] += change.size_diff
+    del owners["tracemalloc"], before, after, change
+    objects = _census()
+    for client in clients:
+        client.kill()
+        await client.wait()
+    return Holdings(
+        sum(owners.values()) / count,
+        {name: (number / count, size / count) for name, (number, size) in objects.items()},
+        {name: size / count for name, size in owners.items()},
+    )
+
+
+async def _open(port: int, kind: str, first: int, count: int) -> asyncio.subprocess.Process:
+    client = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.idle_clients"),
+        *(str(port), kind, str(first), str(count)),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert client.stdout is not None
+    line = await client.stdout.readline()
+    assert line == b"%d\n" % count, line
+    await asyncio.sleep(0.2)  # the server sees the ends of closed connections
+    return client
+
+
+def _census() -> dict[str, tuple[int, int]]:
+    """Count the objects that the collector knows by type, and their bytes."""
+    found: dict[str, tuple[int, int]] = {}
+    for thing in gc.get_objects():
+        kind = type(thing)
+        name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+        number, size = found.get(name, (0, 0))
+        found[name] = (number + 1, size + sys.getsizeof(thing))
+    return found
+
+
+def _owner(filename: str) -> str:
+    """Name the package that a file belongs to."""
+    path = Path(filename)
+    for folder in path.parents:
+        if folder == ROOT or folder.name == "site-packages":
+            return path.relative_to(folder).with_suffix("").parts[0]
+    return "asyncio" if path.parent.name == "asyncio" else path.stem
+
+
+def table(holdings: Holdings) -> str:
+    """Write what a session holds as Markdown, the largest share first."""
+    lines = ["| allocated by | bytes |", "| --- | ---: |"]
+    for name, size in sorted(holdings.owners.items(), key=lambda item: -item[1]):
+        if size >= 16:
+            lines.append(f"| {name} | {size:,.0f} |")
+    lines += [f"| **all** | **{holdings.total:,.0f}** |", ""]
+    lines += ["| object | number | bytes |", "| --- | ---: | ---: |"]
+    for name, (number, size) in sorted(holdings.objects.items(), key=lambda item: -item[1][1]):
+        if number >= 0.5:
+            lines.append(f"| `{name}` | {number:.0f} | {size:,.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)} (all)")
+    parser.add_argument("--sessions", type=int, default=500)
+    parser.add_argument("--total", action="store_true", help="print nothing but the bytes")
+    options = parser.parse_args()
+    for kind in options.kinds or KINDS:
+        holdings = asyncio.run(measure(kind, options.sessions))
+        if options.total:
+            print(round(holdings.total))
+        else:
+            print(f"#### {KINDS[kind]}\n\n{table(holdings)}\n")
+
+
+if __name__ == "__main__":
+    main()

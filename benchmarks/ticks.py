@@ -1,0 +1,107 @@
+"""`python -m benchmarks.ticks`: what idle sessions cost a minute, against their number.
+
+The registry's clock is in our hands, so that a minute takes as long as the work of its ticks; the
+receivers write to nowhere, so that the work is this package's alone.
+"""
+
+import asyncio
+import time
+
+from sockjs_aio import ConnectionInfo, Settings, SockJSConnection
+from sockjs_aio.protocol.framing import SOCKJS
+from sockjs_aio.registry import SessionRegistry
+from sockjs_aio.tcp import Delivery
+
+COUNTS = (1_000, 10_000, 50_000)
+KINDS = ("websocket", "xhr_streaming")
+
+
+class Registry(SessionRegistry):
+    """A registry whose time is set."""
+
+    time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def minute(self) -> float:
+        """Let a minute pass; return the seconds of CPU that its ticks have taken."""
+        start = time.process_time()
+        for _ in range(round(60 / self.settings.tick_interval)):
+            self.time += self.settings.tick_interval
+            self.tick(self.time)
+        return time.process_time() - start
+
+
+class Nowhere:
+    """A receiver that takes all."""
+
+    is_full = is_done = is_left = False
+    is_alive = True
+    buffered = 0
+
+    def __init__(self, is_http: bool) -> None:
+        self.is_http = is_http
+        self.delivery = Delivery(None)
+        self.frames = 0
+
+    def write(self, frame: bytes) -> None:
+        self.frames += 1
+
+    def flush(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+    def probe(self, busy: bool) -> bool:
+        return True
+
+    def abort(self) -> None:
+        pass
+
+
+class Info(ConnectionInfo):
+    """About no request at all."""
+
+    def __init__(self, transport: str) -> None:
+        self.ip = "127.0.0.1"
+        self.transport = transport
+
+
+async def measure(kind: str, count: int) -> float:
+    """Return the seconds of CPU a minute of `count` sessions that came over half a minute."""
+    registry = Registry(SockJSConnection, Settings())
+    receivers = []
+    for number in range(count):
+        session = registry.open(str(number), Info(kind), SOCKJS, by_id=kind != "websocket")
+        receivers.append(Nowhere(is_http=kind != "websocket"))
+        session.attach(receivers[-1])
+        registry.time += 30 / count
+    registry.minute()
+    before = sum(receiver.frames for receiver in receivers)
+    seconds = min(registry.minute() for _ in range(2))
+    beats = sum(receiver.frames for receiver in receivers) - before
+    assert abs(beats - 2 * count * 60 / 25) < count, "each session has its heartbeats"
+    for session in list(registry._sessions):
+        session.vanish()
+        session.hooks_returned()
+    return seconds
+
+
+def table(costs: dict[str, dict[int, float]]) -> str:
+    """Write the seconds of CPU a minute as Markdown."""
+    lines = ["| idle sessions | " + " | ".join(costs) + " |", "| ---: |" + " ---: |" * len(costs)]
+    for count in next(iter(costs.values())):
+        cells = [f"{costs[kind][count]:.3f} s" for kind in costs]
+        lines.append(f"| {count:,} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    costs = {kind: {count: asyncio.run(measure(kind, count)) for count in COUNTS} for kind in KINDS}
+    print(table(costs))
+
+
+if __name__ == "__main__":
+    main()
