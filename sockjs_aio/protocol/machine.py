@@ -252,3 +252,4 @@ class SessionMachine:
         self._outbox = []
         self._taken = self.queued = 0
         self._greeting = None
+        self._beat_due = False

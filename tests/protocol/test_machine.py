@@ -189,6 +189,14 @@ def test_heartbeat_owed_to_a_receiver_is_not_given_to_the_next() -> None:
     assert frames(machine) == []
 
 
+@pytest.mark.parametrize("event", ["fail", "vanish"])
+def test_heartbeat_that_is_due_is_not_written_once_nothing_more_is(event: str) -> None:
+    machine = opened()
+    machine.tick(25)
+    machine.fail(25) if event == "fail" else machine.vanish()
+    assert frames(machine) == []
+
+
 def test_attached_session_does_not_expire() -> None:
     machine = opened()
     machine.tick(1000)
