@@ -82,6 +82,10 @@ class Obedient(SockJSConnection):
         time.sleep(float(seconds))  # noqa: ASYNC251
         self.send("blocked")
 
+    async def do_hang(self) -> None:
+        """Wait for something that never comes."""
+        await asyncio.Event().wait()
+
     async def do_close(self, code: str, reason: str) -> None:
         """Close the session."""
         self.close(int(code), reason)
@@ -115,10 +119,14 @@ def make_app(settings: dict[str, Any]) -> web.Application:
         await router.drain(float(request.query["over"]))
         return web.Response()
 
+    async def ends(_request: web.Request) -> web.Response:
+        return web.json_response(Obedient.ends)
+
     app = web.Application()
     router = SockJSRouter(Obedient, "/echo", settings)
     router.attach(app)
     app.router.add_get("/stats", stats)
+    app.router.add_get("/ends", ends)
     app.router.add_get("/health", router.health)
     app.router.add_post("/drain", drain)
     return app
@@ -184,10 +192,29 @@ class ServerProcess(Target):
         """Its resident size, in bytes."""
         return resident_size(self.process.pid)
 
+    @property
+    def peak(self) -> int:
+        """The most that `resident` has been since `reset_peak`, or its start."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) << 10
+
+    def reset_peak(self) -> None:
+        """Let `peak` begin anew: see proc(5), clear_refs."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
     async def stats(self) -> dict[str, Any]:
         """Ask it how it is, after a garbage collection."""
+        return await self._ask("/stats")
+
+    async def until_ended(self, initiator: str, count: int = 1) -> None:
+        """Wait until `count` sessions were ended by `initiator`."""
+        async with async_timeout.timeout(PATIENCE):
+            while (await self._ask("/ends")).get(initiator, 0) < count:
+                await asyncio.sleep(0.01)
+
+    async def _ask(self, path: str) -> dict[str, Any]:
         wire = await Wire.connect(self.port)
-        reply = await wire.request("GET", "/stats")
+        reply = await wire.request("GET", path)
         wire.close()
         numbers: dict[str, Any] = json.loads(reply.body)
         return numbers
