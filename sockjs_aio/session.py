@@ -291,13 +291,21 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to be done for a closed session but to answer later requests."""
-        return self.is_closed and self._receiver is None and self.hooks.is_finished
+        is_delivering = self._delivery is not None and self._delivery.is_unfinished
+        is_left_alone = self._receiver is None and not is_delivering
+        return self.is_closed and is_left_alone and self.hooks.is_finished
 
     def abort(self) -> None:
         """End the session now: cancel its hook, cut its connection."""
         self.hooks.cancel()
         if self._receiver is not None:
             self._receiver.abort()
+        elif self._delivery is not None:
+            self._delivery.abort()
+
+    def delivered(self) -> None:
+        """The end of a response has left: somebody may wait for that in order to shut down."""
+        self._registry.session_changed()
 
     def unbind(self) -> None:
         """Break the reference cycles of a session that is over."""
@@ -369,6 +377,9 @@ class Session:
             self._receiver = None
             receiver.abort()
             receiver.release()
+        elif self._delivery is not None:  # a last response that nobody takes
+            self._delivery.abort()
+        self._delivery = None
         self._registry.retire(self)
         if was_open:
             self._has_closed(EXPIRED)

@@ -69,10 +69,11 @@ def _socket(transport: asyncio.WriteTransport) -> socket.socket | None:
 class Delivery:
     """Watches whether the peer takes what was written to it."""
 
-    __slots__ = ("written", "_transport", "_taken")
+    __slots__ = ("written", "is_unfinished", "_transport", "_taken")
 
     def __init__(self, transport: asyncio.WriteTransport | None) -> None:
         self.written = 0  # bytes; counted by whoever writes more than once
+        self.is_unfinished = False  # a response has begun, and its end has not left for the kernel
         self._transport = transport
         self._taken: float = -math.inf
 
@@ -93,6 +94,11 @@ class Delivery:
         """Tell whether the peer has taken nothing since the last question, though it has to."""
         unsent, has_taken = self._look()
         return unsent > 0 and not has_taken
+
+    def abort(self) -> None:
+        """Cut the connection if its response is unfinished; another one may follow otherwise."""
+        if self.is_unfinished and self._transport is not None:
+            self._transport.abort()
 
     def _look(self) -> tuple[int, bool]:
         unsent = self._unsent()

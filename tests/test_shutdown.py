@@ -148,21 +148,28 @@ async def test_hook_that_refuses_to_end_does_not_hold_up_the_shutdown(
     await asyncio.sleep(0.01)
 
 
-async def test_client_that_does_not_read_does_not_hold_up_the_shutdown(serve: Serve) -> None:
+@pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("disconnect_delay", [5, 0.1], ids=["open", "expired"])
+async def test_client_that_does_not_read_does_not_hold_up_the_shutdown(
+    serve: Serve, kind: Kind, disconnect_delay: float
+) -> None:
     class Pouring(Recorder):
         async def on_message(self, message: str | bytes) -> None:
-            for _ in range(60):
-                self.send("x" * 65536)
+            self.send("x" * 30_000_000)
             self.seen.append("poured")
 
-    served = await serve(Pouring, settings={"shutdown_timeout": 0.1, "send_queue_limit": 1 << 23})
-    client = await clients.XhrStreaming.open(served)
-    client.wire.writer.transport.pause_reading()
+    settings = {"shutdown_timeout": 0.1, "disconnect_delay": disconnect_delay}
+    served = await serve(Pouring, settings=settings)
+    client = await kind.open(served)
+    client.stop_reading()
     await client.send("a")
     await Pouring.until("poured")
-    await served.runner.cleanup()
+    if disconnect_delay < 1 and kind.is_http:
+        await Pouring.until("close")
+    await asyncio.wait_for(served.runner.cleanup(), 10)  # aiohttp's own limit is 60 seconds
     assert Pouring.seen == ["open", "poured", "close"]
     assert served.router.session_count == 0
+    client.abort()
 
 
 SERVER = """

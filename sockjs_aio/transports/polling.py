@@ -151,6 +151,7 @@ class PollResponse(web.Response):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the head."""
+        self._receiver.delivery.is_unfinished = True
         try:
             return await super().prepare(request)
         except (ConnectionError, asyncio.CancelledError):
@@ -164,3 +165,6 @@ class PollResponse(web.Response):
         except (ConnectionError, asyncio.CancelledError):
             self._session.lose(self._receiver)
             raise
+        finally:
+            self._receiver.delivery.is_unfinished = False
+            self._session.delivered()

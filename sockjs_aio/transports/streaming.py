@@ -16,6 +16,7 @@ from sockjs_aio.protocol.frames import (
     close_frame,
     javascript_string,
 )
+from sockjs_aio.session import Session
 from sockjs_aio.tcp import Delivery, is_left
 from sockjs_aio.transports.body import discard_body
 from sockjs_aio.transports.callback import read_callback
@@ -125,6 +126,7 @@ async def _stream(
         return response
     try:
         await _start(response, request, outlet)
+        response.follow(session, receiver)
         session.flush()
         session.hooks.start()
         await receiver.wait()
@@ -141,7 +143,31 @@ async def _start(response: web.StreamResponse, request: web.Request, outlet: Out
 
 
 class StreamingResponse(web.StreamResponse):
-    """A stream that is never compressed: a compressor would keep frames back."""
+    """A stream that is never compressed: a compressor would keep frames back.
+
+    It tells the session if its end could not be delivered.
+    """
+
+    _session: Session | None = None
+    _receiver: "StreamReceiver"
+
+    def follow(self, session: Session, receiver: "StreamReceiver") -> None:
+        """Tell `session` of the end of what `receiver` writes."""
+        self._session, self._receiver = session, receiver
+        receiver.delivery.is_unfinished = True
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the end of the body."""
+        try:
+            await super().write_eof(data)
+        except (ConnectionError, asyncio.CancelledError):
+            if self._session is not None:
+                self._session.lose(self._receiver)
+            raise
+        finally:
+            if self._session is not None:
+                self._receiver.delivery.is_unfinished = False
+                self._session.delivered()
 
     def enable_compression(self, *_args: object, **_kwargs: object) -> None:
         """Do nothing; a middleware may have asked for it."""
