@@ -5,7 +5,8 @@ PEERS := .venv-peers
 SOCKJS_CLIENT := $(VENV)/npm/node_modules/sockjs-client/dist/sockjs.min.js
 MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_client.js
 VERSIONS := 3.10 3.11 3.12 3.13
-OLDEST_AIOHTTP := 3.14.1
+OLDEST_AIOHTTP := 3.14.4
+JOBS ?= 2
 
 .PHONY: help demo test soak fuzz bench bench-peers lint format matrix clean
 .DELETE_ON_ERROR:
@@ -53,13 +54,13 @@ MATRIX_TEST = $(VENV)-$*/bin/python -m pytest -q -m 'not browser and not haproxy
 MATRIX_PIP = $(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check
 
 matrix: ## the tests on every Python that is found, on uvloop, on the oldest aiohttp
-	@for version in $(VERSIONS); do \
+	@found=; for version in $(VERSIONS); do \
 		if python$$version -c '' 2>/dev/null; then \
-			$(MAKE) --no-print-directory matrix-$$version || exit 1; \
+			found="$$found matrix-$$version"; \
 		else \
 			echo "== Python $$version: not found"; \
 		fi; \
-	done
+	done; $(MAKE) --no-print-directory --output-sync=target --jobs=$(JOBS) $$found
 
 matrix-%:
 	@test -x $(VENV)-$*/bin/python || python$* -m venv $(VENV)-$*
