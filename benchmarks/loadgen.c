@@ -40,11 +40,12 @@ static struct {
     int port, scenario, transport, text;
     int connections, window, size, batch, ramp, sources;
     long messages;              /* broadcast: stop after this many (0: by time) */
-    double seconds, warmup, rate;
+    double seconds, warmup, drain, rate;
     pid_t pid;
 } opt = {
     .host = "127.0.0.1", .connections = 1, .window = 1, .size = 32, .batch = 1,
     .ramp = 64, .sources = 16, .seconds = 3, .warmup = 0.5,
+    .drain = 5,
 };
 
 static const char help[] =
@@ -65,6 +66,7 @@ static const char help[] =
     "                      with meanwhile; its longest round trip is the server's longest stall\n"
     "  --seconds S         measured time (3)\n"
     "  --warmup S          time before it that is not counted (0.5)\n"
+    "  --drain S           time after it to wait for what is in flight (5)\n"
     "  --ramp N            sessions being opened at once (64)\n"
     "  --sources N         number of 127.0.0.x addresses to connect from (16)\n"
     "  --pid PID           server process: adds its CPU time and memory\n";
@@ -924,8 +926,8 @@ static void parse_options(int argc, char **argv)
         {"connections", 1, 0, 'c'}, {"window", 1, 0, 'w'}, {"size", 1, 0, 's'},
         {"text", 1, 0, 'x'}, {"batch", 1, 0, 'b'}, {"rate", 1, 0, 'r'},
         {"messages", 1, 0, 'm'}, {"seconds", 1, 0, 't'}, {"warmup", 1, 0, 'u'},
-        {"ramp", 1, 0, 'a'}, {"sources", 1, 0, 'o'}, {"pid", 1, 0, 'i'},
-        {"probe", 1, 0, 'b' + 256},
+        {"drain", 1, 0, 'd'}, {"ramp", 1, 0, 'a'}, {"sources", 1, 0, 'o'}, {"pid", 1, 0, 'i'},
+        {"probe", 1, 0, 'B'},
         {"help", 0, 0, 'h'}, {0}};
     int c;
 
@@ -946,10 +948,11 @@ static void parse_options(int argc, char **argv)
         case 'm': opt.messages = atol(optarg); break;
         case 't': opt.seconds = atof(optarg); break;
         case 'u': opt.warmup = atof(optarg); break;
+        case 'd': opt.drain = atof(optarg); break;
         case 'a': opt.ramp = atoi(optarg); break;
         case 'o': opt.sources = atoi(optarg); break;
         case 'i': opt.pid = atoi(optarg); break;
-        case 'b' + 256: opt.probe = optarg; break;
+        case 'B': opt.probe = optarg; break;
         case 'h': fputs(help, stdout); exit(0);
         default: fputs(help, stderr); exit(2);
         }
@@ -1098,7 +1101,7 @@ int main(int argc, char **argv)
         error(STALLED, "nothing happened in the measured time", 37);
     phase = DRAIN;
     if (opt.scenario != CONNECT)
-        for (uint64_t end = now + 5000000000ull; now < end && !all_received(); )
+        for (uint64_t end = now + opt.drain * 1e9; now < end && !all_received(); )
             run_events(100);
 
     for (int i = 0; i < opt.connections; i++) {

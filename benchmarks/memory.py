@@ -127,12 +127,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)} (all)")
     parser.add_argument("--sessions", type=int, default=500)
-    parser.add_argument("--total", action="store_true", help="print nothing but the bytes")
+    parser.add_argument(
+        "--total", action="store_true", help="print the bytes: all, and the package's"
+    )
     options = parser.parse_args()
     for kind in options.kinds or KINDS:
         holdings = asyncio.run(measure(kind, options.sessions))
         if options.total:
-            print(round(holdings.total))
+            print(round(holdings.total), round(holdings.owners["sockjs_aio"]))
         else:
             print(f"#### {KINDS[kind]}\n\n{table(holdings)}\n")
 
