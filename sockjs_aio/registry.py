@@ -251,7 +251,7 @@ class SessionRegistry:
             for session in sessions[closed:due]:
                 session.close(*SERVICE_RESTART, "shutdown")
             closed = max(closed, due)
-            if elapsed >= over:
+            if closed == len(sessions):
                 return
             await asyncio.sleep(min(BATCH_INTERVAL, over - elapsed))
 
