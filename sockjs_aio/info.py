@@ -71,4 +71,5 @@ class ConnectionInfo(Mapping[Any, Any]):
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        return f"<ConnectionInfo {self.transport} {self.path} from {self.ip}>"
+        # without the path, which has the session's id
+        return f"<ConnectionInfo {self.transport} from {self.ip}>"

@@ -26,7 +26,8 @@ RETRY_AFTER = "5"
 
 MAX_ID_LENGTH = 256
 
-_FORBIDDEN_IN_ID = re.compile(r"[./\x00-\x1f\x7f]")
+# no line ends of any kind: ids are written to logs
+_FORBIDDEN_IN_ID = re.compile(r"[./\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def plain_response(status: int, text: str) -> web.Response:
