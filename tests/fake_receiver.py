@@ -1,5 +1,8 @@
 """The other side of `sockjs_aio.receiver`: a receiver that keeps its frames, and no request."""
 
+import math
+from collections.abc import Callable
+
 from sockjs_aio import ConnectionInfo
 from sockjs_aio.tcp import Delivery
 
@@ -7,7 +10,13 @@ from sockjs_aio.tcp import Delivery
 class FakeReceiver:
     """Does what the contract says; the test decides when it is full or lost."""
 
-    def __init__(self, *, is_http: bool = True, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        is_http: bool = True,
+        limit: int | None = None,
+        on_abort: Callable[[], None] | None = None,
+    ) -> None:
         self.is_http = is_http
         self.is_alive = True
         self.is_stuck = False
@@ -17,6 +26,7 @@ class FakeReceiver:
         self.answers_probes = True
         self.is_released = self.is_aborted = False
         self._limit = limit
+        self._on_abort = on_abort
 
     @property
     def is_left(self) -> bool:
@@ -27,7 +37,12 @@ class FakeReceiver:
         """Whether the close frame or the last of `limit` frames was written."""
         if not self.is_http or not self.frames:
             return False
-        return self.frames[-1][:1] == b"c" or len(self.frames) == self._limit
+        return self.frames[-1][:1] == b"c" or self.left == 0
+
+    @property
+    def left(self) -> float:
+        """How many frames it still takes."""
+        return math.inf if self._limit is None else self._limit - len(self.frames)
 
     @property
     def is_full(self) -> bool:
@@ -49,6 +64,8 @@ class FakeReceiver:
     def abort(self) -> None:
         self.is_aborted = True
         self.is_alive = False
+        if self._on_abort is not None:
+            self._on_abort()
 
 
 class FakeInfo(ConnectionInfo):
