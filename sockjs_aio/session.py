@@ -244,6 +244,8 @@ class Session:
             if frame is None:
                 break
             receiver.write(frame)
+            if machine.queued:  # more than one frame takes: whether this leaves decides on the rest
+                receiver.flush()
         receiver.flush()
         machine.downstream = receiver.buffered
         if receiver.is_done:

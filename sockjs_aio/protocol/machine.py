@@ -242,6 +242,7 @@ class SessionMachine:
             size += len(outbox[self._taken]) + MESSAGE_OVERHEAD
             self._taken += 1
         pieces = outbox[start : self._taken]
+        outbox[start : self._taken] = [b""] * len(pieces)  # they must not live on in the queue
         self.queued -= size
         if self._taken * 2 > len(outbox):  # not at each frame: the rest has to move
             del outbox[: self._taken]

@@ -96,6 +96,29 @@ async def test_client_that_asks_for_100_mb_and_reads_nothing(
     assert (await server.until_empty())["objects"] == 0
 
 
+@pytest.mark.parametrize(
+    "kind", [clients.WebSocket, clients.RawWebSocket, *clients.STREAMS], ids=lambda kind: kind.name
+)
+@pytest.mark.parametrize(("size", "count"), [(65536, 63), (100, 25_000)])
+async def test_queue_that_just_fits_is_not_there_twice_while_it_is_written(
+    start: Start, kind: Kind, size: int, count: int
+) -> None:
+    server = await start(response_limit=1 << 30)
+    echo = await EchoClient.open(server)
+    slow = await kind.open(server)
+    slow.stop_reading()
+    server.reset_peak()
+    before = server.resident
+    await slow.send(f"queue {size} {count}")
+    round_trips = echo.count
+    while echo.count < round_trips + 100:
+        await asyncio.sleep(0.01)
+    assert server.peak - before <= LIMIT + MESSAGE + SLACK
+    assert (await server.stats())["ends"] == {}
+    slow.abort()
+    await echo.leave()
+
+
 @pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("way", ["pour", "queue"])
 async def test_client_that_asks_for_100_mb_and_never_polls(
