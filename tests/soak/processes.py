@@ -71,7 +71,7 @@ class Process:
 class LoadProcess(Process):
     """The load; `seen` is what it has told last."""
 
-    seen: dict[str, Any]
+    seen: dict[str, Any] = {"opened": 0, "tallies": {}, "faults": {}}  # noqa: RUF012
 
     async def until(self, event: str, patience: float) -> None:
         """Read what it tells until it tells of `event`."""

@@ -94,8 +94,9 @@ class Soak:
                 *("--members", str(self.members), "--wave", str(max(5.0, self.seconds / 10))),
                 log=self.output / "load.log",
             )
+            following = asyncio.ensure_future(load.until("paused", self.seconds + PAUSE_PATIENCE))
             await self._soak(server, load, result)
-            await self._pause(server, load, result)
+            await self._pause(server, load, following, result)
             await self._stop(server, load, result)
         finally:
             await server.kill()
@@ -121,7 +122,6 @@ class Soak:
         start_cpu = server.cpu_seconds, load.cpu_seconds
         for second in range(1, round(self.seconds) + 1):
             await asyncio.sleep(max(0.0, self._begin + second - time.monotonic()))
-            await load.until("running", 20)
             sample = await self._sample(server)
             result.samples.append(sample)
             if second % 10 == 0:
@@ -135,11 +135,16 @@ class Soak:
             ]
             result.probe_faults += probe.faults
 
-    async def _pause(self, server: ServerProcess, load: LoadProcess, result: Result) -> None:
+    async def _pause(
+        self,
+        server: ServerProcess,
+        load: LoadProcess,
+        pausing: "asyncio.Future[None]",
+        result: Result,
+    ) -> None:
         """Have all sessions end; then the server has to be as it was at first."""
         self.say("all sessions end")
         load.tell("pause")
-        pausing = asyncio.ensure_future(load.until("paused", PAUSE_PATIENCE))
         patience = 30  # for what is left when all members know their ends
         while not pausing.done() or (result.samples[-1].sessions and patience):
             patience -= pausing.done()

@@ -212,7 +212,7 @@ def change(path: str, value: Any, name: str) -> Any:
         change("server/ends/overflow", 0, "sessions ended by overflow"),
         change("probe_faults", ["it ended"], "faults of probes"),
         change("exit_status", -9, "exit status"),
-        change("exit_seconds", 13.0, "seconds from SIGTERM to exit"),
+        change("exit_seconds", 14.0, "seconds from SIGTERM to exit"),
         change("log", "ERROR asyncio: failed", "complaints in the server's log"),
         change("log", "WARNING sockjs_aio: session", "complaints in the server's log"),
         change("log", "Task was destroyed", "complaints in the server's log"),

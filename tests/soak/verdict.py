@@ -12,7 +12,7 @@ from tests.soak.soaking import SETTINGS, Result, Sample
 RSS_MARGIN = 12.0
 """MB by which the server may be larger at the end than after its warm-up."""
 
-EXIT_MARGIN = 2.0
+EXIT_MARGIN = 3.0
 """Seconds that the process may take besides `shutdown_timeout`, which readers that have stopped
 use up."""
 
