@@ -9,35 +9,11 @@ from aiohttp import web
 from sockjs_aio import SockJSConnection, SockJSRouter
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve
+from tests.openers import REQUESTS, ask, openers
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
-
-REQUESTS = [
-    ("POST", "/0/1/xhr"),
-    ("POST", "/0/1/xhr_streaming"),
-    ("GET", "/0/1/eventsource"),
-    ("GET", "/0/1/htmlfile?c=x"),
-    ("GET", "/0/1/jsonp?c=x"),
-    ("GET", "/0/1/websocket"),
-    ("GET", "/websocket"),
-]
-UPGRADE = {
-    "Upgrade": "websocket",
-    "Connection": "Upgrade",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-}
-openers = pytest.mark.parametrize(("method", "path"), REQUESTS)
-
-
-async def ask(served: Any, method: str, path: str, **headers: str) -> Any:
-    if path.endswith("/websocket"):
-        headers.update(UPGRADE)
-    wire = await served.wire()
-    wire.send(method, served.prefix + path, b"" if method == "POST" else None, headers=headers)
-    return await wire.head()
 
 
 # Mounting.
@@ -219,70 +195,6 @@ async def test_authorize_runs_once_for_each_session(serve: Serve) -> None:
     await served.post("/0/1", '["a"]')
     assert [await poll for poll in waiting] == [b'a["a"]']
     assert len(calls) == before
-
-
-@openers
-async def test_other_origins_are_403(serve: Serve, method: str, path: str) -> None:
-    settings = {"origins": ["https://good.example"], "allow_jsonp_and_frames": True}
-    served = await serve(Echo, settings=settings)
-    assert (await ask(served, method, path, Origin="https://evil.example")).status == 403
-    assert (await ask(served, method, path, Origin="null")).status == 403
-    assert (
-        await ask(served, method, path, Origin="https://good.example.evil.example")
-    ).status == 403
-    assert served.router.session_count == 0
-    head = await ask(served, method, path, Origin="https://good.example")
-    assert head.status == (101 if "websocket" in path else 200)
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 200),  # no browser
-        ({"Sec-Fetch-Site": "same-origin"}, 200),
-        ({"Sec-Fetch-Site": "none"}, 200),
-        ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({"Sec-Fetch-Site": "cross-site", "Referer": "https://evil.example/page"}, 403),
-        ({"Sec-Fetch-Site": "cross-site", "Referer": "https://good.example/page"}, 200),
-        ({"Referer": "https://evil.example/page"}, 403),
-        ({"Referer": "https://good.example/page"}, 200),
-        ({"Referer": "http://localhost/page"}, 200),  # our own
-        ({"Referer": "nonsense"}, 200),
-    ],
-)
-@pytest.mark.parametrize("path", ["/0/1/jsonp?c=x", "/iframe.html", "/info", "/0/1/eventsource"])
-async def test_requests_without_origin_are_known_by_where_they_come_from(
-    serve: Serve, path: str, headers: dict[str, str], status: int
-) -> None:
-    settings = {"origins": ["https://good.example"], "allow_jsonp_and_frames": True}
-    served = await serve(Echo, settings=settings)
-    assert (await ask(served, "GET", path, **headers)).status == status
-
-
-async def test_jsonp_and_frames_are_off_with_restricted_origins(serve: Serve) -> None:
-    served = await serve(Echo, settings={"origins": ["https://good.example"]})
-    good = {"Origin": "https://good.example", "Sec-Fetch-Site": "same-origin"}
-    for path in ("/0/1/jsonp?c=x", "/0/1/htmlfile?c=x", "/iframe.html", "/iframe-1.html"):
-        assert (await served.request("GET", path, headers=good)).status == 404
-    assert (await served.request("POST", "/0/1/jsonp_send", "d=x", headers=good)).status == 404
-    assert await served.poll("/0/1", headers=good) == b"o"
-
-
-async def test_other_origins_may_neither_send_nor_ask(serve: Serve) -> None:
-    settings = {"origins": ["https://good.example", "null"], "allow_jsonp_and_frames": True}
-    served = await serve(Echo, settings=settings)
-    await served.poll("/0/1")
-    evil, good = {"Origin": "https://evil.example"}, {"Origin": "null"}
-    assert await served.post("/0/1", '["a"]', headers=evil) == 403
-    assert await served.post("/0/1", '["a"]', headers=good) == 204
-    for path in ("/info", "/iframe.html", "", "/0/1/jsonp_send"):
-        method = "POST" if "send" in path else "GET"
-        body = '["a"]' if "send" in path else None
-        assert (await served.request(method, path, body, headers=evil)).status == 403
-        assert (await served.request(method, path, body, headers=good)).status == 200
-    for path in ("/info", "/0/1/xhr", "/0/1/xhr_send", "/0/1/xhr_streaming"):
-        assert (await served.request("OPTIONS", path, headers=evil)).status == 403
-        assert (await served.request("OPTIONS", path, headers=good)).status == 204
 
 
 async def test_verify_ip_pins_a_session_to_its_address(serve: Serve) -> None:
