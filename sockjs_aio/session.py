@@ -267,7 +267,7 @@ class Session:
         if now < machine.deadline():
             return
         was_open = self.is_open
-        if not (was_open and receiver) and self._delivery and self._delivery.progresses():
+        if not (was_open and receiver) and self._is_in_touch():
             machine.postpone(now)
             return
         machine.tick(now)
@@ -373,6 +373,13 @@ class Session:
         if not receiver.probe(self.hooks.is_running):
             self.fail(STALLED if receiver.is_full else UNANSWERED)
             receiver.abort()
+
+    def _is_in_touch(self) -> bool:
+        """Tell whether the last response is still on its way, or the next request has come and the
+        server is too busy to look at it.
+        """
+        delivery = self._delivery
+        return delivery is not None and (delivery.progresses() or delivery.is_replied_to())
 
     def _expire(self, was_open: bool, receiver: Receiver | None) -> None:
         if receiver is not None:  # a closed session whose client takes nothing any more

@@ -28,6 +28,15 @@ def unsent_bytes(transport: asyncio.WriteTransport) -> int:
     return unsent
 
 
+def has_unread_data(transport: asyncio.WriteTransport) -> bool:
+    """Tell whether the peer has sent what nobody here has read (elsewhere than on Linux: no)."""
+    sock = _socket(transport)
+    if sys.platform != "linux" or sock is None:
+        return False
+    unread = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
+    return any(unread)
+
+
 def seconds_since_data(transport: asyncio.WriteTransport) -> float:
     """Return how long ago the peer has last sent anything; infinity where nobody knows."""
     info = _tcp_info(transport)
@@ -69,13 +78,14 @@ def _socket(transport: asyncio.WriteTransport) -> socket.socket | None:
 class Delivery:
     """Watches whether the peer takes what was written to it."""
 
-    __slots__ = ("written", "is_unfinished", "_transport", "_taken")
+    __slots__ = ("written", "is_unfinished", "_transport", "_taken", "_was_replied_to")
 
     def __init__(self, transport: asyncio.WriteTransport | None) -> None:
         self.written = 0  # bytes; counted by whoever writes more than once
         self.is_unfinished = False  # a response has begun, and its end has not left for the kernel
         self._transport = transport
         self._taken: float = -math.inf
+        self._was_replied_to = False
 
     def is_pending(self) -> bool:
         """Tell whether the peer still has to take something."""
@@ -89,6 +99,16 @@ class Delivery:
         """Tell whether the peer has taken something since the last question and still has to."""
         unsent, has_taken = self._look()
         return unsent > 0 and has_taken
+
+    def is_replied_to(self) -> bool:
+        """Tell, once, whether the peer has sent something since that has not been read so far.
+
+        It does not count again: where reading has stopped, it would count for ever.
+        """
+        if self._was_replied_to or self._transport is None:
+            return False
+        self._was_replied_to = has_unread_data(self._transport)
+        return self._was_replied_to
 
     def is_stalled(self) -> bool:
         """Tell whether the peer has taken nothing since the last question, though it has to."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 
 import async_timeout
 import pytest
@@ -174,6 +175,32 @@ async def test_session_does_not_expire_while_its_response_is_downloaded(serve: S
         await Large.until("close", number + 1)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what has not been read")
+@pytest.mark.parametrize("url", ["/xhr", "/jsonp?c=x"])
+async def test_session_does_not_expire_while_its_next_poll_waits_to_be_read(
+    serve: Serve, url: str
+) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted, settings=SHORT)
+    method, body = ("POST", b"") if url == "/xhr" else ("GET", None)
+    wire = await served.wire()
+    await wire.request(method, "/echo/0/1" + url, body)
+    await Noted.until("open")
+    (connection,) = Noted.connections
+    server_side = connection.session._delivery._transport  # type: ignore[union-attr]
+    server_side.pause_reading()  # as if the event loop had too much to do
+    wire.send(method, "/echo/0/1" + url, body)
+    await asyncio.sleep(1.5 * SHORT["disconnect_delay"])
+    assert not connection.is_closed
+    connection.send("still here")
+    server_side.resume_reading()
+    assert b"still here" in (await wire.reply()).body
+    wire.close()
+    await Noted.until("close")
+
+
 async def test_closed_session_whose_client_takes_nothing_is_forgotten(serve: Serve) -> None:
     class Closing(Recorder):
         async def on_message(self, message: str | bytes) -> None:
@@ -188,3 +215,21 @@ async def test_closed_session_whose_client_takes_nothing_is_forgotten(serve: Ser
     await client.send("a")
     await Closing.until("close")
     await served.until_empty()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what has not been read")
+async def test_session_expires_though_its_connection_is_not_read(serve: Serve) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted, settings=SHORT)
+    wire = await served.wire()
+    await wire.request("POST", "/echo/0/1/xhr", b"")
+    await Noted.until("open")
+    server_side = Noted.connections[0].session._delivery._transport  # type: ignore[union-attr]
+    server_side.pause_reading()
+    wire.send("GET", "/echo/info")
+    await Noted.until("close")
+    server_side.resume_reading()
+    assert (await wire.reply()).status == 200
+    wire.close()
