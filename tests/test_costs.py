@@ -32,7 +32,7 @@ if sys.version_info < (3, 11):  # frames of coroutines are larger, and objects h
 """Bytes that an idle session may hold in all, and of them the package's own.
 
 The package's are 5 % above the most that was measured on any version of Python and aiohttp, and
-runs differ by 2 %; so a new object that each session keeps is noticed.  The whole may grow by 15 %,
+runs differ by 2 %; so a container more in each session is noticed.  The whole may grow by 15 %,
 for most of it is aiohttp's; a request that is kept alive without need is more than that.
 """
 

@@ -13,6 +13,9 @@ import async_timeout
 import pytest
 from aiohttp import web
 
+from benchmarks.contenders import Contender, contenders
+from benchmarks.run import Bench
+from benchmarks.scenarios import SCENARIOS
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
 from tests.conftest import Echo, Serve, require
 
@@ -199,3 +202,13 @@ async def test_probe_sees_how_long_a_broadcast_holds_the_server_up(
     assert status == 0, result
     assert result["messages"] == 10 * result["broadcasts"] > 0
     assert result["longest_stall_ms"] >= 50
+
+
+@pytest.mark.parametrize("contender", contenders(uvloop=False)[:2], ids=lambda x: x.name)
+@pytest.mark.parametrize("name", ["ws-pingpong-64", "xhr-32", "xhr_streaming-32", "broadcast-1000"])
+def test_compared_servers_answer_the_load(loadgen: Path, contender: Contender, name: str) -> None:
+    (scenario,) = [x for x in SCENARIOS if x.name == name]
+    result = Bench(loadgen, seconds=0.3, warmup=0).run(contender, scenario)
+    assert result.get("errors") == 0, result
+    figure = scenario.rows[0].figure(result)
+    assert figure is not None and figure > 0
