@@ -40,6 +40,8 @@ class Url:
     """What `Settings.is_enabled` calls it, if it can be disabled."""
     has_preflight: bool = False
     has_head: bool = False
+    is_linkable: bool = False
+    """Whether a link, an image or a script could open a session by it."""
 
     @property
     def methods(self) -> str:
@@ -57,9 +59,9 @@ SESSION_URLS = {
     "xhr_send": Url("POST", upstream.xhr_send, has_preflight=True),
     "xhr_streaming": Url("POST", streaming.xhr_streaming, "xhr_streaming", has_preflight=True),
     "websocket": Url("GET", websocket.websocket, "websocket"),
-    "eventsource": Url("GET", streaming.eventsource, "eventsource"),
-    "htmlfile": Url("GET", streaming.htmlfile, "htmlfile"),
-    "jsonp": Url("GET", polling.jsonp, "jsonp"),
+    "eventsource": Url("GET", streaming.eventsource, "eventsource", is_linkable=True),
+    "htmlfile": Url("GET", streaming.htmlfile, "htmlfile", is_linkable=True),
+    "jsonp": Url("GET", polling.jsonp, "jsonp", is_linkable=True),
     "jsonp_send": Url("POST", upstream.jsonp_send, "jsonp"),
 }
 
@@ -242,7 +244,7 @@ class SockJSRouter:
         is_preflight = method == "OPTIONS" and url.has_preflight
         if not (method == url.method or is_preflight or (method == "HEAD" and url.has_head)):
             return web.Response(status=405, headers={"Allow": url.methods})
-        self._endpoint.check_origin(request)
+        self._endpoint.check_origin(request, is_linkable=url.is_linkable)
         if is_preflight:
             return await pages.preflight(self._endpoint, request, url.methods)
         try:

@@ -1,9 +1,163 @@
-"""Pages of other origins, and what they may not do."""
+"""Pages of other origins: what they try, and that none of it gets through a restricted list.
+
+A page cannot set `Origin`, `Host` or ``Sec-Fetch-*``, and can hide its `Referer` but not choose it.
+Over plain HTTP browsers send no ``Sec-Fetch-*``.
+"""
 
 import pytest
+from aiohttp import web
 
-from tests.conftest import Echo, Serve
-from tests.openers import ask, openers
+from tests.conftest import Echo, Recorder, Serve
+from tests.openers import REQUESTS, ask, openers
+
+GOOD = "https://good.example"
+EVIL = "https://evil.example"
+RESTRICTED = {"origins": [GOOD], "allow_jsonp_and_frames": True}
+LINKABLE = [path for method, path in REQUESTS if method == "GET" and "websocket" not in path]
+SENDS = [("POST", "/0/1/xhr_send"), ("POST", "/0/1/jsonp_send")]
+PAGES = [("GET", ""), ("GET", "/info"), ("GET", "/iframe.html"), ("HEAD", "/info")]
+PREFLIGHTS = [("OPTIONS", path) for path in ("/info", "/0/1/xhr", "/0/1/xhr_send")]
+ALMOST_GOOD = [
+    "http://good.example",
+    "HTTPS://good.example",
+    "https://GOOD.example",
+    "https://good.example:443",
+    "https://good.example:8443",
+    "https://good.example/",
+    "https://good.example.",
+    "https://user@good.example",
+    "https://good.example@evil.example",
+    "https://good.example.evil.example",
+    "https://evil-good.example",
+    "https://good.example, https://good.example",
+    "https://good.example https://evil.example",
+    "good.example",
+    "//good.example",
+    "null",
+    "NULL",
+    "*",
+    "\u00e4",
+]
+
+linkable = pytest.mark.parametrize("path", LINKABLE)
+
+
+@openers
+async def test_only_the_very_origin_passes(serve: Serve, method: str, path: str) -> None:
+    served = await serve(Echo, settings=RESTRICTED)
+    for origin in ALMOST_GOOD:
+        assert (await ask(served, method, path, Origin=origin)).status == 403, origin
+    assert served.router.session_count == 0
+
+
+@pytest.mark.parametrize(("method", "path"), [*REQUESTS, *SENDS, *PAGES, *PREFLIGHTS])
+async def test_several_origins_are_none(serve: Serve, method: str, path: str) -> None:
+    served = await serve(Echo, settings=RESTRICTED)
+    await served.poll("/0/1", headers={"Origin": GOOD})
+    for first, second in [(GOOD, EVIL), (EVIL, GOOD), (GOOD, GOOD)]:
+        reply = await ask(served, method, path, **{"Origin": first, "origin": second})
+        assert reply.status == 403
+    assert served.router.session_count == 1
+
+
+# What is done before the origin is looked at: nothing.
+
+
+@pytest.mark.parametrize(("method", "path"), [*REQUESTS, *SENDS])
+async def test_refused_page_touches_nothing(serve: Serve, method: str, path: str) -> None:
+    class Noted(Recorder):
+        pass
+
+    asked = []
+
+    async def authorize(request: web.Request) -> None:
+        asked.append(request)
+
+    served = await serve(Noted, settings=RESTRICTED, authorize=authorize)
+    assert await served.poll("/0/1", headers={"Origin": GOOD}) == b"o"
+    wire = await served.wire()
+    waiting = wire.request("POST", "/echo/0/1/xhr", b"", headers={"Origin": GOOD})
+    reply = await ask(served, method, path, Origin=EVIL)
+    assert reply.status == 403
+    assert len(asked) == served.router.session_count == 1
+    assert await served.post("/0/1", '["a"]', headers={"Origin": GOOD}) == 204
+    await Noted.until("a")
+    assert Noted.seen == ["open", "a"]
+    Noted.connections[0].send("b")
+    assert (await waiting).body == b'a["b"]\n'  # and not 2010
+
+
+@pytest.mark.parametrize(("method", "path"), SENDS)
+async def test_body_of_a_refused_page_is_not_waited_for(
+    serve: Serve, method: str, path: str
+) -> None:
+    served = await serve(Echo, settings=RESTRICTED)
+    await served.poll("/0/1", headers={"Origin": GOOD})
+    wire = await served.wire()
+    # as a form of any page can be posted without asking for leave
+    headers = {"Origin": EVIL, "Content-Type": "text/plain", "Content-Length": "1000"}
+    wire.send(method, served.prefix + path, headers=headers)
+    assert (await wire.head()).status == 403
+
+
+# Pages that hide where they come from.
+
+
+@linkable
+async def test_hidden_page_opens_no_session(serve: Serve, path: str) -> None:
+    served = await serve(Echo, settings=RESTRICTED)
+    for site in ("cross-site", "same-site"):
+        for dest in ("image", "script", "iframe", "empty"):
+            fetched = {"Sec-Fetch-Site": site, "Sec-Fetch-Dest": dest}
+            assert (await ask(served, "GET", path, **fetched)).status == 403
+    assert (await ask(served, "GET", path)).status == 403  # the same over plain HTTP
+    assert served.router.session_count == 0
+
+
+@openers
+async def test_host_that_a_page_has_made_its_own_is_of_no_use(
+    serve: Serve, method: str, path: str
+) -> None:
+    """DNS rebinding: the page's name leads here, so what it asks has the same origin to a browser.
+
+    A browser tells that origin with everything but a GET, and the page with that.
+    """
+    served = await serve(Echo, settings=RESTRICTED)
+    assert (await ask(served, method, path, Origin="http://localhost")).status == 403
+    if path in LINKABLE:
+        assert (await ask(served, method, path, Referer="http://localhost/page")).status == 403
+    assert served.router.session_count == 0
+
+
+@openers
+async def test_client_that_is_no_browser_passes(serve: Serve, method: str, path: str) -> None:
+    served = await serve(Echo, settings=RESTRICTED)
+    headers = {"Origin": GOOD} if path in LINKABLE else {}  # there it has to name one
+    status = (await ask(served, method, path, **headers)).status
+    assert status == (101 if "websocket" in path else 200)
+
+
+# Without a list everybody is welcome, with the user's cookies.
+
+
+@openers
+async def test_by_default_pages_of_all_origins_come_in_with_cookies(
+    serve: Serve, method: str, path: str
+) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted)
+    reply = await ask(served, method, path, Origin=EVIL, Cookie="user=ann")
+    assert reply.status == (101 if "websocket" in path else 200)
+    await Noted.until("open")
+    assert Noted.connections[0].info.cookies["user"] == "ann"
+    if "xhr" in path or "eventsource" in path:
+        assert reply.header("Access-Control-Allow-Origin") == EVIL
+        assert reply.header("Access-Control-Allow-Credentials") == "true"
+
+
+# Pages that are allowed, and others.
 
 
 @openers
@@ -23,7 +177,7 @@ async def test_other_origins_are_403(serve: Serve, method: str, path: str) -> No
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({}, 200),  # no browser
+        ({}, 200),  # no browser, perhaps
         ({"Sec-Fetch-Site": "same-origin"}, 200),
         ({"Sec-Fetch-Site": "none"}, 200),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
@@ -31,16 +185,17 @@ async def test_other_origins_are_403(serve: Serve, method: str, path: str) -> No
         ({"Sec-Fetch-Site": "cross-site", "Referer": "https://good.example/page"}, 200),
         ({"Referer": "https://evil.example/page"}, 403),
         ({"Referer": "https://good.example/page"}, 200),
-        ({"Referer": "http://localhost/page"}, 200),  # our own
+        ({"Referer": "http://localhost/page"}, 403),  # our own, which has to be listed too
         ({"Referer": "nonsense"}, 200),
     ],
 )
-@pytest.mark.parametrize("path", ["/0/1/jsonp?c=x", "/iframe.html", "/info", "/0/1/eventsource"])
+@pytest.mark.parametrize("path", ["/iframe.html", "/info", *LINKABLE])
 async def test_requests_without_origin_are_known_by_where_they_come_from(
     serve: Serve, path: str, headers: dict[str, str], status: int
 ) -> None:
-    settings = {"origins": ["https://good.example"], "allow_jsonp_and_frames": True}
-    served = await serve(Echo, settings=settings)
+    served = await serve(Echo, settings=RESTRICTED)
+    if path in LINKABLE and not {"Sec-Fetch-Site", "Origin"} & set(headers):
+        status = 200 if headers.get("Referer", "").startswith(GOOD) else 403
     assert (await ask(served, "GET", path, **headers)).status == status
 
 

@@ -43,11 +43,16 @@ class Endpoint:
     registry: SessionRegistry
     authorize: Authorize | None
 
-    def check_origin(self, request: web.Request) -> None:
+    def check_origin(self, request: web.Request, *, is_linkable: bool = False) -> None:
         """Refuse pages of other origins than the settings allow.
 
         Scripts, frames and EventSource requests of a page's own origin carry no ``Origin``; for
         those the browser's ``Sec-Fetch-Site``, or else the ``Referer``, tells where they come from.
+
+        Args:
+            request: What is asked.
+            is_linkable: Whether a link or an image on any page could ask it, and do harm: refuse
+                it unless it tells where it comes from.
 
         Raises:
             web.HTTPForbidden: If the request comes from a page that is not allowed.
@@ -55,8 +60,10 @@ class Endpoint:
         allowed = self.settings.origins
         if allowed == "*":
             return
-        origin = request.headers.get("Origin") or _origin_without_header(request)
-        if origin is not None and origin not in allowed:
+        # several are one list, which is no origin
+        origin = ", ".join(request.headers.getall("Origin", ()))
+        sender = origin or _origin_without_header(request, "null" if is_linkable else None)
+        if sender is not None and sender not in allowed:
             raise web.HTTPForbidden(text="This origin is not allowed.\n")
 
     def existing_session(self, request: web.Request) -> Session | None:
@@ -140,9 +147,9 @@ def _unavailable(text: str) -> web.HTTPServiceUnavailable:
     return web.HTTPServiceUnavailable(text=text, headers={"Retry-After": RETRY_AFTER})
 
 
-def _origin_without_header(request: web.Request) -> str | None:
-    """Return the origin that a request without ``Origin`` comes from; None for our own, or for
-    a client that is no browser.
+def _origin_without_header(request: web.Request, untold: str | None) -> str | None:
+    """Return the origin that a request without ``Origin`` comes from: None for our own, `untold`
+    if nothing tells, as with clients that are no browsers.
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site in ("same-origin", "none"):
@@ -152,7 +159,6 @@ def _origin_without_header(request: web.Request) -> str | None:
     except ValueError:  # brackets that are no IPv6 address
         return "null"
     if not referer.netloc:
-        return None if site is None else "null"
-    if site is None and referer.netloc == request.host:
-        return None
+        return untold if site is None else "null"
+    # our own too has to be on the list: a page can have its host's name lead here (DNS rebinding)
     return f"{referer.scheme}://{referer.netloc}"
