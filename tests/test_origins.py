@@ -129,6 +129,22 @@ async def test_host_that_a_page_has_made_its_own_is_of_no_use(
     assert served.router.session_count == 0
 
 
+@linkable
+@pytest.mark.parametrize("origins", ["*", [GOOD]])
+async def test_link_opens_no_session(serve: Serve, path: str, origins: object) -> None:
+    """With a link go cookies that are ``SameSite=Lax``, and whoever made it knows the session's id:
+    the session would be the user's, and anybody's.
+    """
+    served = await serve(Echo, settings={**RESTRICTED, "origins": origins})
+    headers = {"Referer": GOOD + "/page", "Sec-Fetch-Dest": "document"}
+    for site in ("none", "cross-site", "same-site", "same-origin"):
+        headers["Sec-Fetch-Site"] = site
+        assert (await ask(served, "GET", path, **headers)).status == 403
+    assert served.router.session_count == 0
+    headers["Sec-Fetch-Dest"] = "iframe"  # as htmlfile is asked for
+    assert (await ask(served, "GET", path, **headers)).status == 200
+
+
 @openers
 async def test_client_that_is_no_browser_passes(serve: Serve, method: str, path: str) -> None:
     served = await serve(Echo, settings=RESTRICTED)

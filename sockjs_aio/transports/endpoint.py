@@ -97,10 +97,14 @@ class Endpoint:
         """Decide whether `request` may open a session.
 
         Raises:
+            web.HTTPForbidden: If somebody opens the URL as a page.
             web.HTTPServiceUnavailable: If there are too many, or the server shuts down.
             web.HTTPTooManyRequests: If there are too many from this address.
             web.HTTPException: Whatever `authorize` raises.
         """
+        # with a link go the user's SameSite=Lax cookies, and its maker knows the session's id
+        if request.headers.get("Sec-Fetch-Dest") == "document":
+            raise web.HTTPForbidden(text="This is no page.\n")
         self._check_room(request)
         if self.authorize is None:
             return
