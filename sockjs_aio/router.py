@@ -232,6 +232,9 @@ class SockJSRouter:
         try:
             response = await self._respond(url, request)
         except web.HTTPException as refusal:
+            # others may be let in by the same URL
+            refusal.headers.setdefault("Cache-Control", "no-store")
+            refusal.headers.setdefault("Vary", "Origin")
             leave_unread(request, refusal)
             raise
         leave_unread(request, response)

@@ -153,6 +153,44 @@ async def test_client_that_is_no_browser_passes(serve: Serve, method: str, path:
     assert status == (101 if "websocket" in path else 200)
 
 
+# Caches.
+
+
+@pytest.mark.parametrize("headers", [{}, {"Origin": GOOD}, {"Origin": "\u00e4"}])
+@pytest.mark.parametrize("origins", ["*", [GOOD]])
+async def test_caches_are_told_that_the_answer_depends_on_the_origin(
+    serve: Serve, headers: dict[str, str], origins: object
+) -> None:
+    if origins != "*" and not headers.get("Origin", GOOD).isascii():
+        return
+    served = await serve(Echo, settings={**RESTRICTED, "origins": origins})
+    for method, path in [
+        *(("GET", "/info"), ("POST", "/0/1/xhr"), ("POST", "/0/1/xhr_send")),
+        *(("POST", "/0/2/xhr_streaming"), *PREFLIGHTS),
+    ]:
+        reply = await ask(served, method, path, **headers)
+        assert reply.header("Vary") == "Origin", path
+
+
+@pytest.mark.parametrize(("method", "path"), [*REQUESTS, *SENDS, *PAGES, *PREFLIGHTS])
+async def test_no_cache_keeps_a_refusal(serve: Serve, method: str, path: str) -> None:
+    served = await serve(Echo, settings=RESTRICTED)
+    reply = await ask(served, method, path, Origin=EVIL)
+    assert (reply.status, reply.header("Vary")) == (403, "Origin")
+    assert reply.header("Cache-Control") == "no-store"
+    assert reply.header("Access-Control-Allow-Origin") is None
+
+
+@openers
+async def test_no_cache_keeps_what_authorize_refuses(serve: Serve, method: str, path: str) -> None:
+    async def authorize(request: web.Request) -> None:
+        raise web.HTTPNotFound  # which caches may keep unless they are told
+
+    served = await serve(Echo, authorize=authorize)
+    reply = await ask(served, method, path)
+    assert (reply.status, reply.header("Cache-Control")) == (404, "no-store")
+
+
 # Without a list everybody is welcome, with the user's cookies.
 
 

@@ -46,13 +46,13 @@ def allow_origin(request: web.Request, headers: Headers) -> None:
 
     Values with anything but printable ASCII are not echoed.
     """
+    headers["Vary"] = "Origin"
     origin = request.headers.get("Origin")
     if origin is None or not _is_plain(origin):
         headers["Access-Control-Allow-Origin"] = "*"
         return
     headers["Access-Control-Allow-Origin"] = origin
     headers["Access-Control-Allow-Credentials"] = "true"
-    headers["Vary"] = "Origin"
     asked = request.headers.get("Access-Control-Request-Headers")
     if asked and _is_plain(asked):
         headers["Access-Control-Allow-Headers"] = asked
