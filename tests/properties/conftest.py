@@ -1,4 +1,7 @@
-"""How many examples hypothesis tries; in CI the same ones each time."""
+"""How many examples hypothesis tries; in CI the same ones each time.
+
+``HYPOTHESIS_PROFILE=long python -m pytest tests/properties --timeout 0`` looks further.
+"""
 
 import os
 

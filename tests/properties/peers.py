@@ -17,15 +17,12 @@ SEND_QUEUE_LIMIT = 60_000
 FOREVER = 100_000
 COMMANDS = [
     "",
-    "",
-    "",
-    "",
     "send",
+    "sleep",
     "send",
-    "send",
+    "sleep",
     "flood",
     "drain",
-    "sleep",
     "forever",
     "raise",
     "cancel",

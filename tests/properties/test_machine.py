@@ -320,5 +320,6 @@ def decoded(framing: Framing, frame: bytes) -> list[Any]:
     return list(json.loads(frame[1:]))
 
 
+@pytest.mark.timeout(300)
 def test_machine_does_what_the_model_does_in_any_sequence_of_events() -> None:
     run_state_machine_as_test(Sequences, settings=settings(stateful_step_count=40))
