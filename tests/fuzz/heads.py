@@ -119,6 +119,7 @@ def fuzz_cookie(data: bytes) -> None:
 
 
 ORIGINS = ["https://good.example", "http://localhost:8080"]
+REFERER = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?")
 STRICT = Settings(origins=ORIGINS)
 ENDPOINT = Endpoint(STRICT, SessionRegistry(SockJSConnection, STRICT), None)
 
@@ -128,15 +129,17 @@ def fuzz_origin(data: bytes) -> None:
     names = ("Origin", "Sec_Fetch_Site", "Referer", "Host")
     values = dict(zip(names, map(header, data.split(b"\n")), strict=False))
     given = {name: value for name, value in values.items() if value}
-    try:
-        ENDPOINT.check_origin(made(**{"Host": "", **given}))
-    except web.HTTPForbidden:
-        assert not must_pass(given)
-    else:
-        assert may_pass(given)
+    request = made(**{"Host": "", **given})
+    for is_linkable in (False, True):
+        try:
+            ENDPOINT.check_origin(request, is_linkable=is_linkable)
+        except web.HTTPForbidden:
+            assert not must_pass(given, is_linkable)
+        else:
+            assert may_pass(given, is_linkable)
 
 
-def may_pass(given: dict[str, str]) -> bool:
+def may_pass(given: dict[str, str], is_linkable: bool) -> bool:
     """Tell whether such a request may come from a page that is allowed, or from no page."""
     if "Origin" in given:
         return given["Origin"] in ORIGINS
@@ -145,15 +148,13 @@ def may_pass(given: dict[str, str]) -> bool:
         return True
     # browsers and urlsplit drop tabs; a scheme has no case
     referer = given.get("Referer", "").replace("\t", "").lstrip("".join(map(chr, range(33))))
-    scheme, host = re.match(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?", referer).groups()  # type: ignore[union-attr]
+    scheme, host = REFERER.match(referer).groups()  # type: ignore[union-attr]
     if not host:
-        return site is None
-    if site is None and host == given.get("Host"):
-        return True
+        return site is None and not is_linkable
     return f"{(scheme or '').lower()}://{host}" in ORIGINS
 
 
-def must_pass(given: dict[str, str]) -> bool:
+def must_pass(given: dict[str, str], is_linkable: bool) -> bool:
     """As `may_pass`, for what browsers send."""
     is_plain = re.fullmatch(r"(https?://[a-z0-9.:-]+(/[ -~]*)?)?", given.get("Referer", ""))
-    return bool(is_plain) and may_pass(given)
+    return bool(is_plain) and may_pass(given, is_linkable)
