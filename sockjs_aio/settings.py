@@ -3,10 +3,10 @@
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -24,6 +24,12 @@ TRANSPORTS = (
 """The names that `Settings.disabled_transports` knows."""
 
 _WITHOUT_ORIGIN = ("jsonp", "htmlfile", "iframe")
+
+# as browsers write it: what differs in a letter's case or a port would never be found
+_ORIGIN = re.compile(
+    r"(?!http:.*:80\Z|https:.*:443\Z)"
+    r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?"
+)
 
 SetCookie = Callable[[web.Request, web.StreamResponse], None]
 """Sets the cookie for a session request on its response, before the response starts."""
@@ -152,10 +158,7 @@ def _is_script_url(value: Any) -> bool:
 
 
 def _is_origin(value: Any) -> bool:
-    if value == "null":
-        return True
-    parts = urlsplit(value) if isinstance(value, str) else None
-    return bool(parts and parts.scheme and parts.netloc) and not any(parts[2:])  # type: ignore[index]
+    return isinstance(value, str) and bool(value == "null" or _ORIGIN.fullmatch(value))
 
 
 def _are_origins(value: Any) -> bool:
@@ -193,7 +196,8 @@ _RULES: dict[str, Rule] = {
         lambda value: _is_boolean(value) or callable(value),
     ),
     "origins": (
-        '"*", or a list of origins like "https://example.com" (no path, no slash at the end)',
+        '"*", or a list of origins as browsers write them, like "https://example.com" (lower case, '
+        "no path, no slash at the end, no port 80 or 443, no patterns)",
         _are_origins,
     ),
     "allow_jsonp_and_frames": _FLAG,

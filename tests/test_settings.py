@@ -74,6 +74,16 @@ def test_name_like_no_other_is_answered_with_all() -> None:
         ("origins", ["https://example.com/"]),
         ("origins", ["example.com"]),
         ("origins", [1]),
+        ("origins", ["*"]),
+        ("origins", ["https://*.example.com"]),
+        ("origins", ["https://Example.com"]),
+        ("origins", ["https://b\u00fccher.example"]),
+        ("origins", ["https://user@example.com"]),
+        ("origins", ["https://example.com:443"]),
+        ("origins", ["http://[::1]:80"]),
+        ("origins", ["https://example.com?"]),
+        ("origins", ["https://example.com "]),
+        ("origins", ["https://example.com; script-src *"]),
         ("verify_ip", 1),
         ("max_message_size", True),
         ("send_queue_limit", -1),
@@ -105,6 +115,13 @@ def test_good_values_are_taken() -> None:
         {"origins": ["https://a.example", "null"], "jsessionid": lambda *_: None, "max_sessions": 1}
     )
     assert settings.max_sessions == 1
+
+
+def test_every_origin_that_browsers_write_is_taken() -> None:
+    origins = ["http://localhost", "http://localhost:8080", "https://example.com:80"]
+    origins += ["http://[::1]", "http://[::80]", "http://[::1]:8080", "http://127.0.0.1:8080"]
+    origins += ["https://xn--bcher-kva.example", "chrome-extension://abcdefgh", "null"]
+    assert Settings(origins=origins).origins == origins
 
 
 def test_short_delays_shorten_the_tick() -> None:
