@@ -92,8 +92,8 @@ def fuzz_ids(data: bytes) -> None:
     url = URL.build(path=f"/echo/000/{segment}/xhr", encoded=True)
     match = result(APP.router.resolve(made(url)))
     try:
-        plain = unquote_to_bytes(segment.encode("utf-8", "surrogateescape")).decode()
-    except UnicodeDecodeError:
+        plain = unquote_to_bytes(segment.encode()).decode()
+    except UnicodeError:
         plain = ""
     is_fine = 0 < len(segment) <= 256 and bool(ID.fullmatch(plain))
     if match.http_exception is not None:
