@@ -1,6 +1,7 @@
 """URLs to transports: the part of the package that an application mounts."""
 
 import concurrent.futures
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,13 @@ from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 from sockjs_aio.transports import pages, polling, streaming, upstream, websocket
 from sockjs_aio.transports.body import invite_body, leave_unread
-from sockjs_aio.transports.endpoint import Authorize, Endpoint, is_valid_id, plain_response
+from sockjs_aio.transports.endpoint import (
+    Authorize,
+    Endpoint,
+    Verify,
+    is_valid_id,
+    plain_response,
+)
 from sockjs_aio.transports.headers import allow_origin
 
 logger = logging.getLogger("sockjs_aio")
@@ -77,12 +84,15 @@ class SockJSRouter:
         settings: A `Settings`, or a mapping from setting names to values.
         authorize: Awaited with the request before a session is opened, on every transport; it
             refuses by raising an aiohttp HTTP exception, whose status the client gets.
+        verify: Called with each later request of a session and the `ConnectionInfo` of the one
+            that opened it; unless it returns True the request is refused with 403.  Without it,
+            who knows a session's id can send to it and poll it.
 
     Raises:
         SettingsError: If a setting is unknown, of the wrong type or out of range.
         ValueError: If `prefix` does not start with a slash, or has characters of a route pattern.
-        TypeError: If `connection` or `authorize` cannot be called, or `connection` is a class that
-            is no `SockJSConnection`.
+        TypeError: If `connection`, `authorize` or `verify` cannot be called, `verify` is a
+            coroutine function, or `connection` is a class that is no `SockJSConnection`.
     """
 
     def __init__(
@@ -92,10 +102,13 @@ class SockJSRouter:
         settings: Settings | Mapping[str, Any] | None = None,
         *,
         authorize: Authorize | None = None,
+        verify: Verify | None = None,
     ) -> None:
         _check_connection(connection)
         if authorize is not None and not callable(authorize):
             raise TypeError(f"authorize has to be a coroutine function, not {authorize!r}")
+        if verify is not None and (not callable(verify) or inspect.iscoroutinefunction(verify)):
+            raise TypeError(f"verify has to be a plain function, not {verify!r}")
         if not isinstance(settings, Settings):
             settings = Settings.from_mapping({} if settings is None else settings)
         self.settings = settings
@@ -103,7 +116,7 @@ class SockJSRouter:
         self.authorize = authorize
         self._is_attached = False
         self._registry = SessionRegistry(connection, settings)
-        self._endpoint = Endpoint(settings, self._registry, authorize)
+        self._endpoint = Endpoint(settings, self._registry, authorize, verify)
 
     def attach(self, app: web.Application) -> None:
         """Install the routes on `app`, and end the sessions when it shuts down.

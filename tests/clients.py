@@ -22,6 +22,9 @@ class Client:
     """A client of one session.
 
     `frame` gives the next frame as bytes; b"" when a response or the connection has ended.
+
+    Options: `query`, which like sockjs-client's goes along with every request, `headers`, and what
+    else `Wire.send` takes.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Client:
     def __init__(self, served: Target, options: dict[str, Any]) -> None:
         self.served = served
         self.path = f"/000/session{next(_numbers)}"
+        self.query = options.pop("query", "")
+        self.headers = options.get("headers", {})
         self.options = options
         self._frames: list[bytes] = []
 
@@ -68,7 +73,13 @@ class Client:
         assert await self.send_payload(json.dumps(messages)) in (200, 204)
 
     async def send_payload(self, payload: str | bytes) -> int:
-        return await self.served.post(self.path, payload)
+        url = self.url("/xhr_send")
+        return (await self.served.request("POST", url, payload, headers=self.headers)).status
+
+    def url(self, end: str) -> str:
+        """Return where `end` of the session is, with the query."""
+        joint = "&" if "?" in end else "?"
+        return self.path + end + (joint + self.query if self.query else "")
 
     async def leave(self) -> None:
         """Close the connection that receives."""
@@ -100,7 +111,7 @@ class Xhr(Client):
     def _ask(self) -> None:
         method, url = self._request()
         body = b"" if method == "POST" else None
-        self.wire.send(method, self.served.prefix + self.path + url, body, **self.options)
+        self.wire.send(method, self.served.prefix + self.url(url), body, **self.options)
 
     async def _frame(self) -> bytes:
         reply = await self.wire.reply()
@@ -132,9 +143,9 @@ class Jsonp(Xhr):
 
     async def send_payload(self, payload: str | bytes) -> int:
         form = "d=" + quote(payload)
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        reply = await self.served.request("POST", self.path + "/jsonp_send", form, headers=headers)
-        return reply.status
+        headers = {"Content-Type": "application/x-www-form-urlencoded", **self.headers}
+        url = self.url("/jsonp_send")
+        return (await self.served.request("POST", url, form, headers=headers)).status
 
 
 class XhrStreaming(Client):
@@ -152,7 +163,7 @@ class XhrStreaming(Client):
         self.wire: Wire = await self.served.wire()
         method, url = self._request()
         body = b"" if method == "POST" else None
-        self.wire.send(method, self.served.prefix + self.path + url, body, **self.options)
+        self.wire.send(method, self.served.prefix + self.url(url), body, **self.options)
         reply = await self.wire.head()
         assert reply.status == 200, reply
         self.is_chunked = reply.header("Transfer-Encoding") == "chunked"
@@ -217,7 +228,10 @@ class WebSocket(Client):
 
     async def connect(self) -> None:
         self.socket: aiohttp.ClientWebSocketResponse = await self.served.session.ws_connect(
-            self.served.url(self.path + "/websocket"), autoclose=False, max_msg_size=0
+            self.served.url(self.url("/websocket")),
+            headers=self.headers,
+            autoclose=False,
+            max_msg_size=0,
         )
 
     async def _frame(self) -> bytes:
@@ -247,10 +261,11 @@ class RawWebSocket(WebSocket):
 
     name = "rawwebsocket"
 
+    def url(self, end: str) -> str:
+        return super().url(end).removeprefix(self.path)
+
     async def connect(self) -> None:
-        self.socket = await self.served.session.ws_connect(
-            self.served.url("/websocket"), autoclose=False, max_msg_size=0
-        )
+        await super().connect()
         self._frames.append(b"o")
 
     async def _frame(self) -> bytes:

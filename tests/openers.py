@@ -23,7 +23,8 @@ openers = pytest.mark.parametrize(("method", "path"), REQUESTS)
 
 
 async def ask(served: Any, method: str, path: str, **headers: str) -> Any:
-    if path.endswith("/websocket"):
+    """Ask for `path` below the prefix; return the head of what comes."""
+    if path.split("?")[0].endswith("/websocket"):
         headers.update(UPGRADE)
     wire = await served.wire()
     wire.send(method, served.prefix + path, b"" if method == "POST" else None, headers=headers)

@@ -21,6 +21,9 @@ Authorize = Callable[[web.Request], Awaitable[Any]]
 """Lets a request pass by returning, refuses it by raising an aiohttp HTTP exception, or with 403
 by returning False."""
 
+Verify = Callable[[web.Request, ConnectionInfo], bool]
+"""Tells whether a request may use the session that another one has opened."""
+
 RETRY_AFTER = "5"
 """Seconds after which a client that found no room may ask again."""
 
@@ -42,6 +45,7 @@ class Endpoint:
     settings: Settings
     registry: SessionRegistry
     authorize: Authorize | None
+    verify: Verify | None = None
 
     def check_origin(self, request: web.Request, *, is_linkable: bool = False) -> None:
         """Refuse pages of other origins than the settings allow.
@@ -70,13 +74,16 @@ class Endpoint:
         """Find the session that `request` names.
 
         Raises:
-            web.HTTPForbidden: If `verify_ip` is set and the request comes from another address.
+            web.HTTPForbidden: If `verify_ip` is set and the request comes from another address, or
+                `verify` does not return True.
         """
         session = self.registry.get(request.match_info["session_id"])
-        if session is None or not self.settings.verify_ip:
-            return session
-        if request.remote != session.info.ip:
+        if session is None:
+            return None
+        if self.settings.verify_ip and request.remote != session.info.ip:
             raise web.HTTPForbidden(text="This session belongs to another address.\n")
+        if self.verify is not None and self.verify(request, session.info) is not True:
+            raise web.HTTPForbidden(text="This session belongs to somebody else.\n")
         return session
 
     async def session(self, request: web.Request, transport: str) -> Session:

@@ -1,0 +1,150 @@
+"""Who may come in: ``python -m examples.authorize``, then open http://127.0.0.1:8080/.
+
+Two services.  ``/account`` lets in who has logged in: browsers send the cookie along.  ``/orders``
+asks for a token in the URL, which is good for a minute and which the page fetches for each attempt;
+pages of other origins could bring one too.
+"""
+
+import hmac
+import secrets
+import string
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from examples import chat, multiplex
+from examples.authorize.signing import Signer
+from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
+
+PASSWORDS = {"ann": "apple", "bob": "banana"}  # stands for the table of users
+STAFF = {"ann"}
+DAY = 86400  # seconds
+PAGE = Path(__file__).parent / "page"
+
+USER = web.RequestKey("user", str)
+COOKIES = web.AppKey("cookies", Signer)
+TOKENS = web.AppKey("tokens", Signer)
+PRESENT = web.AppKey("present", set["Desk"])
+
+
+class Desk(SockJSConnection):
+    """Calls users by their names, which it has from `by_cookie` or `by_token`."""
+
+    async def on_open(self, info: ConnectionInfo) -> None:
+        info.app[PRESENT].add(self)
+        self.send(f"Hello, {info[USER]}!")
+
+    async def on_message(self, message: str | bytes) -> None:
+        self.send(f"{self.info[USER]} says: {message!s}")
+
+    async def on_close(self) -> None:
+        self.info.app[PRESENT].discard(self)
+
+
+# With a cookie.
+
+
+def cookie_user(request: web.Request) -> str | None:
+    return request.app[COOKIES].user(request.cookies.get("user"))
+
+
+async def by_cookie(request: web.Request) -> None:
+    user = cookie_user(request)
+    if user is None:
+        raise web.HTTPUnauthorized(text="Log in first.\n")
+    request[USER] = user  # info[USER] from here on
+
+
+def same_user(request: web.Request, info: ConnectionInfo) -> bool:
+    return cookie_user(request) == info[USER]
+
+
+# With a token in the query.
+
+
+async def by_token(request: web.Request) -> None:
+    user = request.app[TOKENS].user(request.query.get("token"))
+    if user is None:
+        raise web.HTTPUnauthorized(text="This token is forged, or too old.\n")
+    if user not in STAFF:
+        raise web.HTTPForbidden(text="Orders are for the staff.\n")
+    request[USER] = user
+
+
+def same_token(request: web.Request, info: ConnectionInfo) -> bool:
+    return request.query.get("token") == info.query.get("token")
+
+
+# The application.
+
+
+def make_app(
+    origins: Collection[str],
+    key: bytes = b"",
+    sockjs_client: Path = chat.SOCKJS_CLIENT,
+    **settings: Any,
+) -> web.Application:
+    """Make the application; without a `key`, all have to log in again after a restart."""
+    app = web.Application()
+    key = key or secrets.token_bytes(32)
+    app[COOKIES] = Signer(key, "cookie", DAY)
+    app[TOKENS] = Signer(key, "token", 60)
+    app[PRESENT] = set()
+    add_page(app, sockjs_client)
+    settings = {"origins": origins, "max_message_size": 16384, **settings}
+    SockJSRouter(Desk, "/account", settings, authorize=by_cookie, verify=same_user).attach(app)
+    SockJSRouter(Desk, "/orders", settings, authorize=by_token, verify=same_token).attach(app)
+    return app
+
+
+def add_page(app: web.Application, sockjs_client: Path) -> None:
+    sockjs_url = chat.CDN
+    if sockjs_client.is_file():
+        sockjs_url = "/sockjs.min.js"
+        app.router.add_get(sockjs_url, partial(chat.send_file, sockjs_client))
+    page = string.Template((PAGE / "index.html").read_text(encoding="utf-8"))
+    app.router.add_get("/", partial(chat.send_page, page.substitute(sockjs_url=sockjs_url)))
+    app.router.add_static("/page/", PAGE)
+    app.router.add_static("/style/chat/", chat.PAGE)
+    app.router.add_static("/style/multiplex/", multiplex.PAGE)
+    app.router.add_get("/user", show_user)
+    app.router.add_post("/login", log_in)
+    app.router.add_post("/logout", log_out)
+    app.router.add_post("/token", make_token)
+
+
+async def show_user(request: web.Request) -> web.Response:
+    return web.Response(text=cookie_user(request) or "", headers={"Cache-Control": "no-store"})
+
+
+async def log_in(request: web.Request) -> web.Response:
+    form = await request.post()
+    user, password = str(form.get("user")), str(form.get("password"))
+    expected = PASSWORDS.get(user, secrets.token_hex())
+    if not hmac.compare_digest(password.encode(), expected.encode()):
+        raise web.HTTPForbidden(text="That is not the password.\n")
+    response = web.Response(text=user)
+    # add secure=True where the service has TLS
+    response.set_cookie(
+        "user", request.app[COOKIES].sign(user), max_age=DAY, httponly=True, samesite="Lax"
+    )
+    return response
+
+
+async def log_out(request: web.Request) -> web.Response:
+    """Forget the cookie, and end the sessions: nobody is asked again while they last."""
+    user = cookie_user(request)
+    for desk in list(request.app[PRESENT]):
+        if desk.info[USER] == user:
+            desk.close(4001, "Logged out")
+    response = web.Response()
+    response.del_cookie("user", httponly=True, samesite="Lax")
+    return response
+
+
+async def make_token(request: web.Request) -> web.Response:
+    await by_cookie(request)
+    return web.Response(text=request.app[TOKENS].sign(request[USER]))

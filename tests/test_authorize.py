@@ -1,0 +1,358 @@
+"""Who is let in by cookie or token, with the example's application on every transport."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from examples import authorize as example
+from examples.authorize import COOKIES, DAY, PRESENT, TOKENS, USER, make_app
+from examples.authorize.signing import Signer
+from sockjs_aio import ConnectionInfo, SockJSRouter
+from tests import clients
+from tests.conftest import Echo, Recorder, Serve, Served
+from tests.openers import REQUESTS, ask, openers
+
+KEY = b"0123456789abcdef"
+ORIGIN = "http://localhost"
+FROM_PAGE = {"Origin": ORIGIN}
+
+every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
+Kind = type[clients.Client]
+Start = Callable[[str], Awaitable[Served]]
+
+
+@pytest.fixture
+def start(serve: Serve) -> Start:
+    """Run the example; the result asks one of its services."""
+
+    async def start(prefix: str) -> Served:
+        app = make_app([ORIGIN], KEY, allow_jsonp_and_frames=True)
+        served = await serve(Echo, app=app)
+        served.prefix = prefix
+        return served
+
+    return start
+
+
+def cookie(value: str) -> dict[str, str]:
+    return {**FROM_PAGE, "Cookie": f"user={value}"}
+
+
+def signed(purpose: str, user: str, seconds: float = 60) -> str:
+    return Signer(KEY, purpose, seconds).sign(user)
+
+
+def with_token(path: str, token: str) -> str:
+    return f"{path}{'&' if '?' in path else '?'}token={token}"
+
+
+async def logged_in(served: Served, user: str) -> dict[str, str]:
+    """Log in as the page does; return the headers of its later requests."""
+    form = {"user": user, "password": example.PASSWORDS[user]}
+    url = f"http://127.0.0.1:{served.port}/login"
+    async with served.session.post(url, data=form) as response:
+        assert response.status == 200
+        assert response.cookies["user"]["httponly"]
+        assert response.cookies["user"]["samesite"] == "Lax"
+        assert int(response.cookies["user"]["max-age"]) == DAY
+        value = response.cookies["user"].value
+    served.session.cookie_jar.clear()
+    return cookie(value)
+
+
+def bad(purpose: str) -> dict[str, str]:
+    """Make what nobody is let in by."""
+    good = signed(purpose, "ann")
+    payload, signature = good.split(".")
+    return {
+        "expired": signed(purpose, "ann", -1),
+        "signed for something else": signed("other", "ann"),
+        "signed with another key": Signer(b"other", purpose, 60).sign("ann"),
+        "another user's name": f"{signed(purpose, 'bob').split('.')[0]}.{signature}",
+        "no signature": payload + ".",
+        "no name": "." + signature,
+        "cut": good[:-1],
+        "longer": good + "0",
+        "not even text": "%FF%00.%FF",
+        "empty": "",
+    }
+
+
+# With a cookie.
+
+
+@every
+async def test_who_has_logged_in_is_let_in(start: Start, kind: Kind) -> None:
+    served = await start("/account")
+    for user in ("ann", "bob"):
+        client = await kind.open(served, headers=await logged_in(served, user))
+        assert await client.messages(1) == [f"Hello, {user}!"]
+        await client.send("hi")
+        assert await client.messages(1) == [f"{user} says: hi"]
+        await client.leave()
+
+
+@openers
+async def test_who_has_not_logged_in_is_401(start: Start, method: str, path: str) -> None:
+    served = await start("/account")
+    assert (await ask(served, method, path, **FROM_PAGE)).status == 401
+    for what, value in bad("cookie").items():
+        assert (await ask(served, method, path, **cookie(value))).status == 401, what
+    token = signed("token", "ann")
+    assert (await ask(served, method, with_token(path, token), **cookie(token))).status == 401
+    await assert_nobody_came_in(served)
+
+
+@pytest.mark.parametrize("form", [{}, {"user": "ann"}, {"user": "ann", "password": "banana"}])
+async def test_wrong_password_gives_no_cookie(start: Start, form: dict[str, str]) -> None:
+    served = await start("/account")
+    url = f"http://127.0.0.1:{served.port}/login"
+    async with served.session.post(url, data=form) as response:
+        assert response.status == 403
+        assert not response.cookies
+
+
+@every
+async def test_logging_out_ends_the_users_sessions_alone(start: Start, kind: Kind) -> None:
+    served = await start("/account")
+    ann, bob = await logged_in(served, "ann"), await logged_in(served, "bob")
+    leaving = await kind.open(served, headers=ann)
+    staying = await kind.open(served, headers=bob)
+    assert await leaving.messages(1) == ["Hello, ann!"]
+    assert await staying.messages(1) == ["Hello, bob!"]
+    url = f"http://127.0.0.1:{served.port}/logout"
+    async with served.session.post(url, headers=ann) as response:
+        assert response.cookies["user"].value == ""
+    assert await leaving.frame() == b'c[4001,"Logged out"]' or kind.name == "rawwebsocket"
+    await staying.send("hi")
+    assert await staying.messages(1) == ["bob says: hi"]
+    await leaving.leave()
+    await staying.leave()
+
+
+# With a token.
+
+
+@every
+async def test_who_has_a_token_is_let_in(start: Start, kind: Kind) -> None:
+    served = await start("/orders")
+    url = f"http://127.0.0.1:{served.port}/token"
+    async with served.session.post(url) as response:
+        assert response.status == 401
+    async with served.session.post(url, headers=await logged_in(served, "ann")) as response:
+        token = await response.text()
+    client = await kind.open(served, headers=FROM_PAGE, query=f"token={token}")
+    assert await client.messages(1) == ["Hello, ann!"]
+    await client.send("hi")
+    assert await client.messages(1) == ["ann says: hi"]
+    await client.leave()
+
+
+@every
+async def test_token_has_to_be_good_at_the_opening_only(start: Start, kind: Kind) -> None:
+    served = await start("/orders")
+    tokens = served.app[TOKENS]
+    client = await kind.open(served, headers=FROM_PAGE, query=f"token={tokens.sign('ann')}")
+    assert await client.messages(1) == ["Hello, ann!"]
+    tokens.key = b"another one"  # so that all that were made before are bad
+    await client.send("hi")
+    assert await client.messages(1) == ["ann says: hi"]
+    await client.leave()
+
+
+@openers
+async def test_who_has_no_good_token_is_401(start: Start, method: str, path: str) -> None:
+    served = await start("/orders")
+    assert (await ask(served, method, path, **FROM_PAGE)).status == 401
+    for what, token in bad("token").items():
+        assert (await ask(served, method, with_token(path, token), **FROM_PAGE)).status == 401, what
+    ann = cookie(signed("cookie", "ann"))
+    assert (await ask(served, method, path, **ann)).status == 401
+    await assert_nobody_came_in(served)
+
+
+@openers
+async def test_who_has_a_token_and_no_right_is_403(start: Start, method: str, path: str) -> None:
+    served = await start("/orders")
+    path = with_token(path, signed("token", "bob"))
+    assert (await ask(served, method, path, **FROM_PAGE)).status == 403
+    await assert_nobody_came_in(served)
+
+
+async def assert_nobody_came_in(served: Served) -> None:
+    assert await served.post("/0/1", "[]", headers=FROM_PAGE) == 404
+    assert not served.app[PRESENT]
+
+
+# Once for each session.
+
+
+@every
+async def test_authorize_is_asked_once_and_not_for_sends(serve: Serve, kind: Kind) -> None:
+    asked = []
+
+    async def authorize(request: web.Request) -> None:
+        asked.append(request.path)
+
+    served = await serve(Echo, authorize=authorize)
+    client = await kind.open(served)
+    for text in ("a", "b", "c"):  # with polls that is a request for each
+        await client.send(text)
+        assert await client.messages(1) == [text]
+    await client.leave()
+    assert len(asked) == 1
+
+
+# Who knows the id of another user's session.
+
+
+async def start_pair(serve: Serve, verify: Any) -> tuple[Served, type[Recorder]]:
+    """Run a service where the cookie is the user."""
+
+    class Noted(Recorder):
+        pass
+
+    async def authorize(request: web.Request) -> None:
+        if "user" not in request.cookies:
+            raise web.HTTPUnauthorized
+        request[USER] = request.cookies["user"]
+
+    app = web.Application()
+    router = SockJSRouter(Noted, "/bound", authorize=authorize, verify=verify)
+    router.attach(app)
+    served = await serve(Echo, app=app)
+    served.prefix, served.router = "/bound", router
+    return served, Noted
+
+
+def same_cookie(request: web.Request, info: ConnectionInfo) -> bool:
+    return request.cookies.get("user") == info[USER]
+
+
+ANN, BOB = {"Cookie": "user=ann"}, {"Cookie": "user=bob"}
+OTHERS = [BOB, {}]
+
+
+@http
+@pytest.mark.parametrize("other", OTHERS, ids=["another user", "nobody"])
+async def test_without_verify_the_id_is_enough(
+    serve: Serve, kind: Kind, other: dict[str, str]
+) -> None:
+    served, noted = await start_pair(serve, None)
+    client = await kind.open(served, headers=ANN)
+    path = f"{client.path}/xhr_send"
+    assert (await served.request("POST", path, '["a"]', headers=other)).status == 204
+    await noted.until("a")
+    assert noted.connections[0].info[USER] == "ann"
+    await client.leave()
+
+
+@http
+@pytest.mark.parametrize("other", OTHERS, ids=["another user", "nobody"])
+async def test_verify_keeps_others_out(serve: Serve, kind: Kind, other: dict[str, str]) -> None:
+    served, noted = await start_pair(serve, same_cookie)
+    client = await kind.open(served, headers=ANN)
+    for name in ("xhr_send", "jsonp_send"):
+        path = f"{client.path}/{name}"
+        assert (await served.request("POST", path, '["a"]', headers=other)).status == 403
+    for method, path in REQUESTS:
+        if "websocket" not in path:
+            path = path.replace("/0/1", client.path)
+            assert (await ask(served, method, path, **other)).status == 403
+    await client.send("b")
+    await noted.until("b")
+    noted.connections[0].send("c")
+    assert await client.messages(1) == ["c"]  # its poll was not disturbed
+    assert noted.seen == ["open", "b"]
+    await client.leave()
+
+
+async def test_verify_holds_for_who_comes_second_to_a_new_session(serve: Serve) -> None:
+    """Both are asked whether they may open it; it belongs to the faster."""
+    gate = asyncio.Event()
+
+    class Noted(Recorder):
+        pass
+
+    async def authorize(request: web.Request) -> None:
+        request[USER] = request.cookies["user"]
+        if request[USER] == "bob":
+            await gate.wait()
+
+    app = web.Application()
+    SockJSRouter(Noted, "/bound", authorize=authorize, verify=same_cookie).attach(app)
+    served = await serve(Echo, app=app)
+    served.prefix = "/bound"
+    bob = asyncio.ensure_future(served.request("POST", "/0/1/xhr", b"", headers=BOB))
+    assert await served.poll("/0/1", headers=ANN) == b"o"
+    gate.set()
+    assert (await bob).status == 403
+
+
+async def test_websockets_with_the_same_id_are_sessions_of_their_own(serve: Serve) -> None:
+    served, noted = await start_pair(serve, same_cookie)
+    ann = await clients.Xhr.open(served, headers=ANN)
+    bob = clients.WebSocket(served, {"headers": BOB})
+    bob.path = ann.path
+    await bob.connect()
+    assert await bob.frame() == b"o"
+    await noted.until("open", 2)
+    for connection in noted.connections:
+        connection.send(connection.info[USER])
+    assert await ann.messages(1) == ["ann"]
+    assert await bob.messages(1) == ["bob"]
+    await ann.leave()
+    await bob.leave()
+
+
+@pytest.mark.parametrize("answer", [False, None, 0, 1, "yes"])
+async def test_anything_but_true_refuses(serve: Serve, answer: Any) -> None:
+    served, _ = await start_pair(serve, lambda request, info: answer)
+    assert await served.poll("/0/1", headers=ANN) == b"o"
+    assert await served.post("/0/1", '["a"]', headers=ANN) == 403
+
+
+async def test_verify_may_refuse_with_a_status_of_its_own(serve: Serve) -> None:
+    def verify(request: web.Request, info: ConnectionInfo) -> bool:
+        raise web.HTTPUnauthorized
+
+    served, _ = await start_pair(serve, verify)
+    assert await served.poll("/0/1", headers=ANN) == b"o"
+    assert await served.post("/0/1", '["a"]', headers=ANN) == 401
+
+
+async def asynchronous(request: web.Request, info: ConnectionInfo) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("verify", ["x", asynchronous])
+def test_verify_has_to_be_a_plain_function(verify: Any) -> None:
+    with pytest.raises(TypeError, match="verify has to be a plain function"):
+        SockJSRouter(Echo, "/x", verify=verify)
+
+
+@http
+async def test_example_keeps_sessions_to_their_users(start: Start, kind: Kind) -> None:
+    served = await start("/account")
+    client = await kind.open(served, headers=await logged_in(served, "ann"))
+    bob = await logged_in(served, "bob")
+    for headers in (bob, FROM_PAGE):
+        assert await served.post(client.path, '["a"]', headers=headers) == 403
+    await client.leave()
+    served.prefix = "/orders"
+    token = served.app[TOKENS].sign("ann")
+    client = await kind.open(served, headers=FROM_PAGE, query=f"token={token}")
+    assert await served.post(client.path, '["a"]', headers=FROM_PAGE) == 403
+    await client.leave()
+
+
+async def test_cookies_and_tokens_are_not_each_other(start: Start) -> None:
+    app = (await start("/account")).app
+    assert app[COOKIES].user(app[COOKIES].sign("\u00e4nn")) == "\u00e4nn"
+    assert app[TOKENS].user(app[COOKIES].sign("ann")) is None
+    assert json.dumps(app[TOKENS].sign("\u00e4nn")).isascii()
