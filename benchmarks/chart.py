@@ -56,8 +56,15 @@ def _panel(
     axes.barh(positions, values, color=[COLOURS.get(name, OTHERS) for name in names], height=0.72)
     for position, value, name in zip(positions, values, names, strict=True):
         weight = "bold" if name == OURS else "normal"
-        text = f" {number(value)}" if value else " -"
-        axes.text(value, position, text, va="center", size=8.5, weight=weight)
+        axes.annotate(
+            number(value or None),
+            (value, position),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            size=8.5,
+            weight=weight,
+        )
     axes.set_title(f"{title}\n{row.unit}", size=8.5, loc="left")
     axes.set_yticks(list(positions), names if has_names else [""] * len(names), size=8.5)
     axes.tick_params(left=False, bottom=False, labelbottom=False)
