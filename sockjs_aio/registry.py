@@ -251,6 +251,8 @@ class SessionRegistry:
             for session in sessions[closed:due]:
                 session.close(*SERVICE_RESTART, "shutdown")
             closed = max(closed, due)
+            while closed < len(sessions) and sessions[closed].is_closed:  # by whomever
+                closed += 1
             if closed == len(sessions):
                 return
             await asyncio.sleep(min(BATCH_INTERVAL, over - elapsed))
