@@ -21,7 +21,7 @@ from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 from sockjs_aio.transports import pages, polling, streaming, upstream, websocket
-from sockjs_aio.transports.body import invite_body, leave_unread
+from sockjs_aio.transports.body import end_where_unsafe, invite_body
 from sockjs_aio.transports.endpoint import (
     Authorize,
     Endpoint,
@@ -237,7 +237,7 @@ class SockJSRouter:
         _, server_id, session_id, _ = request.rel_url.raw_path.rsplit("/", 3)
         if not (is_valid_id(server_id) and is_valid_id(session_id)):
             response = plain_response(404, "Not found.\n")
-            leave_unread(request, response)
+            end_where_unsafe(request, response)
             return response
         return await self._answer(SESSION_URLS[request.match_info["transport"]], request)
 
@@ -248,9 +248,9 @@ class SockJSRouter:
             # others may be let in by the same URL
             refusal.headers.setdefault("Cache-Control", "no-store")
             refusal.headers.setdefault("Vary", "Origin")
-            leave_unread(request, refusal)
+            end_where_unsafe(request, refusal)
             raise
-        leave_unread(request, response)
+        end_where_unsafe(request, response)
         return response
 
     async def _respond(self, url: Url, request: web.Request) -> web.StreamResponse:

@@ -77,11 +77,15 @@ async def _read_parts(request: web.Request, limit: int) -> bytes:
     return body
 
 
-def leave_unread(request: web.Request, response: web.StreamResponse) -> None:
-    """Have the connection end with `response` if there is more to come of a compressed body.
+def end_where_unsafe(request: web.Request, response: web.StreamResponse) -> None:
+    """Have the connection end with `response` where aiohttp would do harm with what follows.
 
-    aiohttp would read the rest for 10 seconds, and unpack it without giving anybody else a turn.
+    Of a body in chunks it takes the last trailer for a header of the next request, which may be
+    somebody else's, behind a proxy.  Of a compressed body that nobody has read to its end, it would
+    read the rest for 10 seconds, and unpack it without giving anybody else a turn.
     """
+    if "Transfer-Encoding" in request.headers:
+        response.force_close()
     if "Content-Encoding" in request.headers and not request.content.is_eof():
         request.content.feed_eof()
         response.force_close()
