@@ -30,6 +30,8 @@ RETRY_AFTER = "5"
 MAX_ID_LENGTH = 256
 
 # no line ends of any kind: ids are written to logs
+# aiohttp joins it with what follows, and decodes once more: %2%46 becomes %2F, and that a slash
+_BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _FORBIDDEN_IN_ID = re.compile(r"[./\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -145,7 +147,7 @@ class Endpoint:
 
 def is_valid_id(segment: str) -> bool:
     """Tell whether `segment` of a URL's path, still encoded, may be a server or session id."""
-    if len(segment) > MAX_ID_LENGTH:
+    if len(segment) > MAX_ID_LENGTH or _BROKEN_ESCAPE.search(segment):
         return False
     try:
         decoded = unquote_to_bytes(segment).decode()

@@ -21,6 +21,7 @@ from sockjs_aio.transports.headers import set_session_cookie
 NAME = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 ROOT = URL("/")
 NO_CONNECTION: Any = [Mock() for _ in range(5)]
+ESCAPED = re.compile(r"([^%]|%[0-9a-fA-F]{2})+", re.DOTALL)
 ID = re.compile(r"[^./\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 COOKIE_OCTETS = {chr(code) for code in range(0x21, 0x7F)} - set('",;\\')
 
@@ -95,7 +96,8 @@ def fuzz_ids(data: bytes) -> None:
         plain = unquote_to_bytes(segment.encode()).decode()
     except UnicodeError:
         plain = ""
-    is_fine = 0 < len(segment) <= 256 and bool(ID.fullmatch(plain))
+    is_whole = ESCAPED.fullmatch(segment) is not None
+    is_fine = is_whole and len(segment) <= 256 and ID.fullmatch(plain) is not None
     if match.http_exception is not None:
         assert not is_fine
     else:

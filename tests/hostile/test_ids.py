@@ -40,6 +40,11 @@ REFUSED = {
     "surrogate": "%ED%A0%80",
     "truncated": "a%E2%82",
     "latin-1": "%E4",
+    "bad-escape": "%zz",
+    "unfinished-escape": "a%2",
+    "lone-percent-sign": "%",
+    "slash-in-two-steps": "a%2%46b",
+    "dot-in-two-steps": "%2%65",
 }
 
 
@@ -75,8 +80,6 @@ ORDINARY = {
     "double-encoded-dot": "%252E%252E",
     "double-encoded-NUL": "%2500",
     "percent-sign": "%25",
-    "bad-escape": "%zz",
-    "unfinished-escape": "a%2",
     "snowman": "%E2%98%83",
     "emoji": "%F0%9F%98%80",
     "full-width-slash": "a%EF%BC%8Fb",
@@ -115,7 +118,7 @@ async def test_odd_id_of_no_session_is_404(serve: Serve, transport: str, odd: st
 
 async def test_ids_that_differ_are_different_sessions(serve: Serve) -> None:
     served = await serve(Echo)
-    ids = ["a", "A", "%20a", "a%20", "a+", "a%2B%20", "%C3%A9", "e%CC%81", "%252F", "%25252F", "%"]
+    ids = ["a", "A", "%20a", "a%20", "a+", "a%2B%20", "%C3%A9", "e%CC%81", "%252F", "%25252F"]
     for session_id in ids:
         assert await served.poll(f"/000/{session_id}") == b"o"
     assert served.router.session_count == len(ids)
@@ -135,7 +138,7 @@ async def test_spellings_of_one_id_are_one_session(serve: Serve, first: str, sec
 async def test_server_id_says_nothing(serve: Serve, transport: str) -> None:
     served = await serve(Echo)
     for server_id in ("000", "__proto__", "%20", "x" * 256):
-        reply = await answered(served, f"/{server_id}/abcdefgh{server_id[0]}", transport)
+        reply = await answered(served, f"/{server_id}/abcdefgh{server_id[-2:]}", transport)
         assert reply.status in (101, 200)
 
 
