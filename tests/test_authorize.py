@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.log import access_logger
+from aiohttp.test_utils import TestClient, TestServer
 
 from examples import authorize as example
 from examples.authorize import COOKIES, DAY, PRESENT, TOKENS, USER, make_app
@@ -187,6 +190,14 @@ async def test_who_has_a_token_and_no_right_is_403(start: Start, method: str, pa
 async def assert_nobody_came_in(served: Served) -> None:
     assert await served.post("/0/1", "[]", headers=FROM_PAGE) == 404
     assert not served.app[PRESENT]
+
+
+async def test_aiohttps_access_log_has_the_token(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    app = make_app([ORIGIN], KEY)
+    async with TestClient(TestServer(app, access_log=access_logger)) as client:
+        assert (await client.post("/orders/0/1/xhr?token=s3cret")).status == 401
+    assert "s3cret" in caplog.text
 
 
 # Once for each session.

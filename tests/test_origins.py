@@ -189,6 +189,7 @@ async def test_no_cache_keeps_what_authorize_refuses(serve: Serve, method: str, 
     served = await serve(Echo, authorize=authorize)
     reply = await ask(served, method, path)
     assert (reply.status, reply.header("Cache-Control")) == (404, "no-store")
+    assert reply.header("Access-Control-Allow-Origin") is None  # the page does not see the status
 
 
 # Without a list everybody is welcome, with the user's cookies.

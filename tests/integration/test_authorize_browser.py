@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from aiohttp import web
 from playwright.async_api import Browser, Error, Page, expect
 
 from examples.authorize import make_app
-from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
+from sockjs_aio import ConnectionInfo, SockJSRouter
+from tests.conftest import Echo
 from tests.integration.browser import Client, launched, make_page_app, serving, visiting
 from tests.integration.test_browser import SOCKJS_TRANSPORTS, TRANSPORTS
 
@@ -100,9 +102,61 @@ async def test_page_of_the_example_is_refused(
 # A service that everybody may use who has the cookie, and pages elsewhere.
 
 
-class Named(SockJSConnection):
+class Named(Echo):
     async def on_open(self, info: ConnectionInfo) -> None:
         self.send(info.cookies.get("user", "nobody"))
+
+
+# What sockjs-client makes of the URL that a page gives it.
+
+
+@pytest.mark.parametrize(
+    ("query", "arrives"),
+    [
+        ("token=a%20b%2Bc%3F%26&x=y", "token=a%20b%2Bc%3F%26&x=y"),
+        ("token=a?b", "token=a"),  # so encode it
+    ],
+)
+async def test_query_goes_along_up_to_another_question_mark(
+    browser: Browser, query: str, arrives: str
+) -> None:
+    async with service_and_page(browser, "127.0.0.1") as service:
+        await service.client.open(f"{service.url}?{query}", "xhr-polling")
+        await service.client.echo(["hi"])
+        assert len(service.seen) > 3
+        for visit in service.seen:
+            # sockjs-client adds the time
+            assert visit.query.removeprefix("?").split("&t=")[0] == arrives
+
+
+async def test_base_url_takes_the_query_away(browser: Browser, unused_tcp_port: int) -> None:
+    base_url = f"http://127.0.0.1:{unused_tcp_port}/chat"
+    async with service_and_page(
+        browser, "127.0.0.1", port=unused_tcp_port, base_url=base_url
+    ) as service:
+        await service.client.open(f"{service.url}?token=x", "xhr-polling")
+        info, *others = service.seen
+        assert info.query.startswith("token=x")
+        assert others and not any("token" in visit.query for visit in others)
+
+
+async def test_ids_are_40_random_bits_behind_three_digits(browser: Browser) -> None:
+    async with service_and_page(browser, "127.0.0.1") as service:
+        for _ in range(20):
+            await service.client.open(service.url, "websocket")
+        paths = {visit.path for visit in service.seen if visit.path.endswith("/websocket")}
+        assert len(paths) == 20
+        for path in paths:
+            assert re.fullmatch(r"/chat/[0-9]{3}/[a-z0-5]{8}/websocket", path)  # 5 bits each
+
+
+@dataclass
+class Visit:
+    """A request, as the service saw it."""
+
+    path: str
+    user: str
+    query: str
 
 
 @dataclass
@@ -112,8 +166,7 @@ class Service:
     url: str
     router: SockJSRouter
     client: Client
-    seen: list[tuple[str, str]]
-    """Path and user of each request."""
+    seen: list[Visit]
 
 
 async def must_have_cookie(request: web.Request) -> None:
@@ -123,24 +176,29 @@ async def must_have_cookie(request: web.Request) -> None:
 
 @asynccontextmanager
 async def service_and_page(
-    browser: Browser, page_host: str, authorize: Any = must_have_cookie
+    browser: Browser,
+    page_host: str,
+    authorize: Any = must_have_cookie,
+    port: int = 0,
+    **settings: Any,
 ) -> AsyncIterator[Service]:
     """Serve a page of `page_host`, and what it asks for on 127.0.0.1, where ann has logged in."""
-    seen = []
+    seen: list[Visit] = []
 
     @web.middleware
     async def note(request: web.Request, handler: Any) -> web.StreamResponse:
-        seen.append((request.path, request.cookies.get("user", "nobody")))
+        user = request.cookies.get("user", "nobody")
+        seen.append(Visit(request.path, user, request.rel_url.raw_query_string))
         response: web.StreamResponse = await handler(request)
         return response
 
     async with serving(make_page_app()) as page_port:
-        settings = {"sockjs_url": f"http://127.0.0.1:{page_port}/sockjs.min.js"}
+        settings["sockjs_url"] = f"http://127.0.0.1:{page_port}/sockjs.min.js"
         router = SockJSRouter(Named, "/chat", settings, authorize=authorize)
         app = web.Application(middlewares=[note])
         router.attach(app)
         page_url = f"http://{page_host}:{page_port}/client.html"
-        async with serving(app) as port, visiting(browser, page_url) as page:
+        async with serving(app, port) as port, visiting(browser, page_url) as page:
             cookie: Any = {"name": "user", "value": "ann", "domain": "127.0.0.1", "path": "/"}
             await page.context.add_cookies([{**cookie, "sameSite": "Lax", "httpOnly": True}])
             yield Service(f"http://127.0.0.1:{port}/chat", router, Client(page), seen)
@@ -163,7 +221,7 @@ async def test_lax_cookie_keeps_pages_of_other_sites_out(browser: Browser, trans
     async with service_and_page(browser, "localhost") as service:
         with pytest.raises(Error, match="closed: "):
             await service.client.open(service.url, transport)
-        assert {user for _, user in service.seen} == {"nobody"}
+        assert {visit.user for visit in service.seen} == {"nobody"}
         assert service.router.session_count == 0
 
 
@@ -187,10 +245,11 @@ async def test_link_of_another_page_opens_no_session(
     async with service_and_page(browser, page_host) as service:
         link = f"{service.url}/000/chosen/{path}"
         await service.client.page.evaluate(way, link)
-        visit = (f"/chat/000/chosen/{path.split('?')[0]}", "ann")
         async with async_timeout.timeout(20):
-            while visit not in service.seen:
+            while not service.seen:
                 await asyncio.sleep(0.01)
+        visit = service.seen[0]
+        assert (visit.path, visit.user) == (f"/chat/000/chosen/{path.split('?')[0]}", "ann")
         chosen = service.url + "/000/chosen/xhr_send"
         async with aiohttp.ClientSession() as other, other.post(chosen, data="[]") as response:
             assert response.status == 404
