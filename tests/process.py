@@ -22,7 +22,7 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, Session, SockJSConnection, SockJSRouter
 from tests.target import Target
-from tests.wire import Wire
+from tests.wire import Reply, Wire
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,8 +77,17 @@ class Obedient(SockJSConnection):
         """Send `text` to everybody."""
         self.broadcast(self.everybody, text)
 
+    async def do_terminate(self, count: str) -> None:
+        """Send `count` numbers to everybody, and have the process end in the very same turn."""
+        for number in range(int(count)):
+            self.broadcast(self.everybody, str(number))
+        os.kill(os.getpid(), signal.SIGTERM)
+
     async def do_block(self, seconds: str) -> None:
-        """Hold up the event loop, as no hook should."""
+        """Hold up the event loop, as no hook should, when all polls have just been answered."""
+        self.broadcast(self.everybody, "blocking")
+        for _ in range(3):  # turns of the loop, for the answers to leave
+            await asyncio.sleep(0)
         time.sleep(float(seconds))  # noqa: ASYNC251
         self.send("blocked")
 
@@ -157,12 +166,14 @@ class ServerProcess(Target):
     Args:
         port: Where it listens.
         process: The process.
+
+    `errors` is what it prints to stderr, to be awaited once it has ended.
     """
 
     def __init__(self, port: int, process: asyncio.subprocess.Process) -> None:
         super().__init__(port, "/echo")
         self.process = process
-        self._errors = asyncio.ensure_future(self._read_errors())
+        self.errors = asyncio.ensure_future(self._read_errors())
 
     @classmethod
     async def start(
@@ -180,7 +191,7 @@ class ServerProcess(Target):
         assert process.stdout is not None
         async with async_timeout.timeout(PATIENCE):
             line = await process.stdout.readline()
-        assert line == b"ready\n", (line, await server._errors)
+        assert line == b"ready\n", (line, await server.errors)
         return server
 
     async def _read_errors(self) -> str:
@@ -212,10 +223,16 @@ class ServerProcess(Target):
             while (await self._ask("/ends")).get(initiator, 0) < count:
                 await asyncio.sleep(0.01)
 
-    async def _ask(self, path: str) -> dict[str, Any]:
+    async def request_root(self, method: str, path: str) -> Reply:
+        """Send one request to `path`, outside of the prefix."""
         wire = await Wire.connect(self.port)
-        reply = await wire.request("GET", path)
-        wire.close()
+        try:
+            return await wire.request(method, path, b"" if method == "POST" else None)
+        finally:
+            wire.close()
+
+    async def _ask(self, path: str) -> dict[str, Any]:
+        reply = await self.request_root("GET", path)
         numbers: dict[str, Any] = json.loads(reply.body)
         return numbers
 
@@ -226,17 +243,25 @@ class ServerProcess(Target):
                 await asyncio.sleep(0.02)
         return numbers
 
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+
     async def stop(self, number: int = signal.SIGTERM, *, complaints: bool = False) -> int:
-        """End it by a signal; return its exit status.
+        """End it by a signal; return its exit status as `ended`."""
+        self.send_signal(number)
+        return await self.ended(complaints=complaints)
+
+    async def ended(self, *, complaints: bool = False) -> int:
+        """Close all connections, and wait for its end; return its exit status.
 
         It may have complained only if `complaints` says that the test has asked for that.
         """
-        if self.process.returncode is None:
-            self.process.send_signal(number)
         await self.hang_up()
         async with async_timeout.timeout(PATIENCE):
             status = await self.process.wait()
-            errors = await self._errors
+            errors = await self.errors
         assert complaints or not any(word in errors for word in COMPLAINTS), errors
         return status
 
