@@ -11,7 +11,7 @@ from aiohttp_remotes import setup as set_up_remotes
 from sockjs_aio.addresses import AddressCounter
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve, Served
-from tests.test_router import REQUESTS, UPGRADE, ask, openers
+from tests.openers import REQUESTS, UPGRADE, ask, openers
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
