@@ -18,8 +18,8 @@ from aiohttp import web
 from sockjs_aio import Settings, SettingsError
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve
+from tests.openers import ask, openers
 from tests.target import Target
-from tests.test_router import ask, openers
 from tests.websocket_wire import handshake, masked
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)

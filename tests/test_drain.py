@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve, Served
-from tests.test_router import ask, openers
+from tests.openers import ask, openers
 from tests.wire import Wire
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
