@@ -65,6 +65,17 @@ async def test_protocol_server(serve: Serve, unused_tcp_port: int, options: list
         assert (await served.request("GET", "/0/1/websocket")).status == 404
 
 
+async def test_authorize(serve: Serve, unused_tcp_port: int) -> None:
+    command = ["-m", "examples.authorize", "--port", str(unused_tcp_port)]
+    async with running(serve, unused_tcp_port, *command) as served:
+        served.prefix = ""
+        assert (await served.request("GET", "/")).status == 200
+        for origin, status in [("localhost", 401), ("127.0.0.1", 401), ("evil.example", 403)]:
+            headers = {"Origin": f"http://{origin}:{unused_tcp_port}"}
+            for path in ("/account/0/1/xhr", "/orders/0/1/xhr?token=x"):
+                assert (await served.request("POST", path, b"", headers=headers)).status == status
+
+
 async def use_services(served: Served, kind: type[clients.Client]) -> None:
     for prefix in ("/echo", "/echo_default"):
         served.prefix = prefix
