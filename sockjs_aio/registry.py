@@ -51,6 +51,7 @@ class SessionRegistry:
         self.flusher = Flusher()
         self.addresses = AddressCounter(settings.max_sessions_per_ip)
         self.stickiness = StickinessCheck()
+        self.uploads: set[async_timeout.Timeout] = set()  # of the bodies that are on their way
         self.is_closing = False
         self.is_debug = False
         self._connect = connect
@@ -234,6 +235,8 @@ class SessionRegistry:
         """
         self.is_closing = True
         await self._close_all(0)
+        for upload in self.uploads:  # nobody is there any more to get them
+            upload.update(self.now())
         if not await self._until(_is_over, self.settings.shutdown_timeout):
             self._abort()
             if not await self._until(_is_over, LAST_GRACE):

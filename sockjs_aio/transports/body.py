@@ -6,7 +6,7 @@ import async_timeout
 from aiohttp import HttpVersion11, web
 
 from sockjs_aio.errors import BodyTimeout, PayloadTooLarge
-from sockjs_aio.settings import Settings
+from sockjs_aio.registry import SessionRegistry
 
 IDLE_BODY_LIMIT = 65536
 """Bytes of a body that nobody wants, on a request that only receives."""
@@ -27,17 +27,17 @@ async def invite_body(request: web.Request) -> None:
     request.writer.output_size = 0  # the response has not begun
 
 
-async def read_body(request: web.Request, settings: Settings) -> bytes:
+async def read_body(request: web.Request, registry: SessionRegistry) -> bytes:
     """Read the whole body, whatever its type and character set claim to be.
 
     Raises:
         PayloadTooLarge: If it has more than `max_message_size` bytes, after unpacking.
-        BodyTimeout: If its end has not come within `receive_timeout`.
+        BodyTimeout: If its end has not come within `receive_timeout`, or before a shutdown.
     """
-    return await _read(request, settings.max_message_size, settings.receive_timeout)
+    return await _read(request, registry, registry.settings.max_message_size)
 
 
-async def discard_body(request: web.Request, settings: Settings) -> None:
+async def discard_body(request: web.Request, registry: SessionRegistry) -> None:
     """Read the body of a request that only receives.
 
     With unread input in front of it aiohttp would not see the end of the connection.
@@ -47,19 +47,23 @@ async def discard_body(request: web.Request, settings: Settings) -> None:
         BodyTimeout: As `read_body`.
     """
     if request.can_read_body:
-        await _read(request, IDLE_BODY_LIMIT, settings.receive_timeout)
+        await _read(request, registry, IDLE_BODY_LIMIT)
 
 
-async def _read(request: web.Request, limit: int, timeout: float) -> bytes:
+async def _read(request: web.Request, registry: SessionRegistry, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise PayloadTooLarge(f"more than {limit} bytes")
     if request.content.is_eof():  # as a rule all of it has come with the head: no timer then
         return await _read_parts(request, limit)
+    timeout = async_timeout.timeout(registry.settings.receive_timeout)
+    registry.uploads.add(timeout)
     try:
-        async with async_timeout.timeout(timeout):
+        async with timeout:
             return await _read_parts(request, limit)
     except asyncio.TimeoutError:
-        raise BodyTimeout(f"not within {timeout} seconds") from None
+        raise BodyTimeout("it has not come in time") from None
+    finally:
+        registry.uploads.remove(timeout)
 
 
 async def _read_parts(request: web.Request, limit: int) -> bytes:

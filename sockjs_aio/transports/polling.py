@@ -58,7 +58,7 @@ async def _poll(
     headers: Headers,
     dress: Callable[[bytes], bytes],
 ) -> web.StreamResponse:
-    await discard_body(request, endpoint.settings)
+    await discard_body(request, endpoint.registry)
     session = await endpoint.session(request, transport)
     receiver = PollReceiver(request)
     frame: bytes | None

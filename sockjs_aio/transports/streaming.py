@@ -106,7 +106,7 @@ async def htmlfile(endpoint: Endpoint, request: web.Request) -> web.StreamRespon
 async def _stream(
     endpoint: Endpoint, request: web.Request, wire: Wire, headers: Headers, prelude: bytes
 ) -> web.StreamResponse:
-    await discard_body(request, endpoint.settings)
+    await discard_body(request, endpoint.registry)
     session = await endpoint.session(request, wire.transport)
     response = StreamingResponse(headers=headers)
     response.headers["X-Accel-Buffering"] = "no"  # nginx would keep the stream back

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from sockjs_aio.errors import PayloadMissing
 from sockjs_aio.protocol.frames import decode_messages
-from sockjs_aio.settings import Settings
+from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.transports.body import read_body
 from sockjs_aio.transports.endpoint import Endpoint, plain_response
 from sockjs_aio.transports.headers import PLAIN, allow_origin, set_session_cookie, uncached
@@ -42,7 +42,7 @@ async def jsonp_send(endpoint: Endpoint, request: web.Request) -> web.StreamResp
     return response
 
 
-ReadPayload = Callable[[web.Request, Settings], Awaitable[bytes]]
+ReadPayload = Callable[[web.Request, SessionRegistry], Awaitable[bytes]]
 
 
 async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -> bool:
@@ -52,12 +52,11 @@ async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -
         endpoint.registry.stickiness.missed(endpoint.registry.now())
         return False
     endpoint.registry.stickiness.found()
-    settings = endpoint.settings
     async with session.hooks.turn:
         if not session.is_open:
             return False
-        payload = await read(request, settings)
-        messages = decode_messages(payload, settings.max_messages)
+        payload = await read(request, endpoint.registry)
+        messages = decode_messages(payload, endpoint.settings.max_messages)
         if not session.is_open:  # it has ended during the upload
             return False
         return await session.hooks.accept(messages, len(payload))
@@ -67,9 +66,9 @@ def _unknown_session() -> web.Response:
     return plain_response(404, "Unknown session.\n")
 
 
-async def _read_form(request: web.Request, settings: Settings) -> bytes:
+async def _read_form(request: web.Request, registry: SessionRegistry) -> bytes:
     """Read the field ``d`` of a form, or the whole of any other body."""
-    body = await read_body(request, settings)
+    body = await read_body(request, registry)
     return form_field(body) if _is_form(request) else body
 
 
