@@ -77,3 +77,13 @@ def test_every_module_is_in_the_architecture() -> None:
     for path in (ROOT / "sockjs_aio").rglob("*.py"):
         if path.stem not in ("__init__", "headers", "callback", "body"):
             assert re.search(rf"`{path.stem}(\.py)?`", text), path.stem
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    tests = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+    rows = (ROOT / "docs/promises.md").read_text().split("| --- | --- | --- |\n")[1].splitlines()
+    for row in rows:
+        names = re.findall(r"`(test_\w+|tests/[\w/]+\.py)`", row.split(" | ")[2])
+        assert names, row
+        for name in names:
+            assert f"def {name}(" in tests or (ROOT / name).is_file(), name
