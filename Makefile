@@ -6,7 +6,8 @@ SOCKJS_CLIENT := $(VENV)/npm/node_modules/sockjs-client/dist/sockjs.min.js
 MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_client.js
 VERSIONS := 3.10 3.11 3.12 3.13
 OLDEST_AIOHTTP := 3.14.4
-JOBS ?= 2
+# tests wait more than they compute
+WORKERS ?= 3
 
 .PHONY: help demo test soak fuzz bench bench-peers lint format matrix clean
 .DELETE_ON_ERROR:
@@ -18,7 +19,7 @@ demo: $(VENV)/demo $(SOCKJS_CLIENT) ## the chat page, on http://127.0.0.1:8080/
 	$(BIN)/python -m examples.chat $(ARGS)
 
 test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this machine can run, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --cov --cov-report=term $(ARGS)
 
 soak: $(VENV)/soak ## ten minutes of all that clients do, with a report; ARGS="--seconds 60"
 	$(BIN)/python -m tests.soak --output soak $(ARGS)
@@ -50,17 +51,17 @@ format: $(VENV)/lint ## what ruff can mend
 	$(BIN)/ruff format .
 
 # Each Python that is found; uvloop with the newest, the oldest aiohttp with the oldest of them.
-MATRIX_TEST = $(VENV)-$*/bin/python -m pytest -q -m 'not browser and not haproxy' $(ARGS)
+MATRIX_TEST = $(VENV)-$*/bin/python -m pytest -q --numprocesses=$(WORKERS) -m 'not browser and not haproxy' $(ARGS)
 MATRIX_PIP = $(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check
 
 matrix: ## the tests on every Python that is found, on uvloop, on the oldest aiohttp
-	@found=; for version in $(VERSIONS); do \
+	@for version in $(VERSIONS); do \
 		if python$$version -c '' 2>/dev/null; then \
-			found="$$found matrix-$$version"; \
+			$(MAKE) --no-print-directory matrix-$$version || exit 1; \
 		else \
 			echo "== Python $$version: not found"; \
 		fi; \
-	done; $(MAKE) --no-print-directory --output-sync=target --jobs=$(JOBS) $$found
+	done
 
 matrix-%:
 	@test -x $(VENV)-$*/bin/python || python$* -m venv $(VENV)-$*

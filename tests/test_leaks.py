@@ -123,6 +123,10 @@ async def test_websocket_owns_no_task_of_ours(serve: Serve) -> None:
     await asyncio.gather(*(member.leave() for member in members))
 
 
+def sessions_and_machines() -> list[object]:
+    return [thing for thing in gc.get_objects() if isinstance(thing, (Session, SessionMachine))]
+
+
 async def test_ten_thousand_sessions_come_and_go(serve: Serve) -> None:
     class Noted(Recorder):
         count = 0
@@ -134,6 +138,8 @@ async def test_ten_thousand_sessions_come_and_go(serve: Serve) -> None:
             Noted.count -= 1
 
     served = await serve(Noted, settings=SHORT)
+    gc.collect()
+    before = set(map(id, sessions_and_machines()))  # of earlier tests, in their classes
 
     async def poll(worker: int) -> None:
         wire = await served.wire()
@@ -147,6 +153,5 @@ async def test_ten_thousand_sessions_come_and_go(serve: Serve) -> None:
     await asyncio.sleep(0.02)
     assert Noted.count == 0
     gc.collect()
-    kept = [thing for thing in gc.get_objects() if isinstance(thing, (Session, SessionMachine))]
-    assert kept == []
+    assert [thing for thing in sessions_and_machines() if id(thing) not in before] == []
     assert tasks_of_the_package() == []
