@@ -1,21 +1,16 @@
 """The sessions of one router: found by id, ticked when something is due, ended at shutdown."""
 
 import asyncio
-import concurrent.futures
-import inspect
 import logging
 import math
-import threading
 from collections.abc import Callable
-from typing import TypeVar
-
-import async_timeout
 
 from sockjs_aio.addresses import AddressCounter
+from sockjs_aio.closing import Closing
 from sockjs_aio.connection import SockJSConnection, checked
 from sockjs_aio.flusher import Flusher
 from sockjs_aio.info import ConnectionInfo
-from sockjs_aio.protocol.frames import SERVICE_RESTART
+from sockjs_aio.loop_thread import LoopThread
 from sockjs_aio.protocol.framing import Framing
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
@@ -23,16 +18,8 @@ from sockjs_aio.stickiness import StickinessCheck
 
 logger = logging.getLogger("sockjs_aio")
 
-T = TypeVar("T")
-
-BATCH_INTERVAL = 0.05
-"""Seconds between two batches of sessions that `drain` closes."""
-
 TURNS = 20
 """Turns of the loop within which a request that waits in a socket has got to its session."""
-
-LAST_GRACE = 1.0
-"""Seconds that `on_close` has once shutdown had to cancel the hook before it."""
 
 
 class SessionRegistry:
@@ -51,22 +38,17 @@ class SessionRegistry:
         self.flusher = Flusher()
         self.addresses = AddressCounter(settings.max_sessions_per_ip)
         self.stickiness = StickinessCheck()
-        self.uploads: set[async_timeout.Timeout] = set()  # of the bodies that are on their way
-        self.is_closing = False
-        self.is_debug = False
+        self.thread = LoopThread()
         self._connect = connect
         # all; by id those whose requests come and go; those whose receiver can get lost unseen
         self._sessions: set[Session] = set()
+        self.closing = Closing(self._sessions, settings)
         self._by_id: dict[str, Session] = {}
         self._watched: set[Session] = set()
-        # where all of this belongs
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: int | None = None
         # who is due when
         self._slots: dict[int, set[Session]] = {}
         self._current_slot = 0
         self._ticker: asyncio.Task[None] | None = None
-        self._changed: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -74,36 +56,6 @@ class SessionRegistry:
     def now(self) -> float:
         """Return the time on the event loop's clock, in seconds."""
         return asyncio.get_running_loop().time()
-
-    def bind(self) -> None:
-        """Belong to the running event loop and its thread."""
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        self.is_debug = self._loop.get_debug()
-
-    def check_thread(self) -> None:
-        """In asyncio's debug mode, make sure that this is the event loop's thread.
-
-        Raises:
-            RuntimeError: If it is another one.
-        """
-        if self.is_debug and threading.get_ident() != self._thread:
-            raise RuntimeError(
-                "sessions belong to the event loop's thread: from another one use "
-                "router.call_threadsafe(connection.send, message)"
-            )
-
-    def call_threadsafe(
-        self, function: Callable[..., T], *arguments: object
-    ) -> "concurrent.futures.Future[T]":
-        """See `SockJSRouter.call_threadsafe`."""
-        if inspect.iscoroutinefunction(function):
-            raise TypeError("call_threadsafe() takes a plain function, not a coroutine function")
-        if self._loop is None:
-            raise RuntimeError("call_threadsafe() is possible once the application has started")
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._loop.call_soon_threadsafe(_call, future, function, arguments)
-        return future
 
     @property
     def is_full(self) -> bool:
@@ -119,8 +71,8 @@ class SessionRegistry:
         self, session_id: str, info: ConnectionInfo, framing: Framing, *, by_id: bool
     ) -> Session:
         """Make a session and its connection; `by_id` says whether requests will look for it."""
-        if self._loop is None:
-            self.bind()
+        if not self.thread.is_bound:
+            self.thread.bind()
         session = Session(session_id, info, self, framing)
         session.connection = checked(self._connect(session), session)
         self._sessions.add(session)
@@ -150,7 +102,7 @@ class SessionRegistry:
         self._disarm(session)
         if session.is_over:
             session.unbind()
-        self.session_changed()
+        self.closing.session_changed()
         if not self._sessions and self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None
@@ -164,7 +116,7 @@ class SessionRegistry:
             self._watched.add(session)
         else:
             self._watched.discard(session)
-        self.session_changed()
+        self.closing.session_changed()
         if deadline == math.inf:
             return
         slot = max(math.ceil(deadline / self.settings.tick_interval), self._current_slot)
@@ -221,85 +173,8 @@ class SessionRegistry:
 
     # The end.
 
-    async def drain(self, over: float) -> None:
-        """Close all sessions, spread over `over` seconds, and wait until all know and are over."""
-        self.is_closing = True
-        await self._close_all(over)
-        await self._until(lambda x: x.is_over and x.is_told, self.settings.shutdown_timeout)
-
     async def shutdown(self) -> None:
-        """Close all sessions at once, and wait for them to end.
-
-        Hooks and clients that have not finished after `shutdown_timeout` seconds are cut off;
-        `on_close` is called all the same, and cancelled if it does not return soon.
-        """
-        self.is_closing = True
-        await self._close_all(0)
-        for upload in self.uploads:  # nobody is there any more to get them
-            upload.update(self.now())
-        if not await self._until(_is_over, self.settings.shutdown_timeout):
-            self._abort()
-            if not await self._until(_is_over, LAST_GRACE):
-                self._abort()
-                await self._until(_is_over, LAST_GRACE)
+        """Close all sessions at once, wait for them to end, and forget them; see `Closing`."""
+        await self.closing.shutdown()
         for session in list(self._sessions):
             self.forget(session)
-
-    async def _close_all(self, over: float) -> None:
-        sessions = list(self._sessions)
-        start, closed = self.now(), 0
-        while True:
-            elapsed = self.now() - start
-            due = math.ceil(len(sessions) * elapsed / over) if elapsed < over else len(sessions)
-            for session in sessions[closed:due]:
-                session.close(*SERVICE_RESTART, "shutdown")
-            closed = max(closed, due)
-            while closed < len(sessions) and sessions[closed].is_closed:  # by whomever
-                closed += 1
-            if closed == len(sessions):
-                return
-            await asyncio.sleep(min(BATCH_INTERVAL, over - elapsed))
-
-    def _abort(self) -> None:
-        for session in list(self._sessions):
-            if not session.is_over:
-                session.abort()
-
-    async def _until(self, is_enough: Callable[[Session], bool], timeout: float) -> bool:
-        """Wait until `is_enough` is true of all; return whether it was within `timeout` seconds."""
-        remaining = list(self._sessions)
-        try:
-            async with async_timeout.timeout(timeout):
-                while True:
-                    while remaining and is_enough(remaining[-1]):
-                        remaining.pop()
-                    if not remaining:
-                        return True
-                    if self._changed is None or self._changed.done():
-                        self._changed = asyncio.get_running_loop().create_future()
-                    await asyncio.shield(self._changed)  # others may wait for it too
-        except asyncio.TimeoutError:
-            return False
-
-    def session_changed(self) -> None:
-        """Look again whether all sessions have ended, if somebody waits for that."""
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
-
-
-def _is_over(session: Session) -> bool:
-    return session.is_over
-
-
-def _call(
-    future: "concurrent.futures.Future[T]",
-    function: Callable[..., T],
-    arguments: tuple[object, ...],
-) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(function(*arguments))
-    except Exception as error:
-        logger.exception("call_threadsafe: %r failed", function)
-        future.set_exception(error)

@@ -182,7 +182,7 @@ class SockJSRouter:
             RuntimeError: If the application has not started, or its loop has ended.
             TypeError: If `function` is a coroutine function.
         """
-        return self._registry.call_threadsafe(function, *arguments)
+        return self._registry.thread.call(function, *arguments)
 
     @property
     def session_count(self) -> int:
@@ -211,7 +211,7 @@ class SockJSRouter:
         """
         if not over >= 0:
             raise ValueError(f"drain(over={over!r}) cannot be: a number of seconds, 0 or above")
-        await self._registry.drain(over)
+        await self._registry.closing.drain(over)
 
     async def shutdown(self) -> None:
         """Open no more sessions, and end those that there are, within `shutdown_timeout` seconds.
@@ -222,7 +222,7 @@ class SockJSRouter:
         await self._registry.shutdown()
 
     async def _startup(self, _app: web.Application) -> None:
-        self._registry.bind()
+        self._registry.thread.bind()
 
     async def _shutdown(self, _app: web.Application) -> None:
         await self.shutdown()

@@ -147,7 +147,7 @@ class Session:
         initiator: Initiator = "server",
     ) -> None:
         """Close the session: queued messages go out first, messages not yet handled are dropped."""
-        self._registry.check_thread()
+        self._registry.thread.check()
         if self._machine.close(code, reason, now=self._registry.now()):
             self.hooks.discard()
             self._has_closed((code, reason, initiator))
@@ -281,7 +281,7 @@ class Session:
 
     def hooks_returned(self) -> None:
         """No hook runs now: if the session is over, forget it."""
-        self._registry.session_changed()
+        self._registry.closing.session_changed()
         if self._machine.state is State.CLOSED and self.hooks.is_finished:
             self._registry.forget(self)
 
@@ -307,7 +307,7 @@ class Session:
 
     def delivered(self) -> None:
         """The end of a response has left: somebody may wait for that in order to shut down."""
-        self._registry.session_changed()
+        self._registry.closing.session_changed()
 
     def unbind(self) -> None:
         """Break the reference cycles of a session that is over."""
@@ -317,8 +317,8 @@ class Session:
     # Inside.
 
     def _queue(self, piece: bytes) -> None:
-        if self._registry.is_debug:
-            self._registry.check_thread()
+        if self._registry.thread.is_debug:
+            self._registry.thread.check()
         if not self._is_scheduled and self._receiver is not None:
             self._schedule()
         if not (self._machine.queue(piece) or self._queue_again(piece)):

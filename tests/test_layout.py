@@ -9,13 +9,14 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 
 # From the inside out: a module imports from its own line and from lines above it.
 LAYERS = [
-    {"errors", "tcp", "receiver", "shield", "info", "close_info", "addresses", "stickiness"},
+    {"errors", "tcp", "receiver", "shield", "info", "close_info", "addresses"}
+    | {"stickiness", "loop_thread"},
     {"settings", "protocol.websocket", "protocol.frames"},
     {"protocol.framing"},
     {"protocol.machine", "connection"},
     {"hooks"},
     {"session"},
-    {"flusher", "registry"},
+    {"flusher", "closing", "registry"},
     {"transports.headers", "transports.callback", "transports.body", "transports.outlet"},
     {"transports.endpoint"},
     {"transports.handshake"},

@@ -84,7 +84,7 @@ async def test_after_the_end_nothing_can_be_called() -> None:
     router = SockJSRouter(Echo, "/echo")
 
     async def bind() -> None:
-        router._registry.bind()
+        router._registry.thread.bind()
 
     await asyncio.to_thread(asyncio.run, bind())
     with pytest.raises(RuntimeError, match="closed"):

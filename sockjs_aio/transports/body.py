@@ -56,14 +56,14 @@ async def _read(request: web.Request, registry: SessionRegistry, limit: int) -> 
     if request.content.is_eof():  # as a rule all of it has come with the head: no timer then
         return await _read_parts(request, limit)
     timeout = async_timeout.timeout(registry.settings.receive_timeout)
-    registry.uploads.add(timeout)
+    registry.closing.uploads.add(timeout)
     try:
         async with timeout:
             return await _read_parts(request, limit)
     except asyncio.TimeoutError:
         raise BodyTimeout("it has not come in time") from None
     finally:
-        registry.uploads.remove(timeout)
+        registry.closing.uploads.remove(timeout)
 
 
 async def _read_parts(request: web.Request, limit: int) -> bytes:

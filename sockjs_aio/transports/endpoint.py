@@ -134,7 +134,7 @@ class Endpoint:
         return self.registry.open(session_id, info, framing, by_id=by_id)
 
     def _check_room(self, request: web.Request) -> None:
-        if self.registry.is_closing:
+        if self.registry.closing.is_begun:
             raise _unavailable("The server is shutting down.\n")
         if self.registry.is_full:
             raise _unavailable("Too many sessions.\n")

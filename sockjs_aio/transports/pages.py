@@ -58,7 +58,7 @@ async def info(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
 
 def health(registry: SessionRegistry) -> web.Response:
     """Answer a load balancer: 200 while sessions may be opened, 503 from the end's beginning on."""
-    status, text = (503, "draining") if registry.is_closing else (200, "ok")
+    status, text = (503, "draining") if registry.closing.is_begun else (200, "ok")
     body = json.dumps({"status": text, "sessions": len(registry)}).encode()
     return web.Response(status=status, body=body, headers=uncached(JSON))
 

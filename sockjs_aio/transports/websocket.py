@@ -276,7 +276,7 @@ class WebSocketReceiver:
             return
         self._outlet.write(data)
         if self._is_closed:
-            self._outlet.end(self._endpoint.registry.is_closing)
+            self._outlet.end(self._endpoint.registry.closing.is_begun)
 
     async def _write_compressed(self, data: bytes) -> None:
         for opcode, payload in split_frames(data):
@@ -289,7 +289,7 @@ class WebSocketReceiver:
                 continue
             self.delivery.written += len(payload)  # about: nobody tells the compressed size
         if self._is_closed and not self._parts:
-            self._outlet.end(self._endpoint.registry.is_closing)
+            self._outlet.end(self._endpoint.registry.closing.is_begun)
 
     def _close(self, code: int, reason: str) -> None:
         if not self._is_closed:

@@ -81,7 +81,7 @@ class World:
     def come(self, kind: type[Peer], ip: str, hooks: tuple[str, str], is_refused: bool) -> None:
         """Open a session if there is room, as an endpoint does."""
         registry = self.registry
-        if registry.is_closing or registry.is_full or registry.addresses.is_full(ip):
+        if registry.closing.is_begun or registry.is_full or registry.addresses.is_full(ip):
             return
         peer = kind(registry, len(self.peers), ip, hooks, is_refused)
         self.peers.append(peer)
@@ -133,7 +133,7 @@ async def live_through(
         for peer in world.peers:
             peer.check_idle()
     else:
-        draining = asyncio.get_running_loop().create_task(world.registry.drain(drains_over))
+        draining = asyncio.get_running_loop().create_task(world.registry.closing.drain(drains_over))
         for step in reversed(then):
             await world.take(step)
         await draining
