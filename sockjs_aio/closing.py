@@ -3,12 +3,17 @@
 import asyncio
 import math
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 import async_timeout
 
+from sockjs_aio.errors import BodyTimeout
 from sockjs_aio.protocol.frames import SERVICE_RESTART
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
+
+if TYPE_CHECKING:
+    from aiohttp import StreamReader
 
 BATCH_INTERVAL = 0.05
 """Seconds between two batches of sessions that `drain` closes."""
@@ -29,7 +34,7 @@ class Closing:
 
     def __init__(self, sessions: Collection[Session], settings: Settings) -> None:
         self.is_begun = False
-        self.uploads: set[async_timeout.Timeout] = set()  # of request bodies on their way
+        self.uploads: set["StreamReader"] = set()  # request bodies on their way
         self._sessions = sessions
         self._timeout = settings.shutdown_timeout
         self._changed: asyncio.Future[None] | None = None
@@ -49,7 +54,7 @@ class Closing:
         self.is_begun = True
         await self._close_all(0)
         for upload in self.uploads:  # nobody is there any more to get them
-            upload.update(_now())
+            upload.set_exception(BodyTimeout("the server shuts down"))
         if not await self._until(_is_over, self._timeout):
             self._abort()
             if not await self._until(_is_over, LAST_GRACE):

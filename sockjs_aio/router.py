@@ -268,15 +268,16 @@ class SockJSRouter:
         except (PayloadMissing, PayloadBroken, PayloadTooLarge, CallbackError) as error:
             return _refusal(request, error)
         except BodyTimeout:
-            return _last_response(408, "The request body did not come in time.\n")
+            return _last_response(request, 408, "The request body did not come in time.\n")
         except web.RequestPayloadError:
-            request.content.feed_eof()  # aiohttp would look for the rest, and log that it fails
-            return _last_response(400, "The request body cannot be read.\n")
+            return _last_response(request, 400, "The request body cannot be read.\n")
         except ConnectionError:
             return web.Response()  # for a client that has gone
 
 
-def _last_response(status: int, text: str) -> web.Response:
+def _last_response(request: web.Request, status: int, text: str) -> web.Response:
+    if request.content.exception() is not None:
+        request.content.feed_eof()  # aiohttp would look for the rest, and log that it fails
     response = plain_response(status, text)
     response.force_close()
     return response

@@ -233,6 +233,7 @@ class WebSocket(Client):
             autoclose=False,
             max_msg_size=0,
         )
+        self.served.sockets.append(self.socket)
 
     async def _frame(self) -> bytes:
         message = await self.socket.receive()

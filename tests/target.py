@@ -18,6 +18,7 @@ class Target:
     prefix: str
     session: aiohttp.ClientSession = field(default_factory=aiohttp.ClientSession, init=False)
     wires: list[Wire] = field(default_factory=list, init=False)
+    sockets: list[aiohttp.ClientWebSocketResponse] = field(default_factory=list, init=False)
 
     def url(self, path: str = "") -> str:
         return f"http://127.0.0.1:{self.port}{self.prefix}{path}"
@@ -65,4 +66,6 @@ class Target:
         """Close all connections."""
         for wire in self.wires:
             wire.close()
+        for socket in self.sockets:  # those that were aborted have not given back their connection
+            socket._response.close()
         await self.session.close()

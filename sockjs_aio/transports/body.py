@@ -55,15 +55,15 @@ async def _read(request: web.Request, registry: SessionRegistry, limit: int) -> 
         raise PayloadTooLarge(f"more than {limit} bytes")
     if request.content.is_eof():  # as a rule all of it has come with the head: no timer then
         return await _read_parts(request, limit)
-    timeout = async_timeout.timeout(registry.settings.receive_timeout)
-    registry.closing.uploads.add(timeout)
+    timeout = registry.settings.receive_timeout
+    registry.closing.uploads.add(request.content)
     try:
-        async with timeout:
+        async with async_timeout.timeout(timeout):
             return await _read_parts(request, limit)
     except asyncio.TimeoutError:
-        raise BodyTimeout("it has not come in time") from None
+        raise BodyTimeout(f"not within {timeout} seconds") from None
     finally:
-        registry.closing.uploads.remove(timeout)
+        registry.closing.uploads.discard(request.content)
 
 
 async def _read_parts(request: web.Request, limit: int) -> bytes:
