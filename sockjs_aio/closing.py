@@ -34,7 +34,7 @@ class Closing:
 
     def __init__(self, sessions: Collection[Session], settings: Settings) -> None:
         self.is_begun = False
-        self.uploads: set["StreamReader"] = set()  # request bodies on their way
+        self.uploads: set[StreamReader] = set()  # request bodies on their way
         self._sessions = sessions
         self._timeout = settings.shutdown_timeout
         self._changed: asyncio.Future[None] | None = None
