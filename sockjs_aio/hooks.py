@@ -96,8 +96,8 @@ class Hooks:
     # For requests that come and go.
 
     def start(self) -> None:
-        """Have `on_open` called; from the second call on, do nothing."""
-        if not self._opened:
+        """Have `on_open` called; from the second call on, or if the session is over, do nothing."""
+        if not self._opened and self._session.is_open:
             self._wake()
 
     @property
@@ -179,7 +179,9 @@ class Hooks:
 
     def _wake(self) -> None:
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            task = asyncio.get_running_loop().create_task(self._run())
+            if not task.done():  # eager tasks may be (Python 3.12)
+                self._task = task
 
     async def _run(self) -> None:
         try:

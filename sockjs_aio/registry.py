@@ -111,6 +111,8 @@ class SessionRegistry:
 
     def arm(self, session: Session) -> None:
         """See to it that `session` is ticked at its deadline; earlier is no harm."""
+        if session not in self._sessions:
+            return  # its connection is being made, or it is over
         deadline = session.deadline()
         if session.has_http_receiver:
             self._watched.add(session)
@@ -158,18 +160,18 @@ class SessionRegistry:
         while True:
             due = self.now() + interval
             await asyncio.sleep(interval)
-            if self.now() > due + interval / 4:
-                await self._catch_up()
+            is_late = self.now() > due + interval / 4
+            await self._catch_up(interval if is_late else 0)
             self.tick(self.now())
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self, seconds: float) -> None:
         """Take in what came while something held up the loop: the delay is ours.
 
         Polls and pongs that have come in time wait in sockets.  They take some turns of the loop,
         and an application's middlewares their time.
         """
         for _ in range(TURNS):
-            await asyncio.sleep(self.settings.tick_interval / TURNS)
+            await asyncio.sleep(seconds / TURNS)
 
     # The end.
 

@@ -164,6 +164,9 @@ class Session:
             self.flush()
         if self._receiver is not None and self._receiver.is_left:
             self.lose(self._receiver)
+        elif self._receiver is None and self._delivery and self._delivery.is_unfinished:
+            self._delivery.abort()  # its client has not waited for the end of that
+            self._interrupt(LOST)
         now = self._registry.now()
         self._machine.attach(now)
         self._receiver = receiver
@@ -180,15 +183,9 @@ class Session:
         was given has not arrived.
         """
         is_last = self._receiver is None and self._delivery is receiver.delivery
-        if self._receiver is not receiver and not is_last:
-            return
-        was_open = self.is_open
-        self._receiver = self._delivery = None
-        self._machine.interrupt(self._registry.now())
-        receiver.release()
-        if was_open:
-            self._has_closed(end)
-        self._registry.arm(self)
+        if self._receiver is receiver or is_last:
+            receiver.release()
+            self._interrupt(end)
 
     def fail(self, end: End) -> None:
         """The peer has closed or broken the protocol: write nothing more; its connection ends now.
@@ -361,6 +358,14 @@ class Session:
         self.hooks.close()
         if self._receiver is not None and not self._is_scheduled:
             self._schedule()
+
+    def _interrupt(self, end: End) -> None:
+        was_open = self.is_open
+        self._receiver = self._delivery = None
+        self._machine.interrupt(self._registry.now())
+        if was_open:
+            self._has_closed(end)
+        self._registry.arm(self)
 
     def _let_go(self, receiver: Receiver) -> None:
         self._receiver = None

@@ -88,7 +88,9 @@ class Outlet:
         """
         if self._waiting is None:
             self.is_congested = True
-            self._waiting = asyncio.get_running_loop().create_task(self._wait(ready))
+            waiting = asyncio.get_running_loop().create_task(self._wait(ready))
+            if not waiting.done():  # eager tasks may be (Python 3.12)
+                self._waiting = waiting
 
     async def _wait(self, ready: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:

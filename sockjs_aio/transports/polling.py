@@ -114,12 +114,13 @@ class PollReceiver:
                 raise
         if not self.is_alive:
             session.lose(self)
-        return self._frame
+        frame, self._frame = self._frame, None
+        return frame
 
     def write(self, frame: bytes) -> None:
         """Take the frame that is the response."""
         self._frame = frame
-        self.is_full = self.is_done = True
+        self.is_full = self.is_done = self.delivery.is_unfinished = True
 
     def flush(self) -> None:
         """Nothing is kept back."""
@@ -140,31 +141,43 @@ class PollReceiver:
 
 
 class PollResponse(web.Response):
-    """The response to a poll; it tells the session if it could not be delivered."""
+    """The response to a poll; it tells the session if it could not be delivered.
+
+    aiohttp keeps it until there is another one on the connection, for hours perhaps: so it lets go
+    of the session and of the body when it has been written.
+    """
 
     def __init__(
         self, session: Session, receiver: PollReceiver, body: bytes, headers: Headers
     ) -> None:
         super().__init__(body=body, headers=headers)
-        self._session = session
-        self._receiver = receiver
+        self._session: Session | None = session
+        self._receiver: PollReceiver | None = receiver
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the head."""
-        self._receiver.delivery.is_unfinished = True
         try:
             return await super().prepare(request)
-        except (ConnectionError, asyncio.CancelledError):
-            self._session.lose(self._receiver)
+        except BaseException:
+            self._fail()
             raise
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send the body."""
         try:
             await super().write_eof(data)
-        except (ConnectionError, asyncio.CancelledError):
-            self._session.lose(self._receiver)
+        except BaseException:
+            self._fail()
             raise
-        finally:
+        self._let_go()
+
+    def _fail(self) -> None:
+        if self._session is not None and self._receiver is not None:
+            self._session.lose(self._receiver)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._session is not None and self._receiver is not None:
             self._receiver.delivery.is_unfinished = False
             self._session.delivered()
+        self._session = self._receiver = self.body = None

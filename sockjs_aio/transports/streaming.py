@@ -168,6 +168,8 @@ class StreamingResponse(web.StreamResponse):
             if self._session is not None:
                 self._receiver.delivery.is_unfinished = False
                 self._session.delivered()
+                self._session = None  # aiohttp keeps responses for long
+                del self._receiver
 
     def enable_compression(self, *_args: object, **_kwargs: object) -> None:
         """Do nothing; a middleware may have asked for it."""
