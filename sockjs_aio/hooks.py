@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from sockjs_aio.close_info import LOST
 from sockjs_aio.protocol.frames import GO_AWAY, INTERNAL_ERROR
 from sockjs_aio.protocol.machine import MESSAGE_OVERHEAD
 from sockjs_aio.shield import Shielded
@@ -42,6 +43,7 @@ class Hooks:
         "_reader",
         "_forgive",
         "is_cancelled",
+        "is_dropping",
     )
 
     def __init__(self, session: "Session", receive_queue_limit: int) -> None:
@@ -61,6 +63,7 @@ class Hooks:
         self._reader: asyncio.Task[Any] | None = None
         self._forgive: Callable[[], bool] | None = None
         self.is_cancelled = False
+        self.is_dropping = False  # messages are handled no more
 
     @property
     def is_finished(self) -> bool:
@@ -92,6 +95,19 @@ class Hooks:
         elif self._opened and not self._closed:
             await self._close()
         self._reader = self._forgive = None
+
+    def is_forgiven(self) -> bool:
+        """Tell whether the cancellation that has come only says that the client has gone."""
+        if self.is_cancelled or self._forgive is None:
+            return False
+        # `on_close` may run in a task of its own, which the loss does not cancel
+        return asyncio.current_task() is self._reader and self._forgive()
+
+    def client_left(self) -> None:
+        """Have the hook that runs see it; what came before is handled after it, as over HTTP."""
+        if self._session.is_open:
+            self._session.fail(LOST)
+            self.is_dropping = False
 
     # For requests that come and go.
 
@@ -126,6 +142,7 @@ class Hooks:
 
     def discard(self) -> None:
         """Forget the messages that were accepted and not handled."""
+        self.is_dropping = True
         self._inbox = None
         self._inbox_size = 0
         self._make_room()
@@ -227,7 +244,7 @@ class Hooks:
                 awaited = awaitable.send(None)
             except StopIteration as finished:  # it did not have to wait
                 return finished.value
-            return await Shielded(awaitable, awaited, self._is_forgiven)
+            return await Shielded(awaitable, awaited, self._forgive_hook)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # CancelledError: of what it waited for, or of itself
@@ -235,8 +252,11 @@ class Hooks:
         finally:
             self.is_running = self.is_cancelled = False
 
-    def _is_forgiven(self) -> bool:
-        return not self.is_cancelled and self._forgive is not None and self._forgive()
+    def _forgive_hook(self) -> bool:
+        is_forgiven = self.is_forgiven()
+        if is_forgiven:
+            self.client_left()
+        return is_forgiven
 
     def _fail(self, name: str, error: BaseException) -> None:
         hook = f"{type(self._session.connection).__name__}.{name}"

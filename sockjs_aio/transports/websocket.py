@@ -11,7 +11,7 @@ from aiohttp import WebSocketError, WSMessage, WSMsgType, web
 
 from sockjs_aio.close_info import LOST, End
 from sockjs_aio.errors import PayloadBroken, PayloadTooLarge
-from sockjs_aio.hooks import YIELD_EVERY
+from sockjs_aio.hooks import YIELD_EVERY, Hooks
 from sockjs_aio.protocol.frames import CloseFrame, SharedFrame, decode_websocket_messages
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
 from sockjs_aio.protocol.websocket import (
@@ -68,7 +68,7 @@ async def _serve(
     )
     session = endpoint.open_session(request, transport, framing, by_id=False)
     outlet = Outlet(request, settings, session.receiver_changed)
-    receiver = WebSocketReceiver(endpoint, request, socket, outlet, framing)
+    receiver = WebSocketReceiver(endpoint, request, socket, outlet, framing, session.hooks)
     try:
         session.attach(receiver)
         outlet.open(await socket.prepare(request))
@@ -115,6 +115,7 @@ class WebSocketReceiver:
         socket: Prepared.
         outlet: Writes to the connection.
         framing: SockJS or raw.
+        hooks: The session's.
     """
 
     __slots__ = (
@@ -124,6 +125,7 @@ class WebSocketReceiver:
         "_socket",
         "_outlet",
         "_is_raw",
+        "_hooks",
         "_is_closed",
         "_parts",
         "_handled",
@@ -142,6 +144,7 @@ class WebSocketReceiver:
         socket: Socket,
         outlet: Outlet,
         framing: Framing,
+        hooks: Hooks,
     ) -> None:
         self.delivery: Delivery = outlet.delivery
         self.request = request
@@ -149,6 +152,7 @@ class WebSocketReceiver:
         self._socket = socket
         self._outlet = outlet
         self._is_raw = framing is RAW
+        self._hooks = hooks
         self._is_closed = False  # a close frame was written
         self._parts: list[bytes] = []
         self._handled = 0  # messages, pings and pongs
@@ -162,15 +166,19 @@ class WebSocketReceiver:
 
     async def read(self, session: Session) -> End:
         """Hand messages to the hooks until the connection ends; return how it did."""
-        receive = self._socket.receive
+        hooks, receive = self._hooks, self._socket.receive
         while True:
-            if not session.is_open:
-                await session.hooks.finish()
-            message = await receive()
+            if hooks.is_dropping:
+                await hooks.finish()
+            try:
+                message = await receive()
+            except asyncio.CancelledError:
+                self._read_on()
+                continue
             self._is_heard = True
             await self._take_turns()
             if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
-                if session.is_open:
+                if not hooks.is_dropping:
                     await self._handle(session, message)
             elif message.type is WSMsgType.PING:
                 self._write_control(PONG, message.data)
@@ -202,11 +210,20 @@ class WebSocketReceiver:
         """Let the loop go on once in a while: what is buffered is read without waiting."""
         self._handled += 1
         if self._handled % YIELD_EVERY == 0:
-            await asyncio.sleep(0)
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        """Go on after a cancellation if the client has just left: it may have sent more before."""
+        if not self._hooks.is_forgiven():
+            raise
+        self.abort()  # or the server ends, and the client takes nothing: reading has to end
 
     async def _handle(self, session: Session, message: WSMessage) -> None:
         if self._is_raw:
-            await session.hooks.message(message.data)
+            await self._hooks.message(message.data)
         elif message.type is WSMsgType.TEXT:
             await self._handle_text(session, message.data)
         else:
@@ -222,9 +239,9 @@ class WebSocketReceiver:
             self._outlet.close()
         else:
             for message in messages:
-                await session.hooks.message(message)
-                if not session.is_open:
+                if self._hooks.is_dropping:
                     return
+                await self._hooks.message(message)
                 await self._take_turns()
 
     def _refuse(self, session: Session, code: int, reason: str) -> None:
@@ -312,6 +329,10 @@ class WebSocketReceiver:
             busy: Whether a hook runs: nothing is read meanwhile, so nothing can be missed, unless
                 it is the client that does not read.
         """
+        if not self.is_alive:
+            if busy:  # otherwise it is just about to be read
+                self._hooks.client_left()
+            return True
         if self._outlet.is_congested:
             self._ping_end = None
             return not self.delivery.is_stalled()
