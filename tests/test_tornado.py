@@ -32,15 +32,23 @@ async def start(serve: Serve) -> AsyncIterator[Start]:
     """Serve a connection class: ``await start(Chat, {"jsessionid": False})``."""
 
     async def run(
-        connection: Any, settings: Any = None, *, urls_only: bool = False, **options: Any
+        connection: Any,
+        settings: Any = None,
+        *,
+        urls_only: bool = False,
+        app: web.Application | None = None,
+        cancellation: bool = True,
+        **options: Any,
     ) -> Any:
         router = SockJSRouter(connection, "/tornado", settings or {}, **options)
-        app = web.Application()
+        app = app or web.Application()
         if urls_only:
             app.add_routes(router.urls)
         else:
             router.attach(app)
-        served = await serve(prefix="/other", app=app, shutdown_timeout=0.5)
+        served = await serve(
+            prefix="/other", app=app, shutdown_timeout=0.5, handler_cancellation=cancellation
+        )
         served.prefix = "/tornado"
         served.tornado = router  # type: ignore[attr-defined]
         return served
@@ -280,6 +288,57 @@ async def test_session_kls_makes_the_sessions(start: Start) -> None:
     assert await client.messages(2) == ["<a>", "a"]
     assert made == [(Echo, served.tornado, client.path.split("/")[2], 5)]
     await client.leave()
+
+
+async def test_polls_during_on_open_find_the_session(start: Start) -> None:
+    finish = asyncio.Event()
+
+    class Slow(Old):
+        async def on_open(self, info: Any) -> None:
+            super().on_open(info)
+            await finish.wait()
+
+    served = await start(Slow)
+    client = await clients.Xhr.open(served)
+    await Slow.until("open")
+    session_id = client.path.split("/")[2]
+    assert served.tornado.get_session(session_id) is Slow.all[0].session
+    await client.send("a")
+    finish.set()
+    await Slow.until("a")
+    await client.leave()
+
+
+@pytest.mark.parametrize("cancellation", [False, True])
+async def test_streams_that_are_lost_before_their_handler_runs_leave_nothing(
+    start: Start, cancellation: bool
+) -> None:
+    arrived, handled = asyncio.Event(), asyncio.Event()
+
+    class Noted(Old):
+        pass
+
+    @web.middleware
+    async def wait_for_loss(request: web.Request, handler: Any) -> Any:
+        arrived.set()
+        try:
+            while request.transport is not None:
+                await asyncio.sleep(0.002)
+            return await handler(request)
+        finally:
+            handled.set()
+
+    app = web.Application(middlewares=[wait_for_loss])
+    served = await start(Noted, SHORT, app=app, cancellation=cancellation)
+    wire = await served.wire()
+    wire.send("POST", "/tornado/0/lost/xhr_streaming", b"")
+    await asyncio.wait_for(arrived.wait(), 5)
+    wire.abort()
+    await asyncio.wait_for(handled.wait(), 5)
+    served.router = served.tornado._router
+    await served.until_empty()
+    assert served.tornado.get_session("lost") is None
+    assert served.tornado.stats.sess_active == 0
 
 
 # SockJSConnection.

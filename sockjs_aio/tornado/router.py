@@ -125,7 +125,7 @@ class SockJSRouter:
             self._connection, self, session_id, self.settings["disconnect_delay"]
         )
         if register:
-            self._sessions[session_id] = session
+            self.register(session)
         return session
 
     def get_session(self, session_id: str) -> Session | None:
@@ -145,6 +145,10 @@ class SockJSRouter:
     def cookie_needed(self) -> bool:
         """Whether clients are told that cookies are needed."""
         return bool(self.settings["jsessionid"])
+
+    def register(self, session: Session) -> None:
+        """Have `get_session` find `session`."""
+        self._sessions[session.session_id] = session
 
     def forget(self, session: Session) -> None:
         """Find `session` no more."""
@@ -189,12 +193,14 @@ class Bridge(sockjs_aio.SockJSConnection):
                 router.get_connection_class(), router, session.id, None
             )
         else:
-            is_found = session.transport != "websocket"
-            self.target = router.create_session(session.id, register=is_found)
+            self.target = router.create_session(session.id, register=False)
         self.target._session = session
 
     async def on_open(self, info: sockjs_aio.ConnectionInfo) -> bool:
         """Open the application's session."""
+        # not before: only who has been opened is closed, and so forgotten
+        if info.transport not in ("websocket", "rawwebsocket"):
+            self.target.server.register(self.target)
         self.target.set_handler(_Handler(info))
         try:
             return await finish(self.target.verify_state()) is not False
