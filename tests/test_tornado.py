@@ -145,6 +145,14 @@ async def test_urls_alone_serve_everything(start: Start) -> None:
     await Echo.until("close", len(clients.ALL))
 
 
+async def test_other_expectations_are_417_and_not_repeated(start: Start) -> None:
+    served = await start(Old)
+    for method, url in (("POST", "/0/1/xhr"), ("GET", "/info"), ("GET", "")):
+        body = b"" if method == "POST" else None
+        reply = await served.request(method, url, body, headers={"Expect": "<dance>"})
+        assert (reply.status, reply.body) == (417, b"417: Expectation Failed"), url
+
+
 async def greet(request: web.Request) -> web.Response:
     return web.Response()
 

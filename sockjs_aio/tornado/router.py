@@ -86,7 +86,7 @@ class SockJSRouter:
         `shutdown_timeout`.
         """
         return [
-            web.route(route.method, route.path, self._counted(route.handler))
+            web.route(route.method, route.path, self._counted(route.handler), **route.kwargs)
             for route in self._router.routes
         ]
 
