@@ -145,6 +145,124 @@ async def test_awaitable_on_close_of_channels(start: Start) -> None:
     assert Ann.seen == ["open", "closed"]
 
 
+@pytest.mark.parametrize(
+    ("way", "is_async"),
+    [
+        ("closes itself", False),
+        ("closes itself", True),
+        ("closes the other", False),
+        ("closes the carrier", False),
+        ("closes the carrier", True),
+        ("false", False),
+        ("false", True),
+        pytest.param("raises", False, marks=RAISES),
+        pytest.param("raises", True, marks=RAISES),
+    ],
+)
+async def test_awaitable_on_close_runs_however_the_server_closes_the_channel(
+    start: Start, way: str, is_async: bool
+) -> None:
+    class Bad(Old):
+        def on_open(self, info: Any) -> Any:
+            super().on_open(info)
+            return self.later() if is_async else self.now()
+
+        async def later(self) -> Any:
+            await asyncio.sleep(0)
+            result = self.now()
+            await asyncio.sleep(0)
+            self.seen.append("opened")
+            return result
+
+        def now(self) -> Any:
+            if way == "closes the carrier":
+                self.session.carrier.close()  # type: ignore[attr-defined]
+            elif way == "closes the other":
+                Other.all[0].close()
+            elif way == "closes itself":
+                self.close()
+            elif way == "raises":
+                raise ZeroDivisionError("mistake")
+            return way != "false"
+
+        async def on_close(self) -> None:
+            self.seen.append("close")
+            await asyncio.sleep(0.01)
+            self.seen.append("closed")
+
+    class Other(Bad):
+        def on_open(self, info: Any) -> Any:
+            Old.on_open(self, info)
+
+        def on_message(self, message: str) -> Any:
+            self.send(message)
+
+    served = await start(MultiplexConnection.get(bad=Bad, other=Other))
+    client = await clients.WebSocket.open(served)
+    await client.send("sub,other", "sub,bad", "msg,other,x")
+    closed = Other if way == "closes the other" else Bad
+    if way == "closes the carrier":
+        assert await client.frame() == b'c[3000,"Go away!"]'
+        await Other.until("closed")
+    elif closed is Bad:
+        assert await client.messages(2) == ["uns,bad", "msg,other,x"]
+        assert Bad.seen[-1] == "closed"  # the next message came after it
+    else:
+        assert await client.messages(1) == ["uns,other"]
+    await closed.until("closed")
+    opened = ["opened"] if is_async and way != "raises" else []
+    assert closed.seen == ["open", *opened, "close", "closed"]
+    await client.leave()
+    await Other.until("closed")
+    assert Other.seen == ["open", "close", "closed"]
+
+
+async def test_awaitable_on_close_runs_when_no_hook_does(start: Start) -> None:
+    class Ann(Old):
+        async def on_close(self) -> None:
+            await asyncio.sleep(0.01)
+            self.seen.append("closed")
+
+    client = await clients.WebSocket.open(await start(MultiplexConnection.get(ann=Ann)))
+    await client.send("sub,ann")
+    await Ann.until("open")
+    Ann.all[0].close()
+    assert await client.messages(1) == ["uns,ann"]
+    await Ann.until("closed")
+    await client.leave()
+    assert Ann.seen == ["open", "closed"]
+
+
+@pytest.mark.logs("on_close of channel bad failed")
+async def test_awaitable_on_close_that_fails_closes_its_channel_only(start: Start) -> None:
+    class Bad(Old):
+        async def on_close(self) -> None:
+            raise ZeroDivisionError("mistake")
+
+    served = await start(MultiplexConnection.get(ann=channel(), bad=Bad))
+    client = await clients.WebSocket.open(served)
+    await client.send("sub,ann", "sub,bad", "uns,bad", "msg,ann,x")
+    assert await client.messages(1) == ["msg,ann,<x>"]
+    await client.leave()
+
+
+@pytest.mark.logs("the connection of channel bad could not be made")
+async def test_channel_whose_constructor_raises_closes_alone(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Bad(Old):
+        def __init__(self, session: Any) -> None:
+            raise ZeroDivisionError("mistake")
+
+    served = await start(MultiplexConnection.get(ann=channel(), bad=Bad))
+    client = await clients.WebSocket.open(served)
+    await client.send("sub,ann", "sub,bad", "msg,bad,x", "msg,ann,x", "sub,bad")
+    assert await client.messages(3) == ["uns,bad", "msg,ann,<x>", "uns,bad"]
+    assert caplog.text.count("ZeroDivisionError: mistake") == 2
+    assert served.tornado.stats.sess_active == 2  # type: ignore[attr-defined]
+    await client.leave()
+
+
 def test_names_have_no_commas() -> None:
     with pytest.raises(ValueError, match="comma"):
         MultiplexConnection.get(**{"a,b": Old})

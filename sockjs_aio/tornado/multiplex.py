@@ -1,5 +1,6 @@
 """Several channels over one session, with synchronous hooks: the twin of `sockjs_aio.multiplex`."""
 
+import asyncio
 import inspect
 import logging
 from typing import Any, ClassVar
@@ -13,7 +14,6 @@ from sockjs_aio.tornado.session import (
     BaseSession,
     ConnectionInfo,
     MakeConnection,
-    finish,
 )
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
 
@@ -23,8 +23,9 @@ logger = logging.getLogger("sockjs_aio")
 class MultiplexConnection(SockJSConnection):
     """Carries channels: ``MultiplexConnection.get(ann=AnnConnection, bob=BobConnection)``.
 
-    Each channel has an ordinary `SockJSConnection`.  A hook that raises is logged and closes its
-    channel and no other.  Unknown channels and malformed messages are ignored.
+    Each channel has an ordinary `SockJSConnection`.  A hook or a constructor that raises is
+    logged and closes its channel and no other.  Unknown channels and malformed messages are
+    ignored.
     """
 
     channels: ClassVar[dict[str, MakeConnection]] = {}
@@ -45,6 +46,7 @@ class MultiplexConnection(SockJSConnection):
     def on_open(self, info: ConnectionInfo) -> Any:
         """Begin without channels."""
         self.endpoints: dict[str, ChannelSession] = {}
+        self.closings: set[asyncio.Task[None]] = set()
 
     def on_message(self, message: str) -> Any:
         """Do what one message of the client says."""
@@ -61,40 +63,56 @@ class MultiplexConnection(SockJSConnection):
 
     def on_close(self) -> Any:
         """Close the channels."""
-        results = [self._leave(endpoint) for endpoint in list(self.endpoints.values())]
-        awaitables = [result for result in results if inspect.isawaitable(result)]
-        return _all(awaitables) if awaitables else None
+        endpoints = list(self.endpoints.values())
+        for endpoint in endpoints:
+            endpoint.leave()
+        return self._finish_closings() if endpoints or self.closings else None
+
+    async def _finish_closings(self) -> None:
+        await asyncio.gather(*self.closings)
 
     def _subscribe(self, name: str) -> Any:
-        make = self.channels[name]
-        endpoint = self.endpoints[name] = ChannelSession(make, self, name)
+        try:
+            endpoint = ChannelSession(self.channels[name], self, name)
+        except Exception:
+            logger.exception(
+                "session %s: the connection of channel %s could not be made", self.session, name
+            )
+            self.send(f"uns,{name}")
+            return None
+        self.endpoints[name] = endpoint
         endpoint.set_handler(_Handler(self.session.conn_info))
         return self._guard(endpoint, endpoint.verify_state)
 
     def _leave(self, endpoint: "ChannelSession") -> Any:
         endpoint.leave()
-        return endpoint._closing
+        return endpoint.closing
 
     def _guard(self, endpoint: "ChannelSession", call: Any) -> Any:
         """Call a hook; if it fails or refuses, close its channel."""
+        endpoint.is_in_hook = True
+        result = None
         try:
             result = call()
         except Exception:
-            return self._fail(endpoint)
+            self._fail(endpoint)
         if inspect.isawaitable(result):
             return self._finish(endpoint, result)
         if result is False:
             endpoint.close()
-        return None
+        endpoint.hook_returned()
+        return endpoint.closing
 
     async def _finish(self, endpoint: "ChannelSession", result: Any) -> None:
         try:
-            result = await finish(result)
+            if await result is False:
+                endpoint.close()
         except Exception:
             self._fail(endpoint)
-        else:
-            if result is False:
-                endpoint.close()
+        finally:
+            endpoint.hook_returned()
+        if endpoint.closing is not None:
+            await endpoint.closing
 
     def _fail(self, endpoint: "ChannelSession") -> None:
         logger.exception("session %s: a hook of channel %s failed", self.session, endpoint.name)
@@ -107,6 +125,8 @@ class ChannelSession(BaseSession):
     def __init__(self, conn: MakeConnection, carrier: MultiplexConnection, name: str) -> None:
         self.carrier = carrier
         self.name = name
+        self.is_in_hook = False
+        self.closing: asyncio.Task[None] | None = None
         self.session_id = carrier.session.session_id
         super().__init__(conn, carrier.session.server)
 
@@ -133,6 +153,27 @@ class ChannelSession(BaseSession):
         """Close the channel without a word."""
         self.carrier.endpoints.pop(self.name, None)
         super().close(code, message)
+        if not self.is_in_hook:
+            self._finish_closing()
+
+    def hook_returned(self) -> None:
+        """Go on with what an `on_close` that was called meanwhile has returned."""
+        self.is_in_hook = False
+        self._finish_closing()
+
+    def _finish_closing(self) -> None:
+        awaitable, self._closing = self._closing, None
+        if inspect.isawaitable(awaitable):
+            # a task, as whoever closes a channel need not be one of its hooks, or await anything
+            self.closing = asyncio.get_running_loop().create_task(self._await(awaitable))
+            self.carrier.closings.add(self.closing)
+            self.closing.add_done_callback(self.carrier.closings.discard)
+
+    async def _await(self, awaitable: Any) -> None:
+        try:
+            await awaitable
+        except Exception:
+            logger.exception("session %s: on_close of channel %s failed", self, self.name)
 
 
 class _Handler(BaseTransportMixin):
@@ -144,8 +185,3 @@ class _Handler(BaseTransportMixin):
     def get_conn_info(self) -> ConnectionInfo:
         assert self._conn_info is not None, "the carrier is open"
         return self._conn_info
-
-
-async def _all(awaitables: list[Any]) -> None:
-    for awaitable in awaitables:
-        await awaitable
