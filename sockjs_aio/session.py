@@ -236,6 +236,7 @@ class Session:
         if receiver is None:
             return
         machine, now = self._machine, self._registry.now()
+        written = receiver.delivery.written
         while not receiver.is_full:
             frame = machine.next_frame(now)
             if frame is None:
@@ -247,6 +248,8 @@ class Session:
         machine.downstream = receiver.buffered
         if receiver.is_done:
             self._let_go(receiver)
+        elif self._probe_at == math.inf and receiver.delivery.written > written and self.is_open:
+            self._probe_at = now + self._probe_delay  # a stream had taken all there was before
         if self._room is not None and not self._is_crowded():
             self._announce_room()
 
@@ -270,9 +273,6 @@ class Session:
         machine.tick(now)
         if machine.state is State.CLOSED:
             self._expire(was_open, receiver)
-        elif receiver is not None and receiver.is_http and receiver.delivery.is_stalled():
-            receiver.abort()  # it has not even got what was written a heartbeat ago
-            self.lose(receiver, STALLED)
         else:
             self.flush()
 
@@ -369,13 +369,21 @@ class Session:
 
     def _let_go(self, receiver: Receiver) -> None:
         self._receiver = None
+        self._probe_at = math.inf
         self._machine.detach(self._registry.now())
         receiver.release()
         self._registry.arm(self)
 
     def _probe(self, receiver: Receiver, now: float) -> None:
         self._probe_at = now + self._probe_delay
-        if not receiver.probe(self.hooks.is_running):
+        delivery = receiver.delivery
+        if receiver.probe(self.hooks.is_running):
+            if receiver.is_http and delivery.has_arrived(delivery.written):
+                self._probe_at = math.inf  # until something is written again
+        elif receiver.is_http:
+            receiver.abort()
+            self.lose(receiver, STALLED)
+        else:
             self.fail(STALLED if receiver.is_full else UNANSWERED)
             receiver.abort()
 

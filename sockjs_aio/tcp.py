@@ -62,6 +62,11 @@ def give_up_after(transport: asyncio.WriteTransport, seconds: float) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
+def _counts_bytes(transport: asyncio.WriteTransport) -> bool:
+    sock = _socket(transport)  # a Unix socket counts what it needs to keep them, which is far more
+    return sys.platform != "linux" or sock is None or sock.family != socket.AF_UNIX
+
+
 def _tcp_info(transport: asyncio.WriteTransport) -> bytes | None:
     sock = _socket(transport)
     if sys.platform != "linux" or sock is None or sock.family == socket.AF_UNIX:
@@ -111,9 +116,14 @@ class Delivery:
         return self._was_replied_to
 
     def is_stalled(self) -> bool:
-        """Tell whether the peer has taken nothing since the last question, though it has to."""
+        """Tell whether the peer has taken nothing since the last question, though it has to.
+
+        Where only what fills the buffers can be told for sure, only that counts.
+        """
         unsent, has_taken = self._look()
-        return unsent > 0 and not has_taken
+        if self._transport is None or unsent == 0 or has_taken:
+            return False
+        return _counts_bytes(self._transport) or self._transport.get_write_buffer_size() > 0
 
     def abort(self) -> None:
         """Cut the connection if its response is unfinished; another one may follow otherwise."""

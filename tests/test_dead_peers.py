@@ -4,10 +4,11 @@ import asyncio
 import socket
 import sys
 import time
+from pathlib import Path
 
 import async_timeout
 import pytest
-from aiohttp import WSMsgType
+from aiohttp import WSMsgType, web
 
 from sockjs_aio import ConnectionInfo
 from tests import clients
@@ -18,6 +19,7 @@ from tests.wire import Wire
 SOCKJS, RAW = "/0/1/websocket", "/websocket"
 both = pytest.mark.parametrize("path", [SOCKJS, RAW])
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+streams = pytest.mark.parametrize("kind", clients.STREAMS, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
 
 SHORT = {"heartbeat_delay": 0.1, "disconnect_delay": 0.1, "session_check_interval": 0.02}
@@ -278,6 +280,63 @@ async def test_slow_download_keeps_the_session_and_a_stalled_one_does_not(serve:
         wire.abort()
 
     await asyncio.gather(*map(check, clients.HTTP))
+
+
+@streams
+async def test_stream_that_is_written_to_all_the_time_is_seen_to_stall(
+    serve: Serve, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sockjs_aio.transports.outlet.PATIENCE", 100)  # the kernel notices it, too
+
+    class Talking(Recorder):
+        sent = 0
+
+        async def on_open(self, info: ConnectionInfo) -> None:
+            await super().on_open(info)
+            self.talk()
+
+        def talk(self) -> None:
+            if not self.is_closed:
+                self.send("x" * 5000)
+                type(self).sent += 5000
+                asyncio.get_running_loop().call_later(0.02, self.talk)
+
+    settings = {**SHORT, "heartbeat_delay": 0.3, "response_limit": 1 << 30}
+    served = await serve(Talking, settings=settings)
+    wire = await slow_wire(served.port)
+    wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    method, path, body = asks(served, kind, "/000/x")
+    wire.send(method, served.prefix + path, body)
+    await Talking.until("close")
+    info = Talking.connections[0].close_info
+    assert info is not None
+    assert (info.reason, info.initiator) == ("Client takes nothing", "timeout")
+    if sys.platform == "linux":
+        assert Talking.sent < 1_500_000, "what the kernel keeps was not full, and no `h` was due"
+    wire.abort()
+
+
+async def test_stream_whose_client_takes_its_time_is_kept(serve: Serve, tmp_path: Path) -> None:
+    """A Unix socket tells what its client has not read, TCP what its kernel has not taken."""
+
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted, settings={**SHORT, "heartbeat_delay": 0.4})
+    path = str(tmp_path / "socket")
+    await web.UnixSite(served.runner, path).start()
+    wire = Wire(*await asyncio.open_unix_connection(path))
+    wire.send("POST", served.prefix + "/0/1/xhr_streaming", b"")
+    await Noted.until("open")
+    for number in range(12):  # there is always one on its way when somebody looks
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        Noted.connections[0].send(str(number))
+        await asyncio.sleep(0.12)
+        wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        await wire.reader.readuntil(b'a["%d"]' % number)
+        await asyncio.sleep((0.05, 0.25, 0.15)[number % 3])
+    assert Noted.seen == ["open"]
+    wire.abort()
 
 
 async def until_no_connection(served: Served) -> None:

@@ -259,8 +259,8 @@ class StreamReceiver:
             self._ended.set_result(None)
 
     def probe(self, busy: bool) -> bool:
-        """A stream has no way to ask for signs of life."""
-        return True
+        """Tell whether the client has taken something since the last question, if there was any."""
+        return not self.delivery.is_stalled()
 
     def abort(self) -> None:
         """Cut the connection."""
