@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sockjs_aio.close_info import LOST
 from sockjs_aio.protocol.frames import GO_AWAY, INTERNAL_ERROR
@@ -19,6 +19,23 @@ logger = logging.getLogger("sockjs_aio")
 
 YIELD_EVERY = 100
 """Messages of one batch after which the loop gets its turn."""
+
+MAX_WAITING = 64
+"""Requests of one session that wait for their turn; sockjs-client has one on its way at a time."""
+
+
+class Turn(asyncio.Lock):
+    """A lock that knows how many wait for it."""
+
+    waiting = 0
+
+    async def acquire(self) -> Literal[True]:
+        """Wait for the turn."""
+        self.waiting += 1
+        try:
+            return await super().acquire()
+        finally:
+            self.waiting -= 1
 
 
 class Hooks:
@@ -52,7 +69,7 @@ class Hooks:
         self._limit = receive_queue_limit
         self._inbox: deque[tuple[str, int]] | None = None
         self._inbox_size = 0
-        self._turn: asyncio.Lock | None = None
+        self._turn: Turn | None = None
         self._room: asyncio.Future[None] | None = None
         # what has been called
         self.is_running = False
@@ -124,8 +141,13 @@ class Hooks:
         requests wait: theirs stay with the connections.
         """
         if self._turn is None:
-            self._turn = asyncio.Lock()
+            self._turn = Turn()
         return self._turn
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many wait for their turn that nobody else may."""
+        return self._turn is not None and self._turn.waiting >= MAX_WAITING
 
     async def accept(self, messages: Sequence[str], size: int) -> bool:
         """Queue `messages` of `size` bytes in all, in one's `turn`; wait while the queue is full.

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import Settings, SettingsError
+from sockjs_aio.hooks import MAX_WAITING
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve
 from tests.openers import ask, openers
@@ -180,6 +181,45 @@ class Hanging(Recorder):
 
 async def post(served: Target, path: str, message: str) -> int:
     return (await served.request("POST", path, json.dumps([message]))).status
+
+
+@pytest.mark.parametrize("path", ["/0/1/xhr_send", "/0/1/jsonp_send"])
+@pytest.mark.parametrize("cancellation", [True, False])
+async def test_requests_that_wait_behind_a_full_queue(
+    serve: Serve, path: str, cancellation: bool
+) -> None:
+    class Hangs(Hanging):
+        pass
+
+    settings = {"receive_queue_limit": 10}
+    served = await serve(Hangs, settings=settings, handler_cancellation=cancellation)
+    await served.poll("/0/1")
+    body = json.dumps(["x" * 20])
+    for _ in range(2):  # one is handled, and hangs, one is queued
+        assert await post(served, path, "x" * 20) in (200, 204)
+    wires = [await served.wire() for _ in range(1 + MAX_WAITING)]  # one has the turn
+    for wire in wires:
+        wire.send("POST", served.prefix + path, body)
+        await asyncio.sleep(0)
+    hooks = Hangs.connections[0].session.hooks
+    async with async_timeout.timeout(10):
+        while not hooks.is_crowded:
+            await asyncio.sleep(0.01)
+    refused = await served.request("POST", path, body)
+    assert (refused.status, refused.body) == (503, b"Too many requests of this session wait.\n")
+    assert refused.header("Retry-After") == "5"
+    for wire in wires[1:]:
+        wire.abort()
+    if not cancellation:  # nobody tells that they have gone
+        await asyncio.sleep(0.1)
+        assert await post(served, path, "x") == 503
+    tasks = len(asyncio.all_tasks())
+    Hangs.gate.set()
+    assert (await wires[0].reply()).status in (200, 204)
+    assert await post(served, path, "last") in (200, 204)
+    await Hangs.until("l")
+    assert not hooks.is_crowded
+    assert len(asyncio.all_tasks()) <= tasks
 
 
 @pytest.mark.parametrize("path", ["/0/1/xhr_send", "/0/1/jsonp_send"])

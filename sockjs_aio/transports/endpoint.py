@@ -122,7 +122,7 @@ class Endpoint:
                 if await self.authorize(request) is False:
                     raise web.HTTPForbidden(text="Not authorized.\n")
         except asyncio.TimeoutError:
-            raise _unavailable("Authorization took too long.\n") from None
+            raise unavailable("Authorization took too long.\n") from None
         self._check_room(request)
 
     def open_session(
@@ -135,9 +135,9 @@ class Endpoint:
 
     def _check_room(self, request: web.Request) -> None:
         if self.registry.closing.is_begun:
-            raise _unavailable("The server is shutting down.\n")
+            raise unavailable("The server is shutting down.\n")
         if self.registry.is_full:
-            raise _unavailable("Too many sessions.\n")
+            raise unavailable("Too many sessions.\n")
         if self.registry.addresses.is_full(request.remote):
             raise web.HTTPTooManyRequests(
                 text="Too many sessions from this address.\n",
@@ -156,7 +156,8 @@ def is_valid_id(segment: str) -> bool:
     return _FORBIDDEN_IN_ID.search(decoded) is None
 
 
-def _unavailable(text: str) -> web.HTTPServiceUnavailable:
+def unavailable(text: str) -> web.HTTPServiceUnavailable:
+    """Make the refusal of a request that there is no room for now."""
     return web.HTTPServiceUnavailable(text=text, headers={"Retry-After": RETRY_AFTER})
 
 

@@ -13,7 +13,7 @@ from sockjs_aio.errors import PayloadMissing
 from sockjs_aio.protocol.frames import decode_messages
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.transports.body import read_body
-from sockjs_aio.transports.endpoint import Endpoint, plain_response
+from sockjs_aio.transports.endpoint import Endpoint, plain_response, unavailable
 from sockjs_aio.transports.headers import PLAIN, allow_origin, set_session_cookie, uncached
 
 FORM = "application/x-www-form-urlencoded"
@@ -46,12 +46,18 @@ ReadPayload = Callable[[web.Request, SessionRegistry], Awaitable[bytes]]
 
 
 async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -> bool:
-    """Hand the messages of `request` to its session; return False if there is none."""
+    """Hand the messages of `request` to its session; return False if there is none.
+
+    Raises:
+        web.HTTPServiceUnavailable: If too many requests of that session wait.
+    """
     session = endpoint.existing_session(request)
     if session is None:
         endpoint.registry.stickiness.missed(endpoint.registry.now())
         return False
     endpoint.registry.stickiness.found()
+    if session.hooks.is_crowded:  # without `handler_cancellation` who has given up waits, too
+        raise unavailable("Too many requests of this session wait.\n")
     async with session.hooks.turn:
         if not session.is_open:
             return False
