@@ -12,7 +12,7 @@ WORKERS ?= 3
 .PHONY: help demo test soak fuzz bench bench-peers lint format matrix clean
 .DELETE_ON_ERROR:
 
-help: ## what there is to make; ARGS="..." is passed on
+help: ## list the targets; ARGS="..." is passed on
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 demo: $(VENV)/demo $(SOCKJS_CLIENT) ## the chat page, on http://127.0.0.1:8080/
@@ -46,7 +46,7 @@ lint: $(VENV)/lint ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/lint ## what ruff can mend
+format: $(VENV)/lint ## format and auto-fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -74,7 +74,7 @@ matrix-%:
 		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST); \
 	fi
 
-clean: ## all that the others have made
+clean: ## delete everything generated
 	rm -rf $(VENV) $(VENV)-* soak build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

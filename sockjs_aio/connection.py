@@ -56,7 +56,7 @@ class SockJSConnection:
 
     @property
     def close_info(self) -> CloseInfo | None:
-        """How and why the session ended; None while it is open, never in `on_close`."""
+        """How and why the session ended; None while it is open, always set in `on_close`."""
         return self.session.close_info
 
     def send(self, message: str | bytes) -> None:

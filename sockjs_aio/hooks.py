@@ -1,6 +1,7 @@
 """Call the hooks of one connection: in order, one at a time, each as often as promised."""
 
 import asyncio
+import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -256,7 +257,7 @@ class Hooks:
         self.is_running = True
         try:
             awaitable = hook(*arguments)
-            if awaitable is None:
+            if type(awaitable) is not CoroutineType and not inspect.isawaitable(awaitable):
                 raise TypeError(f"{name} has to be a coroutine: write async def {name}")
             if self._forgive is None:
                 return await awaitable

@@ -83,7 +83,8 @@ class SockJSRouter:
             then the service is at the root.
         settings: A `Settings`, or a mapping from setting names to values.
         authorize: Awaited with the request before a session is opened, on every transport; it
-            refuses by raising an aiohttp HTTP exception, whose status the client gets.
+            refuses by raising an aiohttp HTTP exception, whose status the client gets, or with 403
+            by returning False; any other result lets the client in.
         verify: Called with each later request of a session and the `ConnectionInfo` of the one
             that opened it; unless it returns True the request is refused with 403.  Without it,
             who knows a session's id can send to it and poll it.

@@ -102,7 +102,10 @@ class Settings:
                     f"{field.name}={value!r} cannot be used: it has to be {allowed}"
                 )
         if not any(self.is_enabled(transport) for transport in TRANSPORTS):
-            raise SettingsError("disabled_transports names every transport: leave at least one")
+            raise SettingsError(
+                "no transport is left: disabled_transports has to leave one, besides jsonp and "
+                "htmlfile, which are off where origins is a list (see allow_jsonp_and_frames)"
+            )
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "Settings":

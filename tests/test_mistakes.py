@@ -115,3 +115,21 @@ async def test_wrong_close_and_broadcast(serve: Serve) -> None:
     await client.leave()
     with pytest.raises(TypeError, match="encode it first"):
         broadcast([], {"a": 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.logs("TypeError: authorize has to be a coroutine: write async def authorize")
+async def test_authorize_that_is_no_coroutine(serve: Serve) -> None:
+    served = await serve(authorize=lambda _request: True)
+    assert (await served.request("POST", "/0/1/xhr", b"")).status == 500
+    assert served.router.session_count == 0
+
+
+@pytest.mark.logs("TypeError: on_open has to be a coroutine: write async def on_open")
+async def test_hook_that_is_no_coroutine_and_returns_something(serve: Serve) -> None:
+    class Sync(Recorder):
+        def on_open(self, info: object) -> bool:  # type: ignore[override]
+            return True
+
+    served = await serve(Sync)
+    assert await served.poll("/0/1") == b"o"
+    assert await served.poll("/0/1") == b'c[1011,"Internal error"]'

@@ -106,7 +106,7 @@ def test_wrong_values_are_named_with_what_is_allowed(name: str, value: object) -
 def test_one_transport_has_to_be_left() -> None:
     every = ["websocket", "rawwebsocket", "xhr", "xhr_streaming", "eventsource", "htmlfile"]
     assert not Settings(disabled_transports=every).is_enabled("xhr")
-    with pytest.raises(SettingsError, match="leave at least one"):
+    with pytest.raises(SettingsError, match="no transport is left"):
         Settings(disabled_transports=[*every, "jsonp"])
 
 

@@ -1,6 +1,7 @@
 """What every transport does first: check who asks, and find or open the session."""
 
 import asyncio
+import inspect
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -119,7 +120,10 @@ class Endpoint:
             return
         try:
             async with async_timeout.timeout(self.settings.authorize_timeout):
-                if await self.authorize(request) is False:
+                answer = self.authorize(request)
+                if not inspect.isawaitable(answer):
+                    raise TypeError("authorize has to be a coroutine: write async def authorize")
+                if await answer is False:
                     raise web.HTTPForbidden(text="Not authorized.\n")
         except asyncio.TimeoutError:
             raise unavailable("Authorization took too long.\n") from None
