@@ -113,7 +113,7 @@ class FarTarget(Target):
 
     def __init__(self, namespace: str, port: int, prefix: str) -> None:
         self.port, self.prefix = port, prefix
-        self.wires = []
+        self.wires, self.sockets = [], []
         self._namespace = namespace
         connector = aiohttp.TCPConnector(socket_factory=lambda _: self._socket())
         self.session = aiohttp.ClientSession(connector=connector)
