@@ -236,9 +236,9 @@ FOLLOW = """url => {
     link.href = url;
     link.rel = "noreferrer";
     document.body.append(link);
-    setTimeout(() => link.click());
+    setTimeout(() => link.click(), 200);  // not before the caller has its answer
 }"""
-WAYS = {"link": FOLLOW, "window": "url => { open(url); }"}
+WAYS = {"link": FOLLOW, "window": "url => { setTimeout(() => open(url), 200); }"}
 
 
 @pytest.mark.parametrize("path", ["eventsource", "htmlfile?c=x", "jsonp?c=x"])
