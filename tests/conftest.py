@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
+from tests.ports import free_port
 from tests.target import Target
 
 pytest_plugins = ["tests.log_check"]
@@ -45,6 +46,12 @@ def require(tool: object, what: str) -> None:
 
 SHORT = {"disconnect_delay": 0.1, "heartbeat_delay": 0.2, "session_check_interval": 0.02}
 """Settings for tests that wait for time to pass."""
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A port for a server in a process of its own."""
+    return free_port()
 
 
 @dataclass

@@ -247,13 +247,6 @@ async def until(is_so: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on, for programs that cannot choose one themselves."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def node_pair() -> Iterator[list[NodeProcess]]:
     """Run two servers; those in the list at the end are stopped."""

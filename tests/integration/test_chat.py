@@ -18,6 +18,7 @@ from playwright.async_api import Browser, Page, expect
 
 from examples.chat import CDN, NAME_LENGTH, TEXT_LENGTH, make_app
 from tests.integration.browser import launched, serving, visiting
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROOT = Path(__file__).parents[2]
@@ -227,13 +228,6 @@ async def run(*arguments: Any) -> asyncio.subprocess.Process:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def until_serving(port: int) -> None:

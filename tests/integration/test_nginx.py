@@ -18,7 +18,6 @@ from tests.integration.haproxy import (
     documented,
     fetch,
     find_program,
-    free_port,
     listens,
     node_pair,
     open_websocket,
@@ -26,6 +25,7 @@ from tests.integration.haproxy import (
     until,
     wait_until,
 )
+from tests.ports import free_port
 
 pytestmark = pytest.mark.haproxy
 

@@ -19,8 +19,9 @@ from playwright.async_api import Page, expect
 from tests import clients
 from tests.conftest import Serve, Served, require
 from tests.integration.browser import SOCKJS_CLIENT, launched, visiting
-from tests.integration.haproxy import fetch, find_program, free_port
+from tests.integration.haproxy import fetch, find_program
 from tests.integration.test_examples import ROOT, running
+from tests.ports import free_port
 
 GUIDE = ROOT / "docs/migrating-from-sockjs-tornado.md"
 SIDE_BY_SIDE = "examples.tornado_side_by_side"

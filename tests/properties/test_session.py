@@ -19,6 +19,7 @@ from tests.virtual_loop import VirtualLoop
 MAX_SESSIONS = 4
 MAX_SESSIONS_PER_IP = 2
 QUIET = 0.001
+TURNS = 20
 SETTINGS = Settings(
     heartbeat_delay=4,
     disconnect_delay=2,
@@ -97,7 +98,13 @@ class World:
             getattr(live[who % len(live)], name)(*arguments)
         await asyncio.sleep(pause)
         if pause:
+            await self.settle()
             self.check()
+
+    async def settle(self) -> None:
+        """Have all happen that can happen at this time: a hook may wake up together with us."""
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     def check(self) -> None:
         for peer in self.peers:
@@ -149,6 +156,19 @@ async def live_through(
     st.sampled_from([None, None, 0, 1, 20]),
 )
 def test_hooks_and_frames_keep_their_promises_whatever_happens(
+    first: list[tuple[Any, ...]], then: list[tuple[Any, ...]], drains_over: float | None
+) -> None:
+    run(first, then, drains_over)
+
+
+def test_hook_that_wakes_up_at_the_time_of_a_check() -> None:
+    first = [(Peer, "10.0.0.1", ("", ""), False)]
+    steps = [("poll", (None,), QUIET), ("post", (["sleep", "close"],), 0.6)]
+    steps += [("stop_answering", (), 0.6)] * 4  # in the end it has slept for 3 seconds
+    run(first, [(0, (name, what), pause) for name, what, pause in steps], None)
+
+
+def run(
     first: list[tuple[Any, ...]], then: list[tuple[Any, ...]], drains_over: float | None
 ) -> None:
     loop = VirtualLoop()
