@@ -403,6 +403,20 @@ async def test_on_open_returning_false_rejects(start: Start, kind: Kind) -> None
     await client.leave()
 
 
+@every
+async def test_closing_in_the_constructor_rejects(start: Start, kind: Kind) -> None:
+    class Picky(Old):
+        def __init__(self, session: Any) -> None:
+            session.close(4001, "Full")
+
+    served = await start(Picky)
+    client = await kind.open(served)
+    assert await client.frame() == b'c[4001,"Full"]'
+    await client.leave()
+    assert Picky.seen == []  # neither opened nor closed
+    assert served.tornado.stats.sess_active == 0  # type: ignore[attr-defined]
+
+
 class HTTPError(Exception):
     """As Tornado's."""
 

@@ -263,6 +263,104 @@ async def test_channel_whose_constructor_raises_closes_alone(
     await client.leave()
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_message_hook_that_returns_false_closes_nothing(start: Start, is_async: bool) -> None:
+    class Answering(Old):
+        def on_message(self, message: str) -> Any:
+            self.send(message)
+            return self.later() if is_async else False
+
+        async def later(self) -> bool:
+            return False
+
+    alone = await start(Answering)
+    client = await clients.WebSocket.open(alone)
+    await client.send("a", "b")
+    assert await client.messages(2) == ["a", "b"]
+    await client.leave()
+
+    client = await clients.WebSocket.open(await start(MultiplexConnection.get(ann=Answering)))
+    await client.send("sub,ann", "msg,ann,a", "msg,ann,b")
+    assert await client.messages(2) == ["msg,ann,a", "msg,ann,b"]
+    await client.leave()
+
+
+async def test_channel_that_closes_in_its_constructor_can_be_subscribed_again(
+    start: Start,
+) -> None:
+    class Picky(Old):
+        def __init__(self, session: Any) -> None:
+            self.seen.append("made")
+            if len(self.seen) < 3:
+                self.close()
+
+    served = await start(MultiplexConnection.get(ann=channel(), picky=Picky))
+    client = await clients.WebSocket.open(served)
+    await client.send("sub,picky", "msg,picky,x", "sub,picky", "sub,picky", "msg,picky,x")
+    await client.send("sub,ann", "msg,ann,x")
+    assert await client.messages(3) == ["uns,picky", "uns,picky", "msg,ann,<x>"]
+    assert Picky.seen == ["made", "made", "made", "open", "x"]
+    assert served.tornado.stats.sess_active == 3  # type: ignore[attr-defined]
+    await client.leave()
+    await Picky.until("close")
+
+
+class Slow(Old):
+    """Has an `on_close` that ends when it is told to."""
+
+    may_end: asyncio.Event
+
+    async def on_close(self) -> None:
+        self.seen.append("close")
+        await self.may_end.wait()
+        self.seen.append("closed")
+
+
+@both
+async def test_new_connection_of_a_channel_waits_for_on_close_of_the_one_before(
+    start: Start, kind: Kind
+) -> None:
+    class Ann(Slow):
+        may_end = asyncio.Event()
+
+        def on_message(self, message: str) -> None:
+            super().on_message(message)
+            self.send(message)
+
+    client = await kind.open(await start(MultiplexConnection.get(ann=Ann)))
+    await client.send("sub,ann")
+    await Ann.until("open")
+    Ann.all[0].close()
+    assert await client.messages(1) == ["uns,ann"]
+    await client.send("sub,ann", "msg,ann,x")
+    await asyncio.sleep(0.02)  # it has come, or will be seen out of its turn below
+    Ann.may_end.set()
+    assert await client.messages(1) == ["msg,ann,x"]
+    assert Ann.seen == ["open", "close", "closed", "open", "x"]
+    await client.leave()
+    await Ann.until("closed", 2)
+
+
+async def test_client_that_leaves_meanwhile_is_not_subscribed_again(start: Start) -> None:
+    class Ann(Slow):
+        may_end = asyncio.Event()
+
+    served = await start(MultiplexConnection.get(ann=Ann))
+    client = await clients.WebSocket.open(served)
+    await client.send("sub,ann")
+    await Ann.until("open")
+    Ann.all[0].close()
+    assert await client.messages(1) == ["uns,ann"]
+    await client.send("sub,ann")
+    await asyncio.sleep(0.02)
+    Ann.all[0].session.carrier.close()
+    Ann.may_end.set()
+    await Ann.until("closed")
+    await client.leave()
+    assert Ann.seen == ["open", "close", "closed"]
+    assert served.tornado.stats.sess_active == 0  # type: ignore[attr-defined]
+
+
 def test_names_have_no_commas() -> None:
     with pytest.raises(ValueError, match="comma"):
         MultiplexConnection.get(**{"a,b": Old})

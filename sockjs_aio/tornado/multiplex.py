@@ -14,6 +14,7 @@ from sockjs_aio.tornado.session import (
     BaseSession,
     ConnectionInfo,
     MakeConnection,
+    finish,
 )
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
 
@@ -46,7 +47,7 @@ class MultiplexConnection(SockJSConnection):
     def on_open(self, info: ConnectionInfo) -> Any:
         """Begin without channels."""
         self.endpoints: dict[str, ChannelSession] = {}
-        self.closings: set[asyncio.Task[None]] = set()
+        self.closings: dict[str, asyncio.Task[None]] = {}
 
     def on_message(self, message: str) -> Any:
         """Do what one message of the client says."""
@@ -54,7 +55,8 @@ class MultiplexConnection(SockJSConnection):
         name, comma, data = rest.partition(",")
         endpoint = self.endpoints.get(name)
         if verb == "sub" and endpoint is None and name in self.channels:
-            return self._subscribe(name)
+            closing = self.closings.get(name)
+            return self._subscribe(name) if closing is None else self._resubscribe(name, closing)
         if verb == "msg" and comma and endpoint is not None:
             return self._guard(endpoint, lambda: endpoint.conn.on_message(data))
         if verb == "uns" and endpoint is not None:
@@ -69,7 +71,13 @@ class MultiplexConnection(SockJSConnection):
         return self._finish_closings() if endpoints or self.closings else None
 
     async def _finish_closings(self) -> None:
-        await asyncio.gather(*self.closings)
+        await asyncio.gather(*self.closings.values())
+
+    async def _resubscribe(self, name: str, closing: asyncio.Task[None]) -> None:
+        """Subscribe once the `on_close` of the channel before has returned."""
+        await asyncio.wait([closing])
+        if not self.is_closed:
+            await finish(self._subscribe(name))
 
     def _subscribe(self, name: str) -> Any:
         try:
@@ -80,16 +88,18 @@ class MultiplexConnection(SockJSConnection):
             )
             self.send(f"uns,{name}")
             return None
+        if endpoint.state == CLOSED:  # by the constructor
+            return None
         self.endpoints[name] = endpoint
         endpoint.set_handler(_Handler(self.session.conn_info))
-        return self._guard(endpoint, endpoint.verify_state)
+        return self._guard(endpoint, endpoint.verify_state, may_refuse=True)
 
     def _leave(self, endpoint: "ChannelSession") -> Any:
         endpoint.leave()
         return endpoint.closing
 
-    def _guard(self, endpoint: "ChannelSession", call: Any) -> Any:
-        """Call a hook; if it fails or refuses, close its channel."""
+    def _guard(self, endpoint: "ChannelSession", call: Any, may_refuse: bool = False) -> Any:
+        """Call a hook; if it fails, or refuses by returning False, close its channel."""
         endpoint.is_in_hook = True
         result = None
         try:
@@ -97,15 +107,15 @@ class MultiplexConnection(SockJSConnection):
         except Exception:
             self._fail(endpoint)
         if inspect.isawaitable(result):
-            return self._finish(endpoint, result)
-        if result is False:
+            return self._finish(endpoint, result, may_refuse)
+        if may_refuse and result is False:
             endpoint.close()
         endpoint.hook_returned()
         return endpoint.closing
 
-    async def _finish(self, endpoint: "ChannelSession", result: Any) -> None:
+    async def _finish(self, endpoint: "ChannelSession", result: Any, may_refuse: bool) -> None:
         try:
-            if await result is False:
+            if await result is False and may_refuse:
                 endpoint.close()
         except Exception:
             self._fail(endpoint)
@@ -166,8 +176,8 @@ class ChannelSession(BaseSession):
         if inspect.isawaitable(awaitable):
             # a task, as whoever closes a channel need not be one of its hooks, or await anything
             self.closing = asyncio.get_running_loop().create_task(self._await(awaitable))
-            self.carrier.closings.add(self.closing)
-            self.closing.add_done_callback(self.carrier.closings.discard)
+            self.carrier.closings[self.name] = self.closing
+            self.closing.add_done_callback(lambda _: self.carrier.closings.pop(self.name, None))
 
     async def _await(self, awaitable: Any) -> None:
         try:

@@ -198,6 +198,9 @@ class Bridge(sockjs_aio.SockJSConnection):
 
     async def on_open(self, info: sockjs_aio.ConnectionInfo) -> bool:
         """Open the application's session."""
+        if self.target.state == CLOSED:  # by the constructor
+            self.session.close(*self.target.get_close_reason())
+            return True
         # not before: only who has been opened is closed, and so forgotten
         if info.transport not in ("websocket", "rawwebsocket"):
             self.target.server.register(self.target)

@@ -137,14 +137,18 @@ class BaseSession:
         was_counted = self.conn_info is not None
         self.state = CLOSED
         self.close_reason = (code, message)
-        try:
-            self._closing = self.conn.on_close()
-        except Exception:
-            logger.exception("session %s: on_close failed", self)
+        if hasattr(self, "conn"):  # a constructor that closes has not been opened
+            self._call_on_close()
         if was_counted:
             self.stats.on_sess_closed(self.transport_name)
         if self.handler is not None:
             self.handler.session_closed()
+
+    def _call_on_close(self) -> None:
+        try:
+            self._closing = self.conn.on_close()
+        except Exception:
+            logger.exception("session %s: on_close failed", self)
 
     def delayed_close(self) -> None:
         """Close the session at the next turn of the event loop."""
