@@ -1,5 +1,7 @@
 """The class that applications derive from: three hooks, and what they can do."""
 
+import difflib
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,12 @@ from sockjs_aio.protocol.framing import Outgoing
 
 if TYPE_CHECKING:
     from sockjs_aio.session import Session
+
+logger = logging.getLogger("sockjs_aio")
+
+_HOOKS = {"onopen": "on_open", "onmessage": "on_message", "onclose": "on_close"}
+_ELSEWHERE = {"onconnect": "on_open", "ondisconnect": "on_close", "onreceive": "on_message"}
+"""What other libraries call these hooks."""
 
 
 class SockJSConnection:
@@ -27,6 +35,14 @@ class SockJSConnection:
 
     session: "Session"
     """The session that this connection belongs to."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Warn of methods with nearly the name of a hook that the class does not have."""
+        super().__init_subclass__(**arguments)
+        for name, value in vars(cls).items():
+            hook = _meant(name) if callable(value) else None
+            if hook and getattr(cls, hook) is getattr(SockJSConnection, hook):
+                logger.warning("%s.%s is no hook: did you mean %s?", cls.__qualname__, name, hook)
 
     def __init__(self, session: "Session") -> None:
         self.session = session
@@ -135,3 +151,14 @@ def checked(connection: SockJSConnection, session: object) -> SockJSConnection:
         name = type(connection).__name__
         raise TypeError(f"{name}.__init__ has to call super().__init__(session)")
     return connection
+
+
+def _meant(name: str) -> str | None:
+    """Return the hook that is nearly called `name`, if there is one."""
+    plain = name.replace("_", "").lower()
+    if not plain.startswith("on") or name.startswith(("on_open_", "on_message_", "on_close_")):
+        return None
+    known = _HOOKS | _ELSEWHERE
+    # "once_closed" is one letter further away than "on_clsoe"
+    cutoff = 0.83 if name.startswith("on_") else 0.9
+    return known.get("".join(difflib.get_close_matches(plain, known, n=1, cutoff=cutoff)))

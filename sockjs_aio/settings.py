@@ -2,11 +2,12 @@
 
 import dataclasses
 import difflib
+import functools
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -35,6 +36,26 @@ SetCookie = Callable[[web.Request, web.StreamResponse], None]
 """Sets the cookie for a session request on its response, before the response starts."""
 
 
+T = TypeVar("T")
+
+
+def _knowing_its_names(cls: type[T]) -> type[T]:
+    """Have the constructor of a dataclass answer a misspelt name with the nearest."""
+    construct: Callable[..., None] = vars(cls)["__init__"]
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+
+    @functools.wraps(construct)
+    def check_and_construct(self: T, *values: Any, **settings: Any) -> None:
+        for name in settings:
+            if name not in names:
+                raise SettingsError(_unknown(name, names))
+        construct(self, *values, **settings)
+
+    setattr(cls, "__init__", check_and_construct)  # noqa: B010
+    return cls
+
+
+@_knowing_its_names
 @dataclass(frozen=True)
 class Settings:
     """Everything about a router that can be set.
@@ -42,7 +63,7 @@ class Settings:
     Times are in seconds, sizes in bytes.
 
     Raises:
-        SettingsError: If a value has the wrong type or is out of range.
+        SettingsError: If a name is unknown, or a value has the wrong type or is out of range.
     """
 
     session_check_interval: float = 1
@@ -100,6 +121,7 @@ class Settings:
             if not is_allowed(value):
                 raise SettingsError(
                     f"{field.name}={value!r} cannot be used: it has to be {allowed}"
+                    + _wrong_entries(field.name, value)
                 )
         if not any(self.is_enabled(transport) for transport in TRANSPORTS):
             raise SettingsError(
@@ -112,15 +134,11 @@ class Settings:
         """Make settings of a mapping from names to values.
 
         Raises:
-            SettingsError: If a name is unknown, besides what the constructor raises.
+            SettingsError: If it is no mapping, besides what the constructor raises.
         """
         if not isinstance(mapping, Mapping):
             raise SettingsError(f"settings are a Settings or a mapping, not {mapping!r}")
-        names = [field.name for field in dataclasses.fields(cls)]
-        for name in mapping:
-            if name not in names:
-                raise SettingsError(_unknown(name, names))
-        return cls(**mapping)
+        return cls(**{str(name): value for name, value in mapping.items()})
 
     @property
     def tick_interval(self) -> float:
@@ -134,8 +152,8 @@ class Settings:
         return transport not in self.disabled_transports
 
 
-def _unknown(name: object, names: list[str]) -> str:
-    nearest = difflib.get_close_matches(str(name), names, n=1)
+def _unknown(name: str, names: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(name, names, n=1)
     if nearest:
         return f"there is no setting {name!r}: did you mean {nearest[0]!r}?"
     return f"there is no setting {name!r}: the settings are {', '.join(sorted(names))}"
@@ -172,8 +190,21 @@ def _is_collection(value: Any) -> bool:
     return isinstance(value, Collection) and not isinstance(value, (str, bytes))
 
 
+def _is_transport(value: Any) -> bool:
+    return value in TRANSPORTS
+
+
 def _are_transports(value: Any) -> bool:
-    return _is_collection(value) and all(name in TRANSPORTS for name in value)
+    return _is_collection(value) and all(map(_is_transport, value))
+
+
+def _wrong_entries(name: str, value: Any) -> str:
+    """Say which entries of a list are not allowed."""
+    is_allowed = {"origins": _is_origin, "disabled_transports": _is_transport}.get(name)
+    if is_allowed is None or not _is_collection(value):
+        return ""
+    wrong = [repr(entry) for entry in value if not is_allowed(entry)]
+    return f"; {', '.join(wrong)} cannot be on it"
 
 
 _DELAY: Rule = ("a number of seconds above 0", lambda value: _is_number(value) and value > 0)

@@ -133,3 +133,62 @@ async def test_hook_that_is_no_coroutine_and_returns_something(serve: Serve) -> 
     served = await serve(Sync)
     assert await served.poll("/0/1") == b"o"
     assert await served.poll("/0/1") == b'c[1011,"Internal error"]'
+
+
+@pytest.mark.parametrize(
+    ("name", "hook"),
+    [
+        ("on_messsage", "on_message"),
+        ("on_mesage", "on_message"),
+        ("onmessage", "on_message"),
+        ("onOpen", "on_open"),
+        ("on_opened", "on_open"),
+        ("on_connect", "on_open"),
+        ("on_clsoe", "on_close"),
+        ("on_disconnect", "on_close"),
+    ],
+)
+def test_name_that_is_nearly_a_hooks(
+    name: str, hook: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def method(self: SockJSConnection) -> None:
+        pass
+
+    type("Chat", (SockJSConnection,), {name: method})
+    assert f"Chat.{name} is no hook: did you mean {hook}?" in caplog.text
+    caplog.clear()
+    type("Chat", (SockJSConnection,), {name: method, hook: method})  # it knows what it does
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["on_open_door", "on_message_sent", "on_error", "on_user_message", "once_closed", "online"],
+)
+def test_names_of_ones_own(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def method(self: SockJSConnection) -> None:
+        pass
+
+    type("Chat", (SockJSConnection,), {name: method, "on_closed": False})
+    assert not caplog.records
+
+
+async def test_bytes_reach_raw_websockets_up_to_the_first_client_of_sockjs(serve: Serve) -> None:
+    class Mixed(Recorder):
+        pass
+
+    served = await serve(Mixed)
+    first = await clients.RawWebSocket.open(served)
+    polling = await clients.Xhr.open(served)
+    last = await clients.RawWebSocket.open(served)
+    await Mixed.until("open", 3)
+    with pytest.raises(TypeError, match="bytes go over the raw WebSocket only"):
+        broadcast(Mixed.connections, b"\x00")
+    raw = [each for each in Mixed.connections if each.info.transport == "rawwebsocket"]
+    broadcast(raw, b"\x01")
+    broadcast(Mixed.connections, "text")
+    assert await polling.messages(1) == ["text"]
+    for client, expected in ((first, [b"\x00", b"\x01", "text"]), (last, [b"\x01", "text"])):
+        assert [(await client.socket.receive(5)).data for _ in expected] == expected
+    for client in (first, polling, last):
+        await client.leave()

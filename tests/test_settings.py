@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 
 import pytest
 
@@ -46,11 +47,22 @@ def test_settings_are_frozen() -> None:
 def test_unknown_name_is_answered_with_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(SettingsError, match=f"{name}.*did you mean '{nearest}'"):
         Settings.from_mapping({name: 1})
+    with pytest.raises(SettingsError, match=f"{name}.*did you mean '{nearest}'"):
+        Settings(**{name: 1})  # type: ignore[arg-type]
+
+
+def test_constructor_has_its_signature() -> None:
+    parameters = inspect.signature(Settings).parameters
+    assert [(name, each.default) for name, each in parameters.items()] == [
+        (field.name, field.default) for field in dataclasses.fields(Settings)
+    ]
 
 
 def test_name_like_no_other_is_answered_with_all() -> None:
     with pytest.raises(SettingsError, match="the settings are allow_jsonp_and_frames, auth"):
         Settings.from_mapping({"qqqq": 1})
+    with pytest.raises(SettingsError, match="there is no setting '5'"):
+        Settings.from_mapping({5: 1})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +113,19 @@ def test_wrong_values_are_named_with_what_is_allowed(name: str, value: object) -
     with pytest.raises(SettingsError) as error:
         Settings.from_mapping({name: value})
     assert str(error.value).startswith(f"{name}={value!r} cannot be used: it has to be ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wrong"),
+    [
+        ("origins", ["https://a.example", "https://B.example", "b"], "'https://B.example', 'b'"),
+        ("disabled_transports", {"xhr-polling"}, "'xhr-polling'"),
+    ],
+)
+def test_wrong_entries_of_a_list_are_named(name: str, value: object, wrong: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        Settings.from_mapping({name: value})
+    assert str(error.value).endswith(f"; {wrong} cannot be on it")
 
 
 def test_one_transport_has_to_be_left() -> None:
