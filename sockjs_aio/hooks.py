@@ -3,14 +3,13 @@
 import asyncio
 import inspect
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sockjs_aio.close_info import LOST
+from sockjs_aio.inbox import Inbox
 from sockjs_aio.protocol.frames import GO_AWAY, INTERNAL_ERROR
-from sockjs_aio.protocol.machine import MESSAGE_OVERHEAD
 from sockjs_aio.shield import Shielded
 
 if TYPE_CHECKING:
@@ -18,42 +17,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sockjs_aio")
 
-YIELD_EVERY = 100
-"""Messages of one batch after which the loop gets its turn."""
-
-MAX_WAITING = 64
-"""Requests of one session that wait for their turn; sockjs-client has one on its way at a time."""
-
-
-class Turn(asyncio.Lock):
-    """A lock that knows how many wait for it."""
-
-    waiting = 0
-
-    async def acquire(self) -> Literal[True]:
-        """Wait for the turn."""
-        self.waiting += 1
-        try:
-            return await super().acquire()
-        finally:
-            self.waiting -= 1
+YIELD_EVERY = 256
+"""Messages of one session after which the others get their turn."""
 
 
 class Hooks:
     """Runs `on_open`, then `on_message` for each message, then `on_close` once.
 
-    A transport that reads messages in a coroutine of its own (WebSocket) calls `run_inline` and
-    awaits `open`, `message` and `finish`.  The others call `start`, and `accept` in their `turn`:
-    what is to be done is then done by a task that exists only while there is something to do.
+    A transport that reads messages in a coroutine of its own (WebSocket) calls `run_inline`, and
+    then awaits `open`, what `step` returns, and `finish`.  The others call `start`, and `accept`
+    in the turns of `inbox`: what is to be done is then done by a task that exists only while there
+    is something to do.
     """
 
     __slots__ = (
         "_session",
         "_limit",
         "_inbox",
-        "_inbox_size",
-        "_turn",
-        "_room",
         "is_running",
         "_opened",
         "_closed",
@@ -66,12 +46,8 @@ class Hooks:
 
     def __init__(self, session: "Session", receive_queue_limit: int) -> None:
         self._session = session
-        # incoming: messages accepted and not handled, their bytes, and who waits for room
         self._limit = receive_queue_limit
-        self._inbox: deque[tuple[str, int]] | None = None
-        self._inbox_size = 0
-        self._turn: Turn | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._inbox: Inbox | None = None
         # what has been called
         self.is_running = False
         self._opened = False
@@ -106,6 +82,27 @@ class Hooks:
         """Call `on_message`; the session is closed when it fails."""
         await self._call("on_message", self._session.connection.on_message, message)
 
+    def step(self, message: str | bytes) -> Awaitable[None] | None:
+        """As `message`, up to where the hook waits: return what is to be awaited then.
+
+        Most hooks do not wait, and then no coroutine is made besides theirs.
+        """
+        assert self._forgive is not None, "run_inline comes first"
+        self.is_running = True
+        try:
+            coroutine = _checked("on_message", self._session.connection.on_message(message))
+            awaited = coroutine.send(None)
+        except StopIteration:
+            pass
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self._fail("on_message", error)
+        else:
+            return self._guard("on_message", Shielded(coroutine, awaited, self._forgive_hook))
+        self.is_running = self.is_cancelled = False
+        return None
+
     async def finish(self) -> None:
         """Have `on_close` called, or wait for it if it is being called."""
         if self._task is not None:
@@ -121,12 +118,6 @@ class Hooks:
         # `on_close` may run in a task of its own, which the loss does not cancel
         return asyncio.current_task() is self._reader and self._forgive()
 
-    def client_left(self) -> None:
-        """Have the hook that runs see it; what came before is handled after it, as over HTTP."""
-        if self._session.is_open:
-            self._session.fail(LOST)
-            self.is_dropping = False
-
     # For requests that come and go.
 
     def start(self) -> None:
@@ -135,44 +126,33 @@ class Hooks:
             self._wake()
 
     @property
-    def turn(self) -> asyncio.Lock:
-        """To be held from before a request's body is read until its messages are queued.
-
-        So whoever came first is served first, and a session has one body in memory, however many
-        requests wait: theirs stay with the connections.
-        """
-        if self._turn is None:
-            self._turn = Turn()
-        return self._turn
-
-    @property
-    def is_crowded(self) -> bool:
-        """Whether so many wait for their turn that nobody else may."""
-        return self._turn is not None and self._turn.waiting >= MAX_WAITING
+    def inbox(self) -> Inbox:
+        """Where requests queue what they bring: see `accept`."""
+        if self._inbox is None:
+            self._inbox = Inbox(self._limit)
+        return self._inbox
 
     async def accept(self, messages: Sequence[str], size: int) -> bool:
-        """Queue `messages` of `size` bytes in all, in one's `turn`; wait while the queue is full.
+        """Queue `messages` of `size` bytes in all, in one's turn; wait while the queue is full.
 
         Return whether they were queued: not if the session has closed meanwhile.
         """
-        session = self._session
-        size += len(messages) * MESSAGE_OVERHEAD
-        await self._wait_for_room(session, size)
-        if not session.is_open:
+        if not self._session.is_open or not await self.inbox.put(messages, size):
             return False
-        self._put(messages, size)
+        if messages:
+            self._wake()
         return True
 
     def discard(self) -> None:
         """Forget the messages that were accepted and not handled."""
         self.is_dropping = True
-        self._inbox = None
-        self._inbox_size = 0
-        self._make_room()
+        if self._inbox is not None:
+            self._inbox.clear()
 
     def close(self) -> None:
         """The session has closed: have `on_close` called once the hook that runs has returned."""
-        self._make_room()
+        if self._inbox is not None:
+            self._inbox.close()
         if self._opened and not self.is_running:
             self._wake()
 
@@ -187,33 +167,6 @@ class Hooks:
     def unbind(self) -> None:
         """Forget the session, which is over: it must not wait for the garbage collector."""
         del self._session
-
-    # Incoming queue.
-
-    def _is_full(self, size: int) -> bool:
-        return self._inbox_size > 0 and self._inbox_size + size > self._limit
-
-    async def _wait_for_room(self, session: "Session", size: int) -> None:
-        while self._is_full(size) and session.is_open:
-            self._room = asyncio.get_running_loop().create_future()
-            try:
-                await self._room
-            finally:
-                self._room = None
-
-    def _make_room(self) -> None:
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-
-    def _put(self, messages: Sequence[str], size: int) -> None:
-        if not messages:
-            return
-        if self._inbox is None:
-            self._inbox = deque()
-        share = size // len(messages)
-        self._inbox.extend([(message, share) for message in messages])
-        self._inbox_size += share * len(messages)
-        self._wake()
 
     # The task.
 
@@ -237,14 +190,10 @@ class Hooks:
     async def _handle_inbox(self) -> None:
         handled = 0
         while self._inbox:
-            message, size = self._inbox.popleft()
-            self._inbox_size -= size
-            self._make_room()
-            await self.message(message)
+            await self.message(self._inbox.take())
             handled += 1
             if handled % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-        self._inbox = None
 
     async def _close(self) -> None:
         if not self._closed:
@@ -255,19 +204,21 @@ class Hooks:
 
     async def _call(self, name: str, hook: Callable[..., Any], *arguments: Any) -> Any:
         self.is_running = True
+        return await self._guard(name, self._begin(name, hook, *arguments))
+
+    async def _begin(self, name: str, hook: Callable[..., Any], *arguments: Any) -> Any:
+        coroutine = _checked(name, hook(*arguments))
+        if self._forgive is None:
+            return await coroutine
         try:
-            awaitable = hook(*arguments)
-            if type(awaitable) is not CoroutineType and not inspect.isawaitable(awaitable):
-                raise TypeError(f"{name} has to be a coroutine: write async def {name}")
-            if self._forgive is None:
-                return await awaitable
-            if type(awaitable) is not CoroutineType:
-                awaitable = _coroutine(awaitable)
-            try:
-                awaited = awaitable.send(None)
-            except StopIteration as finished:  # it did not have to wait
-                return finished.value
-            return await Shielded(awaitable, awaited, self._forgive_hook)
+            awaited = coroutine.send(None)
+        except StopIteration as finished:  # it did not have to wait
+            return finished.value
+        return await Shielded(coroutine, awaited, self._forgive_hook)
+
+    async def _guard(self, name: str, running: Awaitable[Any]) -> Any:
+        try:
+            return await running
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # CancelledError: of what it waited for, or of itself
@@ -278,7 +229,7 @@ class Hooks:
     def _forgive_hook(self) -> bool:
         is_forgiven = self.is_forgiven()
         if is_forgiven:
-            self.client_left()
+            self._session.fail(LOST)
         return is_forgiven
 
     def _fail(self, name: str, error: BaseException) -> None:
@@ -291,5 +242,13 @@ class Hooks:
         self._session.close(*INTERNAL_ERROR, "error")
 
 
-async def _coroutine(awaitable: Any) -> Any:
+def _checked(name: str, awaitable: Any) -> Coroutine[Any, Any, Any]:
+    if type(awaitable) is CoroutineType:
+        return awaitable
+    if not inspect.isawaitable(awaitable):
+        raise TypeError(f"{name} has to be a coroutine: write async def {name}")
+    return _coroutine(awaitable)
+
+
+async def _coroutine(awaitable: Awaitable[Any]) -> Any:
     return await awaitable

@@ -7,18 +7,17 @@ closes.  The registry ticks.
 
 import asyncio
 import logging
-import math
 from typing import TYPE_CHECKING
 
 from sockjs_aio.close_info import EXPIRED, LOST, STALLED, UNANSWERED, CloseInfo, End, Initiator
 from sockjs_aio.hooks import Hooks
 from sockjs_aio.info import ConnectionInfo
+from sockjs_aio.liveness import Liveness
 from sockjs_aio.protocol.frames import GO_AWAY, SLOW_CONSUMER
 from sockjs_aio.protocol.framing import Framing, Outgoing
 from sockjs_aio.protocol.machine import SessionMachine, State
 from sockjs_aio.receiver import Receiver
 from sockjs_aio.settings import Settings
-from sockjs_aio.tcp import Delivery
 
 if TYPE_CHECKING:
     from sockjs_aio.connection import SockJSConnection
@@ -48,12 +47,10 @@ class Session:
         "_framing",
         "_machine",
         "_receiver",
-        "_delivery",
+        "_liveness",
         "_is_scheduled",
         "_born",
         "_room",
-        "_probe_delay",
-        "_probe_at",
         "__weakref__",
     )
 
@@ -78,15 +75,12 @@ class Session:
             send_queue_limit=settings.send_queue_limit,
             now=now,
         )
-        # where frames go, and what watches over those that went there
+        # where frames go, and whether there is somebody to take them
         self._receiver: Receiver | None = None
-        self._delivery: Delivery | None = None
+        self._liveness = Liveness(settings.heartbeat_delay)
         self._is_scheduled = False
         # who waits in drain()
         self._room: asyncio.Future[None] | None = None
-        # signs of life that are asked of the peer
-        self._probe_delay = settings.heartbeat_delay
-        self._probe_at = math.inf
 
     def __str__(self) -> str:
         return f"{self.id[:4]}… ({self.info.transport})"
@@ -164,15 +158,13 @@ class Session:
             self.flush()
         if self._receiver is not None and self._receiver.is_left:
             self.lose(self._receiver)
-        elif self._receiver is None and self._delivery and self._delivery.is_unfinished:
-            self._delivery.abort()  # its client has not waited for the end of that
+        elif self._receiver is None and self._liveness.is_delivering:
+            self._liveness.abort_response()  # its client has not waited for the end of that
             self._interrupt(LOST)
         now = self._registry.now()
         self._machine.attach(now)
         self._receiver = receiver
-        self._delivery = receiver.delivery
-        if not receiver.is_http:
-            self._probe_at = now + self._probe_delay
+        self._liveness.attach(receiver, now)
         self.flush()
         self._registry.arm(self)
 
@@ -182,19 +174,21 @@ class Session:
         That is so too when the session had let go of it and nobody has come since: then what it
         was given has not arrived.
         """
-        is_last = self._receiver is None and self._delivery is receiver.delivery
+        is_last = self._receiver is None and self._liveness.is_of(receiver)
         if self._receiver is receiver or is_last:
             receiver.release()
             self._interrupt(end)
 
     def fail(self, end: End) -> None:
-        """The peer has closed or broken the protocol: write nothing more; its connection ends now.
+        """The peer has left, or broken the protocol: write nothing more; its connection ends now.
 
         That is the transport's work, and if it does not happen within `disconnect_delay`, ours.
+        What it sent before it left is handled, as over HTTP.
         """
         was_open = self.is_open
         self._machine.fail(self._registry.now())
-        self.hooks.discard()
+        if end[2] == "error":
+            self.hooks.discard()
         if was_open:
             self._has_closed(end)
 
@@ -248,8 +242,8 @@ class Session:
         machine.downstream = receiver.buffered
         if receiver.is_done:
             self._let_go(receiver)
-        elif self._probe_at == math.inf and receiver.delivery.written > written and self.is_open:
-            self._probe_at = now + self._probe_delay  # a stream had taken all there was before
+        elif receiver.is_http and receiver.delivery.written > written and self.is_open:
+            self._liveness.expect(now)
         if self._room is not None and not self._is_crowded():
             self._announce_room()
 
@@ -257,17 +251,17 @@ class Session:
 
     def deadline(self) -> float:
         """Return the time at which `tick` has something to do."""
-        return min(self._machine.deadline(), self._probe_at)
+        return min(self._machine.deadline(), self._liveness.due)
 
     def tick(self, now: float) -> None:
         """Do what is due: a heartbeat, a ping, or the end of the session."""
         receiver, machine = self._receiver, self._machine
-        if receiver is not None and now >= self._probe_at:
+        if receiver is not None and now >= self._liveness.due:
             self._probe(receiver, now)
         if now < machine.deadline():
             return
         was_open = self.is_open
-        if not (was_open and receiver) and self._is_in_touch():
+        if not (was_open and receiver) and self._liveness.is_in_touch():
             machine.postpone(now)
             return
         machine.tick(now)
@@ -290,8 +284,7 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to be done for a closed session but to answer later requests."""
-        is_delivering = self._delivery is not None and self._delivery.is_unfinished
-        is_left_alone = self._receiver is None and not is_delivering
+        is_left_alone = self._receiver is None and not self._liveness.is_delivering
         return self.is_closed and is_left_alone and self.hooks.is_finished
 
     def abort(self) -> None:
@@ -299,8 +292,8 @@ class Session:
         self.hooks.cancel()
         if self._receiver is not None:
             self._receiver.abort()
-        elif self._delivery is not None:
-            self._delivery.abort()
+        else:
+            self._liveness.abort_response()
 
     def delivered(self) -> None:
         """The end of a response has left: somebody may wait for that in order to shut down."""
@@ -352,7 +345,7 @@ class Session:
         self.close_info = CloseInfo(*end, seconds, self.info.transport)
         level = logging.WARNING if self.close_info.initiator == "overflow" else logging.INFO
         logger.log(level, "session %s: closed (%s)", self, self.close_info)
-        self._probe_at = math.inf
+        self._liveness.rest()
         self._announce_room()
         self._registry.arm(self)
         self.hooks.close()
@@ -361,7 +354,8 @@ class Session:
 
     def _interrupt(self, end: End) -> None:
         was_open = self.is_open
-        self._receiver = self._delivery = None
+        self._receiver = None
+        self._liveness.forget()
         self._machine.interrupt(self._registry.now())
         if was_open:
             self._has_closed(end)
@@ -369,17 +363,18 @@ class Session:
 
     def _let_go(self, receiver: Receiver) -> None:
         self._receiver = None
-        self._probe_at = math.inf
+        self._liveness.rest()
         self._machine.detach(self._registry.now())
         receiver.release()
         self._registry.arm(self)
 
     def _probe(self, receiver: Receiver, now: float) -> None:
-        self._probe_at = now + self._probe_delay
-        delivery = receiver.delivery
-        if receiver.probe(self.hooks.is_running):
-            if receiver.is_http and delivery.has_arrived(delivery.written):
-                self._probe_at = math.inf  # until something is written again
+        is_busy = self.hooks.is_running
+        if not receiver.is_http and not receiver.is_alive:
+            if is_busy:  # otherwise it is just about to be read
+                self.fail(LOST)
+        elif self._liveness.ask(receiver, is_busy, now):
+            return
         elif receiver.is_http:
             receiver.abort()
             self.lose(receiver, STALLED)
@@ -387,21 +382,14 @@ class Session:
             self.fail(STALLED if receiver.is_full else UNANSWERED)
             receiver.abort()
 
-    def _is_in_touch(self) -> bool:
-        """Tell whether the last response is still on its way, or the next request has come and the
-        server is too busy to look at it.
-        """
-        delivery = self._delivery
-        return delivery is not None and (delivery.progresses() or delivery.is_replied_to())
-
     def _expire(self, was_open: bool, receiver: Receiver | None) -> None:
         if receiver is not None:  # a closed session whose client takes nothing any more
             self._receiver = None
             receiver.abort()
             receiver.release()
-        elif self._delivery is not None:  # a last response that nobody takes
-            self._delivery.abort()
-        self._delivery = None
+        else:  # there may be a last response that nobody takes
+            self._liveness.abort_response()
+        self._liveness.forget()
         self._registry.retire(self)
         if was_open:
             self._has_closed(EXPIRED)

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import Settings, SettingsError
-from sockjs_aio.hooks import MAX_WAITING
+from sockjs_aio.inbox import MAX_WAITING
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve
 from tests.openers import ask, openers
@@ -203,7 +203,7 @@ async def test_requests_that_wait_behind_a_full_queue(
         await asyncio.sleep(0)
     hooks = Hangs.connections[0].session.hooks
     async with async_timeout.timeout(10):
-        while not hooks.is_crowded:
+        while not hooks.inbox.is_crowded:
             await asyncio.sleep(0.01)
     refused = await served.request("POST", path, body)
     assert (refused.status, refused.body) == (503, b"Too many requests of this session wait.\n")
@@ -218,7 +218,7 @@ async def test_requests_that_wait_behind_a_full_queue(
     assert (await wires[0].reply()).status in (200, 204)
     assert await post(served, path, "last") in (200, 204)
     await Hangs.until("l")
-    assert not hooks.is_crowded
+    assert not hooks.inbox.is_crowded
     assert len(asyncio.all_tasks()) <= tasks
 
 
@@ -237,7 +237,7 @@ async def test_receive_queue_limit(serve: Serve, path: str) -> None:
         await asyncio.sleep(0.01)
     done, _ = await asyncio.wait(waiting, timeout=0.1)
     assert not done
-    assert Hangs.connections[0].session.hooks._inbox_size < 1000
+    assert Hangs.connections[0].session.hooks.inbox.size < 1000
     Hangs.gate.set()
     assert set(await asyncio.gather(*waiting)) <= {200, 204}
     await Hangs.until("5")

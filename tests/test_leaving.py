@@ -6,6 +6,7 @@ import json
 import async_timeout
 import pytest
 
+from sockjs_aio.hooks import YIELD_EVERY
 from tests.conftest import SHORT, Recorder, Serve, Served
 from tests.websocket_wire import frame, handshake, masked
 from tests.wire import Wire
@@ -92,6 +93,33 @@ async def test_messages_behind_the_hook_that_runs_are_handled(
     assert Slow.seen == ["open", "begins", *messages, "close"]
     assert end_of(Slow) == LOST
     wire.abort()
+
+
+@both
+@either
+async def test_messages_of_a_client_that_took_nothing_are_handled(
+    serve: Serve, path: str, cancellation: bool
+) -> None:
+    class Flooding(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            await super().on_message(message)
+            if message == "0":
+                self.send("x" * 10_000_000)  # more than sockets hold
+                while not self.is_closed:
+                    await asyncio.sleep(0.005)
+
+    settings = {**FAR, "send_queue_limit": 100_000_000}
+    served = await serve(Flooding, settings=settings, handler_cancellation=cancellation)
+    wire = await opened(served, path)
+    wire.writer.transport.pause_reading()
+    write(wire, path, ["0"])
+    write(wire, path, ["1", "2"])
+    await Flooding.until("0")
+    await asyncio.sleep(0.05)  # what has come is read into the server
+    wire.abort()
+    await Flooding.until("close")
+    assert Flooding.seen == ["open", "0", "1", "2", "close"]
+    assert end_of(Flooding) == LOST
 
 
 @both
@@ -200,11 +228,11 @@ async def test_no_message_is_handled_once_somebody_has_closed(serve: Serve, path
             await super().on_close()
 
     wire = await opened(await serve(Closing), path)
-    write(wire, path, [str(number) for number in range(300)])
+    write(wire, path, [str(number) for number in range(3 * YIELD_EVERY)])
     await Closing.until("close")
     assert Closing.seen[-2:] == ["closing", "close"]
     assert not [seen for seen in Closing.seen if seen.startswith("closed")]
-    assert "250" not in Closing.seen
+    assert str(2 * YIELD_EVERY) not in Closing.seen
     wire.abort()
 
 

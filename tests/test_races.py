@@ -396,7 +396,7 @@ async def test_waiting_posts_keep_their_order(serve: Serve) -> None:
     hooks = Slow.connections[0].session.hooks
 
     async def post(number: str) -> None:
-        async with hooks.turn:
+        async with hooks.inbox.turn:
             await hooks.accept([f"{number:>40}"], 40)
 
     sent = [str(number) for number in range(200)]

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sockjs_aio.errors import PayloadBroken, PayloadMissing, PayloadTooLarge
 
@@ -112,9 +112,10 @@ _BLANKS = " \t\r\n"
 
 # An array of strings needs no numbers, objects or constants: refusing them where they start
 # keeps huge integers and nested objects from costing anything.
-_scan = json.JSONDecoder(
+_decoder: Any = json.JSONDecoder(
     object_pairs_hook=_refuse, parse_int=_refuse, parse_float=_refuse, parse_constant=_refuse
-).scan_once
+)
+_scan: Callable[[str, int], tuple[object, int]] = _decoder.scan_once
 
 
 def decode_messages(payload: bytes | str, max_messages: int) -> list[str]:
@@ -165,7 +166,6 @@ def _decode_json(payload: bytes | str) -> object:
         text = payload.decode() if isinstance(payload, bytes) else payload
         if text[0] in _BLANKS or text[-1] in _BLANKS:
             text = text.strip(_BLANKS)
-        decoded: object
         decoded, end = _scan(text, 0)
     except (ValueError, RecursionError, StopIteration) as error:  # nesting bombs: RecursionError
         raise PayloadBroken("not JSON") from error

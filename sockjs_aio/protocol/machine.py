@@ -46,6 +46,7 @@ class SessionMachine:
 
     __slots__ = (
         "state",
+        "is_accepting",
         "queued",
         "downstream",
         "close_frame",
@@ -74,6 +75,8 @@ class SessionMachine:
         now: float,
     ) -> None:
         self.state = State.CONNECTING
+        self.is_accepting = True
+        """Whether messages are queued: until the session is closed."""
         self._framing = framing
         self._heartbeat_delay = heartbeat_delay
         self._disconnect_delay = disconnect_delay
@@ -156,9 +159,10 @@ class SessionMachine:
 
     def close(self, code: int, reason: str, *, now: float) -> bool:
         """Close the session once its queue is written.  Return whether it was open until now."""
-        if self.state not in (State.OPEN, State.CONNECTING):
+        if not self.is_accepting:
             return False
         self.state = State.CLOSING
+        self.is_accepting = False
         self.close_frame = close_frame(code, reason)
         self._close_due = self._receiving
         self._last_frame = self._idle_since = now
@@ -167,15 +171,16 @@ class SessionMachine:
     def fail(self, now: float) -> None:
         """The peer has broken the protocol: nothing more is written, the receiver has to go."""
         self._drop()
-        if self.state in (State.CONNECTING, State.OPEN):
+        if self.is_accepting:
             self.state = State.CLOSING
+            self.is_accepting = False
             self._idle_since = now
         self._close_due = False
 
     def vanish(self) -> None:
         """The session is over at once; nothing more is written."""
         self._drop()
-        self._receiving = self._close_due = False
+        self._receiving = self._close_due = self.is_accepting = False
         self.state = State.CLOSED
 
     def tick(self, now: float) -> None:
@@ -193,11 +198,6 @@ class SessionMachine:
         self._idle_since = now
 
     # What came of them.
-
-    @property
-    def is_accepting(self) -> bool:
-        """Whether messages are queued: until the session is closed."""
-        return self.state is State.OPEN or self.state is State.CONNECTING
 
     @property
     def is_told(self) -> bool:

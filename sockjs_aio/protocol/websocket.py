@@ -15,6 +15,7 @@ PING = 0x9
 PONG = 0xA
 
 _FIN = 0x80
+_SHORT_TEXT = [bytes((_FIN | TEXT, size)) for size in range(126)]
 _MAX_REASON = 123  # a control frame has 125 bytes, two of them are the code
 
 
@@ -30,6 +31,8 @@ def websocket_frame(opcode: int, payload: bytes) -> bytes:
 
 def text_frame(payload: bytes) -> bytes:
     """Make a text frame of UTF-8 `payload`."""
+    if len(payload) < 126:
+        return _SHORT_TEXT[len(payload)] + payload
     return websocket_frame(TEXT, payload)
 
 

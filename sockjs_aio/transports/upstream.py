@@ -56,9 +56,9 @@ async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -
         endpoint.registry.stickiness.missed(endpoint.registry.now())
         return False
     endpoint.registry.stickiness.found()
-    if session.hooks.is_crowded:  # without `handler_cancellation` who has given up waits, too
+    if session.hooks.inbox.is_crowded:  # without `handler_cancellation` who has given up waits, too
         raise unavailable("Too many requests of this session wait.\n")
-    async with session.hooks.turn:
+    async with session.hooks.inbox.turn:
         if not session.is_open:
             return False
         payload = await read(request, endpoint.registry)

@@ -155,7 +155,7 @@ class Peer:
         session = self.session
         if not session.is_open or not self.is_found:
             return
-        async with session.hooks.turn:
+        async with session.hooks.inbox.turn:
             messages = self.numbered(commands)
             if session.is_open and await session.hooks.accept(messages, 100):
                 self.offered += messages
@@ -313,12 +313,12 @@ class WebSocketPeer(Peer):
 
     async def _read(self, session: Session) -> None:
         while True:
-            if not session.is_open:
+            if session.hooks.is_dropping:
                 await session.hooks.finish()
             command = await self._incoming.get()
             if command is None:
                 return
-            if session.is_open:
+            if not session.hooks.is_dropping:
                 [message] = self.numbered([command])
                 self.offered.append(message)
                 await session.hooks.message(message)

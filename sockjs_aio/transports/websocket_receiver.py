@@ -1,0 +1,195 @@
+"""Write frames to a WebSocket, and ask whether its client is there.
+
+Frames are written by `Outlet`, or by aiohttp where compression was agreed on.  Sections of the
+protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, sections 5.5 and 7.
+"""
+
+from aiohttp import web
+
+from sockjs_aio.closing import Closing
+from sockjs_aio.protocol.frames import CloseFrame, SharedFrame
+from sockjs_aio.protocol.framing import RAW, Framing
+from sockjs_aio.protocol.websocket import (
+    BINARY,
+    CLOSE,
+    PING,
+    TEXT,
+    close_payload,
+    is_sendable_code,
+    split_frames,
+    text_frame,
+    websocket_frame,
+)
+from sockjs_aio.tcp import Delivery, seconds_since_data
+from sockjs_aio.transports.outlet import Outlet
+
+NORMAL = 1000
+
+
+class WebSocketReceiver:
+    """Writes frames to a WebSocket.
+
+    Args:
+        request: The handshake.
+        socket: Prepared before anything is written.
+        outlet: Writes to the connection.
+        framing: SockJS or raw.
+        heartbeat_delay: Seconds between two pings.
+        closing: Tells whether the server shuts down.
+    """
+
+    __slots__ = (
+        "delivery",
+        "is_raw",
+        "is_heard",
+        "_request",
+        "_socket",
+        "_outlet",
+        "_heartbeat_delay",
+        "_closing",
+        "_is_closed",
+        "_parts",
+        "_ping_end",
+        "_is_delayed",
+    )
+
+    is_http = False
+    is_done = False  # it ends with its coroutine
+
+    def __init__(
+        self,
+        request: web.Request,
+        socket: web.WebSocketResponse,
+        outlet: Outlet,
+        framing: Framing,
+        heartbeat_delay: float,
+        closing: Closing,
+    ) -> None:
+        self.delivery: Delivery = outlet.delivery
+        self.is_raw = framing is RAW
+        self._request = request
+        self._socket = socket
+        self._outlet = outlet
+        self._heartbeat_delay = heartbeat_delay
+        self._closing = closing
+        self._is_closed = False  # a close frame was written
+        self._parts: list[bytes] = []
+        # since the last ping: signs of life; where in what was written it ends; whether it had to
+        # queue behind something
+        self.is_heard = False
+        self._ping_end: int | None = None
+        self._is_delayed = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the connection is congested, or closed."""
+        return self._outlet.is_congested or self._is_closed
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the connection has not been lost."""
+        return self._request.transport is not None
+
+    @property
+    def is_left(self) -> bool:
+        """As `is_alive`: it is always read from."""
+        return not self.is_alive
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the connection has not passed on."""
+        return self._outlet.buffered
+
+    def write(self, frame: bytes) -> None:
+        """Take one frame; the close frame closes the WebSocket too."""
+        if type(frame) is SharedFrame:
+            self._parts.append(frame.dressed(text_frame))
+        elif type(frame) is not CloseFrame:
+            self._parts.append(frame if self.is_raw else text_frame(frame))
+        elif self.is_raw:
+            self.close(frame.code, frame.reason)
+        else:
+            self._parts.append(text_frame(frame))
+            self.close(NORMAL, "")
+
+    def flush(self) -> None:
+        """Write what was taken."""
+        if not self._parts or (self._socket.compress and self._outlet.is_congested):
+            return  # aiohttp is still at the last one: this is called again afterwards
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        if self._socket.compress:
+            self._outlet.wait(lambda: self._write_compressed(data))
+            return
+        self._outlet.write(data)
+        if self._is_closed:
+            self._outlet.end(self._closing.is_begun)
+
+    async def _write_compressed(self, data: bytes) -> None:
+        for opcode, payload in split_frames(data):
+            if opcode == TEXT:
+                await self._socket.send_str(payload.decode())
+            elif opcode == BINARY:
+                await self._socket.send_bytes(payload)
+            else:
+                self._outlet.write(websocket_frame(opcode, payload))
+                continue
+            self.delivery.written += len(payload)  # about: nobody tells the compressed size
+        if self._is_closed and not self._parts:
+            self._outlet.end(self._closing.is_begun)
+
+    def close(self, code: int, reason: str) -> None:
+        """Write the WebSocket's close frame, with another code if that may not be sent."""
+        if not self._is_closed:
+            code = code if is_sendable_code(code) else NORMAL
+            self._parts.append(websocket_frame(CLOSE, close_payload(code, reason)))
+            self._is_closed = True
+            self.flush()
+
+    def write_control(self, opcode: int, payload: bytes) -> None:
+        """Write a ping or pong, unless the client does not read: they must not fill memory."""
+        if not self.is_full:
+            self._outlet.write(websocket_frame(opcode, payload))
+
+    def probe(self, busy: bool) -> bool:
+        """Ping the client; return False if the last ping has reached it and got no answer.
+
+        Whatever comes from the client is an answer, and so is that it still takes what was written
+        before the ping: the ping has not reached it then.
+
+        Args:
+            busy: Whether a hook runs: nothing is read meanwhile, so nothing can be missed, unless
+                it is the client that does not read.
+        """
+        if self._outlet.is_congested:
+            self._ping_end = None
+            return not self.delivery.is_stalled()
+        if self._ping_end is None or self.is_heard or busy or self._has_data_come():
+            self._ping()
+            return True
+        if self.delivery.has_arrived(self._ping_end):
+            was_delayed, self._is_delayed = self._is_delayed, False
+            return was_delayed  # then its time counts from now
+        return not self.delivery.is_stalled()
+
+    def _ping(self) -> None:
+        self.is_heard = False
+        self._is_delayed = self.delivery.is_pending()
+        self.write_control(PING, b"")
+        self._ping_end = self.delivery.written
+
+    def _has_data_come(self) -> bool:
+        """Tell whether bytes have come of a message that is not complete."""
+        transport = self._request.transport
+        return transport is not None and seconds_since_data(transport) < self._heartbeat_delay
+
+    def release(self) -> None:
+        """Its coroutine ends with the connection."""
+
+    def hang_up(self) -> None:
+        """Close the connection without a close frame, once what was written has left."""
+        self._outlet.close()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._outlet.abort()
