@@ -3,7 +3,6 @@
 python examples/protocol_server.py --host 127.0.0.1 --port 8081 [--uvloop]
 """
 
-import argparse
 import asyncio
 import sys
 from pathlib import Path
@@ -12,6 +11,9 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # it is run as a file
+from examples.serving import make_parser, serve
 
 
 class Echo(SockJSConnection):
@@ -99,9 +101,7 @@ def make_app() -> web.Application:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8081)
+    parser = make_parser(None, "The standard test server.", port=8081)
     parser.add_argument("--uvloop", action="store_true", help="run on uvloop")
     parser.add_argument("--adapter", choices=["tornado"], help="write the services for an adapter")
     arguments = parser.parse_args()
@@ -112,18 +112,10 @@ def main() -> None:
         loop = uvloop.new_event_loop()
     app = make_app()
     if arguments.adapter == "tornado":
-        sys.path.insert(0, str(Path(__file__).parent.parent))
         from examples.tornado.services import make_app as make_tornado_app
 
         app = make_tornado_app()
-    web.run_app(
-        app,
-        host=arguments.host,
-        port=arguments.port,
-        handler_cancellation=True,
-        access_log=None,
-        loop=loop,
-    )
+    serve(app, arguments, loop=loop)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What the examples share: a page, sockjs-client for it, and the start of the server."""
 
-import argparse
 from functools import partial
 from pathlib import Path
 from string import Template
@@ -8,6 +7,7 @@ from string import Template
 from aiohttp import web
 
 from examples.chat import CDN, SOCKJS_CLIENT, send_file, send_page
+from examples.serving import make_parser, serve
 from sockjs_aio.tornado import SockJSRouter
 
 PAGES = Path(__file__).parent / "pages"
@@ -31,9 +31,4 @@ def make_app(*routers: SockJSRouter, page: str | None = None) -> web.Application
 
 def run(app: web.Application, description: str) -> None:
     """Serve `app` where the command line says."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080)
-    options = parser.parse_args()
-    where = {"host": options.host, "port": options.port}
-    web.run_app(app, **where, handler_cancellation=True, access_log=None)
+    serve(app, make_parser(None, description).parse_args())

@@ -12,6 +12,7 @@ import tornado.websocket
 from aiohttp import web
 
 from examples.chat import CDN, SOCKJS_CLIENT, send_file
+from examples.serving import port_number
 from sockjs_aio.tornado import SockJSRouter
 from sockjs_aio.tornado.migrate import WebsocketHandler
 
@@ -88,8 +89,8 @@ async def until_told_to_end():
 
 async def main():
     parser = argparse.ArgumentParser(prog="python -m examples.tornado_side_by_side")
-    parser.add_argument("--old-port", type=int, default=8081)
-    parser.add_argument("--new-port", type=int, default=8082)
+    parser.add_argument("--old-port", type=port_number, default=8081)
+    parser.add_argument("--new-port", type=port_number, default=8082)
     options = parser.parse_args()
 
     old = make_old_app(vars(options)).listen(options.old_port, "127.0.0.1")
@@ -108,4 +109,7 @@ async def main():
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except OSError as error:
+        raise SystemExit(f"Cannot serve on one of the two ports: {error.strerror}") from None

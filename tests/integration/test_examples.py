@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -74,6 +75,47 @@ async def test_authorize(serve: Serve, unused_tcp_port: int) -> None:
             headers = {"Origin": f"http://{origin}:{unused_tcp_port}"}
             for path in ("/account/0/1/xhr", "/orders/0/1/xhr?token=x"):
                 assert (await served.request("POST", path, b"", headers=headers)).status == status
+
+
+WITH_PORTS = [
+    ["-m", "examples.authorize", "--port"],
+    ["-m", "examples.chat", "--port"],
+    ["-m", "examples.multiplex", "--port"],
+    ["-m", "examples.tornado.bench", "--port"],
+    ["-m", "examples.tornado.multiplex", "--port"],
+    ["-m", "examples.tornado_side_by_side", "--old-port"],
+    ["-m", "examples.tornado_side_by_side", "--new-port"],
+    ["examples/protocol_server.py", "--port"],
+]
+
+
+@pytest.mark.parametrize("command", WITH_PORTS, ids=lambda command: " ".join(command[-2:]))
+@pytest.mark.parametrize("port", ["taken", "70000", "http"])
+async def test_port_that_cannot_be_used_is_told_in_one_line(
+    unused_tcp_port: int, command: list[str], port: str
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken = str(listener.getsockname()[1])
+        # the port that is not asked about may be in use here, too
+        other = ["--old-port", str(unused_tcp_port)] if command[-1] == "--new-port" else []
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *(*command, taken if port == "taken" else port, *other),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await process.communicate()
+    last = errors.decode().splitlines()[-1]
+    assert b"Traceback" not in errors
+    if port == "taken":
+        assert process.returncode == 1 and errors.count(b"\n") == 1
+        assert "is taken" in last or "already in use" in last
+    else:
+        assert process.returncode == 2
+        assert f"argument {command[-1]}: {port} is no port" in last
 
 
 async def use_services(served: Served, kind: type[clients.Client]) -> None:

@@ -1,0 +1,38 @@
+"""What the examples share: where to serve, from the command line, and one line if that fails."""
+
+import argparse
+import errno
+from typing import Any
+
+from aiohttp import web
+
+
+def port_number(text: str) -> int:
+    """Read the number of a port; as `type` of an argument."""
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text} is no port: it has to be 1 to 65535")
+    return int(text)
+
+
+def make_parser(program: str | None, description: str, port: int = 8080) -> argparse.ArgumentParser:
+    """Make a parser that knows ``--host`` and ``--port``."""
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=port_number, default=port)
+    return parser
+
+
+def serve(app: web.Application, options: argparse.Namespace, **more: Any) -> None:
+    """Run `app` where `options`, of a parser of `make_parser`, say."""
+    host, port = options.host, options.port
+    try:
+        web.run_app(app, host=host, port=port, handler_cancellation=True, access_log=None, **more)
+    except OSError as error:
+        raise SystemExit(explain(error, host, port)) from None
+
+
+def explain(error: OSError, host: str, port: int) -> str:
+    """Say why nothing can be served on `port` of `host`."""
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} of {host} is taken: choose another one, such as --port {port + 1}"
+    return f"Cannot serve on port {port} of {host}: {error.strerror}"
