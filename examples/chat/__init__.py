@@ -2,8 +2,14 @@
 
 Browser and server speak JSON inside the SockJS messages.  The page sends ``join`` (again to change
 the name), ``say`` and ``leave``; it gets ``welcome``, ``joined``, ``left`` and ``said``.
+
+Who comes back within `RETURN_DELAY`, over another transport or with the page loaded anew, was never
+away for the others.  A tab that is closed has left after that time; one that has vanished with its
+machine when the server notices, see docs/lifecycle.md.
 """
 
+import asyncio
+import hashlib
 import json
 import secrets
 import string
@@ -21,6 +27,7 @@ from sockjs_aio import ConnectionInfo, Session, SockJSConnection, SockJSRouter
 NAME_LENGTH = 24
 TEXT_LENGTH = 1000
 HISTORY_LENGTH = 50
+RETURN_DELAY = 5  # seconds
 
 PAGE = Path(__file__).parent / "page"
 SOCKJS_CLIENT = (
@@ -34,11 +41,9 @@ class Room:
 
     def __init__(self) -> None:
         self.visitors: set[Visitor] = set()
+        self.users: dict[str, Mapping[str, Any]] = {}
+        self.leaving: dict[str, asyncio.TimerHandle] = {}
         self.history: deque[Mapping[str, Any]] = deque(maxlen=HISTORY_LENGTH)
-
-    @property
-    def users(self) -> list[Mapping[str, Any]]:
-        return [visitor.user for visitor in self.visitors if visitor.name]
 
 
 class Visitor(SockJSConnection):
@@ -49,16 +54,16 @@ class Visitor(SockJSConnection):
     def __init__(self, session: Session, room: Room) -> None:
         super().__init__(session)
         self.room = room
-        self.id = secrets.token_hex(8)
-
-    @property
-    def user(self) -> Mapping[str, Any]:
-        return {"id": self.id, "name": self.name, "transport": self.info.transport}
+        # what the page calls itself stays secret, so that nobody else comes back as it
+        page = session.info.query.get("page") or secrets.token_hex()
+        self.id = hashlib.sha256(page.encode(errors="replace")).hexdigest()[:16]
 
     async def on_open(self, info: ConnectionInfo) -> None:
         room = self.room
         room.visitors.add(self)
-        welcome = {"type": "welcome", "you": self.id, "users": room.users}
+        if self.id in room.leaving:
+            room.leaving.pop(self.id).cancel()
+        welcome = {"type": "welcome", "you": self.id, "users": list(room.users.values())}
         self.send(json.dumps({**welcome, "history": list(room.history)}))
 
     async def on_message(self, message: str | bytes) -> None:
@@ -71,16 +76,24 @@ class Visitor(SockJSConnection):
                 self.close()
 
     async def on_close(self) -> None:
-        self.room.visitors.discard(self)
-        if self.name:
-            self.tell_all("left", id=self.id)
+        room = self.room
+        room.visitors.discard(self)
+        if self.id in room.users and all(visitor.id != self.id for visitor in room.visitors):
+            later = asyncio.get_running_loop().call_later
+            room.leaving[self.id] = later(RETURN_DELAY, self.leave)
+
+    def leave(self) -> None:
+        del self.room.leaving[self.id], self.room.users[self.id]
+        self.tell_all("left", id=self.id)
 
     def join(self, name: str) -> None:
         # Without what cannot be seen, nobody can look like somebody else by it.
         name = " ".join("".join(filter(str.isprintable, name)).split())
         if 0 < len(name) <= NAME_LENGTH:
             self.name = name
-            self.tell_all("joined", user=self.user)
+            user = {"id": self.id, "name": name, "transport": self.info.transport}
+            self.room.users[self.id] = user
+            self.tell_all("joined", user=user)
 
     def say(self, text: str) -> None:
         text = text.strip()

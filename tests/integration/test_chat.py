@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
+from examples import chat
 from examples.chat import CDN, NAME_LENGTH, TEXT_LENGTH, make_app
 from tests.integration.browser import launched, serving, visiting
 from tests.ports import free_port
@@ -63,7 +64,10 @@ async def say(page: Page, text: str) -> None:
         ("jsonp-polling", "jsonp"),
     ],
 )
-async def test_two_people_talk(browser: Browser, transport: str, server_name: str) -> None:
+async def test_two_people_talk(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, transport: str, server_name: str
+) -> None:
+    monkeypatch.setattr(chat, "RETURN_DELAY", 0.1)
     nasty = "<b>bold</b> </script> %41 \u2603 \U0001f600"
     async with serving(make_app()) as port, joined(browser, port, "Ada", transport) as ada:
         await say(ada, "Is anybody here?")
@@ -83,19 +87,48 @@ async def test_two_people_talk(browser: Browser, transport: str, server_name: st
 
 
 @pytest.mark.browser
-async def test_name_and_transport_can_be_changed(browser: Browser) -> None:
+async def test_name_and_transport_can_be_changed(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "RETURN_DELAY", 60)
     async with serving(make_app()) as port, joined(browser, port, "Ada") as ada:
         await say(ada, "before")
         await ada.click(".rename")
         await ada.fill("#name", "Lady Lovelace")
         await ada.press("#name", "Enter")
         await expect(ada.locator("#people .who")).to_have_text(["Lady Lovelace"])
+        notices = await ada.locator(".notice").all_text_contents()
+        assert notices == ["Ada joined", "Ada is now Lady Lovelace"]
         for transport in ("jsonp-polling", "iframe-eventsource"):
             await ada.select_option("#force", transport)
             await expect(ada.locator("#transport")).to_have_text(transport)
             await expect(ada.locator("#people .who")).to_have_text(["Lady Lovelace"])
         await say(ada, "after")
         await expect(ada.locator(".mine .text")).to_have_text(["before", "after"])
+        await ada.reload()
+        await expect(ada.locator(".mine .text")).to_have_text(["before", "after"])
+        await expect(ada.locator("#people .who")).to_have_text(["Lady Lovelace"])
+        assert await ada.locator(".notice").all_text_contents() == []
+
+
+@pytest.mark.browser
+async def test_switch_of_transport_is_silent_for_the_others(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "RETURN_DELAY", 60)
+    async with (
+        serving(make_app()) as port,
+        joined(browser, port, "Ada") as ada,
+        joined(browser, port, "Grace") as grace,
+    ):
+        for transport, server_name in (("xhr-polling", "xhr"), ("websocket", "websocket")):
+            await grace.select_option("#force", transport)
+            await expect(ada.locator("#people code").last).to_have_text(server_name)
+        await say(grace, "Still me.")
+        for page, own in ((ada, "Ada"), (grace, "Grace")):
+            await expect(page.locator(".text")).to_have_text(["Still me."])
+            notices = await page.locator(".notice").all_text_contents()
+            assert notices == [f"{name} joined" for name in ("Ada", "Grace")][own == "Grace" :]
 
 
 @pytest.mark.browser
@@ -138,10 +171,10 @@ async def joined_for_restart(browser: Browser, transport: str) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def connected(port: int) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def connected(port: int, query: str = "") -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(f"http://127.0.0.1:{port}/chat/websocket") as websocket,
+        session.ws_connect(f"http://127.0.0.1:{port}/chat/websocket{query}") as websocket,
         async_timeout.timeout(10),
     ):
         yield websocket
@@ -195,6 +228,44 @@ async def test_texts_have_a_length_and_newcomers_get_the_last_ones() -> None:
             texts = [said["text"] for said in welcome["history"]]
             assert texts == [f"text {i}" for i in range(10, 60)]
             assert [user["name"] for user in welcome["users"]] == ["Ada"]
+
+
+async def test_who_comes_back_in_time_was_never_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "RETURN_DELAY", 0.2)
+    async with serving(make_app()) as port, connected(port) as witness:
+        await witness.receive_json()
+        ids = set()
+        for name in ("Ada", "Lady Ada"):
+            async with connected(port, "?page=secret") as page:
+                welcome = await page.receive_json()
+                ids.add(welcome["you"])
+                known = [user["name"] for user in welcome["users"]]
+                assert known == ([] if name == "Ada" else ["Ada"])
+                await page.send_json({"type": "join", "name": name})
+                event = await witness.receive_json()
+                assert (event["type"], event["user"]["name"]) == ("joined", name)
+        (visitor,) = ids
+        assert "secret" not in visitor
+        assert await witness.receive_json() == {"type": "left", "id": visitor}
+        async with connected(port, "?page=secret") as page:
+            assert (await page.receive_json())["users"] == []
+
+
+async def test_user_with_two_connections_leaves_with_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chat, "RETURN_DELAY", 0)
+    async with serving(make_app()) as port, connected(port) as witness:
+        await witness.receive_json()
+        async with connected(port, "?page=a") as first:
+            await first.send_json({"type": "join", "name": "Ada"})
+            assert (await witness.receive_json())["type"] == "joined"
+            async with connected(port, "?page=a") as second:
+                await second.receive_json()
+                await second.close()
+            await first.send_json({"type": "say", "text": "Still here."})
+            assert (await witness.receive_json())["type"] == "said"
+        assert (await witness.receive_json())["type"] == "left"
 
 
 async def test_sockjs_client_comes_from_the_cdn_where_there_is_no_file() -> None:

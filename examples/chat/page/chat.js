@@ -8,6 +8,8 @@ const users = new Map();
 const shown = new Set();
 const mine = new Set();
 let name = sessionStorage.getItem("name") || "";
+const page = sessionStorage.getItem("page") || crypto.getRandomValues(new Uint32Array(4)).join("-");
+sessionStorage.setItem("page", page); // known by it, we come back as who we were
 let socket = null;
 let failures = 0;
 let countdown = null;
@@ -21,7 +23,7 @@ function connect() {
   element("banner").hidden = true;
   show("connecting", "Connecting");
   const forced = element("force").value;
-  socket = new SockJS("/chat", null, { timeout: 5000, transports: forced || undefined });
+  socket = new SockJS(`/chat?page=${page}`, null, { timeout: 5000, transports: forced || undefined });
   socket.onmessage = (event) => receive(JSON.parse(event.data));
   socket.onclose = (event) => (socket.replaced ? connect() : wait(event));
 }
@@ -72,10 +74,14 @@ function receive(event) {
   } else if (event.type === "joined") {
     const known = users.get(event.user.id);
     users.set(event.user.id, event.user);
-    notice(known ? `${known.name} is now ${event.user.name}` : `${event.user.name} joined`);
+    if (known?.name !== event.user.name) {
+      notice(known ? `${known.name} is now ${event.user.name}` : `${event.user.name} joined`);
+    }
     showPeople();
   } else if (event.type === "left") {
-    notice(`${users.get(event.id)?.name} left`);
+    if (users.has(event.id)) {
+      notice(`${users.get(event.id).name} left`);
+    }
     users.delete(event.id);
     showPeople();
   } else if (event.type === "said") {
