@@ -31,9 +31,10 @@ class Flusher:
 
     def _run(self) -> None:
         sessions, self._waiting = self._waiting[:SLICE], self._waiting[SLICE:]
+        now = asyncio.get_running_loop().time()
         for session in sessions:
             try:
-                session.flush()
+                session.flush(now)
             except Exception:
                 logger.exception("session %s: could not be written to", session)
         self._is_scheduled = bool(self._waiting)

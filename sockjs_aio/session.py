@@ -223,13 +223,14 @@ class Session:
         else:
             self.fail(LOST)
 
-    def flush(self) -> None:
-        """Write what is queued, as far as the receiver takes it."""
+    def flush(self, now: float | None = None) -> None:
+        """Write what is queued, as far as the receiver takes it, at the time `now`."""
         self._is_scheduled = False
-        receiver = self._receiver
+        receiver, machine = self._receiver, self._machine
         if receiver is None:
             return
-        machine, now = self._machine, self._registry.now()
+        if now is None:
+            now = self._registry.now()
         written = receiver.delivery.written
         while not receiver.is_full:
             frame = machine.next_frame(now)
@@ -238,6 +239,8 @@ class Session:
             receiver.write(frame)
             if machine.queued:  # more than one frame takes: whether this leaves decides on the rest
                 receiver.flush()
+            elif not machine.close_due:
+                break
         receiver.flush()
         machine.downstream = receiver.buffered
         if receiver.is_done:

@@ -58,7 +58,7 @@ class SessionMachine:
         "_outbox",
         "_taken",
         "_receiving",
-        "_close_due",
+        "close_due",
         "_close_told",
         "_beat_due",
         "_last_frame",
@@ -90,7 +90,7 @@ class SessionMachine:
         # frames owed to the receiver that is attached
         self._greeting: bytes | None = None
         self.close_frame: CloseFrame | None = None
-        self._close_due = False
+        self.close_due = False
         self._close_told = False
         self._beat_due = False
         # clocks
@@ -117,7 +117,7 @@ class SessionMachine:
             self.state = State.OPEN
             self._greeting = self._framing.greeting
         self._receiving = True
-        self._close_due = self.close_frame is not None
+        self.close_due = self.close_frame is not None
         self._last_frame = now
 
     def detach(self, now: float) -> None:
@@ -164,7 +164,7 @@ class SessionMachine:
         self.state = State.CLOSING
         self.is_accepting = False
         self.close_frame = close_frame(code, reason)
-        self._close_due = self._receiving
+        self.close_due = self._receiving
         self._last_frame = self._idle_since = now
         return True
 
@@ -175,12 +175,12 @@ class SessionMachine:
             self.state = State.CLOSING
             self.is_accepting = False
             self._idle_since = now
-        self._close_due = False
+        self.close_due = False
 
     def vanish(self) -> None:
         """The session is over at once; nothing more is written."""
         self._drop()
-        self._receiving = self._close_due = self.is_accepting = False
+        self._receiving = self.close_due = self.is_accepting = False
         self.state = State.CLOSED
 
     def tick(self, now: float) -> None:
@@ -218,9 +218,9 @@ class SessionMachine:
             frame, self._greeting = self._greeting, None
         elif self._outbox:
             frame = self._take_messages()
-        elif self._close_due:
+        elif self.close_due:
             assert self.close_frame is not None, "only a closed session owes a close frame"
-            frame, self._close_due, self._close_told = self.close_frame, False, True
+            frame, self.close_due, self._close_told = self.close_frame, False, True
         elif self._beat_due:
             assert self._framing.heartbeat is not None, "only some framings have heartbeats"
             frame = self._framing.heartbeat
