@@ -17,7 +17,8 @@ LAYERS = [
     {"hooks"},
     {"session"},
     {"flusher", "closing", "registry"},
-    {"transports.headers", "transports.callback", "transports.body", "transports.outlet"},
+    {"transports.headers", "transports.callback", "transports.body", "transports.outlet"}
+    | {"transports.response"},
     {"transports.endpoint"},
     {"transports.handshake"},
     {"transports.pages", "transports.polling", "transports.streaming"}

@@ -4,8 +4,11 @@ Section of the protocol: "Static URLs", "CORS", "JSESSIONID".
 """
 
 import email.utils
+import functools
 import re
 import time
+from dataclasses import dataclass
+from http import HTTPStatus
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -21,6 +24,9 @@ JAVASCRIPT = "application/javascript; charset=UTF-8"
 EVENT_STREAM = "text/event-stream"
 
 YEAR = 31536000  # seconds
+
+MAX_ORIGIN = 256
+"""Characters of an origin whose heads are kept for its next request."""
 
 _NO_CACHE = "no-store, no-cache, no-transform, must-revalidate, max-age=0"
 # cookie-octets of RFC 6265, section 4.1.1; anything else is not echoed
@@ -46,14 +52,66 @@ def allow_origin(request: web.Request, headers: Headers) -> None:
 
     Values with anything but printable ASCII are not echoed.
     """
+    _allow(headers, *_asked(request))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The status and the headers of a response, shared by all that begin with them."""
+
+    status: int
+    reason: str
+    headers: Headers
+    """To be copied before anything is added."""
+    block: bytes
+    """What they are on the wire, without the empty line."""
+
+
+def uncached_head(status: int, content_type: str) -> Head:
+    """Make the head of a response that nobody may store or alter, nor take for another type."""
+    headers = uncached(content_type)
+    headers["X-Content-Type-Options"] = "nosniff"
+    return _head(status, headers)
+
+
+def readable_head(request: web.Request, status: int, content_type: str) -> Head:
+    """Find or make the head of a response that nobody may store or alter, and that the requesting
+    page may read, as `allow_origin` says.
+    """
+    origin, asked = _asked(request)
+    if asked is None and len(origin or "") <= MAX_ORIGIN:
+        return _readable_head(status, content_type, origin)
+    headers = uncached(content_type)
+    _allow(headers, origin, asked)
+    return _head(status, headers)
+
+
+@functools.lru_cache
+def _readable_head(status: int, content_type: str, origin: str | None) -> Head:
+    headers = uncached(content_type)
+    _allow(headers, origin, None)
+    return _head(status, headers)
+
+
+def _head(status: int, headers: Headers) -> Head:
+    reason = HTTPStatus(status).phrase
+    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {headers[name]}" for name in headers)]
+    return Head(status, reason, headers, "".join(f"{line}\r\n" for line in lines).encode())
+
+
+def _asked(request: web.Request) -> tuple[str | None, str | None]:
+    """Return the headers that a browser lets a page read and send by, if it asks."""
+    headers = request.headers
+    return headers.get("Origin"), headers.get("Access-Control-Request-Headers")
+
+
+def _allow(headers: Headers, origin: str | None, asked: str | None) -> None:
     headers["Vary"] = "Origin"
-    origin = request.headers.get("Origin")
     if origin is None or not _is_plain(origin):
         headers["Access-Control-Allow-Origin"] = "*"
         return
     headers["Access-Control-Allow-Origin"] = origin
     headers["Access-Control-Allow-Credentials"] = "true"
-    asked = request.headers.get("Access-Control-Request-Headers")
     if asked and _is_plain(asked):
         headers["Access-Control-Allow-Headers"] = asked
 

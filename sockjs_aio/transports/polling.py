@@ -19,27 +19,27 @@ from sockjs_aio.transports.callback import read_callback
 from sockjs_aio.transports.endpoint import Endpoint
 from sockjs_aio.transports.headers import (
     JAVASCRIPT,
-    Headers,
-    allow_origin,
+    Head,
+    readable_head,
     set_session_cookie,
-    uncached,
+    uncached_head,
 )
 from sockjs_aio.transports.outlet import PATIENCE
+from sockjs_aio.transports.response import ShortResponse
+
+JSONP_HEAD = uncached_head(200, JAVASCRIPT)
 
 
 async def xhr(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Answer ``POST .../xhr`` with one frame and a line feed."""
-    headers = uncached(JAVASCRIPT)
-    allow_origin(request, headers)
-    return await _poll(endpoint, request, "xhr", headers, _line)
+    head = readable_head(request, 200, JAVASCRIPT)
+    return await _poll(endpoint, request, "xhr", head, _line)
 
 
 async def jsonp(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Answer ``GET .../jsonp?c=CALLBACK`` with a script that calls it with one frame."""
     callback = read_callback(request)
-    headers = uncached(JAVASCRIPT)
-    headers["X-Content-Type-Options"] = "nosniff"
-    return await _poll(endpoint, request, "jsonp", headers, partial(_call, callback))
+    return await _poll(endpoint, request, "jsonp", JSONP_HEAD, partial(_call, callback))
 
 
 def _line(frame: bytes) -> bytes:
@@ -55,7 +55,7 @@ async def _poll(
     endpoint: Endpoint,
     request: web.Request,
     transport: str,
-    headers: Headers,
+    head: Head,
     dress: Callable[[bytes], bytes],
 ) -> web.StreamResponse:
     await discard_body(request, endpoint.registry)
@@ -72,7 +72,7 @@ async def _poll(
     if request.transport is not None:  # the response may outlive its session
         give_up_after(request.transport, PATIENCE * endpoint.settings.heartbeat_delay)
     body = b"" if frame is None else dress(frame)
-    response = PollResponse(session, receiver, body, headers)
+    response = PollResponse(session, receiver, body, head)
     set_session_cookie(request, response, endpoint.settings)
     return response
 
@@ -140,17 +140,15 @@ class PollReceiver:
             self._request.transport.abort()
 
 
-class PollResponse(web.Response):
+class PollResponse(ShortResponse):
     """The response to a poll; it tells the session if it could not be delivered.
 
     aiohttp keeps it until there is another one on the connection, for hours perhaps: so it lets go
     of the session and of the body when it has been written.
     """
 
-    def __init__(
-        self, session: Session, receiver: PollReceiver, body: bytes, headers: Headers
-    ) -> None:
-        super().__init__(body=body, headers=headers)
+    def __init__(self, session: Session, receiver: PollReceiver, body: bytes, head: Head) -> None:
+        super().__init__(head, body)
         self._session: Session | None = session
         self._receiver: PollReceiver | None = receiver
 

@@ -14,7 +14,8 @@ from sockjs_aio.protocol.frames import decode_messages
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.transports.body import read_body
 from sockjs_aio.transports.endpoint import Endpoint, plain_response, unavailable
-from sockjs_aio.transports.headers import PLAIN, allow_origin, set_session_cookie, uncached
+from sockjs_aio.transports.headers import PLAIN, readable_head, set_session_cookie, uncached
+from sockjs_aio.transports.response import ShortResponse
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -27,8 +28,7 @@ async def xhr_send(endpoint: Endpoint, request: web.Request) -> web.StreamRespon
     """Answer ``POST .../xhr_send`` with 204 once its messages are accepted."""
     if not await _accept(endpoint, request, read_body):
         return _unknown_session()
-    response = web.Response(status=204, headers=uncached(PLAIN))
-    allow_origin(request, response.headers)
+    response = ShortResponse(readable_head(request, 204, PLAIN))
     set_session_cookie(request, response, endpoint.settings)
     return response
 
