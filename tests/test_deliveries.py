@@ -92,7 +92,7 @@ async def test_unread_answer_is_cut_off_by_the_next_poll(serve: Serve) -> None:
     wire.send(*POLL)
     await Large.until("open")
     session = Large.connections[0].session
-    while session._delivery is None or not session._delivery.is_unfinished:
+    while not session._liveness.is_delivering:
         await asyncio.sleep(0.001)
     assert await served.poll("/0/1") == b'c[1002,"Connection interrupted"]'
     await Large.until("close")

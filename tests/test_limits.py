@@ -189,7 +189,7 @@ async def test_session_does_not_expire_while_its_next_poll_waits_to_be_read(
     await wire.request(method, "/echo/0/1" + url, body)
     await Noted.until("open")
     (connection,) = Noted.connections
-    server_side = connection.session._delivery._transport  # type: ignore[union-attr]
+    server_side = connection.session._liveness._delivery._transport  # type: ignore[union-attr]
     server_side.pause_reading()  # as if the event loop had too much to do
     wire.send(method, "/echo/0/1" + url, body)
     await asyncio.sleep(1.5 * SHORT["disconnect_delay"])
@@ -226,7 +226,7 @@ async def test_session_expires_though_its_connection_is_not_read(serve: Serve) -
     wire = await served.wire()
     await wire.request("POST", "/echo/0/1/xhr", b"")
     await Noted.until("open")
-    server_side = Noted.connections[0].session._delivery._transport  # type: ignore[union-attr]
+    server_side = Noted.connections[0].session._liveness._delivery._transport  # type: ignore[union-attr]
     server_side.pause_reading()
     wire.send("GET", "/echo/info")
     await Noted.until("close")
