@@ -66,10 +66,46 @@ def test_python_in_the_docs_is_python(page: Path) -> None:
         compile(textwrap.dedent(block), str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
+def anchors(page: Path) -> set[str]:
+    """Return what the headings of a page can be linked by."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text()):
-        assert (page.parent / link).exists(), link
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), f"{link}#{anchor}"
+
+
+def test_every_page_of_the_docs_is_linked_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for page in ROOT.glob("docs/*.md"):
+        assert f"](docs/{page.name}" in readme, page.name
+
+
+def test_every_target_of_make_that_is_named_exists() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    for page in PAGES:
+        for target in re.findall(r"`make ([a-z-]+)", page.read_text()):
+            assert target in targets, (page.name, target)
+
+
+def test_clean_deletes_all_that_git_ignores() -> None:
+    (recipe,) = re.findall(r"^clean:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)
+    for line in (ROOT / ".gitignore").read_text().split():
+        name = line.strip("/").replace(".venv*", "$(VENV)-*")
+        assert re.search(rf"\s{re.escape(name)}\s", recipe) or name == "node_modules", line
+
+
+def test_contributing_names_paths_that_exist() -> None:
+    text = (ROOT / "docs/contributing.md").read_text()
+    for path in re.findall(r"`((?:tests|\.ci)/[\w/]*(?:\.py)?)`", text):
+        assert (ROOT / path).exists(), path
 
 
 def test_every_module_is_in_the_architecture() -> None:
