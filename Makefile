@@ -75,7 +75,7 @@ matrix-%:
 	fi
 
 clean: ## delete everything generated
-	rm -rf $(VENV) $(VENV)-* soak build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
+	rm -rf $(VENV) $(VENV)-* soak build dist *.egg-info .coverage* coverage.xml htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
