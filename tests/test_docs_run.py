@@ -1,0 +1,84 @@
+"""Code that the documentation shows, run as it stands, with clients."""
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+import sockjs_aio
+from tests import clients
+from tests.conftest import Echo, Serve, Served
+from tests.test_docs import ROOT, blocks
+
+
+def run(page: str, part: str, **names: Any) -> dict[str, Any]:
+    """Run the block of `page` that has `part`; it finds the package's names and `names`."""
+    (code,) = [block for block in blocks(ROOT / page, "python") if part in block]
+    public = {name: getattr(sockjs_aio, name) for name in sockjs_aio.__all__}
+    namespace = {"__name__": "shown", "web": web, **public, **names}
+    exec(compile(code, page, "exec"), namespace)
+    return namespace
+
+
+async def served_at(serve: Serve, prefix: str, app: web.Application) -> Served:
+    served = await serve(prefix="/other", app=app)
+    served.prefix = prefix
+    return served
+
+
+async def test_readmes_chat_tells_all(serve: Serve) -> None:
+    app = web.Application()
+    run("README.md", "self.broadcast", app=app)
+    served = await served_at(serve, "/chat", app)
+    people = [await kind.open(served) for kind in clients.SOCKJS]
+    for person in people:
+        await person.send("hello")
+    for person in people:
+        assert await person.messages(len(people)) == ["hello"] * len(people)
+        await person.leave()
+
+
+async def test_channels_of_the_multiplex_page_answer(serve: Serve) -> None:
+    app = web.Application()
+    run("docs/multiplex.md", "Ann says hi!", app=app)
+    client = await clients.WebSocket.open(await served_at(serve, "/multiplex", app))
+    await client.send("sub,ann", "msg,ann,a,b", "sub,bob", "msg,bob,x")
+    assert await client.messages(3) == ["msg,ann,Ann says hi!", "msg,ann,Ann nods: a,b", "uns,bob"]
+    await client.leave()
+
+
+async def test_guides_test_of_ones_own_code_passes(aiohttp_client: Any) -> None:
+    await run("docs/guide.md", "aiohttp_client", Echo=Echo)["test_echo"](aiohttp_client)
+
+
+async def test_contributings_test_passes(serve: Serve) -> None:
+    names = {"pytest": pytest, "clients": clients, "Serve": Serve, "Echo": Echo}
+    shown = run("docs/contributing.md", "test_messages_come_back", **names)
+    for kind in clients.ALL:
+        await shown["test_messages_come_back"](serve, kind)
+
+
+@pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+async def test_guides_authorize_lets_in_who_has_a_token(
+    serve: Serve, kind: type[clients.Client]
+) -> None:
+    async def find_user(token: str | None) -> str | None:
+        return {"good": "Ann"}.get(token or "")
+
+    class Chat(sockjs_aio.SockJSConnection):
+        async def on_open(self, info: sockjs_aio.ConnectionInfo) -> None:
+            self.send(f"Hello, {info[shown['USER']]}!")
+
+    app = web.Application()
+    names = {"find_user": find_user, "User": str, "Chat": Chat, "SockJSRouter": router_on(app)}
+    shown = run("docs/guide.md", "find_user", **names)
+    served = await served_at(serve, "/chat", app)
+    client = await kind.open(served, query="token=good")
+    assert await client.messages(1) == ["Hello, Ann!"]
+    await client.leave()
+    assert (await served.request("POST", "/0/1/xhr?token=bad", b"")).status == 401
+
+
+def router_on(app: web.Application) -> Any:
+    """Make what attaches each router to `app` that a block makes."""
+    return lambda *arguments, **names: sockjs_aio.SockJSRouter(*arguments, **names).attach(app)
