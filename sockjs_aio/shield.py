@@ -76,33 +76,40 @@ class Shielded:
                 awaited.remove_done_callback(wake)
 
 
-def forgive_loss(request: web.Request) -> Callable[[], bool]:
-    """Make the `forgive` for hooks that run in the handler of `request`: for its loss, once.
+class Loss:
+    """The loss of the client of `request`, as the `forgive` for hooks that run in its handler.
 
     aiohttp cancels ``request.task``, which passes it on to the task inside it that runs the
     handler, whereas a hook's own time-outs cancel only the inner one.
     """
-    is_lost = _loss_sign(request)
-    is_forgiven = False
 
-    def forgive() -> bool:
-        nonlocal is_forgiven
-        if is_forgiven or not is_lost():
+    __slots__ = ("_request", "_is_forgivable")
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._is_forgivable = _can_be_told(request)
+
+    def __call__(self) -> bool:
+        """Tell, once, whether the cancellation that has come is this loss and nothing else."""
+        if not self._is_forgivable or not _has_come(self._request):
             return False
-        is_forgiven = True
+        self._is_forgivable = False
         uncancel = getattr(asyncio.current_task(), "uncancel", None)
         return uncancel is None or uncancel() == 0  # one that came besides is for the hook
 
-    return forgive
+
+def _can_be_told(request: web.Request) -> bool:
+    """Tell whether it will be known what a cancellation is for; if not, hooks are cancelled.
+
+    Python 3.10 does not count them: there it is the loss's if the connection is lost, and aiohttp
+    cancels at all.
+    """
+    server = getattr(request.protocol, "_manager", None)
+    return hasattr(request.task, "cancelling") or getattr(server, "handler_cancellation", False)
 
 
-def _loss_sign(request: web.Request) -> Callable[[], bool]:
+def _has_come(request: web.Request) -> bool:
     task: Any = request.task
     if hasattr(task, "cancelling"):
-        return lambda: bool(task.cancelling())
-    # Python 3.10 has no such count: there a cancellation is the loss's if the connection is lost
-    # and aiohttp cancels at all.  Where that cannot be learnt any more, hooks are cancelled.
-    server = getattr(request.protocol, "_manager", None)
-    if not getattr(server, "handler_cancellation", False):
-        return lambda: False
-    return lambda: request.transport is None
+        return bool(task.cancelling())
+    return request.transport is None

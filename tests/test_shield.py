@@ -8,7 +8,7 @@ import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio.shield import Shielded, forgive_loss
+from sockjs_aio.shield import Loss, Shielded
 from tests.conftest import Serve
 from tests.wire import Wire
 
@@ -109,7 +109,7 @@ async def handle(serve: Serve, hook: Callable[[], Coroutine[Any, Any, Any]]) -> 
     """Have `hook` run in a handler of a real server; the client is returned."""
 
     async def handler(request: web.Request) -> web.Response:
-        await shielded(hook(), forgive_loss(request))
+        await shielded(hook(), Loss(request))
         return web.Response()
 
     app = web.Application()

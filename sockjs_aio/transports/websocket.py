@@ -10,7 +10,7 @@ from aiohttp import web
 from sockjs_aio.close_info import LOST
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
 from sockjs_aio.session import Session
-from sockjs_aio.shield import forgive_loss
+from sockjs_aio.shield import Loss
 from sockjs_aio.transports.endpoint import Endpoint
 from sockjs_aio.transports.handshake import INVALID, check_handshake, refuse
 from sockjs_aio.transports.outlet import Outlet
@@ -50,7 +50,7 @@ async def _serve(
     try:
         session.attach(receiver)
         outlet.open(await socket.prepare(request))
-        session.hooks.run_inline(forgive_loss(request))
+        session.hooks.run_inline(Loss(request))
         await _run(session, reader, receiver)
         await outlet.finish(settings.disconnect_delay)
     except web.HTTPBadRequest:
