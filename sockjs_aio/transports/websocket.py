@@ -4,12 +4,15 @@ Sections of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455.
 """
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from aiohttp import web
 
 from sockjs_aio.close_info import LOST
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
 from sockjs_aio.session import Session
+from sockjs_aio.settings import Settings
 from sockjs_aio.shield import Loss
 from sockjs_aio.transports.endpoint import Endpoint
 from sockjs_aio.transports.handshake import INVALID, check_handshake, refuse
@@ -17,42 +20,44 @@ from sockjs_aio.transports.outlet import Outlet
 from sockjs_aio.transports.websocket_reader import WebSocketReader
 from sockjs_aio.transports.websocket_receiver import NORMAL, WebSocketReceiver
 
+Answer = Coroutine[Any, Any, web.StreamResponse]
 
-async def websocket(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+
+def websocket(endpoint: Endpoint, request: web.Request) -> Answer:
     """Serve SockJS frames over a WebSocket."""
-    return await _serve(endpoint, request, "websocket", SOCKJS)
+    return _serve(endpoint, request, "websocket", SOCKJS)
 
 
-async def raw_websocket(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+def raw_websocket(endpoint: Endpoint, request: web.Request) -> Answer:
     """Serve messages as they are over a WebSocket."""
-    return await _serve(endpoint, request, "rawwebsocket", RAW)
+    return _serve(endpoint, request, "rawwebsocket", RAW)
 
 
 async def _serve(
     endpoint: Endpoint, request: web.Request, transport: str, framing: Framing
 ) -> web.StreamResponse:
+    # memory: what is on the stack of a session's coroutines stays as long as the session
     if (refusal := check_handshake(request)) is not None:
         return refusal
     await endpoint.admit(request)
-    settings = endpoint.settings
-    socket = Socket(
-        autoping=False,
-        autoclose=False,
-        compress=settings.websocket_compression,
-        max_msg_size=settings.max_message_size + 1,  # aiohttp's limit is the first size refused
-    )
     session = endpoint.open_session(request, transport, framing, by_id=False)
-    outlet = Outlet(request, settings, session.receiver_changed)
-    receiver = WebSocketReceiver(
-        request, socket, outlet, framing, settings.heartbeat_delay, endpoint.registry.closing
-    )
-    reader = WebSocketReader(session, socket, receiver, settings.max_messages)
+    socket = Socket(endpoint.settings)
+    receiver = _receiver(endpoint, request, framing, session, socket)
+    reader = WebSocketReader(session, socket, receiver, endpoint.settings.max_messages)
     try:
         session.attach(receiver)
-        outlet.open(await socket.prepare(request))
+        receiver.open(await socket.prepare(request))
         session.hooks.run_inline(Loss(request))
-        await _run(session, reader, receiver)
-        await outlet.finish(settings.disconnect_delay)
+        session.flush()
+        try:
+            await session.hooks.open()
+            session.fail(await reader.read())
+        except asyncio.CancelledError:
+            receiver.abort()  # the client has gone already, or the server wants to end
+        finally:
+            session.fail(LOST)
+            await session.hooks.finish()
+        await receiver.finish(endpoint.settings.disconnect_delay)
     except web.HTTPBadRequest:
         return refuse(INVALID)
     finally:
@@ -61,20 +66,25 @@ async def _serve(
     return socket
 
 
-async def _run(session: Session, reader: WebSocketReader, receiver: WebSocketReceiver) -> None:
-    session.flush()
-    try:
-        await session.hooks.open()
-        session.fail(await reader.read())
-    except asyncio.CancelledError:
-        receiver.abort()  # the client has gone already, or the server wants to end
-    finally:
-        session.fail(LOST)
-        await session.hooks.finish()
+def _receiver(
+    endpoint: Endpoint, request: web.Request, framing: Framing, session: Session, socket: "Socket"
+) -> WebSocketReceiver:
+    settings = endpoint.settings
+    outlet = Outlet(request, settings, session.receiver_changed)
+    closing = endpoint.registry.closing
+    return WebSocketReceiver(request, socket, outlet, framing, settings.heartbeat_delay, closing)
 
 
 class Socket(web.WebSocketResponse):
-    """A WebSocket whose close frames are written by its receiver."""
+    """A WebSocket whose control frames are written by its receiver."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            autoping=False,
+            autoclose=False,
+            compress=settings.websocket_compression,
+            max_msg_size=settings.max_message_size + 1,  # aiohttp's is the first size refused
+        )
 
     async def close(self, *, code: int = NORMAL, message: bytes = b"", drain: bool = True) -> bool:
         """Do nothing: aiohttp would write a close frame besides ours, wait for the answer, and keep

@@ -53,12 +53,12 @@ class WebSocketReader:
 
     async def read(self) -> End:
         """Read until the connection ends; return how it did."""
-        hooks, receive, receiver = self._session.hooks, self._socket.receive, self._receiver
+        hooks, receiver = self._session.hooks, self._receiver
         while True:
             if hooks.is_dropping:
                 await hooks.finish()
             try:
-                message = await receive()
+                message = await self._socket.receive()
             except asyncio.CancelledError:
                 self._read_on()
                 continue

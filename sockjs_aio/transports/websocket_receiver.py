@@ -4,7 +4,11 @@ Frames are written by `Outlet`, or by aiohttp where compression was agreed on.  
 protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, sections 5.5 and 7.
 """
 
+from collections.abc import Coroutine
+from typing import Any
+
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from sockjs_aio.closing import Closing
 from sockjs_aio.protocol.frames import CloseFrame, SharedFrame
@@ -79,6 +83,11 @@ class WebSocketReceiver:
         self.is_heard = False
         self._ping_end: int | None = None
         self._is_delayed = False
+
+    def open(self, writer: AbstractStreamWriter | None) -> None:
+        """Begin to write, with what ``prepare`` of the socket has returned."""
+        assert writer is not None, "a socket that was not prepared before has a writer"
+        self._outlet.open(writer)
 
     @property
     def is_full(self) -> bool:
@@ -189,6 +198,10 @@ class WebSocketReceiver:
     def hang_up(self) -> None:
         """Close the connection without a close frame, once what was written has left."""
         self._outlet.close()
+
+    def finish(self, timeout: float) -> Coroutine[Any, Any, None]:
+        """Wait until all has left the process; for `timeout` seconds at most."""
+        return self._outlet.finish(timeout)
 
     def abort(self) -> None:
         """Cut the connection."""
