@@ -5,6 +5,7 @@ protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, sections 5.5 and 7.
 """
 
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -52,7 +53,7 @@ class WebSocketReceiver:
         "_heartbeat_delay",
         "_closing",
         "_is_closed",
-        "_parts",
+        "_taken",
         "_ping_end",
         "_is_delayed",
     )
@@ -77,7 +78,7 @@ class WebSocketReceiver:
         self._heartbeat_delay = heartbeat_delay
         self._closing = closing
         self._is_closed = False  # a close frame was written
-        self._parts: list[bytes] = []
+        self._taken = b""  # frames that the next flush writes, one behind the other
         # since the last ping: signs of life; where in what was written it ends; whether it had to
         # queue behind something
         self.is_heard = False
@@ -112,23 +113,22 @@ class WebSocketReceiver:
     def write(self, frame: bytes) -> None:
         """Take one frame; the close frame closes the WebSocket too."""
         if type(frame) is SharedFrame:
-            self._parts.append(frame.dressed(text_frame))
+            self._taken += frame.dressed(text_frame)
         elif type(frame) is not CloseFrame:
-            self._parts.append(frame if self.is_raw else text_frame(frame))
+            self._taken += frame if self.is_raw else text_frame(frame)
         elif self.is_raw:
             self.close(frame.code, frame.reason)
         else:
-            self._parts.append(text_frame(frame))
+            self._taken += text_frame(frame)
             self.close(NORMAL, "")
 
     def flush(self) -> None:
         """Write what was taken."""
-        if not self._parts or (self._socket.compress and self._outlet.is_congested):
+        if not self._taken or (self._socket.compress and self._outlet.is_congested):
             return  # aiohttp is still at the last one: this is called again afterwards
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
+        data, self._taken = self._taken, b""
         if self._socket.compress:
-            self._outlet.wait(lambda: self._write_compressed(data))
+            self._outlet.wait(partial(self._write_compressed, data))
             return
         self._outlet.write(data)
         if self._is_closed:
@@ -144,14 +144,14 @@ class WebSocketReceiver:
                 self._outlet.write(websocket_frame(opcode, payload))
                 continue
             self.delivery.written += len(payload)  # about: nobody tells the compressed size
-        if self._is_closed and not self._parts:
+        if self._is_closed and not self._taken:
             self._outlet.end(self._closing.is_begun)
 
     def close(self, code: int, reason: str) -> None:
         """Write the WebSocket's close frame, with another code if that may not be sent."""
         if not self._is_closed:
             code = code if is_sendable_code(code) else NORMAL
-            self._parts.append(websocket_frame(CLOSE, close_payload(code, reason)))
+            self._taken += websocket_frame(CLOSE, close_payload(code, reason))
             self._is_closed = True
             self.flush()
 
