@@ -72,7 +72,12 @@ class Hooks:
         self._forgive = forgive
 
     async def open(self) -> None:
-        """Call `on_open`; the session is closed when it refuses or fails."""
+        """Call `on_open`; the session is closed when it refuses or fails.
+
+        If it is over already no hook is ever called, as with `start`.
+        """
+        if self._session.close_info is not None:
+            return
         self._opened = True
         connection, info = self._session.connection, self._session.info
         if await self._call("on_open", connection.on_open, info) is False:

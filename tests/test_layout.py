@@ -11,16 +11,19 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 LAYERS = [
     {"errors", "tcp", "receiver", "shield", "info", "close_info", "addresses"}
     | {"stickiness", "loop_thread"},
-    {"settings", "protocol.websocket", "protocol.frames"},
+    {"settings", "liveness", "protocol.websocket", "protocol.json_text"},
+    {"protocol.frames"},
     {"protocol.framing"},
     {"protocol.machine", "connection"},
+    {"inbox"},
     {"hooks"},
     {"session"},
     {"flusher", "closing", "registry"},
     {"transports.headers", "transports.callback", "transports.body", "transports.outlet"}
     | {"transports.response"},
     {"transports.endpoint"},
-    {"transports.handshake"},
+    {"transports.handshake", "transports.websocket_receiver"},
+    {"transports.websocket_reader"},
     {"transports.pages", "transports.polling", "transports.streaming"}
     | {"transports.upstream", "transports.websocket"},
     {"router"},

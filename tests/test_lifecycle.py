@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo
+from sockjs_aio.session import Session
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve
 
@@ -193,6 +194,26 @@ async def test_returning_false_rejects(serve: Serve, kind: Kind) -> None:
 
 
 @every
+async def test_closing_in_the_constructor_calls_no_hook(serve: Serve, kind: Kind) -> None:
+    class Never(Recorder):
+        def __init__(self, session: Session) -> None:
+            super().__init__(session)
+            self.close(4000, "Never")
+
+    served = await serve(Never, settings=SHORT)
+    client = kind(served, {})
+    await client.connect()
+    frame = await client.frame()
+    if kind is clients.RawWebSocket:
+        assert frame == b"o"  # what stands for it
+        frame = await client.frame()
+    assert frame == b'c[4000,"Never"]'
+    await client.leave()
+    await served.until_empty()
+    assert Never.seen == []
+
+
+@every
 @pytest.mark.parametrize("hook", ["on_open", "on_message", "on_close"])
 @pytest.mark.logs("Failing.on_.* failed")
 async def test_exception_in_a_hook_is_logged_once_and_closes(
@@ -372,7 +393,7 @@ async def test_broadcast_reaches_all_transports_and_encodes_once(
     await Member.until("open", len(members))
     closed = await clients.Xhr.open(served)
     Member.connections[-1].close()
-    encoded = count_calls(monkeypatch, "sockjs_aio.protocol.frames.quote")
+    encoded = count_calls(monkeypatch, "sockjs_aio.protocol.json_text.quote")
     served.router.broadcast(Member.connections, "hello <all>")
     assert encoded == ["hello <all>"]
     for member in members:

@@ -1,15 +1,12 @@
 """Frames and messages: text in, bytes out, and back; nothing here does I/O or keeps state.
 
-Section of the protocol: "Protocol and framing", "JSON Unicode Encoding".
+Section of the protocol: "Protocol and framing".
 """
 
-import json
-import re
 from collections.abc import Callable, Sequence
-from json.encoder import encode_basestring
-from typing import Any, NoReturn
 
 from sockjs_aio.errors import PayloadBroken, PayloadMissing, PayloadTooLarge
+from sockjs_aio.protocol.json_text import parse, quote
 
 OPEN = b"o"
 HEARTBEAT = b"h"
@@ -21,14 +18,6 @@ INTERRUPTED = (1002, "Connection interrupted")
 SLOW_CONSUMER = (1008, "Slow consumer")
 INTERNAL_ERROR = (1011, "Internal error")
 SERVICE_RESTART = (1012, "Service restart")
-
-# The standard library looks at each character by itself.  A text longer than this is searched for
-# those that JSON escapes first: where there is none, that takes a third of the time.
-_LONG = 256
-_CONTROLS = bytes(range(32))
-
-# What browsers and proxies have been seen to alter on the way, and what UTF-8 cannot carry.
-_FRAGILE = re.compile("[\u200c-\u200f\u2028-\u202f\u2060-\u206f\ufff0-\uffff\ud800-\udfff]")
 
 
 class SharedFrame(bytes):
@@ -58,23 +47,6 @@ class CloseFrame(bytes):
     reason: str
 
 
-def quote(message: str) -> bytes:
-    """Encode `message` as a JSON string in UTF-8, escaping what may not go out as it is."""
-    if len(message) > _LONG and '"' not in message and "\\" not in message and message.isascii():
-        data = message.encode()
-        if len(data.translate(None, _CONTROLS)) == len(data):
-            return b'"%b"' % data
-    json_text = encode_basestring(message)
-    return json_text.encode() if json_text.isascii() else escape(json_text)
-
-
-def escape(json_text: str) -> bytes:
-    """Encode JSON text in UTF-8, escaping in its strings what may not go out as it is."""
-    if not json_text.isascii():
-        json_text = _FRAGILE.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)
-    return json_text.encode()
-
-
 def array_frame(messages: Sequence[bytes]) -> bytes:
     """Join encoded `messages`, in order, to one array frame: ``a["x","y"]``."""
     return b"a[%b]" % b",".join(messages)
@@ -97,25 +69,11 @@ def close_frame(code: int, reason: str) -> CloseFrame:
 def javascript_string(frame: bytes) -> bytes:
     """Write `frame` as a JavaScript string literal that cannot end the script element around it.
 
-    Frames have their control characters and U+2028/2029 escaped already (see `quote`), so that
+    Frames have their control characters and U+2028/2029 escaped already (see `json_text`), so that
     quotes, backslashes and ``<`` are all that is left to escape.
     """
     text = frame.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"<", b"\\u003c")
     return b'"%b"' % text
-
-
-def _refuse(_token: object) -> NoReturn:
-    raise ValueError("only strings are allowed")
-
-
-_BLANKS = " \t\r\n"
-
-# An array of strings needs no numbers, objects or constants: refusing them where they start
-# keeps huge integers and nested objects from costing anything.
-_decoder: Any = json.JSONDecoder(
-    object_pairs_hook=_refuse, parse_int=_refuse, parse_float=_refuse, parse_constant=_refuse
-)
-_scan: Callable[[str, int], tuple[object, int]] = _decoder.scan_once
 
 
 def decode_messages(payload: bytes | str, max_messages: int) -> list[str]:
@@ -163,12 +121,6 @@ def _decode_json(payload: bytes | str) -> object:
     if not payload:
         raise PayloadMissing("empty payload")
     try:
-        text = payload.decode() if isinstance(payload, bytes) else payload
-        if text[0] in _BLANKS or text[-1] in _BLANKS:
-            text = text.strip(_BLANKS)
-        decoded, end = _scan(text, 0)
-    except (ValueError, RecursionError, StopIteration) as error:  # nesting bombs: RecursionError
-        raise PayloadBroken("not JSON") from error
-    if end != len(text):
-        raise PayloadBroken("more than one JSON value")
-    return decoded
+        return parse(payload.decode() if isinstance(payload, bytes) else payload)
+    except ValueError as error:
+        raise PayloadBroken("not a JSON array of strings") from error

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from sockjs_aio.protocol import frames, websocket
+from sockjs_aio.protocol import frames, json_text, websocket
 
 _CONTROL = re.compile("[\x00-\x1f]")
 
@@ -50,15 +50,15 @@ class SockJSFraming:
                 f"a SockJS message is a str, not {type(message).__name__}: encode it first, "
                 "for instance with json.dumps() (bytes go over the raw WebSocket only)"
             )
-        return frames.quote(message)
+        return json_text.quote(message)
 
     @staticmethod
     def encode_json(text: str | bytes) -> bytes:
-        """Escape in `text` what `frames.quote` escapes in a string, and make one line of it."""
+        """Escape in `text` what `json_text.quote` escapes in a string, and make one line of it."""
         if not isinstance(text, str):
             raise TypeError(f"JSON text is a str, not {type(text).__name__}")
         # JSON has control characters between values only; a line break would end the frame there
-        return frames.escape(_CONTROL.sub(" ", text))
+        return json_text.escape(_CONTROL.sub(" ", text))
 
     @staticmethod
     def join(pieces: Sequence[bytes]) -> bytes:

@@ -1,14 +1,20 @@
 """Messages to frames and back, whatever characters they have."""
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import unquote
 
+import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockjs_aio.protocol import frames
+from sockjs_aio.protocol import frames, json_text
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing, Outgoing
+from sockjs_aio.protocol.json_text import quote
 from sockjs_aio.protocol.websocket import (
     BINARY,
     CLOSE,
@@ -27,7 +33,7 @@ from tests.properties.texts import FORBIDDEN, json_texts, lists, payloads, texts
 
 codes = st.integers(1000, 4999)
 encoded_frames = st.one_of(
-    lists.map(lambda messages: frames.array_frame([frames.quote(x) for x in messages])),
+    lists.map(lambda messages: frames.array_frame([quote(x) for x in messages])),
     st.builds(frames.close_frame, codes, texts),
     json_texts.map(lambda text: frames.array_frame([SOCKJS.encode_json(text)])),
 )
@@ -35,14 +41,14 @@ encoded_frames = st.one_of(
 
 @given(texts)
 def test_quoted_message_is_json_for_it_without_forbidden_characters(message: str) -> None:
-    quoted = frames.quote(message)
+    quoted = quote(message)
     assert json.loads(quoted) == message
     assert not FORBIDDEN.search(quoted.decode())
 
 
 @given(lists)
 def test_frame_of_messages_decodes_to_them(messages: list[str]) -> None:
-    frame = frames.array_frame([frames.quote(message) for message in messages])
+    frame = frames.array_frame([quote(message) for message in messages])
     assert frame[:1] == b"a"
     assert frames.decode_messages(frame[1:], 8) == messages
     assert frames.decode_websocket_messages(frame[1:].decode(), 8) == messages
@@ -92,6 +98,30 @@ def test_decoder_takes_what_the_standard_library_takes_as_strings(payload: str) 
 def test_decoder_takes_no_bytes_that_the_standard_library_refuses(payload: bytes) -> None:
     fuzz_messages(payload)
     fuzz_messages(b'["' + payload + b'"]')
+
+
+@contextlib.contextmanager
+def for_long_texts(codec: Any) -> Iterator[None]:
+    """Treat all texts as long ones, with `codec` for orjson."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_text, "_LONG", -1)
+        patch.setattr(json_text, "orjson", codec)
+        yield
+
+
+@pytest.mark.parametrize("codec", [orjson, None], ids=["orjson", "standard library"])
+@given(texts | st.text(st.characters(max_codepoint=127)))
+def test_long_texts_are_quoted_like_short_ones(codec: Any, message: str) -> None:
+    quoted = quote(message)
+    with for_long_texts(codec):
+        assert quote(message) == quoted
+
+
+@given(payloads)
+def test_long_payloads_are_decoded_like_short_ones(payload: str) -> None:
+    with for_long_texts(orjson):
+        fuzz_messages(payload.encode("utf-8", "surrogatepass"))
+        fuzz_websocket_messages(payload.encode("utf-8", "replace"))
 
 
 @given(st.sampled_from([SOCKJS, RAW]), lists, lists)

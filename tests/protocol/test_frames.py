@@ -5,8 +5,9 @@ import json
 import pytest
 
 from sockjs_aio.errors import PayloadBroken, PayloadMissing, PayloadTooLarge
-from sockjs_aio.protocol import frames
+from sockjs_aio.protocol import frames, json_text
 from sockjs_aio.protocol.framing import SOCKJS
+from sockjs_aio.protocol.json_text import quote
 
 ESCAPED = [
     *range(0x20),
@@ -22,23 +23,37 @@ SHORT = {"\b": b"\\b", "\t": b"\\t", "\n": b"\\n", "\f": b"\\f", "\r": b"\\r"}
 def test_what_the_protocol_demands_is_escaped() -> None:
     for code in ESCAPED:
         escaped = SHORT.get(chr(code), b"\\u%04x" % code)
-        assert frames.quote(chr(code)) == b'"%b"' % escaped
+        assert quote(chr(code)) == b'"%b"' % escaped
 
 
 def test_everything_else_goes_out_as_plain_utf_8() -> None:
     escaped = {*ESCAPED, ord('"'), ord("\\")}
     text = "".join(chr(code) for code in range(0x11000) if code not in escaped) + "\U0001f600"
-    assert frames.quote(text) == b'"%b"' % text.encode()
+    assert quote(text) == b'"%b"' % text.encode()
 
 
 def test_every_character_survives_json() -> None:
     text = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x10000), 0x10000, 0x10FFFF]))
-    assert json.loads(frames.quote(text)) == text
-    assert json.loads(frames.quote("\ud800x\udfff")) == "\ud800x\udfff"
+    assert json.loads(quote(text)) == text
+    assert json.loads(quote("\ud800x\udfff")) == "\ud800x\udfff"
+
+
+@pytest.mark.parametrize("is_installed", [True, False], ids=["orjson", "no-orjson"])
+def test_long_texts_are_as_short_ones(monkeypatch: pytest.MonkeyPatch, is_installed: bool) -> None:
+    if not is_installed:
+        monkeypatch.setattr(json_text, "orjson", None)
+    padding = "x" * 1000
+    for character in map(chr, [*range(0x100), *ESCAPED]):
+        quoted = b'"%b%b"' % (padding.encode(), quote(character)[1:-1])
+        assert quote(padding + character) == quoted
+        assert frames.decode_messages(b"[%b]" % quoted, 1) == [padding + character]
+    for payload in ["[1]", '["', "[[]]", "{}", '["x"]]', "[NaN]", "[1e9]", "[" * 100_000]:
+        with pytest.raises(PayloadBroken):
+            frames.decode_messages(" " * 1000 + payload, 1)
 
 
 def test_frames_look_as_in_the_protocol() -> None:
-    assert frames.array_frame([frames.quote("x"), frames.quote('y"')]) == b'a["x","y\\""]'
+    assert frames.array_frame([quote("x"), quote('y"')]) == b'a["x","y\\""]'
     assert frames.close_frame(3000, "Go away!") == b'c[3000,"Go away!"]'
     assert frames.close_frame(*frames.ANOTHER_CONNECTION) == (
         b'c[2010,"Another connection still open"]'
@@ -58,14 +73,14 @@ def test_shared_frame_is_dressed_once_by_each_dress() -> None:
         calls.append(frame)
         return frame + b"\n"
 
-    shared = frames.shared_message(frames.quote("x"))
+    shared = frames.shared_message(quote("x"))
     assert shared == b'"x"'
     assert [shared.frame.dressed(dress) for _ in range(3)] == [b'a["x"]\n'] * 3
     assert calls == [b'a["x"]']
 
 
 def test_javascript_string_cannot_end_the_script_element() -> None:
-    frame = frames.array_frame([frames.quote("</script><!--\u2028\\\"'")])
+    frame = frames.array_frame([quote("</script><!--\u2028\\\"'")])
     assert frames.javascript_string(frame) == (
         b'"a[\\"\\u003c/script>\\u003c!--\\\\u2028\\\\\\\\\\\\\\"\'\\"]"'
     )
