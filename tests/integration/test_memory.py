@@ -24,11 +24,10 @@ SLACK = 1 << 20
 """Bytes besides what is queued: a frame of 64 KiB exists up to five times while it is joined,
 dressed and handed to the transport's buffer, which grows in steps; and malloc rounds up."""
 
-MARGIN = 8 << 20
-"""Bytes that the resident size may differ by between two rounds of the same: obmalloc's arenas
-have 1 MiB each, which of them can be given back is a matter of chance, and how many sessions there
-are at a time, of the machine's speed.  One KiB of each of 10,000 polls would be more, and so would
-be what 2,000 WebSockets hold."""
+MARGIN = 3 << 20
+"""Bytes that the resident size may differ by between rounds of the same: obmalloc's arenas have
+1 MiB each, and which of them can be given back is a matter of chance.  A third of a KiB of each of
+10,000 polls would be more, and so would be 2 KiB of each of 2,000 WebSockets."""
 
 
 @pytest.fixture
@@ -229,13 +228,13 @@ async def storm_of_streams(server: ServerProcess, name: str) -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("storm", [storm_of_polls, storm_of_websockets, storm_of_streams])
-async def test_second_storm_costs_nothing(
+async def test_later_storms_cost_nothing(
     start: Start, storm: Callable[[ServerProcess, str], Awaitable[None]]
 ) -> None:
     server = await start(disconnect_delay=2, session_check_interval=0.1)
     tasks = (await server.stats())["tasks"]
     sizes = []
-    for name in ("first", "second"):
+    for name in ("first", "second", "third"):
         await storm(server, name)
         async with async_timeout.timeout(PATIENCE):
             numbers = await server.until_empty()
@@ -244,5 +243,6 @@ async def test_second_storm_costs_nothing(
                 numbers = await server.stats()
         assert numbers["objects"] == 0
         sizes.append(numbers["resident"])
-    first, second = sizes
-    assert second <= first + MARGIN
+    # more of them may be there at a time when the machine is slow, but what is lost stays lost
+    first, *later = sizes
+    assert min(later) <= first + MARGIN, sizes
