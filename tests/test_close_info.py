@@ -132,8 +132,10 @@ async def test_client_takes_nothing(serve: Serve, kind: Kind) -> None:
             for _ in range(160):
                 self.send("x" * 65536)
 
-    settings = {**SHORT, "send_queue_limit": 1 << 26, "response_limit": 1 << 26}
-    served = await serve(Stalled, settings=settings)
+    # the kernel gives up after three heartbeats: it must not be first where the machine is busy
+    settings = {**SHORT, "heartbeat_delay": 0.5}
+    limits = {"send_queue_limit": 1 << 26, "response_limit": 1 << 26}
+    served = await serve(Stalled, settings={**settings, **limits})
     client = await kind.open(served)
     client.stop_reading()
     await client.send("pour")

@@ -127,6 +127,7 @@ def sessions_and_machines() -> list[object]:
     return [thing for thing in gc.get_objects() if isinstance(thing, (Session, SessionMachine))]
 
 
+@pytest.mark.timeout(240)
 async def test_ten_thousand_sessions_come_and_go(serve: Serve) -> None:
     class Noted(Recorder):
         count = 0
