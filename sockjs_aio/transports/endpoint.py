@@ -151,7 +151,11 @@ class Endpoint:
 
 def is_valid_id(segment: str) -> bool:
     """Tell whether `segment` of a URL's path, still encoded, may be a server or session id."""
-    if len(segment) > MAX_ID_LENGTH or _BROKEN_ESCAPE.search(segment):
+    if len(segment) > MAX_ID_LENGTH:
+        return False
+    if segment.isascii() and segment.isalnum():  # as sockjs-client's are: nothing to decode
+        return True
+    if _BROKEN_ESCAPE.search(segment):
         return False
     try:
         decoded = unquote_to_bytes(segment).decode()
