@@ -122,6 +122,8 @@ class Outlet:
         """Wait until all has left the process, and cut the connection if it has not in `timeout`
         seconds.
         """
+        if self._waiting is None and not self.buffered:
+            return  # as a rule, and so there is no timer for it
         try:
             async with async_timeout.timeout(timeout):
                 while self._waiting is not None:
