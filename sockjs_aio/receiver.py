@@ -52,7 +52,9 @@ class Receiver(Protocol):
         """The session has let go of it: end the response, if it has not ended."""
 
     def probe(self, busy: bool) -> bool:
-        """Ask the peer for a sign of life; return False if it owed one and gave none."""
+        """Ask the peer for a sign of life, with the next `flush`; return False if it owed one and
+        gave none.
+        """
 
     def abort(self) -> None:
         """End its connection at once."""

@@ -261,6 +261,8 @@ class Session:
         receiver, machine = self._receiver, self._machine
         if receiver is not None and now >= self._liveness.due:
             self._probe(receiver, now)
+            if now < machine.deadline():  # or the ping leaves with the heartbeat
+                receiver.flush()
         if now < machine.deadline():
             return
         was_open = self.is_open
@@ -271,7 +273,7 @@ class Session:
         if machine.state is State.CLOSED:
             self._expire(was_open, receiver)
         else:
-            self.flush()
+            self.flush(now)
 
     def hooks_returned(self) -> None:
         """No hook runs now: if the session is over, forget it."""

@@ -13,7 +13,7 @@ from sockjs_aio.close_info import LOST, End
 from sockjs_aio.errors import PayloadBroken, PayloadTooLarge
 from sockjs_aio.hooks import YIELD_EVERY
 from sockjs_aio.protocol.frames import decode_websocket_messages
-from sockjs_aio.protocol.websocket import PONG, is_sendable_code
+from sockjs_aio.protocol.websocket import is_sendable_code
 from sockjs_aio.session import Session
 from sockjs_aio.transports.websocket_receiver import NORMAL, WebSocketReceiver
 
@@ -101,7 +101,7 @@ class WebSocketReader:
 
     async def _handle_control(self, message: WSMessage) -> None:
         if message.type is WSMsgType.PING:
-            self._receiver.write_control(PONG, message.data)
+            self._receiver.pong(message.data)
         self._handled += 1
         if self._handled >= YIELD_EVERY:
             await self._yield()

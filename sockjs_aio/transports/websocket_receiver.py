@@ -18,6 +18,7 @@ from sockjs_aio.protocol.websocket import (
     BINARY,
     CLOSE,
     PING,
+    PONG,
     TEXT,
     close_payload,
     is_sendable_code,
@@ -29,6 +30,7 @@ from sockjs_aio.tcp import Delivery, seconds_since_data
 from sockjs_aio.transports.outlet import Outlet
 
 NORMAL = 1000
+PING_FRAME = websocket_frame(PING, b"")
 
 
 class WebSocketReceiver:
@@ -54,6 +56,7 @@ class WebSocketReceiver:
         "_closing",
         "_is_closed",
         "_taken",
+        "_is_ping_due",
         "_ping_end",
         "_is_delayed",
     )
@@ -81,6 +84,7 @@ class WebSocketReceiver:
         self._taken = b""  # frames that the next flush writes, one behind the other
         # since the last ping: signs of life; where in what was written it ends; whether it had to
         # queue behind something
+        self._is_ping_due = False
         self.is_heard = False
         self._ping_end: int | None = None
         self._is_delayed = False
@@ -123,16 +127,28 @@ class WebSocketReceiver:
             self.close(NORMAL, "")
 
     def flush(self) -> None:
-        """Write what was taken."""
-        if not self._taken or (self._socket.compress and self._outlet.is_congested):
-            return  # aiohttp is still at the last one: this is called again afterwards
-        data, self._taken = self._taken, b""
-        if self._socket.compress:
-            self._outlet.wait(partial(self._write_compressed, data))
+        """Write what was taken, and behind it the ping that is due."""
+        if self._taken and self._socket.compress:
+            self._flush_compressed()
             return
+        if self._is_ping_due and not self.is_full:
+            self._take_ping()
+        if not self._taken:
+            return
+        data, self._taken = self._taken, b""
         self._outlet.write(data)
         if self._is_closed:
             self._outlet.end(self._closing.is_begun)
+
+    def _take_ping(self) -> None:
+        self._taken += PING_FRAME
+        self._ping_end = self.delivery.written + len(self._taken)
+        self._is_ping_due = False
+
+    def _flush_compressed(self) -> None:
+        if not self._outlet.is_congested:  # or aiohttp is at the last one: this is called again
+            data, self._taken = self._taken, b""
+            self._outlet.wait(partial(self._write_compressed, data))
 
     async def _write_compressed(self, data: bytes) -> None:
         for opcode, payload in split_frames(data):
@@ -155,13 +171,14 @@ class WebSocketReceiver:
             self._is_closed = True
             self.flush()
 
-    def write_control(self, opcode: int, payload: bytes) -> None:
-        """Write a ping or pong, unless the client does not read: they must not fill memory."""
+    def pong(self, payload: bytes) -> None:
+        """Answer a ping, unless the client does not read: they must not fill memory."""
         if not self.is_full:
-            self._outlet.write(websocket_frame(opcode, payload))
+            self._outlet.write(websocket_frame(PONG, payload))
 
     def probe(self, busy: bool) -> bool:
-        """Ping the client; return False if the last ping has reached it and got no answer.
+        """Have `flush` ping the client; return False if the last ping has reached it and got no
+        answer.
 
         Whatever comes from the client is an answer, and so is that it still takes what was written
         before the ping: the ping has not reached it then.
@@ -182,10 +199,16 @@ class WebSocketReceiver:
         return not self.delivery.is_stalled()
 
     def _ping(self) -> None:
+        # who was heard has got the last ping, unless that was stuck: if nothing was written since,
+        # there is no need to ask the kernel
+        if self.is_heard and not self._is_delayed and self._ping_end == self.delivery.written:
+            self.delivery.assume_taken()
+        else:
+            self._is_delayed = self.delivery.is_pending()
         self.is_heard = False
-        self._is_delayed = self.delivery.is_pending()
-        self.write_control(PING, b"")
-        self._ping_end = self.delivery.written
+        self._is_ping_due = True
+        if self._socket.compress:
+            self.flush()  # it does not wait until aiohttp has written what comes with it
 
     def _has_data_come(self) -> bool:
         """Tell whether bytes have come of a message that is not complete."""
