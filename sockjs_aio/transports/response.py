@@ -70,15 +70,13 @@ class ShortResponse(web.Response):
 
     def _complete(self) -> bytes:
         """Return all bytes; as with aiohttp, the last headers are to be seen in an access log."""
-        headers, block = self.headers, self._head.block
-        headers["Date"] = date = _date(int(time.time()))
+        headers, body = self.headers, self.body
+        headers["Date"], rest = _dated(int(time.time()))
         headers["Server"] = SERVER_SOFTWARE
-        rest = b"Date: %b\r\nServer: %b\r\n\r\n" % (date.encode(), _SERVER)
-        body = self.body
         if not isinstance(body, bytes):
-            return block + rest
+            return self._head.block + rest
         headers["Content-Length"] = str(len(body))
-        return b"%bContent-Length: %d\r\n%b%b" % (block, len(body), rest, body)
+        return b"%bContent-Length: %d\r\n%b%b" % (self._head.block, len(body), rest, body)
 
     # For whoever looks at it then, and for middlewares.
 
@@ -112,13 +110,14 @@ class ShortResponse(web.Response):
         return f"<{type(self).__name__} {self.status} {self.reason}>"
 
 
-_SERVER = SERVER_SOFTWARE.encode()
 _hooks = operator.attrgetter("on_response_prepare")
 
 
 @functools.lru_cache(maxsize=1)
-def _date(second: int) -> str:
-    return email.utils.formatdate(second, usegmt=True)
+def _dated(second: int) -> tuple[str, bytes]:
+    """Return the date, and the lines that depend on nothing else."""
+    date = email.utils.formatdate(second, usegmt=True)
+    return date, f"Date: {date}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n".encode()
 
 
 def _has_hooks(request: web.BaseRequest) -> bool:
