@@ -123,6 +123,10 @@ class Hooks:
         # `on_close` may run in a task of its own, which the loss does not cancel
         return asyncio.current_task() is self._reader and self._forgive()
 
+    def _is_read(self) -> bool:
+        """Tell whether it is the reader that runs now: it comes to `finish` by itself."""
+        return self._reader is not None and asyncio.current_task() is self._reader
+
     # For requests that come and go.
 
     def start(self) -> None:
@@ -158,7 +162,7 @@ class Hooks:
         """The session has closed: have `on_close` called once the hook that runs has returned."""
         if self._inbox is not None:
             self._inbox.close()
-        if self._opened and not self.is_running:
+        if self._opened and not self.is_running and not self._is_read():
             self._wake()
 
     def cancel(self) -> None:

@@ -169,6 +169,26 @@ async def test_open_session_costs(serve: Serve, written: list[bytes], kind: Kind
     assert calls["tasks"] <= (1 if kind.is_http else 0), "on_open needs one where nobody waits"
 
 
+async def test_websocket_costs_three_writes_from_its_first_byte_to_its_last(
+    serve: Serve, written: list[bytes]
+) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted)
+    await open_websocket(served)  # starts the registry's task
+    written.clear()
+    with count_calls() as calls:
+        wire = await open_websocket(served)
+        wire.writer.write(masked(8, b"\x03\xe8"))
+        assert await frame(wire) == (8, b"\x03\xe8")
+        while "close" not in Noted.seen:
+            await asyncio.sleep(0)
+    assert len(written) == 3, "the head, the open frame and the close frame"
+    assert calls["tasks"] == 0
+    assert calls["timers"] <= 1, "aiohttp waits for a request"
+
+
 # Sessions that wait.
 
 
