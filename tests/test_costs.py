@@ -15,7 +15,7 @@ import pytest
 
 from sockjs_aio import broadcast, tcp
 from sockjs_aio.hooks import YIELD_EVERY
-from sockjs_aio.protocol import frames
+from sockjs_aio.protocol import frames, json_text
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve, Served
 from tests.counting import count_calls, count_writes
@@ -42,6 +42,20 @@ for most of it is aiohttp's; a request that is kept alive without need is more t
 def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What the server writes, write by write."""
     return count_writes(monkeypatch)
+
+
+@pytest.fixture
+def questions(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The connections that the kernel is asked about, or told something, time by time."""
+    asked: list[object] = []
+    socket_of = tcp._socket
+
+    def count(transport: Any) -> Any:
+        asked.append(transport)
+        return socket_of(transport)
+
+    monkeypatch.setattr(tcp, "_socket", count)
+    return asked
 
 
 async def some_turns() -> None:
@@ -105,6 +119,20 @@ async def test_xhr_send_costs_a_write_and_a_task(serve: Serve, written: list[byt
     assert len(written) == 10
     assert calls["tasks"] <= 10
     assert calls["timers"] == 0
+
+
+async def test_poll_and_send_have_one_request_to_the_kernel_besides_their_bytes(
+    serve: Serve, questions: list[object]
+) -> None:
+    served = await serve(Echo)
+    poll, send = await served.wire(), await served.wire()
+    await poll.request("POST", "/echo/0/1/xhr", b"")
+    questions.clear()
+    for _ in range(10):
+        poll.send("POST", "/echo/0/1/xhr", b"")
+        await send.request("POST", "/echo/0/1/xhr_send", b'["x"]')
+        assert (await poll.reply()).body == b'a["x"]\n'
+    assert len(questions) <= 10
 
 
 # Messages that go.
@@ -214,21 +242,13 @@ async def test_heartbeats_cost_a_write_each_and_nothing_else(
 
 
 async def test_kernel_is_not_asked_about_who_answers_pings(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, questions: list[object]
 ) -> None:
     class Noted(Recorder):
         pass
 
     served = await serve(Noted)
     wire = await open_websocket(served)
-    questions = []
-    ask = tcp._socket
-
-    def count(transport: Any) -> Any:
-        questions.append(transport)
-        return ask(transport)
-
-    monkeypatch.setattr(tcp, "_socket", count)
     registry = served.router._registry
     counts = []
     for beat in range(1, 4):
@@ -272,8 +292,8 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> "collections.Counter[str]":
 
         return call
 
-    for name in ("quote", "escape", "array_frame"):
-        monkeypatch.setattr(frames, name, counting(name, getattr(frames, name)))
+    for module, name in ((json_text, "quote"), (json_text, "escape"), (frames, "array_frame")):
+        monkeypatch.setattr(module, name, counting(name, getattr(module, name)))
     return counted
 
 
