@@ -77,6 +77,7 @@ class Hooks:
         If it is over already no hook is ever called, as with `start`.
         """
         if self._session.close_info is not None:
+            self.discard()
             return
         self._opened = True
         connection, info = self._session.connection, self._session.info
@@ -112,7 +113,7 @@ class Hooks:
         """Have `on_close` called, or wait for it if it is being called."""
         if self._task is not None:
             await asyncio.wait([self._task])
-        elif self._opened and not self._closed:
+        else:
             await self._close()
         self._reader = self._forgive = None
 
@@ -205,7 +206,7 @@ class Hooks:
                 await asyncio.sleep(0)
 
     async def _close(self) -> None:
-        if not self._closed:
+        if self._opened and not self._closed:
             self._closed = True
             await self._call("on_close", self._session.connection.on_close)
 

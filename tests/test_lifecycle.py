@@ -214,6 +214,22 @@ async def test_closing_in_the_constructor_calls_no_hook(serve: Serve, kind: Kind
 
 
 @every
+async def test_on_close_is_not_called_without_on_open(serve: Serve, kind: Kind) -> None:
+    class Brief(Recorder):
+        def __init__(self, session: Session) -> None:
+            super().__init__(session)
+            # runs before a task that is made for the hooks does
+            asyncio.get_running_loop().call_soon(self.close, 4000, "Brief")
+
+    served = await serve(Brief, settings=SHORT)
+    client = await kind.open(served)
+    assert await client.frame() == b'c[4000,"Brief"]'
+    await client.leave()
+    await served.until_empty()
+    assert Brief.seen in ([], ["open", "close"])
+
+
+@every
 @pytest.mark.parametrize("hook", ["on_open", "on_message", "on_close"])
 @pytest.mark.logs("Failing.on_.* failed")
 async def test_exception_in_a_hook_is_logged_once_and_closes(

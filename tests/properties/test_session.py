@@ -168,6 +168,10 @@ def test_hook_that_wakes_up_at_the_time_of_a_check() -> None:
     run(first, [(0, (name, what), pause) for name, what, pause in steps], None)
 
 
+def test_shutdown_in_the_turn_in_which_a_session_opens() -> None:
+    run([], [("come", (Peer, "10.0.0.1", ("", ""), False), 0)], 0)
+
+
 def run(
     first: list[tuple[Any, ...]], then: list[tuple[Any, ...]], drains_over: float | None
 ) -> None:
