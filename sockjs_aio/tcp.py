@@ -65,6 +65,16 @@ def give_up_after(transport: asyncio.WriteTransport, seconds: float) -> None:
             pass  # a Unix socket has no such option; to ask for its family takes twice as long
 
 
+def read_at_most(transport: asyncio.BaseTransport, size: int) -> None:
+    """Have asyncio read no more than `size` bytes at once, where its transport can be told.
+
+    It makes room for 256 KiB before it knows how much has come.  The C library takes so much from
+    the kernel and gives it back each time, which is dearer than reading what most clients send.
+    """
+    if hasattr(transport, "max_size"):  # of the selector loop, without TLS
+        transport.max_size = size
+
+
 def _counts_bytes(transport: asyncio.WriteTransport) -> bool:
     sock = _socket(transport)  # a Unix socket counts what it needs to keep them, which is far more
     return sys.platform != "linux" or sock is None or sock.family != socket.AF_UNIX

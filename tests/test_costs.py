@@ -12,6 +12,7 @@ from typing import Any
 
 import async_timeout
 import pytest
+from aiohttp import web
 
 from sockjs_aio import broadcast, tcp
 from sockjs_aio.hooks import YIELD_EVERY
@@ -133,6 +134,21 @@ async def test_poll_and_send_have_one_request_to_the_kernel_besides_their_bytes(
         await send.request("POST", "/echo/0/1/xhr_send", b'["x"]')
         assert (await poll.reply()).body == b'a["x"]\n'
     assert len(questions) <= 10
+
+
+async def test_websocket_is_not_read_in_pieces_that_malloc_maps(serve: Serve) -> None:
+    transports: list[Any] = []
+
+    async def authorize(request: web.Request) -> None:
+        transports.append(request.transport)
+
+    wire = await open_websocket(await serve(Echo, authorize=authorize))
+    limit = 128 * 1024  # glibc's M_MMAP_THRESHOLD
+    # other loops than asyncio's own have buffers of their own
+    assert getattr(transports[0], "max_size", 0) <= limit // 2
+    message = b'["' + b"x" * 2 * limit + b'"]'
+    wire.writer.write(masked(1, message))
+    assert await frame(wire) == (1, b"a" + message)
 
 
 # Messages that go.

@@ -26,10 +26,11 @@ from sockjs_aio.protocol.websocket import (
     text_frame,
     websocket_frame,
 )
-from sockjs_aio.tcp import Delivery, seconds_since_data
+from sockjs_aio.tcp import Delivery, read_at_most, seconds_since_data
 from sockjs_aio.transports.outlet import Outlet
 
 NORMAL = 1000
+READ_SIZE = 65536
 PING_FRAME = websocket_frame(PING, b"")
 
 
@@ -93,6 +94,8 @@ class WebSocketReceiver:
         """Begin to write, with what ``prepare`` of the socket has returned."""
         assert writer is not None, "a socket that was not prepared before has a writer"
         self._outlet.open(writer)
+        if self._request.transport is not None:
+            read_at_most(self._request.transport, READ_SIZE)
 
     @property
     def is_full(self) -> bool:
