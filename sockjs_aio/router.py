@@ -33,6 +33,17 @@ from sockjs_aio.transports.headers import allow_origin
 
 logger = logging.getLogger("sockjs_aio")
 
+FAILURES = (
+    PayloadMissing,
+    PayloadBroken,
+    PayloadTooLarge,
+    CallbackError,
+    BodyTimeout,
+    web.RequestPayloadError,
+    ConnectionError,
+)
+"""What reading a request may raise; see `_failure`."""
+
 T = TypeVar("T")
 Transport = Callable[[Endpoint, web.Request], Awaitable[web.StreamResponse]]
 
@@ -142,18 +153,18 @@ class SockJSRouter:
         """The routes for ``app.add_routes``; `attach` ends the sessions at shutdown besides."""
         prefix = self.prefix
         session_url = "/{server_id:[^/.]+}/{session_id:[^/.]+}/{transport:%s}"
-        handlers = {
-            session_url % "|".join(SESSION_URLS): self._handle_session,
-            "/info": self._handler(INFO),
-            r"/{page:iframe(?:-[^/]*)?\.html}": self._handler(IFRAME),
-            "/websocket": self._handler(RAW_WEBSOCKET),
-            "/": self._handler(GREETING),
+        urls: dict[str, Url | None] = {
+            session_url % "|".join(SESSION_URLS): None,
+            "/info": INFO,
+            r"/{page:iframe(?:-[^/]*)?\.html}": IFRAME,
+            "/websocket": RAW_WEBSOCKET,
+            "/": GREETING,
         }
         if prefix:
-            handlers[""] = self._handler(GREETING)
+            urls[""] = GREETING
         return [
-            web.route("*", prefix + path, handler, expect_handler=invite_body)
-            for path, handler in handlers.items()
+            web.route("*", prefix + path, self._handler(url), expect_handler=invite_body)
+            for path, url in urls.items()
         ]
 
     async def health(self, request: web.Request) -> web.StreamResponse:
@@ -228,33 +239,33 @@ class SockJSRouter:
     async def _shutdown(self, _app: web.Application) -> None:
         await self.shutdown()
 
-    def _handler(self, url: Url) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _handler(self, url: Url | None) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Make the handler of `url`; None stands for those of sessions, told by their ends."""
+
         async def handle(request: web.Request) -> web.StreamResponse:
-            return await self._answer(url, request)
+            # one coroutine for all, for memory: it stays as long as a WebSocket
+            try:
+                asked = url or SESSION_URLS[request.match_info["transport"]]
+                response = self._answer_early(asked, request)
+                if response is None:
+                    response = await asked.answer(self._endpoint, request)
+            except web.HTTPException as refusal:
+                # others may be let in by the same URL
+                refusal.headers.setdefault("Cache-Control", "no-store")
+                refusal.headers.setdefault("Vary", "Origin")
+                end_where_unsafe(request, refusal)
+                raise
+            except FAILURES as error:
+                response = _failure(request, error)
+            end_where_unsafe(request, response)
+            return response
 
         return handle
 
-    async def _handle_session(self, request: web.Request) -> web.StreamResponse:
-        _, server_id, session_id, _ = request.rel_url.raw_path.rsplit("/", 3)
-        if not (is_valid_id(server_id) and is_valid_id(session_id)):
-            response = plain_response(404, "Not found.\n")
-            end_where_unsafe(request, response)
-            return response
-        return await self._answer(SESSION_URLS[request.match_info["transport"]], request)
-
-    async def _answer(self, url: Url, request: web.Request) -> web.StreamResponse:
-        try:
-            response = await self._respond(url, request)
-        except web.HTTPException as refusal:
-            # others may be let in by the same URL
-            refusal.headers.setdefault("Cache-Control", "no-store")
-            refusal.headers.setdefault("Vary", "Origin")
-            end_where_unsafe(request, refusal)
-            raise
-        end_where_unsafe(request, response)
-        return response
-
-    async def _respond(self, url: Url, request: web.Request) -> web.StreamResponse:
+    def _answer_early(self, url: Url, request: web.Request) -> web.StreamResponse | None:
+        """Answer what is not for a transport or page to decide; None leaves it to `url`."""
+        if "session_id" in request.match_info and not _has_valid_ids(request):
+            return plain_response(404, "Not found.\n")
         if url.name is not None and not self.settings.is_enabled(url.name):
             return plain_response(404, "This transport is disabled.\n")
         method = request.method
@@ -262,18 +273,12 @@ class SockJSRouter:
         if not (method == url.method or is_preflight or (method == "HEAD" and url.has_head)):
             return web.Response(status=405, headers={"Allow": url.methods})
         self._endpoint.check_origin(request, is_linkable=url.is_linkable)
-        if is_preflight:
-            return await pages.preflight(self._endpoint, request, url.methods)
-        try:
-            return await url.answer(self._endpoint, request)
-        except (PayloadMissing, PayloadBroken, PayloadTooLarge, CallbackError) as error:
-            return _refusal(request, error)
-        except BodyTimeout:
-            return _last_response(request, 408, "The request body did not come in time.\n")
-        except web.RequestPayloadError:
-            return _last_response(request, 400, "The request body cannot be read.\n")
-        except ConnectionError:
-            return web.Response()  # for a client that has gone
+        return pages.preflight(self._endpoint, request, url.methods) if is_preflight else None
+
+
+def _has_valid_ids(request: web.Request) -> bool:
+    _, server_id, session_id, _ = request.rel_url.raw_path.rsplit("/", 3)
+    return is_valid_id(server_id) and is_valid_id(session_id)
 
 
 def _last_response(request: web.Request, status: int, text: str) -> web.Response:
@@ -284,7 +289,13 @@ def _last_response(request: web.Request, status: int, text: str) -> web.Response
     return response
 
 
-def _refusal(request: web.Request, error: Exception) -> web.Response:
+def _failure(request: web.Request, error: BaseException) -> web.Response:
+    if isinstance(error, ConnectionError):
+        return web.Response()  # for a client that has gone
+    if isinstance(error, BodyTimeout):
+        return _last_response(request, 408, "The request body did not come in time.\n")
+    if isinstance(error, web.RequestPayloadError):
+        return _last_response(request, 400, "The request body cannot be read.\n")
     if isinstance(error, PayloadTooLarge):
         response = plain_response(413, "Payload too large.\n")
     elif isinstance(error, PayloadMissing):

@@ -80,7 +80,7 @@ async def iframe(endpoint: Endpoint, request: web.Request) -> web.StreamResponse
     return response
 
 
-async def preflight(endpoint: Endpoint, request: web.Request, methods: str) -> web.StreamResponse:
+def preflight(endpoint: Endpoint, request: web.Request, methods: str) -> web.StreamResponse:
     """Answer OPTIONS: a page of another origin may send `methods`."""
     response = web.Response(status=204, headers=cached())
     response.headers["Access-Control-Allow-Methods"] = methods
