@@ -13,6 +13,7 @@ import async_timeout
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 from sockjs_aio.tcp import Delivery, give_up_after
 
@@ -31,7 +32,7 @@ class Outlet:
         request: Whose connection to write to.
         settings: A small `send_queue_limit` lowers the mark for congestion; the kernel gives the
             connection up when the peer acknowledges nothing for three times `heartbeat_delay`.
-        on_change: Called when the connection takes data again after it was congested, or is lost.
+        session: Told when the connection takes data again after it was congested, or is lost.
     """
 
     __slots__ = (
@@ -41,20 +42,18 @@ class Outlet:
         "_writer",
         "_high_water",
         "_patience",
-        "_on_change",
+        "_session",
         "_waiting",
     )
 
-    def __init__(
-        self, request: web.Request, settings: Settings, on_change: Callable[[], None]
-    ) -> None:
+    def __init__(self, request: web.Request, settings: Settings, session: Session) -> None:
         self.transport = request.transport
         self.is_congested = True
         self.delivery = Delivery(self.transport)
         self._writer: AbstractStreamWriter | None = None
         self._high_water = min(HIGH_WATER, settings.send_queue_limit // 4)
         self._patience = PATIENCE * settings.heartbeat_delay
-        self._on_change = on_change
+        self._session = session
         self._waiting: asyncio.Task[None] | None = None
 
     def open(self, writer: AbstractStreamWriter) -> None:
@@ -100,7 +99,7 @@ class Outlet:
         finally:
             self._waiting = None
         self.is_congested = False
-        self._on_change()
+        self._session.receiver_changed()
 
     def end(self, at_once: bool) -> None:
         """Write nothing more, and let the peer see so once it has got all.

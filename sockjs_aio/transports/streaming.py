@@ -114,7 +114,7 @@ async def _stream(
     if request.version < HttpVersion11:
         response.force_close()  # the end of the connection is the end of the stream
     settings = endpoint.settings
-    outlet = Outlet(request, settings, session.receiver_changed)
+    outlet = Outlet(request, settings, session)
     receiver = StreamReceiver(request, outlet, wire.dress, settings.response_limit)
     receiver.write_prelude(prelude)
     try:

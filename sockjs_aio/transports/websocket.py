@@ -70,7 +70,7 @@ def _receiver(
     endpoint: Endpoint, request: web.Request, framing: Framing, session: Session, socket: "Socket"
 ) -> WebSocketReceiver:
     settings = endpoint.settings
-    outlet = Outlet(request, settings, session.receiver_changed)
+    outlet = Outlet(request, settings, session)
     closing = endpoint.registry.closing
     return WebSocketReceiver(request, socket, outlet, framing, settings.heartbeat_delay, closing)
 
