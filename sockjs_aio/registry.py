@@ -22,6 +22,16 @@ TURNS = 20
 """Turns of the loop within which a request that waits in a socket has got to its session."""
 
 
+class Slot(set[Session]):
+    """The sessions that are due at tick `number`."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 class SessionRegistry:
     """Keeps sessions, and one task that looks after them while there are any.
 
@@ -46,7 +56,7 @@ class SessionRegistry:
         self._by_id: dict[str, Session] = {}
         self._watched: set[Session] = set()
         # who is due when
-        self._slots: dict[int, set[Session]] = {}
+        self._slots: dict[int, Slot] = {}
         self._current_slot = 0
         self._ticker: asyncio.Task[None] | None = None
 
@@ -121,20 +131,22 @@ class SessionRegistry:
         self.closing.session_changed()
         if deadline == math.inf:
             return
-        slot = max(math.ceil(deadline / self.settings.tick_interval), self._current_slot)
-        if session.due_slot is not None and session.due_slot <= slot:
+        number = max(math.ceil(deadline / self.settings.tick_interval), self._current_slot)
+        if session.due_slot is not None and session.due_slot.number <= number:
             return
         self._disarm(session)
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = Slot(number)
+        slot.add(session)
         session.due_slot = slot
-        self._slots.setdefault(slot, set()).add(session)
 
     def _disarm(self, session: Session) -> None:
-        if session.due_slot is not None:
-            slot = self._slots[session.due_slot]
+        slot, session.due_slot = session.due_slot, None
+        if slot is not None:
             slot.discard(session)
             if not slot:
-                del self._slots[session.due_slot]
-            session.due_slot = None
+                self._slots.pop(slot.number, None)
 
     def tick(self, now: float) -> None:
         """Let the sessions whose time has come beat, ping or expire."""
@@ -142,18 +154,19 @@ class SessionRegistry:
             session.check_receiver()
         first, last = self._current_slot, math.floor(now / self.settings.tick_interval)
         self._current_slot = last + 1  # whoever is armed from here on must not get behind us
-        for due in range(first, last + 1):
-            for session in list(self._slots.get(due, ())):
-                self._tick_session(session, now)
+        for number in range(first, last + 1):
+            slot = self._slots.get(number)
+            while slot:  # a tick may have other sessions armed or forgotten
+                self._tick_session(slot.pop(), now)
+            self._slots.pop(number, None)
 
     def _tick_session(self, session: Session, now: float) -> None:
-        self._disarm(session)
+        session.due_slot = None
         try:
             session.tick(now)
         except Exception:
             logger.exception("session %s: its tick failed", session)
-        if session in self._sessions:
-            self.arm(session)
+        self.arm(session)
 
     async def _run(self) -> None:
         interval = self.settings.tick_interval

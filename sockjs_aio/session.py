@@ -21,7 +21,7 @@ from sockjs_aio.settings import Settings
 
 if TYPE_CHECKING:
     from sockjs_aio.connection import SockJSConnection
-    from sockjs_aio.registry import SessionRegistry
+    from sockjs_aio.registry import SessionRegistry, Slot
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -64,7 +64,7 @@ class Session:
         self.id = session_id
         self.info = info
         self.hooks = Hooks(self, settings.receive_queue_limit)
-        self.due_slot: int | None = None  # the registry's note of where it is armed
+        self.due_slot: Slot | None = None  # the registry's note of where it is armed
         self.close_info: CloseInfo | None = None
         self._registry = registry
         self._framing = framing
@@ -261,9 +261,9 @@ class Session:
         receiver, machine = self._receiver, self._machine
         if receiver is not None and now >= self._liveness.due:
             self._probe(receiver, now)
-            if now < machine.deadline():  # or the ping leaves with the heartbeat
-                receiver.flush()
         if now < machine.deadline():
+            if receiver is not None:
+                receiver.flush()  # a ping, if it does not leave with a heartbeat
             return
         was_open = self.is_open
         if not (was_open and receiver) and self._liveness.is_in_touch():
