@@ -56,6 +56,7 @@ class SessionRegistry:
         self._by_id: dict[str, Session] = {}
         self._watched: set[Session] = set()
         # who is due when
+        self._interval = settings.tick_interval
         self._slots: dict[int, Slot] = {}
         self._current_slot = 0
         self._ticker: asyncio.Task[None] | None = None
@@ -91,7 +92,7 @@ class SessionRegistry:
             self._by_id[session_id] = session
         self.arm(session)
         if self._ticker is None:
-            self._current_slot = math.floor(self.now() / self.settings.tick_interval)
+            self._current_slot = math.floor(self.now() / self._interval)
             self._ticker = asyncio.get_running_loop().create_task(self._run())
         logger.debug("session %s: opened from %s", session, info.ip)
         return session
@@ -131,7 +132,7 @@ class SessionRegistry:
         self.closing.session_changed()
         if deadline == math.inf:
             return
-        number = max(math.ceil(deadline / self.settings.tick_interval), self._current_slot)
+        number = max(math.ceil(deadline / self._interval), self._current_slot)
         if session.due_slot is not None and session.due_slot.number <= number:
             return
         self._disarm(session)
@@ -152,7 +153,7 @@ class SessionRegistry:
         """Let the sessions whose time has come beat, ping or expire."""
         for session in list(self._watched):
             session.check_receiver()
-        first, last = self._current_slot, math.floor(now / self.settings.tick_interval)
+        first, last = self._current_slot, math.floor(now / self._interval)
         self._current_slot = last + 1  # whoever is armed from here on must not get behind us
         for number in range(first, last + 1):
             slot = self._slots.get(number)
@@ -169,12 +170,11 @@ class SessionRegistry:
         self.arm(session)
 
     async def _run(self) -> None:
-        interval = self.settings.tick_interval
         while True:
-            due = self.now() + interval
-            await asyncio.sleep(interval)
-            is_late = self.now() > due + interval / 4
-            await self._catch_up(interval if is_late else 0)
+            due = self.now() + self._interval
+            await asyncio.sleep(self._interval)
+            is_late = self.now() > due + self._interval / 4
+            await self._catch_up(self._interval if is_late else 0)
             self.tick(self.now())
 
     async def _catch_up(self, seconds: float) -> None:
