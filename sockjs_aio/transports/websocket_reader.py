@@ -7,13 +7,13 @@ RFC 6455, sections 5.5 and 7.4.
 import asyncio
 from collections.abc import Sequence
 
-from aiohttp import WebSocketError, WSMessage, WSMsgType, web
+from aiohttp import WebSocketError, WSMessage, web
 
 from sockjs_aio.close_info import LOST, End
 from sockjs_aio.errors import PayloadBroken, PayloadTooLarge
 from sockjs_aio.hooks import YIELD_EVERY
 from sockjs_aio.protocol.frames import decode_websocket_messages
-from sockjs_aio.protocol.websocket import is_sendable_code
+from sockjs_aio.protocol.websocket import BINARY, CLOSE, PING, PONG, TEXT, is_sendable_code
 from sockjs_aio.session import Session
 from sockjs_aio.transports.websocket_receiver import NORMAL, WebSocketReceiver
 
@@ -23,6 +23,9 @@ NO_CODE = 1005  # never on the wire
 INVALID_DATA = 1007
 TOO_BIG = 1009
 
+# plain numbers: to look a member up in aiohttp's enumeration takes 0.1 us (Python 3.11)
+_MESSAGES = (TEXT, BINARY)
+_CONTROLS = (PING, PONG)
 _VIOLATIONS = {INVALID_DATA: "Invalid UTF-8", TOO_BIG: "Message too big"}
 
 
@@ -63,7 +66,8 @@ class WebSocketReader:
                 self._read_on()
                 continue
             receiver.is_heard = True
-            if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
+            opcode = message.type
+            if opcode in _MESSAGES:
                 for text in () if hooks.is_dropping else self._decode(message):
                     if hooks.is_dropping:
                         break
@@ -72,8 +76,12 @@ class WebSocketReader:
                     self._handled += 1
                     if self._handled >= YIELD_EVERY:
                         await self._yield()
-            elif message.type is WSMsgType.PING or message.type is WSMsgType.PONG:
-                await self._handle_control(message)
+            elif opcode in _CONTROLS:
+                if opcode == PING:
+                    receiver.pong(message.data)
+                self._handled += 1
+                if self._handled >= YIELD_EVERY:
+                    await self._yield()
             else:
                 try:
                     return self._end(message)
@@ -83,7 +91,7 @@ class WebSocketReader:
     def _decode(self, message: WSMessage) -> Sequence[str | bytes]:
         if self._receiver.is_raw:
             return (message.data,)
-        if message.type is not WSMsgType.TEXT:
+        if message.type != TEXT:
             self._refuse(UNSUPPORTED, "SockJS messages are text")
             return ()
         try:
@@ -99,16 +107,9 @@ class WebSocketReader:
         self._session.fail((code, reason, "error"))
         self._receiver.close(code, reason)
 
-    async def _handle_control(self, message: WSMessage) -> None:
-        if message.type is WSMsgType.PING:
-            self._receiver.pong(message.data)
-        self._handled += 1
-        if self._handled >= YIELD_EVERY:
-            await self._yield()
-
     def _end(self, message: WSMessage) -> End:
         """Answer what ends the connection."""
-        if message.type is WSMsgType.CLOSE:
+        if message.type == CLOSE:
             reply = _reply_code(message.data)
             self._receiver.close(reply, "")
             if message.data not in (0, reply):
