@@ -40,7 +40,8 @@ def quote(message: str) -> bytes:
 def _quote_long(message: str) -> bytes:
     """As `quote`, for ASCII: the standard library looks at each character by itself."""
     if orjson is not None:
-        return orjson.dumps(message)
+        # a copy: what orjson returns keeps the eight or sixteen times as much that it was made in
+        return b"".join((orjson.dumps(message), b""))
     if '"' not in message and "\\" not in message:
         data = message.encode()
         if len(data.translate(None, _CONTROLS)) == len(data):

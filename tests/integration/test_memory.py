@@ -1,6 +1,7 @@
 """The memory of a server in a process of its own: bounded for each client, and given back."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests import clients
 from tests.process import PATIENCE, ServerProcess
-from tests.websocket_wire import handshake
+from tests.websocket_wire import handshake, masked
 from tests.wire import Wire
 
 Kind = type[clients.Client]
@@ -43,10 +44,18 @@ async def start(unused_tcp_port: int) -> AsyncIterator[Start]:
         assert await server.stop() == 0
 
 
+PROMPT = 2.0
+"""Seconds within which a client that takes nothing is closed; it takes hundredths."""
+
+UNDISTURBED = 1.0
+"""Seconds that nobody else's echo takes meanwhile; here, too, it is hundredths."""
+
+
 class EchoClient:
     """Goes to and fro as fast as it can, and counts."""
 
     count = 0
+    longest = 0.0  # seconds for an echo
 
     @classmethod
     async def open(cls, server: ServerProcess) -> "EchoClient":
@@ -57,9 +66,11 @@ class EchoClient:
 
     async def _run(self) -> None:
         while True:
+            start = time.monotonic()
             await self._client.send(str(self.count))
             assert await self._client.messages(1) == [str(self.count)]
             self.count += 1
+            self.longest = max(self.longest, time.monotonic() - start)
 
     async def leave(self) -> None:
         assert not self._task.done(), self._task
@@ -88,11 +99,13 @@ async def test_client_that_asks_for_100_mb_and_reads_nothing(
         server.reset_peak()
         before, count = server.resident, echo.count
         await slow.send(f"{way} {MESSAGE} 1600")
-        await server.until_ended("overflow", number)
+        async with async_timeout.timeout(PROMPT):
+            await server.until_ended("overflow", number)
         assert server.peak - before <= LIMIT + MESSAGE + SLACK
         round_trips += echo.count - count
         slow.abort()
     assert round_trips >= 5, "others are served all the while"
+    assert echo.longest < UNDISTURBED
     await echo.leave()
     assert (await server.until_empty())["objects"] == 0
 
@@ -100,7 +113,7 @@ async def test_client_that_asks_for_100_mb_and_reads_nothing(
 @pytest.mark.parametrize(
     "kind", [clients.WebSocket, clients.RawWebSocket, *clients.STREAMS], ids=lambda kind: kind.name
 )
-@pytest.mark.parametrize(("size", "count"), [(65536, 63), (100, 25_000)])
+@pytest.mark.parametrize(("size", "count"), [(65536, 63), (1000, 3900), (100, 25_000)])
 async def test_queue_that_just_fits_is_not_there_twice_while_it_is_written(
     start: Start, kind: Kind, size: int, count: int
 ) -> None:
@@ -117,6 +130,29 @@ async def test_queue_that_just_fits_is_not_there_twice_while_it_is_written(
     assert server.peak - before <= LIMIT + MESSAGE + SLACK
     assert (await server.stats())["ends"] == {}
     slow.abort()
+    await echo.leave()
+
+
+@pytest.mark.parametrize("path", ["/0/1/websocket", "/websocket"])
+@pytest.mark.parametrize("way", ["pour", "queue"])
+async def test_limit_holds_where_frames_are_compressed(start: Start, path: str, way: str) -> None:
+    """aiohttp writes these, one after the other, in a task."""
+    server = await start(websocket_compression=True)
+    echo = await EchoClient.open(server)
+    while echo.count < 100:
+        await asyncio.sleep(0.01)
+    offer = {"Sec-WebSocket-Extensions": "permessage-deflate"}
+    wire = await handshake(server, path, **offer)
+    wire.stop_reading()
+    server.reset_peak()
+    before = server.resident
+    order = f"{way} {MESSAGE} 1600"
+    wire.writer.write(masked(1, order.encode() if path == "/websocket" else f'"{order}"'.encode()))
+    async with async_timeout.timeout(PROMPT):
+        await server.until_ended("overflow")
+    assert server.peak - before <= LIMIT + MESSAGE + SLACK
+    assert echo.longest < UNDISTURBED
+    wire.abort()
     await echo.leave()
 
 
@@ -137,10 +173,12 @@ async def test_client_that_asks_for_100_mb_and_never_polls(
         server.reset_peak()
         before, count = server.resident, echo.count
         await client.send(f"{way} {MESSAGE} 1600")
-        await server.until_ended("overflow", number)
+        async with async_timeout.timeout(PROMPT):
+            await server.until_ended("overflow", number)
         assert server.peak - before <= LIMIT + MESSAGE + SLACK
         round_trips += echo.count - count
     assert round_trips >= 5
+    assert echo.longest < UNDISTURBED
     await echo.leave()
 
 

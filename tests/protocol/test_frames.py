@@ -1,6 +1,7 @@
 """Sections "Protocol and framing" and "JSON Unicode Encoding" of the protocol."""
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -8,6 +9,7 @@ from sockjs_aio.errors import PayloadBroken, PayloadMissing, PayloadTooLarge
 from sockjs_aio.protocol import frames, json_text
 from sockjs_aio.protocol.framing import SOCKJS
 from sockjs_aio.protocol.json_text import quote
+from sockjs_aio.protocol.machine import MESSAGE_OVERHEAD
 
 ESCAPED = [
     *range(0x20),
@@ -50,6 +52,23 @@ def test_long_texts_are_as_short_ones(monkeypatch: pytest.MonkeyPatch, is_instal
     for payload in ["[1]", '["', "[[]]", "{}", '["x"]]', "[NaN]", "[1e9]", "[" * 100_000]:
         with pytest.raises(PayloadBroken):
             frames.decode_messages(" " * 1000 + payload, 1)
+
+
+@pytest.mark.parametrize("is_installed", [True, False], ids=["orjson", "no-orjson"])
+@pytest.mark.parametrize("text", ["x" * 1000, 'x"' * 500], ids=["plain", "escaped"])
+def test_queued_text_takes_the_memory_of_its_length(
+    monkeypatch: pytest.MonkeyPatch, is_installed: bool, text: str
+) -> None:
+    if not is_installed:
+        monkeypatch.setattr(json_text, "orjson", None)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        queue = [quote(text) for _ in range(100)]
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken < sum(map(len, queue)) + 100 * MESSAGE_OVERHEAD
 
 
 def test_frames_look_as_in_the_protocol() -> None:
