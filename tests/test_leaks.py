@@ -1,10 +1,11 @@
 """Nothing is left of a session that is over: no task, no object, no timer."""
 
 import asyncio
+import collections
 import gc
 import logging
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,6 +13,7 @@ from sockjs_aio import ConnectionInfo, Session
 from sockjs_aio.protocol.machine import SessionMachine
 from tests import clients
 from tests.conftest import SHORT, Recorder, Serve
+from tests.wire import Wire
 
 Kind = type[clients.Client]
 
@@ -131,27 +133,45 @@ def sessions_and_machines() -> list[object]:
 async def test_ten_thousand_sessions_come_and_go(serve: Serve) -> None:
     class Noted(Recorder):
         count = 0
+        ends: ClassVar[collections.Counter[str]] = collections.Counter()
 
         async def on_open(self, info: ConnectionInfo) -> None:
             Noted.count += 1
 
-        async def on_close(self) -> None:
-            Noted.count -= 1
+        async def on_message(self, message: str | bytes) -> None:
+            self.close()
 
-    served = await serve(Noted, settings=SHORT)
+        async def on_close(self) -> None:
+            assert self.close_info is not None
+            Noted.count -= 1
+            Noted.ends[self.close_info.initiator] += 1
+
+    served = await serve(Noted, settings={**SHORT, "disconnect_delay": 2})
     gc.collect()
     before = set(map(id, sessions_and_machines()))  # of earlier tests, in their classes
 
-    async def poll(worker: int) -> None:
+    async def come_and_go(worker: int) -> None:
         wire = await served.wire()
         for number in range(500):
-            reply = await wire.request("POST", f"/echo/0/{worker}-{number}/xhr", b"")
-            assert reply.body == b"o\n"
+            path = f"/echo/0/{worker}-{number}"
+            assert (await wire.request("POST", path + "/xhr", b"")).body == b"o\n"
+            if number % 3 == 1:  # and else it expires
+                assert (await wire.request("POST", path + "/xhr_send", '["close"]')).status == 204
+                reply = await wire.request("POST", path + "/xhr", b"")
+                assert reply.body == b'c[3000,"Go away!"]\n'
+            elif number % 3 == 2:
+                lost = await Wire.connect(served.port)
+                lost.send("POST", path + "/xhr", b"")
+                await asyncio.sleep(0.001)
+                lost.abort()
         wire.close()
 
-    await asyncio.gather(*(poll(worker) for worker in range(20)))
+    await asyncio.gather(*(come_and_go(worker) for worker in range(20)))
     await served.until_empty()
     await asyncio.sleep(0.02)
+    assert sum(Noted.ends.values()) == 10_000
+    assert Noted.ends["server"] == 20 * 167
+    assert Noted.ends["network"] > 2000, "of 3320; with others the reset was faster than the poll"
     assert Noted.count == 0
     gc.collect()
     assert [thing for thing in sessions_and_machines() if id(thing) not in before] == []

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import re
 import weakref
 from typing import Any
 
@@ -47,6 +48,26 @@ async def test_lone_surrogates_survive(serve: Serve, kind: Kind) -> None:
     await client.send(*SURROGATES)
     assert await client.messages(len(SURROGATES)) == SURROGATES
     await client.leave()
+
+
+async def test_lone_surrogates_reach_raw_websockets_as_browsers_write_them(serve: Serve) -> None:
+    class Member(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            for text in SURROGATES:
+                self.send(text)
+            self.broadcast(self.connections, "<\ud800>")
+
+    served = await serve(Member, settings={"websocket_compression": True})
+    raw, other = await clients.RawWebSocket.open(served), await clients.Xhr.open(served)
+    async with served.websocket("/websocket", compress=15) as packed:
+        await Member.until("open", 3)
+        await raw.send("a")
+        replaced = [re.sub("[\ud800-\udfff]", "\ufffd", text) for text in SURROGATES]
+        assert await raw.messages(len(SURROGATES) + 1) == [*replaced, "<\ufffd>"]
+        assert await packed.receive_str() == "<\ufffd>"
+    assert await other.messages(1) == ["<\ud800>"], "UTF-8 has no place for them, JSON does"
+    await raw.leave()
+    await other.leave()
 
 
 @every
