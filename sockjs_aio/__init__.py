@@ -1,8 +1,10 @@
 """The SockJS server for asyncio Python, on aiohttp."""
 
+from sockjs_aio.brokers.base import Broker
+from sockjs_aio.brokers.memory import MemoryBroker
 from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.connection import SockJSConnection, broadcast
-from sockjs_aio.errors import SettingsError, SockJSError
+from sockjs_aio.errors import BrokerUnavailable, SettingsError, SockJSError, TooManyChannels
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.framing import Outgoing
 from sockjs_aio.router import SockJSRouter
@@ -10,8 +12,11 @@ from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 
 __all__ = [
+    "Broker",
+    "BrokerUnavailable",
     "CloseInfo",
     "ConnectionInfo",
+    "MemoryBroker",
     "Outgoing",
     "Session",
     "Settings",
@@ -19,6 +24,7 @@ __all__ = [
     "SockJSConnection",
     "SockJSError",
     "SockJSRouter",
+    "TooManyChannels",
     "broadcast",
 ]
 __version__ = "0.1.0"

@@ -2,7 +2,7 @@
 
 import difflib
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from sockjs_aio.close_info import CloseInfo
@@ -101,6 +101,57 @@ class SockJSConnection:
             TypeError: As `send`.
         """
         broadcast(clients, message)
+
+    async def subscribe(self, channel: str, *, member: str | None = None) -> None:
+        """Get what is published to `channel` from now on, until the session ends.
+
+        Messages of this process come from the call on, those of others once it returns; but it also
+        returns, and the subscription holds, when the broker cannot be reached.  Subscribing again
+        changes the member.  Once the session is closed this does nothing.
+
+        Args:
+            channel: Its name: 1 to 200 bytes, no control characters.
+            member: As whom to be counted in, for `SockJSRouter.members`: 1 to 1,000 bytes, such as
+                a user's name, or JSON.
+
+        Raises:
+            TooManyChannels: If there are `max_channels` already.
+            TypeError: If `channel` or `member` is no `str`.
+            ValueError: If it is too short or too long, or has characters that it may not have.
+        """
+        await self.session.channels.subscribe(self.session, channel, member)
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Get nothing more of `channel`; without a subscription this does nothing.
+
+        Raises:
+            TypeError, ValueError: As `subscribe`.
+        """
+        self.session.channels.unsubscribe(self.session, channel)
+
+    async def publish(
+        self,
+        channel: str,
+        message: str,
+        *,
+        exclude: "SockJSConnection | Collection[SockJSConnection]" = (),
+    ) -> None:
+        """Send `message` to all subscribers of `channel`, in whichever process.
+
+        That goes for this connection too, if it is subscribed and not excluded; no subscription is
+        needed.  Subscribers of this process have it queued before anything is waited for.
+
+        Args:
+            channel: Its name, as for `subscribe`.
+            message: Text.
+            exclude: A connection that does not get it, or several.
+
+        Raises:
+            BrokerUnavailable: If it may not have reached other processes.
+            TypeError: If `channel` or `message` is no `str`.
+            ValueError: If `channel` cannot be a name, or `message` is too large.
+        """
+        await self.session.channels.publish(channel, message, exclude)
 
     def close(self, code: int = GO_AWAY[0], reason: str = GO_AWAY[1]) -> None:
         """Close the session: what was sent before goes out first, then ``c[code,"reason"]``.

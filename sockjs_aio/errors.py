@@ -4,6 +4,8 @@
 
     SockJSError
     +-- SettingsError (ValueError)      the application: a setting that cannot be used
+    +-- TooManyChannels                 the application: a session that subscribes without end
+    +-- BrokerUnavailable               the broker: what lies behind it does not answer
     +-- ReceiverConflict                the peer: a second receiving request
     +-- PayloadError                    the peer: a body or WebSocket message that is not SockJS
     |   +-- PayloadMissing
@@ -22,6 +24,17 @@ class SockJSError(Exception):
 
 class SettingsError(SockJSError, ValueError):
     """A setting is unknown, of the wrong type or out of range."""
+
+
+class TooManyChannels(SockJSError):
+    """The session is subscribed to as many channels as the broker's `max_channels` allows."""
+
+
+class BrokerUnavailable(SockJSError):
+    """What lies behind the broker cannot be reached, or does not answer in time.
+
+    Sessions of this process got the message.  Whether others did is not known.
+    """
 
 
 class ReceiverConflict(SockJSError):

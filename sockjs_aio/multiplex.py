@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
+from sockjs_aio.channels import Channels
 from sockjs_aio.close_info import CloseInfo, End, Initiator
 from sockjs_aio.connection import SockJSConnection, checked
 from sockjs_aio.hooks import Hooks
@@ -179,6 +180,11 @@ class Channel:
         return self.carrier.transport
 
     @property
+    def channels(self) -> Channels:
+        """What the router's sessions are subscribed to: those of `SockJSConnection.subscribe`."""
+        return self.carrier.channels
+
+    @property
     def is_open(self) -> bool:
         """Whether messages are accepted, in both directions."""
         return self.is_subscribed and self.carrier.is_open
@@ -228,6 +234,7 @@ class Channel:
             self.is_subscribed = False
             seconds = asyncio.get_running_loop().time() - self._born
             self.close_info = CloseInfo(*end, seconds, self.transport)
+            self.channels.leave(cast(Session, self))
         self.hooks.close()
 
     def leave_with_carrier(self) -> None:

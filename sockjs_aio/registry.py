@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable
 
 from sockjs_aio.addresses import AddressCounter
+from sockjs_aio.brokers.base import Broker
+from sockjs_aio.brokers.memory import MemoryBroker
+from sockjs_aio.channels import Channels
 from sockjs_aio.closing import Closing
 from sockjs_aio.connection import SockJSConnection, checked
 from sockjs_aio.flusher import Flusher
@@ -41,14 +44,21 @@ class SessionRegistry:
     Args:
         connect: Makes the application's connection of a session.
         settings: The router's settings.
+        broker: What carries the messages of channels.
     """
 
-    def __init__(self, connect: Callable[[Session], SockJSConnection], settings: Settings) -> None:
+    def __init__(
+        self,
+        connect: Callable[[Session], SockJSConnection],
+        settings: Settings,
+        broker: Broker | None = None,
+    ) -> None:
         self.settings = settings
         self.flusher = Flusher()
         self.addresses = AddressCounter(settings.max_sessions_per_ip)
         self.stickiness = StickinessCheck()
         self.thread = LoopThread()
+        self.channels = Channels(broker or MemoryBroker())
         self._connect = connect
         # all; by id those whose requests come and go; those whose receiver can get lost unseen
         self._sessions: set[Session] = set()

@@ -3,12 +3,13 @@
 import concurrent.futures
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aiohttp import web
 
+from sockjs_aio.brokers.base import Broker
 from sockjs_aio.connection import SockJSConnection, broadcast
 from sockjs_aio.errors import (
     BodyTimeout,
@@ -99,12 +100,15 @@ class SockJSRouter:
         verify: Called with each later request of a session and the `ConnectionInfo` of the one
             that opened it; unless it returns True the request is refused with 403.  Without it,
             who knows a session's id can send to it and poll it.
+        broker: What carries the messages of channels; several routers may have the same one.
+            Without it, channels are the router's own, and end at its process.
 
     Raises:
         SettingsError: If a setting is unknown, of the wrong type or out of range.
         ValueError: If `prefix` does not start with a slash, or has characters of a route pattern.
         TypeError: If `connection`, `authorize` or `verify` cannot be called, `verify` is a
-            coroutine function, or `connection` is a class that is no `SockJSConnection`.
+            coroutine function, `connection` is a class that is no `SockJSConnection`, or `broker`
+            is no `Broker`.
     """
 
     def __init__(
@@ -115,19 +119,23 @@ class SockJSRouter:
         *,
         authorize: Authorize | None = None,
         verify: Verify | None = None,
+        broker: Broker | None = None,
     ) -> None:
         _check_connection(connection)
         if authorize is not None and not callable(authorize):
             raise TypeError(f"authorize has to be a coroutine function, not {authorize!r}")
         if verify is not None and (not callable(verify) or inspect.iscoroutinefunction(verify)):
             raise TypeError(f"verify has to be a plain function, not {verify!r}")
+        if broker is not None and not isinstance(broker, Broker):
+            raise TypeError(f"broker has to be a Broker such as RedisBroker(url), not {broker!r}")
         if not isinstance(settings, Settings):
             settings = Settings.from_mapping({} if settings is None else settings)
         self.settings = settings
         self.prefix = _checked_prefix(prefix)
         self.authorize = authorize
         self._is_attached = False
-        self._registry = SessionRegistry(connection, settings)
+        self.broker = broker
+        self._registry = SessionRegistry(connection, settings, broker)
         self._endpoint = Endpoint(settings, self._registry, authorize, verify)
 
     def attach(self, app: web.Application) -> None:
@@ -172,8 +180,9 @@ class SockJSRouter:
 
         ``app.router.add_get("/health", router.health)`` answers 200 and
         ``{"status": "ok", "sessions": 12}``, from `drain` or `shutdown` on 503 and ``"draining"``.
+        Where the router was given a broker its state is there too: ``"broker": "connected"``.
         """
-        return pages.health(self._registry)
+        return pages.health(self._registry, self.broker)
 
     def call_threadsafe(
         self, function: Callable[..., T], *arguments: Any
@@ -205,6 +214,35 @@ class SockJSRouter:
         """Send `message` to all `clients`, encoding it once; closed ones are skipped."""
         broadcast(clients, message)
 
+    async def publish(
+        self,
+        channel: str,
+        message: str,
+        *,
+        exclude: SockJSConnection | Collection[SockJSConnection] = (),
+    ) -> None:
+        """Send `message` to all subscribers of `channel`; see `SockJSConnection.publish`."""
+        await self._registry.channels.publish(channel, message, exclude)
+
+    def subscribers(self, channel: str) -> list[SockJSConnection]:
+        """Return the connections of this router that are subscribed to `channel`.
+
+        Raises:
+            TypeError, ValueError: If `channel` cannot be a name.
+        """
+        return self._registry.channels.subscribers(channel)
+
+    async def members(self, channel: str) -> set[str]:
+        """Tell who is there: as whom connections are subscribed to `channel`, in any process.
+
+        Whoever is there several times is told once.
+
+        Raises:
+            BrokerUnavailable: If other processes' members cannot be found out.
+            TypeError, ValueError: If `channel` cannot be a name.
+        """
+        return await self._registry.channels.members(channel)
+
     async def drain(self, over: float = 0) -> None:
         """Open no more sessions, and close those that there are, spread over a time.
 
@@ -232,9 +270,11 @@ class SockJSRouter:
         when the application shuts down; who adds `routes` alone calls it.
         """
         await self._registry.shutdown()
+        await self._registry.channels.stop()
 
     async def _startup(self, _app: web.Application) -> None:
         self._registry.thread.bind()
+        self._registry.channels.start()
 
     async def _shutdown(self, _app: web.Application) -> None:
         await self.shutdown()

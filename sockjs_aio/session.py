@@ -20,6 +20,7 @@ from sockjs_aio.receiver import Receiver
 from sockjs_aio.settings import Settings
 
 if TYPE_CHECKING:
+    from sockjs_aio.channels import Channels
     from sockjs_aio.connection import SockJSConnection
     from sockjs_aio.registry import SessionRegistry, Slot
 
@@ -94,6 +95,11 @@ class Session:
     def transport(self) -> str:
         """The name of the transport that opened the session."""
         return self.info.transport
+
+    @property
+    def channels(self) -> "Channels":
+        """The subscriptions of the router's sessions, this one's among them."""
+        return self._registry.channels
 
     @property
     def is_open(self) -> bool:
@@ -351,6 +357,7 @@ class Session:
         level = logging.WARNING if self.close_info.initiator == "overflow" else logging.INFO
         logger.log(level, "session %s: closed (%s)", self, self.close_info)
         self._liveness.rest()
+        self._registry.channels.leave(self)
         self._announce_room()
         self._registry.arm(self)
         self.hooks.close()

@@ -15,6 +15,8 @@ LAYERS = [
     {"protocol.frames"},
     {"protocol.framing"},
     {"protocol.machine", "connection"},
+    {"brokers.base"},
+    {"brokers.memory", "channels"},
     {"inbox"},
     {"hooks"},
     {"session"},

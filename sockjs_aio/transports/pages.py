@@ -9,6 +9,7 @@ import secrets
 
 from aiohttp import web
 
+from sockjs_aio.brokers.base import Broker
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.transports.endpoint import Endpoint, plain_response
 from sockjs_aio.transports.headers import HTML, JSON, YEAR, allow_origin, cached, uncached
@@ -56,11 +57,13 @@ async def info(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     return response
 
 
-def health(registry: SessionRegistry) -> web.Response:
+def health(registry: SessionRegistry, broker: Broker | None) -> web.Response:
     """Answer a load balancer: 200 while sessions may be opened, 503 from the end's beginning on."""
     status, text = (503, "draining") if registry.closing.is_begun else (200, "ok")
-    body = json.dumps({"status": text, "sessions": len(registry)}).encode()
-    return web.Response(status=status, body=body, headers=uncached(JSON))
+    report: dict[str, object] = {"status": text, "sessions": len(registry)}
+    if broker is not None:
+        report["broker"] = broker.state  # for people: without it this process still serves
+    return web.Response(status=status, body=json.dumps(report).encode(), headers=uncached(JSON))
 
 
 async def iframe(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
