@@ -6,6 +6,7 @@ is left to a broker itself is to carry messages and members from one process to 
 
 import abc
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
@@ -268,6 +269,13 @@ def check_size(name: str, value: object) -> None:
     """Raise `SettingsError` unless `value` is a whole number above 0."""
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
         raise SettingsError(f"{name}={value!r} cannot be used: it has to be a whole number above 0")
+
+
+def check_delay(name: str, value: object) -> None:
+    """Raise `SettingsError` unless `value` is a number of seconds above 0."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:  # type: ignore[operator]
+        raise SettingsError(f"{name}={value!r} cannot be used: it has to be seconds above 0")
 
 
 def _size(text: str) -> int:
