@@ -22,7 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sockjs_aio.brokers.base import State
 from sockjs_aio.brokers.commands import Command, Commands
 from sockjs_aio.brokers.subscriber import Subscriber
-from sockjs_aio.errors import BrokerUnavailable
+from sockjs_aio.errors import BrokerUnavailable, SettingsError
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -44,20 +44,25 @@ class Server:
 
     Raises:
         ValueError: If `url` cannot be read.
+        SettingsError: If it sets what cannot be set.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
         self._timeout = timeout
-        self._pool = ConnectionPool.from_url(url)
-        # nothing is sent twice, and silence is watched over here
-        self._pool.connection_kwargs.update(
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=None,
-            socket_connect_timeout=timeout,
-            health_check_interval=0,
-            decode_responses=False,
-            protocol=2,
-        )
+        options: dict[str, Any] = {
+            # nothing is sent twice, and silence is watched over by the link
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": None,
+            "socket_connect_timeout": timeout,
+            "health_check_interval": 0,
+            # replies as `Subscriber` reads them
+            "decode_responses": False,
+            "protocol": 2,
+        }
+        self._pool = ConnectionPool.from_url(url, **options)
+        for name, value in options.items():
+            if self._pool.connection_kwargs.get(name) is not value:
+                raise SettingsError(f"the URL of a RedisBroker cannot set {name}")
 
     def __str__(self) -> str:
         options = self._pool.connection_kwargs
