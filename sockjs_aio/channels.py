@@ -27,6 +27,9 @@ class Channels:
         self._sessions: dict[str, dict[Session, str | None]] = {}  # with the member that each is
         self._channels: dict[Session, set[str]] = {}
 
+    def __repr__(self) -> str:
+        return f"<Channels: {len(self._channels)} sessions in {len(self._sessions)} channels>"
+
     def start(self) -> None:
         """Have the broker work; again, or once it was stopped, this does nothing."""
         if not self._is_over:

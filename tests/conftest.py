@@ -24,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "browser: needs chromium and npm's sockjs-client")
     config.addinivalue_line("markers", "haproxy: needs haproxy")
+    config.addinivalue_line("markers", "redis: needs redis-server")
 
 
 def pytest_asyncio_loop_factories(
@@ -83,11 +84,14 @@ async def serve() -> AsyncIterator[Serve]:
         settings: Any = None,
         *,
         authorize: Any = None,
+        broker: Any = None,
         app: web.Application | None = None,
         **runner_options: Any,
     ) -> Served:
         app = app or web.Application()
-        router = SockJSRouter(connection or Echo, prefix, settings, authorize=authorize)
+        router = SockJSRouter(
+            connection or Echo, prefix, settings, authorize=authorize, broker=broker
+        )
         router.attach(app)
         runner_options.setdefault("handler_cancellation", True)
         runner = web.AppRunner(app, access_log=None, **runner_options)

@@ -1,0 +1,68 @@
+"""Brokers for tests, and the Redis behind them."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import pytest
+
+from sockjs_aio import Broker, MemoryBroker
+from sockjs_aio.brokers.redis import RedisBroker
+from tests.brokers.redis_server import RedisServer, find_server
+from tests.conftest import require
+
+MakeBroker: TypeAlias = Callable[..., Broker]
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that no test stops; each uses a prefix of its own."""
+    require(find_server(), "redis-server")
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Any) -> Iterator[RedisServer]:
+    """A Redis for the test alone."""
+    require(find_server(), "redis-server")
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A prefix that no other test uses."""
+    return f"test{next(_numbers)}:"
+
+
+@pytest.fixture
+def redis_broker(redis_server: RedisServer, prefix: str) -> MakeBroker:
+    """Make one node's broker; at each call another node's."""
+
+    def make(**options: Any) -> RedisBroker:
+        return RedisBroker(redis_server.url, **{"prefix": prefix, **options})
+
+    return make
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
+def make_broker(request: pytest.FixtureRequest) -> MakeBroker:
+    """Make one node's broker; nodes on the memory broker are routers that share it."""
+    if request.param == "redis":
+        make: MakeBroker = request.getfixturevalue("redis_broker")
+        return make
+    shared: list[Broker] = []
+
+    def share(**options: Any) -> Broker:
+        if not shared:
+            shared.append(MemoryBroker(**options))
+        return shared[0]
+
+    return share
