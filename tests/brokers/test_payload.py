@@ -1,0 +1,92 @@
+"""Payloads of Redis messages: what servers send, what others may, and what nobody can read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sockjs_aio.brokers.payload import MAX_LABEL, NODES, PayloadError, Reader, make_label, pack
+
+ANN, BOB = "a" * 16, "b" * 16
+TEXTS = st.text(st.characters(exclude_categories=()))  # half pairs as well
+
+
+@given(TEXTS)
+def test_what_is_packed_is_read(text: str) -> None:
+    for label in (b"", make_label(ANN, 1)):
+        assert Reader(BOB).read(pack(text, label)) == text
+
+
+@given(st.binary())
+def test_anything_is_read_or_refused(payload: bytes) -> None:
+    try:
+        text = Reader(ANN).read(payload)
+    except PayloadError:
+        return
+    assert isinstance(text, str)
+
+
+def test_text_of_others_needs_no_label() -> None:
+    assert pack("hello") == b"hello"
+    assert Reader(ANN).read("h\u00e9llo".encode()) == "h\u00e9llo"
+    assert Reader(ANN).read(b"") == ""
+
+
+def test_text_that_begins_with_nul_has_an_empty_label() -> None:
+    assert pack("\0x") == b"\0\0\0x"
+    assert Reader(ANN).read(b"\0\0\0x") == "\0x"
+
+
+def test_own_messages_are_passed_over() -> None:
+    reader = Reader(ANN)
+    assert reader.read(pack("x", make_label(ANN, 1))) is None
+    assert reader.read(pack("x", make_label(BOB, 1))) == "x"
+
+
+def test_what_an_earlier_connection_brings_late_is_passed_over() -> None:
+    reader = Reader(ANN)
+    assert reader.read(pack("1", make_label(BOB, 1))) == "1"
+    assert reader.read(pack("2", make_label(BOB, 3))) == "2"
+    assert reader.read(pack("late", make_label(BOB, 2))) is None
+    assert reader.read(pack("3", make_label(BOB, 3))) == "3"
+    assert reader.read(pack("1", make_label("c" * 16, 1))) == "1"
+
+
+def test_so_many_senders_are_remembered_and_no_more() -> None:
+    reader = Reader(ANN)
+    assert reader.read(pack("x", make_label(BOB, 2))) == "x"
+    for number in range(NODES - 1):
+        reader.read(pack("x", make_label(f"{number:016x}", 2)))
+    assert reader.read(pack("late", make_label(BOB, 1))) is None
+    for number in range(NODES):
+        reader.read(pack("x", make_label(f"{number:016x}", 2)))
+    assert reader.read(pack("forgotten", make_label(BOB, 1))) == "forgotten"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\0",
+        b"\0x",
+        b"\0" + b"a" * 16 + b"\0x",
+        b"\0" + b"a" * 16 + b":\0x",
+        b"\0" + b"a" * 16 + b":-1\0x",
+        b"\0" + b"A" * 16 + b":1\0x",
+        b"\0" + b"a" * 17 + b":1\0x",
+        b"\0" + b"a" * 16 + b":" + b"1" * 19 + b"\0x",
+        b"\0" + b"a" * 16 + b":1 x",
+    ],
+)
+def test_broken_labels_are_refused(payload: bytes) -> None:
+    with pytest.raises(PayloadError, match="label"):
+        Reader(BOB).read(payload)
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\xc0\x80", b"x\xe2\x98", b"\xf5\x80\x80\x80"])
+@pytest.mark.parametrize("label", [b"", b"\0\0", make_label(ANN, 1)])
+def test_what_is_no_utf8_is_refused(label: bytes, data: bytes) -> None:
+    with pytest.raises(PayloadError, match="UTF-8"):
+        Reader(BOB).read(label + data)
+
+
+def test_label_is_as_long_as_is_said() -> None:
+    assert len(make_label(ANN, 10**18 - 1)) <= MAX_LABEL

@@ -1,0 +1,314 @@
+"""Redis that is not there, dies, comes back, or hangs: what goes on, what is said, what is lost."""
+
+import asyncio
+import itertools
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import async_timeout
+import pytest
+
+from sockjs_aio import BrokerUnavailable
+from sockjs_aio.brokers.redis import RedisBroker
+from tests import clients
+from tests.brokers.redis_server import RedisServer
+from tests.brokers.talker import Talker, tell
+from tests.brokers.test_redis import until_connected
+from tests.conftest import Serve, Served
+
+pytestmark = pytest.mark.redis
+WebSocket = clients.WebSocket
+
+HASTY: dict[str, Any] = {"timeout": 0.8, "max_retry_delay": 0.1}
+"""Options for tests that wait for Redis to be missed, and to be found again."""
+
+
+async def until(is_so: Callable[[], bool | Awaitable[bool]]) -> None:
+    async with async_timeout.timeout(10):
+        while True:
+            answer = is_so()
+            if answer if isinstance(answer, bool) else await answer:
+                return
+            await asyncio.sleep(0.005)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        record.message
+        for record in caplog.records
+        if record.name == "sockjs_aio" and record.levelno >= logging.WARNING
+    ]
+
+
+class Traffic:
+    """Two nodes: numbers are published on the first, and received on both."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.brokers = [RedisBroker(url, **{**HASTY, **options}) for _ in range(2)]
+        self.published = 0
+        self.failed: set[int] = set()
+        self.received: list[list[int]] = [[], []]
+        self.clients: list[Any] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, serve: Serve) -> None:
+        self.nodes: list[Served] = [await serve(Talker, broker=x) for x in self.brokers]
+        for node, received in zip(self.nodes, self.received, strict=True):
+            client = await WebSocket.open(node)
+            await tell(client, "sub numbers ann", "sub more")
+            self.clients.append(client)
+            self._tasks.append(asyncio.ensure_future(self._receive(client, received)))
+        self._tasks.append(asyncio.ensure_future(self._publish()))
+
+    async def _publish(self) -> None:
+        while True:
+            number = self.published
+            self.published += 1
+            try:
+                await self.nodes[0].router.publish("numbers", str(number))
+            except BrokerUnavailable:
+                self.failed.add(number)
+            await asyncio.sleep(0.002)
+
+    async def _receive(self, client: Any, received: list[int]) -> None:
+        while True:
+            frame = await client._frame()
+            if frame[:1] == b"a":
+                received += map(int, frame[2:-1].replace(b'"', b"").split(b","))
+
+    async def flows(self, node: int = 1) -> None:
+        """Wait until messages that are published from now on are received."""
+        start = self.published
+        await until(lambda: bool(self.received[node]) and self.received[node][-1] >= start + 5)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results), results
+
+    def check(self) -> None:
+        """Check what is promised."""
+        near, far = self.received
+        assert near == list(range(len(near))), "local delivery is complete, whatever Redis does"
+        assert len(near) >= self.published - 1
+        assert far == sorted(set(far)), "nothing comes twice, or out of order"
+
+
+# It is not there.
+
+
+async def test_server_starts_and_serves_without_redis(
+    serve: Serve, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_redis.kill()
+    broker = RedisBroker(own_redis.url, **HASTY)
+    served = await serve(Talker, broker=broker)
+    one, two = await WebSocket.open(served), await WebSocket.open(served)
+    await tell(one, "sub news ann")
+    await tell(two, "sub news bob")
+    await one.send("pub news 1")
+    assert await one.messages(2) == ["1", "unavailable"]
+    assert await two.messages(1) == ["1"]
+    with pytest.raises(BrokerUnavailable, match="cannot be reached"):
+        await served.router.members("news")
+    assert (broker.state, broker.gaps, broker.dropped) == ("reconnecting", 1, 1)
+    assert len(said(caplog)) == 1 and "are missed from now on" in said(caplog)[0]
+    own_redis.start()
+    await until_connected(broker)
+    assert await RedisBroker(own_redis.url).members("news") == {"ann", "bob"}
+    own_redis.publish("sockjs:news", b"2")
+    for client in (one, two):
+        assert await client.messages(1) == ["2"]
+    assert len(said(caplog)) == 2 and "connected again after" in said(caplog)[1]
+
+
+async def test_messages_are_dropped_if_one_likes(
+    serve: Serve, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_redis.kill()
+    broker = RedisBroker(own_redis.url, on_unavailable="drop", **HASTY)
+    served = await serve(Talker, broker=broker)
+    client = await WebSocket.open(served)
+    await tell(client, "sub news ann")
+    for number in range(5):
+        await client.send(f"pub news {number}")
+        assert await client.messages(2) == [str(number), "done"]
+    assert await served.router.members("news") == {"ann"}
+    assert broker.dropped == 5
+    assert len([text for text in said(caplog) if "messages are dropped" in text]) == 1
+    await RedisBroker(own_redis.url, on_unavailable="drop").publish("news", "nobody hears")
+
+
+async def test_attempts_to_connect_become_rare(serve: Serve) -> None:
+    accepted: list[float] = []
+
+    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(time.monotonic())
+        writer.close()
+
+    listener = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    served = await serve(Talker, broker=RedisBroker(f"redis://127.0.0.1:{port}"))
+    await until(lambda: len(accepted) >= 4)
+    pauses = [after - before for before, after in itertools.pairwise(accepted)]
+    for number, pause in enumerate(pauses[:3]):
+        assert pause >= 0.1 * 2 ** (number + 1) * 0.5
+    await served.runner.cleanup()
+    listener.close()
+    await listener.wait_closed()
+
+
+async def test_redis_that_accepts_and_says_nothing_is_given_up(serve: Serve) -> None:
+    connections = []
+
+    async def hold(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+
+    listener = await asyncio.start_server(hold, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    broker = RedisBroker(f"redis://127.0.0.1:{port}", **HASTY)
+    served = await serve(Talker, broker=broker)
+    client = await WebSocket.open(served)
+    await client.send("sub news ann", "pub news 1")
+    assert await client.messages(3) == ["done", "1", "unavailable"]
+    with pytest.raises(BrokerUnavailable, match="no answer in time"):
+        await RedisBroker(f"redis://127.0.0.1:{port}", timeout=0.1).publish("news", "x")
+    await served.runner.cleanup()
+    for writer in connections:
+        writer.close()
+    listener.close()
+
+
+# It dies.
+
+
+@pytest.mark.parametrize("way", ["kill", "kill connections", "stop"])
+async def test_traffic_goes_on_and_comes_back(
+    serve: Serve, own_redis: RedisServer, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    traffic = Traffic(own_redis.url)
+    await traffic.start(serve)
+    await traffic.flows()
+    for count in (1, 2):
+        if way == "kill":
+            own_redis.kill()
+            await until(lambda: all(x.state == "reconnecting" for x in traffic.brokers))
+            await traffic.flows(0)
+            own_redis.start()
+        elif way == "stop":
+            own_redis.signal(signal.SIGSTOP)
+            await until(lambda: all(x.state == "reconnecting" for x in traffic.brokers))
+            await traffic.flows(0)
+            own_redis.signal(signal.SIGCONT)
+        else:
+            own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+            await until(lambda count=count: all(x.gaps == count for x in traffic.brokers))
+        await until_connected(*traffic.brokers)
+        await traffic.flows()
+        for node in traffic.nodes:  # what Redis has lost it was told again
+            await until(lambda router=node.router: _is(router.members("numbers"), {"ann"}))
+    await traffic.stop()
+    traffic.check()
+    assert way == "kill connections" or traffic.failed
+    for broker in traffic.brokers:
+        assert (broker.state, broker.gaps) == ("connected", 2)
+    losses = [text for text in said(caplog) if "missed from now on" in text]
+    returns = [text for text in said(caplog) if "connected again" in text]
+    assert (len(losses), len(returns), len(said(caplog))) == (4, 4, 8)
+
+
+async def _is(answer: Awaitable[Any], expected: Any) -> bool:
+    try:
+        return bool(await answer == expected)
+    except BrokerUnavailable:
+        return False
+
+
+async def test_subscribing_does_not_hang_on_a_redis_that_does(
+    serve: Serve, own_redis: RedisServer
+) -> None:
+    broker = RedisBroker(own_redis.url, **HASTY)
+    served = await serve(Talker, broker=broker)
+    await until_connected(broker)
+    own_redis.signal(signal.SIGSTOP)
+    client = await WebSocket.open(served)
+    await client.send("sub news ann", "sub more", "unsub more", "pub news 1")
+    assert await client.messages(5) == ["done", "done", "done", "1", "unavailable"]
+    assert broker.state == "reconnecting"
+    own_redis.signal(signal.SIGCONT)
+    await until_connected(broker)
+    own_redis.publish("sockjs:more", b"not subscribed any more")
+    own_redis.publish("sockjs:news", b"2")
+    assert await client.messages(1) == ["2"]
+    await until(lambda: _is(served.router.members("news"), {"ann"}))
+
+
+async def test_what_waits_for_redis_is_bounded(serve: Serve, own_redis: RedisServer) -> None:
+    broker = RedisBroker(own_redis.url, publish_queue_limit=100_000, timeout=30)
+    served = await serve(Talker, broker=broker, settings={"shutdown_timeout": 0.1})
+    await served.router.publish("news", "connects")
+    own_redis.signal(signal.SIGSTOP)
+    text = "x" * 9_000
+    waiting = [asyncio.ensure_future(served.router.publish("news", text)) for _ in range(20)]
+    done, pending = await asyncio.wait(waiting, timeout=0.5)
+    assert (len(done), len(pending)) == (10, 10)
+    for task in done:
+        assert "100000 bytes wait" in str(task.exception())
+    own_redis.signal(signal.SIGCONT)
+    await asyncio.gather(*pending)
+
+
+@pytest.mark.parametrize("way", ["kill", "stop"])
+async def test_server_ends_in_time_without_redis(
+    serve: Serve, own_redis: RedisServer, way: str
+) -> None:
+    broker = RedisBroker(own_redis.url, **HASTY)
+    served = await serve(Talker, broker=broker)
+    client = await WebSocket.open(served)
+    await tell(client, "sub news ann")
+    waiting = []
+    if way == "kill":
+        own_redis.kill()
+    else:
+        own_redis.signal(signal.SIGSTOP)
+        waiting.append(asyncio.ensure_future(served.router.publish("news", "x")))
+        waiting.append(asyncio.ensure_future(served.router.members("news")))
+        cancelled = asyncio.ensure_future(served.router.publish("news", "x"))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+    async with async_timeout.timeout(5):
+        await served.runner.cleanup()
+    for task in waiting:
+        with pytest.raises(BrokerUnavailable):
+            await task
+    assert broker.state == "stopped"
+
+
+async def test_loop_that_was_held_up_is_no_reason_to_give_up(
+    serve: Serve, own_redis: RedisServer
+) -> None:
+    broker = RedisBroker(own_redis.url, **HASTY)
+    served = await serve(Talker, broker=broker)
+    client = await WebSocket.open(served)
+    await tell(client, "sub news")
+    for _ in range(3):
+        publishing = asyncio.ensure_future(served.router.publish("news", "x"))
+        await asyncio.sleep(0)
+        time.sleep(1)  # noqa: ASYNC251 (longer than the timeout)
+        await publishing
+        await asyncio.sleep(0.05)
+    assert (broker.state, broker.gaps) == ("connected", 0)
+
+
+async def test_idle_link_is_kept(serve: Serve, own_redis: RedisServer) -> None:
+    own_redis.cli("CONFIG", "SET", "timeout", "1")  # Redis ends idle connections
+    broker = RedisBroker(own_redis.url, **HASTY)
+    served = await serve(Talker, broker=broker)
+    await served.router.publish("news", "x")
+    await asyncio.sleep(2.5)
+    await served.router.publish("news", "x")
+    assert (broker.state, broker.gaps) == ("connected", 0)
