@@ -153,6 +153,10 @@ class SockJSConnection:
         """
         await self.session.channels.publish(channel, message, exclude)
 
+    async def members(self, channel: str) -> set[str]:
+        """Tell who is there: see `SockJSRouter.members`."""
+        return await self.session.channels.members(channel)
+
     def close(self, code: int = GO_AWAY[0], reason: str = GO_AWAY[1]) -> None:
         """Close the session: what was sent before goes out first, then ``c[code,"reason"]``.
 

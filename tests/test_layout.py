@@ -16,7 +16,11 @@ LAYERS = [
     {"protocol.framing"},
     {"protocol.machine", "connection"},
     {"brokers.base"},
-    {"brokers.memory", "channels"},
+    {"brokers.memory", "channels", "brokers.commands", "brokers.complaints", "brokers.payload"}
+    | {"brokers.subscriber"},
+    {"brokers.link"},
+    {"brokers.presence"},
+    {"brokers.redis"},
     {"inbox"},
     {"hooks"},
     {"session"},

@@ -1,7 +1,11 @@
 """A chat on one page: ``python -m examples.chat``, then open http://127.0.0.1:8080/.
 
 Browser and server speak JSON inside the SockJS messages.  The page sends ``join`` (again to change
-the name), ``say`` and ``leave``; it gets ``welcome``, ``joined``, ``left`` and ``said``.
+the name), ``say`` and ``leave``; it gets ``welcome``, ``joined``, ``left``, ``present`` and
+``said``.
+
+What is said goes over a channel, whose members are who is here; with a broker that leads there,
+people on several nodes meet.
 
 Who comes back within `RETURN_DELAY`, over another transport or with the page loaded anew, was never
 away for the others.  A tab that is closed has left after that time; one that has vanished with its
@@ -9,25 +13,36 @@ machine when the server notices, see docs/lifecycle.md.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import secrets
 import string
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from sockjs_aio import ConnectionInfo, Session, SockJSConnection, SockJSRouter
+from sockjs_aio import (
+    Broker,
+    ConnectionInfo,
+    MemoryBroker,
+    Outgoing,
+    Session,
+    SockJSConnection,
+    SockJSRouter,
+)
 
 NAME_LENGTH = 24
 TEXT_LENGTH = 1000
 HISTORY_LENGTH = 50
 RETURN_DELAY = 5  # seconds
+PRESENCE_INTERVAL = 2.5
+CHANNEL = "chat"
 
 PAGE = Path(__file__).parent / "page"
 SOCKJS_CLIENT = (
@@ -37,13 +52,44 @@ CDN = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js"
 
 
 class Room:
-    """Who is here, and what was said last."""
+    """Who is here on this node, and what was said last on any."""
 
-    def __init__(self) -> None:
-        self.visitors: set[Visitor] = set()
-        self.users: dict[str, Mapping[str, Any]] = {}
-        self.leaving: dict[str, asyncio.TimerHandle] = {}
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.members: dict[str, str] = {}
+        self.leaving: dict[str, asyncio.Task[None]] = {}
         self.history: deque[Mapping[str, Any]] = deque(maxlen=HISTORY_LENGTH)
+
+    def deliver(self, channel: str, message: Outgoing, exclude: Collection[Session] = ()) -> None:
+        """Hear what all hear."""
+        event = json.loads(message.message)
+        if event.pop("type") == "said":
+            self.history.append(event)
+
+    def take_in(self, user: Mapping[str, Any]) -> None:
+        """Count `user` in, who may be here with other details."""
+        member = json.dumps({**user, "since": time.time()})
+        self.broker.join(CHANNEL, member)
+        self.let_go(user["id"])
+        self.members[user["id"]] = member
+
+    def let_go(self, user_id: str) -> None:
+        if user_id in self.members:
+            self.broker.leave(CHANNEL, self.members.pop(user_id))
+
+    async def users(self) -> list[Any]:
+        """Who is here, on any node."""
+        return users(await self.broker.members(CHANNEL))
+
+    async def work(self, _app: web.Application) -> AsyncIterator[None]:
+        """Listen while the application runs."""
+        self.broker.start(self)
+        self.broker.subscribe(CHANNEL, self)
+        yield
+        for leaving in self.leaving.values():
+            leaving.cancel()
+        self.broker.unsubscribe(CHANNEL, self)
+        await self.broker.stop(self)
 
 
 class Visitor(SockJSConnection):
@@ -59,52 +105,69 @@ class Visitor(SockJSConnection):
         self.id = hashlib.sha256(page.encode(errors="replace")).hexdigest()[:16]
 
     async def on_open(self, info: ConnectionInfo) -> None:
-        room = self.room
-        room.visitors.add(self)
-        if self.id in room.leaving:
-            room.leaving.pop(self.id).cancel()
-        welcome = {"type": "welcome", "you": self.id, "users": list(room.users.values())}
-        self.send(json.dumps({**welcome, "history": list(room.history)}))
+        if self.id in self.room.leaving:
+            self.room.leaving.pop(self.id).cancel()
+        await self.subscribe(CHANNEL)
+        welcome = {"type": "welcome", "you": self.id, "users": await self.room.users()}
+        self.send(json.dumps({**welcome, "history": list(self.room.history)}))
 
     async def on_message(self, message: str | bytes) -> None:
         match parse(message):
             case {"type": "join", "name": str(name)}:
-                self.join(name)
+                await self.join(name)
             case {"type": "say", "text": str(text)}:
-                self.say(text)
+                await self.say(text)
             case {"type": "leave"}:
                 self.close()
 
     async def on_close(self) -> None:
-        room = self.room
-        room.visitors.discard(self)
-        if self.id in room.users and all(visitor.id != self.id for visitor in room.visitors):
-            later = asyncio.get_running_loop().call_later
-            room.leaving[self.id] = later(RETURN_DELAY, self.leave)
+        others = self.session.channels.subscribers(CHANNEL)
+        if self.id in self.room.members and all(other.id != self.id for other in others):
+            self.room.leaving[self.id] = asyncio.create_task(self.leave())
 
-    def leave(self) -> None:
-        del self.room.leaving[self.id], self.room.users[self.id]
-        self.tell_all("left", id=self.id)
+    async def leave(self) -> None:
+        await asyncio.sleep(RETURN_DELAY)
+        del self.room.leaving[self.id]
+        self.room.let_go(self.id)
+        if all(user["id"] != self.id for user in await self.room.users()):
+            await self.tell_all("left", id=self.id)
 
-    def join(self, name: str) -> None:
+    async def join(self, name: str) -> None:
         # Without what cannot be seen, nobody can look like somebody else by it.
         name = " ".join("".join(filter(str.isprintable, name)).split())
         if 0 < len(name) <= NAME_LENGTH:
             self.name = name
             user = {"id": self.id, "name": name, "transport": self.info.transport}
-            self.room.users[self.id] = user
-            self.tell_all("joined", user=user)
+            self.room.take_in(user)
+            await self.tell_all("joined", user=user)
 
-    def say(self, text: str) -> None:
+    async def say(self, text: str) -> None:
         text = text.strip()
         if self.name and 0 < len(text) <= TEXT_LENGTH:
             said = {"from": self.id, "name": self.name, "text": text, "time": time.time()}
             said["id"] = secrets.token_hex(8)  # the page knows by it what it has shown already
-            self.room.history.append(said)
-            self.tell_all("said", **said)
+            await self.tell_all("said", **said)
 
-    def tell_all(self, event: str, **details: Any) -> None:
-        self.broadcast(self.room.visitors, json.dumps({"type": event, **details}))
+    async def tell_all(self, event: str, **details: Any) -> None:
+        await self.publish(CHANNEL, json.dumps({"type": event, **details}))
+
+
+def users(members: Collection[str]) -> list[Any]:
+    """Read members; of who came back on another node the latest counts."""
+    found = sorted((json.loads(member) for member in members), key=lambda user: user.pop("since"))
+    return list({user["id"]: user for user in found}.values())
+
+
+async def tell_who_is_present(router: SockJSRouter) -> None:
+    """Correct what pages know: of a node that has died nobody says that its people have left."""
+    told: set[str] = set()
+    while True:
+        members = await router.members(CHANNEL)
+        if members != told:
+            told = members
+            event = json.dumps({"type": "present", "users": users(members)})
+            router.broadcast(router.subscribers(CHANNEL), event)
+        await asyncio.sleep(PRESENCE_INTERVAL)
 
 
 def parse(message: str | bytes) -> Any:
@@ -115,7 +178,17 @@ def parse(message: str | bytes) -> Any:
         return None
 
 
-def make_app(sockjs_client: Path = SOCKJS_CLIENT) -> web.Application:
+async def keep_telling(router: SockJSRouter, _app: web.Application) -> AsyncIterator[None]:
+    telling = asyncio.create_task(tell_who_is_present(router))
+    yield
+    telling.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await telling
+
+
+def make_app(
+    sockjs_client: Path = SOCKJS_CLIENT, broker: Broker | None = None
+) -> web.Application:
     """Make the application; without the file `sockjs_client`, pages load the script from a CDN."""
     app = web.Application()
     sockjs_url = CDN
@@ -125,7 +198,12 @@ def make_app(sockjs_client: Path = SOCKJS_CLIENT) -> web.Application:
 
     # The iframe transports load the script once more: it has to be the page's.
     settings = {"sockjs_url": sockjs_url, "heartbeat_delay": 10, "max_message_size": 16384}
-    SockJSRouter(partial(Visitor, room=Room()), "/chat", settings).attach(app)
+    room = Room(broker or MemoryBroker())
+    router = SockJSRouter(partial(Visitor, room=room), "/chat", settings, broker=room.broker)
+    router.attach(app)
+    app.cleanup_ctx.append(room.work)
+    if broker is not None:
+        app.cleanup_ctx.append(partial(keep_telling, router))
 
     page = string.Template((PAGE / "index.html").read_text(encoding="utf-8")).substitute(
         sockjs_url=sockjs_url, name_length=NAME_LENGTH, text_length=TEXT_LENGTH

@@ -1,9 +1,10 @@
-"""Run the chat: ``python -m examples.chat [--host HOST] [--port PORT] [--sockjs-client PATH]``."""
+"""Run the chat: ``python -m examples.chat [--host HOST] [--port PORT] [--redis URL]``."""
 
 from pathlib import Path
 
 from examples.chat import SOCKJS_CLIENT, make_app
 from examples.serving import make_parser, serve
+from sockjs_aio import Broker
 
 
 def main() -> None:
@@ -14,10 +15,26 @@ def main() -> None:
         metavar="PATH",
         help="sockjs.min.js of sockjs-client 1.6.1; without it pages load it from its CDN",
     )
+    parser.add_argument(
+        "--redis",
+        metavar="URL",
+        help="such as redis://127.0.0.1: what connects several chats, each on a port of its own",
+    )
     arguments = parser.parse_args()
     if arguments.sockjs_client and not arguments.sockjs_client.is_file():
         parser.error(f"there is no file {arguments.sockjs_client}")
-    serve(make_app(arguments.sockjs_client or SOCKJS_CLIENT), arguments)
+    broker = make_broker(arguments.redis) if arguments.redis else None
+    serve(make_app(arguments.sockjs_client or SOCKJS_CLIENT, broker), arguments)
+
+
+def make_broker(url: str) -> Broker:
+    try:
+        from sockjs_aio.brokers.redis import RedisBroker  # needs redis-py
+
+        # while Redis is away each node goes on by itself
+        return RedisBroker(url, prefix="sockjs-chat:", on_unavailable="drop", member_expiry=10)
+    except (ModuleNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ is left to a broker itself is to carry messages and members from one process to 
 import abc
 import asyncio
 import math
+import re
 from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
@@ -23,6 +24,8 @@ MAX_NAME = 200
 
 MAX_MEMBER = 1000
 """Bytes of a member in UTF-8."""
+
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 
 State: TypeAlias = Literal["stopped", "connecting", "connected", "reconnecting"]
 Exclude: TypeAlias = SockJSConnection | Collection[SockJSConnection]
@@ -100,7 +103,7 @@ class Broker(abc.ABC):
         check_channel(channel)
         return self.local_members(channel) | await self.remote_members(channel)
 
-    # For routers.
+    # For whoever has subscribers: a router, or an application that wants to listen itself.
 
     def start(self, user: object) -> None:
         """Work for `user`, until `stop` is called with it; again, this does nothing.
@@ -242,11 +245,11 @@ def check_channel(name: object) -> None:
     """
     if not isinstance(name, str):
         raise TypeError(f"a channel's name is a str, not {name!r}")
-    if not 0 < len(name) <= MAX_NAME or not 0 < _size(name) <= MAX_NAME:
+    if not _fits(name, MAX_NAME):
         raise ValueError(
             f"channel {name!r:.80} cannot be used: it has to be 1 to {MAX_NAME} bytes of UTF-8"
         )
-    if any(character < " " or "\x7f" <= character < "\xa0" for character in name):
+    if _CONTROL.search(name):
         raise ValueError(f"channel {name!r:.80} cannot be used: it has control characters")
 
 
@@ -259,7 +262,7 @@ def check_member(member: object) -> None:
     """
     if not isinstance(member, str):
         raise TypeError(f"a member is a str, not {member!r}: encode it with json.dumps(), say")
-    if not 0 < len(member) <= MAX_MEMBER or not 0 < _size(member) <= MAX_MEMBER:
+    if not _fits(member, MAX_MEMBER):
         raise ValueError(
             f"member {member!r:.80} cannot be used: it has to be 1 to {MAX_MEMBER} bytes of UTF-8"
         )
@@ -278,9 +281,11 @@ def check_delay(name: str, value: object) -> None:
         raise SettingsError(f"{name}={value!r} cannot be used: it has to be seconds above 0")
 
 
-def _size(text: str) -> int:
-    """Return the bytes of `text` in UTF-8, -1 if it cannot be written so."""
+def _fits(text: str, limit: int) -> bool:
+    """Tell whether `text` is 1 to `limit` bytes of UTF-8."""
+    if not 0 < len(text) <= limit:
+        return False
     try:
-        return len(text.encode())
+        return text.isascii() or len(text.encode()) <= limit
     except UnicodeEncodeError:
-        return -1
+        return False

@@ -43,11 +43,6 @@ class Commands:
         self._changed = asyncio.Event()
         self.heard = 0
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether something was sent that is not answered."""
-        return bool(self._sent)
-
     async def call(self, *commands: Command) -> Any:
         """Queue `commands` one behind the other, and return the answer to the last.
 

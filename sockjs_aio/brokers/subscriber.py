@@ -35,7 +35,6 @@ class Subscriber:
         self._unconfirmed: Counter[bytes] = Counter()
         self._is_ping_due = False
         self.is_settled = asyncio.Event()
-        self.is_waiting = False
         self.heard = 0
 
     def listen(self, name: bytes) -> None:
@@ -65,7 +64,7 @@ class Subscriber:
         """The connection is lost: have nobody wait, and begin anew with the next one."""
         self._asked.clear()
         self._unconfirmed.clear()
-        self._is_ping_due = self.is_waiting = False
+        self._is_ping_due = False
         self.is_settled.clear()
         for name in list(self._waiting):
             self._release(name)
@@ -75,7 +74,6 @@ class Subscriber:
         while True:
             self._changed.clear()
             for command in self._due():
-                self.is_waiting = True
                 await connection.send_command(*command, check_health=False)
             self._look()
             await self._changed.wait()
@@ -93,7 +91,6 @@ class Subscriber:
                     size += len(data)
                 elif kind == b"subscribe":
                     self._confirm(name)
-            self.is_waiting = bool(self._unconfirmed)
             if size > TURN:
                 size = 0
                 await asyncio.sleep(0)  # what is buffered would be read without a pause

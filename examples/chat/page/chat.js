@@ -84,6 +84,8 @@ function receive(event) {
     }
     users.delete(event.id);
     showPeople();
+  } else if (event.type === "present") {
+    present(event.users);
   } else if (event.type === "said") {
     say(event);
   }
@@ -100,6 +102,15 @@ function welcome(event) {
   if (name) {
     send("join", { name });
   }
+}
+
+// Who is there after all: of a server that has died nobody tells that its users have left.
+function present(list) {
+  const gone = new Map(users);
+  users.clear();
+  list.forEach((user) => users.set(user.id, user) && gone.delete(user.id));
+  gone.forEach((user) => notice(`${user.name} has gone`));
+  showPeople();
 }
 
 // The page.  What users wrote goes into textContent, never into markup.
