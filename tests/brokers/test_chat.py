@@ -1,0 +1,88 @@
+"""The chat on several nodes, each a process: people in browsers meet over a real Redis."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+
+import async_timeout
+import pytest
+from playwright.async_api import expect
+
+from tests.brokers.redis_server import RedisServer
+from tests.integration.browser import launched
+from tests.integration.test_chat import joined, run, say, until_serving
+from tests.ports import free_port
+from tests.process import COMPLAINTS
+
+pytestmark = [pytest.mark.redis, pytest.mark.browser]
+
+Nodes = dict[int, asyncio.subprocess.Process]
+
+
+@pytest.fixture
+async def nodes(own_redis: RedisServer) -> AsyncIterator[Nodes]:
+    processes = {}
+    for _ in range(3):
+        port = free_port()
+        processes[port] = await run("--port", port, "--redis", own_redis.url)
+    for port in processes:
+        await until_serving(port)
+    yield processes
+    for process in processes.values():
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        async with async_timeout.timeout(10):
+            _, errors = await process.communicate()
+        assert not any(word in errors.decode() for word in COMPLAINTS), errors.decode()
+
+
+async def test_people_on_three_nodes_meet(nodes: Nodes) -> None:
+    one, two, three = nodes
+    async with (
+        launched() as browser,
+        joined(browser, one, "Ada") as ada,
+        joined(browser, two, "Grace", "xhr-polling") as grace,
+        joined(browser, three, "Linus", "xhr-streaming") as linus,
+    ):
+        people = {"Ada": ada, "Grace": grace, "Linus": linus}
+        for page in people.values():
+            await expect(page.locator("#count")).to_have_text("3")
+        for name, page in people.items():
+            await say(page, f"I am {name}")
+            for other in people.values():
+                await expect(other.locator(".text").last).to_have_text(f"I am {name}")
+        # who comes later sees what was said on the other nodes
+        async with joined(browser, two, "Edsger") as edsger:
+            texts = [f"I am {name}" for name in people]
+            await expect(edsger.locator(".text")).to_have_text(texts)
+            await expect(linus.locator("#count")).to_have_text("4")
+        await expect(linus.locator(".notice").last).to_have_text("Edsger left")
+        # nobody says that this one's people have left
+        nodes[one].kill()
+        for page in (grace, linus):
+            await expect(page.locator("#count")).to_have_text("2", timeout=20_000)
+            await expect(page.locator(".notice").last).to_have_text("Ada has gone")
+        await say(grace, "She did not say goodbye")
+        await expect(linus.locator(".text").last).to_have_text("She did not say goodbye")
+
+
+async def test_chat_goes_on_by_itself_while_redis_is_away(
+    nodes: Nodes, own_redis: RedisServer
+) -> None:
+    one, two, _ = nodes
+    async with (
+        launched() as browser,
+        joined(browser, one, "Ada") as ada,
+        joined(browser, one, "Alan") as alan,
+        joined(browser, two, "Grace") as grace,
+    ):
+        await expect(ada.locator("#count")).to_have_text("3")
+        own_redis.kill()
+        await expect(ada.locator("#count")).to_have_text("2", timeout=20_000)
+        await say(ada, "Is anybody here?")
+        await expect(alan.locator(".text").last).to_have_text("Is anybody here?")
+        own_redis.start()
+        for page in (ada, grace):
+            await expect(page.locator("#count")).to_have_text("3", timeout=20_000)
+        await say(grace, "I am back")
+        await expect(alan.locator(".text")).to_have_text(["Is anybody here?", "I am back"])
