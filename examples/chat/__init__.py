@@ -52,19 +52,24 @@ CDN = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js"
 
 
 class Room:
-    """Who is here on this node, and what was said last on any."""
+    """Who is here, and what was said last, on whichever node; it hears what the pages hear."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
+        self.users: dict[str, Mapping[str, Any]] = {}
+        self.history: deque[Mapping[str, Any]] = deque(maxlen=HISTORY_LENGTH)
+        # of this node
         self.members: dict[str, str] = {}
         self.leaving: dict[str, asyncio.Task[None]] = {}
-        self.history: deque[Mapping[str, Any]] = deque(maxlen=HISTORY_LENGTH)
 
     def deliver(self, channel: str, message: Outgoing, exclude: Collection[Session] = ()) -> None:
-        """Hear what all hear."""
-        event = json.loads(message.message)
-        if event.pop("type") == "said":
-            self.history.append(event)
+        match json.loads(message.message):
+            case {"type": "said", **said}:
+                self.history.append(said)
+            case {"type": "joined", "user": user}:
+                self.users[user["id"]] = user
+            case {"type": "left", "id": user_id}:
+                self.users.pop(user_id, None)
 
     def take_in(self, user: Mapping[str, Any]) -> None:
         """Count `user` in, who may be here with other details."""
@@ -77,14 +82,18 @@ class Room:
         if user_id in self.members:
             self.broker.leave(CHANNEL, self.members.pop(user_id))
 
-    async def users(self) -> list[Any]:
-        """Who is here, on any node."""
-        return users(await self.broker.members(CHANNEL))
+    async def present(self) -> dict[str, Mapping[str, Any]]:
+        """Ask who is here; of who came back on another node the latest counts."""
+        members = map(json.loads, await self.broker.members(CHANNEL))
+        users = sorted(members, key=lambda user: user.pop("since"))
+        return {user["id"]: user for user in users}
 
     async def work(self, _app: web.Application) -> AsyncIterator[None]:
         """Listen while the application runs."""
         self.broker.start(self)
         self.broker.subscribe(CHANNEL, self)
+        await self.broker.ready(CHANNEL)
+        self.users = await self.present()
         yield
         for leaving in self.leaving.values():
             leaving.cancel()
@@ -108,7 +117,7 @@ class Visitor(SockJSConnection):
         if self.id in self.room.leaving:
             self.room.leaving.pop(self.id).cancel()
         await self.subscribe(CHANNEL)
-        welcome = {"type": "welcome", "you": self.id, "users": await self.room.users()}
+        welcome = {"type": "welcome", "you": self.id, "users": list(self.room.users.values())}
         self.send(json.dumps({**welcome, "history": list(self.room.history)}))
 
     async def on_message(self, message: str | bytes) -> None:
@@ -129,7 +138,7 @@ class Visitor(SockJSConnection):
         await asyncio.sleep(RETURN_DELAY)
         del self.room.leaving[self.id]
         self.room.let_go(self.id)
-        if all(user["id"] != self.id for user in await self.room.users()):
+        if self.id not in await self.room.present():
             await self.tell_all("left", id=self.id)
 
     async def join(self, name: str) -> None:
@@ -152,21 +161,16 @@ class Visitor(SockJSConnection):
         await self.publish(CHANNEL, json.dumps({"type": event, **details}))
 
 
-def users(members: Collection[str]) -> list[Any]:
-    """Read members; of who came back on another node the latest counts."""
-    found = sorted((json.loads(member) for member in members), key=lambda user: user.pop("since"))
-    return list({user["id"]: user for user in found}.values())
-
-
-async def tell_who_is_present(router: SockJSRouter) -> None:
-    """Correct what pages know: of a node that has died nobody says that its people have left."""
-    told: set[str] = set()
+async def correct(room: Room, router: SockJSRouter) -> None:
+    """Tell pages who is here if that is wrong: of a node that has died nobody says who has left."""
+    wrong: set[str] = set()
     while True:
-        members = await router.members(CHANNEL)
-        if members != told:
-            told = members
-            event = json.dumps({"type": "present", "users": users(members)})
-            router.broadcast(router.subscribers(CHANNEL), event)
+        before, present = wrong, await room.present()
+        wrong = present.keys() ^ room.users.keys()
+        if wrong & before:  # and not on its way
+            room.users = present
+            event = {"type": "present", "users": list(present.values())}
+            router.broadcast(router.subscribers(CHANNEL), json.dumps(event))
         await asyncio.sleep(PRESENCE_INTERVAL)
 
 
@@ -178,17 +182,15 @@ def parse(message: str | bytes) -> Any:
         return None
 
 
-async def keep_telling(router: SockJSRouter, _app: web.Application) -> AsyncIterator[None]:
-    telling = asyncio.create_task(tell_who_is_present(router))
+async def keep_correct(room: Room, router: SockJSRouter, _app: Any) -> AsyncIterator[None]:
+    correcting = asyncio.create_task(correct(room, router))
     yield
-    telling.cancel()
+    correcting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await telling
+        await correcting
 
 
-def make_app(
-    sockjs_client: Path = SOCKJS_CLIENT, broker: Broker | None = None
-) -> web.Application:
+def make_app(sockjs_client: Path = SOCKJS_CLIENT, broker: Broker | None = None) -> web.Application:
     """Make the application; without the file `sockjs_client`, pages load the script from a CDN."""
     app = web.Application()
     sockjs_url = CDN
@@ -203,7 +205,7 @@ def make_app(
     router.attach(app)
     app.cleanup_ctx.append(room.work)
     if broker is not None:
-        app.cleanup_ctx.append(partial(keep_telling, router))
+        app.cleanup_ctx.append(partial(keep_correct, room, router))
 
     page = string.Template((PAGE / "index.html").read_text(encoding="utf-8")).substitute(
         sockjs_url=sockjs_url, name_length=NAME_LENGTH, text_length=TEXT_LENGTH

@@ -32,7 +32,7 @@ def make_broker(url: str) -> Broker:
         from sockjs_aio.brokers.redis import RedisBroker  # needs redis-py
 
         # while Redis is away each node goes on by itself
-        return RedisBroker(url, prefix="sockjs-chat:", on_unavailable="drop", member_expiry=10)
+        return RedisBroker(url, prefix="sockjs-chat:", on_unavailable="drop", member_expiry=6)
     except (ModuleNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
 

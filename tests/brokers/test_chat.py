@@ -14,7 +14,7 @@ from tests.integration.test_chat import joined, run, say, until_serving
 from tests.ports import free_port
 from tests.process import COMPLAINTS
 
-pytestmark = [pytest.mark.redis, pytest.mark.browser]
+pytestmark = [pytest.mark.redis, pytest.mark.browser, pytest.mark.timeout(180)]
 
 Nodes = dict[int, asyncio.subprocess.Process]
 
@@ -56,7 +56,7 @@ async def test_people_on_three_nodes_meet(nodes: Nodes) -> None:
             texts = [f"I am {name}" for name in people]
             await expect(edsger.locator(".text")).to_have_text(texts)
             await expect(linus.locator("#count")).to_have_text("4")
-        await expect(linus.locator(".notice").last).to_have_text("Edsger left")
+        await expect(linus.locator(".notice").last).to_have_text("Edsger left", timeout=20_000)
         # nobody says that this one's people have left
         nodes[one].kill()
         for page in (grace, linus):
