@@ -80,15 +80,16 @@ def circumstances(rounds: int, seconds: float, uvloop: bool) -> str:
     )
 
 
-def put(name: str, text: str) -> None:
-    """Replace what stands between the markers `name` of the page."""
-    page = PAGE.read_text()
+def put(name: str, text: str, path: Path | None = None) -> None:
+    """Replace what stands between the markers `name` of the page, or of the one at `path`."""
+    path = path or PAGE
+    page = path.read_text()
     begin, end = f"<!-- {name}: written by make bench -->\n", f"<!-- end of {name} -->"
     before, found, rest = page.partition(begin)
     _, found_end, after = rest.partition(end)
     if not (found and found_end):
-        raise ValueError(f"{PAGE} has no markers for {name}")
-    PAGE.write_text(f"{before}{begin}\n{text}\n\n{end}{after}")
+        raise ValueError(f"{path} has no markers for {name}")
+    path.write_text(f"{before}{begin}\n{text}\n\n{end}{after}")
 
 
 def _line(cells: list[str]) -> str:
