@@ -18,16 +18,19 @@ from sockjs_aio.multiplex import MultiplexConnection
 from tests import clients
 from tests.brokers.conftest import MakeBroker
 from tests.brokers.talker import Talker, tell
-from tests.conftest import SHORT, Recorder, Serve, Served
+from tests.conftest import Recorder, Serve, Served
 
 Kind = type[clients.Client]
 ALL = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 WebSocket = clients.WebSocket
 
+BRIEF = {"disconnect_delay": 0.5, "session_check_interval": 0.02}
+"""Settings for tests that wait for polling sessions to end."""
+
 
 async def nodes(serve: Serve, make_broker: MakeBroker, connection: Any = Talker) -> list[Served]:
     """Start two servers whose brokers lead to the same place."""
-    return [await serve(connection, settings=SHORT, broker=make_broker()) for _ in range(2)]
+    return [await serve(connection, broker=make_broker()) for _ in range(2)]
 
 
 # Messages.
@@ -179,7 +182,7 @@ async def test_subscriptions_end_with_the_session(
             await super().on_close()
 
     broker = make_broker()
-    served = await serve(Noted, settings=SHORT, broker=broker)
+    served = await serve(Noted, settings=BRIEF, broker=broker)
     client = await kind.open(served)
     await Noted.until("open")
     async with async_timeout.timeout(5):
@@ -206,7 +209,7 @@ async def test_nothing_is_kept_of_sessions_that_are_over(
         async def on_open(self, info: ConnectionInfo) -> None:
             self.references += [weakref.ref(self), weakref.ref(self.session)]
 
-    served = await serve(Noted, settings=SHORT, broker=make_broker())
+    served = await serve(Noted, settings=BRIEF, broker=make_broker())
     for number in range(5):
         client = await WebSocket.open(served)
         await tell(client, "sub news", f"sub news {number}", "sub more")
@@ -231,7 +234,7 @@ async def test_subscribe_while_the_client_leaves_leaves_nothing_behind(
             await super().on_open(info)
 
     broker = make_broker()
-    served = await serve(Slow, settings=SHORT, broker=broker)
+    served = await serve(Slow, settings=BRIEF, broker=broker)
     client = await WebSocket.open(served)
     await Slow.until("close")
     await client.leave()
