@@ -16,8 +16,8 @@ LAYERS = [
     {"protocol.framing"},
     {"protocol.machine", "connection"},
     {"brokers.base"},
-    {"brokers.memory", "channels", "brokers.commands", "brokers.complaints", "brokers.payload"}
-    | {"brokers.subscriber"},
+    {"brokers.memory", "channels", "brokers.commands", "brokers.complaints", "brokers.payload"},
+    {"brokers.subscriber"},
     {"brokers.link"},
     {"brokers.presence"},
     {"brokers.redis"},

@@ -21,6 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from sockjs_aio.brokers.base import State
 from sockjs_aio.brokers.commands import Command, Commands
+from sockjs_aio.brokers.complaints import Complaints
 from sockjs_aio.brokers.subscriber import Subscriber
 from sockjs_aio.errors import BrokerUnavailable, SettingsError
 
@@ -108,6 +109,7 @@ class Link:
         timeout: Seconds without a sign of Redis after which the connections are given up.
         max_retry_delay: Seconds between two attempts to connect, at most.
         queue_limit: Bytes of commands that wait.
+        complaints: Where to say what Redis refuses.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Link:
         timeout: float,
         max_retry_delay: float,
         queue_limit: int,
+        complaints: Complaints,
     ) -> None:
         self.state: State = "connecting"
         self.number = 0  # of connections that there have been
@@ -129,7 +132,7 @@ class Link:
         self._timeout = timeout
         self._max_retry_delay = max_retry_delay
         self._down_since = 0.0
-        self._subscriber = Subscriber(receive)
+        self._subscriber = Subscriber(receive, complaints)
         self._commands = Commands(queue_limit)
         self.listen = self._subscriber.listen
         self.unlisten = self._subscriber.unlisten

@@ -141,6 +141,7 @@ class RedisBroker(Broker):
             timeout=self._timeout,
             max_retry_delay=self._max_retry_delay,
             queue_limit=self._queue_limit,
+            complaints=self._complaints,
         )
         self._work = _Work(node, Reader(node), presence, link)
         for channel in self.channels:

@@ -5,16 +5,28 @@ while it does not answer leave no queue behind.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
+
+from sockjs_aio.brokers.complaints import Complaints
 
 CHUNK = 500
 """Channels in one command."""
 
-TURN = 1 << 16
-"""Bytes of messages after which the loop gets its turn, and sessions write what they have."""
+TURN = 0.005
+"""Seconds of handing on after which the loop gets its turn, and sessions write what they have."""
+
+
+@dataclass
+class Request:
+    """A command that was sent, and how many answers are to come."""
+
+    command: tuple[bytes, ...]
+    answers: int
 
 
 class Subscriber:
@@ -22,17 +34,22 @@ class Subscriber:
 
     Args:
         receive: Called with the name of a Redis channel and the payload.
+        complaints: Where to say what Redis refuses.
     """
 
-    def __init__(self, receive: Callable[[bytes, bytes], None]) -> None:
+    def __init__(self, receive: Callable[[bytes, bytes], None], complaints: Complaints) -> None:
         self._receive = receive
+        self._complaints = complaints
         self._wanted: set[bytes] = set()
         self._changed = asyncio.Event()
         # who waits for a channel, whatever becomes of it
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
-        # this connection: what was asked for, and how many confirmations are to come
+        # this connection: what was asked for, what is not answered yet, what may not be had
         self._asked: set[bytes] = set()
+        self._sent: deque[Request] = deque()
         self._unconfirmed: Counter[bytes] = Counter()
+        self._doubtful: set[bytes] = set()
+        self._refused: set[bytes] = set()
         self._is_ping_due = False
         self.is_settled = asyncio.Event()
         self.heard = 0
@@ -45,12 +62,14 @@ class Subscriber:
     def unlisten(self, name: bytes) -> None:
         """Want it no more."""
         self._wanted.discard(name)
+        self._refused.discard(name)
         self._changed.set()
         self._release(name)
 
     async def confirmed(self, name: bytes) -> None:
         """Wait until Redis has confirmed `name`, or it is wanted no more, or the link is lost."""
-        if name in self._wanted and not self._is_live(name):
+        is_live = name in self._asked and name not in self._unconfirmed
+        if name in self._wanted and not is_live and name not in self._refused:
             if name not in self._waiting:
                 self._waiting[name] = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._waiting[name])
@@ -62,8 +81,10 @@ class Subscriber:
 
     def lose(self) -> None:
         """The connection is lost: have nobody wait, and begin anew with the next one."""
-        self._asked.clear()
-        self._unconfirmed.clear()
+        for of_the_connection in (self._asked, self._sent, self._unconfirmed):
+            of_the_connection.clear()
+        self._doubtful.clear()
+        self._refused.clear()
         self._is_ping_due = False
         self.is_settled.clear()
         for name in list(self._waiting):
@@ -74,44 +95,54 @@ class Subscriber:
         while True:
             self._changed.clear()
             for command in self._due():
+                self._sent.append(Request(command, max(len(command) - 1, 1)))
                 await connection.send_command(*command, check_health=False)
             self._look()
             await self._changed.wait()
 
     async def read(self, connection: AbstractConnection) -> None:
         """Take what comes, while the connection lasts."""
-        size = 0
+        clock = asyncio.get_running_loop().time
+        turn_ends = clock() + TURN
         while True:
-            reply = await connection.read_response()
+            try:
+                reply = await connection.read_response()
+            except ResponseError as error:
+                if self._sent:
+                    self._refuse(self._sent.popleft(), error)
+            else:
+                self._take(reply)
             self.heard += 1
-            if isinstance(reply, list) and len(reply) == 3:
-                kind, name, data = reply
-                if kind == b"message":
-                    self._receive(name, data)
-                    size += len(data)
-                elif kind == b"subscribe":
-                    self._confirm(name)
-            if size > TURN:
-                size = 0
+            if clock() > turn_ends:
                 await asyncio.sleep(0)  # what is buffered would be read without a pause
+                turn_ends = clock() + TURN
 
-    def _due(self) -> Iterator[tuple[bytes | str, ...]]:
-        new, old = list(self._wanted - self._asked), list(self._asked - self._wanted)
-        for start in range(0, len(new), CHUNK):
-            chunk = new[start : start + CHUNK]
+    def _due(self) -> Iterator[tuple[bytes, ...]]:
+        new = self._wanted - self._asked - self._refused
+        alone = [[name] for name in new & self._doubtful]
+        self._doubtful.clear()
+        for chunk in alone + _chunks(new.difference(*alone)):
             self._asked.update(chunk)
             self._unconfirmed.update(chunk)
-            yield ("SUBSCRIBE", *chunk)
-        for start in range(0, len(old), CHUNK):
-            chunk = old[start : start + CHUNK]
+            yield (b"SUBSCRIBE", *chunk)
+        for chunk in _chunks(self._asked - self._wanted):
             self._asked.difference_update(chunk)
-            yield ("UNSUBSCRIBE", *chunk)
+            yield (b"UNSUBSCRIBE", *chunk)
         if self._is_ping_due:
             self._is_ping_due = False
-            yield ("PING",)
+            yield (b"PING",)
 
-    def _is_live(self, name: bytes) -> bool:
-        return name in self._asked and name not in self._unconfirmed
+    def _take(self, reply: object) -> None:
+        kind, name, data = reply if isinstance(reply, list) and len(reply) == 3 else (b"", b"", b"")
+        if kind == b"message":
+            self._receive(name, data)
+            return
+        if self._sent:
+            self._sent[0].answers -= 1
+            if not self._sent[0].answers:
+                self._sent.popleft()
+        if kind == b"subscribe":
+            self._confirm(name)
 
     def _confirm(self, name: bytes) -> None:
         # asked for, not any more, and again: the last confirmation counts
@@ -122,11 +153,33 @@ class Subscriber:
                 self._release(name)
         self._look()
 
+    def _refuse(self, request: Request, error: ResponseError) -> None:
+        """Ask again for each of several channels, as one may spoil the others; do without one."""
+        verb, *names = request.command
+        if verb != b"SUBSCRIBE":
+            return
+        for name in names:
+            self._asked.discard(name)
+            if len(names) > 1:
+                self._doubtful.add(name)
+            else:
+                self._refused.add(name)
+                self._release(name)
+                text = "Redis refuses %s: %s; messages of other processes are missed"
+                self._complaints.make("subscribe", text, name.decode(), error)
+            self._confirm(name)
+        self._changed.set()
+
     def _look(self) -> None:
-        if not self._unconfirmed and self._wanted <= self._asked:
+        if not self._unconfirmed and self._wanted <= self._asked | self._refused:
             self.is_settled.set()
 
     def _release(self, name: bytes) -> None:
         waiting = self._waiting.pop(name, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
+
+
+def _chunks(names: set[bytes]) -> list[list[bytes]]:
+    ordered = list(names)
+    return [ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK)]

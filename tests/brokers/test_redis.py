@@ -103,6 +103,23 @@ async def test_flood_from_redis_leaves_the_loop_its_turns(
     await flood
 
 
+async def test_flood_of_small_messages_leaves_in_many_frames(
+    serve: Serve, redis_broker: MakeBroker, redis_server: RedisServer, prefix: str
+) -> None:
+    served = await serve(Talker, broker=redis_broker())
+    audience = [await WebSocket.open(served) for _ in range(50)]
+    for client in audience:
+        await tell(client, "sub news")
+    redis_server.publish(f"{prefix}news", *[b"x"] * 5000)
+    frames = messages = 0
+    async with async_timeout.timeout(20):
+        while messages < 5000:
+            frames += 1
+            messages += (await audience[0].frame()).count(b'"x"')
+    # 250,000 deliveries; what is read from Redis at once would be a few frames
+    assert frames > 15
+
+
 # Others.
 
 

@@ -1,0 +1,180 @@
+"""RedisBroker and a Redis that answers late, in other ways, or out of turn."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import async_timeout
+import pytest
+
+from sockjs_aio.brokers.redis import RedisBroker
+from tests import clients
+from tests.brokers.redis_server import RedisServer
+from tests.brokers.scripted import ScriptedRedis, message
+from tests.brokers.talker import Talker, tell
+from tests.brokers.test_redis import until_connected
+from tests.conftest import Serve
+
+WebSocket = clients.WebSocket
+
+
+@pytest.fixture
+async def redis() -> AsyncIterator[ScriptedRedis]:
+    server = ScriptedRedis()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def broker(redis: ScriptedRedis) -> AsyncIterator[RedisBroker]:
+    async with RedisBroker(redis.url, timeout=30) as broker:
+        await until_connected(broker)
+        yield broker
+
+
+class Ear:
+    """Whoever listens in this process."""
+
+    def __init__(self) -> None:
+        self.texts: list[Any] = []
+
+    def deliver(self, channel: str, message: Any, exclude: Any = ()) -> None:
+        self.texts.append(message.message)
+
+    async def until(self, *texts: str) -> None:
+        async with async_timeout.timeout(5):
+            while self.texts != list(texts):
+                await asyncio.sleep(0.001)
+
+
+async def turns() -> None:
+    """Let everybody do what there is to do, with answers on their way through the kernel."""
+    for _ in range(50):
+        await asyncio.sleep(0.001)
+
+
+async def test_subscribe_waits_for_the_last_confirmation(
+    redis: ScriptedRedis, broker: RedisBroker
+) -> None:
+    ear = Ear()
+    redis.hold(b"SUBSCRIBE")
+    waiting = []
+    for number in range(3):
+        broker.subscribe("news", ear)
+        waiting.append(asyncio.ensure_future(broker.ready("news")))
+        async with async_timeout.timeout(5):
+            while len(redis.commands) < 3 + number:  # this one has left
+                await asyncio.sleep(0.001)
+            await turns()
+        if number < 2:
+            broker.unsubscribe("news", ear)
+            await turns()
+    await asyncio.gather(*waiting[:2])  # they have left meanwhile
+    for _ in range(2):
+        assert not waiting[2].done()
+        redis.release(b"SUBSCRIBE")
+        await turns()
+    redis.release(b"SUBSCRIBE")
+    async with async_timeout.timeout(5):
+        await waiting[2]
+
+
+async def test_subscribe_with_a_member_waits_until_redis_knows(
+    redis: ScriptedRedis, broker: RedisBroker
+) -> None:
+    redis.hold(b"SADD")
+    broker.subscribe("news", Ear())
+    broker.join("news", "ann")
+    waiting = asyncio.ensure_future(broker.ready("news"))
+    for _ in range(2):  # the member, and the process
+        await turns()
+        assert not waiting.done()
+        redis.release(b"SADD")
+    async with async_timeout.timeout(5):
+        await waiting
+    assert redis.count(b"SADD") == 2
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b":7\r\n",
+        b"+OK\r\n",
+        b"$-1\r\n",
+        b"*0\r\n",
+        b"*-1\r\n",
+        b"-ERR out of the blue\r\n",
+        b"*4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$4\r\nnews\r\n$1\r\nx\r\n",
+        b"*3\r\n$9\r\nsubscribe\r\n$5\r\nother\r\n:9\r\n",
+        b"*3\r\n$7\r\nunknown\r\n$5\r\nother\r\n:9\r\n",
+        message(b"sockjs:other", b"not subscribed"),
+    ],
+    ids=repr,
+)
+async def test_nonsense_does_not_break_the_subscriber(
+    redis: ScriptedRedis, broker: RedisBroker, nonsense: bytes
+) -> None:
+    ear = Ear()
+    broker.subscribe("news", ear)
+    await broker.ready("news")
+    listening = redis._writers[:1]  # the first of the two connections
+    for writer in listening:
+        writer.write(message(b"sockjs:news", b"1") + nonsense * 3)
+        writer.write(message(b"sockjs:news", b"2"))
+    await ear.until("1", "2")
+    broker.subscribe("more", ear)
+    async with async_timeout.timeout(5):
+        await broker.ready("more")
+    assert (broker.state, broker.gaps) == ("connected", 0)
+
+
+@pytest.mark.parametrize("noise", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 100 + b"\r\n"])
+async def test_what_is_no_redis_is_given_up_and_tried_again(
+    redis: ScriptedRedis, broker: RedisBroker, noise: bytes
+) -> None:
+    redis.say(noise)
+    async with async_timeout.timeout(5):
+        while broker.gaps == 0:
+            await asyncio.sleep(0.001)
+    await until_connected(broker)
+    assert broker.gaps == 1
+
+
+@pytest.mark.redis
+async def test_one_channel_that_redis_refuses_spoils_no_other(
+    serve: Serve, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_redis.cli("ACL", "SETUSER", "default", "resetchannels", "&sockjs:room*")
+    broker = RedisBroker(own_redis.url, timeout=0.8, max_retry_delay=0.1)
+    served = await serve(Talker, broker=broker)
+    client = await WebSocket.open(served)
+    async with async_timeout.timeout(10):
+        await tell(client, "sub room1", "sub secret", "sub room2")
+    # and not when all are asked for at once
+    own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+    async with async_timeout.timeout(10):
+        while broker.gaps == 0:
+            await asyncio.sleep(0.001)
+    await until_connected(broker)
+    await asyncio.sleep(0.5)
+    assert (broker.state, broker.gaps) == ("connected", 1)
+    own_redis.publish("sockjs:room1", b"1")
+    own_redis.publish("sockjs:room2", b"2")
+    assert await client.messages(2) == ["1", "2"]
+    await client.send("pub secret 3")
+    assert await client.messages(2) == ["3", "unavailable"]
+    assert caplog.text.count("Redis refuses sockjs:secret") == 1
+    await tell(client, "unsub secret", "sub room3")
+    own_redis.cli("ACL", "SETUSER", "default", "allchannels")
+    await tell(client, "sub secret")
+    own_redis.publish("sockjs:secret", b"4")
+    assert await client.messages(1) == ["4"]
+
+
+async def test_members_that_nobody_takes_off_leave_with_the_broker(redis: ScriptedRedis) -> None:
+    async with RedisBroker(redis.url) as broker:
+        broker.join("news", "ann")
+        await broker.ready("news")
+    last = redis.commands[-3:]
+    assert [command[0] for command in last] == [b"DEL", b"SREM", b"PING"]
