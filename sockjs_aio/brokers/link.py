@@ -186,8 +186,10 @@ class Link:
                 self._lost()
                 logger.warning("%s; messages of other processes are missed from now on", why)
             self._give_up(why)
-            attempts = 0 if _now() - begun > self._max_retry_delay else attempts + 1
+            if _now() - begun > self._max_retry_delay:
+                attempts = 0  # it was a connection
             delay = min(FIRST_DELAY * 2 ** min(attempts, 20), self._max_retry_delay)
+            attempts += 1
             await asyncio.sleep(delay * random.uniform(0.5, 1))
 
     async def _keep(self) -> None:

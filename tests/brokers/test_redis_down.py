@@ -156,7 +156,7 @@ async def test_attempts_to_connect_become_rare(serve: Serve) -> None:
     await until(lambda: len(accepted) >= 4)
     pauses = [after - before for before, after in itertools.pairwise(accepted)]
     for number, pause in enumerate(pauses[:3]):
-        assert pause >= 0.1 * 2 ** (number + 1) * 0.5
+        assert pause >= 0.1 * 2**number * 0.5
     await served.runner.cleanup()
     listener.close()
     await listener.wait_closed()
