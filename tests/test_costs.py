@@ -28,9 +28,9 @@ Kind = type[clients.Client]
 ATTACHED = [client for client in clients.ALL if client not in clients.POLLS]
 """What has one receiver for many frames."""
 
-LIMITS = {"websocket": (20_500, 4_600), "xhr": (19_300, 3_850), "between": (4_200, 1_080)}
-if sys.version_info < (3, 11):  # frames of coroutines are larger, and objects have a dict each
-    LIMITS = {"websocket": (24_500, 7_000), "xhr": (22_500, 5_850), "between": (4_200, 1_150)}
+LIMITS = {"websocket": (19_000, 2_850), "xhr": (15_900, 2_880), "between": (4_200, 1_080)}
+if sys.version_info < (3, 11):  # frames of coroutines are larger
+    LIMITS = {"websocket": (21_400, 3_850), "xhr": (18_200, 3_850), "between": (4_200, 1_100)}
 """Bytes that an idle session may hold in all, and of them the package's own.
 
 The package's are 5 % above the most that was measured on any version of Python and aiohttp, and
