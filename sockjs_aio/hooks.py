@@ -125,8 +125,12 @@ class Hooks:
         return asyncio.current_task() is self._reader and self._forgive()
 
     def _is_read(self) -> bool:
-        """Tell whether it is the reader that runs now: it comes to `finish` by itself."""
-        return self._reader is not None and asyncio.current_task() is self._reader
+        """Tell whether there is a reader that comes to `finish` by itself: it is what runs now, or
+        it is not told to drop messages, so that its connection has ended and it handles the rest.
+        """
+        if self._reader is None:
+            return False
+        return not self.is_dropping or asyncio.current_task() is self._reader
 
     # For requests that come and go.
 

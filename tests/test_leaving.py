@@ -124,6 +124,30 @@ async def test_messages_of_a_client_that_took_nothing_are_handled(
 
 @both
 @either
+async def test_on_close_comes_last_when_writing_fails_between_two_messages(
+    serve: Serve, path: str, cancellation: bool
+) -> None:
+    class Flooding(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            await super().on_message(message)
+            if message == "0":
+                self.send("x" * 10_000_000)  # more than sockets hold: somebody waits to write
+                await asyncio.sleep(0.1)  # what has come is read into the server
+                wire.abort()
+
+    settings = {**FAR, "send_queue_limit": 100_000_000}
+    served = await serve(Flooding, settings=settings, handler_cancellation=cancellation)
+    wire = await opened(served, path)
+    wire.stop_reading()
+    messages = [str(number) for number in range(20 * YIELD_EVERY)]
+    write(wire, path, messages)
+    await Flooding.until("close")
+    assert Flooding.seen == ["open", *messages, "close"]
+    assert end_of(Flooding) == LOST
+
+
+@both
+@either
 @pytest.mark.parametrize("hook", ["on_open", "on_message"])
 async def test_hook_that_runs_sees_that_its_client_was_reset(
     serve: Serve, path: str, cancellation: bool, hook: str
