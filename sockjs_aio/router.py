@@ -1,88 +1,22 @@
-"""URLs to transports: the part of the package that an application mounts."""
+"""The part of the package that an application mounts."""
 
 import concurrent.futures
 import inspect
-import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from aiohttp import web
 
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.connection import SockJSConnection, broadcast
-from sockjs_aio.errors import (
-    BodyTimeout,
-    CallbackError,
-    PayloadBroken,
-    PayloadMissing,
-    PayloadTooLarge,
-)
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
-from sockjs_aio.transports import pages, polling, streaming, upstream, websocket
-from sockjs_aio.transports.body import end_where_unsafe, invite_body
-from sockjs_aio.transports.endpoint import (
-    Authorize,
-    Endpoint,
-    Verify,
-    is_valid_id,
-    plain_response,
-)
-from sockjs_aio.transports.headers import allow_origin
-
-logger = logging.getLogger("sockjs_aio")
-
-FAILURES = (
-    PayloadMissing,
-    PayloadBroken,
-    PayloadTooLarge,
-    CallbackError,
-    BodyTimeout,
-    web.RequestPayloadError,
-    ConnectionError,
-)
-"""What reading a request may raise; see `_failure`."""
+from sockjs_aio.transports import pages
+from sockjs_aio.transports.endpoint import Authorize, Endpoint, Verify
+from sockjs_aio.transports.urls import routes
 
 T = TypeVar("T")
-Transport = Callable[[Endpoint, web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True)
-class Url:
-    """One kind of URL: what answers it, and how."""
-
-    method: str
-    answer: Transport
-    name: str | None = None
-    """What `Settings.is_enabled` calls it, if it can be disabled."""
-    has_preflight: bool = False
-    has_head: bool = False
-    is_linkable: bool = False
-    """Whether a link, an image or a script could open a session by it."""
-
-    @property
-    def methods(self) -> str:
-        """The methods for ``Allow``."""
-        return f"OPTIONS, {self.method}" if self.has_preflight else self.method
-
-
-GREETING = Url("GET", pages.greeting, has_head=True)
-INFO = Url("GET", pages.info, has_preflight=True, has_head=True)
-IFRAME = Url("GET", pages.iframe, "iframe", has_head=True)
-RAW_WEBSOCKET = Url("GET", websocket.raw_websocket, "rawwebsocket")
-
-SESSION_URLS = {
-    "xhr": Url("POST", polling.xhr, "xhr", has_preflight=True),
-    "xhr_send": Url("POST", upstream.xhr_send, has_preflight=True),
-    "xhr_streaming": Url("POST", streaming.xhr_streaming, "xhr_streaming", has_preflight=True),
-    "websocket": Url("GET", websocket.websocket, "websocket"),
-    "eventsource": Url("GET", streaming.eventsource, "eventsource", is_linkable=True),
-    "htmlfile": Url("GET", streaming.htmlfile, "htmlfile", is_linkable=True),
-    "jsonp": Url("GET", polling.jsonp, "jsonp", is_linkable=True),
-    "jsonp_send": Url("POST", upstream.jsonp_send, "jsonp"),
-}
 
 
 class SockJSRouter:
@@ -159,21 +93,7 @@ class SockJSRouter:
     @property
     def routes(self) -> list[web.RouteDef]:
         """The routes for ``app.add_routes``; `attach` ends the sessions at shutdown besides."""
-        prefix = self.prefix
-        session_url = "/{server_id:[^/.]+}/{session_id:[^/.]+}/{transport:%s}"
-        urls: dict[str, Url | None] = {
-            session_url % "|".join(SESSION_URLS): None,
-            "/info": INFO,
-            r"/{page:iframe(?:-[^/]*)?\.html}": IFRAME,
-            "/websocket": RAW_WEBSOCKET,
-            "/": GREETING,
-        }
-        if prefix:
-            urls[""] = GREETING
-        return [
-            web.route("*", prefix + path, self._handler(url), expect_handler=invite_body)
-            for path, url in urls.items()
-        ]
+        return routes(self._endpoint, self.prefix)
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         """Tell a load balancer whether to send new clients here; mount it where that asks.
@@ -278,74 +198,6 @@ class SockJSRouter:
 
     async def _shutdown(self, _app: web.Application) -> None:
         await self.shutdown()
-
-    def _handler(self, url: Url | None) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """Make the handler of `url`; None stands for those of sessions, told by their ends."""
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            # one coroutine for all, for memory: it stays as long as a WebSocket
-            try:
-                asked = url or SESSION_URLS[request.match_info["transport"]]
-                response = self._answer_early(asked, request)
-                if response is None:
-                    response = await asked.answer(self._endpoint, request)
-            except web.HTTPException as refusal:
-                # others may be let in by the same URL
-                refusal.headers.setdefault("Cache-Control", "no-store")
-                refusal.headers.setdefault("Vary", "Origin")
-                end_where_unsafe(request, refusal)
-                raise
-            except FAILURES as error:
-                response = _failure(request, error)
-            end_where_unsafe(request, response)
-            return response
-
-        return handle
-
-    def _answer_early(self, url: Url, request: web.Request) -> web.StreamResponse | None:
-        """Answer what is not for a transport or page to decide; None leaves it to `url`."""
-        if "session_id" in request.match_info and not _has_valid_ids(request):
-            return plain_response(404, "Not found.\n")
-        if url.name is not None and not self.settings.is_enabled(url.name):
-            return plain_response(404, "This transport is disabled.\n")
-        method = request.method
-        is_preflight = method == "OPTIONS" and url.has_preflight
-        if not (method == url.method or is_preflight or (method == "HEAD" and url.has_head)):
-            return web.Response(status=405, headers={"Allow": url.methods})
-        self._endpoint.check_origin(request, is_linkable=url.is_linkable)
-        return pages.preflight(self._endpoint, request, url.methods) if is_preflight else None
-
-
-def _has_valid_ids(request: web.Request) -> bool:
-    _, server_id, session_id, _ = request.rel_url.raw_path.rsplit("/", 3)
-    return is_valid_id(server_id) and is_valid_id(session_id)
-
-
-def _last_response(request: web.Request, status: int, text: str) -> web.Response:
-    if request.content.exception() is not None:
-        request.content.feed_eof()  # aiohttp would look for the rest, and log that it fails
-    response = plain_response(status, text)
-    response.force_close()
-    return response
-
-
-def _failure(request: web.Request, error: BaseException) -> web.Response:
-    if isinstance(error, ConnectionError):
-        return web.Response()  # for a client that has gone
-    if isinstance(error, BodyTimeout):
-        return _last_response(request, 408, "The request body did not come in time.\n")
-    if isinstance(error, web.RequestPayloadError):
-        return _last_response(request, 400, "The request body cannot be read.\n")
-    if isinstance(error, PayloadTooLarge):
-        response = plain_response(413, "Payload too large.\n")
-    elif isinstance(error, PayloadMissing):
-        response = plain_response(500, "Payload expected.")
-    elif isinstance(error, PayloadBroken):
-        response = plain_response(500, "Broken JSON encoding.")
-    else:
-        response = plain_response(500, str(error))
-    allow_origin(request, response.headers)
-    return response
 
 
 def _check_connection(connection: object) -> None:

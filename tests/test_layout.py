@@ -32,6 +32,7 @@ LAYERS = [
     {"transports.websocket_reader"},
     {"transports.pages", "transports.polling", "transports.streaming"}
     | {"transports.upstream", "transports.websocket"},
+    {"transports.urls"},
     {"router"},
     {"__init__"},
     {"multiplex", "aiolibs"}

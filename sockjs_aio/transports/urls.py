@@ -1,0 +1,156 @@
+"""The URLs of a service, and what all of them share: who may ask, and how failures are answered."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from sockjs_aio.errors import (
+    BodyTimeout,
+    CallbackError,
+    PayloadBroken,
+    PayloadMissing,
+    PayloadTooLarge,
+)
+from sockjs_aio.transports import pages, polling, streaming, upstream, websocket
+from sockjs_aio.transports.body import end_where_unsafe, invite_body
+from sockjs_aio.transports.endpoint import Endpoint, is_valid_id, plain_response
+from sockjs_aio.transports.headers import allow_origin
+
+_FAILURES = (
+    PayloadMissing,
+    PayloadBroken,
+    PayloadTooLarge,
+    CallbackError,
+    BodyTimeout,
+    web.RequestPayloadError,
+    ConnectionError,
+)
+"""What reading a request may raise; see `_failure`."""
+
+Transport = Callable[[Endpoint, web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Url:
+    """One kind of URL: what answers it, and how."""
+
+    method: str
+    answer: Transport
+    name: str | None = None
+    """What `Settings.is_enabled` calls it, if it can be disabled."""
+    has_preflight: bool = False
+    has_head: bool = False
+    is_linkable: bool = False
+    """Whether a link, an image or a script could open a session by it."""
+
+    @property
+    def methods(self) -> str:
+        """The methods for ``Allow``."""
+        return f"OPTIONS, {self.method}" if self.has_preflight else self.method
+
+
+_GREETING = Url("GET", pages.greeting, has_head=True)
+_INFO = Url("GET", pages.info, has_preflight=True, has_head=True)
+_IFRAME = Url("GET", pages.iframe, "iframe", has_head=True)
+_RAW_WEBSOCKET = Url("GET", websocket.raw_websocket, "rawwebsocket")
+
+_SESSION_URLS = {
+    "xhr": Url("POST", polling.xhr, "xhr", has_preflight=True),
+    "xhr_send": Url("POST", upstream.xhr_send, has_preflight=True),
+    "xhr_streaming": Url("POST", streaming.xhr_streaming, "xhr_streaming", has_preflight=True),
+    "websocket": Url("GET", websocket.websocket, "websocket"),
+    "eventsource": Url("GET", streaming.eventsource, "eventsource", is_linkable=True),
+    "htmlfile": Url("GET", streaming.htmlfile, "htmlfile", is_linkable=True),
+    "jsonp": Url("GET", polling.jsonp, "jsonp", is_linkable=True),
+    "jsonp_send": Url("POST", upstream.jsonp_send, "jsonp"),
+}
+
+
+def routes(endpoint: Endpoint, prefix: str) -> list[web.RouteDef]:
+    """Make the routes of the service at `prefix`, which may be empty."""
+    session_url = "/{server_id:[^/.]+}/{session_id:[^/.]+}/{transport:%s}"
+    urls: dict[str, Url | None] = {
+        session_url % "|".join(_SESSION_URLS): None,
+        "/info": _INFO,
+        r"/{page:iframe(?:-[^/]*)?\.html}": _IFRAME,
+        "/websocket": _RAW_WEBSOCKET,
+        "/": _GREETING,
+    }
+    if prefix:
+        urls[""] = _GREETING
+    return [
+        web.route("*", prefix + path, _handler(endpoint, url), expect_handler=invite_body)
+        for path, url in urls.items()
+    ]
+
+
+def _handler(endpoint: Endpoint, url: Url | None) -> Handler:
+    """Make what answers requests of `url`; None stands for those of sessions, told by their end."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        # one coroutine for all, for memory: it stays as long as a WebSocket
+        try:
+            asked = url or _SESSION_URLS[request.match_info["transport"]]
+            response = _answer_early(endpoint, asked, request)
+            if response is None:
+                response = await asked.answer(endpoint, request)
+        except web.HTTPException as refusal:
+            # others may be let in by the same URL
+            refusal.headers.setdefault("Cache-Control", "no-store")
+            refusal.headers.setdefault("Vary", "Origin")
+            end_where_unsafe(request, refusal)
+            raise
+        except _FAILURES as error:
+            response = _failure(request, error)
+        end_where_unsafe(request, response)
+        return response
+
+    return handle
+
+
+def _answer_early(endpoint: Endpoint, url: Url, request: web.Request) -> web.StreamResponse | None:
+    """Answer what is not for a transport or page to decide; None leaves it to `url`."""
+    if "session_id" in request.match_info and not _has_valid_ids(request):
+        return plain_response(404, "Not found.\n")
+    if url.name is not None and not endpoint.settings.is_enabled(url.name):
+        return plain_response(404, "This transport is disabled.\n")
+    method = request.method
+    is_preflight = method == "OPTIONS" and url.has_preflight
+    if not (method == url.method or is_preflight or (method == "HEAD" and url.has_head)):
+        return web.Response(status=405, headers={"Allow": url.methods})
+    endpoint.check_origin(request, is_linkable=url.is_linkable)
+    return pages.preflight(endpoint, request, url.methods) if is_preflight else None
+
+
+def _has_valid_ids(request: web.Request) -> bool:
+    _, server_id, session_id, _ = request.rel_url.raw_path.rsplit("/", 3)
+    return is_valid_id(server_id) and is_valid_id(session_id)
+
+
+def _last_response(request: web.Request, status: int, text: str) -> web.Response:
+    if request.content.exception() is not None:
+        request.content.feed_eof()  # aiohttp would look for the rest, and log that it fails
+    response = plain_response(status, text)
+    response.force_close()
+    return response
+
+
+def _failure(request: web.Request, error: BaseException) -> web.Response:
+    if isinstance(error, ConnectionError):
+        return web.Response()  # for a client that has gone
+    if isinstance(error, BodyTimeout):
+        return _last_response(request, 408, "The request body did not come in time.\n")
+    if isinstance(error, web.RequestPayloadError):
+        return _last_response(request, 400, "The request body cannot be read.\n")
+    if isinstance(error, PayloadTooLarge):
+        response = plain_response(413, "Payload too large.\n")
+    elif isinstance(error, PayloadMissing):
+        response = plain_response(500, "Payload expected.")
+    elif isinstance(error, PayloadBroken):
+        response = plain_response(500, "Broken JSON encoding.")
+    else:
+        response = plain_response(500, str(error))
+    allow_origin(request, response.headers)
+    return response
