@@ -95,16 +95,19 @@ class Hooks:
         """
         assert self._forgive is not None, "run_inline comes first"
         self.is_running = True
+        coroutine: Coroutine[Any, Any, Any] | None = None
         try:
             coroutine = _checked("on_message", self._session.connection.on_message(message))
-            awaited = coroutine.send(None)
-        except StopIteration:
-            pass
+            try:
+                awaited = coroutine.send(None)
+            except StopIteration:  # it did not have to wait
+                coroutine = None
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
+            coroutine = None
             self._fail("on_message", error)
-        else:
+        if coroutine is not None:
             return self._guard("on_message", Shielded(coroutine, awaited, self._forgive_hook))
         self.is_running = self.is_cancelled = False
         return None

@@ -62,6 +62,19 @@ async def test_hook_that_is_no_coroutine(serve: Serve, caplog: pytest.LogCapture
     assert "write async def on_message" in caplog.text
 
 
+@pytest.mark.logs("StopIteration")
+async def test_plain_hook_that_ends_an_iterator(serve: Serve) -> None:
+    class Empty(Recorder):
+        def on_message(self, message: str | bytes) -> Any:
+            return next(iter(()))
+
+    for kind in clients.ALL:
+        client = await kind.open(await serve(Empty))
+        await client.send("a")
+        assert await client.frame() == b'c[1011,"Internal error"]'
+        await client.leave()
+
+
 @pytest.mark.parametrize("base", ["forgotten", "none"])
 @pytest.mark.logs("TypeError: (Forgetful|None)")
 async def test_constructor_that_forgets_its_base(
