@@ -39,7 +39,7 @@ async def test_peer_that_vanished_is_noticed(
     wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
     await Noted.until("close")
     assert "timeout, 1006 'Ping not answered'" in caplog.text
-    assert served.router.session_count == 0
+    await served.until_empty()
 
 
 @both

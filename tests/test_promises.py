@@ -1,6 +1,7 @@
 """What users of SockJS servers ran into and is tested nowhere else; see docs/promises.md."""
 
 import asyncio
+import logging
 import time
 from pathlib import Path
 
@@ -102,6 +103,32 @@ async def test_close_in_any_hook_leaves_nothing_that_runs(
     await asyncio.sleep(0.2)
     assert time.process_time() - spent < 0.15, "somebody is busy"
     assert Closing.seen == ["open", "close"]
+
+
+@every
+@pytest.mark.parametrize("cancellation", [True, False])
+async def test_clients_that_go_in_the_middle_of_anything_are_no_errors(
+    serve: Serve, kind: Kind, cancellation: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Pouring(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            for number in range(200):
+                self.send("x" * 20_000)
+                await asyncio.sleep(0 if number % 20 else 0.001)
+
+    caplog.set_level(logging.INFO)
+    settings = {**SHORT, "response_limit": 1 << 30, "send_queue_limit": 1 << 27}
+    served = await serve(Pouring, settings=settings, handler_cancellation=cancellation)
+    for number in range(5):
+        client = await kind.open(served)
+        await client.send("go")
+        await asyncio.sleep(0.001 * number)
+        client.abort()
+    await served.until_empty()
+    assert {(record.name, record.levelname) for record in caplog.records} == {
+        ("sockjs_aio", "INFO")
+    }
+    assert len(caplog.records) == 5, "how each session ended, and nothing else"
 
 
 @streams

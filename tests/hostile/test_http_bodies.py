@@ -205,6 +205,21 @@ async def test_100_continue_comes_before_the_204(serve: Serve) -> None:
     assert await served.poll(SESSION) == b'a["a","a"]'
 
 
+@pytest.mark.parametrize("transport", [name for name in URLS if name != "websocket"])
+async def test_100_continue_on_every_url_that_may_have_a_body(serve: Serve, transport: str) -> None:
+    served = await serve(Echo)
+    if transport.endswith("_send"):
+        assert await served.poll(SESSION) == b"o"
+    method, url = URLS[transport]
+    wire = await served.wire()
+    line = f"{method} /echo{SESSION}{url} HTTP/1.1".encode()
+    wire.writer.write(head(line, b"Content-Length: 5", b"Expect: 100-continue"))
+    async with async_timeout.timeout(5):
+        assert (await wire.head()).status == 100
+        wire.writer.write(b'["a"]')
+        assert (await wire.head()).status in (200, 204)
+
+
 @pytest.mark.parametrize("transport", URLS)
 @pytest.mark.parametrize("expected", ["dance", "<script>", "100-continue, x", "\u00e4"])
 async def test_other_expectations_are_417_on_every_url_and_not_repeated(
