@@ -41,7 +41,6 @@ class Outlet:
         "delivery",
         "_writer",
         "_high_water",
-        "_patience",
         "_session",
         "_waiting",
     )
@@ -52,19 +51,17 @@ class Outlet:
         self.delivery = Delivery(self.transport)
         self._writer: AbstractStreamWriter | None = None
         self._high_water = min(HIGH_WATER, settings.send_queue_limit // 4)
-        self._patience = PATIENCE * settings.heartbeat_delay
         self._session = session
         self._waiting: asyncio.Task[None] | None = None
+        if self.transport is not None:
+            give_up_after(self.transport, PATIENCE * settings.heartbeat_delay)
+            if self._high_water < HIGH_WATER:
+                self.transport.set_write_buffer_limits(self._high_water)
 
     def open(self, writer: AbstractStreamWriter) -> None:
         """Begin, with what ``prepare`` of the response has returned, which waits for room."""
         self._writer = writer
         self.is_congested = False
-        if self.transport is None:
-            return
-        give_up_after(self.transport, self._patience)
-        if self._high_water < HIGH_WATER:
-            self.transport.set_write_buffer_limits(self._high_water)
 
     @property
     def buffered(self) -> int:
