@@ -179,6 +179,20 @@ async def test_authorize_refuses_with_its_status(
             await Noted.until("open")
 
 
+@openers
+@pytest.mark.logs("ConnectionRefusedError: no database")
+async def test_authorize_that_reaches_nobody_is_an_error(
+    serve: Serve, method: str, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def authorize(request: web.Request) -> None:
+        raise ConnectionRefusedError("no database")
+
+    served = await serve(authorize=authorize)
+    assert (await ask(served, method, path)).status == 500
+    assert served.router.session_count == 0
+    assert caplog.text.count("ConnectionRefusedError: no database") == 1
+
+
 async def test_authorize_runs_once_for_each_session(serve: Serve) -> None:
     calls = []
 

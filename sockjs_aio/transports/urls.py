@@ -139,6 +139,8 @@ def _last_response(request: web.Request, status: int, text: str) -> web.Response
 
 def _failure(request: web.Request, error: BaseException) -> web.Response:
     if isinstance(error, ConnectionError):
+        if request.transport is not None and not request.transport.is_closing():
+            raise error  # of a connection of the application's, to a database perhaps
         return web.Response()  # for a client that has gone
     if isinstance(error, BodyTimeout):
         return _last_response(request, 408, "The request body did not come in time.\n")
