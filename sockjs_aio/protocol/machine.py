@@ -83,7 +83,7 @@ class SessionMachine:
         self._send_queue_limit = send_queue_limit
         # outgoing: encoded messages, how many of them are taken, the bytes of the others, and the
         # bytes that the receiver has not passed on
-        self._outbox: list[bytes] = []
+        self._outbox: list[bytes] | None = None
         self._taken = 0
         self.queued = 0
         self.downstream = 0
@@ -148,7 +148,10 @@ class SessionMachine:
         is_alone = not self.queued and self.downstream * 4 <= limit
         if self.queued + self.downstream + size > limit and not is_alone:
             return False
-        self._outbox.append(piece)
+        if self._outbox is None:
+            self._outbox = [piece]
+        else:
+            self._outbox.append(piece)
         self.queued += size
         return True
 
@@ -216,8 +219,8 @@ class SessionMachine:
         """Take the next frame for the attached receiver; None when there is nothing to write."""
         if self._greeting is not None:
             frame, self._greeting = self._greeting, None
-        elif self._outbox:
-            frame = self._take_messages()
+        elif self._outbox is not None:
+            frame = self._take_messages(self._outbox)
         elif self.close_due:
             assert self.close_frame is not None, "only a closed session owes a close frame"
             frame, self.close_due, self._close_told = self.close_frame, False, True
@@ -230,11 +233,11 @@ class SessionMachine:
         self._last_frame = now
         return frame
 
-    def _take_messages(self) -> bytes:
-        outbox, framing = self._outbox, self._framing
+    def _take_messages(self, outbox: list[bytes]) -> bytes:
+        framing = self._framing
         if self.queued <= FRAME_LIMIT:
             pieces = outbox[self._taken :] if self._taken else outbox
-            self._outbox = []
+            self._outbox = None
             self._taken = self.queued = 0
             return framing.join(pieces)
         size, start = 0, self._taken
@@ -250,7 +253,7 @@ class SessionMachine:
         return framing.join(pieces)
 
     def _drop(self) -> None:
-        self._outbox = []
+        self._outbox = None
         self._taken = self.queued = 0
         self._greeting = None
         self._beat_due = False
