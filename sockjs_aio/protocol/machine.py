@@ -247,7 +247,9 @@ class SessionMachine:
         pieces = outbox[start : self._taken]
         outbox[start : self._taken] = [b""] * len(pieces)  # they must not live on in the queue
         self.queued -= size
-        if self._taken * 2 > len(outbox):  # not at each frame: the rest has to move
+        if self._taken == len(outbox):
+            self._outbox, self._taken = None, 0
+        elif self._taken * 2 > len(outbox):  # not at each frame: the rest has to move
             del outbox[: self._taken]
             self._taken = 0
         return framing.join(pieces)
