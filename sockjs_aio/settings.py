@@ -32,6 +32,11 @@ _ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?"
 )
 
+# a browser drops a cookie without a word where these contradict each other
+_COOKIE_ATTRIBUTE = re.compile(
+    r"Secure|HttpOnly|Partitioned|SameSite=(Strict|Lax|None)|Path=/[!-:<-~]*|Domain=[a-z0-9.-]+"
+)
+
 SetCookie = Callable[[web.Request, web.StreamResponse], None]
 """Sets the cookie for a session request on its response, before the response starts."""
 
@@ -80,8 +85,9 @@ class Settings:
     """The client script that the iframe page loads; has to be of the version that the page uses."""
     response_limit: int = 131072
     """Bytes of frames after which a streaming response ends and the client asks for the next."""
-    jsessionid: bool | SetCookie = False
-    """True sets a JSESSIONID cookie for load balancers; a callable sets the cookie it likes."""
+    jsessionid: bool | str | SetCookie = False
+    """True sets a JSESSIONID cookie for load balancers, a str such as ``"SameSite=None; Secure"``
+    one with these attributes; a callable sets the cookie it likes."""
     origins: str | Collection[str] = "*"
     """Origins such as ``https://example.com`` whose pages may connect, or ``*`` for all.  The
     iframe transports ask from the service's own origin: list that too if they are wanted."""
@@ -178,6 +184,19 @@ def _is_script_url(value: Any) -> bool:
     return isinstance(value, str) and bool(value) and not set(value) & set("\"'<> \t\r\n")
 
 
+def _are_cookie_attributes(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    attributes = value.split("; ")
+    names = {attribute.partition("=")[0] for attribute in attributes}
+    is_for_other_sites = "SameSite=None" in attributes or "Partitioned" in attributes
+    return (
+        all(map(_COOKIE_ATTRIBUTE.fullmatch, attributes))
+        and len(names) == len(attributes)
+        and ("Secure" in attributes or not is_for_other_sites)
+    )
+
+
 def _is_origin(value: Any) -> bool:
     return isinstance(value, str) and bool(value == "null" or _ORIGIN.fullmatch(value))
 
@@ -226,8 +245,10 @@ _RULES: dict[str, Rule] = {
     "sockjs_url": ("the URL of a script, without quotes, spaces, < or >", _is_script_url),
     "response_limit": _SIZE,
     "jsessionid": (
-        "True, False, or a callable that takes the request and the response",
-        lambda value: _is_boolean(value) or callable(value),
+        'True, False, attributes like "SameSite=None; Secure" (of Secure, HttpOnly, Partitioned, '
+        "SameSite=, Path=, Domain=; each once, SameSite=None and Partitioned with Secure), or a "
+        "callable that takes the request and the response",
+        lambda value: _is_boolean(value) or callable(value) or _are_cookie_attributes(value),
     ),
     "origins": (
         '"*", or a list of origins as browsers write them, like "https://example.com" (lower case, '

@@ -286,6 +286,26 @@ async def test_cookie_on_sending_requests_and_not_on_the_handshake(serve: Serve)
 
 
 @http
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ("SameSite=None; Secure", "Path=/; SameSite=None; Secure"),
+        ("Path=/echo; SameSite=Lax", "Path=/echo; SameSite=Lax"),
+    ],
+)
+async def test_cookie_has_the_attributes_of_the_setting(
+    serve: Serve, kind: Kind, attributes: str, expected: str
+) -> None:
+    served = await serve(Echo, settings={"jsessionid": attributes})
+    method, path = next(
+        (method, path) for method, path in REQUESTS if path.split("?")[0].endswith("/" + kind.name)
+    )
+    head = await ask(served, method, path, Cookie="JSESSIONID=one")
+    assert head.header("Set-Cookie") == f"JSESSIONID=one; {expected}"
+    assert b'"cookie_needed": true' in (await served.request("GET", "/info")).body
+
+
+@http
 async def test_cookie_may_be_set_by_the_application(serve: Serve, kind: Kind) -> None:
     def set_cookie(request: web.Request, response: web.StreamResponse) -> None:
         response.set_cookie("JSESSIONID", "node1", secure=True, samesite="None")

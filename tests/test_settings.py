@@ -82,6 +82,17 @@ def test_name_like_no_other_is_answered_with_all() -> None:
         ("response_limit", 0),
         ("response_limit", 1.5),
         ("jsessionid", "yes"),
+        ("jsessionid", ""),
+        ("jsessionid", "secure"),
+        ("jsessionid", "Secure;HttpOnly"),
+        ("jsessionid", "Secure; Secure"),
+        ("jsessionid", "SameSite=Lax; SameSite=Strict"),
+        ("jsessionid", "SameSite=None"),  # browsers drop it without Secure
+        ("jsessionid", "Partitioned"),
+        ("jsessionid", "Path=echo"),
+        ("jsessionid", "Path=/a\r\nX: y"),
+        ("jsessionid", "Path=/; Domain=evil example"),
+        ("jsessionid", "Secure\n"),
         ("origins", "https://example.com"),
         ("origins", ["https://example.com/"]),
         ("origins", ["example.com"]),
@@ -140,6 +151,20 @@ def test_good_values_are_taken() -> None:
         {"origins": ["https://a.example", "null"], "jsessionid": lambda *_: None, "max_sessions": 1}
     )
     assert settings.max_sessions == 1
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "Secure",
+        "SameSite=None; Secure",
+        "Secure; SameSite=None; Partitioned",
+        "SameSite=Lax",
+        "Path=/chat; Domain=example.com; HttpOnly; SameSite=Strict",
+    ],
+)
+def test_cookie_attributes_that_browsers_know_are_taken(attributes: str) -> None:
+    assert Settings(jsessionid=attributes).jsessionid == attributes
 
 
 def test_every_origin_that_browsers_write_is_taken() -> None:

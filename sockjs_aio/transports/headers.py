@@ -125,7 +125,10 @@ def set_session_cookie(
     elif settings.jsessionid:
         found = _JSESSIONID.search(request.headers.get("Cookie", ""))
         value = found[1] if found else "dummy"
-        response.headers.add("Set-Cookie", f"JSESSIONID={value}; Path=/")
+        attributes = settings.jsessionid if isinstance(settings.jsessionid, str) else "Path=/"
+        if "Path=" not in attributes:
+            attributes = f"Path=/; {attributes}"
+        response.headers.add("Set-Cookie", f"JSESSIONID={value}; {attributes}")
 
 
 def _is_plain(value: str) -> bool:
