@@ -1,42 +1,29 @@
-"""Processes for tests: servers that tell which they are, proxies before them, and a client.
+"""The real haproxy for tests, and a client whose every request has a connection of its own."""
 
-`python -m tests.integration.haproxy --port 0` is one such server.
-"""
-
-import argparse
 import asyncio
 import contextlib
+import csv
 import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import async_timeout
-from aiohttp import web
-from aiohttp_remotes import XForwardedStrict, setup
 
-from sockjs_aio import SockJSConnection, SockJSRouter
-from tests.process import COMPLAINTS
+from tests.integration.node import ROOT, NodeProcess
+from tests.process import PATIENCE
 from tests.wire import Reply, Wire
 
-ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "haproxy" / "haproxy.cfg"
-SOCKJS_CLIENT = ROOT / ".venv/npm/node_modules/sockjs-client/dist/sockjs.min.js"
-
-PATIENCE = 20.0
-"""Seconds after which what a test waits for is taken to never happen."""
+CONFIGURATIONS = ROOT / "haproxy"
 
 
 def documented(language: str) -> str:
@@ -58,154 +45,76 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
-# The server.
+def files(configuration: str) -> list[str | Path]:
+    """Return the arguments that have haproxy read one of the project's configurations."""
+    return ["-f", CONFIGURATIONS / "common.cfg", "-f", CONFIGURATIONS / f"{configuration}.cfg"]
 
 
-class Node(SockJSConnection):
-    """Echoes, and answers ``who`` with what it knows about the client and itself."""
-
-    connections: ClassVar[list["Node"]] = []
-    has_left = False
-
-    async def on_open(self, info: Any) -> None:
-        self.connections.append(self)
-
-    async def on_message(self, message: str | bytes) -> None:
-        if message == "who":
-            message = json.dumps({"pid": os.getpid(), "ip": self.info.ip, **self.info})
-        self.send(message)
-
-    async def on_close(self) -> None:
-        self.has_left = True
-
-    @classmethod
-    def sessions(cls) -> dict[str, list[str]]:
-        """Tell the ids of sessions that have ended, and of those that a client waits on."""
-        return {
-            "closed": [each.session.id for each in cls.connections if each.has_left],
-            "waiting": [
-                each.session.id for each in cls.connections if each.session.has_http_receiver
-            ],
-        }
-
-
-@web.middleware
-async def note_scheme(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Let connections see ``X-Forwarded-Proto``."""
-    request["scheme"] = request.scheme
-    response: web.StreamResponse = await handler(request)
-    return response
-
-
-async def make_app() -> web.Application:
-    async def state(_request: web.Request) -> web.Response:
-        return web.json_response(Node.sessions())
-
-    async def page(_request: web.Request) -> web.Response:
-        html = "<!DOCTYPE html><script src='/sockjs.min.js'></script>"
-        return web.Response(text=html, content_type="text/html")
-
-    async def script(_request: web.Request) -> web.FileResponse:
-        return web.FileResponse(SOCKJS_CLIENT)
-
-    app = web.Application()
-    # health checks and `state` come without the header that everybody else has
-    await setup(app, XForwardedStrict([["127.0.0.1"]], white_paths=["/echo", "/state"]))
-    app.middlewares.append(note_scheme)
-    app.router.add_get("/state", state)
-    app.router.add_get("/page", page)
-    app.router.add_get("/sockjs.min.js", script)
-    for prefix, settings in {
-        "/echo": {},
-        "/a/b/echo": {},
-        "/beating": {"heartbeat_delay": 0.5},
-        "/short": {"response_limit": 4096},
-    }.items():
-        SockJSRouter(Node, prefix, settings).attach(app)
-    return app
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, default=0)
-    web.run_app(
-        make_app(),
-        host="127.0.0.1",
-        port=parser.parse_args().port,
-        handler_cancellation=True,
-        access_log=None,
+def make_certificate(directory: Path) -> Path:
+    """Make a self-signed certificate for 127.0.0.1; return a file with it and its key."""
+    key, certificate = directory / "key.pem", directory / "certificate.pem"
+    subprocess.run(
+        [
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+            ),
+            *("-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"),
+            *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+            *("-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
     )
-
-
-# Processes.
-
-
-class NodeProcess:
-    """A server process: this module, or another `program`."""
-
-    def __init__(self, port: int = 0, program: Path | None = None) -> None:
-        arguments = ["-m", "tests.integration.haproxy", f"--port={port}"]
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - stop() closes it
-        self._process = subprocess.Popen(
-            [sys.executable, "-u", *([program] if program else arguments)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-        self.port = self._read_port()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    async def state(self) -> dict[str, list[str]]:
-        """Ask for `Node.sessions`."""
-        reply = await fetch(self.port, "/state")
-        return json.loads(reply.body)  # type: ignore[no-any-return]
-
-    def stop(self, how: int = signal.SIGKILL) -> int:
-        """End the process and wait until it has ended; return its exit status.
-
-        It must not have complained of anything.
-        """
-        self._process.send_signal(how)
-        status = self._process.wait(PATIENCE)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        if not self._errors.closed:
-            with self._errors as file:
-                file.seek(0)
-                errors = file.read()
-            assert not any(complaint in errors for complaint in COMPLAINTS), errors
-        return status
-
-    def _read_port(self) -> int:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:  # ends when the process does
-            if match := re.search(r"http://[\d.]+:(\d+)", line):
-                return int(match[1])
-        raise AssertionError(f"the server did not start: status {self._process.wait()}")
+    both = directory / "site.pem"
+    both.write_text(certificate.read_text() + key.read_text())
+    return both
 
 
 class Haproxy:
-    """The real haproxy, with the project's configuration."""
+    """The real haproxy, with a configuration of the project.
 
-    def __init__(self, program: str, directory: Path, nodes: list[NodeProcess], **env: str) -> None:
+    Args:
+        program: Its path.
+        directory: A place for its log and its socket.
+        nodes: The servers; the last one is taken for those that there are too few of.
+        configuration: A file of the project's, without ``.cfg``.
+        certificate: A file with certificate and key, for TLS.
+        env: Variables of the configuration.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        directory: Path,
+        nodes: list[NodeProcess],
+        configuration: str = "by-session",
+        *,
+        certificate: Path | None = None,
+        **env: str,
+    ) -> None:
         self._admin = directory / "admin.sock"
+        nodes = [*nodes, nodes[-1], nodes[-1]]
+        tls = f" ssl crt {certificate} alpn h2,http/1.1" if certificate else ""
         # haproxy inherits a socket that listens already, so no port has to be guessed
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port = listener.getsockname()[1]
             variables = {
-                "SOCKJS_BIND": f"fd@{listener.fileno()}",
+                "SOCKJS_BIND": f"fd@{listener.fileno()}{tls}",
                 "SOCKJS_ONE": f"127.0.0.1:{nodes[0].port}",
                 "SOCKJS_TWO": f"127.0.0.1:{nodes[1].port}",
+                "SOCKJS_THREE": f"127.0.0.1:{nodes[2].port}",
                 "SOCKJS_ADMIN": str(self._admin),
                 **env,
             }
             with open(directory / "haproxy.log", "wb") as log:
                 self._process = subprocess.Popen(
-                    [program, "-db", "-f", CONFIG],
+                    [program, "-db", *files(configuration)],
                     env={**os.environ, **variables},
                     pass_fds=[listener.fileno()],
                     stdout=log,
@@ -224,16 +133,26 @@ class Haproxy:
             writer.close()
 
     async def until_status(self, server: str, status: str) -> None:
-        """Wait until `server` is ``UP``, ``DOWN`` or ``DRAIN``."""
+        """Wait until `server` is ``UP``, ``NOLB``, ``DOWN`` or ``DRAIN``."""
 
         async def is_so() -> bool:
-            for line in (await self.command("show stat")).splitlines():
-                fields = line.split(",")
-                if fields[:2] == ["sessions", server]:
-                    return fields[17] == status
-            raise AssertionError(f"haproxy knows no server {server}")
+            return (await self._state(server))["status"] == status
 
         await until(is_so)
+
+    async def until_checked(self) -> None:
+        """Wait until each server has passed a check; until then all are taken to be well."""
+
+        async def is_so() -> bool:
+            states = [await self._state(name) for name in ("one", "two", "three")]
+            return all(state["check_status"] == "L7OK" for state in states)
+
+        await until(is_so)
+
+    async def _state(self, server: str) -> dict[str, str]:
+        rows = csv.DictReader((await self.command("show stat")).removeprefix("# ").splitlines())
+        (row,) = [row for row in rows if (row["pxname"], row["svname"]) == ("sessions", server)]
+        return row
 
     def stop(self) -> None:
         self._process.kill()
@@ -245,19 +164,6 @@ async def until(is_so: Callable[[], Any]) -> None:
     async with async_timeout.timeout(PATIENCE):
         while not await is_so():
             await asyncio.sleep(0.01)
-
-
-@contextlib.contextmanager
-def node_pair() -> Iterator[list[NodeProcess]]:
-    """Run two servers; those in the list at the end are stopped."""
-    nodes: list[NodeProcess] = []
-    try:
-        nodes.append(NodeProcess())
-        nodes.append(NodeProcess())
-        yield nodes
-    finally:
-        for node in nodes:
-            node.stop()
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
@@ -345,6 +251,8 @@ TRANSPORTS = {
 class Client:
     """A SockJS client; each of its requests has a TCP connection of its own.
 
+    It keeps the last cookie that it was given.
+
     Args:
         port: Where the proxy listens.
         transport: A key of `TRANSPORTS`.
@@ -396,6 +304,10 @@ class Client:
         (answer,) = json.loads(frame[1:])
         return str(answer)
 
+    async def pid(self) -> int:
+        """Ask which process has the session."""
+        return int((await self.who())["pid"])
+
     async def who(self) -> dict[str, Any]:
         """Ask the server which it is, and whom it takes us for."""
         return json.loads(await self.ask("who"))  # type: ignore[no-any-return]
@@ -430,6 +342,7 @@ class Client:
         assert self.stream is not None
         reply = await self.stream.reply()
         self.close()
+        self._keep_cookie(reply)
         assert reply.status == 200, reply
         match = dress.frame.fullmatch(reply.body)
         assert match, reply.body
@@ -440,11 +353,16 @@ class Client:
         assert self.stream is not None
         if not self._is_head_read:
             reply = await self.stream.head()
+            self._keep_cookie(reply)
             assert reply.status == 200, reply
             self._is_head_read = True
         chunk = await self.stream.chunk()
         assert chunk, "the stream has ended"
         self._unread += chunk
+
+    def _keep_cookie(self, reply: Reply) -> None:
+        if cookie := reply.header("Set-Cookie"):
+            self.headers["Cookie"] = cookie.split(";")[0]
 
     async def _fetch(self, suffix: str, body: str, headers: dict[str, str]) -> Reply:
         return await fetch(
@@ -456,6 +374,11 @@ class Client:
         )
 
 
+async def pids_of(clients: list[Client]) -> list[int]:
+    """Ask each client's session in which process it is."""
+    return await asyncio.gather(*(client.pid() for client in clients))
+
+
 @contextlib.asynccontextmanager
 async def open_websocket(port: int, path: str, **options: Any) -> Any:
     """Open a WebSocket from ``127.0.0.2``."""
@@ -464,7 +387,3 @@ async def open_websocket(port: int, path: str, **options: Any) -> Any:
         url = f"http://127.0.0.1:{port}{path}"
         async with session.ws_connect(url, **options) as websocket:
             yield websocket
-
-
-if __name__ == "__main__":
-    main()

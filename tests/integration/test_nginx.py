@@ -11,21 +11,20 @@ import pytest
 
 from tests.conftest import require
 from tests.integration.haproxy import (
-    PATIENCE,
     TRANSPORTS,
     Client,
-    NodeProcess,
     documented,
     fetch,
     find_program,
     listens,
-    node_pair,
     open_websocket,
     replace,
     until,
     wait_until,
 )
+from tests.integration.node import NodeProcess, running_nodes
 from tests.ports import free_port
+from tests.process import PATIENCE
 
 pytestmark = pytest.mark.haproxy
 
@@ -53,7 +52,7 @@ http {
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[NodeProcess]]:
     require(find_program("nginx"), "nginx")
-    with node_pair() as nodes:
+    with running_nodes(2) as nodes:
         yield nodes
 
 

@@ -1,0 +1,90 @@
+"""The real haproxy before three servers, as fixtures."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import require
+from tests.integration.haproxy import Client, Haproxy, find_program
+from tests.integration.node import NodeProcess, running_nodes
+
+MakeClient = Callable[..., Client]
+OpenClients = Callable[..., Awaitable[list[Client]]]
+StartHaproxy = Callable[..., Haproxy]
+
+
+@pytest.fixture(scope="session")
+def program() -> str:
+    found = find_program("haproxy")
+    require(found, "haproxy")
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[NodeProcess]]:
+    """Servers that no test stops."""
+    with running_nodes() as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def front(
+    program: str, nodes: list[NodeProcess], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Haproxy]:
+    """haproxy before `nodes`."""
+    haproxy = Haproxy(program, tmp_path_factory.mktemp("haproxy"), nodes)
+    yield haproxy
+    haproxy.stop()
+
+
+@pytest.fixture
+def own_nodes(program: str) -> Iterator[list[NodeProcess]]:
+    """Servers that the test may stop."""
+    with running_nodes() as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def start_haproxy(program: str, tmp_path: Path) -> Iterator[StartHaproxy]:
+    """Start haproxy before `nodes`, for the test alone: ``start_haproxy(nodes, "by-cookie")``."""
+    started: list[Haproxy] = []
+
+    def start(*args: Any, **kwargs: Any) -> Haproxy:
+        directory = tmp_path / f"haproxy{len(started)}"
+        directory.mkdir()
+        started.append(Haproxy(program, directory, *args, **kwargs))
+        return started[-1]
+
+    yield start
+    for haproxy in started:
+        haproxy.stop()
+
+
+@pytest.fixture
+async def make_client() -> AsyncIterator[MakeClient]:
+    """Make a `Client` that is closed after the test."""
+    clients: list[Client] = []
+
+    def make(*args: Any, **kwargs: Any) -> Client:
+        clients.append(Client(*args, **kwargs))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+async def open_clients(make_client: MakeClient) -> OpenClients:
+    """Open `count` sessions through `front`."""
+
+    async def open_all(front: Haproxy, count: int, *args: Any) -> list[Client]:
+        clients = [make_client(front.port, *args) for _ in range(count)]
+        assert await asyncio.gather(*(client.receive() for client in clients)) == ["o"] * count
+        return clients
+
+    return open_all

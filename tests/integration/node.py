@@ -1,0 +1,234 @@
+"""A server that tells which it is, to be put behind a proxy, in a process of its own.
+
+`python -m tests.integration.node --port 0` is that server.  SIGUSR1 has `/readyz` answer 404;
+SIGTERM ends all sessions, and then the server.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from aiohttp import web
+from aiohttp_remotes import XForwardedStrict, setup
+
+from sockjs_aio import SockJSConnection, SockJSRouter
+from tests.process import COMPLAINTS, PATIENCE
+from tests.wire import Wire
+
+ROOT = Path(__file__).parents[2]
+SOCKJS_CLIENT = ROOT / ".venv/npm/node_modules/sockjs-client/dist/sockjs.min.js"
+
+
+# The server.
+
+
+class Node(SockJSConnection):
+    """Echoes, and answers ``who`` with what it knows about the client and itself."""
+
+    connections: ClassVar[list["Node"]] = []
+    has_left = False
+
+    async def on_open(self, info: Any) -> None:
+        self.connections.append(self)
+
+    async def on_message(self, message: str | bytes) -> None:
+        if message == "who":
+            message = json.dumps({"pid": os.getpid(), "ip": self.info.ip, **self.info})
+        self.send(message)
+
+    async def on_close(self) -> None:
+        self.has_left = True
+
+    @classmethod
+    def sessions(cls) -> dict[str, list[str]]:
+        """Tell the ids of sessions that have ended, and of those that a client waits on."""
+        return {
+            "closed": [each.session.id for each in cls.connections if each.has_left],
+            "waiting": [
+                each.session.id for each in cls.connections if each.session.has_http_receiver
+            ],
+        }
+
+
+class Visitor(Node):
+    """Says at once which cookies its session came with."""
+
+    async def on_open(self, info: Any) -> None:
+        await super().on_open(info)
+        self.send(json.dumps(dict(self.info.cookies)))
+
+
+SERVICES: dict[str, tuple[type[Node], dict[str, Any]]] = {
+    "/echo": (Node, {"sockjs_url": "/sockjs.min.js"}),
+    "/a/b/echo": (Node, {}),
+    "/beating": (Node, {"heartbeat_delay": 0.5}),
+    "/short": (Node, {"response_limit": 4096}),
+    # with the cookie that by-cookie.cfg sticks by
+    "/cookie": (Node, {"sockjs_url": "/sockjs.min.js", "jsessionid": True}),
+    "/foreign": (Node, {"sockjs_url": "/sockjs.min.js", "jsessionid": "SameSite=None; Secure"}),
+    "/visitor": (Visitor, {"jsessionid": "SameSite=None; Secure"}),
+}
+
+
+@web.middleware
+async def note_scheme(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Let connections see ``X-Forwarded-Proto``."""
+    request["scheme"] = request.scheme
+    response: web.StreamResponse = await handler(request)
+    return response
+
+
+class Ending:
+    """What SIGUSR1 and SIGTERM begin."""
+
+    def __init__(self, routers: list[SockJSRouter]) -> None:
+        self._routers = routers
+        self._is_announced = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def watch(self, _app: web.Application) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, self._announce)
+        loop.add_signal_handler(signal.SIGTERM, self._begin)
+
+    async def readyz(self, _request: web.Request) -> web.Response:
+        return web.Response(status=404 if self._is_announced else 200)
+
+    def _announce(self) -> None:
+        self._is_announced = True
+
+    def _begin(self) -> None:
+        self._announce()
+        self._task = asyncio.get_running_loop().create_task(self._end())
+
+    async def _end(self) -> None:
+        await asyncio.gather(*(router.drain(over=0.5) for router in self._routers))
+        signal.raise_signal(signal.SIGINT)
+
+
+async def make_app() -> web.Application:
+    async def state(_request: web.Request) -> web.Response:
+        return web.json_response(Node.sessions())
+
+    async def page(_request: web.Request) -> web.Response:
+        html = "<!DOCTYPE html><script src='/sockjs.min.js'></script>"
+        return web.Response(text=html, content_type="text/html")
+
+    async def script(_request: web.Request) -> web.FileResponse:
+        return web.FileResponse(SOCKJS_CLIENT)
+
+    app = web.Application()
+    # health checks and `state` come without the header that everybody else has
+    await setup(app, XForwardedStrict([["127.0.0.1"]], white_paths=["/readyz", "/state"]))
+    app.middlewares.append(note_scheme)
+    routers = [SockJSRouter(kind, prefix, more) for prefix, (kind, more) in SERVICES.items()]
+    ending = Ending(routers)
+    app.on_startup.append(ending.watch)
+    app.router.add_get("/readyz", ending.readyz)
+    app.router.add_get("/state", state)
+    app.router.add_get("/page", page)
+    app.router.add_get("/sockjs.min.js", script)
+    for router in routers:
+        router.attach(app)
+    return app
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    web.run_app(
+        make_app(),
+        host="127.0.0.1",
+        port=parser.parse_args().port,
+        handler_cancellation=True,
+        access_log=None,
+    )
+
+
+# Its process.
+
+
+class NodeProcess:
+    """A server process: this module, or another `program`."""
+
+    def __init__(self, port: int = 0, program: Path | None = None) -> None:
+        arguments = ["-m", "tests.integration.node", f"--port={port}"]
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - stop() closes it
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", *([program] if program else arguments)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+
+    @functools.cached_property
+    def port(self) -> int:
+        """Where it listens; waits until it does."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:  # ends when the process does
+            if match := re.search(r"http://[\d.]+:(\d+)", line):
+                return int(match[1])
+        raise AssertionError(f"the server did not start: status {self._process.wait()}")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def state(self) -> dict[str, list[str]]:
+        """Ask for `Node.sessions`."""
+        wire = await Wire.connect(self.port)
+        try:
+            return json.loads((await wire.request("GET", "/state")).body)  # type: ignore[no-any-return]
+        finally:
+            wire.close()
+
+    def announce(self) -> None:
+        """Have it tell load balancers that it will end."""
+        self._process.send_signal(signal.SIGUSR1)
+
+    def stop(self, how: int = signal.SIGKILL) -> int:
+        """End the process and wait until it has ended; return its exit status.
+
+        It must not have complained of anything.
+        """
+        self._process.send_signal(how)
+        status = self._process.wait(PATIENCE)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        if not self._errors.closed:
+            with self._errors as file:
+                file.seek(0)
+                errors = file.read()
+            assert not any(complaint in errors for complaint in COMPLAINTS), errors
+        return status
+
+
+@contextlib.contextmanager
+def running_nodes(count: int = 3) -> Iterator[list[NodeProcess]]:
+    """Run some servers; those in the list at the end are stopped."""
+    nodes: list[NodeProcess] = []
+    try:
+        for _ in range(count):
+            nodes.append(NodeProcess())
+        for node in nodes:
+            assert node.port
+        yield nodes
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+if __name__ == "__main__":
+    main()

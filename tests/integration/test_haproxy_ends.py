@@ -1,0 +1,172 @@
+"""Processes behind the real haproxy that are told to end, are killed, or hang; and who notices."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import MakeClient, OpenClients, StartHaproxy
+from tests.integration.haproxy import Client, Haproxy, open_websocket, pids_of
+from tests.integration.node import NodeProcess
+from tests.process import PATIENCE
+
+pytestmark = pytest.mark.haproxy
+
+RESTART = 'c[1012,"Service restart"]'
+
+CONFIGURATIONS = {"by-session": "/echo", "by-cookie": "/cookie"}
+"""Those that work without help of the servers, and the service to use behind them."""
+
+
+@pytest.fixture(params=CONFIGURATIONS)
+def configuration(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def front(own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, configuration: str) -> Haproxy:
+    """haproxy before servers that the test may stop, which it asks often how they are."""
+    return start_haproxy(own_nodes, configuration, SOCKJS_CHECK="200ms")
+
+
+@pytest.fixture
+def prefix(configuration: str) -> str:
+    return CONFIGURATIONS[configuration]
+
+
+async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+
+def split(clients: list[Client], pids: list[int], pid: int) -> tuple[list[Client], list[Client]]:
+    """Return the clients of the process `pid`, and the others; there have to be some of each."""
+    of_it = [client for client, its in zip(clients, pids, strict=True) if its == pid]
+    others = [client for client in clients if client not in of_it]
+    assert of_it
+    assert others
+    return of_it, others
+
+
+# Told to end.
+
+
+async def test_process_that_is_not_ready_gets_no_new_sessions(
+    front: Haproxy, own_nodes: list[NodeProcess], open_clients: OpenClients, prefix: str
+) -> None:
+    clients = [
+        *await open_clients(front, 12, "xhr", prefix),
+        *await open_clients(front, 12, "eventsource", prefix),
+    ]
+    pids = await pids_of(clients)
+    split(clients, pids, own_nodes[0].pid)
+    own_nodes[0].announce()
+    await front.until_status("one", "NOLB")
+    assert await pids_of(clients) == pids
+    assert own_nodes[0].pid not in await pids_of(await open_clients(front, 12, "xhr", prefix))
+    for _ in range(6):
+        async with open_websocket(front.port, prefix + "/websocket") as websocket:
+            await websocket.send_str("who")
+            assert (await websocket.receive_json())["pid"] != own_nodes[0].pid
+
+
+async def test_sessions_of_a_process_that_ends_are_told_and_come_back_elsewhere(
+    front: Haproxy,
+    own_nodes: list[NodeProcess],
+    open_clients: OpenClients,
+    make_client: MakeClient,
+    prefix: str,
+) -> None:
+    clients = [
+        client
+        for transport in ("xhr", "jsonp", "xhr_streaming", "eventsource", "htmlfile")
+        for client in await open_clients(front, 5, transport, prefix)
+    ]
+    pids = await pids_of(clients)
+    told, others = split(clients, pids, own_nodes[0].pid)
+    own_nodes[0].announce()
+    await front.until_status("one", "NOLB")
+    ended = asyncio.ensure_future(in_thread(own_nodes[0].stop, signal.SIGTERM))
+
+    async def come_back(client: Client) -> int:
+        assert await client.receive() == RESTART
+        client.close()
+        # the cookie, if there is one, still names the process that ends
+        again = make_client(front.port, client.transport, prefix, headers=client.headers)
+        assert await again.receive() == "o"
+        return await again.pid()
+
+    assert own_nodes[0].pid not in await asyncio.gather(*map(come_back, told))
+    assert await ended == 0
+    assert set(await pids_of(others)) == {own_nodes[1].pid, own_nodes[2].pid}
+
+
+# Killed.
+
+
+async def test_killed_process_disturbs_nobody_else(
+    front: Haproxy,
+    own_nodes: list[NodeProcess],
+    open_clients: OpenClients,
+    make_client: MakeClient,
+    prefix: str,
+) -> None:
+    streams = await open_clients(front, 18, "xhr_streaming", prefix)
+    lost, kept = split(streams, await pids_of(streams), own_nodes[0].pid)
+    kept_pids = await pids_of(kept)
+    loop = asyncio.get_running_loop()
+    killed = loop.time()
+    own_nodes[0].stop(signal.SIGKILL)
+
+    async def come_back(client: Client) -> float:
+        assert client.stream is not None
+        assert await asyncio.wait_for(client.stream.is_closed(), PATIENCE)
+        began = loop.time()
+        again = make_client(front.port, client.transport, prefix, headers=client.headers)
+        assert await again.receive() == "o"
+        assert await again.ask("back") == "back"
+        return loop.time() - began
+
+    # refused connections go to another process at once, before health checks know of anything
+    assert max(await asyncio.gather(*map(come_back, lost))) < 2
+    print(f"first delivery elsewhere after {loop.time() - killed:.3f} s")
+    assert await pids_of(kept) == kept_pids
+    await front.until_status("one", "DOWN")
+    assert own_nodes[0].pid not in await pids_of(await open_clients(front, 9, "xhr", prefix))
+
+    own_nodes[0] = NodeProcess(own_nodes[0].port)
+    await front.until_status("one", "UP")
+    assert await pids_of(kept) == kept_pids
+    # until "anywhere" and the hash's ring have their share again, others may get the first ones
+    while own_nodes[0].pid not in await pids_of(await open_clients(front, 9, "xhr", prefix)):
+        pass
+
+
+async def test_sessions_that_were_opened_meanwhile_stay_when_a_process_comes_back(
+    own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
+) -> None:
+    front = start_haproxy(own_nodes, SOCKJS_CHECK="200ms")
+    own_nodes[0].stop(signal.SIGKILL)
+    await front.until_status("one", "DOWN")
+    clients = await open_clients(front, 20)
+    pids = await pids_of(clients)
+    own_nodes[0] = NodeProcess(own_nodes[0].port)
+    await front.until_status("one", "UP")
+    assert await pids_of(clients) == pids  # the table knows; the hash alone would not
+
+
+async def test_process_that_hangs_loses_its_streams(
+    own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
+) -> None:
+    front = start_haproxy(own_nodes, SOCKJS_CHECK="200ms")
+    streams = await open_clients(front, 12, "xhr_streaming")
+    lost, kept = split(streams, await pids_of(streams), own_nodes[0].pid)
+    os.kill(own_nodes[0].pid, signal.SIGSTOP)
+    await front.until_status("one", "DOWN")
+    for stream in lost:
+        assert stream.stream is not None
+        assert await asyncio.wait_for(stream.stream.is_closed(), PATIENCE)
+    for stream in kept:
+        assert await stream.ask("still here") == "still here"
