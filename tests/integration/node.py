@@ -27,6 +27,7 @@ from tests.process import COMPLAINTS, PATIENCE
 from tests.wire import Wire
 
 ROOT = Path(__file__).parents[2]
+PAGES = Path(__file__).parent / "pages"
 SOCKJS_CLIENT = ROOT / ".venv/npm/node_modules/sockjs-client/dist/sockjs.min.js"
 
 
@@ -69,6 +70,9 @@ class Visitor(Node):
         self.send(json.dumps(dict(self.info.cookies)))
 
 
+FOREIGN = "SameSite=None; Secure; Partitioned"
+"""What a cookie needs for pages of other sites where browsers block others of that kind."""
+
 SERVICES: dict[str, tuple[type[Node], dict[str, Any]]] = {
     "/echo": (Node, {"sockjs_url": "/sockjs.min.js"}),
     "/a/b/echo": (Node, {}),
@@ -76,8 +80,8 @@ SERVICES: dict[str, tuple[type[Node], dict[str, Any]]] = {
     "/short": (Node, {"response_limit": 4096}),
     # with the cookie that by-cookie.cfg sticks by
     "/cookie": (Node, {"sockjs_url": "/sockjs.min.js", "jsessionid": True}),
-    "/foreign": (Node, {"sockjs_url": "/sockjs.min.js", "jsessionid": "SameSite=None; Secure"}),
-    "/visitor": (Visitor, {"jsessionid": "SameSite=None; Secure"}),
+    "/foreign": (Node, {"sockjs_url": "/sockjs.min.js", "jsessionid": FOREIGN}),
+    "/visitor": (Visitor, {"jsessionid": FOREIGN}),
 }
 
 
@@ -117,16 +121,13 @@ class Ending:
         signal.raise_signal(signal.SIGINT)
 
 
+async def send_file(path: Path, _request: web.Request) -> web.FileResponse:
+    return web.FileResponse(path)
+
+
 async def make_app() -> web.Application:
     async def state(_request: web.Request) -> web.Response:
         return web.json_response(Node.sessions())
-
-    async def page(_request: web.Request) -> web.Response:
-        html = "<!DOCTYPE html><script src='/sockjs.min.js'></script>"
-        return web.Response(text=html, content_type="text/html")
-
-    async def script(_request: web.Request) -> web.FileResponse:
-        return web.FileResponse(SOCKJS_CLIENT)
 
     app = web.Application()
     # health checks and `state` come without the header that everybody else has
@@ -137,8 +138,8 @@ async def make_app() -> web.Application:
     app.on_startup.append(ending.watch)
     app.router.add_get("/readyz", ending.readyz)
     app.router.add_get("/state", state)
-    app.router.add_get("/page", page)
-    app.router.add_get("/sockjs.min.js", script)
+    for path in (PAGES / "client.html", PAGES / "client.js", SOCKJS_CLIENT):
+        app.router.add_get(f"/{path.name}", functools.partial(send_file, path))
     for router in routers:
         router.attach(app)
     return app

@@ -11,6 +11,7 @@ let notice = () => {};
 // WebSocket without SockJS.
 function connect(url, transport) {
   received = [];
+  closing = null;
   if (transport === "raw") {
     socket = new WebSocket(url.replace("http", "ws") + "/websocket");
   } else {
@@ -76,6 +77,11 @@ function say(text) {
 async function closed() {
   await until(() => closing);
   return closing;
+}
+
+async function firstMessage() {
+  await until(() => received.length > 0);
+  return received[0];
 }
 
 function close() {
