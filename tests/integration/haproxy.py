@@ -26,12 +26,11 @@ from tests.wire import Reply, Wire
 CONFIGURATIONS = ROOT / "haproxy"
 
 
-def documented(language: str) -> str:
-    """Return the first block in `language` of docs/deployment.md."""
+def documented(language: str, part: str = "") -> str:
+    """Return the first block in `language` of docs/deployment.md that has `part`."""
     text = (ROOT / "docs" / "deployment.md").read_text()
-    found = re.search(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    assert found is not None, language
-    return found[1]
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return str(next(block for block in blocks if part in block))
 
 
 def replace(text: str, old: str, new: str) -> str:

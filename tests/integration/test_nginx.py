@@ -1,12 +1,18 @@
 """Every transport through the real nginx, with the configuration that docs/deployment.md gives."""
 
 import asyncio
+import contextlib
 import json
+import re
+import signal
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.conftest import require
@@ -17,7 +23,9 @@ from tests.integration.haproxy import (
     fetch,
     find_program,
     listens,
+    make_certificate,
     open_websocket,
+    pids_of,
     replace,
     until,
     wait_until,
@@ -49,26 +57,21 @@ http {
 """
 
 
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[list[NodeProcess]]:
-    require(find_program("nginx"), "nginx")
-    with running_nodes(2) as nodes:
-        yield nodes
+UPSTREAM = re.compile(r"^upstream .*?^}\n", re.DOTALL | re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def port(nodes: list[NodeProcess], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of nginx before `nodes`."""
+@contextlib.contextmanager
+def nginx(directory: Path, block: str, nodes: list[NodeProcess]) -> Iterator[int]:
+    """Run nginx with `block` of the docs before `nodes`; yield its port."""
+    program = find_program("nginx")
+    require(program, "nginx")
     port = free_port()
-    block = replace(documented("nginx"), "listen 80;", f"listen 127.0.0.1:{port};")
+    block = re.sub(r"listen \d+", f"listen 127.0.0.1:{port}", block)
     block = replace(block, "127.0.0.1:8081", f"127.0.0.1:{nodes[0].port}")
     block = replace(block, "127.0.0.1:8082", f"127.0.0.1:{nodes[1].port}")
-    directory = tmp_path_factory.mktemp("nginx")
     (directory / "nginx.conf").write_text(FRAME % block)
     with open(directory / "stderr", "wb") as log:
-        process = subprocess.Popen(
-            [str(find_program("nginx")), "-p", directory, "-c", "nginx.conf"], stderr=log
-        )
+        process = subprocess.Popen([str(program), "-p", directory, "-c", "nginx.conf"], stderr=log)
     try:
         wait_until(lambda: listens(port) or process.poll() is not None)
         assert process.poll() is None, (directory / "stderr").read_text()
@@ -76,6 +79,19 @@ def port(nodes: list[NodeProcess], tmp_path_factory: pytest.TempPathFactory) -> 
     finally:
         process.kill()
         process.wait(PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[NodeProcess]]:
+    with running_nodes(2) as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def port(nodes: list[NodeProcess], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of nginx before `nodes`."""
+    with nginx(tmp_path_factory.mktemp("nginx"), documented("nginx"), nodes) as port:
+        yield port
 
 
 @pytest.fixture
@@ -128,14 +144,11 @@ async def test_requests_of_a_session_reach_one_process(
 ) -> None:
     clients = [make_client() for _ in range(30)]
 
-    async def pids() -> list[int]:
-        return [answer["pid"] for answer in await asyncio.gather(*(c.who() for c in clients))]
-
     assert await asyncio.gather(*(client.receive() for client in clients)) == ["o"] * 30
-    first = await pids()
+    first = await pids_of(clients)
     assert set(first) == {node.pid for node in nodes}
     for _ in range(5):
-        assert await pids() == first
+        assert await pids_of(clients) == first
 
 
 @pytest.mark.parametrize("way", ["close", "abort"])
@@ -168,3 +181,63 @@ async def test_client_address_arrives(make_client: MakeClient) -> None:
     assert await client.receive() == "o"
     answer = await client.who()
     assert (answer["ip"], answer["scheme"]) == ("127.0.0.2", "http")
+
+
+async def test_by_address_all_sessions_of_a_client_reach_one_process(
+    nodes: list[NodeProcess], tmp_path: Path
+) -> None:
+    block = UPSTREAM.sub(documented("nginx", "ip_hash"), documented("nginx"))
+    with nginx(tmp_path, block, nodes) as port:
+        clients = [Client(port, transport) for transport in TRANSPORTS for _ in range(3)]
+        assert set(await asyncio.gather(*(client.receive() for client in clients))) == {"o"}
+        assert len(set(await pids_of(clients))) == 1
+        for client in clients:
+            client.close()
+
+
+async def test_tls_ends_at_nginx(nodes: list[NodeProcess], tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    listen = documented("nginx", "443")
+    listen = replace(listen, "/etc/ssl/site.crt", str(certificate))
+    listen = replace(listen, "/etc/ssl/site.key", str(certificate))
+    block = replace(documented("nginx"), "listen 80;", listen)
+    trust = ssl.create_default_context(cafile=str(certificate))
+    with nginx(tmp_path, block, nodes) as port:
+        async with (
+            aiohttp.ClientSession(f"https://127.0.0.1:{port}") as session,
+            session.ws_connect("/echo/websocket", ssl=trust) as websocket,
+        ):
+            await websocket.send_str("who")
+            assert (await websocket.receive_json())["scheme"] == "https"
+            frames = []
+            for url, body in [("xhr", ""), ("xhr_send", '["who"]'), ("xhr", "")]:
+                path = f"/echo/000/abc/{url}"
+                async with session.post(path, data=body, ssl=trust) as response:
+                    frames.append(await response.text())
+            assert json.loads(json.loads(frames[2][1:])[0])["scheme"] == "https"
+
+
+async def test_sessions_of_a_process_that_ends_are_told_and_come_back_elsewhere(
+    tmp_path: Path,
+) -> None:
+    with running_nodes(2) as nodes, nginx(tmp_path, documented("nginx"), nodes) as port:
+        clients = [Client(port, transport) for transport in TRANSPORTS for _ in range(4)]
+        assert set(await asyncio.gather(*(client.receive() for client in clients))) == {"o"}
+        pids = await pids_of(clients)
+        assert set(pids) == {node.pid for node in nodes}
+        loop = asyncio.get_running_loop()
+        ended = loop.run_in_executor(None, nodes[0].stop, signal.SIGTERM)
+
+        async def come_back(client: Client, pid: int) -> None:
+            if pid == nodes[0].pid:
+                assert await client.receive() == 'c[1012,"Service restart"]'
+                client.close()
+                client = Client(port, client.transport)
+                assert await client.receive() == "o"
+            # some of those that are new hash to the process that ends, and are found all the same
+            for _ in range(5):
+                assert await client.pid() == nodes[1].pid
+            client.close()
+
+        await asyncio.gather(*map(come_back, clients, pids))
+        assert await ended == 0
