@@ -70,6 +70,15 @@ class Visitor(Node):
         self.send(json.dumps(dict(self.info.cookies)))
 
 
+class Subscriber(Node):
+    """Gets what is published to ``news``, from when it says so."""
+
+    async def on_open(self, info: Any) -> None:
+        await super().on_open(info)
+        await self.subscribe("news")
+        self.send("subscribed")
+
+
 FOREIGN = "SameSite=None; Secure; Partitioned"
 """What a cookie needs for pages of other sites where browsers block others of that kind."""
 
@@ -125,7 +134,17 @@ async def send_file(path: Path, _request: web.Request) -> web.FileResponse:
     return web.FileResponse(path)
 
 
-async def make_app() -> web.Application:
+def make_routers(redis: str | None) -> list[SockJSRouter]:
+    routers = [SockJSRouter(kind, prefix, more) for prefix, (kind, more) in SERVICES.items()]
+    if redis is not None:
+        from sockjs_aio.brokers.redis import RedisBroker
+
+        more = {"jsessionid": True}
+        routers.append(SockJSRouter(Subscriber, "/news", more, broker=RedisBroker(redis)))
+    return routers
+
+
+async def make_app(redis: str | None = None) -> web.Application:
     async def state(_request: web.Request) -> web.Response:
         return web.json_response(Node.sessions())
 
@@ -133,7 +152,7 @@ async def make_app() -> web.Application:
     # health checks and `state` come without the header that everybody else has
     await setup(app, XForwardedStrict([["127.0.0.1"]], white_paths=["/readyz", "/state"]))
     app.middlewares.append(note_scheme)
-    routers = [SockJSRouter(kind, prefix, more) for prefix, (kind, more) in SERVICES.items()]
+    routers = make_routers(redis)
     ending = Ending(routers)
     app.on_startup.append(ending.watch)
     app.router.add_get("/readyz", ending.readyz)
@@ -148,10 +167,12 @@ async def make_app() -> web.Application:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--redis", help="serve /news, with a channel on this Redis")
+    options = parser.parse_args()
     web.run_app(
-        make_app(),
+        make_app(options.redis),
         host="127.0.0.1",
-        port=parser.parse_args().port,
+        port=options.port,
         handler_cancellation=True,
         access_log=None,
     )
@@ -163,8 +184,12 @@ def main() -> None:
 class NodeProcess:
     """A server process: this module, or another `program`."""
 
-    def __init__(self, port: int = 0, program: Path | None = None) -> None:
+    def __init__(
+        self, port: int = 0, *, redis: str | None = None, program: Path | None = None
+    ) -> None:
         arguments = ["-m", "tests.integration.node", f"--port={port}"]
+        if redis is not None:
+            arguments.append(f"--redis={redis}")
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - stop() closes it
         self._process = subprocess.Popen(
             [sys.executable, "-u", *([program] if program else arguments)],
@@ -217,12 +242,12 @@ class NodeProcess:
 
 
 @contextlib.contextmanager
-def running_nodes(count: int = 3) -> Iterator[list[NodeProcess]]:
+def running_nodes(count: int = 3, *, redis: str | None = None) -> Iterator[list[NodeProcess]]:
     """Run some servers; those in the list at the end are stopped."""
     nodes: list[NodeProcess] = []
     try:
         for _ in range(count):
-            nodes.append(NodeProcess())
+            nodes.append(NodeProcess(redis=redis))
         for node in nodes:
             assert node.port
         yield nodes
