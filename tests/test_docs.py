@@ -15,7 +15,8 @@ from sockjs_aio.protocol.frames import INTERNAL_ERROR, SERVICE_RESTART, SLOW_CON
 from sockjs_aio.protocol.machine import State
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "haproxy/README.md"]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES += [ROOT / "haproxy/README.md", ROOT / "examples/cluster/README.md"]
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -54,8 +54,9 @@ CDN = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js"
 class Room:
     """Who is here, and what was said last, on whichever node; it hears what the pages hear."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, node: str = "") -> None:
         self.broker = broker
+        self.node = node
         self.users: dict[str, Mapping[str, Any]] = {}
         self.history: deque[Mapping[str, Any]] = deque(maxlen=HISTORY_LENGTH)
         # of this node
@@ -146,7 +147,8 @@ class Visitor(SockJSConnection):
         name = " ".join("".join(filter(str.isprintable, name)).split())
         if 0 < len(name) <= NAME_LENGTH:
             self.name = name
-            user = {"id": self.id, "name": name, "transport": self.info.transport}
+            place = f"{self.info.transport} on {self.room.node}".removesuffix(" on ")
+            user = {"id": self.id, "name": name, "transport": place}
             self.room.take_in(user)
             await self.tell_all("joined", user=user)
 
@@ -190,8 +192,16 @@ async def keep_correct(room: Room, router: SockJSRouter, _app: Any) -> AsyncIter
         await correcting
 
 
-def make_app(sockjs_client: Path = SOCKJS_CLIENT, broker: Broker | None = None) -> web.Application:
-    """Make the application; without the file `sockjs_client`, pages load the script from a CDN."""
+def make_app(
+    sockjs_client: Path = SOCKJS_CLIENT, broker: Broker | None = None, node: str = ""
+) -> web.Application:
+    """Make the application.
+
+    Args:
+        sockjs_client: The script for pages; if there is no such file they load it from a CDN.
+        broker: What connects several nodes.
+        node: What this one is called, for people to see.
+    """
     app = web.Application()
     sockjs_url = CDN
     if sockjs_client.is_file():
@@ -200,7 +210,7 @@ def make_app(sockjs_client: Path = SOCKJS_CLIENT, broker: Broker | None = None) 
 
     # The iframe transports load the script once more: it has to be the page's.
     settings = {"sockjs_url": sockjs_url, "heartbeat_delay": 10, "max_message_size": 16384}
-    room = Room(broker or MemoryBroker())
+    room = Room(broker or MemoryBroker(), node)
     router = SockJSRouter(partial(Visitor, room=room), "/chat", settings, broker=room.broker)
     router.attach(app)
     app.cleanup_ctx.append(room.work)
@@ -211,8 +221,15 @@ def make_app(sockjs_client: Path = SOCKJS_CLIENT, broker: Broker | None = None) 
         sockjs_url=sockjs_url, name_length=NAME_LENGTH, text_length=TEXT_LENGTH
     )
     app.router.add_get("/", partial(send_page, page))
+    app.router.add_get("/readyz", partial(readyz, router))
     app.router.add_static("/page/", PAGE)
     return app
+
+
+async def readyz(router: SockJSRouter, request: web.Request) -> web.Response:
+    """Tell haproxy whether new people may come: 404 leaves those who are here."""
+    response = await router.health(request)
+    return web.Response(status=200 if response.status == 200 else 404)
 
 
 async def send_page(page: str, request: web.Request) -> web.Response:

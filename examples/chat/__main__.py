@@ -20,11 +20,12 @@ def main() -> None:
         metavar="URL",
         help="such as redis://127.0.0.1: what connects several chats, each on a port of its own",
     )
+    parser.add_argument("--node", metavar="NAME", default="", help="shown beside transports")
     arguments = parser.parse_args()
     if arguments.sockjs_client and not arguments.sockjs_client.is_file():
         parser.error(f"there is no file {arguments.sockjs_client}")
     broker = make_broker(arguments.redis) if arguments.redis else None
-    serve(make_app(arguments.sockjs_client or SOCKJS_CLIENT, broker), arguments)
+    serve(make_app(arguments.sockjs_client or SOCKJS_CLIENT, broker, arguments.node), arguments)
 
 
 def make_broker(url: str) -> Broker:

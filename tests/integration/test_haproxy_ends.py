@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import MakeClient, OpenClients, StartHaproxy
-from tests.integration.haproxy import Client, Haproxy, open_websocket, pids_of
+from tests.integration.haproxy import Client, Haproxy, fetch, open_websocket, pids_of, until
 from tests.integration.node import NodeProcess
 from tests.process import PATIENCE
 
@@ -101,6 +101,33 @@ async def test_sessions_of_a_process_that_ends_are_told_and_come_back_elsewhere(
     assert own_nodes[0].pid not in await asyncio.gather(*map(come_back, told))
     assert await ended == 0
     assert set(await pids_of(others)) == {own_nodes[1].pid, own_nodes[2].pid}
+
+
+async def test_session_that_a_process_refuses_is_opened_by_another(
+    own_nodes: list[NodeProcess],
+    start_haproxy: StartHaproxy,
+    open_clients: OpenClients,
+    configuration: str,
+    prefix: str,
+) -> None:
+    front = start_haproxy(own_nodes, configuration, SOCKJS_CHECK="60s")  # it will not know
+    await front.until_checked()
+    clients = await open_clients(front, 12, "xhr", prefix)
+    told, _ = split(clients, await pids_of(clients), own_nodes[0].pid)
+    ended = asyncio.ensure_future(in_thread(own_nodes[0].stop, signal.SIGTERM))
+
+    async def is_draining() -> bool:
+        return (await fetch(own_nodes[0].port, "/readyz")).status == 404
+
+    await until(is_draining)
+    assert own_nodes[0].pid not in await pids_of(await open_clients(front, 12, "xhr", prefix))
+    for _ in range(6):
+        async with open_websocket(front.port, prefix + "/websocket") as websocket:
+            await websocket.send_str("who")
+            assert (await websocket.receive_json())["pid"] != own_nodes[0].pid
+    for client in told:
+        assert await client.receive() == RESTART
+    assert await ended == 0
 
 
 # Killed.

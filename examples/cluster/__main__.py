@@ -1,0 +1,164 @@
+"""See the package: ``python -m examples.cluster [--host HOST] [--port PORT]``."""
+
+import argparse
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import async_timeout
+
+from examples.serving import explain, make_parser
+
+ROOT = Path(__file__).parents[2]
+NODES = ("one", "two", "three")
+GRACE = 15  # seconds
+
+# where Debian keeps haproxy, which is not on everybody's PATH
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+
+
+def find(program: str, path: str = PATH) -> str:
+    """Return the path of a program; end with one line if there is none."""
+    found = shutil.which(program, path=path)
+    if found is None:
+        raise SystemExit(f"{program} is not installed; on Debian: apt install {program}")
+    return found
+
+
+class StartFailed(Exception):
+    """A process ended before it was there; it has said why."""
+
+
+class Cluster:
+    """Processes that end together, the last one first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._watches: dict[asyncio.subprocess.Process, asyncio.Task[None]] = {}
+
+    async def start_all(self, host: str, listener: socket.socket) -> None:
+        redis, admin = self._folder / "redis", self._folder / "haproxy"
+        process = await self._start(
+            "redis-server",
+            *(find("redis-server"), "--port", "0", "--unixsocket", redis),
+            *("--save", "", "--dir", self._folder, "--logfile", "log"),
+        )
+        await until_listening("redis-server", process, redis)
+        nodes = [self._start_node(name, f"unix://{redis}") for name in NODES]
+        addresses = await asyncio.gather(*nodes)
+        variables = {
+            "SOCKJS_BIND": f"fd@{listener.fileno()}",
+            "SOCKJS_ADMIN": str(admin),
+            **dict(zip(("SOCKJS_ONE", "SOCKJS_TWO", "SOCKJS_THREE"), addresses, strict=True)),
+        }
+        process = await self._start(
+            "haproxy",
+            *(find("haproxy"), "-db", "-f", ROOT / "haproxy/common.cfg"),
+            *("-f", ROOT / "haproxy/by-session.cfg"),
+            env={**os.environ, **variables},
+            pass_fds=[listener.fileno()],
+            stdout=asyncio.subprocess.DEVNULL,  # a line for each request; who is down is on stderr
+        )
+        await until_listening("haproxy", process, admin)
+        port = listener.getsockname()[1]
+        print(f"The chat is on http://{host}:{port}/ - Ctrl-C ends it all.", flush=True)
+
+    async def _start_node(self, name: str, redis: str) -> str:
+        """Start a node of the chat; return its address."""
+        process = await self._start(
+            f"node {name}",
+            *(sys.executable, "-um", "examples.chat"),
+            *("--port", "0", "--redis", redis, "--node", name),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        async for line in process.stdout:
+            if match := re.search(rb"http://([\d.:]+)", line):
+                return match[1].decode()
+        raise StartFailed(f"node {name} did not start")
+
+    async def _start(
+        self, name: str, *command: str | Path, **options: Any
+    ) -> asyncio.subprocess.Process:
+        # in a session of its own, so that Ctrl-C reaches this process alone, which ends the others
+        process = await asyncio.create_subprocess_exec(*command, start_new_session=True, **options)
+        self._watches[process] = asyncio.create_task(self._watch(name, process))
+        print(f"{name:12} is process {process.pid}", flush=True)
+        return process
+
+    async def _watch(self, name: str, process: asyncio.subprocess.Process) -> None:
+        await process.wait()
+        print(f"{name:12} has ended", flush=True)
+
+    async def end_all(self) -> None:
+        for process, watch in reversed(self._watches.items()):
+            watch.cancel()
+            if process.returncode is None:
+                process.terminate()
+                try:
+                    async with async_timeout.timeout(GRACE):
+                        await process.wait()
+                except asyncio.TimeoutError:
+                    process.kill()
+                    await process.wait()
+
+
+async def until_listening(name: str, process: asyncio.subprocess.Process, path: Path) -> None:
+    """Wait until `process` accepts connections to the socket `path`."""
+    while True:
+        try:
+            _, writer = await asyncio.open_unix_connection(path)
+        except OSError:
+            if process.returncode is not None:
+                raise StartFailed(f"{name} did not start") from None
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            return
+
+
+async def run(options: argparse.Namespace, listener: socket.socket) -> None:
+    """Run the cluster until this process is told to end."""
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    with tempfile.TemporaryDirectory(prefix="sockjs-") as folder:
+        cluster = Cluster(Path(folder))
+        starting = asyncio.ensure_future(cluster.start_all(options.host, listener))
+        ending = asyncio.ensure_future(told.wait())
+        try:
+            await asyncio.wait([starting, ending], return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting  # which may have failed
+                await ending
+        finally:
+            starting.cancel()
+            await asyncio.wait([starting])
+            await cluster.end_all()
+
+
+def main() -> None:
+    options = make_parser("python -m examples.cluster", "The chat on three nodes.").parse_args()
+    for program in ("redis-server", "haproxy"):
+        find(program)
+    try:
+        listener = socket.create_server((options.host, options.port))
+    except OSError as error:
+        raise SystemExit(explain(error, options.host, options.port)) from None
+    with listener:
+        try:
+            asyncio.run(run(options, listener))
+        except StartFailed as error:
+            raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
