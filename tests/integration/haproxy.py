@@ -19,6 +19,7 @@ from urllib.parse import quote
 import aiohttp
 import async_timeout
 
+from tests.conftest import require
 from tests.integration.node import ROOT, NodeProcess
 from tests.process import PATIENCE
 from tests.wire import Reply, Wire
@@ -51,6 +52,7 @@ def files(configuration: str) -> list[str | Path]:
 
 def make_certificate(directory: Path) -> Path:
     """Make a self-signed certificate for 127.0.0.1; return a file with it and its key."""
+    require(shutil.which("openssl"), "openssl")
     key, certificate = directory / "key.pem", directory / "certificate.pem"
     subprocess.run(
         [

@@ -243,3 +243,21 @@ async def test_sessions_of_a_process_that_ends_are_told_and_come_back_elsewhere(
         for client, pid in zip(clients, pids, strict=True):
             await come_back(client, pid)
         assert await ended == 0
+
+
+async def test_killed_process_disturbs_nobody_else(tmp_path: Path) -> None:
+    with running_nodes(2) as nodes, nginx(tmp_path, documented("nginx"), nodes) as port:
+        clients = [Client(port, "xhr_streaming") for _ in range(12)]
+        assert set(await asyncio.gather(*(client.receive() for client in clients))) == {"o"}
+        pids = await pids_of(clients)
+        assert set(pids) == {node.pid for node in nodes}
+        nodes[0].stop(signal.SIGKILL)
+        for client, pid in zip(clients, pids, strict=True):
+            if pid == nodes[0].pid:
+                assert client.stream is not None
+                assert await asyncio.wait_for(client.stream.is_closed(), PATIENCE)
+                client.close()
+                client = Client(port, "xhr_streaming")
+                assert await client.receive() == "o"
+            assert await client.pid() == nodes[1].pid
+            client.close()
