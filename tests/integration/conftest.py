@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import require
-from tests.integration.haproxy import Client, Haproxy, find_program
+from tests.integration.client import Client
+from tests.integration.haproxy import Haproxy, find_program
 from tests.integration.node import NodeProcess, running_nodes
 
 MakeClient = Callable[..., Client]

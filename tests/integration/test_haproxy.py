@@ -11,20 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.client import TRANSPORTS, Client, fetch, open_websocket, pids_of
 from tests.integration.conftest import MakeClient, OpenClients, StartHaproxy
-from tests.integration.haproxy import (
-    CONFIGURATIONS,
-    TRANSPORTS,
-    Client,
-    Haproxy,
-    documented,
-    fetch,
-    files,
-    open_websocket,
-    pids_of,
-    replace,
-    until,
-)
+from tests.integration.haproxy import CONFIGURATIONS, Haproxy, documented, files, replace, until
 from tests.integration.node import NodeProcess
 from tests.process import PATIENCE
 

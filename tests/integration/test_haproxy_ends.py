@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.integration.client import Client, fetch, open_websocket, pids_of
 from tests.integration.conftest import MakeClient, OpenClients, StartHaproxy
-from tests.integration.haproxy import Client, Haproxy, fetch, open_websocket, pids_of, until
+from tests.integration.haproxy import Haproxy, until
 from tests.integration.node import NodeProcess
 from tests.process import PATIENCE
 

@@ -13,8 +13,9 @@ import pytest
 from sockjs_aio.brokers.redis import RedisBroker
 from tests.brokers.redis_server import RedisServer, find_server
 from tests.conftest import require
+from tests.integration.client import TRANSPORTS, Client, open_websocket
 from tests.integration.conftest import StartHaproxy
-from tests.integration.haproxy import TRANSPORTS, Client, open_websocket, until
+from tests.integration.haproxy import until
 from tests.integration.node import NodeProcess, running_nodes
 
 pytestmark = [pytest.mark.haproxy, pytest.mark.redis, pytest.mark.timeout(180)]

@@ -16,16 +16,12 @@ import aiohttp
 import pytest
 
 from tests.conftest import require
+from tests.integration.client import TRANSPORTS, Client, fetch, open_websocket, pids_of
 from tests.integration.haproxy import (
-    TRANSPORTS,
-    Client,
     documented,
-    fetch,
     find_program,
     listens,
     make_certificate,
-    open_websocket,
-    pids_of,
     replace,
     until,
     wait_until,

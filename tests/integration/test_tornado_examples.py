@@ -19,7 +19,8 @@ from playwright.async_api import Page, expect
 from tests import clients
 from tests.conftest import Serve, Served, require
 from tests.integration.browser import SOCKJS_CLIENT, launched, visiting
-from tests.integration.haproxy import fetch, find_program
+from tests.integration.client import fetch
+from tests.integration.haproxy import find_program
 from tests.integration.test_examples import ROOT, running
 from tests.ports import free_port
 
