@@ -228,10 +228,10 @@ class Hooks:
         if self._forgive is None:
             return await coroutine
         try:
-            awaited = coroutine.send(None)
+            rest = Shielded(coroutine, coroutine.send(None), self._forgive_hook)
         except StopIteration as finished:  # it did not have to wait
             return finished.value
-        return await Shielded(coroutine, awaited, self._forgive_hook)
+        return await rest
 
     async def _guard(self, name: str, running: Awaitable[Any]) -> Any:
         try:

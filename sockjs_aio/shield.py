@@ -37,16 +37,21 @@ class Shielded:
 
     def __await__(self) -> Generator[Any, None, Any]:
         coroutine, awaited = self._coroutine, self._awaited
+        # what failed keeps its exception, whose traceback keeps this frame, which must not keep it
+        self._awaited = None
+        failure: BaseException | None = None
         while True:
-            failure: BaseException | None = None
             try:
                 yield from self._wait(awaited)
             except BaseException as error:  # whatever it is, it goes on inside the coroutine
                 failure = error
+            awaited = None
             try:
                 awaited = coroutine.send(None) if failure is None else coroutine.throw(failure)
             except StopIteration as finished:
                 return finished.value
+            finally:
+                failure = None
 
     def _wait(self, awaited: object) -> Generator[Any, None, None]:
         if not asyncio.isfuture(awaited):  # a bare yield, as in asyncio.sleep(0)

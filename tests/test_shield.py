@@ -1,6 +1,8 @@
 """A hook is not cancelled because its client has gone; all other cancellations work as ever."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -16,8 +18,7 @@ from tests.wire import Wire
 async def shielded(
     coroutine: Coroutine[Any, Any, Any], forgive: Callable[[], bool] = lambda: True
 ) -> Any:
-    awaited = coroutine.send(None)
-    return await Shielded(coroutine, awaited, forgive)
+    return await Shielded(coroutine, coroutine.send(None), forgive)
 
 
 async def test_result_is_passed_on() -> None:
@@ -36,6 +37,32 @@ async def test_exception_is_passed_on() -> None:
 
     with pytest.raises(KeyError):
         await shielded(hook())
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_exception_of_what_is_awaited_makes_no_reference_cycle(turns: int) -> None:
+    class Kept:
+        pass
+
+    async def fail() -> None:
+        raise KeyError("x")
+
+    async def hook(kept: Kept) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.gather(fail())
+
+    gc.disable()
+    try:
+        kept = Kept()
+        reference = weakref.ref(kept)
+        with pytest.raises(KeyError):
+            await shielded(hook(kept))
+        del kept
+        await asyncio.sleep(0)
+        assert reference() is None
+    finally:
+        gc.enable()
 
 
 async def test_hook_sees_one_current_task() -> None:
