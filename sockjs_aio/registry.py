@@ -180,12 +180,18 @@ class SessionRegistry:
         self.arm(session)
 
     async def _run(self) -> None:
-        while True:
-            due = self.now() + self._interval
-            await asyncio.sleep(self._interval)
-            is_late = self.now() > due + self._interval / 4
-            await self._catch_up(self._interval if is_late else 0)
-            self.tick(self.now())
+        try:
+            while True:
+                due = self.now() + self._interval
+                await asyncio.sleep(self._interval)
+                is_late = self.now() > due + self._interval / 4
+                await self._catch_up(self._interval if is_late else 0)
+                self.tick(self.now())
+        except asyncio.CancelledError:
+            if self._ticker is asyncio.current_task():  # the loop ends, without a shutdown before
+                for session in list(self._sessions):
+                    session.abort()
+            raise
 
     async def _catch_up(self, seconds: float) -> None:
         """Take in what came while something held up the loop: the delay is ours.

@@ -1,6 +1,7 @@
 """The end of the application: promptly, with queued messages, close frames and every on_close."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 
 from tests import clients
 from tests.conftest import Recorder, Serve
+from tests.websocket_wire import handshake, masked
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
@@ -234,6 +236,30 @@ async def test_run_app_ends_promptly_with_100_streaming_clients(
     assert process.returncode == 0
     for client in members:
         await client.leave()
+
+
+@pytest.mark.parametrize("path", ["/0/1/websocket", "/websocket"])
+@pytest.mark.parametrize("cancellation", [True, False], ids=["cancelled", "not-cancelled"])
+async def test_loop_that_ends_without_a_shutdown_waits_for_no_client(
+    serve: Serve, path: str, cancellation: bool
+) -> None:
+    class Waiting(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            await super().on_message(message)
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    wire = await handshake(await serve(Waiting, handler_cancellation=cancellation), path)
+    wire.writer.write(masked(1, b'"a"'))
+    await Waiting.until('"a"' if path == "/websocket" else "a")
+    # as asyncio.run() does, but for the test; the client stays
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    _, pending = await asyncio.wait(tasks, timeout=3)
+    assert not pending
+    assert Waiting.seen[-1] == "close"
+    wire.close()
 
 
 async def test_shutdown_again_is_harmless(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
