@@ -361,7 +361,7 @@ class Session:
         self._announce_room()
         self._registry.arm(self)
         self.hooks.close()
-        if self._receiver is not None and not self._is_scheduled:
+        if self._machine.close_due and not self._is_scheduled:
             self._schedule()
 
     def _interrupt(self, end: End) -> None:
