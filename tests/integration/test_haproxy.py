@@ -22,7 +22,7 @@ pytestmark = pytest.mark.haproxy
 STREAMS = [name for name, dress in TRANSPORTS.items() if dress.is_stream]
 
 
-@pytest.mark.parametrize("name", ["by-session", "by-cookie", "by-relay"])
+@pytest.mark.parametrize("name", ["by-session", "by-cookie"])
 def test_configuration_is_valid_without_warnings(program: str, name: str) -> None:
     check = subprocess.run([program, "-c", "-dW", *files(name)], capture_output=True, text=True)
     assert check.returncode == 0, check.stderr
