@@ -30,14 +30,19 @@ class Closing:
         settings: The router's settings.
     """
 
-    __slots__ = ("is_begun", "uploads", "_sessions", "_timeout", "_changed")
+    __slots__ = ("is_begun", "is_announced", "uploads", "_sessions", "_timeout", "_changed")
 
     def __init__(self, sessions: Collection[Session], settings: Settings) -> None:
-        self.is_begun = False
+        self.is_begun = self.is_announced = False
         self.uploads: set[StreamReader] = set()  # request bodies on their way
         self._sessions = sessions
         self._timeout = settings.shutdown_timeout
         self._changed: asyncio.Future[None] | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether load balancers are told."""
+        return self.is_begun or self.is_announced
 
     async def drain(self, over: float) -> None:
         """Close all sessions, spread over `over` seconds, and wait until all know and are over."""

@@ -99,7 +99,8 @@ class SockJSRouter:
         """Tell a load balancer whether to send new clients here; mount it where that asks.
 
         ``app.router.add_get("/health", router.health)`` answers 200 and
-        ``{"status": "ok", "sessions": 12}``, from `drain` or `shutdown` on 503 and ``"draining"``.
+        ``{"status": "ok", "sessions": 12}``; from `announce_drain`, `drain` or `shutdown` on 503
+        and ``"draining"``.
         Where the router was given a broker its state is there too: ``"broker": "connected"``.
         """
         return pages.health(self._registry, self.broker)
@@ -162,6 +163,13 @@ class SockJSRouter:
             TypeError, ValueError: If `channel` cannot be a name.
         """
         return await self._registry.channels.members(channel)
+
+    def announce_drain(self) -> None:
+        """Have `health` answer 503 from now on; sessions are opened as ever until `drain`.
+
+        A load balancer needs a moment to notice, and nobody whom it still sends here is refused.
+        """
+        self._registry.closing.is_announced = True
 
     async def drain(self, over: float = 0) -> None:
         """Open no more sessions, and close those that there are, spread over a time.

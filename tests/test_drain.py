@@ -40,6 +40,22 @@ async def health(served: Served) -> tuple[int, Any]:
     return reply.status, json.loads(reply.body)
 
 
+@pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+async def test_announced_drain_shows_in_health_and_refuses_nobody(serve: Serve, kind: Kind) -> None:
+    served = await with_health(serve, Echo)
+    served.router.announce_drain()
+    assert await health(served) == (503, {"status": "draining", "sessions": 0})
+    client = await kind.open(served)
+    await client.send("still")
+    assert await client.messages(1) == ["still"]
+    draining = asyncio.create_task(served.router.drain())
+    while (frame := await client.frame()) == b"h":
+        pass
+    assert frame == b'c[1012,"Service restart"]'
+    await client.leave()
+    await draining
+
+
 @openers
 async def test_new_sessions_are_refused_and_health_says_so(
     serve: Serve, method: str, path: str

@@ -58,8 +58,8 @@ async def info(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
 
 
 def health(registry: SessionRegistry, broker: Broker | None) -> web.Response:
-    """Answer a load balancer: 200 while sessions may be opened, 503 from the end's beginning on."""
-    status, text = (503, "draining") if registry.closing.is_begun else (200, "ok")
+    """Answer a load balancer: 200 while new clients may come, 503 once the end is announced."""
+    status, text = (503, "draining") if registry.closing.is_known else (200, "ok")
     report: dict[str, object] = {"status": text, "sessions": len(registry)}
     if broker is not None:
         report["broker"] = broker.state  # for people: without it this process still serves
