@@ -116,7 +116,7 @@ async def test_process_that_is_drained_by_command_keeps_its_sessions_and_gets_no
     nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
 ) -> None:
     front = start_haproxy(nodes)
-    clients = await open_clients(front, 20)
+    clients = await open_clients(front, 40)
     pids = await pids_of(clients)
     assert set(pids) == {node.pid for node in nodes}
     await front.command("set server sessions/one state drain")

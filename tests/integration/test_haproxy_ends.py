@@ -27,6 +27,10 @@ def configuration(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+MANY = 30
+"""Sessions of which each of three processes gets some, though the hashes of names decide."""
+
+
 @pytest.fixture
 def front(own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, configuration: str) -> Haproxy:
     """haproxy before servers that the test may stop, which it asks often how they are."""
@@ -58,8 +62,8 @@ async def test_process_that_is_not_ready_gets_no_new_sessions(
     front: Haproxy, own_nodes: list[NodeProcess], open_clients: OpenClients, prefix: str
 ) -> None:
     clients = [
-        *await open_clients(front, 12, "xhr", prefix),
-        *await open_clients(front, 12, "eventsource", prefix),
+        *await open_clients(front, MANY, "xhr", prefix),
+        *await open_clients(front, MANY, "eventsource", prefix),
     ]
     pids = await pids_of(clients)
     split(clients, pids, own_nodes[0].pid)
@@ -113,7 +117,7 @@ async def test_session_that_a_process_refuses_is_opened_by_another(
 ) -> None:
     front = start_haproxy(own_nodes, configuration, SOCKJS_CHECK="60s")  # it will not know
     await front.until_checked()
-    clients = await open_clients(front, 12, "xhr", prefix)
+    clients = await open_clients(front, MANY, "xhr", prefix)
     told, _ = split(clients, await pids_of(clients), own_nodes[0].pid)
     ended = asyncio.ensure_future(in_thread(own_nodes[0].stop, signal.SIGTERM))
 
@@ -141,7 +145,7 @@ async def test_killed_process_disturbs_nobody_else(
     make_client: MakeClient,
     prefix: str,
 ) -> None:
-    streams = await open_clients(front, 18, "xhr_streaming", prefix)
+    streams = await open_clients(front, MANY, "xhr_streaming", prefix)
     lost, kept = split(streams, await pids_of(streams), own_nodes[0].pid)
     kept_pids = await pids_of(kept)
     loop = asyncio.get_running_loop()
@@ -187,7 +191,7 @@ async def test_process_that_hangs_loses_its_streams(
     own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
 ) -> None:
     front = start_haproxy(own_nodes, SOCKJS_CHECK="200ms")
-    streams = await open_clients(front, 12, "xhr_streaming")
+    streams = await open_clients(front, MANY, "xhr_streaming")
     lost, kept = split(streams, await pids_of(streams), own_nodes[0].pid)
     os.kill(own_nodes[0].pid, signal.SIGSTOP)
     await front.until_status("one", "DOWN")
