@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
+from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter, run_app
 
 
 class Echo(SockJSConnection):
@@ -20,4 +20,4 @@ app = web.Application()
 SockJSRouter(Echo, "/echo").attach(app)
 
 if __name__ == "__main__":
-    web.run_app(app, host="127.0.0.1", port=8080, handler_cancellation=True)
+    run_app(app, host="127.0.0.1", port=8080)

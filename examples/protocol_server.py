@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
-from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
+from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter, readyz
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # it is run as a file
 from examples.serving import make_parser, serve
@@ -97,6 +97,7 @@ def make_app() -> web.Application:
     app = web.Application()
     for prefix, (connection, settings) in SERVICES.items():
         SockJSRouter(connection, prefix, settings).attach(app)
+    app.router.add_get("/readyz", readyz)
     return app
 
 

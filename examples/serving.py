@@ -6,6 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
+from sockjs_aio import run_app
+
 
 def port_number(text: str) -> int:
     """Read the number of a port; as `type` of an argument."""
@@ -26,7 +28,7 @@ def serve(app: web.Application, options: argparse.Namespace, **more: Any) -> Non
     """Run `app` where `options`, of a parser of `make_parser`, say."""
     host, port = options.host, options.port
     try:
-        web.run_app(app, host=host, port=port, handler_cancellation=True, access_log=None, **more)
+        run_app(app, host=host, port=port, access_log=None, **more)
     except OSError as error:
         raise SystemExit(explain(error, host, port)) from None
 

@@ -8,6 +8,7 @@ from sockjs_aio.errors import BrokerUnavailable, SettingsError, SockJSError, Too
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.framing import Outgoing
 from sockjs_aio.router import SockJSRouter
+from sockjs_aio.running import healthz, readyz, run_app
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 
@@ -26,5 +27,8 @@ __all__ = [
     "SockJSRouter",
     "TooManyChannels",
     "broadcast",
+    "healthz",
+    "readyz",
+    "run_app",
 ]
 __version__ = "0.1.0"

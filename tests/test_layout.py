@@ -33,7 +33,7 @@ LAYERS = [
     {"transports.pages", "transports.polling", "transports.streaming"}
     | {"transports.upstream", "transports.websocket"},
     {"transports.urls"},
-    {"router"},
+    {"router", "running"},
     {"__init__"},
     {"multiplex", "aiolibs"}
     | {"migrate.counterparts", "migrate.findings", "migrate.source", "migrate.files"},

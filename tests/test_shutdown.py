@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import signal
 import sys
 import textwrap
@@ -274,22 +273,18 @@ async def test_shutdown_again_is_harmless(serve: Serve, caplog: pytest.LogCaptur
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-LIFECYCLE = Path("docs/lifecycle.md").read_text()
-
-
 @every
 async def test_process_that_drains_on_sigterm_loses_nobody(
     serve: Serve, unused_tcp_port: int, tmp_path: Path, kind: Kind
 ) -> None:
-    """As docs/lifecycle.md says; the polls of a session need not share a connection."""
-    (recipe,) = re.findall(r"```python\n(async def drain_on_sigterm.*?)```", LIFECYCLE, re.DOTALL)
+    """Other than `web.run_app`; the polls of a session need not share a connection."""
     start, end = textwrap.dedent(SERVER).split("web.run_app(")
-    recipe = recipe.replace("sleep(2)", "sleep(0.1)").replace("over=5", "over=0.1")
-    start = start.replace("SockJSRouter(Noted", "router = SockJSRouter(Noted")
-    start = start.replace('"/echo").attach(app)', '"/echo", {"disconnect_delay": 1})')
-    start += "router.attach(app)"
+    start = start.replace('"/echo")', '"/echo", {"disconnect_delay": 1})')
     script = tmp_path / "server.py"
-    script.write_text(f"import asyncio, signal\n{start}\n{recipe}\nweb.run_app({end}")
+    script.write_text(
+        f"from sockjs_aio import run_app\n{start}run_app(app, drain_notice=0.1, drain_over=0.1, "
+        + end.removeprefix("app, ")
+    )
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *(str(script), str(unused_tcp_port), "True"),

@@ -35,6 +35,8 @@ from sockjs_aio import (
     Session,
     SockJSConnection,
     SockJSRouter,
+    healthz,
+    readyz,
 )
 
 NAME_LENGTH = 24
@@ -221,15 +223,10 @@ def make_app(
         sockjs_url=sockjs_url, name_length=NAME_LENGTH, text_length=TEXT_LENGTH
     )
     app.router.add_get("/", partial(send_page, page))
-    app.router.add_get("/readyz", partial(readyz, router))
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
     app.router.add_static("/page/", PAGE)
     return app
-
-
-async def readyz(router: SockJSRouter, request: web.Request) -> web.Response:
-    """Tell haproxy whether new people may come: 404 leaves those who are here."""
-    response = await router.health(request)
-    return web.Response(status=200 if response.status == 200 else 404)
 
 
 async def send_page(page: str, request: web.Request) -> web.Response:

@@ -102,7 +102,8 @@ class Cluster:
         for process, watch in reversed(self._watches.items()):
             watch.cancel()
             if process.returncode is None:
-                process.terminate()
+                # not SIGTERM: haproxy has ended, so there is nobody left to drain for
+                process.send_signal(signal.SIGINT)
                 try:
                     async with async_timeout.timeout(GRACE):
                         await process.wait()

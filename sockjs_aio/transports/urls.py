@@ -1,5 +1,6 @@
 """The URLs of a service, and what all of them share: who may ask, and how failures are answered."""
 
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -29,7 +30,6 @@ _FAILURES = (
 """What reading a request may raise; see `_failure`."""
 
 Transport = Callable[[Endpoint, web.Request], Awaitable[web.StreamResponse]]
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
@@ -81,33 +81,39 @@ def routes(endpoint: Endpoint, prefix: str) -> list[web.RouteDef]:
     if prefix:
         urls[""] = _GREETING
     return [
-        web.route("*", prefix + path, _handler(endpoint, url), expect_handler=invite_body)
+        web.route(
+            "*", prefix + path, functools.partial(answer, endpoint, url), expect_handler=invite_body
+        )
         for path, url in urls.items()
     ]
 
 
-def _handler(endpoint: Endpoint, url: Url | None) -> Handler:
-    """Make what answers requests of `url`; None stands for those of sessions, told by their end."""
+def endpoint_of(handler: object) -> Endpoint | None:
+    """Return the endpoint that a route's handler answers for, if it is one of ours."""
+    if not isinstance(handler, functools.partial) or handler.func is not answer:
+        return None
+    endpoint: Endpoint = handler.args[0]
+    return endpoint
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        # one coroutine for all, for memory: it stays as long as a WebSocket
-        try:
-            asked = url or _SESSION_URLS[request.match_info["transport"]]
-            response = _answer_early(endpoint, asked, request)
-            if response is None:
-                response = await asked.answer(endpoint, request)
-        except web.HTTPException as refusal:
-            # others may be let in by the same URL
-            refusal.headers.setdefault("Cache-Control", "no-store")
-            refusal.headers.setdefault("Vary", "Origin")
-            end_where_unsafe(request, refusal)
-            raise
-        except _FAILURES as error:
-            response = _failure(request, error)
-        end_where_unsafe(request, response)
-        return response
 
-    return handle
+async def answer(endpoint: Endpoint, url: Url | None, request: web.Request) -> web.StreamResponse:
+    """Answer a request of `url`; None stands for those of sessions, told by their end."""
+    # one coroutine for all, for memory: it stays as long as a WebSocket
+    try:
+        asked = url or _SESSION_URLS[request.match_info["transport"]]
+        response = _answer_early(endpoint, asked, request)
+        if response is None:
+            response = await asked.answer(endpoint, request)
+    except web.HTTPException as refusal:
+        # others may be let in by the same URL
+        refusal.headers.setdefault("Cache-Control", "no-store")
+        refusal.headers.setdefault("Vary", "Origin")
+        end_where_unsafe(request, refusal)
+        raise
+    except _FAILURES as error:
+        response = _failure(request, error)
+    end_where_unsafe(request, response)
+    return response
 
 
 def _answer_early(endpoint: Endpoint, url: Url, request: web.Request) -> web.StreamResponse | None:

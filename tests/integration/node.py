@@ -1,7 +1,7 @@
 """A server that tells which it is, to be put behind a proxy, in a process of its own.
 
-`python -m tests.integration.node --port 0` is that server.  SIGUSR1 has `/readyz` answer 404;
-SIGTERM ends all sessions, and then the server.
+`python -m tests.integration.node --port 0` is that server.  SIGUSR1 has `/readyz` answer 404, and
+`/health` 503; SIGTERM ends it as `run_app` does.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 from aiohttp import web
 from aiohttp_remotes import XForwardedStrict, setup
 
-from sockjs_aio import SockJSConnection, SockJSRouter
+from sockjs_aio import SockJSConnection, SockJSRouter, readyz, run_app
 from tests.process import COMPLAINTS, PATIENCE
 from tests.wire import Wire
 
@@ -102,34 +102,6 @@ async def note_scheme(request: web.Request, handler: Any) -> web.StreamResponse:
     return response
 
 
-class Ending:
-    """What SIGUSR1 and SIGTERM begin."""
-
-    def __init__(self, routers: list[SockJSRouter]) -> None:
-        self._routers = routers
-        self._is_announced = False
-        self._task: asyncio.Task[None] | None = None
-
-    async def watch(self, _app: web.Application) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, self._announce)
-        loop.add_signal_handler(signal.SIGTERM, self._begin)
-
-    async def readyz(self, _request: web.Request) -> web.Response:
-        return web.Response(status=404 if self._is_announced else 200)
-
-    def _announce(self) -> None:
-        self._is_announced = True
-
-    def _begin(self) -> None:
-        self._announce()
-        self._task = asyncio.get_running_loop().create_task(self._end())
-
-    async def _end(self) -> None:
-        await asyncio.gather(*(router.drain(over=0.5) for router in self._routers))
-        signal.raise_signal(signal.SIGINT)
-
-
 async def send_file(path: Path, _request: web.Request) -> web.FileResponse:
     return web.FileResponse(path)
 
@@ -150,12 +122,14 @@ async def make_app(redis: str | None = None) -> web.Application:
 
     app = web.Application()
     # health checks and `state` come without the header that everybody else has
-    await setup(app, XForwardedStrict([["127.0.0.1"]], white_paths=["/readyz", "/state"]))
+    paths = ["/readyz", "/health", "/state"]
+    await setup(app, XForwardedStrict([["127.0.0.1"]], white_paths=paths))
     app.middlewares.append(note_scheme)
     routers = make_routers(redis)
-    ending = Ending(routers)
-    app.on_startup.append(ending.watch)
-    app.router.add_get("/readyz", ending.readyz)
+    announce = routers[0].announce_drain  # one service is enough for `readyz`
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, announce)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/health", routers[0].health)
     app.router.add_get("/state", state)
     for path in (PAGES / "client.html", PAGES / "client.js", SOCKJS_CLIENT):
         app.router.add_get(f"/{path.name}", functools.partial(send_file, path))
@@ -168,12 +142,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--redis", help="serve /news, with a channel on this Redis")
+    parser.add_argument("--notice", type=float, help="seconds between SIGTERM and the drain")
     options = parser.parse_args()
-    web.run_app(
+    run_app(
         make_app(options.redis),
         host="127.0.0.1",
         port=options.port,
-        handler_cancellation=True,
+        drain_notice=options.notice,
+        drain_over=0.5,
         access_log=None,
     )
 
@@ -182,12 +158,17 @@ def main() -> None:
 
 
 class NodeProcess:
-    """A server process: this module, or another `program`."""
+    """A server process: this module, or another `program`; see `main`."""
 
     def __init__(
-        self, port: int = 0, *, redis: str | None = None, program: Path | None = None
+        self,
+        port: int = 0,
+        *,
+        redis: str | None = None,
+        notice: float = 0,
+        program: Path | None = None,
     ) -> None:
-        arguments = ["-m", "tests.integration.node", f"--port={port}"]
+        arguments = ["-m", "tests.integration.node", f"--port={port}", f"--notice={notice}"]
         if redis is not None:
             arguments.append(f"--redis={redis}")
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - stop() closes it
@@ -242,12 +223,12 @@ class NodeProcess:
 
 
 @contextlib.contextmanager
-def running_nodes(count: int = 3, *, redis: str | None = None) -> Iterator[list[NodeProcess]]:
+def running_nodes(count: int = 3, **options: Any) -> Iterator[list[NodeProcess]]:
     """Run some servers; those in the list at the end are stopped."""
     nodes: list[NodeProcess] = []
     try:
         for _ in range(count):
-            nodes.append(NodeProcess(redis=redis))
+            nodes.append(NodeProcess(**options))
         for node in nodes:
             assert node.port
         yield nodes

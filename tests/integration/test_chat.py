@@ -331,7 +331,7 @@ async def test_process_serves_the_page_and_ends_promptly(ending: signal.Signals)
         ):
             assert await websocket.receive_str() == "o"
             process.send_signal(ending)
-            async with async_timeout.timeout(3):
+            async with async_timeout.timeout(10):
                 output, errors = await process.communicate()
             assert (await stream.text()).endswith('c[1012,"Service restart"]\n')
             frames = [message.data async for message in websocket]

@@ -32,7 +32,7 @@ async def running(serve: Serve, port: int, *command: str) -> AsyncIterator[Serve
     served.port = port
     await served.until_listening()
     yield served
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)  # as Ctrl-C
     output, errors = await process.communicate()
     assert (process.returncode, errors.decode()) == (0, ""), output
 

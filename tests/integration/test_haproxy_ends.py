@@ -77,6 +77,20 @@ async def test_process_that_is_not_ready_gets_no_new_sessions(
             assert (await websocket.receive_json())["pid"] != own_nodes[0].pid
 
 
+async def test_failure_of_the_check_cuts_what_404_leaves(
+    own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
+) -> None:
+    """Why `readyz` does not answer 503, as `router.health` does."""
+    front = start_haproxy(own_nodes, SOCKJS_CHECK="200ms", SOCKJS_READY="/health")
+    streams = await open_clients(front, MANY, "xhr_streaming")
+    cut, _ = split(streams, await pids_of(streams), own_nodes[0].pid)
+    own_nodes[0].announce()
+    await front.until_status("one", "DOWN")
+    for stream in cut:
+        assert stream.stream is not None
+        assert await asyncio.wait_for(stream.stream.is_closed(), PATIENCE)
+
+
 async def test_sessions_of_a_process_that_ends_are_told_and_come_back_elsewhere(
     front: Haproxy,
     own_nodes: list[NodeProcess],

@@ -24,6 +24,9 @@ RESTART = 'c[1012,"Service restart"]'
 INTERVAL = 0.05
 """Seconds between two numbers that are published."""
 
+NOTICE = 0.6
+"""Seconds between SIGTERM and the drain: three checks of haproxy."""
+
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[str]:
@@ -104,7 +107,7 @@ class Reader:
 async def restart(nodes: list[NodeProcess], index: int, redis: str) -> None:
     loop = asyncio.get_running_loop()
     assert await loop.run_in_executor(None, nodes[index].stop, signal.SIGTERM) == 0
-    nodes[index] = NodeProcess(nodes[index].port, redis=redis)
+    nodes[index] = NodeProcess(nodes[index].port, redis=redis, notice=NOTICE)
     await loop.run_in_executor(None, lambda: nodes[index].port)
 
 
@@ -112,7 +115,7 @@ async def restart(nodes: list[NodeProcess], index: int, redis: str) -> None:
 async def test_rolling_restart_loses_no_message_of_who_stayed_connected(
     start_haproxy: StartHaproxy, redis: str, configuration: str
 ) -> None:
-    with running_nodes(redis=redis) as nodes:
+    with running_nodes(redis=redis, notice=NOTICE) as nodes:
         front = start_haproxy(nodes, configuration, SOCKJS_CHECK="200ms")
         await front.until_checked()
         readers = [Reader(front.port, kind) for kind in [*TRANSPORTS, "websocket"] * 2]
@@ -133,8 +136,6 @@ async def test_rolling_restart_loses_no_message_of_who_stayed_connected(
         async with RedisBroker(redis) as broker:
             publishing = asyncio.ensure_future(publish())
             for index, name in enumerate(["one", "two", "three"]):
-                nodes[index].announce()
-                await front.until_status(name, "NOLB")
                 await restart(nodes, index, redis)
                 await front.until_status(name, "UP")
             restarted = number

@@ -1,0 +1,170 @@
+"""One process that ends so that nobody is lost."""
+
+import asyncio
+import itertools
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import async_timeout
+import pytest
+from aiohttp import web
+
+from sockjs_aio import SockJSRouter, readyz, run_app
+from tests.clients import SOCKJS, Client, Xhr, XhrStreaming
+from tests.conftest import Echo
+from tests.ports import free_port
+from tests.process import ROOT
+from tests.target import Target
+from tests.wire import Reply, Wire
+
+RESTART = b'c[1012,"Service restart"]'
+
+
+class Server(Target):
+    """The application in its own process."""
+
+    process: asyncio.subprocess.Process
+
+    async def ask(self, path: str) -> Reply:
+        wire = await Wire.connect(self.port)
+        try:
+            return await wire.request("GET", path)
+        finally:
+            wire.close()
+
+    async def until(self, path: str, status: int) -> None:
+        async with async_timeout.timeout(10):
+            while (await self.ask(path)).status != status:
+                await asyncio.sleep(0.01)
+
+    async def ended(self) -> int:
+        async with async_timeout.timeout(20):
+            return await self.process.wait()
+
+
+Run = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Run]:
+    started: list[Server] = []
+
+    async def run(notice: float = 0.1, over: float = 0.2, limit: float = 20) -> Server:
+        served = Server(free_port(), "/echo")
+        served.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.run_app_service"),
+            *map(str, (served.port, notice, over, limit)),
+            cwd=ROOT,
+        )
+        started.append(served)
+        await served.until_listening()
+        return served
+
+    yield run
+    for served in started:
+        await served.hang_up()
+        if served.process.returncode is None:
+            served.process.kill()
+            await served.process.wait()
+
+
+@pytest.mark.parametrize("transport", SOCKJS, ids=lambda client: client.name)
+async def test_all_clients_get_their_close_frame(server: Run, transport: type[Client]) -> None:
+    served = await server()
+    clients = [await transport.open(served) for _ in range(5)]
+    for number, client in enumerate(clients):
+        await client.send(str(number))
+    served.process.send_signal(signal.SIGTERM)
+    for number, client in enumerate(clients):
+        assert await client.messages(1) == [str(number)]
+        assert await client.frame() == RESTART
+        await client.leave()
+    assert await served.ended() == 0
+
+
+async def test_client_between_two_polls_finds_somebody(server: Run) -> None:
+    served = await server(notice=0, over=0)
+    assert await served.poll("/0/between") == b"o"
+    served.process.send_signal(signal.SIGTERM)
+    await until_draining(served)
+    assert await served.poll("/0/between") == RESTART
+    assert await served.ended() == 0
+
+
+async def until_draining(served: Server) -> None:
+    """Wait until no session is opened any more."""
+    async with async_timeout.timeout(10):
+        for number in itertools.count():
+            if (await served.request("POST", f"/0/{number}/xhr", b"")).status == 503:
+                return
+
+
+async def test_readiness_goes_off_first_and_all_goes_on_for_a_while(server: Run) -> None:
+    served = await server(notice=1)
+    for path in ("/healthz", "/readyz", "/health"):
+        assert (await served.ask(path)).status == 200
+    client = await XhrStreaming.open(served)
+    served.process.send_signal(signal.SIGTERM)
+    await served.until("/readyz", 404)
+    assert (await served.ask("/health")).status == 503
+    assert (await served.ask("/healthz")).status == 200
+    late = await Xhr.open(served)
+    await client.send("still")
+    assert await client.messages(1) == ["still"]
+    assert await late.frame() == RESTART
+    assert await client.frame() == RESTART
+    await late.leave()
+    assert await served.ended() == 0
+
+
+async def test_limit_holds(server: Run) -> None:
+    served = await server(notice=0, over=60, limit=0.3)
+    clients = [await XhrStreaming.open(served) for _ in range(4)]
+    served.process.send_signal(signal.SIGTERM)
+    for client in clients:
+        assert await client.frame() == RESTART
+        await client.leave()
+    assert await served.ended() == 0
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_second_signal_ends_it_at_once(server: Run, second: int) -> None:
+    served = await server(notice=60)
+    client = await XhrStreaming.open(served)
+    served.process.send_signal(signal.SIGTERM)
+    await served.until("/readyz", 404)
+    served.process.send_signal(second)
+    assert await client.frame() == RESTART
+    await client.leave()
+    assert await served.ended() == 0
+
+
+async def test_readiness_is_that_of_all_services_of_an_application() -> None:
+    app, inner = web.Application(), web.Application()
+    routers = [SockJSRouter(Echo, prefix) for prefix in ("/a", "/b")]
+    for router, where in zip(routers, (app, inner), strict=True):
+        where.add_routes(router.routes)
+    app.add_subapp("/inner", inner)
+    app.router.add_get("/readyz", readyz)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    for status, text in ((200, b"ok\n"), (404, b"draining\n")):
+        wire = await Wire.connect(site.port)
+        reply = await wire.request("GET", "/readyz")
+        assert (reply.status, reply.body) == (status, text)
+        assert reply.header("Content-Type") == "text/plain; charset=utf-8"
+        wire.close()
+        routers[1].announce_drain()
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("name", ["drain_notice", "drain_over", "drain_limit"])
+@pytest.mark.parametrize("value", [-1, float("nan")])
+def test_times_that_cannot_be_are_refused(name: str, value: float) -> None:
+    options: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match="cannot be: seconds, 0 or above"):
+        run_app(None, **options)  # type: ignore[arg-type]
