@@ -135,7 +135,7 @@ async def test_receive_timeout(serve: Serve, method: str, path: str, is_dripping
         await asyncio.wait([answer], timeout=0.02)
     reply = await answer
     assert (reply.status, reply.body) == (408, b"The request body did not come in time.\n")
-    assert time.monotonic() - start >= 0.2
+    assert time.monotonic() - start > 0.19  # timers of uvloop count whole milliseconds
     assert await wire.is_closed()
     assert await served.post("/0/1", '["fine"]') == 204
     assert await served.poll("/0/1") == b'a["fine"]'
