@@ -36,7 +36,7 @@ def test_what_has_a_row_has_a_test() -> None:
 
 def test_limits_are_settings() -> None:
     text = PAGE.read_text()
-    table = text[text.index("## Limits") : text.index("## Logs")]
+    table = text[text.index("## Limits") : text.index("## Channels")]
     names = re.findall(r"^\| `(\w+)`", table, re.M)
     assert set(names) <= {field.name for field in dataclasses.fields(Settings)}
     limits = {"max_", "limit", "timeout", "_delay"}
