@@ -20,6 +20,12 @@ from tests.process import PATIENCE
 
 CONFIGURATIONS = ROOT / "haproxy"
 
+SERVICES = {
+    "by-session": "/echo",
+    "by-cookie": "/cookie",
+}
+"""Each configuration, and the service of `tests.integration.node` to use behind it."""
+
 
 def documented(language: str, part: str = "") -> str:
     """Return the first block in `language` of docs/deployment.md that has `part`."""

@@ -13,7 +13,15 @@ import pytest
 
 from tests.integration.client import TRANSPORTS, Client, fetch, open_websocket, pids_of
 from tests.integration.conftest import MakeClient, OpenClients, StartHaproxy
-from tests.integration.haproxy import CONFIGURATIONS, Haproxy, documented, files, replace, until
+from tests.integration.haproxy import (
+    CONFIGURATIONS,
+    SERVICES,
+    Haproxy,
+    documented,
+    files,
+    replace,
+    until,
+)
 from tests.integration.node import NodeProcess
 from tests.process import PATIENCE
 
@@ -22,13 +30,14 @@ pytestmark = pytest.mark.haproxy
 STREAMS = [name for name, dress in TRANSPORTS.items() if dress.is_stream]
 
 
-@pytest.mark.parametrize("name", ["by-session", "by-cookie"])
+@pytest.mark.parametrize("name", SERVICES)
 def test_configuration_is_valid_without_warnings(program: str, name: str) -> None:
     check = subprocess.run([program, "-c", "-dW", *files(name)], capture_output=True, text=True)
     assert check.returncode == 0, check.stderr
 
 
 def test_configurations_differ_in_one_backend_only() -> None:
+    assert {path.stem for path in CONFIGURATIONS.glob("by-*.cfg")} == set(SERVICES)
     sections = r"^(global|defaults|frontend|backend|listen)\b(.*)$"
     for path in CONFIGURATIONS.glob("by-*.cfg"):
         found = re.findall(sections, path.read_text(), re.M)

@@ -1,16 +1,19 @@
 """sockjs-client in a real browser, through the real haproxy in each of its configurations."""
 
+import asyncio
 import contextlib
 import json
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.integration.browser import Client, launched, make_page_app, serving, visiting
-from tests.integration.haproxy import Haproxy, make_certificate
+from tests.integration.conftest import StartHaproxy
+from tests.integration.haproxy import SERVICES, Haproxy, make_certificate
 from tests.integration.node import NodeProcess
 
 pytestmark = [
@@ -18,8 +21,6 @@ pytestmark = [
     pytest.mark.haproxy,
     pytest.mark.asyncio(loop_scope="module"),
 ]
-
-SERVICES = {"by-session": "/echo", "by-cookie": "/cookie"}
 
 TRANSPORTS = [
     "websocket",
@@ -33,6 +34,7 @@ TRANSPORTS = [
 ]
 
 Front = Callable[[str, bool], str]
+T = TypeVar("T")
 PageOf = Callable[[str], Awaitable[Client]]
 
 
@@ -111,6 +113,68 @@ async def test_every_transport_echoes(
     assert await client.echo(numbers) == numbers
     assert await ask(client) == first
     await close(client)
+
+
+# Processes that end.
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visit(browser: Browser) -> AsyncIterator[PageOf]:
+    """Open the page of the servers at an address, each time as somebody else."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def client(url: str) -> Client:
+            page = visiting(browser, url + "/client.html")
+            return Client(await stack.enter_async_context(page))
+
+        yield client
+
+
+@pytest.mark.parametrize("configuration", SERVICES)
+async def test_pages_notice_the_end_of_their_process_and_come_back_at_once(
+    visit: PageOf, own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, configuration: str
+) -> None:
+    front = start_haproxy(own_nodes, configuration, SOCKJS_CHECK="200ms")
+    url = f"http://127.0.0.1:{front.port}"
+    own_nodes.pop().stop()
+    await front.until_status("three", "DOWN")
+    clients = {transport: await visit(url) for transport in TRANSPORTS}
+
+    async def connect(transport: str) -> int:
+        client = clients[transport]
+        assert await client.open(url + SERVICES[configuration], transport) == transport
+        return int((await ask(client))["pid"])
+
+    pids = {transport: await connect(transport) for transport in TRANSPORTS}
+    # from the second end on all transports are where it happens
+    for index, how in [(0, signal.SIGTERM), (1, signal.SIGTERM), (0, signal.SIGKILL)]:
+        ended, other = own_nodes[index], own_nodes[1 - index]
+        ending = in_thread(ended.stop, how)
+        for transport, client in clients.items():
+            if pids[transport] == ended.pid:
+                await until_told(client, transport, how)
+                pids[transport] = await connect(transport)
+            assert (await ask(client))["pid"] == pids[transport] == other.pid
+        await ending
+        own_nodes[index] = NodeProcess(ended.port)
+        assert await in_thread(getattr, own_nodes[index], "port")
+        await front.until_status(["one", "two"][index], "UP")
+    for client in clients.values():
+        await close(client)
+
+
+def in_thread(function: Callable[..., T], *arguments: Any) -> "asyncio.Future[T]":
+    return asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+
+async def until_told(client: Client, transport: str, how: signal.Signals) -> None:
+    if how == signal.SIGTERM:
+        assert await client.closed() == (1012, "Service restart")
+        return
+    if transport == "iframe-htmlfile":  # sockjs-client does not see that the stream was cut
+        await client.call("say", "Is anybody there?")
+    code, _ = await client.closed()
+    assert code == 1006
 
 
 # Pages of another site behind the cookie.

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.client import Client, fetch, open_websocket, pids_of
 from tests.integration.conftest import MakeClient, OpenClients, StartHaproxy
-from tests.integration.haproxy import Haproxy, until
+from tests.integration.haproxy import SERVICES, Haproxy, until
 from tests.integration.node import NodeProcess
 from tests.process import PATIENCE
 
@@ -18,11 +18,8 @@ pytestmark = pytest.mark.haproxy
 
 RESTART = 'c[1012,"Service restart"]'
 
-CONFIGURATIONS = {"by-session": "/echo", "by-cookie": "/cookie"}
-"""Those that work without help of the servers, and the service to use behind them."""
 
-
-@pytest.fixture(params=CONFIGURATIONS)
+@pytest.fixture(params=SERVICES)
 def configuration(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -39,7 +36,7 @@ def front(own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, configurati
 
 @pytest.fixture
 def prefix(configuration: str) -> str:
-    return CONFIGURATIONS[configuration]
+    return SERVICES[configuration]
 
 
 async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -15,7 +15,7 @@ from tests.brokers.redis_server import RedisServer, find_server
 from tests.conftest import require
 from tests.integration.client import TRANSPORTS, Client, open_websocket
 from tests.integration.conftest import StartHaproxy
-from tests.integration.haproxy import until
+from tests.integration.haproxy import SERVICES, until
 from tests.integration.node import NodeProcess, running_nodes
 
 pytestmark = [pytest.mark.haproxy, pytest.mark.redis, pytest.mark.timeout(180)]
@@ -111,7 +111,7 @@ async def restart(nodes: list[NodeProcess], index: int, redis: str) -> None:
     await loop.run_in_executor(None, lambda: nodes[index].port)
 
 
-@pytest.mark.parametrize("configuration", ["by-session", "by-cookie"])
+@pytest.mark.parametrize("configuration", SERVICES)
 async def test_rolling_restart_loses_no_message_of_who_stayed_connected(
     start_haproxy: StartHaproxy, redis: str, configuration: str
 ) -> None:
