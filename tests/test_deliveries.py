@@ -33,16 +33,25 @@ async def test_answer_that_was_lost_in_a_middleware_interrupts(
         async def on_message(self, message: str | bytes) -> None:
             self.send(message)
 
-    app = web.Application(middlewares=[slow])
+    taken = asyncio.Event()
+
+    @web.middleware
+    async def outlast(request: web.Request, handler: Any) -> Any:
+        response = await handler(request)
+        if response.body == b'a["lost"]\n':
+            taken.set()
+            while request.transport is not None:
+                await asyncio.sleep(0.001)
+        return response
+
+    app = web.Application(middlewares=[outlast])
     served = await serve(Noted, app=app, handler_cancellation=cancellation)
     assert await served.poll("/0/1") == b"o"
     wire = await served.wire()
     wire.send(*POLL)
-    await Noted.until("open")
     await served.post("/0/1", '["lost"]')
-    await asyncio.sleep(0.05)
+    await taken.wait()
     wire.abort()
-    await asyncio.sleep(0.3)
     assert await served.poll("/0/1") == b'c[1002,"Connection interrupted"]'
     await Noted.until("close")
     assert Noted.seen == ["open", "close"]
