@@ -45,8 +45,9 @@ class Receiver(Protocol):
     def write(self, frame: bytes) -> None:
         """Take one frame."""
 
-    def flush(self) -> None:
-        """Put what was taken on the wire."""
+    def flush(self) -> int:
+        """Put what was taken on the wire; return what is `buffered` then."""
+        ...
 
     def release(self) -> None:
         """The session has let go of it: end the response, if it has not ended."""

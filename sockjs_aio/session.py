@@ -247,8 +247,7 @@ class Session:
                 receiver.flush()
             elif not machine.close_due:
                 break
-        receiver.flush()
-        machine.downstream = receiver.buffered
+        machine.downstream = receiver.flush()
         if receiver.is_done:
             self._let_go(receiver)
         elif receiver.is_http and receiver.delivery.written > written and self.is_open:

@@ -52,8 +52,8 @@ class FakeReceiver:
         assert not self.is_full and not self.is_released
         self.frames.append(frame)
 
-    def flush(self) -> None:
-        pass
+    def flush(self) -> int:
+        return self.buffered
 
     def release(self) -> None:
         self.is_released = True

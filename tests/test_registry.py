@@ -48,8 +48,8 @@ class Receiver:
     def write(self, frame: bytes) -> None:
         self.frames.append(frame)
 
-    def flush(self) -> None:
-        pass
+    def flush(self) -> int:
+        return 0
 
     def release(self) -> None:
         pass

@@ -145,9 +145,10 @@ class SessionMachine:
             return True
         size = len(piece) + MESSAGE_OVERHEAD
         limit = self._send_queue_limit
-        is_alone = not self.queued and self.downstream * 4 <= limit
-        if self.queued + self.downstream + size > limit and not is_alone:
-            return False
+        if self.queued + self.downstream + size > limit:
+            is_alone = not self.queued and self.downstream * 4 <= limit
+            if not is_alone:
+                return False
         if self._outbox is None:
             self._outbox = [piece]
         else:

@@ -68,15 +68,18 @@ class Outlet:
         """Bytes that have not left the process."""
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
-    def write(self, data: bytes) -> None:
-        """Write `data`; once the connection is lost, do nothing."""
-        if self.transport is None or self.transport.is_closing():
-            return
-        self.transport.write(data)
+    def write(self, data: bytes) -> int:
+        """Write `data`, or nothing once the connection is lost; return what is `buffered` then."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return self.buffered
+        transport.write(data)
         self.delivery.written += len(data)
-        if self.transport.get_write_buffer_size() > self._high_water:
+        buffered = transport.get_write_buffer_size()
+        if buffered > self._high_water:
             assert self._writer is not None, "nothing is written before open()"
             self.wait(self._writer.drain)
+        return buffered
 
     def wait(self, ready: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Be congested until what `ready` returns has been awaited; if congested already, do not

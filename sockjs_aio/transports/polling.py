@@ -122,8 +122,9 @@ class PollReceiver:
         self._frame = frame
         self.is_full = self.is_done = self.delivery.is_unfinished = True
 
-    def flush(self) -> None:
+    def flush(self) -> int:
         """Nothing is kept back."""
+        return 0
 
     def release(self) -> None:
         """Let `wait` return."""

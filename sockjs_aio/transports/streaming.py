@@ -247,11 +247,13 @@ class StreamReceiver:
         if self._limit <= 0 or frame[:1] == b"c":
             self.is_done = True
 
-    def flush(self) -> None:
-        """Write what was taken, once the response has started."""
-        if self._parts and not self._outlet.is_congested:
-            self._outlet.write(b"".join(self._parts))
-            self._parts.clear()
+    def flush(self) -> int:
+        """Write what was taken, once the response has started; return what is `buffered`."""
+        if not self._parts or self._outlet.is_congested:
+            return self.buffered
+        data = b"".join(self._parts)
+        self._parts.clear()
+        return self._outlet.write(data)
 
     def release(self) -> None:
         """Let `wait` return."""

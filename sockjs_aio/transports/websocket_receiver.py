@@ -55,6 +55,7 @@ class WebSocketReceiver:
         "_outlet",
         "_heartbeat_delay",
         "_closing",
+        "_is_compressed",
         "_is_closed",
         "_taken",
         "_is_ping_due",
@@ -81,6 +82,7 @@ class WebSocketReceiver:
         self._outlet = outlet
         self._heartbeat_delay = heartbeat_delay
         self._closing = closing
+        self._is_compressed = False
         self._is_closed = False  # a close frame was written
         self._taken = b""  # frames that the next flush writes, one behind the other
         # since the last ping: signs of life; where in what was written it ends; whether it had to
@@ -94,6 +96,7 @@ class WebSocketReceiver:
         """Begin to write, with what ``prepare`` of the socket has returned."""
         assert writer is not None, "a socket that was not prepared before has a writer"
         self._outlet.open(writer)
+        self._is_compressed = bool(self._socket.compress)
         if self._request.transport is not None:
             read_at_most(self._request.transport, READ_SIZE)
 
@@ -129,19 +132,20 @@ class WebSocketReceiver:
             self._taken += text_frame(frame)
             self.close(NORMAL, "")
 
-    def flush(self) -> None:
-        """Write what was taken, and behind it the ping that is due."""
-        if self._taken and self._socket.compress:
+    def flush(self) -> int:
+        """Write what was taken, and behind it the ping that is due; return what is `buffered`."""
+        if self._taken and self._is_compressed:
             self._flush_compressed()
-            return
+            return self.buffered
         if self._is_ping_due and not self.is_full:
             self._take_ping()
         if not self._taken:
-            return
+            return self.buffered
         data, self._taken = self._taken, b""
-        self._outlet.write(data)
+        buffered = self._outlet.write(data)
         if self._is_closed:
             self._outlet.end(self._closing.is_begun)
+        return buffered
 
     def _take_ping(self) -> None:
         self._taken += PING_FRAME
@@ -210,7 +214,7 @@ class WebSocketReceiver:
             self._is_delayed = self.delivery.is_pending()
         self.is_heard = False
         self._is_ping_due = True
-        if self._socket.compress:
+        if self._is_compressed:
             self.flush()  # it does not wait until aiohttp has written what comes with it
 
     def _has_data_come(self) -> bool:
