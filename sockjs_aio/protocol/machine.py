@@ -83,7 +83,8 @@ class SessionMachine:
         self._send_queue_limit = send_queue_limit
         # outgoing: encoded messages, how many of them are taken, the bytes of the others, and the
         # bytes that the receiver has not passed on
-        self._outbox: list[bytes] | None = None
+        # one message needs no list, which the garbage collector would count
+        self._outbox: bytes | list[bytes] | None = None
         self._taken = 0
         self.queued = 0
         self.downstream = 0
@@ -150,9 +151,11 @@ class SessionMachine:
             if not is_alone:
                 return False
         if self._outbox is None:
-            self._outbox = [piece]
-        else:
+            self._outbox = piece
+        elif isinstance(self._outbox, list):
             self._outbox.append(piece)
+        else:
+            self._outbox = [self._outbox, piece]
         self.queued += size
         return True
 
@@ -234,8 +237,11 @@ class SessionMachine:
         self._last_frame = now
         return frame
 
-    def _take_messages(self, outbox: list[bytes]) -> bytes:
+    def _take_messages(self, outbox: bytes | list[bytes]) -> bytes:
         framing = self._framing
+        if isinstance(outbox, bytes):
+            self._outbox, self.queued = None, 0
+            return framing.join((outbox,))
         if self.queued <= FRAME_LIMIT:
             pieces = outbox[self._taken :] if self._taken else outbox
             self._outbox = None
