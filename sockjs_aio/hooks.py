@@ -219,9 +219,11 @@ class Hooks:
 
     # One hook.
 
-    async def _call(self, name: str, hook: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(
+        self, name: str, hook: Callable[..., Any], *arguments: Any
+    ) -> Coroutine[Any, Any, Any]:
         self.is_running = True
-        return await self._guard(name, self._begin(name, hook, *arguments))
+        return self._guard(name, self._begin(name, hook, *arguments))
 
     async def _begin(self, name: str, hook: Callable[..., Any], *arguments: Any) -> Any:
         coroutine = _checked(name, hook(*arguments))

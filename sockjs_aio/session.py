@@ -171,7 +171,8 @@ class Session:
         self._machine.attach(now)
         self._receiver = receiver
         self._liveness.attach(receiver, now)
-        self.flush()
+        if not receiver.is_full:  # or its response has not begun
+            self.flush(now)
         self._registry.arm(self)
 
     def lose(self, receiver: Receiver, end: End = LOST) -> None:

@@ -109,8 +109,9 @@ def _can_be_told(request: web.Request) -> bool:
     Python 3.10 does not count them: there it is the loss's if the connection is lost, and aiohttp
     cancels at all.
     """
-    server = getattr(request.protocol, "_manager", None)
-    return hasattr(request.task, "cancelling") or getattr(server, "handler_cancellation", False)
+    if hasattr(request.task, "cancelling"):
+        return True
+    return getattr(getattr(request.protocol, "_manager", None), "handler_cancellation", False)
 
 
 def _has_come(request: web.Request) -> bool:

@@ -44,6 +44,7 @@ async def _serve(
     socket = Socket(endpoint.settings)
     receiver = _receiver(endpoint, request, framing, session, socket)
     reader = WebSocketReader(session, socket, receiver, endpoint.settings.max_messages)
+    end = LOST
     try:
         session.attach(receiver)
         receiver.open(await socket.prepare(request))
@@ -51,11 +52,11 @@ async def _serve(
         session.flush()
         try:
             await session.hooks.open()
-            session.fail(await reader.read())
+            end = await reader.read()
         except asyncio.CancelledError:
             receiver.abort()  # the client has gone already, or the server wants to end
         finally:
-            session.fail(LOST)
+            session.fail(end)
             await session.hooks.finish()
         await receiver.finish(endpoint.settings.disconnect_delay)
     except web.HTTPBadRequest:
