@@ -15,7 +15,7 @@ from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.liveness import Liveness
 from sockjs_aio.protocol.frames import GO_AWAY, SLOW_CONSUMER
 from sockjs_aio.protocol.framing import Framing, Outgoing
-from sockjs_aio.protocol.machine import SessionMachine, State
+from sockjs_aio.protocol.machine import CLOSED, CLOSING, OPEN, SessionMachine
 from sockjs_aio.receiver import Receiver
 from sockjs_aio.settings import Settings
 
@@ -104,12 +104,12 @@ class Session:
     @property
     def is_open(self) -> bool:
         """Whether messages are accepted, in both directions."""
-        return self._machine.state is State.OPEN
+        return self._machine.state is OPEN
 
     @property
     def is_closed(self) -> bool:
         """Whether the session has been closed, by whomever."""
-        return self._machine.state in (State.CLOSING, State.CLOSED)
+        return self._machine.state in (CLOSING, CLOSED)
 
     def send(self, message: str | bytes) -> None:
         """Queue `message`; it leaves at the end of this turn of the loop.
@@ -276,7 +276,7 @@ class Session:
             machine.postpone(now)
             return
         machine.tick(now)
-        if machine.state is State.CLOSED:
+        if machine.state is CLOSED:
             self._expire(was_open, receiver)
         else:
             self.flush(now)
@@ -284,7 +284,7 @@ class Session:
     def hooks_returned(self) -> None:
         """No hook runs now: if the session is over, forget it."""
         self._registry.closing.session_changed()
-        if self._machine.state is State.CLOSED and self.hooks.is_finished:
+        if self._machine.state is CLOSED and self.hooks.is_finished:
             self._registry.forget(self)
 
     @property
