@@ -135,10 +135,6 @@ class SessionRegistry:
         if session not in self._sessions:
             return  # its connection is being made, or it is over
         deadline = session.deadline()
-        if session.has_http_receiver:
-            self._watched.add(session)
-        else:
-            self._watched.discard(session)
         self.closing.session_changed()
         if deadline == math.inf:
             return
@@ -152,6 +148,10 @@ class SessionRegistry:
         slot.add(session)
         session.due_slot = slot
 
+    def watch(self, session: Session) -> None:
+        """Have the receiver of `session` looked after: it can get lost unseen."""
+        self._watched.add(session)
+
     def _disarm(self, session: Session) -> None:
         slot, session.due_slot = session.due_slot, None
         if slot is not None:
@@ -162,7 +162,8 @@ class SessionRegistry:
     def tick(self, now: float) -> None:
         """Let the sessions whose time has come beat, ping or expire."""
         for session in list(self._watched):
-            session.check_receiver()
+            if not session.check_receiver():
+                self._watched.discard(session)
         first, last = self._current_slot, math.floor(now / self._interval)
         self._current_slot = last + 1  # whoever is armed from here on must not get behind us
         for number in range(first, last + 1):

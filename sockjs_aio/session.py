@@ -173,6 +173,8 @@ class Session:
         self._liveness.attach(receiver, now)
         if not receiver.is_full:  # or its response has not begun
             self.flush(now)
+        if receiver.is_http:
+            self._registry.watch(self)
         self._registry.arm(self)
 
     def lose(self, receiver: Receiver, end: End = LOST) -> None:
@@ -207,10 +209,13 @@ class Session:
         if was_open:
             self._has_closed(LOST)
 
-    def check_receiver(self) -> None:
-        """Notice that the receiver's connection is lost, if nobody else has."""
+    def check_receiver(self) -> bool:
+        """Notice that the receiver's connection is lost, if nobody else has; return whether there
+        is a receiver then.
+        """
         if self._receiver is not None and not self._receiver.is_alive:
             self.lose(self._receiver)
+        return self._receiver is not None
 
     @property
     def has_http_receiver(self) -> bool:
