@@ -326,7 +326,8 @@ class Session:
         if self._registry.thread.is_debug:
             self._registry.thread.check()
         if not self._is_scheduled and self._receiver is not None:
-            self._schedule()
+            self._registry.flusher.schedule(self)
+            self._is_scheduled = True
         if not (self._machine.queue(piece) or self._queue_again(piece)):
             self._overflow()
 
@@ -335,10 +336,6 @@ class Session:
         if self._receiver is not None:
             self._machine.downstream = self._receiver.buffered
         return self._machine.queue(piece)
-
-    def _schedule(self) -> None:
-        self._registry.flusher.schedule(self)
-        self._is_scheduled = True
 
     def _is_crowded(self) -> bool:
         machine = self._machine
@@ -367,7 +364,8 @@ class Session:
         self._registry.arm(self)
         self.hooks.close()
         if self._machine.close_due and not self._is_scheduled:
-            self._schedule()
+            self._registry.flusher.schedule(self)
+            self._is_scheduled = True
 
     def _interrupt(self, end: End) -> None:
         was_open = self.is_open
