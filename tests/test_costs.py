@@ -5,6 +5,7 @@ A number here may go down, and then the test follows; it goes up only for a reas
 
 import asyncio
 import collections
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -329,6 +330,24 @@ async def test_broadcast_is_encoded_once_whoever_gets_it(
     for member in members:
         assert await member.messages(1) == ["Grüße"]
     assert encodings["quote"] == encodings["escape"] == encodings["array_frame"] == 1
+
+
+async def test_broadcast_makes_nothing_for_each_receiver_that_is_garbage_collected(
+    serve: Serve,
+) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted)
+    members = [await clients.WebSocket.open(served) for _ in range(50)]
+    await Noted.until("open", len(members))
+    gc.disable()  # a collection would start to count anew
+    try:
+        before = gc.get_count()[0]
+        broadcast(Noted.connections, "x")
+        assert gc.get_count()[0] - before < len(members) / 2
+    finally:
+        gc.enable()
 
 
 async def test_websockets_are_given_the_very_same_bytes(serve: Serve, written: list[bytes]) -> None:
