@@ -49,6 +49,9 @@ class Receiver(Protocol):
         """Put what was taken on the wire; return what is `buffered` then."""
         ...
 
+    def conclude(self) -> None:
+        """End the response soon, be there room for more; of HTTP only."""
+
     def release(self) -> None:
         """The session has let go of it: end the response, if it has not ended."""
 

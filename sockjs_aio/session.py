@@ -261,6 +261,14 @@ class Session:
         if self._room is not None and not self._is_crowded():
             self._announce_room()
 
+    def end_response(self) -> None:
+        """End the response that receives now, if there is one: the client asks for another."""
+        self.flush()
+        receiver = self._receiver
+        if receiver is not None and receiver.is_http:
+            receiver.conclude()
+            self._let_go(receiver)
+
     # For the registry.
 
     def deadline(self) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import select
 import socket
 import struct
 import sys
@@ -48,6 +49,11 @@ def seconds_since_data(transport: asyncio.WriteTransport) -> float:
 
 def is_left(transport: asyncio.WriteTransport) -> bool:
     """Tell whether the peer has ended the connection, be there input before the end to read."""
+    sock = _socket(transport)
+    if sys.platform == "linux" and sock is not None and sock.family == socket.AF_UNIX:
+        poll = select.poll()
+        poll.register(sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
     info = _tcp_info(transport)
     return info is not None and info[_STATE] != _ESTABLISHED
 

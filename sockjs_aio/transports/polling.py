@@ -11,7 +11,12 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from sockjs_aio.errors import ReceiverConflict
-from sockjs_aio.protocol.frames import ANOTHER_CONNECTION, close_frame, javascript_string
+from sockjs_aio.protocol.frames import (
+    ANOTHER_CONNECTION,
+    HEARTBEAT,
+    close_frame,
+    javascript_string,
+)
 from sockjs_aio.session import Session
 from sockjs_aio.tcp import Delivery, give_up_after, is_left
 from sockjs_aio.transports.body import discard_body
@@ -33,20 +38,22 @@ JSONP_HEAD = uncached_head(200, JAVASCRIPT)
 async def xhr(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Answer ``POST .../xhr`` with one frame and a line feed."""
     head = readable_head(request, 200, JAVASCRIPT)
-    return await _poll(endpoint, request, "xhr", head, _line)
+    return await _poll(endpoint, request, "xhr", head, line)
 
 
 async def jsonp(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Answer ``GET .../jsonp?c=CALLBACK`` with a script that calls it with one frame."""
     callback = read_callback(request)
-    return await _poll(endpoint, request, "jsonp", JSONP_HEAD, partial(_call, callback))
+    return await _poll(endpoint, request, "jsonp", JSONP_HEAD, partial(call, callback))
 
 
-def _line(frame: bytes) -> bytes:
+def line(frame: bytes) -> bytes:
+    """Dress a frame for xhr."""
     return frame + b"\n"
 
 
-def _call(callback: bytes, frame: bytes) -> bytes:
+def call(callback: bytes, frame: bytes) -> bytes:
+    """Dress a frame for jsonp."""
     # the comment in front keeps a callback's name from making a file of another type of it
     return b"/**/%b(%b);\r\n" % (callback, javascript_string(frame))
 
@@ -125,6 +132,10 @@ class PollReceiver:
     def flush(self) -> int:
         """Nothing is kept back."""
         return 0
+
+    def conclude(self) -> None:
+        """Answer with something: the client is to ask again."""
+        self.write(HEARTBEAT)
 
     def release(self) -> None:
         """Let `wait` return."""

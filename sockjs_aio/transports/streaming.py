@@ -255,6 +255,10 @@ class StreamReceiver:
         self._parts.clear()
         return self._outlet.write(data)
 
+    def conclude(self) -> None:
+        """End the response before its limit is reached."""
+        self.is_done = True
+
     def release(self) -> None:
         """Let `wait` return."""
         if not self._ended.done():

@@ -27,7 +27,7 @@ _ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 async def xhr_send(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Answer ``POST .../xhr_send`` with 204 once its messages are accepted."""
     if not await _accept(endpoint, request, read_body):
-        return _unknown_session()
+        return unknown_session()
     response = ShortResponse(readable_head(request, 204, PLAIN))
     set_session_cookie(request, response, endpoint.settings)
     return response
@@ -36,7 +36,7 @@ async def xhr_send(endpoint: Endpoint, request: web.Request) -> web.StreamRespon
 async def jsonp_send(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Answer ``POST .../jsonp_send`` with ``ok`` once its messages are accepted."""
     if not await _accept(endpoint, request, _read_form):
-        return _unknown_session()
+        return unknown_session()
     response = web.Response(body=b"ok", headers=uncached(PLAIN))
     set_session_cookie(request, response, endpoint.settings)
     return response
@@ -68,7 +68,8 @@ async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -
         return await session.hooks.accept(messages, len(payload))
 
 
-def _unknown_session() -> web.Response:
+def unknown_session() -> web.Response:
+    """Answer a send whose session is not there."""
     return plain_response(404, "Unknown session.\n")
 
 

@@ -222,6 +222,9 @@ class WebSocketReceiver:
         transport = self._request.transport
         return transport is not None and seconds_since_data(transport) < self._heartbeat_delay
 
+    def conclude(self) -> None:
+        """Not asked for: the session ends with its connection."""
+
     def release(self) -> None:
         """Its coroutine ends with the connection."""
 

@@ -1,0 +1,3 @@
+"""See conftest.py."""
+
+from tests.hostile.test_compressed import *  # noqa: F403

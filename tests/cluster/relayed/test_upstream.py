@@ -1,0 +1,3 @@
+"""See conftest.py."""
+
+from tests.transports.test_upstream import *  # noqa: F403

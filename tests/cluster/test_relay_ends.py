@@ -1,0 +1,299 @@
+"""Clients that leave, that do not read, and owners that end, with a relay between them."""
+
+import asyncio
+import json
+from typing import Any
+
+import async_timeout
+import pytest
+from aiohttp import web
+
+from sockjs_aio import SockJSConnection
+from tests.clients import HTTP, POLLS, STREAMS, Client, EventSource, Xhr, XhrStreaming
+from tests.cluster.conftest import Member, RunTeam, Team
+from tests.cluster.test_relay import each_http, each_poll, each_stream, open_elsewhere
+from tests.conftest import Recorder
+
+both_cancellations = pytest.mark.parametrize("cancellation", [True, False])
+
+
+async def until_gone(workers: Team) -> None:
+    """Wait until nothing is on its way from worker to worker."""
+    async with async_timeout.timeout(5):
+        while any(worker.relay._exchanges for worker in workers):
+            await asyncio.sleep(0.002)
+
+
+@pytest.mark.parametrize("how", ["leave", "abort"])
+@both_cancellations
+@each_http
+async def test_a_client_that_leaves_is_noticed_at_the_owner(
+    team: RunTeam, transport: type[Client], cancellation: bool, how: str
+) -> None:
+    class Noticing(Recorder):
+        pass
+
+    settings = {"session_check_interval": 0.02}
+    workers = await team(2, Noticing, settings, handler_cancellation=cancellation)
+    client = await open_elsewhere(workers, transport)
+    if transport in POLLS:
+        await asyncio.sleep(0.05)  # the next poll waits
+    if how == "leave":
+        await client.leave()
+    else:
+        client.abort()
+    async with async_timeout.timeout(2):  # far below the heartbeat delay
+        await Noticing.until("close")
+    info = Noticing.connections[0].close_info
+    assert info is not None and info.initiator == "network"
+    await until_gone(workers)
+
+
+async def test_a_client_that_leaves_during_its_upload_is_noticed(team: RunTeam) -> None:
+    workers = await team(2)
+    client = await open_elsewhere(workers, Xhr)
+    wire = await client.served.wire()
+    wire.send("POST", f"/echo{client.path}/xhr_send", headers={"Content-Length": "900000"})
+    wire.writer.write(b"[" * 200_000)
+    async with async_timeout.timeout(5):
+        while len(client.served.relay._exchanges) < 2:
+            await asyncio.sleep(0.002)
+    wire.abort()
+    async with async_timeout.timeout(5):
+        while len(client.served.relay._exchanges) == 2:
+            await asyncio.sleep(0.002)
+    await client.send("still here")
+    assert await client.messages(1) == ["still here"]
+
+
+class Pourer(SockJSConnection):
+    """Sends as fast as the session takes it, and counts."""
+
+    sent = 0
+
+    def __init_subclass__(cls) -> None:
+        cls.sent = 0
+
+    async def on_message(self, message: str | bytes) -> None:
+        count, size = map(int, str(message).split())
+        for _ in range(count):
+            await self.drain()
+            if self.is_closed:
+                break
+            self.send("x" * size)
+            type(self).sent += size
+
+
+@each_stream
+async def test_a_client_that_does_not_read_holds_up_its_owner_and_fills_no_relay(
+    team: RunTeam, transport: type[Client]
+) -> None:
+    class Pouring(Pourer):
+        pass
+
+    workers = await team(2, Pouring, {"response_limit": 1 << 30, "send_queue_limit": 1 << 20})
+    client = await open_elsewhere(workers, transport)
+    client.stop_reading()
+    await client.send("4000 10000")  # 40 MB
+    async with async_timeout.timeout(10):
+        before = -1
+        while Pouring.sent != before:  # until it stands still
+            before = Pouring.sent
+            await asyncio.sleep(0.3)
+    assert Pouring.sent < 25_000_000  # the kernel's buffers, of two connections, and ours
+    (exchange,) = client.served.relay._exchanges
+    assert exchange._outlet.is_congested
+    assert exchange._outlet.buffered <= 65536 + 262144 + 8192  # what asyncio reads at a time
+    client.wire.writer.transport.resume_reading()
+    received = 0
+    while received < 4000:
+        received += len(await client.messages(1))
+    assert received == 4000
+
+
+async def test_an_owner_that_does_not_read_holds_up_the_client(team: RunTeam) -> None:
+    """The relay does not take in a body that its owner has no room for."""
+    release = asyncio.Event()
+
+    class Slow(SockJSConnection):
+        async def on_message(self, message: str | bytes) -> None:
+            await release.wait()
+
+    settings = {"receive_queue_limit": 1000, "max_message_size": 32 << 20}
+    workers = await team(2, Slow, settings)
+    client = await open_elsewhere(workers, Xhr)
+    big = json.dumps(["x" * 24_000_000]).encode()
+    await client.send(*["x"] * 600)  # its queue is full
+    second = asyncio.create_task(client.send_payload('["waits for room"]'))
+    await asyncio.sleep(0.1)
+    wire = await client.served.wire()
+    wire.send("POST", f"/echo{client.path}/xhr_send", big)
+    await asyncio.sleep(0.3)
+    assert wire.writer.transport.get_write_buffer_size() > 0
+    uploads = [exchange for exchange in client.served.relay._exchanges if exchange._may_write]
+    assert len(uploads) == 1
+    assert uploads[0]._link.transport.get_write_buffer_size() <= 3 * 65536
+    release.set()
+    assert await second == 204
+    assert (await wire.reply()).status == 204
+
+
+# The owner ends.
+
+
+def kill(member: Member) -> None:
+    """Have all connections of a worker end as if its process had been killed."""
+    for site in list(member.runner.sites):
+        site._server.close()  # type: ignore[attr-defined]
+    assert member.runner.server is not None
+    for connection in list(member.runner.server.connections):
+        if connection.transport is not None:
+            connection.transport.abort()
+
+
+@each_http
+async def test_the_client_of_an_owner_that_ends_is_told_so_at_once(
+    team: RunTeam, transport: type[Client]
+) -> None:
+    workers = await team(2)
+    client = await open_elsewhere(workers, transport)
+    await client.send("x")
+    assert await client.messages(1) == ["x"]
+    await asyncio.sleep(0.05)  # a poll waits again
+    kill(workers.owner(client.path))
+    assert await client.frame() == b'c[1002,"Connection interrupted"]'
+    if transport in STREAMS:
+        assert await client.frame() == b""  # the response ends in an orderly way
+
+
+async def test_sends_to_an_owner_that_has_ended_are_404_at_once(team: RunTeam) -> None:
+    workers = await team(2)
+    client = await open_elsewhere(workers, EventSource)
+    kill(workers.owner(client.path))
+    async with async_timeout.timeout(1):
+        assert await client.send_payload('["x"]') == 404
+        form = await client.served.request("POST", client.path + "/jsonp_send", b"d=[]")
+        assert form.status == 404
+
+
+@each_http
+async def test_a_new_session_waits_for_a_worker_that_is_being_restarted(
+    team: RunTeam, transport: type[Client]
+) -> None:
+    workers = await team(2)
+    client: Any = transport(workers[0], {})
+    client.served = workers.elsewhere(client.path)
+    owner = workers.owner(client.path)
+    kill(owner)
+    opening = asyncio.create_task(open_at(client))
+    await asyncio.sleep(0.1)
+    assert not opening.done()
+    await restart(owner)
+    assert await opening == b"o"
+
+
+async def open_at(client: Any) -> bytes:
+    await client.connect()
+    frame: bytes = await client.frame()
+    return frame
+
+
+async def restart(member: Member) -> None:
+    await web.SockSite(member.runner, member.places.listen()).start()
+    member.places.publish(replaces=False)
+
+
+async def test_a_stream_that_breaks_off_within_a_chunk_is_cut(team: RunTeam) -> None:
+    """Nothing may be added to half a message."""
+    workers = await team(2, settings={"response_limit": 1 << 30, "send_queue_limit": 64 << 20})
+    client = await open_elsewhere(workers, XhrStreaming)
+    client.stop_reading()
+    owner = workers.owner(client.path)
+    (session,) = owner.router._registry._sessions
+    session.send("x" * 20_000_000)
+    await asyncio.sleep(0.2)
+    kill(owner)
+    await asyncio.sleep(0.1)
+    client.wire.writer.transport.resume_reading()
+    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+        while True:
+            await client.wire.chunk()
+
+
+# A worker that retires.
+
+
+@each_stream
+async def test_streams_through_a_worker_that_retires_end_and_go_on_elsewhere(
+    team: RunTeam, transport: type[Client]
+) -> None:
+    workers = await team(2)
+    client = await open_elsewhere(workers, transport)
+    entry, owner = client.served, workers.owner(client.path)
+    await entry.relay.release()
+    assert await client.frame() == b""
+    await entry.relay.finished()
+    await client.send("while nobody listens")
+    client.served = owner
+    await client.connect()
+    assert await client.messages(1) == ["while nobody listens"]
+
+
+@each_poll
+async def test_polls_through_a_worker_that_retires_are_answered(
+    team: RunTeam, transport: type[Client]
+) -> None:
+    workers = await team(2)
+    client = await open_elsewhere(workers, transport)
+    await asyncio.sleep(0.05)
+    await client.served.relay.release()
+    reply = await client.wire.reply()
+    assert client._undress(reply.body) == b"h"
+    assert reply.header("Connection") is None  # it had come before
+    client._ask()
+    client.served = workers.owner(client.path)
+    await client.send("x")
+    reply = await client.wire.reply()
+    assert client._undress(reply.body) == b'a["x"]'
+    assert reply.header("Connection") == "close"
+
+
+async def test_connections_to_a_worker_that_retires_are_closed(team: RunTeam) -> None:
+    workers = await team(2)
+    workers[0].relay.is_retiring = True
+    for number in range(4):
+        wire = await workers[0].wire()
+        reply = await wire.request("POST", f"/echo/0/{number}/xhr", b"")
+        assert reply.body == b"o\n"
+        assert reply.header("Connection") == "close"
+        assert await wire.is_closed()
+
+
+@pytest.mark.parametrize("transport", HTTP, ids=lambda client: client.name)
+async def test_sessions_that_a_predecessor_has_are_found(
+    team: RunTeam, transport: type[Client]
+) -> None:
+    """A worker and its successor have the same number, as they do around a reload."""
+    first, second = await team(1), await team(1)
+    old, new = first[0], second[0]
+    client = await transport.open(old)
+    new.relay.predecessor = old.places.own_path
+    old.relay.successor = new.places.own_path
+    client.served = new
+    await client.send("old")
+    client.served = old
+    assert await client.messages(1) == ["old"]
+    fresh = await transport.open(old)  # new ones are the successor's, wherever they come in
+    assert (old.router.session_count, new.router.session_count) == (1, 1)
+    client.served = old
+    await fresh.send("new")
+    assert await fresh.messages(1) == ["new"]
+    assert await new.post("/0/nobody", '["x"]') == 404
+    assert await old.post("/0/nobody", '["x"]') == 404
+
+
+async def test_a_predecessor_that_has_ended_is_forgotten(team: RunTeam) -> None:
+    (worker,) = await team(1)
+    worker.relay.predecessor = worker.places.own_path + ".nobody"
+    assert await worker.poll("/0/a") == b"o"
+    assert worker.relay.predecessor is None
