@@ -3,6 +3,7 @@
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.brokers.memory import MemoryBroker
 from sockjs_aio.close_info import CloseInfo
+from sockjs_aio.cluster.supervisor import Workers
 from sockjs_aio.connection import SockJSConnection, broadcast
 from sockjs_aio.errors import BrokerUnavailable, SettingsError, SockJSError, TooManyChannels
 from sockjs_aio.info import ConnectionInfo
@@ -26,6 +27,7 @@ __all__ = [
     "SockJSError",
     "SockJSRouter",
     "TooManyChannels",
+    "Workers",
     "broadcast",
     "healthz",
     "readyz",

@@ -34,6 +34,15 @@ LAYERS = [
     | {"transports.upstream", "transports.websocket"},
     {"transports.urls"},
     {"router", "running"},
+    {"cluster.reply", "cluster.link", "cluster.passport", "cluster.places", "cluster.order"}
+    | {"cluster.target", "cluster.listeners", "cluster.lost"},
+    {"cluster.question", "cluster.exchange"},
+    {"cluster.relay"},
+    {"cluster.worker"},
+    {"cluster.child"},
+    {"cluster.supervisor"},
+    {"cluster.command", "cluster.__main__"},
+    {"__main__"},
     {"__init__"},
     {"multiplex", "aiolibs"}
     | {"migrate.counterparts", "migrate.findings", "migrate.source", "migrate.files"},

@@ -1,0 +1,80 @@
+"""The sockets that clients connect to: one for each worker, all on one port.
+
+The supervisor has them open from beginning to end.  A connection that the kernel has given to a
+worker which ends waits there for the next one, instead of being reset.
+"""
+
+import socket
+from typing import Any
+
+BACKLOG = 1024
+"""Connections that may wait for a worker."""
+
+
+Address = tuple[Any, ...]
+
+
+class Listeners:
+    """Listening sockets among which the kernel spreads connections.
+
+    Raises:
+        OSError: If the address is in use, or the system cannot do that.
+    """
+
+    def __init__(self, host: str, port: int, count: int) -> None:
+        if not hasattr(socket, "SO_REUSEPORT"):
+            raise OSError("this system cannot share a port among processes (SO_REUSEPORT)")
+        found = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
+        )
+        family = found[0][0]
+        address: Address = found[0][4]
+        _check_free(family, address)
+        self._sockets: list[socket.socket] = []
+        try:
+            for _ in range(count):
+                listener = _bind(family, address, shared=True)
+                self._sockets.append(listener)
+                listener.listen(BACKLOG)
+                address = listener.getsockname()  # of port 0, the one that was found
+        except BaseException:
+            self.close()
+            raise
+        name, self.port = str(address[0]), int(str(address[1]))
+        self.url = f"http://[{name}]:{self.port}" if ":" in name else f"http://{name}:{self.port}"
+
+    def fileno(self, number: int) -> int:
+        """Return the file descriptor of a worker's socket."""
+        return self._sockets[number].fileno()
+
+    def close(self) -> None:
+        """Close all."""
+        for listener in self._sockets:
+            listener.close()
+
+    def __enter__(self) -> "Listeners":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _bind(family: int, address: Address, *, shared: bool) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _check_free(family: int, address: Address) -> None:
+    """Sharing a port is for these workers: another service on it is a mistake."""
+    with _bind(family, address, shared=False) as probe:
+        probe.listen(1)

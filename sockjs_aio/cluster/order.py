@@ -1,0 +1,35 @@
+"""What a supervisor tells a worker when it starts it."""
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that a worker has to know; goes to it as one line of JSON."""
+
+    target: str
+    """``package.module:name`` of an application or of what returns one."""
+    number: int
+    count: int
+    directory: str
+    """Where the workers' sockets are."""
+    key: str
+    """Of the places of sessions, in hexadecimal digits."""
+    listener: int
+    """The file descriptor of the socket for clients."""
+    replaces: bool
+    """Whether there is a worker of the same number that goes on for a while."""
+    notice: float
+    over: float
+    limit: float
+    access_log: bool
+
+    def encode(self) -> bytes:
+        """Return the line."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> "Order":
+        """Read a line."""
+        return cls(**json.loads(line))

@@ -1,0 +1,156 @@
+"""One worker: serves the application, and does what its supervisor says.
+
+Its supervisor starts ``python -m sockjs_aio.cluster FD``; FD is a socket on which an `Order`
+comes, then commands, a word a line, and the worker's answers go back.  If it ends, so does the
+worker.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+
+import async_timeout
+from aiohttp import web
+from aiohttp.log import access_logger
+
+from sockjs_aio.cluster import listeners, places
+from sockjs_aio.cluster.order import Order
+from sockjs_aio.cluster.places import Places
+from sockjs_aio.cluster.relay import Relay
+from sockjs_aio.cluster.target import TargetError, load
+from sockjs_aio.running import Drain, announce, healthz, readyz
+
+logger = logging.getLogger("sockjs_aio")
+
+SHUTDOWN_TIMEOUT = 5.0
+"""Seconds that handlers have, once the listener is closed."""
+
+FAILED = 3
+"""Exit status of a worker that has printed why it cannot begin."""
+
+
+class Worker:
+    """Serves one application in one of several processes."""
+
+    def __init__(self, order: Order, app: web.Application, writer: asyncio.StreamWriter) -> None:
+        self._order = order
+        self._app = app
+        self._writer = writer
+        self._places = Places(order.directory, order.count, order.number, bytes.fromhex(order.key))
+        self._relay = Relay(self._places, self._places.bound_path)
+        self._drain = Drain(order.notice, order.over, order.limit)
+        self._site: web.SockSite | None = None
+        self._runner = web.AppRunner(
+            app,
+            handler_cancellation=True,
+            shutdown_timeout=SHUTDOWN_TIMEOUT,
+            access_log=access_logger if order.access_log else None,
+        )
+
+    async def serve(self, reader: asyncio.StreamReader) -> None:
+        """Serve until the supervisor has it end."""
+        _add_health(self._app)
+        self._relay.install(self._app)
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._places.listen(), backlog=places.BACKLOG).start()
+        self._say("loaded")
+        commands = {
+            b"publish": self._publish,
+            b"succeed": self._succeed,
+            b"retire": self._retire,
+            b"notice": self._notice,
+            b"drain": self._close_sessions,
+        }
+        async for line in reader:
+            command = line.strip()
+            if command == b"end":
+                break
+            await commands[command]()
+        else:
+            logger.warning("worker %d: the supervisor has ended", self._order.number)
+            await self._drain.run(self._app)
+        self._relay.close()
+        await self._runner.cleanup()
+
+    def _say(self, word: str) -> None:
+        with contextlib.suppress(ConnectionError):
+            self._writer.write(f"{word}\n".encode())
+
+    async def _publish(self) -> None:
+        """Begin to serve."""
+        self._places.publish(replaces=self._order.replaces)
+        if self._order.replaces:
+            self._relay.predecessor = self._places.previous_path
+        listener = socket.socket(fileno=self._order.listener)
+        self._site = web.SockSite(self._runner, listener, backlog=listeners.BACKLOG)
+        await self._site.start()
+        self._say("ready")
+
+    async def _succeed(self) -> None:
+        """Somebody else takes over: new sessions are theirs."""
+        self._relay.successor = self._places.own_path
+        self._say("succeeded")
+
+    async def _retire(self) -> None:
+        """Have all clients go elsewhere: the successor has the same listener."""
+        if self._site is not None:
+            await self._site.stop()
+        await self._relay.release()
+        await self._close_sessions()
+
+    async def _notice(self) -> None:
+        announce(self._app)
+
+    async def _close_sessions(self) -> None:
+        """Close all sessions; wait until their clients know, and those of the relay."""
+        try:
+            async with async_timeout.timeout(self._drain.limit):
+                await self._drain.close_sessions(self._app)
+                await self._relay.finished()
+        except asyncio.TimeoutError:
+            logger.warning("worker %d: the end takes too long", self._order.number)
+        self._say("drained")
+
+
+def _add_health(app: web.Application) -> None:
+    """Add the pages for load balancers, unless the application has its own."""
+    taken = {resource.canonical for resource in app.router.resources()}
+    for path, handler in (("/healthz", healthz), ("/readyz", readyz)):
+        if path not in taken:
+            app.router.add_get(path, handler)
+
+
+async def work(control: int) -> int:
+    """Be a worker; return the exit status."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the supervisor hears them, too
+        loop.add_signal_handler(number, _leave_to_supervisor)
+    connection = socket.socket(fileno=control)
+    reader, writer = await asyncio.open_unix_connection(sock=connection)
+    order = Order.decode(await reader.readline())
+    try:
+        app = await load(order.target)
+    except TargetError as error:
+        print(f"sockjs_aio serve: {error}", file=sys.stderr)
+        return FAILED
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+    await Worker(order, app, writer).serve(reader)
+    writer.close()
+    return 0
+
+
+def _leave_to_supervisor() -> None:
+    pass
+
+
+def main() -> None:
+    """Run a worker."""
+    logging.basicConfig(level=logging.INFO, format=f"[{os.getpid()}] %(levelname)s %(message)s")
+    sys.exit(asyncio.run(work(int(sys.argv[1]))))
