@@ -177,6 +177,8 @@ class XhrStreaming(Client):
     async def _frame(self) -> bytes:
         try:
             chunk = await self._chunk()
+            while chunk and not chunk.endswith(b"\n"):  # a relay may have taken a chunk apart
+                chunk += await self._chunk()
         except (ConnectionError, asyncio.IncompleteReadError):
             return b""
         return self.undressed(chunk) if chunk else b""

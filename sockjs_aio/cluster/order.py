@@ -15,7 +15,7 @@ class Order:
     directory: str
     """Where the workers' sockets are."""
     key: str
-    """Of the places of sessions, in hexadecimal digits."""
+    """Of the places of sessions, and of passports; in hexadecimal digits."""
     listener: int
     """The file descriptor of the socket for clients."""
     replaces: bool

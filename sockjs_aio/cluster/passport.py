@@ -1,22 +1,22 @@
-"""What one process tells another along with a request that it hands on, and what it leaves out.
-
-The header is believed only where it comes in by the socket that the processes have for each other.
-"""
+"""What one process tells another along with a request that it hands on, signed by a shared key."""
 
 import enum
-from collections.abc import Iterable, Iterator
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
 HEADER = "Sockjs-Relay"
-_HEADER = HEADER.lower().encode()
 
-# of one connection only (RFC 9110, section 7.6.1), or about the body's way here
-_DROPPED = frozenset(
-    b"connection keep-alive proxy-connection te trailer upgrade http2-settings "
-    b"transfer-encoding content-length content-encoding expect".split()
-)
+VALIDITY = 30.0
+"""Seconds for which a passport is good; clocks may differ by as much."""
+
+
+class PassportForged(Exception):
+    """Nobody who has the key has made it for this request, or that was long ago."""
 
 
 class Purpose(enum.Enum):
@@ -36,60 +36,44 @@ class Passport:
     scheme: str
     remote: str
 
-    def encode(self) -> str:
-        """Return the header's value."""
-        return f"{self.purpose.value} {self.scheme} {self.remote or '-'}"
 
-    @classmethod
-    def decode(cls, value: str) -> "Passport":
-        """Read a header's value.
-
-        Raises:
-            ValueError: If it is none.
-        """
-        purpose, scheme, remote = value.split(" ", 2)
-        return cls(Purpose(purpose), scheme, "" if remote == "-" else remote)
-
-
-def request_head(
-    request: web.Request, passport: Passport, *, is_last: bool, body_length: int | None
-) -> bytes:
-    """Write the head of `request` anew.
+class Passports:
+    """Issues passports, and verifies those of others.
 
     Args:
-        request: A request whose id in the path has been checked.
-        passport: Goes along.
-        is_last: Whether the connection to the client is to end with the response.
-        body_length: Bytes of the body; None if nobody knows.
+        key: A secret of all processes; there are no passports without one.
+        now: The time that their clocks show.
     """
-    version = b"1.1" if request.version >= HttpVersion11 else b"1.0"
-    lines = [b"%b %b HTTP/%b" % (request.method.encode(), _target(request), version)]
-    lines += _kept(request.raw_headers)
-    lines.append(f"{HEADER}: {passport.encode()}".encode())
-    if is_last or not request.keep_alive or "Transfer-Encoding" in request.headers:
-        lines.append(b"Connection: close")
-    elif version == b"1.0":
-        lines.append(b"Connection: keep-alive")
-    if body_length is None:
-        lines.append(b"Transfer-Encoding: chunked")
-    elif body_length or request.method == "POST":
-        lines.append(b"Content-Length: %d" % body_length)
-    return b"\r\n".join((*lines, b"", b""))
 
+    def __init__(self, key: bytes, now: Callable[[], float] = time.time) -> None:
+        if not key:
+            raise ValueError("the processes need a secret that they share")
+        self._key = key
+        self._now = now
 
-def _target(request: web.Request) -> bytes:
-    target = request.raw_path if request.raw_path[:1] == "/" else request.rel_url.raw_path_qs
-    return target.encode("utf-8", "surrogateescape")
+    def issue(self, passport: Passport, method: str, target: str) -> str:
+        """Return the header's value for a request of `method` for `target`, as it will be sent."""
+        purpose, remote = passport.purpose.value, passport.remote or "-"
+        fields = f"{purpose} {passport.scheme} {remote} {self._now():.0f}"
+        return f"{fields} {self._sign(method, target, fields).decode()}"
 
+    def verify(self, request: web.Request) -> Passport:
+        """Read the header of a request that has one.
 
-def _kept(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
-    """Return the headers that are for the other process.
+        Raises:
+            PassportForged: If it is not to be believed.
+        """
+        values = request.headers.getall(HEADER)
+        fields, _, signature = values[0].rpartition(" ")
+        expected = self._sign(request.method, request.raw_path, fields)
+        given = signature.encode("utf-8", "surrogateescape")
+        if len(values) > 1 or not hmac.compare_digest(expected, given):
+            raise PassportForged
+        purpose, scheme, remote, issued = fields.split(" ")
+        if abs(self._now() - int(issued)) > VALIDITY:
+            raise PassportForged
+        return Passport(Purpose(purpose), scheme, "" if remote == "-" else remote)
 
-    What ``Connection`` names is kept: this is one server to the client, which could otherwise have
-    headers dropped that a proxy has added.
-    """
-    for name, value in headers:
-        lowered = name.lower()
-        if lowered in _DROPPED or lowered.startswith(_HEADER) or b"\n" in value or b"\r" in value:
-            continue
-        yield b"%b: %b" % (name, value)
+    def _sign(self, method: str, target: str, fields: str) -> bytes:
+        message = f"{method} {target}\n{fields}".encode("utf-8", "surrogateescape")
+        return hmac.digest(self._key, message, hashlib.sha256).hex().encode()

@@ -5,19 +5,27 @@ import os
 import socket
 from pathlib import Path
 
+import aiohttp
+
+from sockjs_aio.cluster.forward import Peer, make_client
+from sockjs_aio.transports.endpoint import Endpoint
+
 BACKLOG = 4096
 """Connections that may wait for a worker to accept them: the kernel allows no more as a rule."""
 
-KEY_SIZE = 16
+START_PATIENCE = 5.0
+"""Seconds that a request which may open a session waits for a worker that is being restarted."""
+
+KEY_SIZE = 32
 
 
 def new_key() -> bytes:
-    """Make a key that all workers share, so that no client can choose its worker."""
+    """Make a key that all workers share, so that no client can choose its worker or be one."""
     return os.urandom(KEY_SIZE)
 
 
-class Places:
-    """The places of one host's workers.
+class HostPlaces:
+    """The places of one host's workers: a session belongs where its id hashes to.
 
     Args:
         directory: Where the sockets are; nobody else may enter it.
@@ -33,6 +41,7 @@ class Places:
         self._count = count
         self._key = key
         self._paths = [_path(directory, number) for number in range(count)]
+        self._peers: dict[int, Peer] = {}
         self._hidden_path = f"{self.own_path}.{os.getpid()}"
 
     def number(self, session_id: str) -> int:
@@ -41,10 +50,20 @@ class Places:
         digest = hashlib.blake2b(name, digest_size=8, key=self._key).digest()
         return int.from_bytes(digest, "big") % self._count
 
-    def find(self, session_id: str) -> str | None:
-        """Return the path of the worker that a session belongs to; None if it is this one."""
+    async def owner(self, session_id: str, endpoint: Endpoint, opens: bool) -> Peer | None:
+        """Return the worker that a session belongs to; None if it is this one."""
         number = self.number(session_id)
-        return None if number == self._own else self._paths[number]
+        if number == self._own:
+            return None
+        peer = self._peers.get(number)
+        if peer is None:
+            peer = self._peers[number] = worker_at(self._paths[number])
+        return peer
+
+    async def close(self) -> None:
+        """End the connections to other workers."""
+        for peer in self._peers.values():
+            await peer.client.close()
 
     def listen(self) -> socket.socket:
         """Make the socket of this worker; others do not find it before `publish`."""
@@ -68,10 +87,11 @@ class Places:
             os.link(self.own_path, self.previous_path)
         os.replace(self._hidden_path, self.own_path)
 
-    @property
-    def bound_path(self) -> str:
-        """The address that connections to this worker's socket show."""
-        return self._hidden_path
+
+def worker_at(path: str) -> Peer:
+    """Return the worker that listens at `path`; its client has to be closed."""
+    connector = aiohttp.UnixConnector(path, limit=0)
+    return Peer("http://worker", make_client(connector), START_PATIENCE)
 
 
 def _path(directory: str, number: int) -> str:

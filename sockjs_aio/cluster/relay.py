@@ -6,37 +6,47 @@ other middleware sees it; it passes those once, where its session is.
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+import logging
+import math
 from dataclasses import replace
 from typing import Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sockjs_aio.cluster.exchange import Exchange, OwnerLost
-from sockjs_aio.cluster.link import Links
+from sockjs_aio.cluster.exchanges import Exchange, Exchanges
+from sockjs_aio.cluster.forward import Forward, OwnerLost, Peer, Stamp, ask
 from sockjs_aio.cluster.lost import answer_lost, last_words
-from sockjs_aio.cluster.passport import HEADER, Passport, Purpose, request_head
-from sockjs_aio.cluster.question import Question
-from sockjs_aio.transports.body import IDLE_BODY_LIMIT
-from sockjs_aio.transports.endpoint import Endpoint, is_valid_id, unavailable
-from sockjs_aio.transports.urls import SESSION_URLS, answer, endpoint_of
+from sockjs_aio.cluster.passport import HEADER, Passport, PassportForged, Passports, Purpose
+from sockjs_aio.transports.body import end_where_unsafe
+from sockjs_aio.transports.endpoint import Endpoint, is_valid_id, plain_response, unavailable
+from sockjs_aio.transports.urls import SESSION_URLS, Transport, answer, endpoint_of
 
-START_PATIENCE = 5.0
-"""Seconds that a request which may open a session waits for a process that is being restarted."""
-
-LOOK_INTERVAL = 0.2
-"""Seconds between two looks for clients that have gone, where aiohttp does not say so
-(``handler_cancellation``)."""
+logger = logging.getLogger("sockjs_aio")
 
 SENDS = ("xhr_send", "jsonp_send")
 
+WARNING_INTERVAL = 60.0
+"""Seconds for which one warning of forged passports is enough."""
+
 
 class Places(Protocol):
-    """Knows where sessions are."""
+    """Knows where sessions are that are not here."""
 
-    def find(self, session_id: str) -> str | None:
-        """Return the path of the socket of the process that has a session; None if it is here."""
+    async def owner(self, session_id: str, endpoint: Endpoint, opens: bool) -> Peer | None:
+        """Return the process that has a session, or is to have it; None if it is this one.
+
+        Args:
+            session_id: Of a session that this process has not got.
+            endpoint: The service.
+            opens: Whether the request that asks for it may open it.
+
+        Raises:
+            OwnerLost: If that process has ended, and the session with it.
+        """
+
+    async def close(self) -> None:
+        """End the connections to other processes."""
 
 
 class Relay:
@@ -44,26 +54,23 @@ class Relay:
 
     Args:
         places: Tells where a session belongs.
-        socket_path: Where other processes reach this one, as its socket was bound.
+        key: A secret of all processes.
     """
 
-    def __init__(self, places: Places, socket_path: str) -> None:
-        self.count = 0
-        """Requests that were handed on."""
+    def __init__(self, places: Places, key: bytes) -> None:
+        self.exchanges = Exchanges()
         # while this process takes over from another one, or hands over to another one
-        self.predecessor: str | None = None
-        self.successor: str | None = None
+        self.predecessor: Peer | None = None
+        self.successor: Peer | None = None
         self.is_retiring = False
         self._places = places
-        self._socket_path = socket_path
-        self._links = Links()
-        self._exchanges: dict[Exchange, Callable[[], Awaitable[int]]] = {}
-        self._empty = asyncio.Event()
-        self._look: asyncio.TimerHandle | None = None
+        self._passports = Passports(key)
+        self._next_warning = -math.inf
 
     def install(self, app: web.Application) -> None:
         """Put it before all middlewares of `app`, which has not started."""
         app.middlewares.insert(0, self.middleware)
+        app.on_cleanup.append(self._close)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -71,49 +78,69 @@ class Relay:
         endpoint = serving(request)
         if endpoint is None:
             response = await handler(request)
-        elif (passport := self._passport(request)) is None:
-            response = await self._place(endpoint, request, handler)
+        elif HEADER in request.headers:
+            response = await self._take_in(endpoint, request, handler)
+        elif endpoint.registry.get(request.match_info["session_id"]) is not None:
+            response = await handler(request)
         else:
-            visitor = request.clone(scheme=passport.scheme, remote=passport.remote)
-            response = await self._take_in(endpoint, visitor, passport.purpose, handler)
+            response = await self._place(endpoint, request, handler)
         if self.is_retiring and not response.prepared:
             response.force_close()
         return response
 
-    def _passport(self, request: web.Request) -> Passport | None:
-        """Return what another process says of a request; None if it comes from a client."""
-        transport = request.transport
-        if transport is None or transport.get_extra_info("sockname") != self._socket_path:
-            return None
+    # What other processes hand on.
+
+    async def _take_in(
+        self, endpoint: Endpoint, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """Answer the request of another process."""
         try:
-            return Passport.decode(request.headers[HEADER])
-        except (KeyError, ValueError):
-            raise web.HTTPBadRequest(text="This socket is for other workers.\n") from None
+            passport = self._passports.verify(request)
+        except PassportForged:
+            return self._refuse(request)
+        visitor = request.clone(scheme=passport.scheme, remote=passport.remote)
+        if passport.purpose is Purpose.RELAY:
+            return await self._settle(endpoint, visitor, Purpose.ANSWER, handler)
+        if passport.purpose is Purpose.ANSWER:
+            return await handler(visitor)
+        session = endpoint.registry.get(request.match_info["session_id"])
+        if session is None:
+            return web.Response(status=404)
+        if passport.purpose is Purpose.RELEASE:
+            session.end_response()
+        return web.Response(status=204)
+
+    def _refuse(self, request: web.Request) -> web.StreamResponse:
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_warning:
+            self._next_warning = now + WARNING_INTERVAL
+            logger.warning(
+                "%s has sent the header %s with nothing in it that another process of this service "
+                "would: somebody tries to pass for one, or their keys or clocks differ",
+                request.remote or "somebody",
+                HEADER,
+            )
+        response = plain_response(403, "This is not from another process of the service.\n")
+        end_where_unsafe(request, response)
+        return response
+
+    # What comes from clients.
 
     async def _place(
         self, endpoint: Endpoint, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        """Answer a client's request, here or elsewhere."""
-        session_id = request.match_info["session_id"]
-        path = self._places.find(session_id)
-        if path is not None:
-            return await self._send_away(endpoint, request, path, Purpose.RELAY, handler)
-        return await self._settle(endpoint, request, Purpose.RELAY, handler)
-
-    async def _take_in(
-        self, endpoint: Endpoint, request: web.Request, purpose: Purpose, handler: Handler
-    ) -> web.StreamResponse:
-        """Answer the request of another process."""
-        if purpose is Purpose.RELAY:
-            return await self._settle(endpoint, request, Purpose.ANSWER, handler)
-        if purpose is Purpose.ANSWER:
+        """Answer a client's request for a session that is not here."""
+        name = request.match_info["transport"]
+        if name == "websocket" or not is_session_url(request):  # lives where it has come in
             return await handler(request)
-        session = endpoint.registry.get(request.match_info["session_id"])
-        if session is None:
-            return web.Response(status=404)
-        if purpose is Purpose.RELEASE:
-            session.end_response()
-        return web.Response(status=204)
+        session_id = request.match_info["session_id"]
+        try:
+            peer = await self._places.owner(session_id, endpoint, opens=name not in SENDS)
+        except OwnerLost:
+            return await _answer_by(_lost, endpoint, request)
+        if peer is None:
+            return await self._settle(endpoint, request, Purpose.RELAY, handler)
+        return await self._send_away(endpoint, request, peer, Purpose.RELAY)
 
     async def _settle(
         self, endpoint: Endpoint, request: web.Request, purpose: Purpose, handler: Handler
@@ -123,103 +150,99 @@ class Relay:
             return await handler(request)
         if endpoint.registry.get(request.match_info["session_id"]) is not None:
             return await handler(request)
-        path = self.successor
-        if path is None and await self._predecessor_has(request):
-            path, purpose = self.predecessor, Purpose.ANSWER
-        if path is None:
+        peer = self.successor
+        if peer is None and await self._predecessor_has(request):
+            peer, purpose = self.predecessor, Purpose.ANSWER
+        if peer is None:
             return await handler(request)
-        return await self._send_away(endpoint, request, path, purpose, handler)
+        return await self._send_away(endpoint, request, peer, purpose)
 
     async def _predecessor_has(self, request: web.Request) -> bool:
-        assert self.predecessor is not None
+        predecessor = self.predecessor
+        if predecessor is None:
+            return False
         try:
-            return await self._ask(self.predecessor, request, Purpose.FIND) == 204
-        except OSError:  # it has ended
+            return await ask(request, predecessor, self._stamp(request, Purpose.FIND)) == 204
+        except OwnerLost:  # it has ended
             self.predecessor = None
+            await predecessor.client.close()
             return False
 
-    async def _ask(self, path: str, request: web.Request, purpose: Purpose) -> int:
-        """Ask another process about the session of `request`; return its answer's status."""
-        link = await self._links.get(path, 0)
-        head = request_head(request, _passport(request, purpose), is_last=True, body_length=0)
-        return await Question(link).ask(head)
+    def _stamp(self, request: web.Request, purpose: Purpose) -> Stamp:
+        passport = Passport(purpose, request.scheme, request.remote or "")
+        return functools.partial(self._passports.issue, passport)
 
     async def _send_away(
-        self,
-        endpoint: Endpoint,
-        request: web.Request,
-        path: str,
-        purpose: Purpose,
-        handler: Handler,
+        self, endpoint: Endpoint, request: web.Request, peer: Peer, purpose: Purpose
     ) -> web.StreamResponse:
-        name = request.match_info["transport"]
-        if name == "websocket" or not is_session_url(request):  # lives where it has come in
-            return await handler(request)
-        hand_on = functools.partial(self._hand_on, name, path, purpose)
-        return await answer(endpoint, replace(SESSION_URLS[name], answer=hand_on), request)
+        return await _answer_by(functools.partial(self._hand_on, peer, purpose), endpoint, request)
 
     async def _hand_on(
-        self, name: str, path: str, purpose: Purpose, endpoint: Endpoint, request: web.Request
+        self, peer: Peer, purpose: Purpose, endpoint: Endpoint, request: web.Request
     ) -> web.StreamResponse:
         """Have another process answer `request`; what a transport does."""
-        is_send = name in SENDS
-        try:
-            link = await self._links.get(path, 0 if is_send else START_PATIENCE)
-        except OSError:
-            if is_send:
+        name = request.match_info["transport"]
+        forward = Forward(
+            request,
+            peer,
+            self._stamp(request, purpose),
+            last_words=last_words(name),
+            silence=endpoint.settings.heartbeat_delay,
+            is_last=self.is_retiring,
+        )
+        release = functools.partial(ask, request, peer, self._stamp(request, Purpose.RELEASE))
+        exchange = Exchange(request, endpoint, release, is_send=name in SENDS)
+        async with self.exchanges.entered(exchange):
+            try:
+                return await self._run(forward, request, peer, is_send=name in SENDS)
+            except OwnerLost:
                 return answer_lost(name, request)
-            raise unavailable("The session's worker is being restarted.\n") from None
-        limit = endpoint.settings.max_message_size if is_send else IDLE_BODY_LIMIT
-        exchange = Exchange(request, link, endpoint.settings, limit, last_words(name))
-        self._enter(exchange, functools.partial(self._ask, path, request, Purpose.RELEASE))
+
+    async def _run(
+        self, forward: Forward, request: web.Request, peer: Peer, *, is_send: bool
+    ) -> web.StreamResponse:
+        patience = 0 if is_send else peer.patience
         try:
-            return await exchange.run(_passport(request, purpose), is_last=self.is_retiring)
-        except OwnerLost:
-            return answer_lost(name, request)
-        finally:
-            self._leave(exchange)
+            try:
+                return await forward.run(patience)
+            except OwnerLost:
+                # it may have ended a connection that nobody has used for long, at this very moment
+                if not (forward.can_be_repeated and await self._still_has(request, peer)):
+                    raise
+            return await forward.run(0)
+        except ConnectionRefusedError:
+            if is_send:
+                raise OwnerLost from None
+            raise unavailable("The session's process is being restarted.\n") from None
 
-    # All that are on their way.
+    async def _still_has(self, request: web.Request, peer: Peer) -> bool:
+        return await ask(request, peer, self._stamp(request, Purpose.FIND)) == 204
 
-    def _enter(self, exchange: Exchange, release: Callable[[], Awaitable[int]]) -> None:
-        self.count += 1
-        self._exchanges[exchange] = release
-        if self._look is None:
-            self._look_later()
-
-    def _leave(self, exchange: Exchange) -> None:
-        del self._exchanges[exchange]
-        if not self._exchanges:
-            self._empty.set()
-
-    def _look_later(self) -> None:
-        self._look = asyncio.get_running_loop().call_later(LOOK_INTERVAL, self._look_around)
-
-    def _look_around(self) -> None:
-        self._look = None
-        for exchange in list(self._exchanges):
-            if exchange.is_left:
-                exchange.let_go()
-        if self._exchanges:
-            self._look_later()
+    # The end.
 
     async def release(self) -> None:
         """Have clients of sessions elsewhere ask anew, on other connections."""
         self.is_retiring = True
-        releases = [release() for release in self._exchanges.values()]
-        await asyncio.gather(*releases, return_exceptions=True)
+        await self.exchanges.release()
 
-    async def finished(self) -> None:
-        """Wait until nothing is on its way."""
-        while self._exchanges:
-            self._empty.clear()
-            await self._empty.wait()
+    async def _close(self, _app: web.Application) -> None:
+        self.exchanges.close()
+        for peer in (self.predecessor, self.successor):
+            if peer is not None:
+                await peer.client.close()
+        await self._places.close()
 
-    def close(self) -> None:
-        """End the connections to other processes that nobody uses."""
-        self._links.close()
-        if self._look is not None:
-            self._look.cancel()
+
+async def _answer_by(
+    transport: Transport, endpoint: Endpoint, request: web.Request
+) -> web.StreamResponse:
+    """Answer as the service itself does, refusals and all, but by another `transport`."""
+    url = SESSION_URLS[request.match_info["transport"]]
+    return await answer(endpoint, replace(url, answer=transport), request)
+
+
+async def _lost(_endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    return answer_lost(request.match_info["transport"], request)
 
 
 def serving(request: web.Request) -> Endpoint | None:
@@ -237,7 +260,3 @@ def is_session_url(request: web.Request) -> bool:
         and is_valid_id(server_id)
         and is_valid_id(session_id)
     )
-
-
-def _passport(request: web.Request, purpose: Purpose) -> Passport:
-    return Passport(purpose, request.scheme, request.remote or "")

@@ -20,7 +20,7 @@ from aiohttp.log import access_logger
 
 from sockjs_aio.cluster import listeners, places
 from sockjs_aio.cluster.order import Order
-from sockjs_aio.cluster.places import Places
+from sockjs_aio.cluster.places import HostPlaces, worker_at
 from sockjs_aio.cluster.relay import Relay
 from sockjs_aio.cluster.target import TargetError, load
 from sockjs_aio.running import Drain, announce, healthz, readyz
@@ -41,8 +41,9 @@ class Worker:
         self._order = order
         self._app = app
         self._writer = writer
-        self._places = Places(order.directory, order.count, order.number, bytes.fromhex(order.key))
-        self._relay = Relay(self._places, self._places.bound_path)
+        key = bytes.fromhex(order.key)
+        self._places = HostPlaces(order.directory, order.count, order.number, key)
+        self._relay = Relay(self._places, key)
         self._drain = Drain(order.notice, order.over, order.limit)
         self._site: web.SockSite | None = None
         self._runner = web.AppRunner(
@@ -74,7 +75,6 @@ class Worker:
         else:
             logger.warning("worker %d: the supervisor has ended", self._order.number)
             await self._drain.run(self._app)
-        self._relay.close()
         await self._runner.cleanup()
 
     def _say(self, word: str) -> None:
@@ -85,7 +85,7 @@ class Worker:
         """Begin to serve."""
         self._places.publish(replaces=self._order.replaces)
         if self._order.replaces:
-            self._relay.predecessor = self._places.previous_path
+            self._relay.predecessor = worker_at(self._places.previous_path)
         listener = socket.socket(fileno=self._order.listener)
         self._site = web.SockSite(self._runner, listener, backlog=listeners.BACKLOG)
         await self._site.start()
@@ -93,7 +93,7 @@ class Worker:
 
     async def _succeed(self) -> None:
         """Somebody else takes over: new sessions are theirs."""
-        self._relay.successor = self._places.own_path
+        self._relay.successor = worker_at(self._places.own_path)
         self._say("succeeded")
 
     async def _retire(self) -> None:
@@ -111,7 +111,7 @@ class Worker:
         try:
             async with async_timeout.timeout(self._drain.limit):
                 await self._drain.close_sessions(self._app)
-                await self._relay.finished()
+                await self._relay.exchanges.finished()
         except asyncio.TimeoutError:
             logger.warning("worker %d: the end takes too long", self._order.number)
         self._say("drained")

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import SockJSRouter
-from sockjs_aio.cluster.places import Places, new_key
+from sockjs_aio.cluster.places import HostPlaces, new_key
 from sockjs_aio.cluster.relay import Relay
 from tests.cluster.commanding import Command
 from tests.conftest import Echo, Served
@@ -21,7 +21,7 @@ class Member(Served):
     """A worker of which one can ask things, and that can be talked to directly."""
 
     relay: Relay
-    places: Places
+    places: HostPlaces
 
 
 class Team(list[Member]):
@@ -53,12 +53,13 @@ async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
     numbers = itertools.count()
 
     async def member(
-        places: Places, connection: Any, settings: Any, authorize: Any, options: dict[str, Any]
+        places: HostPlaces, key: bytes, connection: Any, settings: Any, options: dict[str, Any]
     ) -> Member:
         app = web.Application(middlewares=options.pop("middlewares", ()))
-        router = SockJSRouter(connection, "/echo", settings, authorize=authorize)
+        checks = {name: options.pop(name, None) for name in ("authorize", "verify")}
+        router = SockJSRouter(connection, "/echo", settings, **checks)
         router.attach(app)
-        relay = Relay(places, places.bound_path)
+        relay = Relay(places, key)
         relay.install(app)
         options.setdefault("handler_cancellation", True)
         runner = web.AppRunner(app, access_log=None, **options)
@@ -73,23 +74,22 @@ async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
         count: int,
         connection: Any = Echo,
         settings: Any = None,
-        authorize: Any = None,
+        key: bytes | None = None,
         **options: Any,
     ) -> Team:
         directory = tmp_path / str(next(numbers))
         directory.mkdir()
-        key = new_key()
+        key = key or new_key()
         started = Team()
         for number in range(count):
-            places = Places(str(directory), count, number, key)
-            started.append(await member(places, connection, settings, authorize, dict(options)))
+            places = HostPlaces(str(directory), count, number, key)
+            started.append(await member(places, key, connection, settings, dict(options)))
         members.extend(started)
         return started
 
     yield run
     for served in members:
         await served.hang_up()
-        served.relay.close()
         await served.runner.cleanup()
 
 

@@ -9,19 +9,25 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import SockJSRouter
-from sockjs_aio.cluster.places import Places, new_key
+from sockjs_aio.cluster.forward import Peer
+from sockjs_aio.cluster.places import HostPlaces, new_key, worker_at
 from sockjs_aio.cluster.relay import Relay
+from sockjs_aio.transports.endpoint import Endpoint
 from tests.conftest import Echo, Serve, Served
 
 
 class All:
     """Says that all sessions are with one process: another one, or this one."""
 
-    def __init__(self, path: str | None) -> None:
-        self._path = path
+    def __init__(self, peer: Peer | None) -> None:
+        self._peer = peer
 
-    def find(self, session_id: str) -> str | None:
-        return self._path
+    async def owner(self, session_id: str, endpoint: Endpoint, opens: bool) -> Peer | None:
+        return self._peer
+
+    async def close(self) -> None:
+        if self._peer is not None:
+            await self._peer.client.close()
 
 
 @pytest.fixture
@@ -43,14 +49,14 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         runner_options.setdefault("handler_cancellation", True)
         directory = tmp_path / str(next(numbers))
         directory.mkdir()
-        places = Places(str(directory), 1, 0, new_key())
+        key = new_key()
+        places = HostPlaces(str(directory), 1, 0, key)
         runners = []
         for of_entry in (False, True):
             made = app if app is not None and not of_entry else web.Application()
             router = SockJSRouter(connection, prefix, settings, authorize=authorize)
             router.attach(made)
-            path = "nowhere" if of_entry else places.bound_path
-            Relay(All(places.own_path if of_entry else None), path).install(made)
+            Relay(All(worker_at(places.own_path) if of_entry else None), key).install(made)
             runner = web.AppRunner(made, access_log=None, **runner_options)
             await runner.setup()
             runners.append((made, router, runner))
