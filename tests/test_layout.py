@@ -34,9 +34,10 @@ LAYERS = [
     | {"transports.upstream", "transports.websocket"},
     {"transports.urls"},
     {"router", "running"},
-    {"cluster.reply", "cluster.link", "cluster.passport", "cluster.places", "cluster.order"}
-    | {"cluster.target", "cluster.listeners", "cluster.lost"},
-    {"cluster.question", "cluster.exchange"},
+    {"cluster.passport", "cluster.lost", "cluster.order", "cluster.target", "cluster.listeners"}
+    | {"cluster.exchanges"},
+    {"cluster.peers"},
+    {"cluster.forward", "cluster.places"},
     {"cluster.relay"},
     {"cluster.worker"},
     {"cluster.child"},

@@ -2,34 +2,19 @@
 
 import asyncio
 import re
-from collections.abc import Callable
-from urllib.parse import quote
 
 import aiohttp
 from aiohttp import ClientError, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
-from yarl import URL
 
 from sockjs_aio.cluster.passport import HEADER
+from sockjs_aio.cluster.peers import BUFFER, OwnerLost, Peer, Stamp, url_at
 from sockjs_aio.tcp import give_up_after
-
-Stamp = Callable[[str, str], str]
-"""Makes the passport for a request of a method for a target."""
-
-CONNECT_LIMIT = 2.0
-"""Seconds for a connection to another process."""
 
 CONNECT_INTERVAL = 0.05
 """Seconds between two attempts to reach a process that is being started."""
 
-BUFFER = 65536
-"""Bytes of a body, in either direction, beyond which this waits for who has to take them."""
-
-MAX_HEADER = 65536
-"""Bytes that a header of another process's response may have."""
-
-_AUTOMATIC = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
 _BODILESS = (204, 304)
 
 # of one connection only (RFC 9110, section 7.6.1); what `Connection` names is kept: this is one
@@ -50,74 +35,6 @@ _OF_CONNECTION = frozenset(
 _OF_REQUEST = _OF_CONNECTION | {"content-length", "content-encoding", "expect", HEADER.lower()}
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-class OwnerLost(Exception):
-    """The process that has the session has ended before it has answered, or cannot be reached."""
-
-
-class PeerBroke(ClientError):
-    """The connection has ended before there was an answer."""
-
-
-class Peer:
-    """Another process of the service.
-
-    Args:
-        url: Where it is, without a path.
-        client: The connections to it, of `make_client`; perhaps to others, too.
-        patience: Seconds that a request which may open a session waits if it is being started.
-    """
-
-    def __init__(self, url: str, client: aiohttp.ClientSession, patience: float = 0) -> None:
-        self.url = url
-        self.client = client
-        self.patience = patience
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.url}>"
-
-
-def make_client(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
-    """Make what keeps connections to other processes; has to be closed."""
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=_AUTOMATIC,
-        auto_decompress=False,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_LIMIT),
-        read_bufsize=BUFFER,
-        max_line_size=MAX_HEADER,
-        max_field_size=MAX_HEADER,
-        middlewares=[_once],
-    )
-
-
-async def _once(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from asking again: a poll that the other process had would start another one."""
-    try:
-        return await handler(request)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise PeerBroke from error
-
-
-async def ask(request: web.Request, peer: Peer, stamp: Stamp) -> int:
-    """Ask another process about the session of `request`; return its answer's status.
-
-    Raises:
-        OwnerLost: If there is no answer.
-    """
-    url = _url(request, peer)
-    headers = {HEADER: stamp(request.method, url.raw_path_qs)}
-    try:
-        async with peer.client.request(request.method, url, headers=headers) as answer:
-            return answer.status
-    except ClientError as error:
-        raise OwnerLost from error
 
 
 class Forward:
@@ -182,7 +99,7 @@ class Forward:
     async def _send(self, patience: float) -> aiohttp.ClientResponse:
         loop = asyncio.get_running_loop()
         end = loop.time() + patience
-        method, url = self._request.method, _url(self._request, self._peer)
+        method, url = self._request.method, url_at(self._request, self._peer)
         while True:
             self._headers[HEADER] = self._stamp(method, url.raw_path_qs)
             try:
@@ -339,19 +256,6 @@ class RelayedResponse(web.StreamResponse):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status} {self.reason}>"
-
-
-def _url(request: web.Request, peer: Peer) -> URL:
-    """Return where a request goes: its path as it came, but for bytes that may not be there."""
-    target = request.raw_path
-    if target[:1] != "/" or "#" in target:
-        target = request.rel_url.raw_path_qs
-    if not target.isascii():
-        target = quote(target.encode("utf-8", "surrogateescape"), safe=_ASCII)
-    return URL(peer.url + target, encoded=True)
-
-
-_ASCII = bytes(range(0x21, 0x7F))
 
 
 def _request_headers(request: web.Request) -> CIMultiDict[str]:

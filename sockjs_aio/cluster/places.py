@@ -7,7 +7,7 @@ from pathlib import Path
 
 import aiohttp
 
-from sockjs_aio.cluster.forward import Peer, make_client
+from sockjs_aio.cluster.peers import Peer, make_client
 from sockjs_aio.transports.endpoint import Endpoint
 
 BACKLOG = 4096

@@ -15,9 +15,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sockjs_aio.cluster.exchanges import Exchange, Exchanges
-from sockjs_aio.cluster.forward import Forward, OwnerLost, Peer, Stamp, ask
+from sockjs_aio.cluster.forward import Forward
 from sockjs_aio.cluster.lost import answer_lost, last_words
 from sockjs_aio.cluster.passport import HEADER, Passport, PassportForged, Passports, Purpose
+from sockjs_aio.cluster.peers import OwnerLost, Peer, Stamp, ask
 from sockjs_aio.transports.body import end_where_unsafe
 from sockjs_aio.transports.endpoint import Endpoint, is_valid_id, plain_response, unavailable
 from sockjs_aio.transports.urls import SESSION_URLS, Transport, answer, endpoint_of

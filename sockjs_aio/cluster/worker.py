@@ -23,7 +23,7 @@ from sockjs_aio.cluster.order import Order
 from sockjs_aio.cluster.places import HostPlaces, worker_at
 from sockjs_aio.cluster.relay import Relay
 from sockjs_aio.cluster.target import TargetError, load
-from sockjs_aio.running import Drain, announce, healthz, readyz
+from sockjs_aio.running import Drain, endings_of, healthz, readyz
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -104,13 +104,15 @@ class Worker:
         await self._close_sessions()
 
     async def _notice(self) -> None:
-        announce(self._app)
+        for ending in endings_of(self._app):
+            ending.is_announced = True
 
     async def _close_sessions(self) -> None:
         """Close all sessions; wait until their clients know, and those of the relay."""
         try:
             async with async_timeout.timeout(self._drain.limit):
-                await self._drain.close_sessions(self._app)
+                endings = endings_of(self._app)
+                await asyncio.gather(*(ending.drain(self._drain.over) for ending in endings))
                 await self._relay.exchanges.finished()
         except asyncio.TimeoutError:
             logger.warning("worker %d: the end takes too long", self._order.number)

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from sockjs_aio import ConnectionInfo, SockJSConnection
-from sockjs_aio.cluster.forward import Peer
 from sockjs_aio.cluster.passport import HEADER, VALIDITY, Passport, Passports, Purpose
+from sockjs_aio.cluster.peers import Peer
 from sockjs_aio.cluster.places import worker_at
 from sockjs_aio.transports.endpoint import Endpoint
 from tests.clients import Xhr

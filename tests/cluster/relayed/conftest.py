@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import SockJSRouter
-from sockjs_aio.cluster.forward import Peer
+from sockjs_aio.cluster.peers import Peer
 from sockjs_aio.cluster.places import HostPlaces, new_key, worker_at
 from sockjs_aio.cluster.relay import Relay
 from sockjs_aio.transports.endpoint import Endpoint
