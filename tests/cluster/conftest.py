@@ -56,6 +56,7 @@ async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
         places: HostPlaces, key: bytes, connection: Any, settings: Any, options: dict[str, Any]
     ) -> Member:
         app = web.Application(middlewares=options.pop("middlewares", ()))
+        app.on_response_prepare.extend(options.pop("on_response_prepare", ()))
         checks = {name: options.pop(name, None) for name in ("authorize", "verify")}
         router = SockJSRouter(connection, "/echo", settings, **checks)
         router.attach(app)

@@ -51,6 +51,32 @@ async def test_a_client_that_leaves_is_noticed_at_the_owner(
     await until_gone(workers)
 
 
+@both_cancellations
+@each_poll
+async def test_who_asks_again_after_giving_up_is_not_taken_for_a_second_receiver(
+    team: RunTeam, transport: type[Client], cancellation: bool
+) -> None:
+    """The second request comes before the relay has looked around for clients that have gone."""
+    settings = {"disconnect_delay": 0.1, "session_check_interval": 0.02}
+    workers = await team(2, settings=settings, handler_cancellation=cancellation)
+    for number in range(8):
+        client = await open_elsewhere(workers, transport)
+        async with async_timeout.timeout(5):
+            while not has_receiver(workers):  # the poll waits
+                await asyncio.sleep(0.001)
+        (client.wire.abort if number % 2 else client.wire.close)()
+        await client.connect()
+        assert await client.frame() == b'c[1002,"Connection interrupted"]'
+        await client.leave()
+        await until_gone(workers)
+        await workers.owner(client.path).until_empty()
+
+
+def has_receiver(workers: Team) -> bool:
+    sessions = [session for worker in workers for session in worker.router._registry._sessions]
+    return any(session.has_http_receiver for session in sessions)
+
+
 async def test_a_client_that_leaves_during_its_upload_is_noticed(team: RunTeam) -> None:
     workers = await team(2)
     client = await open_elsewhere(workers, Xhr)
