@@ -8,7 +8,6 @@ import asyncio
 import functools
 import logging
 import math
-from dataclasses import replace
 from typing import Protocol
 
 from aiohttp import web
@@ -21,7 +20,7 @@ from sockjs_aio.cluster.passport import HEADER, Passport, PassportForged, Passpo
 from sockjs_aio.cluster.peers import OwnerLost, Peer, Stamp, ask
 from sockjs_aio.transports.body import end_where_unsafe
 from sockjs_aio.transports.endpoint import Endpoint, is_valid_id, plain_response, unavailable
-from sockjs_aio.transports.urls import SESSION_URLS, Transport, answer, endpoint_of
+from sockjs_aio.transports.urls import SESSION_URLS, answer, endpoint_of
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -138,7 +137,7 @@ class Relay:
         try:
             peer = await self._places.owner(session_id, endpoint, opens=name not in SENDS)
         except OwnerLost:
-            return await _answer_by(_lost, endpoint, request)
+            return await answer(endpoint, None, request, _lost)
         if peer is None:
             return await self._settle(endpoint, request, Purpose.RELAY, handler)
         return await self._send_away(endpoint, request, peer, Purpose.RELAY)
@@ -176,7 +175,8 @@ class Relay:
     async def _send_away(
         self, endpoint: Endpoint, request: web.Request, peer: Peer, purpose: Purpose
     ) -> web.StreamResponse:
-        return await _answer_by(functools.partial(self._hand_on, peer, purpose), endpoint, request)
+        hand_on = functools.partial(self._hand_on, peer, purpose)
+        return await answer(endpoint, None, request, hand_on)
 
     async def _hand_on(
         self, peer: Peer, purpose: Purpose, endpoint: Endpoint, request: web.Request
@@ -232,14 +232,6 @@ class Relay:
             if peer is not None:
                 await peer.client.close()
         await self._places.close()
-
-
-async def _answer_by(
-    transport: Transport, endpoint: Endpoint, request: web.Request
-) -> web.StreamResponse:
-    """Answer as the service itself does, refusals and all, but by another `transport`."""
-    url = SESSION_URLS[request.match_info["transport"]]
-    return await answer(endpoint, replace(url, answer=transport), request)
 
 
 async def _lost(_endpoint: Endpoint, request: web.Request) -> web.StreamResponse:

@@ -96,8 +96,13 @@ def endpoint_of(handler: object) -> Endpoint | None:
     return endpoint
 
 
-async def answer(endpoint: Endpoint, url: Url | None, request: web.Request) -> web.StreamResponse:
-    """Answer a request of `url`; None stands for those of sessions, told by their end."""
+async def answer(
+    endpoint: Endpoint, url: Url | None, request: web.Request, by: Transport | None = None
+) -> web.StreamResponse:
+    """Answer a request of `url`; None stands for those of sessions, told by their end.
+
+    If it is not refused before, `by` may do what the transport of that URL does.
+    """
     # one coroutine for all, for memory: it stays as long as a WebSocket
     try:
         asked = url or SESSION_URLS[request.match_info["transport"]]

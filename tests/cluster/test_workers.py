@@ -43,7 +43,7 @@ async def test_each_transport_works_whatever_worker_a_request_comes_in_at(
 
 
 async def test_sessions_are_spread_over_all_workers(command: RunCommand) -> None:
-    served = await command(workers=3)
+    served = await command(workers=3, settings={"shutdown_timeout": 0.5})
     owners = {await pid(await Xhr.open(served)) for _ in range(30)}
     assert len(owners) == 3
     assert set(await served.worker_wires(3)) == owners
@@ -76,7 +76,7 @@ async def send_again(client: Client) -> int:
 async def test_a_worker_that_is_killed_takes_its_own_sessions_only(
     command: RunCommand, transport: type[Client]
 ) -> None:
-    served = await command(workers=2)
+    served = await command(workers=2, settings={"shutdown_timeout": 0.5})
     victim, other = await served.worker_wires(2)
     its, others = [], []
     while not (its and others):  # all of them have come in at the other one
@@ -92,6 +92,7 @@ async def test_a_worker_that_is_killed_takes_its_own_sessions_only(
         assert await send_again(client) in (200, 204)
         assert await client.messages(1) == ["again"]
     await served.until_said(r"has ended \(SIGKILL\)")
+    await served.worker_wires(2)
     again = [await pid(await Xhr.open(served)) for _ in range(12)]
     assert victim not in again and len(set(again)) == 2
     assert await served.stop() == 0
