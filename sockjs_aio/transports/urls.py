@@ -108,7 +108,7 @@ async def answer(
         asked = url or SESSION_URLS[request.match_info["transport"]]
         response = _answer_early(endpoint, asked, request)
         if response is None:
-            response = await asked.answer(endpoint, request)
+            response = await (by or asked.answer)(endpoint, request)
     except web.HTTPException as refusal:
         # others may be let in by the same URL
         refusal.headers.setdefault("Cache-Control", "no-store")
