@@ -1,28 +1,38 @@
 """`python -m benchmarks.relay`: what it costs to find a session at another worker.
 
+What it adds at the session's own worker is told by servers that differ in nothing else, in one
+process: from process to process the same work differs by more than that.
+
 The CPU time of the workers is what counts, as the kernel keeps it: other load on the machine, and
 that of the clients here, do not.  The rates are of one client at a time for each connection.
 """
 
 import argparse
+import asyncio
 import contextlib
 import re
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from benchmarks.servers import sockjs_aio_server
+from sockjs_aio.cluster.places import HostPlaces, new_key
+from sockjs_aio.cluster.relay import Relay
 
 TARGET = "benchmarks.relay:make_app"
 ROUNDS = 15
 
 
-def make_app() -> object:
-    from benchmarks.servers import sockjs_aio_server
-
+def make_app() -> web.Application:
     return sockjs_aio_server.make_app(25)
 
 
@@ -87,6 +97,11 @@ def stopping(service: Service) -> Iterator[Service]:
         service.stop()
 
 
+def request(path: str, body: bytes = b"") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
 class Wire:
     """One connection, for one request at a time."""
 
@@ -95,8 +110,7 @@ class Wire:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def post(self, path: str, body: bytes = b"") -> bytes:
-        head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.socket.sendall(head.encode() + body)
+        self.socket.sendall(request(path, body))
         return self.socket.recv(65536)
 
 
@@ -128,6 +142,56 @@ class Talk:
         cycle(self.wire, self.session, 100)
         taken = [now - then for now, then in zip(self.service.cpu(), before, strict=True)]
         return min(taken) > 0.1 * max(taken)
+
+
+@web.middleware
+async def nothing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    return await handler(request)
+
+
+@contextlib.asynccontextmanager
+async def running(app: web.Application) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """Run `app`, and have one session there send and poll, so often."""
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+
+    async def cycles(count: int) -> None:
+        for _ in range(count):
+            writer.write(request("/echo/0/session/xhr_send", b'["0123456789abcdef"]'))
+            assert b" 204 " in await reader.read(65536)
+            writer.write(request("/echo/0/session/xhr"))
+            assert (await reader.read(65536)).endswith(b"]\n")
+
+    writer.write(request("/echo/0/session/xhr"))
+    await reader.read(65536)
+    await cycles(200)
+    yield cycles
+    writer.close()
+    await runner.cleanup()
+
+
+async def costs_at_the_owner(count: int) -> None:
+    """Print the CPU time of a send and a poll with and without a relay, client and all."""
+    apps = {name: sockjs_aio_server.make_app(25) for name in ("no", "an empty", "the relay as")}
+    apps["an empty"].middlewares.append(nothing)
+    with tempfile.TemporaryDirectory() as directory:
+        key = new_key()
+        Relay(HostPlaces(directory, 1, 0, key), key).install(apps["the relay as"])
+    async with contextlib.AsyncExitStack() as stack:
+        servers = {k: await stack.enter_async_context(running(app)) for k, app in apps.items()}
+        costs: dict[str, list[float]] = {name: [] for name in servers}
+        for _ in range(ROUNDS):
+            for name, cycles in servers.items():
+                before = time.thread_time()
+                await cycles(count // ROUNDS)
+                costs[name].append((time.thread_time() - before) / (count // ROUNDS) * 1e6)
+    for name, taken in costs.items():
+        print(
+            f"send and poll, {name} middleware: {statistics.median(taken):.0f} us, client and all"
+        )
 
 
 def costs_of_one(count: int) -> None:
@@ -174,6 +238,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=3000, help="cycles of send and poll")
     options = parser.parse_args()
+    asyncio.run(costs_at_the_owner(options.count))
     costs_of_one(options.count)
     for workers in (1, 2):
         per_second, cost = rate(workers, 16, options.count // 8)

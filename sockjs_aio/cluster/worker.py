@@ -129,6 +129,7 @@ def _add_health(app: web.Application) -> None:
 
 async def work(control: int) -> int:
     """Be a worker; return the exit status."""
+    _keep_read_buffers()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the supervisor hears them, too
         loop.add_signal_handler(number, _leave_to_supervisor)
@@ -146,6 +147,15 @@ async def work(control: int) -> int:
     await Worker(order, app, writer).serve(reader)
     writer.close()
     return 0
+
+
+def _keep_read_buffers() -> None:
+    """Have the C library keep memory of the size in which asyncio reads: 256 KiB each time.
+
+    Micro-optimisation: glibc gives blocks of more than 128 KiB back to the kernel, and takes them
+    anew, until it has seen a larger one come and go.  That was a quarter of what a poll costs.
+    """
+    bytes(1 << 20)
 
 
 def _leave_to_supervisor() -> None:
