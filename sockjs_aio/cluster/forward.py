@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 
 import aiohttp
 from aiohttp import ClientError, HttpVersion11, hdrs, web
@@ -46,7 +47,7 @@ class Forward:
         stamp: Makes the passport that goes along.
         last_words: What a stream ends with if the other process ends first.
         silence: Seconds for which a client may take nothing of a stream.
-        is_last: Whether the client's connection is to end with the response.
+        is_last: Tells, when the answer is there, whether the client's connection is to end with it.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Forward:
         *,
         last_words: bytes = b"",
         silence: float,
-        is_last: bool = False,
+        is_last: Callable[[], bool],
     ) -> None:
         self._request = request
         self._peer = peer
@@ -116,27 +117,33 @@ class Forward:
             await asyncio.sleep(CONNECT_INTERVAL)
 
     async def _pass_on(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-        request, content = self._request, answer.content
-        is_last = self._is_last or not request.content.is_eof()
-        response = RelayedResponse(request, answer, is_last=is_last)
+        content = answer.content
+        response: RelayedResponse | None = None
         is_at_boundary = False
         while True:
             try:
                 data, is_at_boundary = await content.readchunk()
             except ClientError as error:
-                if not response.prepared:
+                if response is None:
                     raise OwnerLost from error
                 await self._break_off(response, is_at_boundary)
                 return response
-            if not response.prepared:
-                await response.prepare(request)
-                if response.is_stream and request.transport is not None:
-                    # the other process cannot see whether the client takes what it is sent
-                    give_up_after(request.transport, self._silence)
+            if response is None:
+                response = await self._begin(answer)
             if content.at_eof():
                 await response.write_eof(data)
                 return response
             await response.write(data)
+
+    async def _begin(self, answer: aiohttp.ClientResponse) -> "RelayedResponse":
+        request = self._request
+        is_last = self._is_last() or not request.content.is_eof()
+        response = RelayedResponse(request, answer, is_last=is_last)
+        await response.prepare(request)
+        if response.is_stream and request.transport is not None:
+            # the other process cannot see whether the client takes what it is sent
+            give_up_after(request.transport, self._silence)
+        return response
 
     async def _break_off(self, response: "RelayedResponse", is_at_boundary: bool) -> None:
         """End what has begun: in an orderly way, if nothing would be added to half a message."""

@@ -189,7 +189,7 @@ class Relay:
             self._stamp(request, purpose),
             last_words=last_words(name),
             silence=endpoint.settings.heartbeat_delay,
-            is_last=self.is_retiring,
+            is_last=lambda: self.is_retiring,
         )
         release = functools.partial(ask, request, peer, self._stamp(request, Purpose.RELEASE))
         exchange = Exchange(request, endpoint, release, is_send=name in SENDS)

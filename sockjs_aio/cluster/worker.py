@@ -30,6 +30,9 @@ logger = logging.getLogger("sockjs_aio")
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds that handlers have, once the listener is closed."""
 
+LATECOMERS = 0.5
+"""Seconds for whom the listener has let in to ask for something, before no session is opened."""
+
 FAILED = 3
 """Exit status of a worker that has printed why it cannot begin."""
 
@@ -101,6 +104,7 @@ class Worker:
         if self._site is not None:
             await self._site.stop()
         await self._relay.release()
+        await asyncio.sleep(LATECOMERS)
         await self._close_sessions()
 
     async def _notice(self) -> None:

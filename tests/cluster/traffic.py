@@ -5,11 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from tests.clients import Client, Jsonp, Xhr
 from tests.target import Target
 
 RESTART = b'c[1012,"Service restart"]'
 PAUSE = 0.03
+FAILURES = (OSError, asyncio.IncompleteReadError, AssertionError, aiohttp.ClientError)
 
 
 class PoliteXhr(Xhr):
@@ -50,7 +53,7 @@ class User:
             client = self.transport(self.served, {})
             try:
                 await self._be_in(client)
-            except (OSError, asyncio.IncompleteReadError, AssertionError) as error:
+            except FAILURES as error:
                 self.surprises.append((self.transport.name, client.path, error))
                 await asyncio.sleep(0.1)
             finally:
