@@ -4,10 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import async_timeout
 from aiohttp import web
 
 from sockjs_aio.tcp import is_left
 from sockjs_aio.transports.endpoint import Endpoint
+
+RELEASE_INTERVAL = 0.3
+"""Seconds after which what has not ended is asked to once more."""
 
 LOOK_INTERVAL = 0.2
 """Seconds between two looks for clients that have gone, where aiohttp does not say so
@@ -97,10 +101,17 @@ class Exchanges:
             if not self._all:
                 self._empty.set()
 
-    async def release(self) -> None:
-        """Have all end soon."""
-        releases = [exchange.release() for exchange in self._all if exchange.key is not None]
-        await asyncio.gather(*releases, return_exceptions=True)
+    async def end(self) -> None:
+        """Have all end soon: their clients ask anew, and not here; wait until there is none.
+
+        Those are asked about again that have come meanwhile, or before their request has.
+        """
+        while self._all:
+            releases = [exchange.release() for exchange in self._all if exchange.key is not None]
+            await asyncio.gather(*releases, return_exceptions=True)
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with async_timeout.timeout(RELEASE_INTERVAL):
+                    await self.finished()
 
     async def finished(self) -> None:
         """Wait until there is none."""

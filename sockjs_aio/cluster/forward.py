@@ -76,6 +76,9 @@ class Forward:
         elif not content.at_eof():
             self._body = content.read_nowait()
 
+        self.was_sent = False
+        """Whether the other process may have got it."""
+
     @property
     def can_be_repeated(self) -> bool:
         """Whether all that there is to send is still here after `run`."""
@@ -113,6 +116,7 @@ class Forward:
             except ClientError as error:
                 if isinstance(self._body, Upload) and self._body.error is not None:
                     raise self._body.error from None
+                self.was_sent = True
                 raise OwnerLost from error
             await asyncio.sleep(CONNECT_INTERVAL)
 
@@ -125,6 +129,7 @@ class Forward:
                 data, is_at_boundary = await content.readchunk()
             except ClientError as error:
                 if response is None:
+                    self.was_sent = True
                     raise OwnerLost from error
                 await self._break_off(response, is_at_boundary)
                 return response

@@ -63,6 +63,7 @@ class Relay:
         self.predecessor: Peer | None = None
         self.successor: Peer | None = None
         self.is_retiring = False
+        """Whether clients are to come by other connections: each ends with its next response."""
         self._places = places
         self._passports = Passports(key)
         self._next_warning = -math.inf
@@ -195,36 +196,11 @@ class Relay:
         exchange = Exchange(request, endpoint, release, is_send=name in SENDS)
         async with self.exchanges.entered(exchange):
             try:
-                return await self._run(forward, request, peer, is_send=name in SENDS)
+                return await _run(forward, peer, is_send=name in SENDS)
             except OwnerLost:
                 return answer_lost(name, request)
 
-    async def _run(
-        self, forward: Forward, request: web.Request, peer: Peer, *, is_send: bool
-    ) -> web.StreamResponse:
-        patience = 0 if is_send else peer.patience
-        try:
-            try:
-                return await forward.run(patience)
-            except OwnerLost:
-                # it may have ended a connection that nobody has used for long, at this very moment
-                if not (forward.can_be_repeated and await self._still_has(request, peer)):
-                    raise
-            return await forward.run(0)
-        except ConnectionRefusedError:
-            if is_send:
-                raise OwnerLost from None
-            raise unavailable("The session's process is being restarted.\n") from None
-
-    async def _still_has(self, request: web.Request, peer: Peer) -> bool:
-        return await ask(request, peer, self._stamp(request, Purpose.FIND)) == 204
-
     # The end.
-
-    async def release(self) -> None:
-        """Have clients of sessions elsewhere ask anew, on other connections."""
-        self.is_retiring = True
-        await self.exchanges.release()
 
     async def _close(self, _app: web.Application) -> None:
         self.exchanges.close()
@@ -232,6 +208,22 @@ class Relay:
             if peer is not None:
                 await peer.client.close()
         await self._places.close()
+
+
+async def _run(forward: Forward, peer: Peer, *, is_send: bool) -> web.StreamResponse:
+    try:
+        try:
+            return await forward.run(0 if is_send else peer.patience)
+        except OwnerLost:
+            if not forward.can_be_repeated:
+                raise
+        # it may have ended a connection that nobody has used for long, or have a successor; what
+        # comes twice is taken once: if it has died its sessions have, too
+        return await forward.run(0)
+    except ConnectionRefusedError:
+        if is_send or forward.was_sent:
+            raise OwnerLost from None
+        raise unavailable("The session's process is being restarted.\n") from None
 
 
 async def _lost(_endpoint: Endpoint, request: web.Request) -> web.StreamResponse:

@@ -30,6 +30,9 @@ logger = logging.getLogger("sockjs_aio")
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds that handlers have, once the listener is closed."""
 
+LAST_TURNS = 0.1
+"""Seconds for connections to end that have been closed, before the event loop does."""
+
 LATECOMERS = 0.5
 """Seconds for whom the listener has let in to ask for something, before no session is opened."""
 
@@ -79,6 +82,7 @@ class Worker:
             logger.warning("worker %d: the supervisor has ended", self._order.number)
             await self._drain.run(self._app)
         await self._runner.cleanup()
+        await asyncio.sleep(LAST_TURNS)
 
     def _say(self, word: str) -> None:
         with contextlib.suppress(ConnectionError):
@@ -103,7 +107,7 @@ class Worker:
         """Have all clients go elsewhere: the successor has the same listener."""
         if self._site is not None:
             await self._site.stop()
-        await self._relay.release()
+        self._relay.is_retiring = True
         await asyncio.sleep(LATECOMERS)
         await self._close_sessions()
 
@@ -113,11 +117,13 @@ class Worker:
 
     async def _close_sessions(self) -> None:
         """Close all sessions; wait until their clients know, and those of the relay."""
+        endings = [ending.drain(self._drain.over) for ending in endings_of(self._app)]
+        exchanges = self._relay.exchanges
+        until_left = exchanges.end if self._relay.is_retiring else exchanges.finished
         try:
             async with async_timeout.timeout(self._drain.limit):
-                endings = endings_of(self._app)
-                await asyncio.gather(*(ending.drain(self._drain.over) for ending in endings))
-                await self._relay.exchanges.finished()
+                await asyncio.gather(*endings, until_left())
+                await until_left()  # some may have come meanwhile
         except asyncio.TimeoutError:
             logger.warning("worker %d: the end takes too long", self._order.number)
         self._say("drained")

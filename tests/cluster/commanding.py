@@ -73,14 +73,15 @@ class Command(Target):
 
     async def until_said(self, pattern: str, count: int = 1) -> "re.Match[str]":
         """Wait until it has said something so often; return the last match."""
-        async with async_timeout.timeout(PATIENCE):
-            while True:
-                found = list(re.finditer(pattern, self.said))
-                if len(found) >= count:
-                    return found[-1]
-                if self.process.returncode is not None:
-                    raise AssertionError(self.said)
-                await asyncio.sleep(0.01)
+        end = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            found = list(re.finditer(pattern, self.said))
+            if len(found) >= count:
+                return found[-1]
+            is_late = asyncio.get_running_loop().time() > end
+            if is_late or self.process.returncode is not None:
+                raise AssertionError(self.said)
+            await asyncio.sleep(0.01)
 
     async def worker_wires(self, count: int) -> dict[int, Wire]:
         """Return a connection to each of the workers, by their process ids."""

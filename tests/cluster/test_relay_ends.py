@@ -264,9 +264,9 @@ async def test_streams_through_a_worker_that_retires_end_and_go_on_elsewhere(
     workers = await team(2)
     client = await open_elsewhere(workers, transport)
     entry, owner = client.served, workers.owner(client.path)
-    await entry.relay.release()
+    entry.relay.is_retiring = True
+    await entry.relay.exchanges.end()
     assert await client.frame() == b""
-    await entry.relay.exchanges.finished()
     await client.send("while nobody listens")
     client.served = owner
     await client.connect()
@@ -280,7 +280,8 @@ async def test_polls_through_a_worker_that_retires_are_answered(
     workers = await team(2)
     client = await open_elsewhere(workers, transport)
     await asyncio.sleep(0.05)
-    await client.served.relay.release()
+    client.served.relay.is_retiring = True
+    await client.served.relay.exchanges.end()
     reply = await client.wire.reply()
     assert client._undress(reply.body) == b"h"
     assert reply.header("Connection") == "close"
@@ -291,6 +292,27 @@ async def test_polls_through_a_worker_that_retires_are_answered(
     reply = await client.wire.reply()
     assert client._undress(reply.body) == b'a["x"]'
     assert reply.header("Connection") == "close"
+
+
+@each_stream
+async def test_who_comes_while_a_worker_retires_is_asked_to_leave_too(
+    team: RunTeam, transport: type[Client]
+) -> None:
+    workers = await team(2)
+    client = await open_elsewhere(workers, transport)
+    entry = client.served
+    entry.relay.is_retiring = True
+    late = transport(entry, {})
+    while workers.owner(late.path) is entry:
+        late.path += "x"
+    wire = await entry.wire()
+    method, end = late._request()  # type: ignore[attr-defined]
+    ending = asyncio.create_task(entry.relay.exchanges.end())
+    await asyncio.sleep(0)  # the first have been asked, those that there are
+    wire.send(method, entry.prefix + late.url(end), b"" if method == "POST" else None)
+    assert (await wire.reply()).status == 200  # and it has an end
+    await ending
+    assert await client.frame() == b""
 
 
 async def test_connections_to_a_worker_that_retires_are_closed(team: RunTeam) -> None:

@@ -16,12 +16,14 @@ CROWD = [WebSocket, PoliteXhr, XhrStreaming, EventSource, HtmlFile, PoliteJsonp]
 
 async def until_counting(users: list[User], sessions: int) -> None:
     """Wait until each user has been counted for, in so many sessions."""
-    async with async_timeout.timeout(30):
-        while not all(
-            len(user.received) >= sessions and len(list(user.received.values())[-1]) > 20
-            for user in users
-        ):
-            await asyncio.sleep(0.02)
+    waiting = users
+    try:
+        async with async_timeout.timeout(30):
+            while waiting:
+                waiting = [user for user in users if not user.is_counted_for(sessions)]
+                await asyncio.sleep(0.02)
+    except asyncio.TimeoutError:
+        raise AssertionError([user.state for user in waiting]) from None
 
 
 async def end(served: Command, users: list[User], running: list["asyncio.Task[None]"]) -> None:

@@ -47,6 +47,16 @@ class User:
         self.is_done = False
         self.sends = 0
 
+    def is_counted_for(self, sessions: int) -> bool:
+        """Tell whether it has been in so many sessions, and has got something in the last."""
+        return len(self.received) >= sessions and len(list(self.received.values())[-1]) > 20
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """What a test says if it does not go on."""
+        counts = {session_id: len(got) for session_id, got in self.received.items()}
+        return self.transport.name, counts, self.surprises
+
     async def run(self) -> None:
         """Be there until the end."""
         while not self.is_done:
