@@ -30,9 +30,6 @@ logger = logging.getLogger("sockjs_aio")
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds that handlers have, once the listener is closed."""
 
-LAST_TURNS = 0.1
-"""Seconds for connections to end that have been closed, before the event loop does."""
-
 LATECOMERS = 0.5
 """Seconds for whom the listener has let in to ask for something, before no session is opened."""
 
@@ -82,7 +79,6 @@ class Worker:
             logger.warning("worker %d: the supervisor has ended", self._order.number)
             await self._drain.run(self._app)
         await self._runner.cleanup()
-        await asyncio.sleep(LAST_TURNS)
 
     def _say(self, word: str) -> None:
         with contextlib.suppress(ConnectionError):
