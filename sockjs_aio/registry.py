@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 from sockjs_aio.addresses import AddressCounter
 from sockjs_aio.brokers.base import Broker
@@ -23,6 +24,14 @@ logger = logging.getLogger("sockjs_aio")
 
 TURNS = 20
 """Turns of the loop within which a request that waits in a socket has got to its session."""
+
+
+class Relaying(Protocol):
+    """What hands requests on to the processes that have their sessions."""
+
+    @property
+    def state(self) -> str | None:
+        """Whether it knows where sessions are; None if nothing can keep it from that."""
 
 
 class Slot(set[Session]):
@@ -57,6 +66,8 @@ class SessionRegistry:
         self.flusher = Flusher()
         self.addresses = AddressCounter(settings.max_sessions_per_ip)
         self.stickiness = StickinessCheck()
+        self.relay: Relaying | None = None
+        """Set where requests that come in at another process are handed on."""
         self.thread = LoopThread()
         self.channels = Channels(broker or MemoryBroker())
         self._connect = connect

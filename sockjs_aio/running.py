@@ -13,6 +13,7 @@ import async_timeout
 from aiohttp import web
 
 from sockjs_aio.closing import Closing
+from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.transports.urls import endpoint_of
 
 logger = logging.getLogger("sockjs_aio")
@@ -26,11 +27,16 @@ that know ready and not ready alone, as Kubernetes, take 404 for the latter.
 """
 
 
-def endings_of(app: web.Application) -> list[Closing]:
-    """Return what ends the SockJS services of `app` and of its sub-applications."""
+def registries_of(app: web.Application) -> list[SessionRegistry]:
+    """Return the sessions of the SockJS services of `app` and of its sub-applications."""
     endpoints = [endpoint_of(route.handler) for route in app.router.routes()]
-    endings = [endpoint.registry.closing for endpoint in endpoints if endpoint is not None]
-    return list(dict.fromkeys(endings))  # each has several routes
+    registries = [endpoint.registry for endpoint in endpoints if endpoint is not None]
+    return list(dict.fromkeys(registries))  # each has several routes
+
+
+def endings_of(app: web.Application) -> list[Closing]:
+    """Return what ends these services."""
+    return [registry.closing for registry in registries_of(app)]
 
 
 async def healthz(request: web.Request) -> web.StreamResponse:

@@ -43,7 +43,8 @@ class StickinessCheck:
         logger.warning(
             "%d of %d sends were for sessions that are not here (404): they have ended, or this "
             "server has started anew, or a load balancer does not send all requests of a session "
-            "to one process (see Stickiness in docs/deployment.md)",
+            "to one process: have it do so (Stickiness in docs/deployment.md), or have requests "
+            "handed on, by Workers on one host (docs/workers.md) or by Nodes (docs/nodes.md)",
             self._missed,
             self._sends,
         )

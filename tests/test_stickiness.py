@@ -19,6 +19,7 @@ async def test_sends_without_a_session_are_told_of_once(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "a load balancer does not send all requests of a session to one process" in caplog.text
+    assert "by Workers on one host (docs/workers.md) or by Nodes (docs/nodes.md)" in caplog.text
     assert "elsewhere" not in caplog.text
 
 

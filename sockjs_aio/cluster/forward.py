@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import Callable
 
 import aiohttp
@@ -15,6 +16,9 @@ from sockjs_aio.tcp import give_up_after
 
 CONNECT_INTERVAL = 0.05
 """Seconds between two attempts to reach a process that is being started."""
+
+MISDIRECTED = 421
+"""What a process answers to what is meant for another one (RFC 9110, section 15.5.20)."""
 
 _BODILESS = (204, 304)
 
@@ -36,6 +40,15 @@ _OF_CONNECTION = frozenset(
 _OF_REQUEST = _OF_CONNECTION | {"content-length", "content-encoding", "expect", HEADER.lower()}
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Misdirected(Exception):
+    """At that place is another process than the one that was meant."""
+
+
+def misdirected() -> web.Response:
+    """Answer what is meant for another process."""
+    return web.Response(status=MISDIRECTED, headers={HEADER: "misdirected"})
 
 
 class Forward:
@@ -66,6 +79,9 @@ class Forward:
         self._last_words = last_words
         self._silence = silence
         self._is_last = is_last
+        self.is_cut = False
+        self._waiting: asyncio.Task[object] | None = None
+        self._answer: aiohttp.ClientResponse | None = None
         self._headers = _request_headers(request)
         content = request.content
         self._body: bytes | Upload | None = None
@@ -75,9 +91,6 @@ class Forward:
                 self._headers[hdrs.CONTENT_LENGTH] = str(request.content_length)
         elif not content.at_eof():
             self._body = content.read_nowait()
-
-        self.was_sent = False
-        """Whether the other process may have got it."""
 
     @property
     def can_be_repeated(self) -> bool:
@@ -93,12 +106,33 @@ class Forward:
         Raises:
             ConnectionRefusedError: If it cannot be reached.
             OwnerLost: If it has ended, and nothing has gone to the client.
+            Misdirected: If it is another one.
             web.RequestPayloadError: If the body cannot be read.
             ConnectionError: If the client has gone before its end.
         """
-        answer = await self._send(patience)
+        self._answer = None
+        self._waiting = asyncio.current_task()
+        try:
+            answer = self._answer = await self._send(patience)
+        except asyncio.CancelledError:
+            if not self.is_cut:
+                raise
+            if sys.version_info >= (3, 11) and self._waiting is not None:
+                self._waiting.uncancel()
+            raise OwnerLost from None
         async with answer:
+            if answer.status == MISDIRECTED and HEADER in answer.headers:
+                raise Misdirected
             return await self._pass_on(answer)
+
+    def cut(self) -> None:
+        """The other process has ended, as somebody else tells."""
+        self.is_cut = True
+        if self._answer is None:
+            if self._waiting is not None:
+                self._waiting.cancel()
+        elif (connection := self._answer.connection) is not None and connection.transport:
+            connection.transport.abort()
 
     async def _send(self, patience: float) -> aiohttp.ClientResponse:
         loop = asyncio.get_running_loop()
@@ -116,7 +150,6 @@ class Forward:
             except ClientError as error:
                 if isinstance(self._body, Upload) and self._body.error is not None:
                     raise self._body.error from None
-                self.was_sent = True
                 raise OwnerLost from error
             await asyncio.sleep(CONNECT_INTERVAL)
 
@@ -129,7 +162,6 @@ class Forward:
                 data, is_at_boundary = await content.readchunk()
             except ClientError as error:
                 if response is None:
-                    self.was_sent = True
                     raise OwnerLost from error
                 await self._break_off(response, is_at_boundary)
                 return response

@@ -31,7 +31,7 @@ def answer_lost(transport: str, request: web.Request) -> web.StreamResponse:
     """
     answer = _ANSWERS.get(transport)
     if answer is None:
-        raise unavailable("The session's worker has ended.\n")
+        raise unavailable("The session's process has ended.\n")
     return answer(request)
 
 

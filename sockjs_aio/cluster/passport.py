@@ -35,6 +35,8 @@ class Passport:
     purpose: Purpose
     scheme: str
     remote: str
+    recipient: str = ""
+    """The only process for which it is good, by its name; all if it is empty."""
 
 
 class Passports:
@@ -55,6 +57,8 @@ class Passports:
         """Return the header's value for a request of `method` for `target`, as it will be sent."""
         purpose, remote = passport.purpose.value, passport.remote or "-"
         fields = f"{purpose} {passport.scheme} {remote} {self._now():.0f}"
+        if passport.recipient:
+            fields += f" {passport.recipient}"
         return f"{fields} {self._sign(method, target, fields).decode()}"
 
     def verify(self, request: web.Request) -> Passport:
@@ -69,10 +73,11 @@ class Passports:
         given = signature.encode("utf-8", "surrogateescape")
         if len(values) > 1 or not hmac.compare_digest(expected, given):
             raise PassportForged
-        purpose, scheme, remote, issued = fields.split(" ")
+        purpose, scheme, remote, issued, *recipient = fields.split(" ")
         if abs(self._now() - int(issued)) > VALIDITY:
             raise PassportForged
-        return Passport(Purpose(purpose), scheme, "" if remote == "-" else remote)
+        remote = "" if remote == "-" else remote
+        return Passport(Purpose(purpose), scheme, remote, *recipient)
 
     def _sign(self, method: str, target: str, fields: str) -> bytes:
         message = f"{method} {target}\n{fields}".encode("utf-8", "surrogateescape")

@@ -1,5 +1,6 @@
 """Other processes of the service, the connections to them, and questions that they are asked."""
 
+import asyncio
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -21,6 +22,8 @@ BUFFER = 65536
 MAX_HEADER = 65536
 """Bytes that a header of another process's response may have."""
 
+_ASK_TIMEOUT = aiohttp.ClientTimeout(total=5)
+
 _AUTOMATIC = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
 
 
@@ -39,25 +42,31 @@ class Peer:
         url: Where it is, without a path.
         client: The connections to it, of `make_client`; perhaps to others, too.
         patience: Seconds that a request which may open a session waits if it is being started.
+        name: What it calls itself, if others may take its place at `url`.
     """
 
-    def __init__(self, url: str, client: aiohttp.ClientSession, patience: float = 0) -> None:
+    def __init__(
+        self, url: str, client: aiohttp.ClientSession, patience: float = 0, name: str = ""
+    ) -> None:
         self.url = url
         self.client = client
         self.patience = patience
+        self.name = name
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
 
 
-def make_client(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+def make_client(
+    connector: aiohttp.BaseConnector, connect_limit: float = CONNECT_LIMIT
+) -> aiohttp.ClientSession:
     """Make what keeps connections to other processes; has to be closed."""
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=_AUTOMATIC,
         auto_decompress=False,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_LIMIT),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_limit),
         read_bufsize=BUFFER,
         max_line_size=MAX_HEADER,
         max_field_size=MAX_HEADER,
@@ -99,7 +108,9 @@ async def ask(request: web.Request, peer: Peer, stamp: Stamp) -> int:
     url = url_at(request, peer)
     headers = {HEADER: stamp(request.method, url.raw_path_qs)}
     try:
-        async with peer.client.request(request.method, url, headers=headers) as answer:
+        async with peer.client.request(
+            request.method, url, headers=headers, timeout=_ASK_TIMEOUT
+        ) as answer:
             return answer.status
-    except ClientError as error:
+    except (ClientError, asyncio.TimeoutError) as error:
         raise OwnerLost from error

@@ -4,30 +4,18 @@ It is the outermost middleware.  A request for a session of another process is h
 other middleware sees it; it passes those once, where its session is.
 """
 
-import asyncio
 import functools
-import logging
-import math
 from typing import Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sockjs_aio.cluster.exchanges import Exchange, Exchanges
-from sockjs_aio.cluster.forward import Forward
-from sockjs_aio.cluster.lost import answer_lost, last_words
-from sockjs_aio.cluster.passport import HEADER, Passport, PassportForged, Passports, Purpose
-from sockjs_aio.cluster.peers import OwnerLost, Peer, Stamp, ask
-from sockjs_aio.transports.body import end_where_unsafe
-from sockjs_aio.transports.endpoint import Endpoint, is_valid_id, plain_response, unavailable
-from sockjs_aio.transports.urls import SESSION_URLS, answer, endpoint_of
-
-logger = logging.getLogger("sockjs_aio")
-
-SENDS = ("xhr_send", "jsonp_send")
-
-WARNING_INTERVAL = 60.0
-"""Seconds for which one warning of forged passports is enough."""
+from sockjs_aio.cluster.carrier import SENDS, Carrier, answer_question, serving
+from sockjs_aio.cluster.lost import answer_lost
+from sockjs_aio.cluster.passport import HEADER, PassportForged, Purpose
+from sockjs_aio.cluster.peers import OwnerLost, Peer
+from sockjs_aio.transports.endpoint import Endpoint, is_valid_id, unavailable
+from sockjs_aio.transports.urls import SESSION_URLS, answer
 
 
 class Places(Protocol):
@@ -49,8 +37,8 @@ class Places(Protocol):
         """End the connections to other processes."""
 
 
-class Relay:
-    """Lets in what other processes hand on, and hands on what is theirs.
+class Relay(Carrier):
+    """Lets in what other workers hand on, and hands on what is theirs.
 
     Args:
         places: Tells where a session belongs.
@@ -58,19 +46,16 @@ class Relay:
     """
 
     def __init__(self, places: Places, key: bytes) -> None:
-        self.exchanges = Exchanges()
+        super().__init__(key)
         # while this process takes over from another one, or hands over to another one
         self.predecessor: Peer | None = None
         self.successor: Peer | None = None
-        self.is_retiring = False
-        """Whether clients are to come by other connections: each ends with its next response."""
         self._places = places
-        self._passports = Passports(key)
-        self._next_warning = -math.inf
 
     def install(self, app: web.Application) -> None:
         """Put it before all middlewares of `app`, which has not started."""
         app.middlewares.insert(0, self.middleware)
+        app.on_startup.append(self.join)
         app.on_cleanup.append(self._close)
 
     @web.middleware
@@ -104,26 +89,7 @@ class Relay:
             return await self._settle(endpoint, visitor, Purpose.ANSWER, handler)
         if passport.purpose is Purpose.ANSWER:
             return await handler(visitor)
-        session = endpoint.registry.get(request.match_info["session_id"])
-        if session is None:
-            return web.Response(status=404)
-        if passport.purpose is Purpose.RELEASE:
-            session.end_response()
-        return web.Response(status=204)
-
-    def _refuse(self, request: web.Request) -> web.StreamResponse:
-        now = asyncio.get_running_loop().time()
-        if now >= self._next_warning:
-            self._next_warning = now + WARNING_INTERVAL
-            logger.warning(
-                "%s has sent the header %s with nothing in it that another process of this service "
-                "would: somebody tries to pass for one, or their keys or clocks differ",
-                request.remote or "somebody",
-                HEADER,
-            )
-        response = plain_response(403, "This is not from another process of the service.\n")
-        end_where_unsafe(request, response)
-        return response
+        return answer_question(endpoint, visitor, passport.purpose)
 
     # What comes from clients.
 
@@ -163,15 +129,11 @@ class Relay:
         if predecessor is None:
             return False
         try:
-            return await ask(request, predecessor, self._stamp(request, Purpose.FIND)) == 204
+            return await self._ask(request, predecessor, Purpose.FIND) == 204
         except OwnerLost:  # it has ended
             self.predecessor = None
             await predecessor.client.close()
             return False
-
-    def _stamp(self, request: web.Request, purpose: Purpose) -> Stamp:
-        passport = Passport(purpose, request.scheme, request.remote or "")
-        return functools.partial(self._passports.issue, passport)
 
     async def _send_away(
         self, endpoint: Endpoint, request: web.Request, peer: Peer, purpose: Purpose
@@ -184,21 +146,15 @@ class Relay:
     ) -> web.StreamResponse:
         """Have another process answer `request`; what a transport does."""
         name = request.match_info["transport"]
-        forward = Forward(
-            request,
-            peer,
-            self._stamp(request, purpose),
-            last_words=last_words(name),
-            silence=endpoint.settings.heartbeat_delay,
-            is_last=lambda: self.is_retiring,
-        )
-        release = functools.partial(ask, request, peer, self._stamp(request, Purpose.RELEASE))
-        exchange = Exchange(request, endpoint, release, is_send=name in SENDS)
-        async with self.exchanges.entered(exchange):
-            try:
-                return await _run(forward, peer, is_send=name in SENDS)
-            except OwnerLost:
+        patience = 0 if name in SENDS else peer.patience
+        try:
+            return await self._carry(endpoint, request, peer, purpose, patience)
+        except OwnerLost:
+            return answer_lost(name, request)
+        except ConnectionRefusedError:
+            if name in SENDS:
                 return answer_lost(name, request)
+            raise unavailable("The session's process is being restarted.\n") from None
 
     # The end.
 
@@ -210,31 +166,8 @@ class Relay:
         await self._places.close()
 
 
-async def _run(forward: Forward, peer: Peer, *, is_send: bool) -> web.StreamResponse:
-    try:
-        try:
-            return await forward.run(0 if is_send else peer.patience)
-        except OwnerLost:
-            if not forward.can_be_repeated:
-                raise
-        # it may have ended a connection that nobody has used for long, or have a successor; what
-        # comes twice is taken once: if it has died its sessions have, too
-        return await forward.run(0)
-    except ConnectionRefusedError:
-        if is_send or forward.was_sent:
-            raise OwnerLost from None
-        raise unavailable("The session's process is being restarted.\n") from None
-
-
 async def _lost(_endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     return answer_lost(request.match_info["transport"], request)
-
-
-def serving(request: web.Request) -> Endpoint | None:
-    """Return the endpoint that answers a request which names a session."""
-    if "transport" not in request.match_info:
-        return None
-    return endpoint_of(request.match_info.handler)
 
 
 def is_session_url(request: web.Request) -> bool:

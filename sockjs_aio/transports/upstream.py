@@ -53,7 +53,8 @@ async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -
     """
     session = endpoint.existing_session(request)
     if session is None:
-        endpoint.registry.stickiness.missed(endpoint.registry.now())
+        if endpoint.registry.relay is None:
+            endpoint.registry.stickiness.missed(endpoint.registry.now())
         return False
     endpoint.registry.stickiness.found()
     if session.hooks.inbox.is_crowded:  # without `handler_cancellation` who has given up waits, too
