@@ -3,6 +3,7 @@
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.brokers.memory import MemoryBroker
 from sockjs_aio.close_info import CloseInfo
+from sockjs_aio.cluster.nodes import Nodes
 from sockjs_aio.cluster.supervisor import Workers
 from sockjs_aio.connection import SockJSConnection, broadcast
 from sockjs_aio.errors import BrokerUnavailable, SettingsError, SockJSError, TooManyChannels
@@ -19,6 +20,7 @@ __all__ = [
     "CloseInfo",
     "ConnectionInfo",
     "MemoryBroker",
+    "Nodes",
     "Outgoing",
     "Session",
     "Settings",

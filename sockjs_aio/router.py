@@ -101,7 +101,8 @@ class SockJSRouter:
         ``app.router.add_get("/health", router.health)`` answers 200 and
         ``{"status": "ok", "sessions": 12}``; from `announce_drain`, `drain` or `shutdown` on 503
         and ``"draining"``.
-        Where the router was given a broker its state is there too: ``"broker": "connected"``.
+        Where the router was given a broker its state is there too: ``"broker": "connected"``; and
+        that of `Nodes`: ``"nodes": "connected"``.
         """
         return pages.health(self._registry, self.broker)
 

@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.log import access_logger
 
 from sockjs_aio.cluster import listeners, places
+from sockjs_aio.cluster.nodes import NODES
 from sockjs_aio.cluster.order import Order
 from sockjs_aio.cluster.places import HostPlaces, worker_at
 from sockjs_aio.cluster.relay import Relay
@@ -144,6 +145,11 @@ async def work(control: int) -> int:
     order = Order.decode(await reader.readline())
     try:
         app = await load(order.target)
+        if NODES in app:
+            raise TargetError(
+                "an application with Nodes is no application for Workers: start its processes each "
+                "by itself, with a port and a url of its own"
+            )
     except TargetError as error:
         print(f"sockjs_aio serve: {error}", file=sys.stderr)
         return FAILED

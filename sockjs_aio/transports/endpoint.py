@@ -115,7 +115,7 @@ class Endpoint:
         # with a link go the user's SameSite=Lax cookies, and its maker knows the session's id
         if request.headers.get("Sec-Fetch-Dest") == "document":
             raise web.HTTPForbidden(text="This is no page.\n")
-        self._check_room(request)
+        self.check_room(request)
         if self.authorize is None:
             return
         try:
@@ -127,7 +127,7 @@ class Endpoint:
                     raise web.HTTPForbidden(text="Not authorized.\n")
         except asyncio.TimeoutError:
             raise unavailable("Authorization took too long.\n") from None
-        self._check_room(request)
+        self.check_room(request)
 
     def open_session(
         self, request: web.Request, transport: str, framing: Framing, *, by_id: bool
@@ -137,7 +137,13 @@ class Endpoint:
         info = ConnectionInfo(request, transport)
         return self.registry.open(session_id, info, framing, by_id=by_id)
 
-    def _check_room(self, request: web.Request) -> None:
+    def check_room(self, request: web.Request) -> None:
+        """Refuse a request that would open a session, if there is no room for one.
+
+        Raises:
+            web.HTTPServiceUnavailable: If there are too many, or the server shuts down.
+            web.HTTPTooManyRequests: If there are too many from this address.
+        """
         if self.registry.closing.is_begun:
             raise unavailable("The server is shutting down.\n")
         if self.registry.is_full:

@@ -63,6 +63,8 @@ def health(registry: SessionRegistry, broker: Broker | None) -> web.Response:
     report: dict[str, object] = {"status": text, "sessions": len(registry)}
     if broker is not None:
         report["broker"] = broker.state  # for people: without it this process still serves
+    if registry.relay is not None and registry.relay.state is not None:
+        report["nodes"] = registry.relay.state
     return web.Response(status=status, body=json.dumps(report).encode(), headers=uncached(JSON))
 
 

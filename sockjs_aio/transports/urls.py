@@ -96,6 +96,15 @@ def endpoint_of(handler: object) -> Endpoint | None:
     return endpoint
 
 
+def reaches_transport(endpoint: Endpoint, request: web.Request) -> bool:
+    """Tell whether a request that names a session gets to its transport, or is answered before."""
+    try:
+        url = SESSION_URLS[request.match_info["transport"]]
+        return _answer_early(endpoint, url, request) is None
+    except web.HTTPForbidden:
+        return False
+
+
 async def answer(
     endpoint: Endpoint, url: Url | None, request: web.Request, by: Transport | None = None
 ) -> web.StreamResponse:

@@ -1,0 +1,82 @@
+"""Nodes, and the Redis in which they find each other's sessions."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from tests.brokers.conftest import own_redis, prefix, redis_server  # noqa: F401
+from tests.brokers.redis_server import RedisServer
+from tests.nodes.processes import SECRET, Anywhere, Node
+from tests.target import Target
+
+RunNodes: TypeAlias = Callable[..., list[Node]]
+
+SETTINGS = {"response_limit": 4096, "session_check_interval": 0.1}
+
+
+def start(
+    count: int, server: RedisServer, folder: Path, settings: dict[str, Any], **options: Any
+) -> list[Node]:
+    """Start nodes, and wait until they serve."""
+    options = {"redis": server.url, "secret": SECRET, **options}
+    nodes = [
+        Node({"nodes": dict(options), "settings": {**SETTINGS, **settings}}, folder)
+        for _ in range(count)
+    ]
+    for node in nodes:
+        node.start()
+    for node in nodes:
+        node.until_ready()
+    return nodes
+
+
+@pytest.fixture(scope="module")
+def trio(
+    redis_server: RedisServer,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[list[Node]]:
+    """Three nodes that no test ends."""
+    folder = tmp_path_factory.mktemp("nodes")
+    nodes = start(3, redis_server, folder, {}, namespace=f"{folder.name}:", expiry=30)
+    yield nodes
+    for node in nodes:
+        node.kill()
+    for node in nodes:
+        node.check()
+
+
+@pytest.fixture
+def run_nodes(own_redis: RedisServer, tmp_path: Path) -> Iterator[RunNodes]:  # noqa: F811
+    """Run nodes for the test alone: ``run_nodes(2, settings={...}, lease=1)``."""
+    started: list[Node] = []
+
+    def run(count: int, settings: Any = None, **options: Any) -> list[Node]:
+        started.extend(start(count, own_redis, tmp_path, settings or {}, **options))
+        return started[-count:]
+
+    yield run
+    for node in started:
+        node.kill()
+    for node in started:
+        node.check()
+
+
+Reach: TypeAlias = Callable[..., Any]
+
+
+@pytest.fixture
+async def reach() -> AsyncIterator[Reach]:
+    """Make a target of one node, or of several that take turns."""
+    targets: list[Target] = []
+
+    def make(*nodes: Node, first: int = 0) -> Target:
+        targets.append(
+            Target(nodes[0].port, "/echo") if len(nodes) == 1 else Anywhere(list(nodes), first)
+        )
+        return targets[-1]
+
+    yield make
+    for target in targets:
+        await target.hang_up()

@@ -1,0 +1,88 @@
+"""A node in a process of its own: ``python -m tests.nodes.node --port 0 '{"nodes": {...}}'``.
+
+Its clients talk to an `Obedient`; ``/stats`` tells how it is.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import ssl
+from typing import Any
+
+from aiohttp import web
+
+from sockjs_aio import Nodes, SockJSRouter, run_app
+from tests.process import Obedient
+
+
+class Inhabitant(Obedient):
+    """Tells what it was told of the request that has opened it."""
+
+    async def do_info(self) -> None:
+        relayed = [name for name in self.info.headers if name.lower().startswith("sockjs")]
+        self.send(json.dumps([self.info.ip, self.info.headers.get("X-A"), relayed]))
+
+
+async def authorize(request: web.Request) -> bool:
+    return request.query.get("key") != "wrong"
+
+
+def make_app(options: dict[str, Any]) -> web.Application:
+    nodes = Nodes(**options["nodes"])
+
+    async def receives(request: web.Request) -> web.Response:
+        session = router._registry.get(request.query["session"])
+        return web.json_response(session is not None and session.has_http_receiver)
+
+    async def stats(_request: web.Request) -> web.Response:
+        work = nodes._work
+        return web.json_response(
+            {
+                "sessions": router.session_count,
+                "opened": Obedient.opened,
+                "state": nodes.state,
+                "relayed": nodes.relayed,
+                "claims": len(work.gateway.claims) if work else 0,
+                "tasks": len(asyncio.all_tasks()),
+                "ends": dict(Obedient.ends),
+            }
+        )
+
+    app = web.Application()
+    nodes.attach(app)
+    router = SockJSRouter(Inhabitant, "/echo", options.get("settings"), authorize=authorize)
+    router.attach(app)
+    part = web.Application()
+    SockJSRouter(Inhabitant, "/of/it").attach(part)
+    app.add_subapp("/part", part)
+    app.router.add_get("/stats", stats)
+    app.router.add_get("/receives", receives)
+    app.router.add_get("/health", router.health)
+    return app
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("options", type=json.loads)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    context = None
+    if certificate := arguments.options.get("certificate"):
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+    run_app(
+        make_app(arguments.options),
+        host="127.0.0.1",
+        port=arguments.port,
+        access_log=None,
+        ssl_context=context,
+        drain_notice=0.2,
+        drain_over=0.2,
+        print=lambda *_: print("ready", flush=True),
+    )
+
+
+if __name__ == "__main__":
+    main()

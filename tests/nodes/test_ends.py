@@ -1,0 +1,203 @@
+"""Nodes that die, vanish, stop or begin anew, and what becomes of their sessions."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+
+import async_timeout
+import pytest
+
+from sockjs_aio.cluster.entry import make_entry
+from tests.brokers.redis_server import RedisServer
+from tests.clients import XhrStreaming
+from tests.nodes.conftest import Reach, RunNodes
+from tests.nodes.processes import HTTP, SECRET, STREAMS
+from tests.nodes.test_traffic import keys, opened_elsewhere
+from tests.process import PATIENCE
+
+pytestmark = pytest.mark.redis
+
+INTERRUPTED = b'c[1002,"Connection interrupted"]'
+RESTART = b'c[1012,"Service restart"]'
+
+
+async def test_clients_of_a_node_that_dies_are_told_at_once(
+    run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
+) -> None:
+    owner, other = run_nodes(2, expiry=60, lease=600)  # nothing here waits for that
+    clients = [await opened_elsewhere(owner, other, reach, transport) for transport in HTTP]
+    owner.kill()
+    async with async_timeout.timeout(5):
+        for client in clients:
+            assert await client.frame() == INTERRUPTED, client.name
+            if type(client) in STREAMS:
+                assert await client.frame() == b"", client.name  # in an orderly way
+            assert await client.send_payload('["x"]') == 404
+    for client in clients:
+        assert await reach(other).poll(client.path) == b"o"  # the id is free
+
+
+async def test_requests_after_a_node_has_died_are_answered_at_once(
+    run_nodes: RunNodes, reach: Reach
+) -> None:
+    owner, other = run_nodes(2, expiry=60, lease=600)
+    target = reach(other)
+    for name in ("a", "b", "c", "d", "e"):
+        assert await reach(owner).poll(f"/0/{name}") == b"o"
+    assert await target.post("/0/e", '["x"]') == 204  # it remembers the owner, and a connection
+    owner.kill()
+    async with async_timeout.timeout(5):
+        assert await target.post("/0/a", '["x"]') == 404
+        assert await target.poll("/0/b") == INTERRUPTED
+        assert (await target.request("POST", "/0/c/xhr_streaming", b"")).status == 503
+        assert (await target.request("GET", "/0/d/jsonp?c=f")).body == (
+            b'/**/f("c[1002,\\"Connection interrupted\\"]");\r\n'
+        )
+        assert await target.post("/0/e", '["x"]') == 404
+        for name in ("a", "b", "c", "d", "e"):
+            assert await target.poll(f"/0/{name}") == b"o"
+    assert f"nobody listens at {owner.url}" in other.said
+
+
+async def test_a_node_that_has_begun_anew_does_not_take_the_place_of_the_old_one(
+    run_nodes: RunNodes, reach: Reach
+) -> None:
+    owner, other = run_nodes(2, expiry=60, lease=600)
+    target = reach(other)
+    for name in ("a", "b", "c"):
+        assert await reach(owner).poll(f"/0/{name}") == b"o"
+    assert await target.post("/0/c", '["x"]') == 204
+    owner.kill()
+    owner.start()
+    owner.until_ready()
+    assert await target.post("/0/a", '["x"]') == 404
+    assert await target.poll("/0/b") == INTERRUPTED
+    assert await target.post("/0/c", '["x"]') == 404
+    assert await target.poll("/0/b") == b"o"
+    assert f"at {owner.url} is another node" in other.said
+
+
+async def test_what_waits_for_a_node_that_has_vanished_ends(
+    run_nodes: RunNodes, reach: Reach
+) -> None:
+    """A process that is stopped keeps its connections, as a host that is gone seems to."""
+    owner, other = run_nodes(2, {"disconnect_delay": 1}, expiry=2)
+    clients = [await opened_elsewhere(owner, other, reach, transport) for transport in HTTP]
+    owner.signal(signal.SIGSTOP)
+    for client in clients:  # long before the heartbeat
+        assert await client.frame() == INTERRUPTED, client.name
+        assert await client.send_payload('["x"]') == 404
+    # and if it comes back it closes what others have been told to be over
+    assert await reach(other).poll(clients[0].path) == b"o"
+    owner.signal(signal.SIGCONT)
+    await owner.until("sessions", 0)
+
+
+async def test_a_node_that_cannot_be_reached_is_told_of(run_nodes: RunNodes, reach: Reach) -> None:
+    (other,) = run_nodes(1, timeout=0.5)
+    with silent_address() as address:
+        (owner,) = run_nodes(1, url=f"http://{address}")
+        assert await reach(owner).poll("/0/a") == b"o"
+        reply = await reach(other).request("POST", "/0/a/xhr_send", b'["x"]')
+    assert (reply.status, reply.header("Retry-After")) == (503, "5")
+    assert f"the node at http://{address} cannot be reached (no answer in time)" in other.said
+    assert await reach(owner).post("/0/a", '["x"]') == 204  # it has not ended
+
+
+@contextlib.contextmanager
+def silent_address() -> Iterator[str]:
+    """Return an address where attempts to connect are not answered: too many wait there."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield "{}:{}".format(*server.getsockname())
+
+
+async def test_two_processes_at_one_url_are_told_of(run_nodes: RunNodes, reach: Reach) -> None:
+    (first,) = run_nodes(1)
+    (second,) = run_nodes(1, url=first.url)
+    (other,) = run_nodes(1)
+    assert await reach(second).poll("/0/a") == b"o"
+    assert await reach(other).post("/0/a", '["x"]') == 404
+    assert "or two have the same url" in other.said
+    assert first.said == ""
+
+
+async def test_a_node_that_drains_tells_clients_wherever_they_come_in(
+    run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
+) -> None:
+    owner, other = run_nodes(2, {"disconnect_delay": 1})
+    clients = [await opened_elsewhere(owner, other, reach, transport) for transport in HTTP]
+    await owner.end()
+    for client in clients:
+        assert await client.frame() == RESTART, client.name
+    assert keys(own_redis, "*session*") == []
+    assert len(keys(own_redis, "*node*")) == 1
+    assert await reach(other).poll("/0/next") == b"o"
+
+
+async def test_clients_go_on_through_another_node_when_theirs_ends(
+    run_nodes: RunNodes, reach: Reach
+) -> None:
+    owner, entry = run_nodes(2)
+    clients = [await opened_elsewhere(owner, entry, reach, transport) for transport in HTTP]
+    for client in clients:
+        client.served = reach(owner)
+    await entry.end()
+    for client in clients:
+        is_stream = type(client) in STREAMS
+        # the response ends in an orderly way
+        assert await client.frame() == (b"" if is_stream else b"h"), client.name
+        await client.send("while nobody listens")
+        if is_stream:
+            await client.connect()
+        assert await client.messages(1) == ["while nobody listens"]
+
+
+async def test_ids_of_sessions_that_have_ended_may_be_used_at_another_node(
+    run_nodes: RunNodes, reach: Reach
+) -> None:
+    """One that remembers the old owner is told better by it."""
+    settings = {"disconnect_delay": 0.3}
+    first, second, third = run_nodes(3, settings, lease=2.5, expiry=2)
+    assert await reach(first).poll("/0/again") == b"o"
+    assert await reach(third).post("/0/again", '["x"]') == 204
+    await first.until("claims", 0)
+    client = XhrStreaming(reach(second), {})
+    client.path = "/0/again"
+    await client.connect()
+    assert await client.frame() == b"o"
+    refused = await reach(third).request("POST", "/0/again/xhr", b"")
+    assert refused.body == b'c[2010,"Another connection still open"]\n'
+    async with async_timeout.timeout(PATIENCE):
+        assert await reach(third).post("/0/again", '["y"]') == 204
+        assert await client.messages(1) == ["y"]
+
+
+async def test_messages_that_a_node_may_have_got_are_not_sent_again(
+    run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
+) -> None:
+    """What has their session reads requests, and ends the connection without a word."""
+    seen = []
+
+    async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
+        writer.close()
+
+    (node,) = run_nodes(1)
+    server = await asyncio.start_server(read, "127.0.0.1", 0)
+    url = "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
+    own_redis.cli("set", "sockjs:node:other", make_entry(SECRET.encode(), "other", url))
+    own_redis.cli("set", "sockjs:session:/echo:a", "other")
+    own_redis.cli("set", "sockjs:session:/echo:b", "other")
+    assert await reach(node).post("/0/a", '["x"]') == 404
+    assert await reach(node).poll("/0/b") == INTERRUPTED
+    assert seen == [b"/echo/0/a/xhr_send", b"/echo/0/b/xhr", b"/echo/0/b/xhr"]
+    server.close()
