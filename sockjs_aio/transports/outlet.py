@@ -7,12 +7,13 @@ written until the buffer has emptied, which one task waits for.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 import async_timeout
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 from sockjs_aio.tcp import Delivery, give_up_after
 
@@ -22,13 +23,6 @@ that sooner and can say so, unless the event loop is held up."""
 
 HIGH_WATER = 65536
 """Bytes buffered in a transport beyond which asyncio, and so this, calls it congested."""
-
-
-class Writing(Protocol):
-    """Who writes: a session, as a rule."""
-
-    def receiver_changed(self) -> None:
-        """The connection takes data again, or is lost."""
 
 
 class Outlet:
@@ -51,7 +45,7 @@ class Outlet:
         "_waiting",
     )
 
-    def __init__(self, request: web.Request, settings: Settings, session: Writing) -> None:
+    def __init__(self, request: web.Request, settings: Settings, session: Session) -> None:
         self.transport = request.transport
         self.is_congested = True
         self.delivery = Delivery(self.transport)

@@ -247,6 +247,17 @@ async def test_who_ends_a_connection_without_an_answer_is_asked_once_more(
             assert reply.body == b'c[1002,"Connection interrupted"]\n'
 
 
+async def test_messages_are_not_sent_again_through_a_network(team: RunTeam, scripted: Any) -> None:
+    """It may have broken after they were taken."""
+    process = Scripted(1)
+    (worker,) = await team(1)
+    worker.relay._places = Said(await scripted(process))
+    worker.relay.repeats_sends = False  # as those of nodes
+    assert await worker.post("/0/abc", '["x"]') == 404
+    assert process.seen == 1
+    assert await worker.poll("/0/abc") == b"h"
+
+
 async def test_a_body_that_was_not_kept_is_not_sent_again(team: RunTeam, scripted: Any) -> None:
     process = Scripted(1)
     (worker,) = await team(1)
