@@ -2,6 +2,6 @@
 
 import sys
 
-from sockjs_aio.cluster.command import main
+from sockjs_aio.workers.command import main
 
 sys.exit(main())

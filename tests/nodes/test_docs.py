@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import Nodes
-from sockjs_aio.cluster import nodes, owners, passport, questions, sweeper
+from sockjs_aio.nodes import nodes, owners, questions, sweeper
+from sockjs_aio.relay import passport
 from tests.brokers.redis_server import RedisServer
 from tests.conftest import Serve
 from tests.nodes.conftest import Reach, RunNodes

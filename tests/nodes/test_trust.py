@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sockjs_aio.cluster.entry import EntryForged, make_entry, read_entry, read_secret
-from sockjs_aio.cluster.passport import Passport, Passports, Purpose
+from sockjs_aio.nodes.entry import EntryForged, make_entry, read_entry, read_secret
+from sockjs_aio.relay.passport import Passport, Passports, Purpose
 from tests.brokers.redis_server import RedisServer
 from tests.integration.haproxy import make_certificate
 from tests.nodes.conftest import Reach, RunNodes

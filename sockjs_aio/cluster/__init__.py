@@ -1,1 +1,0 @@
-"""Several processes that serve one SockJS service: requests find the one with their session."""

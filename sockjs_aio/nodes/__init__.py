@@ -1,0 +1,1 @@
+"""Several hosts whose sessions are found through Redis."""

@@ -1,0 +1,288 @@
+"""What stands before an application on one of several nodes: finds the node with a session.
+
+It is the outermost middleware.  A request for a session of another node is handed on before any
+other middleware sees it; it passes those once, where its session is.
+"""
+
+import contextlib
+import functools
+
+import aiohttp
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from sockjs_aio.brokers.complaints import Complaints
+from sockjs_aio.brokers.link import reason
+from sockjs_aio.nodes.claims import Claim, Claims
+from sockjs_aio.nodes.directory import Directory, DirectoryUnavailable, Owner
+from sockjs_aio.nodes.entry import EntryForged, read_entry
+from sockjs_aio.nodes.owners import Node, Owners
+from sockjs_aio.relay.carrier import SENDS, Carrier, answer_question
+from sockjs_aio.relay.forward import Misdirected, misdirected
+from sockjs_aio.relay.lost import answer_lost
+from sockjs_aio.relay.passport import HEADER, PassportForged, Purpose
+from sockjs_aio.relay.peers import OwnerLost, make_client
+from sockjs_aio.transports.endpoint import Endpoint, unavailable
+from sockjs_aio.transports.urls import answer, reaches_transport
+
+
+class NobodyThere(Exception):
+    """A node has ended; nothing of a request has reached it."""
+
+
+class Unreachable(Exception):
+    """A node has not ended, as far as anybody knows, and cannot be reached."""
+
+
+class Gateway(Carrier):
+    """Lets in what other nodes hand on, and hands on what is theirs.
+
+    Args:
+        directory: Knows who has which session.
+        key: A secret of all nodes.
+        timeout: Seconds that a connection to a node may take to be made.
+    """
+
+    repeats_sends = False  # a network may lose the answer alone, and messages come once
+
+    def __init__(self, directory: Directory, key: bytes, timeout: float) -> None:
+        super().__init__(key)
+        self.claims = Claims()
+        self.nodes: dict[str, Node] = {}
+        self._key = key
+        self._directory = directory
+        self._client = make_client(aiohttp.TCPConnector(limit=0), timeout)
+        self._owners = Owners()
+        self._complaints = Complaints()
+
+    @property
+    def state(self) -> str | None:
+        """See `Relaying`."""
+        return self._directory.state
+
+    async def respond(
+        self, endpoint: Endpoint, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """Answer a request that names a session, here or elsewhere."""
+        if HEADER in request.headers:
+            return await self._take_in(endpoint, request, handler)
+        if not _has_to_be_found(endpoint, request):
+            return await handler(request)
+        try:
+            return await self._answer_somewhere(endpoint, request, handler)
+        except (DirectoryUnavailable, Unreachable) as error:
+            if self.state == "connected":  # otherwise it has been said why
+                self._complaints.make("refused", "requests are refused with 503: %s", error)
+            return await answer(endpoint, None, request, _refuse)
+
+    def lose(self, name: str) -> None:
+        """Let go of a node that has ended."""
+        node = self.nodes.pop(name)
+        node.is_lost = True
+        self.cut(node)
+
+    async def close(self) -> None:
+        """End the connections to other nodes."""
+        self.exchanges.close()
+        await self._client.close()
+
+    # What comes from clients.
+
+    async def _answer_somewhere(
+        self, endpoint: Endpoint, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """Answer a request for a session that is not here, or is not as yet.
+
+        Raises:
+            DirectoryUnavailable: If nobody knows where it is.
+            Unreachable: If that node cannot be reached.
+        """
+        key = self._key_of(request)
+        node, is_fresh = self._owners.get(key, endpoint.registry.now())
+        if node is not None and is_fresh:
+            with contextlib.suppress(NobodyThere):  # perhaps somebody else has it by now
+                return await self._hand_on(endpoint, request, node, key)
+        try:
+            if _may_open(endpoint, request):
+                with self._claim(endpoint, request, key) as claim:
+                    owner = await self._hold(claim, key)
+                    if owner is None:
+                        return await handler(request)
+            else:
+                owner = None if self.claims.holds(key) else await self._directory.find(key)
+                if owner is None or owner.name == self._directory.own:
+                    return await handler(request)
+            node = self._node(owner)
+        except DirectoryUnavailable:
+            if node is None:
+                raise
+        else:
+            if node is None:
+                return await self._lose(endpoint, request, owner.name, key)
+            self._owners.remember(key, node, endpoint.registry.now())
+        try:
+            return await self._hand_on(endpoint, request, node, key)
+        except NobodyThere:
+            return await self._lose(endpoint, request, node.name, key)
+
+    def _key_of(self, request: web.Request) -> str:
+        resource = request.match_info.route.resource
+        assert resource is not None, "a handler of ours has one"
+        prefix = resource.canonical.rsplit("/", 3)[0]
+        return self._directory.session_key(prefix, request.match_info["session_id"])
+
+    def _claim(
+        self, endpoint: Endpoint, request: web.Request, key: str
+    ) -> contextlib.AbstractContextManager[Claim]:
+        return self.claims.use(key, endpoint.registry, request.match_info["session_id"])
+
+    async def _hold(self, claim: Claim, key: str) -> Owner | None:
+        """Make a session this node's; return its owner if it is another node's.
+
+        Raises:
+            DirectoryUnavailable: If Redis does not answer.
+        """
+        if claim.is_held:
+            return None
+        owner = await self._directory.find(key, claim=True)
+        claim.is_held = owner is not None and owner.name == self._directory.own
+        claim.is_foreign = not claim.is_held
+        return None if claim.is_held else owner
+
+    def _node(self, owner: Owner) -> Node | None:
+        """Return the node that is an owner; None if it has ended.
+
+        Raises:
+            Unreachable: If what it says of itself is of no use.
+        """
+        if owner.entry is None:
+            return None
+        node = self.nodes.get(owner.name)
+        if node is None:
+            try:
+                url = read_entry(self._key, owner.name, owner.entry)
+                node = self.nodes[owner.name] = Node(owner.name, url, self._client)
+            except (EntryForged, ValueError) as error:
+                raise Unreachable(f"what Redis says of a node is not used: {error}") from None
+        return node
+
+    # What goes to other nodes.
+
+    async def _hand_on(
+        self, endpoint: Endpoint, request: web.Request, node: Node, key: str
+    ) -> web.StreamResponse:
+        """Have a node answer.
+
+        Raises:
+            NobodyThere: If it has ended, and the request is still here.
+            Unreachable: If it cannot be reached all the same.
+            DirectoryUnavailable: If it cannot be reached, and nobody knows whether it has ended.
+        """
+        ask = functools.partial(self._ask_for_answer, node, key)
+        return await answer(endpoint, None, request, ask)
+
+    async def _ask_for_answer(
+        self, node: Node, key: str, endpoint: Endpoint, request: web.Request
+    ) -> web.StreamResponse:
+        """Do what a transport does."""
+        try:
+            return await self._carry(endpoint, request, node, Purpose.ANSWER)
+        except OwnerLost:
+            return await self._give_up(key, node.name, request)
+        except Misdirected:
+            self._complaints.make(
+                "misdirected",
+                "at %s is another node than the one that had a session: it has started anew, or "
+                "two have the same url",
+                node.url,
+            )
+            if request.match_info["transport"] in SENDS:  # its body is gone
+                return await self._give_up(key, node.name, request)
+            raise NobodyThere from None
+        except ConnectionRefusedError as error:
+            await self._see_why(node, error.__cause__)
+            raise NobodyThere from None
+
+    def _is_last(self, endpoint: Endpoint) -> bool:
+        """See `Carrier`: those that pass through a node which is to end go elsewhere in time."""
+        return self.is_retiring or endpoint.registry.closing.is_known
+
+    async def _see_why(self, node: Node, error: BaseException | None) -> None:
+        """A node cannot be reached: return if that is because it has ended."""
+        cause = getattr(error, "os_error", error) or TimeoutError()
+        if isinstance(cause, ConnectionRefusedError):
+            self._complaints.make(
+                "lost", "nobody listens at %s: the node has ended, or its url is wrong", node.url
+            )
+        elif await self._directory.is_alive(node.name):
+            raise Unreachable(
+                f"the node at {node.url} cannot be reached ({reason(cause)}), though it has not "
+                "ended: is its url right, and may this host connect to it?"
+            )
+
+    async def _lose(
+        self, endpoint: Endpoint, request: web.Request, name: str, key: str
+    ) -> web.StreamResponse:
+        """Answer a request whose session has ended with its node."""
+
+        async def give_up(_endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+            return await self._give_up(key, name, request)
+
+        return await answer(endpoint, None, request, give_up)
+
+    async def _give_up(self, key: str, name: str, request: web.Request) -> web.StreamResponse:
+        """Let the id of a session be used again, and say that it has ended."""
+        self._owners.forget(key)
+        with contextlib.suppress(DirectoryUnavailable):
+            await self._directory.forget(key, name)
+        return answer_lost(request.match_info["transport"], request)
+
+    # What comes from other nodes.
+
+    async def _take_in(
+        self, endpoint: Endpoint, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """Answer what another node has handed on, or says so."""
+        try:
+            passport = self._passports.verify(request)
+        except PassportForged:
+            return self._refuse(request)
+        if passport.recipient != self._directory.own:
+            return misdirected()
+        visitor = request.clone(scheme=passport.scheme, remote=passport.remote)
+        if passport.purpose is not Purpose.ANSWER:
+            return answer_question(endpoint, visitor, passport.purpose)
+        if not (_has_to_be_found(endpoint, visitor) and _may_open(endpoint, visitor)):
+            return await handler(visitor)
+        key = self._key_of(visitor)
+        try:
+            with self._claim(endpoint, visitor, key) as claim:
+                if await self._hold(claim, key) is None:
+                    return await handler(visitor)
+        except DirectoryUnavailable:
+            return await answer(endpoint, None, visitor, _refuse)
+        return misdirected()  # what that node knew of it was old; nothing is handed on twice
+
+
+async def _refuse(_endpoint: Endpoint, _request: web.Request) -> web.StreamResponse:
+    raise unavailable("Sessions cannot be found at present.\n")
+
+
+def _has_to_be_found(endpoint: Endpoint, request: web.Request) -> bool:
+    """Tell whether a request is for a session that others may have."""
+    return (
+        endpoint.registry.get(request.match_info["session_id"]) is None
+        and request.match_info["transport"] != "websocket"  # lives where it has come in
+        and reaches_transport(endpoint, request)
+    )
+
+
+def _may_open(endpoint: Endpoint, request: web.Request) -> bool:
+    """Tell whether a request would open a session, if there is none, and there is room for it."""
+    if request.match_info["transport"] in SENDS:
+        return False
+    try:
+        endpoint.check_room(request)
+    except (web.HTTPServiceUnavailable, web.HTTPTooManyRequests):
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Hands requests on to another process, which has their session, and its answer to the client."""

@@ -1,0 +1,167 @@
+"""Hands requests on to other processes; what the relays of workers and of nodes have in common."""
+
+import asyncio
+import functools
+import logging
+import math
+
+from aiohttp import web
+
+from sockjs_aio.relay.exchanges import Exchange, Exchanges
+from sockjs_aio.relay.forward import Forward
+from sockjs_aio.relay.lost import last_words
+from sockjs_aio.relay.passport import HEADER, Passport, Passports, Purpose
+from sockjs_aio.relay.peers import OwnerLost, Peer, Stamp, ask
+from sockjs_aio.running import registries_of
+from sockjs_aio.transports.body import end_where_unsafe
+from sockjs_aio.transports.endpoint import Endpoint, plain_response
+from sockjs_aio.transports.urls import endpoint_of
+
+logger = logging.getLogger("sockjs_aio")
+
+SENDS = ("xhr_send", "jsonp_send")
+
+WARNING_INTERVAL = 60.0
+"""Seconds for which one warning of forged passports is enough."""
+
+
+class Carrier:
+    """Knows what is on its way to other processes, and signs it.
+
+    Args:
+        key: A secret of all processes.
+    """
+
+    repeats_sends = True
+    """Whether messages may be sent again that somebody may have got: whoever has got them and not
+    said so has died.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self.exchanges = Exchanges()
+        self.is_retiring = False
+        """Whether clients are to come by other connections: each ends with its next response."""
+        self._forwards: dict[Forward, Peer] = {}
+        self._passports = Passports(key)
+        self._next_warning = -math.inf
+
+    @property
+    def state(self) -> str | None:
+        """See `Relaying`."""
+        return None
+
+    async def join(self, app: web.Application) -> None:
+        """Let the services of `app` know that requests are handed on; for ``on_startup``."""
+        for registry in registries_of(app):
+            registry.relay = self
+
+    async def _carry(
+        self,
+        endpoint: Endpoint,
+        request: web.Request,
+        peer: Peer,
+        purpose: Purpose,
+        patience: float = 0,
+    ) -> web.StreamResponse:
+        """Have another process answer `request`.
+
+        Args:
+            endpoint: The service.
+            request: From a client, or from another process that has not got the session either.
+            peer: Who is to answer.
+            purpose: What else that is to do.
+            patience: Seconds to wait if it is being started.
+
+        Raises:
+            ConnectionRefusedError: If it cannot be reached.
+            OwnerLost: If it has ended, and nothing has gone to the client.
+            Misdirected: If it is another one.
+            Exception: As `Forward.run`.
+        """
+        name = request.match_info["transport"]
+        forward = Forward(
+            request,
+            peer,
+            self._stamp(request, peer, purpose),
+            last_words=last_words(name),
+            silence=endpoint.settings.heartbeat_delay,
+            is_last=lambda: self._is_last(endpoint),
+        )
+        exchange = Exchange(
+            request,
+            endpoint,
+            functools.partial(self._ask, request, peer, Purpose.RELEASE),
+            is_send=name in SENDS,
+        )
+        async with self.exchanges.entered(exchange):
+            self._forwards[forward] = peer
+            try:
+                repeats = forward.can_be_repeated and (self.repeats_sends or name not in SENDS)
+                return await _run(forward, patience, repeats=repeats)
+            finally:
+                del self._forwards[forward]
+
+    def cut(self, peer: Peer) -> None:
+        """Break off what is on its way to a process that has ended without a word."""
+        for forward, to in list(self._forwards.items()):
+            if to is peer:
+                forward.cut()
+
+    def _is_last(self, endpoint: Endpoint) -> bool:
+        """Tell whether clients' connections are to end with the next response."""
+        return self.is_retiring
+
+    async def _ask(self, request: web.Request, peer: Peer, purpose: Purpose) -> int:
+        return await ask(request, peer, self._stamp(request, peer, purpose))
+
+    def _stamp(self, request: web.Request, peer: Peer, purpose: Purpose) -> Stamp:
+        passport = Passport(purpose, request.scheme, request.remote or "", peer.name)
+        return functools.partial(self._passports.issue, passport)
+
+    def _refuse(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request with a forged passport."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_warning:
+            self._next_warning = now + WARNING_INTERVAL
+            logger.warning(
+                "%s has sent the header %s with nothing in it that another process of this service "
+                "would: somebody tries to pass for one, or their keys or clocks differ",
+                request.remote or "somebody",
+                HEADER,
+            )
+        response = plain_response(403, "This is not from another process of the service.\n")
+        end_where_unsafe(request, response)
+        return response
+
+
+async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.StreamResponse:
+    try:
+        return await forward.run(patience)
+    except OwnerLost:
+        if forward.is_cut or not repeats:
+            raise
+    # it may have ended a connection that nobody has used for long, or have a successor; what comes
+    # twice is taken once: if it has died its sessions have, too
+    try:
+        return await forward.run(0)
+    except ConnectionRefusedError:
+        raise OwnerLost from None
+
+
+def answer_question(
+    endpoint: Endpoint, request: web.Request, purpose: Purpose
+) -> web.StreamResponse:
+    """Answer what another process wants to know of a session."""
+    session = endpoint.registry.get(request.match_info["session_id"])
+    if session is None:
+        return web.Response(status=404)
+    if purpose is Purpose.RELEASE:
+        session.end_response()
+    return web.Response(status=204)
+
+
+def serving(request: web.Request) -> Endpoint | None:
+    """Return the endpoint that answers a request which names a session."""
+    if "transport" not in request.match_info:
+        return None
+    return endpoint_of(request.match_info.handler)

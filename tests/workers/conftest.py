@@ -1,0 +1,111 @@
+"""Workers: in this very process, each with a port of its own, or real ones that share a port."""
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from sockjs_aio import SockJSRouter
+from sockjs_aio.workers.gateway import Gateway
+from sockjs_aio.workers.places import HostPlaces, new_key
+from tests.conftest import Echo, Served
+from tests.workers.commanding import Command
+
+
+@dataclass
+class Member(Served):
+    """A worker of which one can ask things, and that can be talked to directly."""
+
+    relay: Gateway
+    places: HostPlaces
+
+
+class Team(list[Member]):
+    """Workers of one service."""
+
+    def elsewhere(self, path: str) -> Member:
+        """Return a worker that a session does not belong to."""
+        return self[(self.owner_number(path) + 1) % len(self)]
+
+    def owner(self, path: str) -> Member:
+        """Return the worker that a session belongs to."""
+        return self[self.owner_number(path)]
+
+    def owner_number(self, path: str) -> int:
+        return self[0].places.number(path.rsplit("/", 1)[1])
+
+    @property
+    def sessions(self) -> int:
+        return sum(member.router.session_count for member in self)
+
+
+RunTeam = Callable[..., Awaitable[Team]]
+
+
+@pytest.fixture
+async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
+    """Run several workers: ``await team(2, Echo, settings={...})``."""
+    members: list[Member] = []
+    numbers = itertools.count()
+
+    async def member(
+        places: HostPlaces, key: bytes, connection: Any, settings: Any, options: dict[str, Any]
+    ) -> Member:
+        app = web.Application(middlewares=options.pop("middlewares", ()))
+        app.on_response_prepare.extend(options.pop("on_response_prepare", ()))
+        checks = {name: options.pop(name, None) for name in ("authorize", "verify")}
+        router = SockJSRouter(connection, "/echo", settings, **checks)
+        router.attach(app)
+        relay = Gateway(places, key)
+        relay.install(app)
+        options.setdefault("handler_cancellation", True)
+        runner = web.AppRunner(app, access_log=None, **options)
+        await runner.setup()
+        await web.SockSite(runner, places.listen()).start()
+        places.publish(replaces=False)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return Member(site.port, "/echo", app, router, runner, relay, places)
+
+    async def run(
+        count: int,
+        connection: Any = Echo,
+        settings: Any = None,
+        key: bytes | None = None,
+        **options: Any,
+    ) -> Team:
+        directory = tmp_path / str(next(numbers))
+        directory.mkdir()
+        key = key or new_key()
+        started = Team()
+        for number in range(count):
+            places = HostPlaces(str(directory), count, number, key)
+            started.append(await member(places, key, connection, settings, dict(options)))
+        members.extend(started)
+        return started
+
+    yield run
+    for served in members:
+        await served.hang_up()
+        await served.runner.cleanup()
+
+
+RunCommand = Callable[..., Awaitable[Command]]
+
+
+@pytest.fixture
+async def command() -> AsyncIterator[RunCommand]:
+    """Run the command: ``await command("--access-log", workers=3)``."""
+    started: list[Command] = []
+
+    async def run(*arguments: str, **options: Any) -> Command:
+        started.append(await Command.start(*arguments, **options))
+        return started[-1]
+
+    yield run
+    for one in started:
+        await one.kill()

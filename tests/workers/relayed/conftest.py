@@ -1,0 +1,78 @@
+"""Runs tests of other directories with a relay before the server: all must be as without it."""
+
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from sockjs_aio import SockJSRouter
+from sockjs_aio.relay.peers import Peer
+from sockjs_aio.transports.endpoint import Endpoint
+from sockjs_aio.workers.gateway import Gateway
+from sockjs_aio.workers.places import HostPlaces, new_key, worker_at
+from tests.conftest import Echo, Serve, Served
+
+
+class All:
+    """Says that all sessions are with one process: another one, or this one."""
+
+    def __init__(self, peer: Peer | None) -> None:
+        self._peer = peer
+
+    async def owner(self, session_id: str, endpoint: Endpoint, opens: bool) -> Peer | None:
+        return self._peer
+
+    async def close(self) -> None:
+        if self._peer is not None:
+            await self._peer.client.close()
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """As the fixture that it takes the place of; the port is that of a worker without sessions."""
+    servers: list[Served] = []
+    entries: list[web.AppRunner] = []
+    numbers = itertools.count()
+
+    async def run(
+        connection: Any = Echo,
+        prefix: str = "/echo",
+        settings: Any = None,
+        *,
+        authorize: Any = None,
+        app: web.Application | None = None,
+        **runner_options: Any,
+    ) -> Served:
+        runner_options.setdefault("handler_cancellation", True)
+        directory = tmp_path / str(next(numbers))
+        directory.mkdir()
+        key = new_key()
+        places = HostPlaces(str(directory), 1, 0, key)
+        runners = []
+        for of_entry in (False, True):
+            made = app if app is not None and not of_entry else web.Application()
+            router = SockJSRouter(connection, prefix, settings, authorize=authorize)
+            router.attach(made)
+            Gateway(All(worker_at(places.own_path) if of_entry else None), key).install(made)
+            runner = web.AppRunner(made, access_log=None, **runner_options)
+            await runner.setup()
+            runners.append((made, router, runner))
+        owner, entry = runners
+        await web.SockSite(owner[2], places.listen(), backlog=1024).start()
+        places.publish(replaces=False)
+        site = web.TCPSite(entry[2], "127.0.0.1", 0)
+        await site.start()
+        servers.append(Served(site.port, prefix.rstrip("/"), *owner))
+        entries.append(entry[2])
+        return servers[-1]
+
+    yield run
+    for served in servers:
+        await served.hang_up()
+    for runner in entries:
+        await runner.cleanup()
+    for served in servers:
+        await served.runner.cleanup()
