@@ -30,7 +30,14 @@ async def load(target: str) -> web.Application:
         TargetError: If there is none.
     """
     module_name, name = split(target)
-    thing: Any = importlib.import_module(module_name)
+    try:
+        thing: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # one that it imports
+        raise TargetError(
+            f"{error}: start the command in the directory that has it, or name that in PYTHONPATH"
+        ) from None
     for attribute in name.split("."):
         if not hasattr(thing, attribute):
             raise TargetError(f"{module_name} has no {name}")

@@ -1,6 +1,7 @@
 """What the workers of tests serve; settings come by the environment."""
 
 import asyncio
+import importlib
 import json
 import os
 
@@ -57,6 +58,8 @@ def _generation() -> str:
 LOADED = _generation()
 if LOADED == "broken":
     raise RuntimeError("a test has asked for it")
+if LOADED == "incomplete":
+    importlib.import_module("nowhere")
 
 
 async def make() -> web.Application:

@@ -149,6 +149,17 @@ async def test_an_application_that_cannot_start_ends_it_at_once(
     assert "cannot start: see above" in served.said
 
 
+async def test_what_a_module_misses_is_shown_with_its_place(
+    command: RunCommand, tmp_path: Path
+) -> None:
+    generation = tmp_path / "generation"
+    generation.write_text("incomplete")
+    served = await command(workers=1, generation=generation, wait=False)
+    assert await served.ended() == 1
+    assert "ModuleNotFoundError: No module named 'nowhere'" in served.said
+    assert "service.py" in served.said
+
+
 async def test_workers_that_die_again_and_again_end_it(command: RunCommand, tmp_path: Path) -> None:
     generation = tmp_path / "generation"
     generation.write_text("mortal")
@@ -164,7 +175,8 @@ async def test_workers_that_die_again_and_again_end_it(command: RunCommand, tmp_
         ("tests.workers.service", "is not of the form package.module:app_factory"),
         ("tests.workers.service:nothing", "tests.workers.service has no nothing"),
         ("tests.workers.service:json", "gives module, not an aiohttp application"),
-        ("tests.workers.nowhere:make", "No module named 'tests.workers.nowhere'"),
+        ("tests.workers.nowhere:make", "serve: No module named 'tests.workers.nowhere': start"),
+        ("nowhere.at.all:make", "serve: No module named 'nowhere': start the command in"),
     ],
 )
 async def test_what_is_no_application_is_named(
@@ -173,6 +185,7 @@ async def test_what_is_no_application_is_named(
     served = await command(target=target, wait=False)
     assert await served.ended() in (1, 2)
     assert message in served.said
+    assert not served.has_failed, served.said
 
 
 @pytest.mark.parametrize(
