@@ -26,7 +26,7 @@ class Child:
         writer: asyncio.StreamWriter,
     ) -> None:
         self.process = process
-        self.started = asyncio.get_running_loop().time()
+        self._serves_since: float | None = None
         self._writer = writer
         self._heard: set[str] = set()
         self._news = asyncio.Event()
@@ -49,8 +49,10 @@ class Child:
 
     @property
     def seconds(self) -> float:
-        """How long ago it was started."""
-        return asyncio.get_running_loop().time() - self.started
+        """How long it has served: 0 if it was never ready, however long that took."""
+        if self._serves_since is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._serves_since
 
     def tell(self, command: str) -> None:
         """Write a command; one that has ended does not hear it."""
@@ -95,7 +97,10 @@ class Child:
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         try:
             async for line in reader:
-                self._heard.add(line.decode().strip())
+                word = line.decode().strip()
+                if word == "ready":
+                    self._serves_since = asyncio.get_running_loop().time()
+                self._heard.add(word)
                 self._news.set()
         except ConnectionError:
             pass

@@ -20,10 +20,10 @@ from sockjs_aio.workers.worker import FAILED, SHUTDOWN_TIMEOUT
 logger = logging.getLogger("sockjs_aio")
 
 STEADY = 5.0
-"""Seconds of life after which a worker's end is an accident, and not how it always ends."""
+"""Seconds of service after which a worker's end is an accident, and not how it always ends."""
 
 MAX_QUICK_DEATHS = 5
-"""Ends of one worker, each within `STEADY` seconds of its start, that end it all."""
+"""Ends of one worker in a row, each before it has served for `STEADY` seconds, that end it all."""
 
 BACKOFF = (0.0, 0.2, 0.5, 1.0, 2.0)
 """Seconds before a worker is started again, by how many such ends there were in a row."""
@@ -186,8 +186,8 @@ class Supervisor:
                 return
             if quick_deaths >= MAX_QUICK_DEATHS:
                 self._fail(
-                    f"worker {number} has ended {quick_deaths} times in a row within "
-                    f"{STEADY:g} seconds of its start, at last with {how}: that is given up"
+                    f"worker {number} has ended {quick_deaths} times in a row before it had served "
+                    f"for {STEADY:g} seconds, at last with {how}: that is given up"
                 )
                 return
             logger.warning("worker %d has ended (%s): it is started again", number, how)
