@@ -1,0 +1,37 @@
+"""What docs/workers.md says, against the code."""
+
+import re
+
+import pytest
+
+from sockjs_aio.relay import passport, peers
+from sockjs_aio.running import Drain
+from sockjs_aio.workers import command, places, supervisor
+from tests.test_docs import ROOT
+
+TEXT = re.sub(r"\s+", " ", (ROOT / "docs/workers.md").read_text())
+
+
+def test_limits_are_those_that_are_documented() -> None:
+    assert peers.BUFFER == 64 << 10 and "at most 64 KiB and what is read at a time wait" in TEXT
+    assert f"It is good for {passport.VALIDITY:g} seconds" in TEXT
+    assert f"wait for that, up to {places.START_PATIENCE:g} seconds" in TEXT
+    assert f"before it had served for {supervisor.STEADY:g} seconds" in TEXT
+    delays = [f"{delay:g}" for delay in supervisor.BACKOFF[1:]]
+    assert f"after {', '.join(delays[:-1])} and {delays[-1]} seconds" in TEXT
+    assert supervisor.MAX_QUICK_DEATHS == 5 and "after five such ends in a row" in TEXT
+
+
+@pytest.mark.parametrize("name", ["notice", "over", "limit"])
+def test_options_are_documented_with_their_defaults(name: str) -> None:
+    assert re.search(rf"`--drain-{name}` (seconds )?\({getattr(Drain, name):g}\)", TEXT)
+
+
+def test_help_has_all_options_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["serve", "--help"])
+    told = capsys.readouterr().out
+    options = set(re.findall(r"--[a-z][a-z-]+", TEXT))
+    assert options > {"--workers", "--port", "--drain-notice"}
+    for option in options:
+        assert option in told, option
