@@ -15,7 +15,7 @@ import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio import broadcast, tcp
+from sockjs_aio import ConnectionInfo, broadcast, tcp
 from sockjs_aio.hooks import YIELD_EVERY
 from sockjs_aio.protocol import frames, json_text
 from tests import clients
@@ -326,6 +326,26 @@ async def test_broadcast_is_encoded_once_whoever_gets_it(
     encodings.clear()
     with count_calls() as calls:
         broadcast(Noted.connections, "Grüße")
+    assert calls == {"call_soon": 1}, "which writes to them all"
+    for member in members:
+        assert await member.messages(1) == ["Grüße"]
+    assert encodings["quote"] == encodings["escape"] == encodings["array_frame"] == 1
+
+
+async def test_publish_costs_what_a_broadcast_does(
+    serve: Serve, encodings: "collections.Counter[str]"
+) -> None:
+    class Subscribed(Recorder):
+        async def on_open(self, info: ConnectionInfo) -> None:
+            await self.subscribe("news")
+            await super().on_open(info)
+
+    served = await serve(Subscribed)
+    members = [await kind.open(served) for kind in clients.SOCKJS for _ in range(3)]
+    await Subscribed.until("open", len(members))
+    encodings.clear()
+    with count_calls() as calls:
+        await served.router.publish("news", "Grüße")
     assert calls == {"call_soon": 1}, "which writes to them all"
     for member in members:
         assert await member.messages(1) == ["Grüße"]

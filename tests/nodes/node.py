@@ -11,6 +11,7 @@ import ssl
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from sockjs_aio import Nodes, SockJSRouter, run_app
 from tests.process import Obedient
@@ -43,13 +44,22 @@ def make_app(options: dict[str, Any]) -> web.Application:
                 "opened": Obedient.opened,
                 "state": nodes.state,
                 "relayed": nodes.relayed,
+                "connections": len(connections),
                 "claims": len(work.gateway.claims) if work else 0,
                 "tasks": len(asyncio.all_tasks()),
                 "ends": dict(Obedient.ends),
             }
         )
 
-    app = web.Application()
+    connections = set()
+
+    @web.middleware
+    async def note_connection(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if "Sockjs-Relay" in request.headers and request.transport is not None:
+            connections.add(request.transport.get_extra_info("peername"))
+        return await handler(request)
+
+    app = web.Application(middlewares=[note_connection])
     nodes.attach(app)
     router = SockJSRouter(Inhabitant, "/echo", options.get("settings"), authorize=authorize)
     router.attach(app)

@@ -145,6 +145,17 @@ async def test_of_nodes_that_race_for_an_id_one_opens_the_session(
         assert await opened(trio) == before + number + 1
 
 
+async def test_connections_between_nodes_are_used_again(run_nodes: RunNodes, reach: Reach) -> None:
+    owner, other = run_nodes(2)
+    target = reach(other)
+    assert await reach(owner).poll("/0/kept") == b"o"
+    for number in range(30):
+        assert await target.post("/0/kept", f'["{number}"]') == 204
+        assert await target.poll("/0/kept") == f'a["{number}"]'.encode()
+    assert (await other.stats())["relayed"] == 60
+    assert (await owner.stats())["connections"] == 1
+
+
 async def test_services_of_parts_of_an_application_are_others(
     trio: list[Node], reach: Reach, redis_server: RedisServer
 ) -> None:
@@ -181,17 +192,18 @@ async def test_only_sessions_that_several_requests_need_are_claimed(
 
 
 async def test_a_request_at_the_owner_asks_redis_nothing(
-    trio: list[Node], reach: Reach, redis_server: RedisServer
+    run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
 ) -> None:
-    owner, other = reach(trio[0]), reach(trio[1])
+    # nodes without other sessions, which have nothing to refresh or to remove meanwhile
+    owner, other = (reach(node) for node in run_nodes(2, expiry=600, lease=6000))
     assert await owner.poll("/0/quiet") == b"o"
 
     async def talk(node: Any) -> int:
-        redis_server.cli("config", "resetstat")
+        own_redis.cli("config", "resetstat")
         for _ in range(50):
             assert await node.post("/0/quiet", '["x"]') == 204
             assert await node.poll("/0/quiet") == b'a["x"]'
-        return questions(redis_server)
+        return questions(own_redis)
 
     assert await talk(owner) == 0
     assert await talk(other) == 1  # and then it remembers who has the session
