@@ -8,6 +8,7 @@ import os
 from aiohttp import web
 
 from sockjs_aio import SockJSConnection, SockJSRouter
+from sockjs_aio.brokers.redis import RedisBroker
 
 GENERATION = os.environ.get("GENERATION_FILE", "")
 
@@ -28,6 +29,11 @@ class Numbered(SockJSConnection):
             self.counting = asyncio.create_task(self.count())
         elif message == "info":
             self.send(json.dumps([self.session.info.ip, self.session.info.headers.get("X-A")]))
+        elif message == "subscribe":
+            await self.subscribe("news")
+            self.send("subscribed")
+        elif str(message).startswith("publish "):
+            await self.publish("news", str(message)[8:])
         else:
             self.send(message)
 
@@ -70,7 +76,9 @@ async def make() -> web.Application:
         os._exit(7)
 
     app = web.Application()
-    SockJSRouter(Numbered, "/echo", json.loads(os.environ.get("SETTINGS", "{}"))).attach(app)
+    settings = json.loads(os.environ.get("SETTINGS", "{}"))
+    broker = RedisBroker(os.environ["REDIS"]) if "REDIS" in os.environ else None
+    SockJSRouter(Numbered, "/echo", settings, broker=broker).attach(app)
     app.router.add_get("/loaded", loaded)
     app.router.add_get("/die", die)
     if LOADED == "mortal":
