@@ -121,6 +121,38 @@ def cycle(wire: Wire, session: str, count: int) -> None:
         assert wire.post(f"/echo/0/{session}/xhr").endswith(b"]\n")
 
 
+MASKED = b"\x81\x94\0\0\0\0" + b'["0123456789abcdef"]'
+ECHO = b"\x81\x15" + b'a["0123456789abcdef"]'
+
+
+def echo_over_websocket(port: int, number: int) -> Callable[[int], None]:
+    """Connect; return what has so many messages come back."""
+    wire = socket.create_connection(("127.0.0.1", port))
+    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    wire.sendall(
+        f"GET /echo/0/session{number}/websocket HTTP/1.1\r\nHost: a\r\n"
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n".encode()
+    )
+    greeting = b""
+    while not greeting.endswith(b"\x81\x01o"):
+        greeting += wire.recv(65536)
+
+    def echo(count: int) -> None:
+        for _ in range(count):
+            wire.sendall(MASKED)
+            assert wire.recv(65536) == ECHO
+
+    return echo
+
+
+def echo_over_xhr(port: int, number: int) -> Callable[[int], None]:
+    """Open a session; return what has so many messages come back."""
+    wire = Wire(port)
+    wire.post(f"/echo/0/session{number}/xhr")
+    return lambda count: cycle(wire, f"session{number}", count)
+
+
 class Talk:
     """One session, and what a send and a poll of it cost."""
 
@@ -214,17 +246,14 @@ def costs_of_one(count: int) -> None:
         print(f"send and poll {place}: {half:.0f} us of CPU, at least {min(talk.costs):.0f}")
 
 
-def rate(workers: int, clients: int, count: int) -> tuple[float, float]:
-    """Return echoes a second over xhr, and the workers' CPU microseconds of each."""
+def rate(
+    workers: int, clients: int, count: int, connect: Callable[[int, int], Callable[[int], None]]
+) -> tuple[float, float]:
+    """Return echoes a second, and the workers' CPU microseconds of each."""
     with stopping(Service.of_workers(workers)) as service:
-        wires = [Wire(service.port) for _ in range(clients)]
-        for number, wire in enumerate(wires):
-            wire.post(f"/echo/0/session{number}/xhr")
+        talks = [connect(service.port, number) for number in range(clients)]
         before, start = sum(service.cpu()), time.perf_counter()
-        threads = [
-            threading.Thread(target=cycle, args=(wire, f"session{number}", count))
-            for number, wire in enumerate(wires)
-        ]
+        threads = [threading.Thread(target=talk, args=(count,)) for talk in talks]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -240,12 +269,14 @@ def main() -> None:
     options = parser.parse_args()
     asyncio.run(costs_at_the_owner(options.count))
     costs_of_one(options.count)
-    for workers in (1, 2):
-        per_second, cost = rate(workers, 16, options.count // 8)
-        print(
-            f"{workers} worker(s): {per_second:.0f} echoes/s measured, {cost:.0f} us of CPU each: "
-            f"{workers / cost * 1e6:.0f} echoes/s on {workers} core(s) of their own"
-        )
+    for name, connect in (("xhr", echo_over_xhr), ("websocket", echo_over_websocket)):
+        for workers in (1, 2):
+            per_second, cost = rate(workers, 16, options.count // 8, connect)
+            own = workers / cost * 1e6
+            print(
+                f"{name}, {workers} worker(s): {per_second:.0f} echoes/s measured, {cost:.0f} us "
+                f"of CPU each: {own:.0f} echoes/s on {workers} core(s) of their own"
+            )
 
 
 if __name__ == "__main__":
