@@ -49,6 +49,7 @@ class Gateway(Carrier):
         super().__init__(key)
         # while this process takes over from another one, or hands over to another one
         self.predecessor: Peer | None = None
+        self._former: Peer | None = None
         self.successor: Peer | None = None
         self._places = places
 
@@ -132,7 +133,7 @@ class Gateway(Carrier):
             return await self._ask(request, predecessor, Purpose.FIND) == 204
         except OwnerLost:  # it has ended
             self.predecessor = None
-            await predecessor.client.close()
+            self._former = predecessor  # to be closed at the end: others may be asking it just now
             return False
 
     async def _send_away(
@@ -160,7 +161,7 @@ class Gateway(Carrier):
 
     async def _close(self, _app: web.Application) -> None:
         self.exchanges.close()
-        for peer in (self.predecessor, self.successor):
+        for peer in (self.predecessor, self._former, self.successor):
             if peer is not None:
                 await peer.client.close()
         await self._places.close()

@@ -88,10 +88,10 @@ class HostPlaces:
         os.replace(self._hidden_path, self.own_path)
 
 
-def worker_at(path: str) -> Peer:
+def worker_at(path: str, patience: float = START_PATIENCE) -> Peer:
     """Return the worker that listens at `path`; its client has to be closed."""
     connector = aiohttp.UnixConnector(path, limit=0)
-    return Peer("http://worker", make_client(connector), START_PATIENCE)
+    return Peer("http://worker", make_client(connector), patience)
 
 
 def _path(directory: str, number: int) -> str:

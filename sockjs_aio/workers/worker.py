@@ -89,7 +89,8 @@ class Worker:
         """Begin to serve."""
         self._places.publish(replaces=self._order.replaces)
         if self._order.replaces:
-            self._relay.predecessor = worker_at(self._places.previous_path)
+            # nobody starts that one anew
+            self._relay.predecessor = worker_at(self._places.previous_path, patience=0)
         listener = socket.socket(fileno=self._order.listener)
         self._site = web.SockSite(self._runner, listener, backlog=listeners.BACKLOG)
         await self._site.start()

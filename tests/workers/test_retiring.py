@@ -106,6 +106,9 @@ async def test_sessions_that_a_predecessor_has_are_found(
 
 async def test_a_predecessor_that_has_ended_is_forgotten(team: RunTeam) -> None:
     (worker,) = await team(1)
-    worker.relay.predecessor = worker_at(worker.places.own_path + ".nobody")
+    predecessor = worker.relay.predecessor = worker_at(worker.places.own_path + ".nobody")
     assert await worker.poll("/0/a") == b"o"
     assert worker.relay.predecessor is None
+    assert not predecessor.client.closed  # other requests may be on their way to it
+    await worker.runner.cleanup()
+    assert predecessor.client.closed
