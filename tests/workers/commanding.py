@@ -15,7 +15,7 @@ from tests.process import ROOT
 from tests.target import Target
 from tests.wire import Reply, Wire
 
-PATIENCE = 30.0
+PATIENCE = 100.0  # where each core has ten processes to run, a worker starts for seconds
 
 # 3.13.0 stumbles over connections that come in while the listener is closed
 PYTHONS_OWN = re.compile(r"ignored in: <function _SelectorTransport.__del__ .*\nTraceback")

@@ -5,11 +5,14 @@ import signal
 from pathlib import Path
 
 import async_timeout
+import pytest
 
 from tests.clients import EventSource, HtmlFile, WebSocket, XhrStreaming
-from tests.workers.commanding import Command
+from tests.workers.commanding import PATIENCE, Command
 from tests.workers.conftest import RunCommand
 from tests.workers.traffic import PoliteJsonp, PoliteXhr, User
+
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 CROWD = [WebSocket, PoliteXhr, XhrStreaming, EventSource, HtmlFile, PoliteJsonp] * 2
 
@@ -18,7 +21,7 @@ async def until_counting(users: list[User], sessions: int) -> None:
     """Wait until each user has been counted for, in so many sessions."""
     waiting = users
     try:
-        async with async_timeout.timeout(30):
+        async with async_timeout.timeout(PATIENCE):
             while waiting:
                 waiting = [user for user in users if not user.is_counted_for(sessions)]
                 await asyncio.sleep(0.02)
@@ -31,7 +34,7 @@ async def end(served: Command, users: list[User], running: list["asyncio.Task[No
     for user in users:
         user.is_done = True
     served.process.send_signal(signal.SIGTERM)
-    await asyncio.wait(running, timeout=20)
+    await asyncio.wait(running, timeout=PATIENCE)
     waiting = [u.transport.name for u, task in zip(users, running, strict=True) if not task.done()]
     assert not waiting, (waiting, served.said, [u.surprises for u in users])
     assert await served.ended() == 0

@@ -13,7 +13,10 @@ import pytest
 from tests.clients import ALL, HTTP, POLLS, Client, Xhr, XhrStreaming
 from tests.ports import free_port
 from tests.wire import Wire
+from tests.workers.commanding import PATIENCE
 from tests.workers.conftest import RunCommand
+
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 
 async def pid(client: Client) -> int:
