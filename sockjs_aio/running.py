@@ -124,8 +124,10 @@ def run_app(
 
     Raises:
         ValueError: If a time is below 0.
+        RuntimeError: If it is called while an event loop runs: by the import of a module, perhaps.
     """
     drain = Drain(drain_notice, drain_over, drain_limit)
+    check_no_loop("run_app", app)
 
     async def prepared() -> web.Application:
         made = await app if inspect.isawaitable(app) else app
@@ -139,6 +141,25 @@ def run_app(
         handler_cancellation=handler_cancellation,
         handle_signals=handle_signals,
         **options,
+    )
+
+
+def check_no_loop(name: str, app: object = None) -> None:
+    """Raise RuntimeError if an event loop runs, which keeps `name` from running one.
+
+    Args:
+        name: Of the function that was called.
+        app: What nobody is going to await then, if that is a coroutine.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    if inspect.iscoroutine(app):
+        app.close()
+    raise RuntimeError(
+        f"{name} was called while an event loop runs, which it would be in the way of; if that was "
+        'at the import of a module, put the call below `if __name__ == "__main__":`'
     )
 
 

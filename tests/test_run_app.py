@@ -11,7 +11,7 @@ import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio import SockJSRouter, readyz, run_app
+from sockjs_aio import SockJSRouter, Workers, readyz, run_app
 from tests.clients import SOCKJS, Client, Xhr, XhrStreaming
 from tests.conftest import Echo
 from tests.ports import free_port
@@ -160,6 +160,17 @@ async def test_readiness_is_that_of_all_services_of_an_application() -> None:
         wire.close()
         routers[1].announce_drain()
     await runner.cleanup()
+
+
+async def test_what_runs_a_loop_is_not_called_within_one() -> None:
+    """As at the import of a module that a worker serves."""
+
+    async def make_app() -> web.Application:
+        raise AssertionError("nobody asks for it")
+
+    for run, target in ((run_app, make_app()), (Workers(2).run, "tests.workers.service:make")):
+        with pytest.raises(RuntimeError, match="below `if __name__"):
+            run(target)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("name", ["drain_notice", "drain_over", "drain_limit"])

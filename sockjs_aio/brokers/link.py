@@ -60,14 +60,13 @@ class Server:
             "decode_responses": False,
             "protocol": 2,
         }
-        self._pool = ConnectionPool.from_url(url, **options)
+        self._pool = ConnectionPool.from_url(checked_url(url), **options)
         for name, value in options.items():
             if self._pool.connection_kwargs.get(name) is not value:
                 raise SettingsError(f"the URL of a RedisBroker cannot set {name}")
 
     def __str__(self) -> str:
-        options = self._pool.connection_kwargs
-        return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
+        return address(self._pool)
 
     async def connection(self) -> AbstractConnection:
         """Connect and log in."""
@@ -214,7 +213,9 @@ class Link:
         await self._subscriber.is_settled.wait()
         if self.state == "reconnecting":
             seconds = _now() - self._down_since
-            logger.warning("Redis at %s: connected again after %.1f s", self._server, seconds)
+            logger.warning(
+                "channels: Redis at %s: connected again after %.1f s", self._server, seconds
+            )
         self.state = "connected"
         await self._serve(self)
 
@@ -248,6 +249,24 @@ async def _all(*work: Coroutine[Any, Any, None]) -> None:
     for result in results:
         if isinstance(result, Exception):
             raise result
+
+
+def checked_url(url: str) -> str:
+    """Return the URL of a Redis server, which redis-py takes for another one if a slash is missing.
+
+    Raises:
+        ValueError: If there is something like that.
+    """
+    if "://" not in url:
+        raise ValueError("the URL has to be like redis://host:6379")
+    return url
+
+
+def address(pool: ConnectionPool) -> str:
+    """Tell where the server is, without its password."""
+    options = pool.connection_kwargs
+    host, port = options.get("host", "localhost"), options.get("port", 6379)
+    return str(options.get("path") or f"{host}:{port}")
 
 
 def reason(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from sockjs_aio.brokers.base import State
-from sockjs_aio.brokers.link import FAILURES, reason
+from sockjs_aio.brokers.link import FAILURES, address, checked_url, reason
 from sockjs_aio.nodes.questions import Answer, Question, Questions
 
 logger = logging.getLogger("sockjs_aio")
@@ -118,7 +118,7 @@ class Directory:
         self._expiry = expiry
         self._timeout = timeout
         self._pool = BlockingConnectionPool.from_url(
-            url,
+            checked_url(url),
             max_connections=MAX_CONNECTIONS,
             timeout=timeout,
             retry=Retry(NoBackoff(), 0),
@@ -140,8 +140,7 @@ class Directory:
         self._settled = -math.inf
 
     def __str__(self) -> str:
-        options = self._pool.connection_kwargs
-        return str(options.get("path") or f"{options.get('host')}:{options.get('port')}")
+        return address(self._pool)
 
     @property
     def state(self) -> State:
@@ -182,10 +181,15 @@ class Directory:
         if not was_there and self._has_lost(now):
             self.lost_at = now
             self._settled = now + self._expiry
-            logger.warning("Redis at %s does not know what it knew: nodes tell it anew", self)
+            logger.warning(
+                "nodes: Redis at %s does not know what it knew: for %g s requests for sessions "
+                "that it does not know are answered 503, so all that open one but WebSockets",
+                self,
+                self._expiry,
+            )
         if self._why_down is not None:
             seconds = now - self._down_since
-            logger.warning("Redis at %s: connected again after %.1f s", self, seconds)
+            logger.warning("nodes: Redis at %s: connected again after %.1f s", self, seconds)
             self._why_down = None
         self._registered = now
         if not self.is_settled:

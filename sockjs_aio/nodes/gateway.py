@@ -6,6 +6,7 @@ other middleware sees it; it passes those once, where its session is.
 
 import contextlib
 import functools
+import logging
 
 import aiohttp
 from aiohttp import web
@@ -24,6 +25,8 @@ from sockjs_aio.relay.passport import HEADER, PassportForged, Purpose
 from sockjs_aio.relay.peers import OwnerLost, make_client
 from sockjs_aio.transports.endpoint import Endpoint, unavailable
 from sockjs_aio.transports.urls import answer, reaches_transport
+
+logger = logging.getLogger("sockjs_aio")
 
 
 class NobodyThere(Exception):
@@ -79,6 +82,7 @@ class Gateway(Carrier):
         """Let go of a node that has ended."""
         node = self.nodes.pop(name)
         node.is_lost = True
+        logger.warning("the node at %s has ended, or is taken for dead", node.url)
         self.cut(node)
 
     async def close(self) -> None:

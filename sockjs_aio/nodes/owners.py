@@ -23,6 +23,10 @@ def check_url(url: object) -> str:
     if not isinstance(url, str):
         raise ValueError("it has to be a str like http://10.0.0.5:8080")
     parts = urlsplit(url)
+    if url != url.strip():
+        raise ValueError("there is a blank at one of its ends")
+    if parts.hostname in ("0.0.0.0", "::"):
+        raise ValueError("that is where to listen, not where others reach this process")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("it has to be like http://10.0.0.5:8080")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:

@@ -19,17 +19,25 @@ class Listeners:
 
     Raises:
         OSError: If the address is in use, or the system cannot do that.
+        ValueError: If there is no such port.
     """
 
     def __init__(self, host: str, port: int, count: int) -> None:
         if not hasattr(socket, "SO_REUSEPORT"):
             raise OSError("this system cannot share a port among processes (SO_REUSEPORT)")
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port {port} cannot be: 0 to 65535")
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
         )
         family = found[0][0]
         address: Address = found[0][4]
-        _check_free(family, address)
+        try:
+            _check_free(family, address)
+        except OSError as error:
+            raise OSError(
+                f"port {port} of {host} cannot be listened at: {error.strerror}"
+            ) from None
         self._sockets: list[socket.socket] = []
         try:
             for _ in range(count):

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from sockjs_aio.running import Drain
+from sockjs_aio.running import Drain, check_no_loop
 from sockjs_aio.workers.child import START_LIMIT, Child, WorkerEnded
 from sockjs_aio.workers.listeners import Listeners
 from sockjs_aio.workers.order import Order
@@ -76,7 +76,10 @@ class Workers:
         Raises:
             TargetError: If `target` has another form.
             OSError: If the address cannot be listened at.
+            ValueError: If `port` is none.
+            RuntimeError: If it is called while an event loop runs.
         """
+        check_no_loop("Workers.run")
         split(target)
         directory = tempfile.mkdtemp(prefix="sockjs-aio-")  # for this user alone
         try:

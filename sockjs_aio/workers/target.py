@@ -17,6 +17,11 @@ def split(target: str) -> tuple[str, str]:
     Raises:
         TargetError: If it has another form.
     """
+    if not isinstance(target, str):
+        raise TargetError(
+            f"{target!r} cannot be served: each worker imports it, so it has to be a str like "
+            "package.module:app_factory"
+        )
     module, _, name = target.partition(":")
     if not (module and name) or module.startswith("."):
         raise TargetError(f"{target!r} is not of the form package.module:app_factory")

@@ -11,7 +11,7 @@ from typing import Any
 import async_timeout
 import pytest
 
-from sockjs_aio import BrokerUnavailable, ConnectionInfo, SettingsError
+from sockjs_aio import BrokerUnavailable, ConnectionInfo, Nodes, SettingsError
 from sockjs_aio.brokers.payload import make_label, pack
 from sockjs_aio.brokers.redis import RedisBroker
 from tests import clients
@@ -297,11 +297,20 @@ def test_impossible_options_are_refused(options: dict[str, Any], text: str) -> N
 
 @pytest.mark.parametrize(
     "url",
-    ["127.0.0.1:6379", "http://127.0.0.1", "redis://x?protocol=3", "redis://x?socket_timeout=1"],
+    [
+        "127.0.0.1:6379",
+        "redis:/127.0.0.1",
+        "http://127.0.0.1",
+        "redis://x?protocol=3",
+        "redis://x?socket_timeout=1",
+    ],
 )
 def test_impossible_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
         RedisBroker(url)
+    if "?" not in url:
+        with pytest.raises(SettingsError, match="URL"):
+            Nodes(url, url="http://10.0.0.5", secret="x" * 16)
 
 
 def test_package_works_without_redis_py() -> None:

@@ -34,6 +34,8 @@ def test_what_can_be_used(url: Any) -> None:
         ({"url": "http://a/echo"}, "nothing else"),
         ({"url": "http://user:word@a"}, "nothing else"),
         ({"url": "http://a?b"}, "nothing else"),
+        ({"url": "http://0.0.0.0:8080"}, "where to listen"),
+        ({"url": " http://a"}, "blank"),
         ({"url": None}, "url=None"),
         ({"secret": "short"}, "to make one"),
         ({"secret": 12345678901234567890}, "str or bytes"),

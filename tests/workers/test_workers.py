@@ -197,7 +197,8 @@ async def test_what_is_no_application_is_named(
         (("--workers", "0"), "a whole number above 0"),
         (("--drain-over", "-1"), "over=-1.0 cannot be"),
         (("--drain-limit", "nan"), "limit=nan cannot be"),
-        (("--host", "192.0.2.1"), "Cannot assign requested address"),
+        (("--host", "192.0.2.1"), "of 192.0.2.1 cannot be listened at: Cannot assign"),
+        (("--port", "99999"), "port 99999 cannot be: 0 to 65535"),
     ],
 )
 async def test_what_cannot_be_is_said(
@@ -213,7 +214,7 @@ async def test_a_port_in_use_is_not_shared(command: RunCommand) -> None:
     first = await command("--port", str(port))
     second = await command("--port", str(port), wait=False)
     assert await second.ended() == 2
-    assert "Address already in use" in second.said
+    assert f"port {port} of 127.0.0.1 cannot be listened at: Address already" in second.said
     assert await first.stop() == 0
 
 
