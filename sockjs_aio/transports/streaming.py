@@ -36,32 +36,6 @@ HTMLFILE_SIZE = 1024
 """Bytes before which a browser may not start to run a page's scripts."""
 
 
-@dataclass(frozen=True)
-class Wire:
-    """How one streaming transport dresses frames: data only."""
-
-    transport: str
-    content_type: str
-    dress: Callable[[bytes], bytes]
-
-
-def _line(frame: bytes) -> bytes:
-    return frame + b"\n"
-
-
-def _event(frame: bytes) -> bytes:
-    # sockjs-client decodes percent escapes in what it gets
-    return b"data: %b\r\n\r\n" % frame.replace(b"%", b"%25")
-
-
-def _script(frame: bytes) -> bytes:
-    return b"<script>\np(%b);\n</script>\r\n" % javascript_string(frame)
-
-
-XHR_STREAMING = Wire("xhr_streaming", JAVASCRIPT, _line)
-EVENTSOURCE = Wire("eventsource", EVENT_STREAM, _event)
-HTMLFILE = Wire("htmlfile", HTML, _script)
-
 # a browser hands out the first bytes of a response only when there are about this many
 XHR_PRELUDE = b"h" * 2048 + b"\n"
 
@@ -80,36 +54,81 @@ HTMLFILE_HEAD = b"""\
   </script>"""
 
 
+@dataclass(frozen=True)
+class Wire:
+    """How one streaming transport begins a response, and dresses frames."""
+
+    transport: str
+    begin: Callable[[web.Request], tuple[Headers, bytes]]
+    """Return headers, and what comes before all frames.
+
+    Raises:
+        CallbackError: If the request names no callback where it has to.
+    """
+    dress: Callable[[bytes], bytes]
+
+
+def _begin_lines(request: web.Request) -> tuple[Headers, bytes]:
+    return _headers(request, JAVASCRIPT), XHR_PRELUDE
+
+
+def _line(frame: bytes) -> bytes:
+    return frame + b"\n"
+
+
+def _begin_events(request: web.Request) -> tuple[Headers, bytes]:
+    return _headers(request, EVENT_STREAM), b"\r\n"
+
+
+def _event(frame: bytes) -> bytes:
+    # sockjs-client decodes percent escapes in what it gets
+    return b"data: %b\r\n\r\n" % frame.replace(b"%", b"%25")
+
+
+def _begin_page(request: web.Request) -> tuple[Headers, bytes]:
+    head = HTMLFILE_HEAD % read_callback(request)
+    headers = uncached(HTML)
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["X-Accel-Buffering"] = "no"
+    return headers, head.ljust(HTMLFILE_SIZE + 1) + b"\r\n\r\n"
+
+
+def _script(frame: bytes) -> bytes:
+    return b"<script>\np(%b);\n</script>\r\n" % javascript_string(frame)
+
+
+def _headers(request: web.Request, content_type: str) -> Headers:
+    headers = uncached(content_type)
+    allow_origin(request, headers)
+    headers["X-Accel-Buffering"] = "no"  # nginx would keep the stream back
+    return headers
+
+
+XHR_STREAMING = Wire("xhr_streaming", _begin_lines, _line)
+EVENTSOURCE = Wire("eventsource", _begin_events, _event)
+HTMLFILE = Wire("htmlfile", _begin_page, _script)
+
+
 async def xhr_streaming(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Answer ``POST .../xhr_streaming`` with frames, a line each."""
-    headers = uncached(JAVASCRIPT)
-    allow_origin(request, headers)
-    return await _stream(endpoint, request, XHR_STREAMING, headers, XHR_PRELUDE)
+    return await _stream(endpoint, request, XHR_STREAMING)
 
 
 async def eventsource(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Answer ``GET .../eventsource`` with frames, an event each."""
-    headers = uncached(EVENT_STREAM)
-    allow_origin(request, headers)
-    return await _stream(endpoint, request, EVENTSOURCE, headers, b"\r\n")
+    return await _stream(endpoint, request, EVENTSOURCE)
 
 
 async def htmlfile(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     """Answer ``GET .../htmlfile?c=CALLBACK`` with frames, a script element each."""
-    head = HTMLFILE_HEAD % read_callback(request)
-    headers = uncached(HTML)
-    headers["X-Content-Type-Options"] = "nosniff"
-    prelude = head.ljust(HTMLFILE_SIZE + 1) + b"\r\n\r\n"
-    return await _stream(endpoint, request, HTMLFILE, headers, prelude)
+    return await _stream(endpoint, request, HTMLFILE)
 
 
-async def _stream(
-    endpoint: Endpoint, request: web.Request, wire: Wire, headers: Headers, prelude: bytes
-) -> web.StreamResponse:
+async def _stream(endpoint: Endpoint, request: web.Request, wire: Wire) -> web.StreamResponse:
+    headers, prelude = wire.begin(request)
     await discard_body(request, endpoint.registry)
     session = await endpoint.session(request, wire.transport)
     response = StreamingResponse(headers=headers)
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep the stream back
     set_session_cookie(request, response, endpoint.settings)
     if request.version < HttpVersion11:
         response.force_close()  # the end of the connection is the end of the stream
