@@ -115,7 +115,8 @@ class Client:
             if not dress.is_stream:
                 return await self._poll(dress)
             while not (match := dress.frame.search(self._unread)):
-                await self._read(dress)
+                if not await self._read(dress):
+                    self.close()  # and then the next one: this one has ended in an orderly way
         self._unread = self._unread[match.end() :]
         return dress.undress(match[1])
 
@@ -134,9 +135,10 @@ class Client:
         return await self._fetch(dress.sender, body, headers)
 
     async def ask(self, message: str) -> str:
-        """Send `message`; return the message that comes back."""
+        """Send `message`; return the message that comes back, after any heartbeats."""
         await self.send(message)
-        frame = await self.receive()
+        while (frame := await self.receive()) == "h":
+            pass
         assert frame.startswith("a["), frame
         (answer,) = json.loads(frame[1:])
         return str(answer)
@@ -148,6 +150,12 @@ class Client:
     async def who(self) -> dict[str, Any]:
         """Ask the server which it is, and whom it takes us for."""
         return json.loads(await self.ask("who"))  # type: ignore[no-any-return]
+
+    @property
+    def source(self) -> str:
+        """The address that receives."""
+        assert self.stream is not None
+        return "{}:{}".format(*self.stream.writer.get_extra_info("sockname"))
 
     async def begin(self) -> None:
         """Send the request that receives, if there is none under way."""
@@ -185,7 +193,8 @@ class Client:
         assert match, reply.body
         return dress.undress(match[1])
 
-    async def _read(self, dress: Dress) -> None:
+    async def _read(self, dress: Dress) -> bool:
+        """Read a chunk; tell whether there was one."""
         await self.begin()
         assert self.stream is not None
         if not self._is_head_read:
@@ -194,8 +203,8 @@ class Client:
             assert reply.status == 200, reply
             self._is_head_read = True
         chunk = await self.stream.chunk()
-        assert chunk, "the stream has ended"
         self._unread += chunk
+        return chunk != b""
 
     def _keep_cookie(self, reply: Reply) -> None:
         if cookie := reply.header("Set-Cookie"):

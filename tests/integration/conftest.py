@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.brokers.redis_server import RedisServer, find_server
 from tests.conftest import require
 from tests.integration.client import Client
 from tests.integration.haproxy import Haproxy, find_program
@@ -26,6 +27,16 @@ def program() -> str:
 
 
 @pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Redis."""
+    require(find_server(), "redis-server")
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.kill()
+
+
+@pytest.fixture(scope="module")
 def nodes() -> Iterator[list[NodeProcess]]:
     """Servers that no test stops."""
     with running_nodes() as nodes:
@@ -33,19 +44,19 @@ def nodes() -> Iterator[list[NodeProcess]]:
 
 
 @pytest.fixture(scope="module")
-def front(
-    program: str, nodes: list[NodeProcess], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Haproxy]:
-    """haproxy before `nodes`."""
-    haproxy = Haproxy(program, tmp_path_factory.mktemp("haproxy"), nodes)
-    yield haproxy
-    haproxy.stop()
+def relaying_nodes(redis: str) -> Iterator[list[NodeProcess]]:
+    """The same that hand requests on to each other."""
+    with running_nodes(redis=redis, relays=True) as nodes:
+        yield nodes
 
 
 @pytest.fixture
-def own_nodes(program: str) -> Iterator[list[NodeProcess]]:
-    """Servers that the test may stop."""
-    with running_nodes() as nodes:
+def own_nodes(request: pytest.FixtureRequest, program: str) -> Iterator[list[NodeProcess]]:
+    """Servers that the test may stop, as the `configuration` needs them, if there is one."""
+    has_one = "configuration" in request.fixturenames
+    relays = has_one and request.getfixturevalue("configuration") == "by-relay"
+    redis = request.getfixturevalue("redis") if relays else None
+    with running_nodes(redis=redis, relays=relays) as nodes:
         yield nodes
 
 

@@ -23,6 +23,7 @@ CONFIGURATIONS = ROOT / "haproxy"
 SERVICES = {
     "by-session": "/echo",
     "by-cookie": "/cookie",
+    "by-relay": "/short",  # whose streams soon go on, perhaps at another process
 }
 """Each configuration, and the service of `tests.integration.node` to use behind it."""
 
@@ -99,6 +100,7 @@ class Haproxy:
         certificate: Path | None = None,
         **env: str,
     ) -> None:
+        self.nodes = nodes
         self._admin = directory / "admin.sock"
         nodes = [*nodes, nodes[-1], nodes[-1]]
         tls = f" ssl crt {certificate} alpn h2,http/1.1" if certificate else ""
@@ -132,6 +134,11 @@ class Haproxy:
             return (await reader.read()).decode()
         finally:
             writer.close()
+
+    async def entries(self) -> dict[str, str]:
+        """Tell to which server requests are led that are under way, by the client's address."""
+        found = re.findall(r"src=(\S+) fe=clients .*?srv=(\w+)", await self.command("show sess"))
+        return dict(found)
 
     async def until_status(self, server: str, status: str) -> None:
         """Wait until `server` is ``UP``, ``NOLB``, ``DOWN`` or ``DRAIN``."""

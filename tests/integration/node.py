@@ -12,6 +12,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from typing import Any, ClassVar
 from aiohttp import web
 from aiohttp_remotes import XForwardedStrict, setup
 
-from sockjs_aio import SockJSConnection, SockJSRouter, readyz, run_app
+from sockjs_aio import Nodes, SockJSConnection, SockJSRouter, readyz, run_app
 from tests.process import COMPLAINTS, PATIENCE
 from tests.wire import Wire
 
@@ -79,6 +80,8 @@ class Subscriber(Node):
         self.send("subscribed")
 
 
+SECRET = "all nodes of this test know it"
+
 FOREIGN = "SameSite=None; Secure; Partitioned"
 """What a cookie needs for pages of other sites where browsers block others of that kind."""
 
@@ -86,7 +89,7 @@ SERVICES: dict[str, tuple[type[Node], dict[str, Any]]] = {
     "/echo": (Node, {"sockjs_url": "/sockjs.min.js"}),
     "/a/b/echo": (Node, {}),
     "/beating": (Node, {"heartbeat_delay": 0.5}),
-    "/short": (Node, {"response_limit": 4096}),
+    "/short": (Node, {"sockjs_url": "/sockjs.min.js", "response_limit": 1 << 15}),
     # with the cookie that by-cookie.cfg sticks by
     "/cookie": (Node, {"sockjs_url": "/sockjs.min.js", "jsessionid": True}),
     "/foreign": (Node, {"sockjs_url": "/sockjs.min.js", "jsessionid": FOREIGN}),
@@ -111,12 +114,12 @@ def make_routers(redis: str | None) -> list[SockJSRouter]:
     if redis is not None:
         from sockjs_aio.brokers.redis import RedisBroker
 
-        more = {"jsessionid": True}
+        more = {"jsessionid": True, "response_limit": 2048}
         routers.append(SockJSRouter(Subscriber, "/news", more, broker=RedisBroker(redis)))
     return routers
 
 
-async def make_app(redis: str | None = None) -> web.Application:
+async def make_app(redis: str | None = None, nodes: Nodes | None = None) -> web.Application:
     async def state(_request: web.Request) -> web.Response:
         return web.json_response(Node.sessions())
 
@@ -125,6 +128,8 @@ async def make_app(redis: str | None = None) -> web.Application:
     paths = ["/readyz", "/health", "/state"]
     await setup(app, XForwardedStrict([["127.0.0.1"]], white_paths=paths))
     app.middlewares.append(note_scheme)
+    if nodes is not None:
+        nodes.attach(app)
     routers = make_routers(redis)
     announce = routers[0].announce_drain  # one service is enough for `readyz`
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, announce)
@@ -142,16 +147,21 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--redis", help="serve /news, with a channel on this Redis")
+    parser.add_argument("--relays", action="store_true", help="find sessions by that Redis, too")
     parser.add_argument("--notice", type=float, help="seconds between SIGTERM and the drain")
     options = parser.parse_args()
-    run_app(
-        make_app(options.redis),
-        host="127.0.0.1",
-        port=options.port,
-        drain_notice=options.notice,
-        drain_over=0.5,
-        access_log=None,
-    )
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", options.port))  # `run_app` has it listen
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        nodes = Nodes(options.redis, url=url, secret=SECRET) if options.relays else None
+        run_app(
+            make_app(options.redis, nodes),
+            sock=listener,
+            drain_notice=options.notice,
+            drain_over=0.5,
+            access_log=None,
+        )
 
 
 # Its process.
@@ -165,12 +175,16 @@ class NodeProcess:
         port: int = 0,
         *,
         redis: str | None = None,
+        relays: bool = False,
         notice: float = 0,
         program: Path | None = None,
     ) -> None:
+        self._options = {"redis": redis, "relays": relays, "notice": notice}
         arguments = ["-m", "tests.integration.node", f"--port={port}", f"--notice={notice}"]
         if redis is not None:
             arguments.append(f"--redis={redis}")
+        if relays:
+            arguments.append("--relays")
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - stop() closes it
         self._process = subprocess.Popen(
             [sys.executable, "-u", *([program] if program else arguments)],
@@ -200,6 +214,10 @@ class NodeProcess:
             return json.loads((await wire.request("GET", "/state")).body)  # type: ignore[no-any-return]
         finally:
             wire.close()
+
+    def successor(self) -> "NodeProcess":
+        """Start another one in its place, after its end."""
+        return NodeProcess(self.port, **self._options)
 
     def announce(self) -> None:
         """Have it tell load balancers that it will end."""

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,21 @@ from tests.process import PATIENCE
 pytestmark = pytest.mark.haproxy
 
 STREAMS = [name for name, dress in TRANSPORTS.items() if dress.is_stream]
+
+
+@pytest.fixture(scope="module", params=["by-session", "by-relay"])
+def front(
+    request: pytest.FixtureRequest, program: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Haproxy]:
+    """haproxy before servers that no test stops."""
+    nodes = request.getfixturevalue("relaying_nodes" if request.param == "by-relay" else "nodes")
+    haproxy = Haproxy(program, tmp_path_factory.mktemp("haproxy"), nodes, request.param)
+    yield haproxy
+    haproxy.stop()
+
+
+only_by_session = pytest.mark.parametrize("front", ["by-session"], indirect=True)
+only_by_relay = pytest.mark.parametrize("front", ["by-relay"], indirect=True)
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -87,20 +103,56 @@ async def test_pages_are_served(front: Haproxy, path: str, text: bytes) -> None:
     assert text in reply.body
 
 
-# Stickiness.
+# How a request finds its session.
 
 
 async def test_requests_of_a_session_reach_one_process(
-    front: Haproxy, nodes: list[NodeProcess], open_clients: OpenClients
+    front: Haproxy, open_clients: OpenClients
 ) -> None:
     clients = await open_clients(front, 30)
     first = await pids_of(clients)
-    assert set(first) == {node.pid for node in nodes}
+    assert set(first) == {node.pid for node in front.nodes}
     for _ in range(5):  # `Client` fails at a 404, and each of its requests has its own connection
         assert await pids_of(clients) == first
 
 
-async def test_websockets_go_where_the_fewest_are(front: Haproxy, nodes: list[NodeProcess]) -> None:
+@only_by_relay
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_requests_of_a_session_come_in_at_all_processes(
+    front: Haproxy, make_client: MakeClient, transport: str
+) -> None:
+    client = make_client(front.port, transport, "/short")
+    assert await client.receive() == "o"
+    entries = set()
+    for _ in range(12):
+        assert await client.ask("x" * 40_000) == "x" * 40_000  # more than a stream is to carry
+        client.close()
+        await client.begin()
+        entries.add(await entry_of(front, client))
+    assert entries == {"one", "two", "three"}
+
+
+async def entry_of(front: Haproxy, client: Client) -> str:
+    """Wait until the request that receives has reached a server; tell which."""
+
+    async def has_come() -> bool:
+        return client.source in await front.entries()
+
+    await until(has_come)
+    return (await front.entries())[client.source]
+
+
+@only_by_relay
+async def test_clients_cannot_pretend_that_a_request_was_handed_on(
+    front: Haproxy, make_client: MakeClient
+) -> None:
+    client = make_client(front.port, headers={"Sockjs-Relay": "relay http 192.0.2.1"})
+    assert await client.receive() == "o"
+    assert (await client.who())["ip"] == "127.0.0.1"
+
+
+@only_by_session
+async def test_websockets_go_where_the_fewest_are(front: Haproxy) -> None:
     async with contextlib.AsyncExitStack() as stack:
         pids = []
         for _ in range(12):
@@ -109,7 +161,7 @@ async def test_websockets_go_where_the_fewest_are(front: Haproxy, nodes: list[No
             )
             await websocket.send_str("who")
             pids.append((await websocket.receive_json())["pid"])
-    assert sorted(pids) == sorted([node.pid for node in nodes] * 4)
+    assert sorted(pids) == sorted([node.pid for node in front.nodes] * 4)
 
 
 async def test_session_that_the_table_forgot_is_found(
@@ -158,7 +210,7 @@ async def test_stream_that_reached_its_limit_is_followed_by_the_next(
     client = make_client(front.port, "xhr_streaming", "/short")
     assert await client.receive() == "o"
     for _ in range(5):
-        assert await client.ask("x" * 5000) == "x" * 5000
+        assert await client.ask("x" * 40_000) == "x" * 40_000
         assert client.stream is not None
         assert await client.stream.chunk() == b""  # the response has ended, the connection lives
         client.request_stream()
@@ -170,12 +222,12 @@ async def test_stream_that_reached_its_limit_is_followed_by_the_next(
 @pytest.mark.parametrize("way", ["close", "abort"])
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_server_notices_a_client_that_leaves(
-    front: Haproxy, nodes: list[NodeProcess], transport: str, way: str, make_client: MakeClient
+    front: Haproxy, transport: str, way: str, make_client: MakeClient
 ) -> None:
     client = make_client(front.port, transport)
     assert await client.receive() == "o"
     pid = (await client.who())["pid"]
-    (node,) = [node for node in nodes if node.pid == pid]
+    (node,) = [node for node in front.nodes if node.pid == pid]
 
     async def is_waiting() -> bool:
         return client.session_id in (await node.state())["waiting"]
@@ -193,16 +245,15 @@ async def test_server_notices_a_client_that_leaves(
     assert await later.receive() in ("o", 'c[1002,"Connection interrupted"]')
 
 
-async def test_websocket_that_is_aborted_is_noticed(
-    front: Haproxy, nodes: list[NodeProcess]
-) -> None:
+@only_by_session
+async def test_websocket_that_is_aborted_is_noticed(front: Haproxy) -> None:
     session_id = os.urandom(6).hex()
     async with open_websocket(front.port, f"/echo/000/{session_id}/websocket") as websocket:
         assert await websocket.receive_str() == "o"
         websocket._response.connection.transport.abort()
 
     async def has_closed() -> bool:
-        return any([session_id in (await node.state())["closed"] for node in nodes])
+        return any([session_id in (await node.state())["closed"] for node in front.nodes])
 
     await until(has_closed)
 
@@ -245,11 +296,16 @@ async def test_program_of_the_docs_is_ready_and_knows_the_client_address(
 # Time.
 
 
+@pytest.mark.parametrize("configuration", ["by-session", "by-relay"])
 async def test_heartbeats_keep_connections_alive(
-    nodes: list[NodeProcess], start_haproxy: StartHaproxy, make_client: MakeClient
+    request: pytest.FixtureRequest,
+    start_haproxy: StartHaproxy,
+    make_client: MakeClient,
+    configuration: str,
 ) -> None:
     silence = 2.0
-    front = start_haproxy(nodes, SOCKJS_SILENCE=f"{silence:g}s")
+    nodes = request.getfixturevalue("relaying_nodes" if configuration == "by-relay" else "nodes")
+    front = start_haproxy(nodes, configuration, SOCKJS_SILENCE=f"{silence:g}s")
     ends = time.monotonic() + 2 * silence
     await asyncio.gather(
         watch_websocket(front, "/beating/000/x/websocket", ends),
