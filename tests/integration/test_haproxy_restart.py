@@ -4,15 +4,12 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from sockjs_aio.brokers.redis import RedisBroker
-from tests.brokers.redis_server import RedisServer, find_server
-from tests.conftest import require
 from tests.integration.client import TRANSPORTS, Client, open_websocket
 from tests.integration.conftest import StartHaproxy
 from tests.integration.haproxy import SERVICES, until
@@ -26,15 +23,6 @@ INTERVAL = 0.05
 
 NOTICE = 0.6
 """Seconds between SIGTERM and the drain: three checks of haproxy."""
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[str]:
-    require(find_server(), "redis-server")
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server.url
-    server.kill()
 
 
 class WebSocket:
@@ -87,6 +75,8 @@ class Reader:
         async with self._opened() as client:
             assert await client.receive() == "o"
             while (frame := await client.receive()) != RESTART:
+                if frame == "h":  # a poll that waited where a process ends is to be asked elsewhere
+                    continue
                 assert frame.startswith("a["), frame
                 for message in json.loads(frame[1:]):
                     if message == "end":
@@ -104,10 +94,10 @@ class Reader:
         return False
 
 
-async def restart(nodes: list[NodeProcess], index: int, redis: str) -> None:
+async def restart(nodes: list[NodeProcess], index: int) -> None:
     loop = asyncio.get_running_loop()
     assert await loop.run_in_executor(None, nodes[index].stop, signal.SIGTERM) == 0
-    nodes[index] = NodeProcess(nodes[index].port, redis=redis, notice=NOTICE)
+    nodes[index] = nodes[index].successor()
     await loop.run_in_executor(None, lambda: nodes[index].port)
 
 
@@ -115,7 +105,8 @@ async def restart(nodes: list[NodeProcess], index: int, redis: str) -> None:
 async def test_rolling_restart_loses_no_message_of_who_stayed_connected(
     start_haproxy: StartHaproxy, redis: str, configuration: str
 ) -> None:
-    with running_nodes(redis=redis, notice=NOTICE) as nodes:
+    relays = configuration == "by-relay"
+    with running_nodes(redis=redis, relays=relays, notice=NOTICE) as nodes:
         front = start_haproxy(nodes, configuration, SOCKJS_CHECK="200ms")
         await front.until_checked()
         readers = [Reader(front.port, kind) for kind in [*TRANSPORTS, "websocket"] * 2]
@@ -136,7 +127,7 @@ async def test_rolling_restart_loses_no_message_of_who_stayed_connected(
         async with RedisBroker(redis) as broker:
             publishing = asyncio.ensure_future(publish())
             for index, name in enumerate(["one", "two", "three"]):
-                await restart(nodes, index, redis)
+                await restart(nodes, index)
                 await front.until_status(name, "UP")
             restarted = number
             await until(have_all_come_back)
