@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.client import Client, fetch, open_websocket, pids_of
+from tests.integration.client import TRANSPORTS, Client, fetch, open_websocket, pids_of
 from tests.integration.conftest import MakeClient, OpenClients, StartHaproxy
 from tests.integration.haproxy import SERVICES, Haproxy, until
 from tests.integration.node import NodeProcess
@@ -17,12 +17,16 @@ from tests.process import PATIENCE
 pytestmark = pytest.mark.haproxy
 
 RESTART = 'c[1012,"Service restart"]'
+INTERRUPTED = 'c[1002,"Connection interrupted"]'
 
 
 @pytest.fixture(params=SERVICES)
 def configuration(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
+
+only_by_session = pytest.mark.parametrize("configuration", ["by-session"], indirect=True)
+only_by_relay = pytest.mark.parametrize("configuration", ["by-relay"], indirect=True)
 
 MANY = 30
 """Sessions of which each of three processes gets some, though the hashes of names decide."""
@@ -52,6 +56,12 @@ def split(clients: list[Client], pids: list[int], pid: int) -> tuple[list[Client
     return of_it, others
 
 
+async def have_streams_move(clients: list[Client]) -> None:
+    """Have streams reach their limit, so that they go on wherever they are led to."""
+    messages = await asyncio.gather(*(client.ask("x" * 40_000) for client in clients))
+    assert set(messages) == {"x" * 40_000}
+
+
 # Told to end.
 
 
@@ -74,6 +84,7 @@ async def test_process_that_is_not_ready_gets_no_new_sessions(
             assert (await websocket.receive_json())["pid"] != own_nodes[0].pid
 
 
+@only_by_session
 async def test_failure_of_the_check_cuts_what_404_leaves(
     own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
 ) -> None:
@@ -97,9 +108,10 @@ async def test_sessions_of_a_process_that_ends_are_told_and_come_back_elsewhere(
 ) -> None:
     clients = [
         client
-        for transport in ("xhr", "jsonp", "xhr_streaming", "eventsource", "htmlfile")
+        for transport in TRANSPORTS
         for client in await open_clients(front, 5, transport, prefix)
     ]
+    await have_streams_move(clients)
     pids = await pids_of(clients)
     told, others = split(clients, pids, own_nodes[0].pid)
     own_nodes[0].announce()
@@ -154,17 +166,20 @@ async def test_killed_process_disturbs_nobody_else(
     own_nodes: list[NodeProcess],
     open_clients: OpenClients,
     make_client: MakeClient,
+    configuration: str,
     prefix: str,
 ) -> None:
     streams = await open_clients(front, MANY, "xhr_streaming", prefix)
-    lost, kept = split(streams, await pids_of(streams), own_nodes[0].pid)
+    await have_streams_move(streams)
+    pids = await pids_of(streams)
+    cut, told, kept = await sort(front, streams, pids)
+    assert bool(told) == (configuration == "by-relay")
     kept_pids = await pids_of(kept)
     loop = asyncio.get_running_loop()
     own_nodes[0].stop(signal.SIGKILL)
 
     async def come_back(client: Client) -> float:
-        assert client.stream is not None
-        assert await asyncio.wait_for(client.stream.is_closed(), PATIENCE)
+        await see_end(client, is_told=client in told)
         began = loop.time()
         again = make_client(front.port, client.transport, prefix, headers=client.headers)
         assert await again.receive() == "o"
@@ -172,12 +187,12 @@ async def test_killed_process_disturbs_nobody_else(
         return loop.time() - began
 
     # refused connections go to another process at once, before health checks know of anything
-    assert max(await asyncio.gather(*map(come_back, lost))) < 2
+    assert max(await asyncio.gather(*map(come_back, cut + told))) < 2
     assert await pids_of(kept) == kept_pids
     await front.until_status("one", "DOWN")
     assert own_nodes[0].pid not in await pids_of(await open_clients(front, 9, "xhr", prefix))
 
-    own_nodes[0] = NodeProcess(own_nodes[0].port)
+    own_nodes[0] = own_nodes[0].successor()
     await front.until_status("one", "UP")
     assert await pids_of(kept) == kept_pids
     # until "anywhere" and the hash's ring have their share again, others may get the first ones
@@ -185,6 +200,89 @@ async def test_killed_process_disturbs_nobody_else(
         pass
 
 
+@only_by_relay
+async def test_clients_of_a_killed_process_are_told_by_the_others(
+    front: Haproxy, own_nodes: list[NodeProcess], open_clients: OpenClients
+) -> None:
+    clients = [
+        client
+        for transport in TRANSPORTS
+        for client in await open_clients(front, MANY, transport, "/short")
+    ]
+    await have_streams_move(clients)
+    pids = await pids_of(clients)
+    for client in clients:
+        await client.begin()
+    cut, told, _ = await sort(front, clients, pids)
+    own_nodes[0].stop(signal.SIGKILL)
+    for client in told:
+        await see_end(client, is_told=True)
+        assert (await client.post("x")).status == 404
+    for client in cut:
+        await see_end(client, is_told=False)
+    assert {client.transport for client in told} == set(TRANSPORTS)
+
+
+@only_by_relay
+async def test_clients_of_a_killed_process_that_come_later_are_told_by_the_others(
+    front: Haproxy, own_nodes: list[NodeProcess], open_clients: OpenClients
+) -> None:
+    polls = await open_clients(front, MANY, "xhr")
+    streams = await open_clients(front, MANY, "xhr_streaming")
+    gone, _ = split(polls, await pids_of(polls), own_nodes[0].pid)
+    cut, _ = split(streams, await pids_of(streams), own_nodes[0].pid)
+    own_nodes[0].stop(signal.SIGKILL)
+    for client in gone[::2]:
+        assert await client.receive() == INTERRUPTED
+        assert (await client.post("x")).status == 404
+    for client in gone[1::2]:
+        assert (await client.post("x")).status == 404
+        assert await client.receive() == "o"  # it has been told by now: the id is free
+    for client in cut:
+        # 503, for which haproxy asks another process, where the id is free
+        client.close()
+        assert await client.receive() == "o"
+
+
+async def sort(
+    front: Haproxy, clients: list[Client], pids: list[int]
+) -> tuple[list[Client], list[Client], list[Client]]:
+    """Sort clients by what becomes of them when the first process is killed.
+
+    They wait at it and are cut off, or they are told by another one which they wait at, or they
+    have nothing to do with it.
+    """
+
+    async def have_come() -> bool:
+        return {client.source for client in clients} <= set(await front.entries())
+
+    await until(have_come)
+    entries = await front.entries()
+    cut, told, kept = [], [], []
+    for client, pid in zip(clients, pids, strict=True):
+        if entries[client.source] == "one":
+            cut.append(client)
+        elif pid == front.nodes[0].pid:
+            told.append(client)
+        else:
+            kept.append(client)
+    assert cut
+    assert kept
+    return cut, told, kept
+
+
+async def see_end(client: Client, *, is_told: bool) -> None:
+    """See that a client is told that its session has ended, or is cut off."""
+    assert client.stream is not None
+    if is_told:
+        assert await client.receive() == INTERRUPTED
+    elif TRANSPORTS[client.transport].is_stream:
+        assert await asyncio.wait_for(client.stream.is_closed(), PATIENCE)
+    else:
+        assert (await client.stream.reply()).status == 502
+
+
+@only_by_session
 async def test_sessions_that_were_opened_meanwhile_stay_when_a_process_comes_back(
     own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
 ) -> None:
@@ -193,11 +291,12 @@ async def test_sessions_that_were_opened_meanwhile_stay_when_a_process_comes_bac
     await front.until_status("one", "DOWN")
     clients = await open_clients(front, 20)
     pids = await pids_of(clients)
-    own_nodes[0] = NodeProcess(own_nodes[0].port)
+    own_nodes[0] = own_nodes[0].successor()
     await front.until_status("one", "UP")
     assert await pids_of(clients) == pids  # the table knows; the hash alone would not
 
 
+@only_by_session
 async def test_process_that_hangs_loses_its_streams(
     own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
 ) -> None:
