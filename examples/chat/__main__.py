@@ -1,10 +1,13 @@
 """Run the chat: ``python -m examples.chat [--host HOST] [--port PORT] [--redis URL]``."""
 
+import os
 from pathlib import Path
 
 from examples.chat import SOCKJS_CLIENT, make_app
 from examples.serving import make_parser, serve
-from sockjs_aio import Broker
+from sockjs_aio import Broker, Nodes, SettingsError
+
+PREFIX = "sockjs-chat:"  # of what is in Redis
 
 
 def main() -> None:
@@ -20,12 +23,22 @@ def main() -> None:
         metavar="URL",
         help="such as redis://127.0.0.1: what connects several chats, each on a port of its own",
     )
+    parser.add_argument(
+        "--url",
+        help="where the other chats reach this one: they hand requests on to each other then, if "
+        "they have the same NODES_SECRET in their environment",
+    )
     parser.add_argument("--node", metavar="NAME", default="", help="shown beside transports")
     arguments = parser.parse_args()
     if arguments.sockjs_client and not arguments.sockjs_client.is_file():
         parser.error(f"there is no file {arguments.sockjs_client}")
+    if arguments.url and not arguments.redis:
+        parser.error("--url needs --redis")
     broker = make_broker(arguments.redis) if arguments.redis else None
-    serve(make_app(arguments.sockjs_client or SOCKJS_CLIENT, broker, arguments.node), arguments)
+    app = make_app(arguments.sockjs_client or SOCKJS_CLIENT, broker, arguments.node)
+    if arguments.url:
+        make_nodes(arguments.redis, arguments.url).attach(app)
+    serve(app, arguments)
 
 
 def make_broker(url: str) -> Broker:
@@ -33,9 +46,17 @@ def make_broker(url: str) -> Broker:
         from sockjs_aio.brokers.redis import RedisBroker  # needs redis-py
 
         # while Redis is away each node goes on by itself
-        return RedisBroker(url, prefix="sockjs-chat:", on_unavailable="drop", member_expiry=6)
+        return RedisBroker(url, prefix=PREFIX, on_unavailable="drop", member_expiry=6)
     except (ModuleNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
+
+
+def make_nodes(redis: str, url: str) -> Nodes:
+    secret = os.environ.get("NODES_SECRET", "")
+    try:
+        return Nodes(redis, url=url, secret=secret, namespace=PREFIX)
+    except SettingsError as error:
+        raise SystemExit(f"{error} (secret is NODES_SECRET)") from None
 
 
 if __name__ == "__main__":

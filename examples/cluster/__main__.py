@@ -2,8 +2,9 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
-import re
+import secrets
 import shutil
 import signal
 import socket
@@ -51,8 +52,10 @@ class Cluster:
             *("--save", "", "--dir", self._folder, "--logfile", "log"),
         )
         await until_listening("redis-server", process, redis)
-        nodes = [self._start_node(name, f"unix://{redis}") for name in NODES]
-        addresses = await asyncio.gather(*nodes)
+        secret, addresses = secrets.token_hex(32), free_addresses(len(NODES))
+        nodes = zip(NODES, addresses, strict=True)
+        starts = (self._start_node(*node, f"unix://{redis}", secret) for node in nodes)
+        await asyncio.gather(*starts)
         variables = {
             "SOCKJS_BIND": f"fd@{listener.fileno()}",
             "SOCKJS_ADMIN": str(admin),
@@ -61,7 +64,7 @@ class Cluster:
         process = await self._start(
             "haproxy",
             *(find("haproxy"), "-db", "-f", ROOT / "haproxy/common.cfg"),
-            *("-f", ROOT / "haproxy/by-session.cfg"),
+            *("-f", ROOT / "haproxy/by-relay.cfg"),
             env={**os.environ, **variables},
             pass_fds=[listener.fileno()],
             stdout=asyncio.subprocess.DEVNULL,  # a line for each request; who is down is on stderr
@@ -70,19 +73,21 @@ class Cluster:
         port = listener.getsockname()[1]
         print(f"The chat is on http://{host}:{port}/ - Ctrl-C ends it all.", flush=True)
 
-    async def _start_node(self, name: str, redis: str) -> str:
-        """Start a node of the chat; return its address."""
+    async def _start_node(self, name: str, address: str, redis: str, secret: str) -> None:
+        """Start a node of the chat, and wait until it serves."""
+        url = f"http://{address}"
         process = await self._start(
             f"node {name}",
-            *(sys.executable, "-um", "examples.chat"),
-            *("--port", "0", "--redis", redis, "--node", name),
+            *(sys.executable, "-um", "examples.chat", "--port", address.partition(":")[2]),
+            *("--redis", redis, "--url", url, "--node", name),
             cwd=ROOT,
+            env={**os.environ, "NODES_SECRET": secret},
             stdout=asyncio.subprocess.PIPE,
         )
         assert process.stdout is not None
         async for line in process.stdout:
-            if match := re.search(rb"http://([\d.:]+)", line):
-                return match[1].decode()
+            if url.encode() in line:
+                return
         raise StartFailed(f"node {name} did not start")
 
     async def _start(
@@ -110,6 +115,13 @@ class Cluster:
                 except asyncio.TimeoutError:
                     process.kill()
                     await process.wait()
+
+
+def free_addresses(count: int) -> list[str]:
+    """Find addresses for nodes, each of which has to know its own before it starts."""
+    with contextlib.ExitStack() as stack:
+        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return ["{}:{}".format(*one.getsockname()) for one in free]
 
 
 async def until_listening(name: str, process: asyncio.subprocess.Process, path: Path) -> None:

@@ -128,12 +128,7 @@ class Haproxy:
 
     async def command(self, line: str) -> str:
         """Give a command of the management guide; return what haproxy says."""
-        reader, writer = await asyncio.open_unix_connection(self._admin)
-        try:
-            writer.write(line.encode() + b"\n")
-            return (await reader.read()).decode()
-        finally:
-            writer.close()
+        return await command(self._admin, line)
 
     async def entries(self) -> dict[str, str]:
         """Tell to which server requests are led that are under way, by the client's address."""
@@ -158,13 +153,27 @@ class Haproxy:
         await until(is_so)
 
     async def _state(self, server: str) -> dict[str, str]:
-        rows = csv.DictReader((await self.command("show stat")).removeprefix("# ").splitlines())
-        (row,) = [row for row in rows if (row["pxname"], row["svname"]) == ("sessions", server)]
-        return row
+        return (await states(self._admin))[server]
 
     def stop(self) -> None:
         self._process.kill()
         self._process.wait(PATIENCE)
+
+
+async def command(admin: Path, line: str) -> str:
+    """Give haproxy a command at the socket `admin`; return what it says."""
+    reader, writer = await asyncio.open_unix_connection(admin)
+    try:
+        writer.write(line.encode() + b"\n")
+        return (await reader.read()).decode()
+    finally:
+        writer.close()
+
+
+async def states(admin: Path) -> dict[str, dict[str, str]]:
+    """Ask haproxy about each server of the backend ``sessions``."""
+    rows = csv.DictReader((await command(admin, "show stat")).removeprefix("# ").splitlines())
+    return {row["svname"]: row for row in rows if row["pxname"] == "sessions"}
 
 
 async def until(is_so: Callable[[], Any]) -> None:

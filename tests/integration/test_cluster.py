@@ -1,6 +1,7 @@
 """The cluster example as a user runs it: redis-server, haproxy, and three nodes of the chat."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from playwright.async_api import Page, expect
 from examples.cluster.__main__ import find
 from tests.conftest import require
 from tests.integration.browser import launched
-from tests.integration.haproxy import find_program
+from tests.integration.haproxy import find_program, states
 from tests.integration.node import ROOT
 from tests.integration.test_chat import joined, say
 from tests.process import PATIENCE
@@ -179,6 +180,41 @@ async def until_elsewhere(page: Page, node: str) -> None:
     """Wait until somebody is on another node."""
     others = re.compile(" on (?!" + node + ")")
     await expect(page.locator("#people .me code")).to_have_text(others, timeout=20_000)
+
+
+@pytest.mark.browser
+@pytest.mark.haproxy
+@pytest.mark.redis
+async def test_messages_of_everybody_reach_everybody_in_order_wherever_requests_come_in(
+    cluster: Cluster, folder: Path
+) -> None:
+    admin = next(folder.glob("sockjs-*")) / "haproxy"  # noqa: ASYNC240
+    transports = {"Ada": "xhr-polling", "Grace": "jsonp-polling", "Linus": "xhr-streaming"}
+
+    async def requests() -> dict[str, int]:
+        servers = await states(admin)
+        return {name: int(servers[name]["stot"]) for name in ("one", "two", "three")}
+
+    async with launched() as browser, contextlib.AsyncExitStack() as stack:
+        people = {}
+        for name, transport in transports.items():
+            before = await requests()
+            page = joined(browser, cluster.port, name, transport)
+            people[name] = page = await stack.enter_async_context(page)
+            for number in range(6):
+                await say(page, f"{name} {number}")
+                await expect(page.locator(".text").last).to_have_text(f"{name} {number}")
+            after = await requests()
+            # there is no stickiness: requests of each come in at all nodes
+            assert all(after[node] > before[node] for node in before), (before, after)
+        for number in range(6, 12):  # all at a time
+            await asyncio.gather(*(say(people[name], f"{name} {number}") for name in people))
+        for page in people.values():
+            await expect(page.locator(".text")).to_have_count(12 * len(people))
+            texts = await page.locator(".text").all_text_contents()
+            for name in people:
+                said = [text for text in texts if text.startswith(name)]
+                assert said == [f"{name} {number}" for number in range(12)]
 
 
 @pytest.mark.browser
