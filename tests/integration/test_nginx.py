@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import signal
 import ssl
@@ -239,6 +240,62 @@ async def test_sessions_of_a_process_that_ends_are_told_and_come_back_elsewhere(
         for client, pid in zip(clients, pids, strict=True):
             await come_back(client, pid)
         assert await ended == 0
+
+
+# Without stickiness.
+
+
+@pytest.fixture
+def own_relaying_nodes(redis: str) -> Iterator[list[NodeProcess]]:
+    """Two servers that hand requests on to each other."""
+    with running_nodes(2, redis=redis, relays=True) as nodes:
+        yield nodes
+
+
+def without_stickiness() -> str:
+    """Make what the docs say to make of the block."""
+    block = replace(documented("nginx"), "    hash $sockjs_session consistent;\n", "")
+    inner = documented("nginx", "jsonp_send)$ {")
+    return replace(block, "        # 503: the process", inner + "        # 503: the process")
+
+
+@pytest.mark.redis
+async def test_without_stickiness_each_request_finds_its_session(
+    own_relaying_nodes: list[NodeProcess], tmp_path: Path
+) -> None:
+    with nginx(tmp_path, without_stickiness(), own_relaying_nodes) as port:
+        clients = [Client(port, transport) for transport in TRANSPORTS for _ in range(4)]
+        assert set(await asyncio.gather(*(client.receive() for client in clients))) == {"o"}
+        pids = await pids_of(clients)
+        assert set(pids) == {node.pid for node in own_relaying_nodes}
+        for _ in range(5):
+            assert await pids_of(clients) == pids
+        for client in clients:
+            assert await client.ask("x" * 100_000) == "x" * 100_000
+            client.close()
+
+
+@pytest.mark.redis
+async def test_what_was_handed_on_is_not_sent_twice_when_a_process_dies(
+    own_relaying_nodes: list[NodeProcess], tmp_path: Path
+) -> None:
+    owner, entry = own_relaying_nodes
+    with nginx(tmp_path, without_stickiness(), own_relaying_nodes) as port:
+        clients = [Client(port) for _ in range(6)]
+        assert set(await asyncio.gather(*(client.receive() for client in clients))) == {"o"}
+        await pids_of(clients)  # each process knows where they are
+        pids = await pids_of(clients)
+        client = next(x for x, pid in zip(clients, pids, strict=True) if pid == owner.pid)
+        os.kill(owner.pid, signal.SIGSTOP)
+        sends = [asyncio.ensure_future(client.post(str(number))) for number in range(4)]
+        await asyncio.sleep(0.5)  # they are with the owner, or on their way through the other
+        entry.stop(signal.SIGKILL)
+        await asyncio.sleep(0.5)  # nginx has noticed
+        os.kill(owner.pid, signal.SIGCONT)
+        statuses = [reply.status for reply in await asyncio.gather(*sends)]
+        assert sorted(statuses) == [204, 204, 502, 502]
+        messages = json.loads((await client.receive())[1:])
+        assert len(messages) == len(set(messages)), messages
 
 
 async def test_killed_process_disturbs_nobody_else(tmp_path: Path) -> None:
