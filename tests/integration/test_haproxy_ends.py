@@ -1,6 +1,7 @@
 """Processes behind the real haproxy that are told to end, are killed, or hang; and who notices."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -242,6 +243,28 @@ async def test_clients_of_a_killed_process_that_come_later_are_told_by_the_other
         # 503, for which haproxy asks another process, where the id is free
         client.close()
         assert await client.receive() == "o"
+
+
+@only_by_relay
+async def test_what_was_handed_on_is_not_sent_twice_when_a_process_dies(
+    own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
+) -> None:
+    front = start_haproxy(own_nodes, "by-relay", SOCKJS_CHECK="60s")
+    await front.until_checked()
+    clients = await open_clients(front, 9)
+    for _ in range(3):  # each process knows where they are
+        pids = await pids_of(clients)
+    client = next(x for x, pid in zip(clients, pids, strict=True) if pid == own_nodes[1].pid)
+    os.kill(own_nodes[1].pid, signal.SIGSTOP)
+    sends = [asyncio.ensure_future(client.post(str(number))) for number in range(6)]
+    await asyncio.sleep(0.5)  # they are with the owner, or on their way through the others
+    own_nodes[0].stop(signal.SIGKILL)
+    await asyncio.sleep(0.5)  # haproxy has noticed
+    os.kill(own_nodes[1].pid, signal.SIGCONT)
+    statuses = [reply.status for reply in await asyncio.gather(*sends)]
+    messages = json.loads((await client.receive())[1:])
+    assert len(messages) == len(set(messages)), messages
+    assert sorted(statuses) == [204, 204, 204, 204, 502, 502]
 
 
 async def sort(
