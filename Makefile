@@ -9,7 +9,7 @@ OLDEST_AIOHTTP := 3.14.4
 # tests wait more than they compute
 WORKERS ?= 6
 
-.PHONY: help demo test soak fuzz bench bench-peers lint format matrix clean
+.PHONY: help demo cluster test soak fuzz bench bench-peers lint format matrix clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets; ARGS="..." is passed on
@@ -17,6 +17,9 @@ help: ## list the targets; ARGS="..." is passed on
 
 demo: $(VENV)/demo $(SOCKJS_CLIENT) ## the chat page, on http://127.0.0.1:8080/
 	$(BIN)/python -m examples.chat $(ARGS)
+
+cluster: $(VENV)/cluster $(SOCKJS_CLIENT) ## the same on three nodes, behind haproxy, with Redis between them
+	$(BIN)/python -m examples.cluster $(ARGS)
 
 test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this machine can run, with coverage
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --cov --cov-report=term $(ARGS)
@@ -85,6 +88,10 @@ $(BIN)/python:
 
 $(VENV)/demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/cluster: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[redis]'
 	@touch $@
 
 $(VENV)/test: pyproject.toml | $(BIN)/python

@@ -26,7 +26,6 @@ def configuration(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-only_by_session = pytest.mark.parametrize("configuration", ["by-session"], indirect=True)
 only_by_relay = pytest.mark.parametrize("configuration", ["by-relay"], indirect=True)
 
 MANY = 30
@@ -85,7 +84,6 @@ async def test_process_that_is_not_ready_gets_no_new_sessions(
             assert (await websocket.receive_json())["pid"] != own_nodes[0].pid
 
 
-@only_by_session
 async def test_failure_of_the_check_cuts_what_404_leaves(
     own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
 ) -> None:
@@ -247,9 +245,12 @@ async def test_clients_of_a_killed_process_that_come_later_are_told_by_the_other
 
 @only_by_relay
 async def test_what_was_handed_on_is_not_sent_twice_when_a_process_dies(
-    own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
+    own_nodes: list[NodeProcess],
+    start_haproxy: StartHaproxy,
+    open_clients: OpenClients,
+    configuration: str,
 ) -> None:
-    front = start_haproxy(own_nodes, "by-relay", SOCKJS_CHECK="60s")
+    front = start_haproxy(own_nodes, configuration, SOCKJS_CHECK="60s")
     await front.until_checked()
     clients = await open_clients(front, 9)
     for _ in range(3):  # each process knows where they are
@@ -305,7 +306,6 @@ async def see_end(client: Client, *, is_told: bool) -> None:
         assert (await client.stream.reply()).status == 502
 
 
-@only_by_session
 async def test_sessions_that_were_opened_meanwhile_stay_when_a_process_comes_back(
     own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
 ) -> None:
@@ -319,7 +319,6 @@ async def test_sessions_that_were_opened_meanwhile_stay_when_a_process_comes_bac
     assert await pids_of(clients) == pids  # the table knows; the hash alone would not
 
 
-@only_by_session
 async def test_process_that_hangs_loses_its_streams(
     own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, open_clients: OpenClients
 ) -> None:
