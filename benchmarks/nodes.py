@@ -75,8 +75,9 @@ def running_redis() -> Iterator[tuple[int, str]]:
 class Talk:
     """One session, and what a send and a poll of it cost where they come in."""
 
-    def __init__(self, session: str, owner: Service, entry: Service) -> None:
-        self.session, self.owner, self.entry = session, owner, entry
+    def __init__(self, session: str, owner: Service, entry: Service, *others: Service) -> None:
+        self.session = session
+        self.services = {owner, entry, *others}  # those that take part
         self.costs: list[float] = []
         self.delays: list[float] = []
         Wire(owner.port).post(f"/echo/0/{session}/xhr")
@@ -84,7 +85,7 @@ class Talk:
         cycle(self.wire, session, 200)
 
     def cpu(self) -> float:
-        return sum(self.owner.cpu() + (self.entry.cpu() if self.entry is not self.owner else []))
+        return sum(sum(service.cpu()) for service in self.services)
 
     def run(self, count: int) -> None:
         before, begun = self.cpu(), time.perf_counter()

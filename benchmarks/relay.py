@@ -77,9 +77,12 @@ class Service:
     processes: list[int]
 
     def cpu(self) -> list[float]:
-        """Return the microseconds that each process has taken."""
+        """Return the microseconds that each process has taken, with all its threads."""
         return [
-            int(Path(f"/proc/{number}/schedstat").read_text().split()[0]) / 1000
+            sum(
+                int((thread / "schedstat").read_text().split()[0]) / 1000
+                for thread in Path(f"/proc/{number}/task").iterdir()
+            )
             for number in self.processes
         ]
 
