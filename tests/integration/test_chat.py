@@ -358,3 +358,18 @@ async def test_missing_script_is_told() -> None:
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert errors.endswith(b"error: there is no file missing.js\n")
+
+
+async def test_what_nodes_lack_is_told_in_one_line() -> None:
+    process = await run("--url", "http://127.0.0.1:8081")
+    _, errors = await process.communicate()
+    assert (process.returncode, errors.decode().splitlines()[-1]) == (
+        2,
+        "python -m examples.chat: error: --url needs --redis",
+    )
+    process = await run("--url", "http://127.0.0.1:8081", "--redis", "redis://127.0.0.1")
+    output, errors = await process.communicate()
+    assert (process.returncode, output) == (1, b"")
+    assert errors.startswith(b"secret has 0 bytes")
+    assert errors.endswith(b"(secret is NODES_SECRET)\n")
+    assert errors.count(b"\n") == 1
