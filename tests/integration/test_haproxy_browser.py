@@ -134,6 +134,7 @@ async def visit(browser: Browser) -> AsyncIterator[PageOf]:
         yield client
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("configuration", SERVICES)
 async def test_pages_notice_the_end_of_their_process_and_come_back_at_once(
     visit: PageOf, own_nodes: list[NodeProcess], start_haproxy: StartHaproxy, configuration: str
