@@ -30,7 +30,12 @@ class Claim:
     @property
     def is_needed(self) -> bool:
         """Whether there is a session, or there may be one soon."""
-        return self.users > 0 or self.registry.get(self.session_id) is not None
+        return self.users > 0 or self.has_session
+
+    @property
+    def has_session(self) -> bool:
+        """Whether there is a session."""
+        return self.registry.get(self.session_id) is not None
 
 
 class Claims:

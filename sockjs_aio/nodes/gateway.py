@@ -111,7 +111,7 @@ class Gateway(Carrier):
                 with self._claim(endpoint, request, key) as claim:
                     owner = await self._hold(claim, key)
                     if owner is None:
-                        return await handler(request)
+                        return await self._open(claim, key, request, endpoint, handler)
             else:
                 owner = None if self.claims.holds(key) else await self._directory.find(key)
                 if owner is None or owner.name == self._directory.own:
@@ -152,6 +152,22 @@ class Gateway(Carrier):
         claim.is_held = owner is not None and owner.name == self._directory.own
         claim.is_foreign = not claim.is_held
         return None if claim.is_held else owner
+
+    async def _open(
+        self, claim: Claim, key: str, request: web.Request, endpoint: Endpoint, handler: Handler
+    ) -> web.StreamResponse:
+        """Answer a request that may open a session, which is claimed.
+
+        If there is no room for it by now, since this node is to end, whoever asks elsewhere next is
+        not to be sent here.
+        """
+        try:
+            return await handler(request)
+        finally:
+            if claim.users == 1 and not claim.has_session and not _may_open(endpoint, request):
+                claim.is_held, claim.is_foreign = False, True
+                with contextlib.suppress(DirectoryUnavailable):
+                    await self._directory.remove([key])
 
     def _node(self, owner: Owner) -> Node | None:
         """Return the node that is an owner; None if it has ended.
@@ -262,7 +278,7 @@ class Gateway(Carrier):
         try:
             with self._claim(endpoint, visitor, key) as claim:
                 if await self._hold(claim, key) is None:
-                    return await handler(visitor)
+                    return await self._open(claim, key, visitor, endpoint, handler)
         except DirectoryUnavailable:
             return await answer(endpoint, None, visitor, _refuse)
         return misdirected()  # what that node knew of it was old; nothing is handed on twice

@@ -202,3 +202,23 @@ async def test_messages_that_a_node_may_have_got_are_not_sent_again(
     assert await reach(node).poll("/0/b") == INTERRUPTED
     assert seen == [b"/echo/0/a/xhr_send", b"/echo/0/b/xhr", b"/echo/0/b/xhr"]
     server.close()
+
+
+async def test_what_a_node_refuses_as_it_ends_is_opened_by_another(
+    run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
+) -> None:
+    """Also what it had claimed before it was told to end."""
+    ending, other = run_nodes(2, {"disconnect_delay": 30}, timeout=20, expiry=60, lease=600)
+    target = reach(ending)
+    for name in ("waiting", "away"):
+        assert await target.poll(f"/0/{name}") == b"o"
+    waiting = asyncio.create_task(target.poll("/0/waiting"))
+    wire = await target.wire()
+    own_redis.signal(signal.SIGSTOP)
+    wire.send("POST", "/echo/0/new/xhr", b"")
+    await asyncio.sleep(0.2)
+    ending.signal(signal.SIGTERM)
+    assert await waiting == RESTART
+    own_redis.signal(signal.SIGCONT)
+    assert (await wire.reply()).status == 503
+    assert await reach(other).poll("/0/new") == b"o"
