@@ -42,6 +42,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._is_serving = False
         self._watches: dict[asyncio.subprocess.Process, asyncio.Task[None]] = {}
 
     async def start_all(self, host: str, listener: socket.socket) -> None:
@@ -70,6 +71,7 @@ class Cluster:
             stdout=asyncio.subprocess.DEVNULL,  # a line for each request; who is down is on stderr
         )
         await until_listening("haproxy", process, admin)
+        self._is_serving = True
         port = listener.getsockname()[1]
         print(f"The chat is on http://{host}:{port}/ - Ctrl-C ends it all.", flush=True)
 
@@ -107,8 +109,9 @@ class Cluster:
         for process, watch in reversed(self._watches.items()):
             watch.cancel()
             if process.returncode is None:
-                # not SIGTERM: haproxy has ended, so there is nobody left to drain for
-                process.send_signal(signal.SIGINT)
+                # haproxy has ended, so there is nobody left to drain for, as SIGTERM has nodes do;
+                # but those that are still importing would show by a traceback where SIGINT met them
+                process.send_signal(signal.SIGINT if self._is_serving else signal.SIGTERM)
                 try:
                     async with async_timeout.timeout(GRACE):
                         await process.wait()
