@@ -29,8 +29,9 @@ class Child:
         self._serves_since: float | None = None
         self._writer = writer
         self._heard: set[str] = set()
+        self._told: set[str] = set()
         self._news = asyncio.Event()
-        self._has_ended = False
+        self.has_ended = False
         self._listening = asyncio.create_task(self._listen(reader))
 
     @classmethod
@@ -43,7 +44,11 @@ class Child:
                 pass_fds=(theirs.fileno(), order.listener),
                 stdin=asyncio.subprocess.DEVNULL,
             )
-        child = cls(process, *await asyncio.open_unix_connection(sock=ours))
+        try:
+            child = cls(process, *await asyncio.open_unix_connection(sock=ours))
+        except asyncio.CancelledError:  # nobody else knows it
+            process.kill()
+            raise
         child._writer.write(order.encode())
         return child
 
@@ -56,8 +61,17 @@ class Child:
 
     def tell(self, command: str) -> None:
         """Write a command; one that has ended does not hear it."""
-        if not self._has_ended:
+        self._told.add(command)
+        if not self.has_ended:
             self._writer.write(f"{command}\n".encode())
+
+    def was_told(self, command: str) -> bool:
+        """Tell whether a command was written."""
+        return command in self._told
+
+    def forget(self, word: str) -> None:
+        """Have `hear` wait for a word that it may have said before."""
+        self._heard.discard(word)
 
     async def hear(self, word: str, limit: float) -> None:
         """Wait until it has said something.
@@ -68,7 +82,7 @@ class Child:
         try:
             async with async_timeout.timeout(limit):
                 while word not in self._heard:
-                    if self._has_ended:
+                    if self.has_ended:
                         raise WorkerEnded
                     self._news.clear()
                     await self._news.wait()
@@ -105,6 +119,6 @@ class Child:
         except ConnectionError:
             pass
         finally:
-            self._has_ended = True
+            self.has_ended = True
             self._news.set()
             self._writer.close()

@@ -85,7 +85,14 @@ class HostPlaces:
         Path(self.previous_path).unlink(missing_ok=True)
         if replaces:
             os.link(self.own_path, self.previous_path)
-        os.replace(self._hidden_path, self.own_path)
+        self.reclaim()
+
+    def reclaim(self) -> None:
+        """Let others find this worker, whoever they have found before."""
+        name = self._hidden_path + ".new"
+        os.link(self._hidden_path, name)
+        os.replace(name, self.own_path)
+        Path(name).unlink(missing_ok=True)  # it is still there if they have found this one
 
 
 def worker_at(path: str, patience: float = START_PATIENCE) -> Peer:

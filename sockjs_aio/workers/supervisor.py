@@ -101,7 +101,8 @@ class Supervisor:
         self._current: dict[int, Child] = {}
         self._retiring: set[Child] = set()
         self._reload = asyncio.Event()
-        self._replacing = asyncio.Lock()
+        # held while a worker is started or replaced, by one task at a time
+        self._changing = [asyncio.Lock() for _ in range(workers.count)]
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
         self._failure: str | None = None
@@ -172,15 +173,12 @@ class Supervisor:
         """Start a worker, and start it again whenever it has ended."""
         quick_deaths = 0
         was_ready = False
+        child: Child | None = None
         while True:
-            child = self._current[number] = await self._start(number, replaces=False)
-            try:
-                await child.hear("loaded", START_LIMIT)
-                child.tell("publish")
-                await child.hear("ready", START_LIMIT)
-                was_ready = True
-            except WorkerEnded:
-                await child.end(GRACE)  # as a rule it just does, with a status of its own
+            async with self._changing[number]:
+                if self._current.get(number) is child:  # no reload has replaced it meanwhile
+                    await asyncio.sleep(BACKOFF[quick_deaths])
+                    was_ready = await self._bring_up(number) or was_ready
             child, status = await self._until_ended(number)
             quick_deaths = quick_deaths + 1 if child.seconds < STEADY else 0
             how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
@@ -194,14 +192,25 @@ class Supervisor:
                 )
                 return
             logger.warning("worker %d has ended (%s): it is started again", number, how)
-            await asyncio.sleep(BACKOFF[quick_deaths])
+
+    async def _bring_up(self, number: int) -> bool:
+        """Start a worker; return whether it serves."""
+        child = self._current[number] = await self._start(number, replaces=False)
+        try:
+            await child.hear("loaded", START_LIMIT)
+            child.tell("publish")
+            await child.hear("ready", START_LIMIT)
+        except WorkerEnded:
+            await child.end(GRACE)  # as a rule it just does, with a status of its own
+            return False
+        return True
 
     async def _until_ended(self, number: int) -> tuple[Child, int]:
         """Wait until whoever is this worker at the time has ended, and was not meant to."""
         while True:
             child = self._current[number]
             status = await child.ended()
-            async with self._replacing:
+            async with self._changing[number]:
                 if self._current[number] is child:
                     return child, status
 
@@ -213,7 +222,7 @@ class Supervisor:
             self._reload.clear()
             logger.info("reloading, one worker at a time")
             for number in range(self._workers.count):
-                async with self._replacing:
+                async with self._changing[number]:
                     old = await self._replace(number)
                 if old is None:
                     logger.error("worker %d cannot start anew: the old ones go on", number)
@@ -226,22 +235,36 @@ class Supervisor:
         """Start a worker's successor; return the worker once that serves."""
         old = self._current[number]
         new = await self._start(number, replaces=True)
-        self._retiring.add(new)
+        self._retiring.add(new)  # which is where the end finds it, if that comes first
         try:
             await new.hear("loaded", START_LIMIT)
-            old.tell("succeed")  # from here on it has no new sessions
-            await old.hear("succeeded", GRACE)
+            await self._have_succeeded(old)  # from here on it has no new sessions
             new.tell("publish")
             await new.hear("ready", START_LIMIT)
         except WorkerEnded:
             new.kill()
             await new.ended()
-            return None
-        finally:
             self._retiring.discard(new)
+            old.tell("resume")
+            return None
+        except asyncio.CancelledError:
+            if not new.was_told("publish"):
+                new.kill()
+            raise
+        self._retiring.discard(new)
         self._current[number] = new
         self._retiring.add(old)
         return old
+
+    async def _have_succeeded(self, old: Child) -> None:
+        """Have a worker leave new sessions to its successor; one that has died has none."""
+        old.forget("succeeded")  # of a successor that has not come to serve
+        old.tell("succeed")
+        try:
+            await old.hear("succeeded", GRACE)
+        except WorkerEnded:
+            if not old.has_ended:
+                raise
 
     async def _retire(self, old: Child) -> None:
         """End a worker that has a successor."""

@@ -67,6 +67,7 @@ class Worker:
         commands = {
             b"publish": self._publish,
             b"succeed": self._succeed,
+            b"resume": self._resume,
             b"retire": self._retire,
             b"notice": self._notice,
             b"drain": self._close_sessions,
@@ -100,6 +101,13 @@ class Worker:
         """Somebody else takes over: new sessions are theirs."""
         self._relay.successor = worker_at(self._places.own_path)
         self._say("succeeded")
+
+    async def _resume(self) -> None:
+        """Nobody takes over after all."""
+        successor, self._relay.successor = self._relay.successor, None
+        if successor is not None:
+            self._places.reclaim()
+            await successor.client.close()
 
     async def _retire(self) -> None:
         """Have all clients go elsewhere: the successor has the same listener."""
