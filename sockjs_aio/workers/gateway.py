@@ -173,9 +173,10 @@ async def _lost(_endpoint: Endpoint, request: web.Request) -> web.StreamResponse
 
 def is_session_url(request: web.Request) -> bool:
     """Tell whether a request is more than a preflight or a mistake, which any process answers."""
-    _, server_id, session_id, name = request.rel_url.raw_path.rsplit("/", 3)
+    _, server_id, session_id, _ = request.rel_url.raw_path.rsplit("/", 3)
     return (
-        request.method == SESSION_URLS[name].method
+        # its name may be encoded in the path
+        request.method == SESSION_URLS[request.match_info["transport"]].method
         and is_valid_id(server_id)
         and is_valid_id(session_id)
     )

@@ -247,3 +247,15 @@ async def test_ids_that_are_none_are_refused_where_they_come_in(
     for worker in workers:
         assert (await worker.request("POST", f"/0/{session_id}/xhr", b"")).status == 404
         assert worker.relay.exchanges.count == 0
+
+
+async def test_the_end_of_a_path_may_be_encoded(team: RunTeam) -> None:
+    """As it may be without workers; whose session it is tells its decoded id."""
+    workers = await team(2)
+    for worker in workers:
+        reply = await worker.request("POST", "/0/%61bc/x%68r", b"")
+        assert reply.status == 200
+        assert await worker.post("/0/abc", '["x"]') == 204
+        assert await worker.poll("/%30/a%62c") == b'a["x"]'
+        assert await worker.post("/0/abc", '["again"]') == 204
+    assert workers.sessions == 1
