@@ -22,6 +22,9 @@ MISDIRECTED = 421
 
 _BODILESS = (204, 304)
 
+_BODY = web.RequestKey("relayed body", bytes)
+"""Where a request keeps what was read of it, for the next process that it may go to."""
+
 # of one connection only (RFC 9110, section 7.6.1); what `Connection` names is kept: this is one
 # server to the client, which could otherwise have headers dropped that a proxy has added
 _OF_CONNECTION = frozenset(
@@ -90,7 +93,9 @@ class Forward:
             if request.content_length and hdrs.CONTENT_ENCODING not in request.headers:
                 self._headers[hdrs.CONTENT_LENGTH] = str(request.content_length)
         elif not content.at_eof():
-            self._body = content.read_nowait()
+            self._body = request[_BODY] = content.read_nowait()
+        else:
+            self._body = request.get(_BODY)
 
     @property
     def can_be_repeated(self) -> bool:

@@ -222,3 +222,17 @@ async def test_what_a_node_refuses_as_it_ends_is_opened_by_another(
     own_redis.signal(signal.SIGCONT)
     assert (await wire.reply()).status == 503
     assert await reach(other).poll("/0/new") == b"o"
+
+
+async def test_a_send_finds_the_node_that_has_its_session_since_another_one_has_died(
+    run_nodes: RunNodes, reach: Reach
+) -> None:
+    """With its messages, though they were meant to go to that other one first."""
+    first, second, other = run_nodes(3, expiry=60, lease=600)
+    assert await reach(first).poll("/0/a") == b"o"
+    assert await reach(other).post("/0/a", '["to the first"]') == 204
+    first.kill()
+    assert await reach(second).poll("/0/a") == INTERRUPTED
+    assert await reach(second).poll("/0/a") == b"o"
+    assert await reach(other).post("/0/a", '["to the second"]') == 204
+    assert await reach(second).poll("/0/a") == b'a["to the second"]'
