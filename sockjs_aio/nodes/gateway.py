@@ -148,7 +148,12 @@ class Gateway(Carrier):
         """
         if claim.is_held:
             return None
-        owner = await self._directory.find(key, claim=True)
+        try:
+            owner = await self._directory.find(key, claim=True)
+        except DirectoryUnavailable:
+            # nothing to give up: that would grow with each opening for as long as Redis is away
+            claim.is_foreign = not claim.is_held
+            raise
         claim.is_held = owner is not None and owner.name == self._directory.own
         claim.is_foreign = not claim.is_held
         return None if claim.is_held else owner

@@ -170,3 +170,14 @@ async def test_nodes_end_without_redis(
     assert await reach(node).poll("/0/a") == b"o"
     own_redis.kill()
     await node.end()
+
+
+async def test_openings_that_are_refused_for_want_of_redis_leave_nothing_behind(
+    run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
+) -> None:
+    (node,) = run_nodes(1, expiry=60, lease=600)
+    own_redis.kill()
+    for number in range(20):
+        reply = await reach(node).request("POST", f"/0/{number}/xhr", b"")
+        assert reply.status == 503
+    assert (await node.stats())["claims"] == 0
