@@ -1,5 +1,6 @@
 """Where the sessions of a host's workers belong, and the sockets by which they reach each other."""
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -85,14 +86,21 @@ class HostPlaces:
         Path(self.previous_path).unlink(missing_ok=True)
         if replaces:
             os.link(self.own_path, self.previous_path)
-        self.reclaim()
+        os.replace(self._hidden_path, self.own_path)
+
+    def yield_place(self) -> None:
+        """Let a successor be found instead, from when it wants to."""
+        with contextlib.suppress(FileExistsError):
+            os.link(self.own_path, self._hidden_path)
 
     def reclaim(self) -> None:
-        """Let others find this worker, whoever they have found before."""
-        name = self._hidden_path + ".new"
-        os.link(self._hidden_path, name)
-        os.replace(name, self.own_path)
-        Path(name).unlink(missing_ok=True)  # it is still there if they have found this one
+        """Let others find this worker again."""
+        os.replace(self._hidden_path, self.own_path)
+        self.leave()
+
+    def leave(self) -> None:
+        """There will be no need to `reclaim`."""
+        Path(self._hidden_path).unlink(missing_ok=True)  # two names of one socket are not replaced
 
 
 def worker_at(path: str, patience: float = START_PATIENCE) -> Peer:

@@ -99,6 +99,7 @@ class Worker:
 
     async def _succeed(self) -> None:
         """Somebody else takes over: new sessions are theirs."""
+        self._places.yield_place()
         self._relay.successor = worker_at(self._places.own_path)
         self._say("succeeded")
 
@@ -111,6 +112,7 @@ class Worker:
 
     async def _retire(self) -> None:
         """Have all clients go elsewhere: the successor has the same listener."""
+        self._places.leave()
         if self._site is not None:
             await self._site.stop()
         self._relay.is_retiring = True
