@@ -133,6 +133,9 @@ class Directory:
         self._refresh = self._redis.register_script(REFRESH)
         self._remove = self._redis.register_script(REMOVE)
         self._questions = Questions(self._consult)
+        # a question whose answer comes before this node hears that Redis has lost what it knew, but
+        # that Redis has read after this node was told to it anew, would find nothing, and claim it
+        self._turn = asyncio.Lock()
         # how it is
         self._why_down: str | None = None
         self._down_since = 0.0
@@ -176,7 +179,8 @@ class Directory:
                 pipeline.exists(self._nodes + other)
             return await pipeline.execute()
 
-        was_there, _, *are_there = await self._run(ask, is_probe=True)
+        async with self._turn:
+            was_there, _, *are_there = await self._run(ask, is_probe=True)
         now = _now()
         if not was_there and self._has_lost(now):
             self.lost_at = now
@@ -219,10 +223,13 @@ class Directory:
     async def _consult(self, questions: Sequence[Question]) -> list[Answer]:
         keys = [key for key, _ in questions]
         for _ in range(2):
-            # what somebody may have told Redis before it has lost that is not to be claimed
-            wishes = [wish if wish != "+" or self.is_settled else "" for _, wish in questions]
-            arguments: list[str | int] = [self.own, self._lease, self._nodes, *wishes]
-            found = await self._run(lambda: self._ask(keys, arguments))  # noqa: B023
+            if self._why_down is not None:  # at once: a probe may have the turn
+                raise DirectoryUnavailable(self._why_down)
+            async with self._turn:
+                # what somebody may have told Redis before it has lost that is not to be claimed
+                wishes = [wish if wish != "+" or self.is_settled else "" for _, wish in questions]
+                arguments: list[str | int] = [self.own, self._lease, self._nodes, *wishes]
+                found = await self._run(lambda: self._ask(keys, arguments))  # noqa: B023
             if found != [None]:
                 return cast("list[Answer]", found)
             await self.register(())
