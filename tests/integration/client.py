@@ -202,6 +202,9 @@ class Client:
             self._keep_cookie(reply)
             assert reply.status == 200, reply
             self._is_head_read = True
+            if (length := reply.header("Content-Length")) is not None:  # it ends at once
+                self._unread += await self.stream.reader.readexactly(int(length))
+                return True
         chunk = await self.stream.chunk()
         self._unread += chunk
         return chunk != b""
