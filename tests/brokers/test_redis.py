@@ -112,7 +112,7 @@ async def test_flood_of_small_messages_leaves_in_many_frames(
         await tell(client, "sub news")
     redis_server.publish(f"{prefix}news", *[b"x"] * 5000)
     frames = messages = 0
-    async with async_timeout.timeout(20):
+    async with async_timeout.timeout(50):
         while messages < 5000:
             frames += 1
             messages += (await audience[0].frame()).count(b'"x"')

@@ -26,7 +26,7 @@ from sockjs_aio.protocol.websocket import (
     split_frames,
     websocket_frame,
 )
-from sockjs_aio.transports.polling import _call
+from sockjs_aio.transports.polling import call
 from sockjs_aio.transports.streaming import _event, _line, _script
 from tests.fuzz.payloads import fuzz_messages, fuzz_websocket_messages
 from tests.properties.texts import FORBIDDEN, json_texts, lists, payloads, texts
@@ -75,7 +75,7 @@ def test_javascript_string_is_the_frame_and_cannot_leave_its_script(frame: bytes
     assert json.loads(literal) == frame.decode()
     assert not set(literal) & set(b"<\r\n")
     assert _script(frame) == b"<script>\np(" + literal + b");\n</script>\r\n"
-    assert _call(b"f", frame) == b"/**/f(" + literal + b");\r\n"
+    assert call(b"f", frame) == b"/**/f(" + literal + b");\r\n"
 
 
 @given(encoded_frames)
