@@ -133,11 +133,12 @@ def sessions_and_machines() -> list[object]:
 @pytest.mark.timeout(240)
 async def test_ten_thousand_sessions_come_and_go(serve: Serve) -> None:
     class Noted(Recorder):
-        count = 0
+        count = opened = 0
         ends: ClassVar[collections.Counter[str]] = collections.Counter()
 
         async def on_open(self, info: ConnectionInfo) -> None:
             Noted.count += 1
+            Noted.opened += 1
 
         async def on_message(self, message: str | bytes) -> None:
             self.close()
@@ -172,7 +173,9 @@ async def test_ten_thousand_sessions_come_and_go(serve: Serve) -> None:
         while served.router.session_count:
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.02)
-    assert sum(Noted.ends.values()) == 10_000
+    assert sum(Noted.ends.values()) == Noted.opened
+    # a poll that comes later than that, on a machine that has much to do, opens another session
+    assert 10_000 <= Noted.opened <= 10_020
     assert Noted.ends["server"] == 20 * 167
     assert Noted.ends["network"] > 2000, "of 3320; with others the reset was faster than the poll"
     assert Noted.count == 0
