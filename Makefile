@@ -7,7 +7,7 @@ MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_clien
 VERSIONS := 3.10 3.11 3.12 3.13
 OLDEST_AIOHTTP := 3.14.4
 # tests wait more than they compute
-WORKERS ?= 4
+WORKERS ?= 3
 
 .PHONY: help demo cluster test soak fuzz bench bench-peers lint format matrix clean
 .DELETE_ON_ERROR:
