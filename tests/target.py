@@ -38,6 +38,14 @@ class Target:
         finally:
             wire.close()
 
+    async def ask(self, path: str) -> Reply:
+        """Get a page that need not be below the prefix."""
+        wire = await Wire.connect(self.port)
+        try:
+            return await wire.request("GET", path)
+        finally:
+            wire.close()
+
     async def poll(self, session: str, **options: Any) -> bytes:
         """Poll `session`, such as ``"/000/abc"``; return the frame without its line feed."""
         reply = await self.request("POST", session + "/xhr", b"", **options)

@@ -17,7 +17,7 @@ from tests.conftest import Echo
 from tests.ports import free_port
 from tests.process import ROOT
 from tests.target import Target
-from tests.wire import Reply, Wire
+from tests.wire import Wire
 
 RESTART = b'c[1012,"Service restart"]'
 
@@ -26,13 +26,6 @@ class Server(Target):
     """The application in its own process."""
 
     process: asyncio.subprocess.Process
-
-    async def ask(self, path: str) -> Reply:
-        wire = await Wire.connect(self.port)
-        try:
-            return await wire.request("GET", path)
-        finally:
-            wire.close()
 
     async def until(self, path: str, status: int) -> None:
         async with async_timeout.timeout(10):

@@ -56,7 +56,7 @@ _INFO = Url("GET", pages.info, has_preflight=True, has_head=True)
 _IFRAME = Url("GET", pages.iframe, "iframe", has_head=True)
 _RAW_WEBSOCKET = Url("GET", websocket.raw_websocket, "rawwebsocket")
 
-SESSION_URLS = {
+_SESSION_URLS = {
     "xhr": Url("POST", polling.xhr, "xhr", has_preflight=True),
     "xhr_send": Url("POST", upstream.xhr_send, has_preflight=True),
     "xhr_streaming": Url("POST", streaming.xhr_streaming, "xhr_streaming", has_preflight=True),
@@ -72,7 +72,7 @@ def routes(endpoint: Endpoint, prefix: str) -> list[web.RouteDef]:
     """Make the routes of the service at `prefix`, which may be empty."""
     session_url = "/{server_id:[^/.]+}/{session_id:[^/.]+}/{transport:%s}"
     urls: dict[str, Url | None] = {
-        session_url % "|".join(SESSION_URLS): None,
+        session_url % "|".join(_SESSION_URLS): None,
         "/info": _INFO,
         r"/{page:iframe(?:-[^/]*)?\.html}": _IFRAME,
         "/websocket": _RAW_WEBSOCKET,
@@ -99,7 +99,7 @@ def endpoint_of(handler: object) -> Endpoint | None:
 def reaches_transport(endpoint: Endpoint, request: web.Request) -> bool:
     """Tell whether a request that names a session gets to its transport, or is answered before."""
     try:
-        url = SESSION_URLS[request.match_info["transport"]]
+        url = _SESSION_URLS[request.match_info["transport"]]
         return _answer_early(endpoint, url, request) is None
     except web.HTTPForbidden:
         return False
@@ -114,7 +114,7 @@ async def answer(
     """
     # one coroutine for all, for memory: it stays as long as a WebSocket
     try:
-        asked = url or SESSION_URLS[request.match_info["transport"]]
+        asked = url or _SESSION_URLS[request.match_info["transport"]]
         response = _answer_early(endpoint, asked, request)
         if response is None:
             response = await (by or asked.answer)(endpoint, request)

@@ -14,8 +14,8 @@ from sockjs_aio.relay.carrier import SENDS, Carrier, answer_question, serving
 from sockjs_aio.relay.lost import answer_lost
 from sockjs_aio.relay.passport import HEADER, PassportForged, Purpose
 from sockjs_aio.relay.peers import OwnerLost, Peer
-from sockjs_aio.transports.endpoint import Endpoint, is_valid_id, unavailable
-from sockjs_aio.transports.urls import SESSION_URLS, answer
+from sockjs_aio.transports.endpoint import Endpoint, unavailable
+from sockjs_aio.transports.urls import answer, reaches_transport
 
 
 class Places(Protocol):
@@ -99,7 +99,7 @@ class Gateway(Carrier):
     ) -> web.StreamResponse:
         """Answer a client's request for a session that is not here."""
         name = request.match_info["transport"]
-        if name == "websocket" or not is_session_url(request):  # lives where it has come in
+        if name == "websocket" or not reaches_transport(endpoint, request):  # stays where it is
             return await handler(request)
         session_id = request.match_info["session_id"]
         try:
@@ -169,14 +169,3 @@ class Gateway(Carrier):
 
 async def _lost(_endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     return answer_lost(request.match_info["transport"], request)
-
-
-def is_session_url(request: web.Request) -> bool:
-    """Tell whether a request is more than a preflight or a mistake, which any process answers."""
-    _, server_id, session_id, _ = request.rel_url.raw_path.rsplit("/", 3)
-    return (
-        # its name may be encoded in the path
-        request.method == SESSION_URLS[request.match_info["transport"]].method
-        and is_valid_id(server_id)
-        and is_valid_id(session_id)
-    )

@@ -13,7 +13,7 @@ import async_timeout
 
 from tests.process import ROOT
 from tests.target import Target
-from tests.wire import Reply, Wire
+from tests.wire import Wire
 
 PATIENCE = 100.0  # where each core has ten processes to run, a worker starts for seconds
 
@@ -97,14 +97,6 @@ class Command(Target):
                 reply = await wire.request("GET", "/loaded")
                 wires.setdefault(json.loads(reply.body)["pid"], wire)
         return wires
-
-    async def ask(self, path: str) -> Reply:
-        """Get a page by a connection of its own."""
-        wire = await Wire.connect(self.port)
-        try:
-            return await wire.request("GET", path)
-        finally:
-            wire.close()
 
     async def loaded(self) -> dict[str, Any]:
         told: dict[str, Any] = json.loads((await self.ask("/loaded")).body)
