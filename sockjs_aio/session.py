@@ -173,7 +173,7 @@ class Session:
         self._liveness.attach(receiver, now)
         if not receiver.is_full:  # or its response has not begun
             self.flush(now)
-        if receiver.is_http:
+        if self.has_http_receiver:
             self._registry.watch(self)
         self._registry.arm(self)
 
