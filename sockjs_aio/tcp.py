@@ -1,6 +1,11 @@
-"""What the kernel knows about a connection, with an answer for when it cannot tell."""
+"""What the kernel and asyncio know about a connection, with an answer for when they cannot tell.
+
+Every question to a transport that may be closed is asked here: asyncio's TLS transport raises
+`AttributeError` at questions once it has been closed twice (Python 3.10: once it is lost).
+"""
 
 import asyncio
+import contextlib
 import math
 import select
 import socket
@@ -17,11 +22,25 @@ _LAST_DATA_RECEIVED = 52
 _ESTABLISHED = 1
 
 
+def buffered_bytes(transport: asyncio.WriteTransport) -> int:
+    """Return how many written bytes have not left asyncio; 0 once the connection is gone."""
+    try:
+        return transport.get_write_buffer_size()
+    except AttributeError:
+        return 0
+
+
+def limit_buffer(transport: asyncio.WriteTransport, high: int) -> None:
+    """Have writers wait from `high` buffered bytes on, if the connection is still there."""
+    with contextlib.suppress(AttributeError):
+        transport.set_write_buffer_limits(high)
+
+
 def unsent_bytes(transport: asyncio.WriteTransport) -> int:
     """Return how many written bytes the peer has not acknowledged (elsewhere than on Linux:
     how many have not left this process).
     """
-    unsent = transport.get_write_buffer_size()
+    unsent = buffered_bytes(transport)
     sock = _socket(transport)
     if sys.platform == "linux" and sock is not None:
         queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
@@ -95,7 +114,10 @@ def _tcp_info(transport: asyncio.WriteTransport) -> bytes | None:
 
 
 def _socket(transport: asyncio.WriteTransport) -> socket.socket | None:
-    sock: socket.socket | None = transport.get_extra_info("socket")
+    try:
+        sock: socket.socket | None = transport.get_extra_info("socket")
+    except AttributeError:
+        return None
     return sock if sock is not None and sock.fileno() >= 0 else None
 
 
@@ -146,7 +168,7 @@ class Delivery:
         unsent, has_taken = self._look()
         if self._transport is None or unsent == 0 or has_taken:
             return False
-        return _counts_bytes(self._transport) or self._transport.get_write_buffer_size() > 0
+        return _counts_bytes(self._transport) or buffered_bytes(self._transport) > 0
 
     def abort(self) -> None:
         """Cut the connection if its response is unfinished; another one may follow otherwise."""

@@ -1,10 +1,10 @@
 """What all tests share: a real server on a loopback port, clients, and a recorder of hooks."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import async_timeout
 import pytest
@@ -12,37 +12,19 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
 from tests.ports import free_port
+from tests.require import require as require
 from tests.target import Target
 
-pytest_plugins = ["tests.log_check"]
+if TYPE_CHECKING:  # a plugin is imported by pytest first
+    from tests.axes import Axes
 
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--loop", choices=["asyncio", "uvloop"], default="asyncio")
+pytest_plugins = ["tests.log_check", "tests.axes"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "browser: needs chromium and npm's sockjs-client")
     config.addinivalue_line("markers", "haproxy: needs haproxy")
     config.addinivalue_line("markers", "redis: needs redis-server")
-
-
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    if config.getoption("--loop") == "uvloop":
-        import uvloop
-
-        return {"uvloop": uvloop.new_event_loop}
-    return {"asyncio": asyncio.new_event_loop}
-
-
-def require(tool: object, what: str) -> None:
-    """Skip the test if `tool` is missing; in CI nothing may be missing."""
-    if not tool:
-        if os.environ.get("CI"):
-            pytest.fail(f"{what} is not installed")
-        pytest.skip(f"{what} is not installed")
 
 
 SHORT = {"disconnect_delay": 0.1, "heartbeat_delay": 0.2, "session_check_interval": 0.02}
@@ -74,7 +56,7 @@ Serve = Callable[..., Awaitable[Served]]
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
+async def serve(axes: "Axes") -> AsyncIterator[Serve]:
     """Run a router on a real server: ``await serve(Echo, settings={...})``."""
     servers: list[Served] = []
 
@@ -86,9 +68,12 @@ async def serve() -> AsyncIterator[Serve]:
         authorize: Any = None,
         broker: Any = None,
         app: web.Application | None = None,
+        tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
         **runner_options: Any,
     ) -> Served:
+        server_tls, client_tls = tls or (axes.server_tls, axes.client_tls)
         app = app or web.Application()
+        axes.add_middlewares(app)
         router = SockJSRouter(
             connection or Echo, prefix, settings, authorize=authorize, broker=broker
         )
@@ -96,10 +81,10 @@ async def serve() -> AsyncIterator[Serve]:
         runner_options.setdefault("handler_cancellation", True)
         runner = web.AppRunner(app, access_log=None, **runner_options)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls)
         await site.start()
         port = runner.addresses[0][1]
-        served = Served(port, prefix.rstrip("/"), app, router, runner)
+        served = Served(port, prefix.rstrip("/"), app, router, runner, tls=client_tls)
         servers.append(served)
         return served
 

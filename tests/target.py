@@ -1,6 +1,7 @@
 """Where a server listens, and ways to talk to it."""
 
 import asyncio
+import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,23 +17,33 @@ class Target:
 
     port: int
     prefix: str
-    session: aiohttp.ClientSession = field(default_factory=aiohttp.ClientSession, init=False)
+    session: aiohttp.ClientSession = field(init=False)
+    tls: ssl.SSLContext | None = field(default=None, kw_only=True)
+    """What a client trusts, where the server speaks TLS."""
     wires: list[Wire] = field(default_factory=list, init=False)
     sockets: list[aiohttp.ClientWebSocketResponse] = field(default_factory=list, init=False)
 
+    def __post_init__(self) -> None:
+        connector = aiohttp.TCPConnector(ssl=self.tls or True)
+        self.session = aiohttp.ClientSession(connector=connector)
+
     def url(self, path: str = "") -> str:
-        return f"http://127.0.0.1:{self.port}{self.prefix}{path}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://127.0.0.1:{self.port}{self.prefix}{path}"
 
     async def wire(self) -> Wire:
-        wire = await Wire.connect(self.port)
+        wire = await self._connect()
         self.wires.append(wire)
         return wire
+
+    async def _connect(self) -> Wire:
+        return await Wire.connect(self.port, tls=self.tls)
 
     async def request(
         self, method: str, path: str, body: bytes | str | None = None, **options: Any
     ) -> Reply:
         """Send one request, on a connection of its own, to `path` below the prefix."""
-        wire = await Wire.connect(self.port)
+        wire = await self._connect()
         try:
             return await wire.request(method, self.prefix + path, body, **options)
         finally:
@@ -40,7 +51,7 @@ class Target:
 
     async def ask(self, path: str) -> Reply:
         """Get a page that need not be below the prefix."""
-        wire = await Wire.connect(self.port)
+        wire = await self._connect()
         try:
             return await wire.request("GET", path)
         finally:
@@ -65,7 +76,7 @@ class Target:
         async with async_timeout.timeout(20):
             while True:
                 try:
-                    (await Wire.connect(self.port)).close()
+                    (await self._connect()).close()
                     return
                 except OSError:
                     await asyncio.sleep(0.02)

@@ -118,9 +118,11 @@ def test_every_module_is_in_the_architecture() -> None:
 
 def test_every_promise_names_tests_that_exist() -> None:
     tests = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
-    rows = (ROOT / "docs/promises.md").read_text().split("| --- | --- | --- |\n")[1].splitlines()
+    lines = (ROOT / "docs/promises.md").read_text().splitlines()
+    rows = [x for x in lines if x.startswith("| ") and not x.endswith((" tests |", " --- |"))]
+    assert len(rows) > 30
     for row in rows:
-        names = re.findall(r"`(test_\w+|tests/[\w/]+\.py)`", row.split(" | ")[2])
+        names = re.findall(r"`(test_\w+|tests/[\w/]+\.py)`", row.split(" | ")[-1])
         assert names, row
         for name in names:
             assert f"def {name}(" in tests or (ROOT / name).is_file(), name

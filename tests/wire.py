@@ -1,6 +1,7 @@
 """A small HTTP client that shows what came over the wire, byte by byte and chunk by chunk."""
 
 import asyncio
+import ssl
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -30,8 +31,10 @@ class Wire:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, port: int, host: str = "127.0.0.1") -> "Wire":
-        return cls(*await asyncio.open_connection(host, port, limit=1 << 24))
+    async def connect(
+        cls, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> "Wire":
+        return cls(*await asyncio.open_connection(host, port, limit=1 << 24, ssl=tls))
 
     def send(
         self,

@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
-from sockjs_aio.tcp import Delivery, give_up_after
+from sockjs_aio.tcp import Delivery, buffered_bytes, give_up_after, limit_buffer
 
 PATIENCE = 3
 """Heartbeats after which the kernel gives up on a peer that acknowledges nothing: sessions notice
@@ -56,7 +56,7 @@ class Outlet:
         if self.transport is not None:
             give_up_after(self.transport, PATIENCE * settings.heartbeat_delay)
             if self._high_water < HIGH_WATER:
-                self.transport.set_write_buffer_limits(self._high_water)
+                limit_buffer(self.transport, self._high_water)
 
     def open(self, writer: AbstractStreamWriter) -> None:
         """Begin, with what ``prepare`` of the response has returned, which waits for room."""
@@ -66,7 +66,7 @@ class Outlet:
     @property
     def buffered(self) -> int:
         """Bytes that have not left the process."""
-        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+        return 0 if self.transport is None else buffered_bytes(self.transport)
 
     def write(self, data: bytes) -> int:
         """Write `data`, or nothing once the connection is lost; return what is `buffered` then."""
@@ -75,7 +75,7 @@ class Outlet:
             return self.buffered
         transport.write(data)
         self.delivery.written += len(data)
-        buffered = transport.get_write_buffer_size()
+        buffered = buffered_bytes(transport)
         if buffered > self._high_water:
             assert self._writer is not None, "nothing is written before open()"
             self.wait(self._writer.drain)
@@ -128,7 +128,7 @@ class Outlet:
                 while self._waiting is not None:
                     await asyncio.wait([self._waiting])
                 if self.buffered and self.transport is not None and self._writer is not None:
-                    self.transport.set_write_buffer_limits(0)
+                    limit_buffer(self.transport, 0)
                     await self._writer.drain()
         except (OSError, asyncio.TimeoutError):
             self.abort()

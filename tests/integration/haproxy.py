@@ -14,7 +14,6 @@ from typing import Any
 
 import async_timeout
 
-from tests.conftest import require
 from tests.integration.node import ROOT, NodeProcess
 from tests.process import PATIENCE
 
@@ -49,33 +48,6 @@ def find_program(name: str) -> str | None:
 def files(configuration: str) -> list[str | Path]:
     """Return the arguments that have haproxy read one of the project's configurations."""
     return ["-f", CONFIGURATIONS / "common.cfg", "-f", CONFIGURATIONS / f"{configuration}.cfg"]
-
-
-def make_certificate(directory: Path) -> Path:
-    """Make a self-signed certificate for 127.0.0.1; return a file with it and its key."""
-    require(shutil.which("openssl"), "openssl")
-    key, certificate = directory / "key.pem", directory / "certificate.pem"
-    subprocess.run(
-        [
-            *(
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-            ),
-            *("-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"),
-            *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
-            *("-keyout", key, "-out", certificate),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    both = directory / "site.pem"
-    both.write_text(certificate.read_text() + key.read_text())
-    return both
 
 
 class Haproxy:

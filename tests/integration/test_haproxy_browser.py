@@ -11,9 +11,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
+from tests.certificate import make_certificate
 from tests.integration.browser import Client, launched, make_page_app, serving, visiting
 from tests.integration.conftest import StartHaproxy
-from tests.integration.haproxy import SERVICES, Haproxy, make_certificate
+from tests.integration.haproxy import SERVICES, Haproxy
 from tests.integration.node import NodeProcess
 
 pytestmark = [

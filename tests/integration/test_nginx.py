@@ -16,13 +16,13 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.certificate import make_certificate
 from tests.conftest import require
 from tests.integration.client import TRANSPORTS, Client, fetch, open_websocket, pids_of
 from tests.integration.haproxy import (
     documented,
     find_program,
     listens,
-    make_certificate,
     replace,
     until,
     wait_until,

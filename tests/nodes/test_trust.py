@@ -12,7 +12,7 @@ import pytest
 from sockjs_aio.nodes.entry import EntryForged, make_entry, read_entry, read_secret
 from sockjs_aio.relay.passport import Passport, Passports, Purpose
 from tests.brokers.redis_server import RedisServer
-from tests.integration.haproxy import make_certificate
+from tests.certificate import make_certificate
 from tests.nodes.conftest import Reach, RunNodes
 from tests.nodes.processes import SECRET, Node
 from tests.nodes.test_traffic import keys

@@ -1,0 +1,120 @@
+"""Axes: the same tests in other surroundings, each an option of pytest.
+
+``--tls`` has the server speak TLS, ``--loop`` chooses the event loop and how it makes tasks, and
+``--middleware`` puts a middleware in front of the service.  A test that an axis makes no sense for
+says so with ``@pytest.mark.not_over("tls")``, and why in a comment.
+"""
+
+import asyncio
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from tests.certificate import contexts
+
+LOOPS = ("asyncio", "uvloop", "eager", "debug")
+MIDDLEWARES = ("none", "replacing", "failing")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What the surroundings of this run are."""
+
+    server_tls: ssl.SSLContext | None = None
+    client_tls: ssl.SSLContext | None = None
+    middleware: str = "none"
+
+    def add_middlewares(self, app: web.Application) -> None:
+        """Put the middleware of this run in front of `app`."""
+        if self.middleware == "replacing":
+            app.middlewares.append(replacing)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("axes", "axes: the same tests in other surroundings")
+    group.addoption("--loop", choices=LOOPS, default="asyncio")
+    group.addoption("--tls", action="store_true", help="the server speaks TLS")
+    group.addoption("--middleware", choices=MIDDLEWARES, default="none")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "not_over(axis, ...): a test that an axis is not for")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what an axis is not for, and what it would not change."""
+    chosen = set()
+    if config.getoption("--tls"):
+        chosen.add("tls")
+    if config.getoption("--middleware") != "none":
+        chosen.add(config.getoption("--middleware"))
+    if config.getoption("--loop") != "asyncio":
+        chosen.add(config.getoption("--loop"))
+    left_out = []
+    for item in items:
+        excluded = {name for mark in item.iter_markers("not_over") for name in mark.args}
+        if chosen & excluded:
+            left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    name = config.getoption("--loop")
+    if name == "uvloop":
+        import uvloop
+
+        return {name: uvloop.new_event_loop}
+    return {name: {"eager": _eager_loop, "debug": _debug_loop}.get(name, asyncio.new_event_loop)}
+
+
+def _eager_loop() -> asyncio.AbstractEventLoop:
+    if sys.version_info < (3, 12):
+        pytest.exit("--loop eager needs Python 3.12", returncode=4)
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+def _debug_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 60  # a busy machine is not what is looked for
+    return loop
+
+
+@pytest.fixture(scope="session")
+def axes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Axes:
+    """The surroundings of this run."""
+    middleware = request.config.getoption("--middleware")
+    if not request.config.getoption("--tls"):
+        return Axes(middleware=middleware)
+    directory: Path = tmp_path_factory.mktemp("certificate")
+    return Axes(*contexts(directory), middleware=middleware)
+
+
+@web.middleware
+async def replacing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer with a response of its own that says the same, where the first has not begun."""
+    response = await handler(request)
+    if not isinstance(response, web.Response) or response.prepared:
+        return response
+    copy = web.Response(
+        status=response.status,
+        reason=response.reason,
+        body=response.body,
+        headers=response.headers,
+    )
+    if response.keep_alive is False:
+        copy.force_close()
+    return copy
