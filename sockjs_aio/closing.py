@@ -15,6 +15,9 @@ from sockjs_aio.settings import Settings
 if TYPE_CHECKING:
     from aiohttp import StreamReader
 
+CLOSE_FRAME_TRAVEL = 1.0
+"""Seconds that a close frame may take to reach its client, through proxies too."""
+
 BATCH_INTERVAL = 0.05
 """Seconds between two batches of sessions that `drain` closes."""
 
@@ -45,10 +48,16 @@ class Closing:
         return self.is_begun or self.is_announced
 
     async def drain(self, over: float) -> None:
-        """Close all sessions, spread over `over` seconds, and wait until all know and are over."""
+        """Close all sessions, spread over `over` seconds, and wait until all know and are over.
+
+        Sends may still come of clients that the close frame has not reached, and must find us.
+        """
         self.is_begun = True
         await self._close_all(over)
         await self._until(lambda session: session.is_over and session.is_told, self._timeout)
+        told = [session.told_at for session in self._sessions if session.told_at is not None]
+        if told:
+            await asyncio.sleep(max(told) + CLOSE_FRAME_TRAVEL - _now())
 
     async def shutdown(self) -> None:
         """Close all sessions at once, and wait for them to end.

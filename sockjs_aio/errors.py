@@ -6,7 +6,9 @@
     +-- SettingsError (ValueError)      the application: a setting that cannot be used
     +-- TooManyChannels                 the application: a session that subscribes without end
     +-- BrokerUnavailable               the broker: what lies behind it does not answer
-    +-- ReceiverConflict                the peer: a second receiving request
+    +-- ReceiverRefused                 the peer: a receiving request that gets a close frame only
+    |   +-- ReceiverConflict            the session writes to another one
+    |   +-- SessionEnded                the session has ended
     +-- PayloadError                    the peer: a body or WebSocket message that is not SockJS
     |   +-- PayloadMissing
     |   +-- PayloadBroken
@@ -37,8 +39,24 @@ class BrokerUnavailable(SockJSError):
     """
 
 
-class ReceiverConflict(SockJSError):
+class ReceiverRefused(SockJSError):
+    """A receiving request gets a close frame, and nothing else.
+
+    Args:
+        frame: The close frame.
+    """
+
+    def __init__(self, frame: bytes) -> None:
+        super().__init__(frame.decode())
+        self.frame = frame
+
+
+class ReceiverConflict(ReceiverRefused):
     """The session writes to another response already (answered with ``c[2010,...]``)."""
+
+
+class SessionEnded(ReceiverRefused):
+    """The session has ended and is not opened again (answered with its close frame)."""
 
 
 class PayloadError(SockJSError):

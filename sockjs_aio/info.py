@@ -19,9 +19,20 @@ class ConnectionInfo(Mapping[Any, Any]):
     Args:
         request: The request to take the snapshot of.
         transport: The name of the transport it asked for, as in its URL.
+        identity: What `authorize` returned.
     """
 
-    __slots__ = ("ip", "transport", "path", "headers", "app", "_url", "_cookies", "_stored")
+    __slots__ = (
+        "ip",
+        "transport",
+        "path",
+        "headers",
+        "app",
+        "identity",
+        "_url",
+        "_cookies",
+        "_stored",
+    )
 
     ip: str | None
     """Address of the client: aiohttp's ``request.remote``, which aiohttp-remotes can correct."""
@@ -34,12 +45,16 @@ class ConnectionInfo(Mapping[Any, Any]):
     app: web.Application
     """The application whose router matched, a sub-application perhaps."""
 
-    def __init__(self, request: web.Request, transport: str) -> None:
+    identity: Any
+    """What `authorize` returned, such as a user; None if it returned True, or there is none."""
+
+    def __init__(self, request: web.Request, transport: str, identity: Any = None) -> None:
         self.ip = request.remote
         self.transport = transport
         self.path = request.path
         self.headers = request.headers
         self.app = request.app
+        self.identity = identity
         self._url = request.rel_url
         self._cookies = request.cookies if "Cookie" in request.headers else _NOTHING
         self._stored: Mapping[Any, Any] = dict(request) if len(request) else _NOTHING

@@ -12,15 +12,20 @@ from sockjs_aio.brokers.memory import MemoryBroker
 from sockjs_aio.channels import Channels
 from sockjs_aio.closing import Closing
 from sockjs_aio.connection import SockJSConnection, checked
+from sockjs_aio.ended_sessions import EndedSessions
 from sockjs_aio.flusher import Flusher
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.loop_thread import LoopThread
+from sockjs_aio.protocol.frames import SESSION_EXPIRED, CloseFrame, close_frame
 from sockjs_aio.protocol.framing import Framing
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 from sockjs_aio.stickiness import StickinessCheck
 
 logger = logging.getLogger("sockjs_aio")
+
+EXPIRED_FRAME = close_frame(*SESSION_EXPIRED)
+"""What a late request gets whose session has ended without a close frame."""
 
 TURNS = 20
 """Turns of the loop within which a request that waits in a socket has got to its session."""
@@ -75,6 +80,7 @@ class SessionRegistry:
         self._sessions: set[Session] = set()
         self.closing = Closing(self._sessions, settings)
         self._by_id: dict[str, Session] = {}
+        self._ended = EndedSessions(settings.ended_session_delay, settings.max_ended_sessions)
         self._watched: set[Session] = set()
         # who is due when
         self._interval = settings.tick_interval
@@ -99,6 +105,10 @@ class SessionRegistry:
         """Find the session whose requests carry `session_id`."""
         return self._by_id.get(session_id)
 
+    def ended(self, session_id: str) -> CloseFrame | None:
+        """Return the close frame of a session that has ended; None if it is not remembered."""
+        return self._ended.get(session_id, self.now())
+
     def open(
         self, session_id: str, info: ConnectionInfo, framing: Framing, *, by_id: bool
     ) -> Session:
@@ -122,6 +132,7 @@ class SessionRegistry:
         """Have requests find it no more: it is over, though a hook may still be running."""
         if self._by_id.get(session.id) is session:
             del self._by_id[session.id]
+            self._ended.add(session.id, session.close_frame or EXPIRED_FRAME, self.now())
 
     def forget(self, session: Session) -> None:
         """Let go of a session that is over; again, this does nothing."""

@@ -28,21 +28,22 @@ class SockJSRouter:
         prefix: Path of the service, such as ``"/chat"``; may have several segments, or be empty:
             then the service is at the root.
         settings: A `Settings`, or a mapping from setting names to values.
-        authorize: Awaited with the request before a session is opened, on every transport; it
-            refuses by raising an aiohttp HTTP exception, whose status the client gets, or with 403
-            by returning False; any other result lets the client in.
+        authorize: A coroutine function, awaited with the request before a session is opened, on
+            every transport.  Return True to let the client in, or who it is: `info.identity` has
+            that.  None and False refuse with 403, an aiohttp HTTP exception with its own status.
         verify: Called with each later request of a session and the `ConnectionInfo` of the one
-            that opened it; unless it returns True the request is refused with 403.  Without it,
-            who knows a session's id can send to it and poll it.
+            that opened it, and awaited if it is a coroutine function; unless it returns True the
+            request is refused with 403.  Without it, anyone who knows a session's id can send to
+            it and poll it.
         broker: What carries the messages of channels; several routers may have the same one.
             Without it, channels are the router's own, and end at its process.
 
     Raises:
         SettingsError: If a setting is unknown, of the wrong type or out of range.
         ValueError: If `prefix` does not start with a slash, or has characters of a route pattern.
-        TypeError: If `connection`, `authorize` or `verify` cannot be called, `verify` is a
-            coroutine function, `connection` is a class that is no `SockJSConnection`, or `broker`
-            is no `Broker`.
+        TypeError: If `connection` or `verify` cannot be called, `authorize` is not a coroutine
+            function, `connection` is a class that is no `SockJSConnection`, or `broker` is no
+            `Broker`.
     """
 
     def __init__(
@@ -56,10 +57,13 @@ class SockJSRouter:
         broker: Broker | None = None,
     ) -> None:
         _check_connection(connection)
-        if authorize is not None and not callable(authorize):
-            raise TypeError(f"authorize has to be a coroutine function, not {authorize!r}")
-        if verify is not None and (not callable(verify) or inspect.iscoroutinefunction(verify)):
-            raise TypeError(f"verify has to be a plain function, not {verify!r}")
+        if authorize is not None and not _is_coroutine_function(authorize):
+            raise TypeError(
+                f"authorize must be a coroutine function, not {authorize!r}: "
+                "write `async def authorize(request)`"
+            )
+        if verify is not None and not callable(verify):
+            raise TypeError(f"verify must be a function, not {verify!r}")
         if broker is not None and not isinstance(broker, Broker):
             raise TypeError(f"broker has to be a Broker such as RedisBroker(url), not {broker!r}")
         if not isinstance(settings, Settings):
@@ -216,6 +220,14 @@ def _check_connection(connection: object) -> None:
         isinstance(connection, type) and not issubclass(connection, SockJSConnection)
     ):
         raise TypeError(f"{connection!r} has to be a SockJSConnection class, or return one")
+
+
+def _is_coroutine_function(function: Any) -> bool:
+    """Tell whether calling `function`, decorated perhaps, gives something to await."""
+    function = inspect.unwrap(function)
+    if not callable(function):
+        return False
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
 
 def _checked_prefix(prefix: str) -> str:

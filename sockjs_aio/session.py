@@ -13,7 +13,7 @@ from sockjs_aio.close_info import EXPIRED, LOST, STALLED, UNANSWERED, CloseInfo,
 from sockjs_aio.hooks import Hooks
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.liveness import Liveness
-from sockjs_aio.protocol.frames import GO_AWAY, SLOW_CONSUMER
+from sockjs_aio.protocol.frames import GO_AWAY, SLOW_CONSUMER, CloseFrame
 from sockjs_aio.protocol.framing import Framing, Outgoing
 from sockjs_aio.protocol.machine import CLOSED, CLOSING, OPEN, SessionMachine
 from sockjs_aio.receiver import Receiver
@@ -304,6 +304,16 @@ class Session:
     def is_told(self) -> bool:
         """Whether nobody is owed the close frame: it was written, or the session has expired."""
         return self._machine.is_told
+
+    @property
+    def told_at(self) -> float | None:
+        """When the close frame was written, on the loop's clock; None if it was not."""
+        return self._machine.told_at
+
+    @property
+    def close_frame(self) -> CloseFrame | None:
+        """What later receiving requests get; None unless the session was closed with a frame."""
+        return self._machine.close_frame
 
     @property
     def is_over(self) -> bool:

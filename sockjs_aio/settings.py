@@ -79,6 +79,11 @@ class Settings:
     heartbeat_delay: float = 25
     """Seconds of silence after which a receiving connection gets a heartbeat; also the time
     within which a WebSocket peer has to answer a ping."""
+    ended_session_delay: float = 300
+    """Seconds for which the id of an ended session is remembered: late requests get its close frame
+    and do not open it again."""
+    max_ended_sessions: int = 10_000
+    """Ended sessions that are remembered at a time; beyond, the oldest is forgotten."""
     disabled_transports: Collection[str] = ()
     """Names from `TRANSPORTS`; their URLs answer 404."""
     sockjs_url: str = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js"
@@ -237,6 +242,8 @@ _RULES: dict[str, Rule] = {
     "session_check_interval": _DELAY,
     "disconnect_delay": _DELAY,
     "heartbeat_delay": _DELAY,
+    "ended_session_delay": _DELAY,
+    "max_ended_sessions": ("a whole number above 0", _is_size),
     "disabled_transports": (
         f"a list of names out of {', '.join(TRANSPORTS)} (as in URLs: sockjs-client's xhr-polling "
         "is xhr, its jsonp-polling is jsonp)",

@@ -204,8 +204,9 @@ async def test_aiohttps_access_log_has_the_token(caplog: pytest.LogCaptureFixtur
 async def test_authorize_is_asked_once_and_not_for_sends(serve: Serve, kind: Kind) -> None:
     asked = []
 
-    async def authorize(request: web.Request) -> None:
+    async def authorize(request: web.Request) -> bool:
         asked.append(request.path)
+        return True
 
     served = await serve(Echo, authorize=authorize)
     client = await kind.open(served)

@@ -275,11 +275,12 @@ async def test_websocket_is_not_read_while_its_hook_hangs(serve: Serve, path: st
 async def test_authorize_timeout(serve: Serve, method: str, path: str) -> None:
     ended = []
 
-    async def authorize(request: web.Request) -> None:
+    async def authorize(request: web.Request) -> bool:
         try:
             await asyncio.sleep(60)
         finally:
             ended.append(request.path)
+        return True
 
     served = await serve(Echo, settings={"authorize_timeout": 0.05}, authorize=authorize)
     reply = await ask(served, method, path)

@@ -140,8 +140,9 @@ async def test_poll_and_send_have_one_request_to_the_kernel_besides_their_bytes(
 async def test_websocket_is_not_read_in_pieces_that_malloc_maps(serve: Serve) -> None:
     transports: list[Any] = []
 
-    async def authorize(request: web.Request) -> None:
+    async def authorize(request: web.Request) -> bool:
         transports.append(request.transport)
+        return True
 
     wire = await open_websocket(await serve(Echo, authorize=authorize))
     limit = 128 * 1024  # glibc's M_MMAP_THRESHOLD

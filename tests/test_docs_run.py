@@ -67,11 +67,11 @@ async def test_guides_authorize_lets_in_who_has_a_token(
 
     class Chat(sockjs_aio.SockJSConnection):
         async def on_open(self, info: sockjs_aio.ConnectionInfo) -> None:
-            self.send(f"Hello, {info[shown['USER']]}!")
+            self.send(f"Hello, {info.identity}!")
 
     app = web.Application()
     names = {"find_user": find_user, "User": str, "Chat": Chat, "SockJSRouter": router_on(app)}
-    shown = run("docs/guide.md", "find_user", **names)
+    run("docs/guide.md", "find_user", **names)
     served = await served_at(serve, "/chat", app)
     client = await kind.open(served, query="token=good")
     assert await client.messages(1) == ["Hello, Ann!"]

@@ -79,9 +79,10 @@ async def test_session_that_was_being_authorized_is_refused(
 ) -> None:
     gate, arrived = asyncio.Event(), asyncio.Event()
 
-    async def authorize(request: web.Request) -> None:
+    async def authorize(request: web.Request) -> bool:
         arrived.set()
         await gate.wait()
+        return True
 
     served = await serve(Echo, authorize=authorize)
     asking = asyncio.ensure_future(ask(served, method, path))

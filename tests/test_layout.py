@@ -13,7 +13,7 @@ LAYERS = [
     | {"stickiness", "loop_thread"},
     {"settings", "liveness", "protocol.websocket", "protocol.json_text"},
     {"protocol.frames"},
-    {"protocol.framing"},
+    {"protocol.framing", "ended_sessions"},
     {"protocol.machine", "connection"},
     {"brokers.base"},
     {"brokers.memory", "channels", "brokers.commands", "brokers.complaints", "brokers.payload"},

@@ -377,7 +377,7 @@ async def test_session_expires_after_disconnect_delay(serve: Serve, kind: Kind) 
     await Noted.until("close")
     await served.until_empty()
     assert Noted.seen == ["open", "close"]
-    assert await served.poll("/000/expiring") == b"o"
+    assert await served.poll("/000/expiring") == b'c[1002,"Session expired"]'
 
 
 @sockjs

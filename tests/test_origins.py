@@ -70,8 +70,9 @@ async def test_refused_page_touches_nothing(serve: Serve, method: str, path: str
 
     asked = []
 
-    async def authorize(request: web.Request) -> None:
+    async def authorize(request: web.Request) -> bool:
         asked.append(request)
+        return True
 
     served = await serve(Noted, settings=RESTRICTED, authorize=authorize)
     assert await served.poll("/0/1", headers={"Origin": GOOD}) == b"o"

@@ -163,9 +163,10 @@ async def test_authorize_refuses_with_its_status(
     class Noted(Recorder):
         pass
 
-    async def authorize(request: web.Request) -> None:
+    async def authorize(request: web.Request) -> bool:
         if request.query.get("token") != "secret":
             raise error
+        return True
 
     served = await serve(Noted, authorize=authorize)
     assert (await ask(served, method, path)).status == error.status_code
@@ -196,9 +197,10 @@ async def test_authorize_that_reaches_nobody_is_an_error(
 async def test_authorize_runs_once_for_each_session(serve: Serve) -> None:
     calls = []
 
-    async def authorize(request: web.Request) -> None:
+    async def authorize(request: web.Request) -> bool:
         calls.append(request.path)
         await asyncio.sleep(0.01)
+        return True
 
     served = await serve(Echo, authorize=authorize)
     polls = [asyncio.ensure_future(served.poll("/0/1")) for _ in range(2)]

@@ -60,9 +60,10 @@ async def test_slow_authorize_lets_no_more_in_than_there_is_room(
     gate = asyncio.Event()
     waiting = []
 
-    async def authorize(request: web.Request) -> None:
+    async def authorize(request: web.Request) -> bool:
         waiting.append(request)
         await gate.wait()
+        return True
 
     served = await serve(Echo, settings={limit: 3}, authorize=authorize)
     requests = [

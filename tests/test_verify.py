@@ -8,7 +8,7 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, SockJSRouter
 from tests import clients
-from tests.conftest import Echo, Recorder, Serve, Served
+from tests.conftest import SHORT, Echo, Recorder, Serve, Served
 from tests.openers import REQUESTS, ask
 
 USER = web.RequestKey("user", str)
@@ -23,10 +23,11 @@ async def start_pair(serve: Serve, verify: Any) -> tuple[Served, type[Recorder]]
     class Noted(Recorder):
         pass
 
-    async def authorize(request: web.Request) -> None:
+    async def authorize(request: web.Request) -> bool:
         if "user" not in request.cookies:
             raise web.HTTPUnauthorized
         request[USER] = request.cookies["user"]
+        return True
 
     app = web.Application()
     router = SockJSRouter(Noted, "/bound", authorize=authorize, verify=verify)
@@ -85,10 +86,11 @@ async def test_verify_holds_for_who_comes_second_to_a_new_session(serve: Serve) 
     class Noted(Recorder):
         pass
 
-    async def authorize(request: web.Request) -> None:
+    async def authorize(request: web.Request) -> bool:
         request[USER] = request.cookies["user"]
         if request[USER] == "bob":
             await gate.wait()
+        return True
 
     app = web.Application()
     SockJSRouter(Noted, "/bound", authorize=authorize, verify=same_cookie).attach(app)
@@ -132,11 +134,52 @@ async def test_verify_may_refuse_with_a_status_of_its_own(serve: Serve) -> None:
     assert await served.post("/0/1", '["a"]', headers=ANN) == 401
 
 
-async def asynchronous(request: web.Request, info: ConnectionInfo) -> bool:
-    return True
+def test_verify_that_cannot_be_called() -> None:
+    with pytest.raises(TypeError, match="verify must be a function"):
+        SockJSRouter(Echo, "/x", verify="x")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("verify", ["x", asynchronous])
-def test_verify_has_to_be_a_plain_function(verify: Any) -> None:
-    with pytest.raises(TypeError, match="verify has to be a plain function"):
-        SockJSRouter(Echo, "/x", verify=verify)
+@pytest.mark.parametrize("answer", [True, False, None, "yes"])
+async def test_verify_may_be_a_coroutine_function(serve: Serve, answer: Any) -> None:
+    async def verify(request: web.Request, info: ConnectionInfo) -> Any:
+        await asyncio.sleep(0)
+        return answer
+
+    app = web.Application()
+    SockJSRouter(Echo, "/bound", verify=verify).attach(app)
+    served = await serve(Echo, app=app)
+    served.prefix = "/bound"
+    assert await served.poll("/0/1") == b"o"
+    assert await served.post("/0/1", '["a"]') == (204 if answer is True else 403)
+
+
+async def test_verify_that_does_not_answer_in_time_is_503(serve: Serve) -> None:
+    async def verify(request: web.Request, info: ConnectionInfo) -> bool:
+        await asyncio.sleep(60)
+        return True
+
+    app = web.Application()
+    SockJSRouter(Echo, "/bound", {"authorize_timeout": 0.05}, verify=verify).attach(app)
+    served = await serve(Echo, app=app)
+    served.prefix = "/bound"
+    assert await served.poll("/0/1") == b"o"
+    assert await served.post("/0/1", '["a"]') == 503
+
+
+async def test_session_that_expires_while_a_send_is_verified_is_404(serve: Serve) -> None:
+    gate = asyncio.Event()
+
+    async def verify(request: web.Request, info: ConnectionInfo) -> bool:
+        await gate.wait()
+        return True
+
+    app = web.Application()
+    router = SockJSRouter(Echo, "/bound", SHORT, verify=verify)
+    router.attach(app)
+    served = await serve(Echo, app=app)
+    served.prefix, served.router = "/bound", router
+    assert await served.poll("/0/1") == b"o"
+    send = asyncio.ensure_future(served.post("/0/1", '["a"]'))
+    await served.until_empty()
+    gate.set()
+    assert await send == 404

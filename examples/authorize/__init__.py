@@ -24,7 +24,6 @@ STAFF = {"ann"}
 DAY = 86400  # seconds
 PAGE = Path(__file__).parent / "page"
 
-USER = web.RequestKey("user", str)
 COOKIES = web.AppKey("cookies", Signer)
 TOKENS = web.AppKey("tokens", Signer)
 PRESENT = web.AppKey("present", set["Desk"])
@@ -35,10 +34,10 @@ class Desk(SockJSConnection):
 
     async def on_open(self, info: ConnectionInfo) -> None:
         info.app[PRESENT].add(self)
-        self.send(f"Hello, {info[USER]}!")
+        self.send(f"Hello, {info.identity}!")
 
     async def on_message(self, message: str | bytes) -> None:
-        self.send(f"{self.info[USER]} says: {message!s}")
+        self.send(f"{self.info.identity} says: {message!s}")
 
     async def on_close(self) -> None:
         self.info.app[PRESENT].discard(self)
@@ -51,27 +50,27 @@ def cookie_user(request: web.Request) -> str | None:
     return request.app[COOKIES].user(request.cookies.get("user"))
 
 
-async def by_cookie(request: web.Request) -> None:
+async def by_cookie(request: web.Request) -> str:
     user = cookie_user(request)
     if user is None:
         raise web.HTTPUnauthorized(text="Log in first.\n")
-    request[USER] = user  # info[USER] from here on
+    return user  # info.identity from here on
 
 
 def same_user(request: web.Request, info: ConnectionInfo) -> bool:
-    return cookie_user(request) == info[USER]
+    return cookie_user(request) == info.identity
 
 
 # With a token in the query.
 
 
-async def by_token(request: web.Request) -> None:
+async def by_token(request: web.Request) -> str:
     user = request.app[TOKENS].user(request.query.get("token"))
     if user is None:
         raise web.HTTPUnauthorized(text="This token is forged, or too old.\n")
     if user not in STAFF:
         raise web.HTTPForbidden(text="Orders are for the staff.\n")
-    request[USER] = user
+    return user
 
 
 def same_token(request: web.Request, info: ConnectionInfo) -> bool:
@@ -138,7 +137,7 @@ async def log_out(request: web.Request) -> web.Response:
     """Forget the cookie, and end the sessions: nobody is asked again while they last."""
     user = cookie_user(request)
     for desk in list(request.app[PRESENT]):
-        if desk.info[USER] == user:
+        if desk.info.identity == user:
             desk.close(4001, "Logged out")
     response = web.Response()
     response.del_cookie("user", httponly=True, samesite="Lax")
@@ -146,5 +145,5 @@ async def log_out(request: web.Request) -> web.Response:
 
 
 async def make_token(request: web.Request) -> web.Response:
-    await by_cookie(request)
-    return web.Response(text=request.app[TOKENS].sign(request[USER]))
+    user = await by_cookie(request)
+    return web.Response(text=request.app[TOKENS].sign(user))

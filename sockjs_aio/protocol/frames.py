@@ -15,6 +15,7 @@ HEARTBEAT = b"h"
 GO_AWAY = (3000, "Go away!")
 ANOTHER_CONNECTION = (2010, "Another connection still open")
 INTERRUPTED = (1002, "Connection interrupted")
+SESSION_EXPIRED = (1002, "Session expired")
 SLOW_CONSUMER = (1008, "Slow consumer")
 INTERNAL_ERROR = (1011, "Internal error")
 SERVICE_RESTART = (1012, "Service restart")

@@ -14,7 +14,13 @@ clock that does not go back.
 import enum
 
 from sockjs_aio.errors import ReceiverConflict
-from sockjs_aio.protocol.frames import INTERRUPTED, SLOW_CONSUMER, CloseFrame, close_frame
+from sockjs_aio.protocol.frames import (
+    ANOTHER_CONNECTION,
+    INTERRUPTED,
+    SLOW_CONSUMER,
+    CloseFrame,
+    close_frame,
+)
 from sockjs_aio.protocol.framing import Framing
 
 FRAME_LIMIT = 65536
@@ -63,7 +69,7 @@ class SessionMachine:
         "_taken",
         "_receiving",
         "close_due",
-        "_close_told",
+        "told_at",
         "_beat_due",
         "_last_frame",
         "_idle_since",
@@ -96,7 +102,8 @@ class SessionMachine:
         self._greeting: bytes | None = None
         self.close_frame: CloseFrame | None = None
         self.close_due = False
-        self._close_told = False
+        self.told_at: float | None = None
+        """When the close frame was handed to a receiver; None if it was not."""
         self._beat_due = False
         # clocks
         self._receiving = False
@@ -117,7 +124,7 @@ class SessionMachine:
         """
         assert self.state is not CLOSED, "nobody finds a session that is over"
         if self._receiving:
-            raise ReceiverConflict("another receiver is attached")
+            raise ReceiverConflict(close_frame(*ANOTHER_CONNECTION))
         if self.state is CONNECTING:
             self.state = OPEN
             self._greeting = self._framing.greeting
@@ -130,7 +137,7 @@ class SessionMachine:
         self._receiving = False
         self._beat_due = False
         self.downstream = 0
-        if not self._close_told:  # who was told gets no more time by asking again
+        if self.told_at is None:  # who was told gets no more time by asking again
             self._idle_since = now
 
     def interrupt(self, now: float) -> None:
@@ -213,7 +220,7 @@ class SessionMachine:
     @property
     def is_told(self) -> bool:
         """Whether the close frame was written, or nobody will ask for it any more."""
-        return self._close_told or self.state is CLOSED
+        return self.told_at is not None or self.state is CLOSED
 
     def deadline(self) -> float:
         """Return the time at which `tick` has something to do; infinity when there is none."""
@@ -231,7 +238,9 @@ class SessionMachine:
             frame = self._take_messages(self._outbox)
         elif self.close_due:
             assert self.close_frame is not None, "only a closed session owes a close frame"
-            frame, self.close_due, self._close_told = self.close_frame, False, True
+            frame, self.close_due = self.close_frame, False
+            if self.told_at is None:
+                self.told_at = now
         elif self._beat_due:
             assert self._framing.heartbeat is not None, "only some framings have heartbeats"
             frame = self._framing.heartbeat

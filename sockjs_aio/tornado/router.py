@@ -169,18 +169,17 @@ class SockJSRouter:
 
         return handle
 
-    async def _check_websocket_origin(self, request: web.Request) -> None:
+    async def _check_websocket_origin(self, request: web.Request) -> bool:
         """Refuse a WebSocket from another origin than `websocket_allow_origin` has."""
         allowed = self.settings["websocket_allow_origin"]
         origin = request.headers.get("Origin")
         if allowed == "*" or origin is None or not request.path.endswith("/websocket"):
-            return
+            return True
         try:
             parts = urlsplit(origin)
         except ValueError:
             raise web.HTTPForbidden from None
-        if parts.netloc != request.host and not {parts.netloc, parts.hostname} & set(allowed):
-            raise web.HTTPForbidden
+        return parts.netloc == request.host or bool({parts.netloc, parts.hostname} & set(allowed))
 
 
 class Bridge(sockjs_aio.SockJSConnection):

@@ -11,19 +11,20 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import async_timeout
 from aiohttp import web
 
+from sockjs_aio.errors import SessionEnded
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.framing import SOCKJS, Framing
-from sockjs_aio.registry import SessionRegistry
+from sockjs_aio.registry import EXPIRED_FRAME, SessionRegistry
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 from sockjs_aio.transports.headers import PLAIN
 
 Authorize = Callable[[web.Request], Awaitable[Any]]
-"""Lets a request pass by returning, refuses it by raising an aiohttp HTTP exception, or with 403
-by returning False."""
+"""Lets a request in by returning True, or who it comes from; anything raised refuses it, and so do
+None and False (403)."""
 
-Verify = Callable[[web.Request, ConnectionInfo], bool]
-"""Tells whether a request may use the session that another one has opened."""
+Verify = Callable[[web.Request, ConnectionInfo], "bool | Awaitable[bool]"]
+"""Tells by True whether a request may use the session that another one has opened."""
 
 RETRY_AFTER = "5"
 """Seconds after which a client that found no room may ask again."""
@@ -73,41 +74,62 @@ class Endpoint:
         if sender is not None and sender not in allowed:
             raise web.HTTPForbidden(text="This origin is not allowed.\n")
 
-    def existing_session(self, request: web.Request) -> Session | None:
+    async def existing_session(self, request: web.Request) -> Session | None:
         """Find the session that `request` names.
 
         Raises:
             web.HTTPForbidden: If `verify_ip` is set and the request comes from another address, or
                 `verify` does not return True.
         """
-        session = self.registry.get(request.match_info["session_id"])
+        session_id = request.match_info["session_id"]
+        session = self.registry.get(session_id)
         if session is None:
             return None
         if self.settings.verify_ip and request.remote != session.info.ip:
             raise web.HTTPForbidden(text="This session belongs to another address.\n")
-        if self.verify is not None and self.verify(request, session.info) is not True:
-            raise web.HTTPForbidden(text="This session belongs to somebody else.\n")
+        if self.verify is not None:
+            await self._verify(self.verify, request, session)
+            session = self.registry.get(session_id)  # it may have ended meanwhile
         return session
+
+    async def _verify(self, verify: Verify, request: web.Request, session: Session) -> None:
+        answer = verify(request, session.info)
+        if inspect.isawaitable(answer):
+            answer = await self._in_time(answer)
+        if answer is not True:
+            raise web.HTTPForbidden(text="This session belongs to somebody else.\n")
 
     async def session(self, request: web.Request, transport: str) -> Session:
         """Find the session that `request` names, or open it.
 
         Raises:
+            SessionEnded: If it has ended.
             web.HTTPException: As `existing_session` and `admit`.
         """
-        session = self.existing_session(request)
+        session = await self.existing_session(request)
         if session is None:
-            await self.admit(request)
-            session = self.existing_session(request)  # another request may have been faster
-        if session is None:
-            session = self.open_session(request, transport, SOCKJS, by_id=True)
+            self._check_not_ended(request)
+            identity = await self.admit(request)
+            session = await self.existing_session(request)  # another request may have been faster
+            if session is None:
+                self._check_not_ended(request)
+                session = self.open_session(request, transport, SOCKJS, identity, by_id=True)
         return session
 
-    async def admit(self, request: web.Request) -> None:
-        """Decide whether `request` may open a session.
+    def _check_not_ended(self, request: web.Request) -> None:
+        frame = self.registry.ended(request.match_info["session_id"])
+        if frame is None:
+            return
+        if self.verify is not None or self.settings.verify_ip:
+            frame = EXPIRED_FRAME  # nobody knows any more whose it was, and why it ended is theirs
+        raise SessionEnded(frame)
+
+    async def admit(self, request: web.Request) -> Any:
+        """Decide whether `request` may open a session; return who it comes from, if that is known.
 
         Raises:
-            web.HTTPForbidden: If somebody opens the URL as a page.
+            web.HTTPForbidden: If somebody opens the URL as a page, or `authorize` does not let it
+                in.
             web.HTTPServiceUnavailable: If there are too many, or the server shuts down.
             web.HTTPTooManyRequests: If there are too many from this address.
             web.HTTPException: Whatever `authorize` raises.
@@ -117,24 +139,32 @@ class Endpoint:
             raise web.HTTPForbidden(text="This is no page.\n")
         self.check_room(request)
         if self.authorize is None:
-            return
+            return None
+        identity = await self._in_time(self.authorize(request))
+        if identity is None or identity is False:  # a forgotten return must not let anybody in
+            raise web.HTTPForbidden(text="Not authorized.\n")
+        self.check_room(request)
+        return None if identity is True else identity
+
+    async def _in_time(self, answer: Awaitable[Any]) -> Any:
         try:
             async with async_timeout.timeout(self.settings.authorize_timeout):
-                answer = self.authorize(request)
-                if not inspect.isawaitable(answer):
-                    raise TypeError("authorize has to be a coroutine: write async def authorize")
-                if await answer is False:
-                    raise web.HTTPForbidden(text="Not authorized.\n")
+                return await answer
         except asyncio.TimeoutError:
             raise unavailable("Authorization took too long.\n") from None
-        self.check_room(request)
 
     def open_session(
-        self, request: web.Request, transport: str, framing: Framing, *, by_id: bool
+        self,
+        request: web.Request,
+        transport: str,
+        framing: Framing,
+        identity: Any,
+        *,
+        by_id: bool,
     ) -> Session:
-        """Open a session for a request that was admitted."""
+        """Open a session for a request that was admitted, as `identity`."""
         session_id = request.match_info.get("session_id", "raw")
-        info = ConnectionInfo(request, transport)
+        info = ConnectionInfo(request, transport, identity)
         return self.registry.open(session_id, info, framing, by_id=by_id)
 
     def check_room(self, request: web.Request) -> None:

@@ -10,13 +10,8 @@ from functools import partial
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from sockjs_aio.errors import ReceiverConflict
-from sockjs_aio.protocol.frames import (
-    ANOTHER_CONNECTION,
-    HEARTBEAT,
-    close_frame,
-    javascript_string,
-)
+from sockjs_aio.errors import ReceiverRefused
+from sockjs_aio.protocol.frames import HEARTBEAT, javascript_string
 from sockjs_aio.session import Session
 from sockjs_aio.tcp import Delivery, give_up_after, is_left
 from sockjs_aio.transports.body import discard_body
@@ -66,16 +61,16 @@ async def _poll(
     dress: Callable[[bytes], bytes],
 ) -> web.StreamResponse:
     await discard_body(request, endpoint.registry)
-    session = await endpoint.session(request, transport)
-    receiver = PollReceiver(request)
-    frame: bytes | None
     try:
+        session = await endpoint.session(request, transport)
+        receiver = PollReceiver(request)
         session.attach(receiver)
-    except ReceiverConflict:
-        frame = close_frame(*ANOTHER_CONNECTION)
-    else:
-        session.hooks.start()
-        frame = await receiver.wait(session)
+    except ReceiverRefused as refusal:
+        last = ShortResponse(head, dress(refusal.frame))
+        set_session_cookie(request, last, endpoint.settings)
+        return last
+    session.hooks.start()
+    frame = await receiver.wait(session)
     if request.transport is not None:  # the response may outlive its session
         give_up_after(request.transport, PATIENCE * endpoint.settings.heartbeat_delay)
     body = b"" if frame is None else dress(frame)

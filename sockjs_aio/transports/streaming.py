@@ -9,13 +9,8 @@ from dataclasses import dataclass
 
 from aiohttp import HttpVersion11, web
 
-from sockjs_aio.errors import ReceiverConflict
-from sockjs_aio.protocol.frames import (
-    ANOTHER_CONNECTION,
-    SharedFrame,
-    close_frame,
-    javascript_string,
-)
+from sockjs_aio.errors import ReceiverRefused
+from sockjs_aio.protocol.frames import SharedFrame, javascript_string
 from sockjs_aio.session import Session
 from sockjs_aio.tcp import Delivery, is_left
 from sockjs_aio.transports.body import discard_body
@@ -127,21 +122,21 @@ async def htmlfile(endpoint: Endpoint, request: web.Request) -> web.StreamRespon
 async def _stream(endpoint: Endpoint, request: web.Request, wire: Wire) -> web.StreamResponse:
     headers, prelude = wire.begin(request)
     await discard_body(request, endpoint.registry)
-    session = await endpoint.session(request, wire.transport)
     response = StreamingResponse(headers=headers)
     set_session_cookie(request, response, endpoint.settings)
     if request.version < HttpVersion11:
         response.force_close()  # the end of the connection is the end of the stream
     settings = endpoint.settings
-    outlet = Outlet(request, settings, session)
-    receiver = StreamReceiver(request, outlet, wire.dress, settings.response_limit)
-    receiver.write_prelude(prelude)
     try:
+        session = await endpoint.session(request, wire.transport)
+        outlet = Outlet(request, settings, session)
+        receiver = StreamReceiver(request, outlet, wire.dress, settings.response_limit)
+        receiver.write_prelude(prelude)
         session.attach(receiver)  # before anything is awaited: it must not expire meanwhile
-    except ReceiverConflict:
-        receiver.write(close_frame(*ANOTHER_CONNECTION))
-        await _start(response, request, outlet)
-        receiver.flush()
+    except ReceiverRefused as refusal:
+        await response.prepare(request)
+        await response.write(prelude)
+        await response.write(wire.dress(refusal.frame))
         return response
     try:
         await _start(response, request, outlet)

@@ -3,15 +3,18 @@
 Section of the protocol: "XhrPolling", "JsonpPolling".
 """
 
+import asyncio
 import binascii
 import re
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from sockjs_aio.closing import CLOSE_FRAME_TRAVEL
 from sockjs_aio.errors import PayloadMissing
 from sockjs_aio.protocol.frames import decode_messages
 from sockjs_aio.registry import SessionRegistry
+from sockjs_aio.session import Session
 from sockjs_aio.transports.body import read_body
 from sockjs_aio.transports.endpoint import Endpoint, plain_response, unavailable
 from sockjs_aio.transports.headers import PLAIN, readable_head, set_session_cookie, uncached
@@ -46,12 +49,12 @@ ReadPayload = Callable[[web.Request, SessionRegistry], Awaitable[bytes]]
 
 
 async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -> bool:
-    """Hand the messages of `request` to its session; return False if there is none.
+    """Hand the messages of `request` to its session; return False if there is none any more.
 
     Raises:
         web.HTTPServiceUnavailable: If too many requests of that session wait.
     """
-    session = endpoint.existing_session(request)
+    session = await endpoint.existing_session(request)
     if session is None:
         if endpoint.registry.relay is None:
             endpoint.registry.stickiness.missed(endpoint.registry.now())
@@ -60,13 +63,25 @@ async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -
     if session.hooks.inbox.is_crowded:  # without `handler_cancellation` who has given up waits, too
         raise unavailable("Too many requests of this session wait.\n")
     async with session.hooks.inbox.turn:
-        if not session.is_open:
-            return False
         payload = await read(request, endpoint.registry)
-        messages = decode_messages(payload, endpoint.settings.max_messages)
-        if not session.is_open:  # it has ended during the upload
-            return False
-        return await session.hooks.accept(messages, len(payload))
+        if session.is_open:
+            messages = decode_messages(payload, endpoint.settings.max_messages)
+            if await session.hooks.accept(messages, len(payload)):
+                return True
+    return await _is_forgiven(session, endpoint.registry)
+
+
+async def _is_forgiven(session: Session, registry: SessionRegistry) -> bool:
+    """Tell whether a send that found its session closed is answered as if it had been in time.
+
+    It is until the client was told the close frame.  After that the answer waits for as long as
+    that frame may be on its way: a client that gets 404 first would not learn why it ends.
+    """
+    if not session.is_told:
+        return True
+    if session.told_at is not None:
+        await asyncio.sleep(session.told_at + CLOSE_FRAME_TRAVEL - registry.now())
+    return False
 
 
 def unknown_session() -> web.Response:

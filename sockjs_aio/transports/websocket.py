@@ -39,8 +39,8 @@ async def _serve(
     # memory: what is on the stack of a session's coroutines stays as long as the session
     if (refusal := check_handshake(request)) is not None:
         return refusal
-    await endpoint.admit(request)
-    session = endpoint.open_session(request, transport, framing, by_id=False)
+    identity = await endpoint.admit(request)
+    session = endpoint.open_session(request, transport, framing, identity, by_id=False)
     socket = Socket(endpoint.settings)
     receiver = _receiver(endpoint, request, framing, session, socket)
     reader = WebSocketReader(session, socket, receiver, endpoint.settings.max_messages)

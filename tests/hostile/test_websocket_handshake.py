@@ -268,8 +268,9 @@ async def test_reset_at_any_time_ends_the_session_once(
             if message == "close":
                 self.close(3001, "x")
 
-    async def authorize(request: web.Request) -> None:
+    async def authorize(request: web.Request) -> bool:
         await hold("while authorizing")
+        return True
 
     served = await serve(
         Noted, authorize=authorize, settings=SHORT, handler_cancellation=cancellation

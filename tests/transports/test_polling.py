@@ -79,8 +79,9 @@ async def test_aborted_poll_is_1002_and_never_2010(serve: Serve, cancellation: b
         await asyncio.sleep(0.002)
         wire.abort()
         await asyncio.sleep(0)
+        assert await served.post(session, '["a"]') == 204  # nobody has told the client so far
         assert await served.poll(session) == b'c[1002,"Connection interrupted"]'
-        assert await served.post(session, '["a"]') == 404
+    assert await served.post(session, '["a"]') == 404
 
 
 async def test_immediate_next_poll_never_meets_2010(serve: Serve) -> None:
@@ -148,8 +149,9 @@ async def test_odd_ids_are_ordinary(serve: Serve, session_id: str) -> None:
 async def test_poll_aborted_while_authorizing_leaves_nothing(serve: Serve) -> None:
     gate = asyncio.Event()
 
-    async def authorize(request: object) -> None:
+    async def authorize(request: object) -> bool:
         await gate.wait()
+        return True
 
     class Noted(Recorder):
         async def on_open(self, info: ConnectionInfo) -> None:

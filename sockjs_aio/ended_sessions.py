@@ -1,0 +1,45 @@
+"""The ids of sessions that have ended, so that late requests do not open them a second time.
+
+A client whose line stalled for longer than `disconnect_delay` goes on with the id it has.  A new
+session by that id would get the second half of a conversation that the application has closed.
+"""
+
+from sockjs_aio.protocol.frames import CloseFrame
+
+
+class EndedSessions:
+    """Remembers the close frames of ended sessions, the oldest for `delay` seconds at most.
+
+    Args:
+        delay: Seconds.
+        limit: Ids; beyond, the oldest is forgotten.
+    """
+
+    __slots__ = ("_delay", "_limit", "_frames")
+
+    def __init__(self, delay: float, limit: int) -> None:
+        self._delay = delay
+        self._limit = limit
+        self._frames: dict[str, tuple[float, CloseFrame]] = {}  # in the order of their ends
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def add(self, session_id: str, frame: CloseFrame, now: float) -> None:
+        """Remember that a session ended at the time `now`, and forget what is too old."""
+        self._frames.pop(session_id, None)
+        self._frames[session_id] = (now, frame)
+        while self._frames:
+            oldest = next(iter(self._frames))
+            if len(self._frames) <= self._limit and not self._is_old(oldest, now):
+                break
+            del self._frames[oldest]
+
+    def get(self, session_id: str, now: float) -> CloseFrame | None:
+        """Return the close frame of a session that has ended; None if it is not remembered."""
+        if session_id not in self._frames or self._is_old(session_id, now):
+            return None
+        return self._frames[session_id][1]
+
+    def _is_old(self, session_id: str, now: float) -> bool:
+        return now - self._frames[session_id][0] >= self._delay
