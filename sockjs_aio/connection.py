@@ -190,7 +190,7 @@ def broadcast(clients: Iterable[SockJSConnection], message: str | bytes) -> None
             "first, for instance with json.dumps()"
         )
     shared = Outgoing(message)
-    for client in clients:
+    for client in tuple(clients):  # a client that is closed for its full queue may leave the set
         client.session.send_shared(shared)
 
 

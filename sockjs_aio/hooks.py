@@ -1,6 +1,7 @@
 """Call the hooks of one connection: in order, one at a time, each as often as promised."""
 
 import asyncio
+import contextvars
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sockjs_aio.close_info import LOST
 from sockjs_aio.inbox import Inbox
 from sockjs_aio.protocol.frames import GO_AWAY, INTERNAL_ERROR
-from sockjs_aio.shield import Shielded
+from sockjs_aio.shield import Shielded, Stepped
 
 if TYPE_CHECKING:
     from sockjs_aio.session import Session
@@ -28,9 +29,13 @@ class Hooks:
     then awaits `open`, what `step` returns, and `finish`.  The others call `start`, and `accept`
     in the turns of `inbox`: what is to be done is then done by a task that exists only while there
     is something to do.
+
+    All of them run in one context (`contextvars`), a copy of that of the request that opened the
+    session, and never inside the code that caused them to be called.
     """
 
     __slots__ = (
+        "context",
         "_session",
         "_limit",
         "_inbox",
@@ -38,6 +43,7 @@ class Hooks:
         "_opened",
         "_closed",
         "_task",
+        "_is_starting",
         "_reader",
         "_forgive",
         "is_cancelled",
@@ -45,6 +51,8 @@ class Hooks:
     )
 
     def __init__(self, session: "Session", receive_queue_limit: int) -> None:
+        self.context = contextvars.copy_context()
+        """What each hook of the session runs in."""
         self._session = session
         self._limit = receive_queue_limit
         self._inbox: Inbox | None = None
@@ -54,6 +62,7 @@ class Hooks:
         self._closed = False
         # where hooks run: a task for what there is to do, or the transport's own
         self._task: asyncio.Task[None] | None = None
+        self._is_starting = False
         self._reader: asyncio.Task[Any] | None = None
         self._forgive: Callable[[], bool] | None = None
         self.is_cancelled = False
@@ -97,18 +106,17 @@ class Hooks:
         self.is_running = True
         coroutine: Coroutine[Any, Any, Any] | None = None
         try:
-            coroutine = _checked("on_message", self._session.connection.on_message(message))
-            try:
-                awaited = coroutine.send(None)
-            except StopIteration:  # it did not have to wait
-                coroutine = None
+            hook = self._session.connection.on_message
+            coroutine, awaited = self.context.run(_started, "on_message", hook, message)
+        except StopIteration:  # it did not have to wait
+            pass
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            coroutine = None
             self._fail("on_message", error)
         if coroutine is not None:
-            return self._guard("on_message", Shielded(coroutine, awaited, self._forgive_hook))
+            rest = Shielded(self.context, coroutine, awaited, self._forgive_hook)
+            return self._guard("on_message", rest)
         self.is_running = self.is_cancelled = False
         return None
 
@@ -181,6 +189,13 @@ class Hooks:
             self.is_cancelled = True
             task.cancel()
 
+    def log(
+        self, level: int, text: str, *arguments: object, exc_info: BaseException | None = None
+    ) -> None:
+        """Log something about the session with the context variables that its hooks see."""
+        # in a copy: a hook that closes its session is in the context already
+        self.context.copy().run(logger.log, level, text, *arguments, exc_info=exc_info)
+
     def unbind(self) -> None:
         """Forget the session, which is over: it must not wait for the garbage collector."""
         del self._session
@@ -189,12 +204,14 @@ class Hooks:
 
     def _wake(self) -> None:
         if self._task is None:
-            task = asyncio.get_running_loop().create_task(self._run())
-            if not task.done():  # eager tasks may be (Python 3.12)
-                self._task = task
+            self._is_starting = True
+            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._is_starting = False
 
     async def _run(self) -> None:
         try:
+            if self._is_starting:  # an eager task (Python 3.12): its maker goes on first
+                await asyncio.sleep(0)
             if not self._opened:
                 await self.open()
             await self._handle_inbox()
@@ -226,14 +243,14 @@ class Hooks:
         return self._guard(name, self._begin(name, hook, *arguments))
 
     async def _begin(self, name: str, hook: Callable[..., Any], *arguments: Any) -> Any:
-        coroutine = _checked(name, hook(*arguments))
-        if self._forgive is None:
-            return await coroutine
+        context = self.context
         try:
-            rest = Shielded(coroutine, coroutine.send(None), self._forgive_hook)
+            coroutine, awaited = context.run(_started, name, hook, *arguments)
         except StopIteration as finished:  # it did not have to wait
             return finished.value
-        return await rest
+        if self._forgive is None:
+            return await Stepped(context, coroutine, awaited)
+        return await Shielded(context, coroutine, awaited, self._forgive_hook)
 
     async def _guard(self, name: str, running: Awaitable[Any]) -> Any:
         try:
@@ -254,11 +271,25 @@ class Hooks:
     def _fail(self, name: str, error: BaseException) -> None:
         hook = f"{type(self._session.connection).__name__}.{name}"
         if self.is_cancelled:
-            logger.warning("session %s: %s took too long and was cancelled", self._session, hook)
+            text = "session %s: %s took too long and was cancelled"
+            self.log(logging.WARNING, text, self._session, hook)
         else:
-            logger.error("session %s: %s failed", self._session, hook, exc_info=error)
+            text = "session %s: %s failed"
+            self.log(logging.ERROR, text, self._session, hook, exc_info=error)
         self.discard()
         self._session.close(*INTERNAL_ERROR, "error")
+
+
+def _started(
+    name: str, hook: Callable[..., Any], *arguments: Any
+) -> tuple[Coroutine[Any, Any, Any], Any]:
+    """Call a hook, up to where it waits for the first time, and for what.
+
+    Raises:
+        StopIteration: If it did not have to wait.
+    """
+    coroutine = _checked(name, hook(*arguments))
+    return coroutine, coroutine.send(None)
 
 
 def _checked(name: str, awaitable: Any) -> Coroutine[Any, Any, Any]:

@@ -1,6 +1,7 @@
 """The sessions of one router: found by id, ticked when something is due, ended at shutdown."""
 
 import asyncio
+import contextvars
 import logging
 import math
 from collections.abc import Callable
@@ -116,7 +117,7 @@ class SessionRegistry:
         if not self.thread.is_bound:
             self.thread.bind()
         session = Session(session_id, info, self, framing)
-        session.connection = checked(self._connect(session), session)
+        session.connection = checked(session.hooks.context.run(self._connect, session), session)
         self._sessions.add(session)
         self.addresses.add(info.ip)
         if by_id:
@@ -124,7 +125,9 @@ class SessionRegistry:
         self.arm(session)
         if self._ticker is None:
             self._current_slot = math.floor(self.now() / self._interval)
-            self._ticker = asyncio.get_running_loop().create_task(self._run())
+            # in a context of its own: it is nobody's who opens the first session
+            create_task = asyncio.get_running_loop().create_task
+            self._ticker = contextvars.Context().run(create_task, self._run())
         logger.debug("session %s: opened from %s", session, info.ip)
         return session
 

@@ -375,7 +375,7 @@ class Session:
         seconds = self._registry.now() - self._born
         self.close_info = CloseInfo(*end, seconds, self.info.transport)
         level = logging.WARNING if self.close_info.initiator == "overflow" else logging.INFO
-        logger.log(level, "session %s: closed (%s)", self, self.close_info)
+        self.hooks.log(level, "session %s: closed (%s)", self, self.close_info)
         self._liveness.rest()
         self._registry.channels.leave(self)
         self._announce_room()

@@ -1,4 +1,4 @@
-"""Let a coroutine finish in its own task when only its client has gone.
+"""Step a coroutine in a context of its own, and let it finish when only its client has gone.
 
 aiohttp's ``handler_cancellation`` cancels the handler of a lost connection.  That is right for a
 handler that waits, and wrong for an application's hook that is half way through: it would be
@@ -6,37 +6,43 @@ interrupted on a WebSocket and not on the other transports.  A shield inside ano
 but a task for each message is dear, and a hook must see one `asyncio.current_task` from its first
 line to its last.  So the hook runs in the handler's task, and what the task waits for is not the
 hook's own future, which would be cancelled, but a stand-in for it.
+
+The context is the session's.  The task that a hook runs in may have been made by anybody: by the
+request of another user whose hook has closed the session, say, whose context variables
+(`contextvars`) are none of the hook's business.  Tasks cannot share a context before Python 3.11,
+and a WebSocket's hooks have no task of their own.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, cast
 
 from aiohttp import web
 
 
-class Shielded:
+class Stepped:
     """The rest of a coroutine that has begun and waits.
 
-    Awaiting it runs `coroutine` to its end and gives its result.
+    Awaiting it runs `coroutine` to its end, in `context`, and gives its result.
 
     Args:
-        coroutine: Has been stepped once, by ``coroutine.send(None)``.
+        context: Where each step runs.
+        coroutine: Has been stepped once, by ``context.run(coroutine.send, None)``.
         awaited: What that step gave: the future it waits for, or None.
-        forgive: Asked at each cancellation: true means that it is not for `coroutine`.
     """
 
-    __slots__ = ("_coroutine", "_awaited", "_forgive")
+    __slots__ = ("_context", "_coroutine", "_awaited")
 
     def __init__(
-        self, coroutine: Coroutine[Any, Any, Any], awaited: object, forgive: Callable[[], bool]
+        self, context: contextvars.Context, coroutine: Coroutine[Any, Any, Any], awaited: object
     ) -> None:
+        self._context = context
         self._coroutine = coroutine
         self._awaited = awaited
-        self._forgive = forgive
 
     def __await__(self) -> Generator[Any, None, Any]:
-        coroutine, awaited = self._coroutine, self._awaited
+        run, coroutine, awaited = self._context.run, self._coroutine, self._awaited
         # what failed keeps its exception, whose traceback keeps this frame, which must not keep it
         self._awaited = None
         failure: BaseException | None = None
@@ -47,11 +53,40 @@ class Shielded:
                 failure = error
             awaited = None
             try:
-                awaited = coroutine.send(None) if failure is None else coroutine.throw(failure)
+                if failure is None:
+                    awaited = run(coroutine.send, None)
+                else:
+                    awaited = run(coroutine.throw, failure)
             except StopIteration as finished:
                 return finished.value
             finally:
                 failure = None
+
+    def _wait(self, awaited: object) -> Generator[Any, None, None]:
+        yield awaited  # as the coroutine itself would: the task waits for it
+
+
+class Shielded(Stepped):
+    """As `Stepped`, for a coroutine that is not cancelled by what is forgiven.
+
+    Args:
+        context: As `Stepped`.
+        coroutine: As `Stepped`.
+        awaited: As `Stepped`.
+        forgive: Asked at each cancellation: true means that it is not for `coroutine`.
+    """
+
+    __slots__ = ("_forgive",)
+
+    def __init__(
+        self,
+        context: contextvars.Context,
+        coroutine: Coroutine[Any, Any, Any],
+        awaited: object,
+        forgive: Callable[[], bool],
+    ) -> None:
+        super().__init__(context, coroutine, awaited)
+        self._forgive = forgive
 
     def _wait(self, awaited: object) -> Generator[Any, None, None]:
         if not asyncio.isfuture(awaited):  # a bare yield, as in asyncio.sleep(0)

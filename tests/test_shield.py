@@ -1,6 +1,7 @@
 """A hook is not cancelled because its client has gone; all other cancellations work as ever."""
 
 import asyncio
+import contextvars
 import gc
 import weakref
 from collections.abc import Callable, Coroutine
@@ -18,7 +19,8 @@ from tests.wire import Wire
 async def shielded(
     coroutine: Coroutine[Any, Any, Any], forgive: Callable[[], bool] = lambda: True
 ) -> Any:
-    return await Shielded(coroutine, coroutine.send(None), forgive)
+    context = contextvars.copy_context()
+    return await Shielded(context, coroutine, context.run(coroutine.send, None), forgive)
 
 
 async def test_result_is_passed_on() -> None:

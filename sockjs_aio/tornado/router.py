@@ -108,7 +108,7 @@ class SockJSRouter:
         outgoing = sockjs_aio.Outgoing(
             msg if is_text else proto.json_encode(msg), is_json=not is_text
         )
-        for client in clients:
+        for client in tuple(clients):  # its `on_close` may take it out
             if client.is_closed:
                 continue
             session = client.session
