@@ -14,7 +14,7 @@ from aiohttp import web
 
 from sockjs_aio.closing import Closing
 from sockjs_aio.registry import SessionRegistry
-from sockjs_aio.transports.urls import endpoint_of
+from sockjs_aio.transports.endpoint import endpoint_of
 
 logger = logging.getLogger("sockjs_aio")
 

@@ -14,8 +14,7 @@ from sockjs_aio.relay.passport import HEADER, Passport, Passports, Purpose
 from sockjs_aio.relay.peers import OwnerLost, Peer, Stamp, ask
 from sockjs_aio.running import registries_of
 from sockjs_aio.transports.body import end_where_unsafe
-from sockjs_aio.transports.endpoint import Endpoint, plain_response
-from sockjs_aio.transports.urls import endpoint_of
+from sockjs_aio.transports.endpoint import Endpoint, endpoint_of, plain_response
 
 logger = logging.getLogger("sockjs_aio")
 

@@ -1,5 +1,6 @@
 """The router: sockjs-tornado's settings and methods over `sockjs_aio.SockJSRouter`."""
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
@@ -82,8 +83,8 @@ class SockJSRouter:
     def urls(self) -> list[web.RouteDef]:
         """The routes, a plain list to be extended; ``app.add_routes(router.urls)`` serves them.
 
-        So everything works but a prompt end: for that use `attach`, or give ``run_app`` a short
-        `shutdown_timeout`.
+        ``sockjs_aio.run_app`` and ``serve`` know its sessions and tell their clients when they end.
+        With aiohttp's ``web.run_app`` that takes `attach`.
         """
         return [
             web.route(route.method, route.path, self._counted(route.handler), **route.kwargs)
@@ -159,6 +160,7 @@ class SockJSRouter:
         await self._router.shutdown()
 
     def _counted(self, handler: Any) -> Handler:
+        @functools.wraps(handler)  # which says that it is a service's
         async def handle(request: web.Request) -> web.StreamResponse:
             self.stats.on_conn_opened()
             try:

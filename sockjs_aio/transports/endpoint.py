@@ -1,15 +1,18 @@
 """What every transport does first: check who asks, and find or open the session."""
 
 import asyncio
+import functools
 import inspect
+import logging
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import async_timeout
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from sockjs_aio.errors import SessionEnded
 from sockjs_aio.info import ConnectionInfo
@@ -25,6 +28,10 @@ None and False (403)."""
 
 Verify = Callable[[web.Request, ConnectionInfo], "bool | Awaitable[bool]"]
 """Tells by True whether a request may use the session that another one has opened."""
+
+logger = logging.getLogger("sockjs_aio")
+
+_MARK = "sockjs_endpoint"
 
 RETRY_AFTER = "5"
 """Seconds after which a client that found no room may ask again."""
@@ -50,6 +57,13 @@ class Endpoint:
     registry: SessionRegistry
     authorize: Authorize | None
     verify: Verify | None = None
+    warnings: set[str] = field(default_factory=set, compare=False)
+    """What has been logged about it once, which is enough."""
+
+    def mark(self, handler: Handler) -> Handler:
+        """Have `endpoint_of` find the endpoint that `handler` answers for."""
+        setattr(handler, _MARK, self)
+        return handler
 
     def check_origin(self, request: web.Request, *, is_linkable: bool = False) -> None:
         """Refuse pages of other origins than the settings allow.
@@ -163,6 +177,13 @@ class Endpoint:
         by_id: bool,
     ) -> Session:
         """Open a session for a request that was admitted, as `identity`."""
+        if not self.warnings and endpoint_of(request.match_info.handler) is not self:
+            self.warnings.add("unmarked")
+            logger.warning(
+                "%s is served by a handler that does not say what it wraps, so drains, readyz, "
+                "Workers and Nodes do not know its sessions: use functools.wraps in the decorator",
+                request.match_info.route.resource,
+            )
         session_id = request.match_info.get("session_id", "raw")
         info = ConnectionInfo(request, transport, identity)
         return self.registry.open(session_id, info, framing, by_id=by_id)
@@ -183,6 +204,20 @@ class Endpoint:
                 text="Too many sessions from this address.\n",
                 headers={"Retry-After": RETRY_AFTER},
             )
+
+
+def endpoint_of(handler: Any) -> Endpoint | None:
+    """Return the endpoint that a route's handler answers for, if it is one of ours.
+
+    A decorator that uses `functools.wraps` keeps the mark; so does `functools.partial`.
+    """
+    while handler is not None:
+        endpoint: Endpoint | None = getattr(handler, _MARK, None)
+        if endpoint is not None:
+            return endpoint
+        is_partial = isinstance(handler, functools.partial)
+        handler = handler.func if is_partial else getattr(handler, "__wrapped__", None)
+    return None
 
 
 def is_valid_id(segment: str) -> bool:

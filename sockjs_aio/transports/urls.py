@@ -1,10 +1,10 @@
 """The URLs of a service, and what all of them share: who may ask, and how failures are answered."""
 
-import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from sockjs_aio.errors import (
     BodyTimeout,
@@ -71,29 +71,26 @@ _SESSION_URLS = {
 def routes(endpoint: Endpoint, prefix: str) -> list[web.RouteDef]:
     """Make the routes of the service at `prefix`, which may be empty."""
     session_url = "/{server_id:[^/.]+}/{session_id:[^/.]+}/{transport:%s}"
-    urls: dict[str, Url | None] = {
-        session_url % "|".join(_SESSION_URLS): None,
-        "/info": _INFO,
-        r"/{page:iframe(?:-[^/]*)?\.html}": _IFRAME,
-        "/websocket": _RAW_WEBSOCKET,
-        "/": _GREETING,
+    urls: dict[str, tuple[str, Url | None]] = {
+        session_url % "|".join(_SESSION_URLS): ("sockjs_session", None),
+        "/info": ("sockjs_info", _INFO),
+        r"/{page:iframe(?:-[^/]*)?\.html}": ("sockjs_iframe", _IFRAME),
+        "/websocket": ("sockjs_raw_websocket", _RAW_WEBSOCKET),
+        "/": ("sockjs_greeting", _GREETING),
     }
     if prefix:
-        urls[""] = _GREETING
+        urls[""] = ("sockjs_greeting", _GREETING)
     return [
-        web.route(
-            "*", prefix + path, functools.partial(answer, endpoint, url), expect_handler=invite_body
-        )
-        for path, url in urls.items()
+        web.route("*", prefix + path, _named(name, endpoint, url), expect_handler=invite_body)
+        for path, (name, url) in urls.items()
     ]
 
 
-def endpoint_of(handler: object) -> Endpoint | None:
-    """Return the endpoint that a route's handler answers for, if it is one of ours."""
-    if not isinstance(handler, functools.partial) or handler.func is not answer:
-        return None
-    endpoint: Endpoint = handler.args[0]
-    return endpoint
+def _named(name: str, endpoint: Endpoint, url: Url | None) -> Handler:
+    """Make a route's handler, with a name for tools that trace requests."""
+    handler = _handler(endpoint, url)
+    handler.__name__ = handler.__qualname__ = name
+    return endpoint.mark(handler)
 
 
 def reaches_transport(endpoint: Endpoint, request: web.Request) -> bool:
@@ -105,29 +102,36 @@ def reaches_transport(endpoint: Endpoint, request: web.Request) -> bool:
         return False
 
 
-async def answer(
+def answer(
     endpoint: Endpoint, url: Url | None, request: web.Request, by: Transport | None = None
-) -> web.StreamResponse:
+) -> Awaitable[web.StreamResponse]:
     """Answer a request of `url`; None stands for those of sessions, told by their end.
 
     If it is not refused before, `by` may do what the transport of that URL does.
     """
+    return _handler(endpoint, url, by)(request)
+
+
+def _handler(endpoint: Endpoint, url: Url | None, by: Transport | None = None) -> Handler:
     # one coroutine for all, for memory: it stays as long as a WebSocket
-    try:
-        asked = url or _SESSION_URLS[request.match_info["transport"]]
-        response = _answer_early(endpoint, asked, request)
-        if response is None:
-            response = await (by or asked.answer)(endpoint, request)
-    except web.HTTPException as refusal:
-        # others may be let in by the same URL
-        refusal.headers.setdefault("Cache-Control", "no-store")
-        refusal.headers.setdefault("Vary", "Origin")
-        end_where_unsafe(request, refusal)
-        raise
-    except _FAILURES as error:
-        response = _failure(request, error)
-    end_where_unsafe(request, response)
-    return response
+    async def handler(request: web.Request) -> web.StreamResponse:
+        try:
+            asked = url or _SESSION_URLS[request.match_info["transport"]]
+            response = _answer_early(endpoint, asked, request)
+            if response is None:
+                response = await (by or asked.answer)(endpoint, request)
+        except web.HTTPException as refusal:
+            # others may be let in by the same URL
+            refusal.headers.setdefault("Cache-Control", "no-store")
+            refusal.headers.setdefault("Vary", "Origin")
+            end_where_unsafe(request, refusal)
+            raise
+        except _FAILURES as error:
+            response = _failure(request, error)
+        end_where_unsafe(request, response)
+        return response
+
+    return handler
 
 
 def _answer_early(endpoint: Endpoint, url: Url, request: web.Request) -> web.StreamResponse | None:
