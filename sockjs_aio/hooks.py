@@ -288,7 +288,10 @@ def _started(
     Raises:
         StopIteration: If it did not have to wait.
     """
-    coroutine = _checked(name, hook(*arguments))
+    try:
+        coroutine = _checked(name, hook(*arguments))
+    except StopIteration as error:  # of a plain function; as if a coroutine had raised it
+        raise RuntimeError(f"{name} raised StopIteration") from error
     return coroutine, coroutine.send(None)
 
 

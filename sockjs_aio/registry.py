@@ -77,12 +77,11 @@ class SessionRegistry:
         self.thread = LoopThread()
         self.channels = Channels(broker or MemoryBroker())
         self._connect = connect
-        # all; by id those whose requests come and go; those whose receiver can get lost unseen
+        # all; by id those whose requests come and go
         self._sessions: set[Session] = set()
         self.closing = Closing(self._sessions, settings)
         self._by_id: dict[str, Session] = {}
         self._ended = EndedSessions(settings.ended_session_delay, settings.max_ended_sessions)
-        self._watched: set[Session] = set()
         # who is due when
         self._interval = settings.tick_interval
         self._slots: dict[int, Slot] = {}
@@ -144,7 +143,6 @@ class SessionRegistry:
         self._sessions.remove(session)
         self.addresses.remove(session.info.ip)
         self.retire(session)
-        self._watched.discard(session)
         self._disarm(session)
         if session.is_over:
             session.unbind()
@@ -173,10 +171,6 @@ class SessionRegistry:
         slot.add(session)
         session.due_slot = slot
 
-    def watch(self, session: Session) -> None:
-        """Have the receiver of `session` looked after: it can get lost unseen."""
-        self._watched.add(session)
-
     def _disarm(self, session: Session) -> None:
         slot, session.due_slot = session.due_slot, None
         if slot is not None:
@@ -186,9 +180,6 @@ class SessionRegistry:
 
     def tick(self, now: float) -> None:
         """Let the sessions whose time has come beat, ping or expire."""
-        for session in list(self._watched):
-            if not session.check_receiver():
-                self._watched.discard(session)
         first, last = self._current_slot, math.floor(now / self._interval)
         self._current_slot = last + 1  # whoever is armed from here on must not get behind us
         for number in range(first, last + 1):

@@ -99,7 +99,6 @@ def run_app(
     drain_over: float = Drain.over,
     drain_limit: float = Drain.limit,
     shutdown_timeout: float = 10.0,
-    handler_cancellation: bool = True,
     handle_signals: bool = True,
     **options: Any,
 ) -> None:
@@ -118,7 +117,6 @@ def run_app(
         drain_over: Seconds over which sessions are closed.
         drain_limit: Seconds after which the listener is closed, whoever is left.
         shutdown_timeout: As aiohttp's: how long handlers have after that.
-        handler_cancellation: As aiohttp's, but True: sessions notice sooner who has gone.
         handle_signals: As aiohttp's.
         options: The others of `web.run_app`.
 
@@ -138,7 +136,6 @@ def run_app(
     web.run_app(
         prepared(),
         shutdown_timeout=shutdown_timeout,
-        handler_cancellation=handler_cancellation,
         handle_signals=handle_signals,
         **options,
     )

@@ -173,8 +173,6 @@ class Session:
         self._liveness.attach(receiver, now)
         if not receiver.is_full:  # or its response has not begun
             self.flush(now)
-        if self.has_http_receiver:
-            self._registry.watch(self)
         self._registry.arm(self)
 
     def lose(self, receiver: Receiver, end: End = LOST) -> None:
@@ -209,17 +207,9 @@ class Session:
         if was_open:
             self._has_closed(LOST)
 
-    def check_receiver(self) -> bool:
-        """Notice that the receiver's connection is lost, if nobody else has; return whether there
-        is a receiver then.
-        """
-        if self._receiver is not None and not self._receiver.is_alive:
-            self.lose(self._receiver)
-        return self._receiver is not None
-
     @property
     def has_http_receiver(self) -> bool:
-        """Whether the session has a receiver that `check_receiver` is worth calling for."""
+        """Whether a request of the session waits for frames, or a stream takes them."""
         return self._receiver is not None and self._receiver.is_http
 
     def receiver_changed(self) -> None:

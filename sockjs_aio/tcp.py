@@ -30,8 +30,10 @@ def buffered_bytes(transport: asyncio.WriteTransport) -> int:
         return 0
 
 
-def limit_buffer(transport: asyncio.WriteTransport, high: int) -> None:
-    """Have writers wait from `high` buffered bytes on, if the connection is still there."""
+def limit_buffer(transport: asyncio.WriteTransport, high: int | None) -> None:
+    """Have writers wait from `high` buffered bytes on, if the connection is still there; None
+    stands for asyncio's default.
+    """
     with contextlib.suppress(AttributeError):
         transport.set_write_buffer_limits(high)
 
@@ -90,6 +92,12 @@ def give_up_after(transport: asyncio.WriteTransport, seconds: float) -> None:
             pass  # a Unix socket has no such option; to ask for its family takes twice as long
 
 
+def restore_defaults(transport: asyncio.WriteTransport) -> None:
+    """Take back what `give_up_after` and `limit_buffer` have set."""
+    give_up_after(transport, 0)
+    limit_buffer(transport, None)
+
+
 def read_at_most(transport: asyncio.BaseTransport, size: int) -> None:
     """Have asyncio read no more than `size` bytes at once, where its transport can be told.
 
@@ -124,14 +132,29 @@ def _socket(transport: asyncio.WriteTransport) -> socket.socket | None:
 class Delivery:
     """Watches whether the peer takes what was written to it."""
 
-    __slots__ = ("written", "is_unfinished", "_transport", "_taken", "_was_replied_to")
+    __slots__ = (
+        "written",
+        "is_unfinished",
+        "is_finished",
+        "has_passed",
+        "_transport",
+        "_taken",
+        "_was_replied_to",
+    )
 
     def __init__(self, transport: asyncio.WriteTransport | None) -> None:
         self.written = 0  # bytes; counted by whoever writes more than once
         self.is_unfinished = False  # a response has begun, and its end has not left for the kernel
+        self.is_finished = False  # that end has left
+        # another request has come since: what is on its way then is not for this one's session
+        self.has_passed = False
         self._transport = transport
         self._taken: float = -math.inf
         self._was_replied_to = False
+
+    def finish(self) -> None:
+        """The response has ended; the connection may be used for others."""
+        self.is_unfinished, self.is_finished = False, True
 
     def is_pending(self) -> bool:
         """Tell whether the peer still has to take something."""
@@ -155,7 +178,7 @@ class Delivery:
 
         It does not count again: where reading has stopped, it would count for ever.
         """
-        if self._was_replied_to or self._transport is None:
+        if self._was_replied_to or self._transport is None or self.has_passed:
             return False
         self._was_replied_to = has_unread_data(self._transport)
         return self._was_replied_to
@@ -181,4 +204,6 @@ class Delivery:
         return unsent, self._taken > before
 
     def _unsent(self) -> int:
-        return 0 if self._transport is None else unsent_bytes(self._transport)
+        if self._transport is None or self.has_passed:
+            return 0
+        return unsent_bytes(self._transport)

@@ -78,7 +78,6 @@ async def serve(axes: "Axes") -> AsyncIterator[Serve]:
             connection or Echo, prefix, settings, authorize=authorize, broker=broker
         )
         router.attach(app)
-        runner_options.setdefault("handler_cancellation", True)
         runner = web.AppRunner(app, access_log=None, **runner_options)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls)

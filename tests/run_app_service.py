@@ -1,5 +1,6 @@
 """An application that ends with `sockjs_aio.run_app`; see test_run_app.py."""
 
+import asyncio
 import sys
 
 from aiohttp import web
@@ -7,14 +8,31 @@ from aiohttp import web
 from sockjs_aio import SockJSRouter, healthz, readyz, run_app
 from tests.conftest import Echo
 
+PAID = web.AppKey("paid", list[str])
+
+
+async def pay(request: web.Request) -> web.Response:
+    """Do what must not be left half done."""
+    request.app[PAID].append("begun")
+    await asyncio.sleep(0.5)
+    request.app[PAID].append("done")
+    return web.Response()
+
+
+async def paid(request: web.Request) -> web.Response:
+    return web.Response(status={0: 503, 1: 404}.get(len(request.app[PAID]), 200))
+
 
 async def make() -> web.Application:
     app = web.Application()
+    app[PAID] = []
     router = SockJSRouter(Echo, "/echo", {"shutdown_timeout": 5})
     router.attach(app)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/health", router.health)
+    app.router.add_post("/pay", pay)
+    app.router.add_get("/paid", paid)
     return app
 
 

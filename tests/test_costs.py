@@ -29,9 +29,9 @@ Kind = type[clients.Client]
 ATTACHED = [client for client in clients.ALL if client not in clients.POLLS]
 """What has one receiver for many frames."""
 
-LIMITS = {"websocket": (19_000, 2_850), "xhr": (15_900, 2_880), "between": (4_200, 1_080)}
+LIMITS = {"websocket": (19_000, 3_050), "xhr": (15_900, 3_020), "between": (4_200, 1_080)}
 if sys.version_info < (3, 11):  # frames of coroutines are larger
-    LIMITS = {"websocket": (21_400, 3_850), "xhr": (18_200, 3_850), "between": (4_200, 1_100)}
+    LIMITS = {"websocket": (21_400, 4_020), "xhr": (18_200, 4_320), "between": (4_200, 1_130)}
 """Bytes that an idle session may hold in all, and of them the package's own.
 
 The package's are 5 % above the most that was measured on any version of Python and aiohttp, and
@@ -123,7 +123,7 @@ async def test_xhr_send_costs_a_write_and_a_task(serve: Serve, written: list[byt
     assert calls["timers"] == 0
 
 
-async def test_poll_and_send_have_one_request_to_the_kernel_besides_their_bytes(
+async def test_poll_and_send_have_two_requests_to_the_kernel_besides_their_bytes(
     serve: Serve, questions: list[object]
 ) -> None:
     served = await serve(Echo)
@@ -134,7 +134,7 @@ async def test_poll_and_send_have_one_request_to_the_kernel_besides_their_bytes(
         poll.send("POST", "/echo/0/1/xhr", b"")
         await send.request("POST", "/echo/0/1/xhr_send", b'["x"]')
         assert (await poll.reply()).body == b'a["x"]\n'
-    assert len(questions) <= 10
+    assert len(questions) <= 20, "to set an option for the answer, and to take that back"
 
 
 async def test_websocket_is_not_read_in_pieces_that_malloc_maps(serve: Serve) -> None:

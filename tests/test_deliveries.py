@@ -71,9 +71,9 @@ async def test_answer_that_never_leaves_interrupts(serve: Serve) -> None:
     await Noted.until("open")
     Noted.connections[0].send("lost")
     assert (await served.request("POST", "/0/1/xhr", b"")).status == 500
+    await Noted.until("close")
     Noted.seen.clear()
     assert await served.poll("/0/1") == b'c[1002,"Connection interrupted"]'
-    await Noted.until("close")
 
 
 async def test_drain_waits_for_an_answer_in_a_middleware(serve: Serve) -> None:

@@ -26,7 +26,7 @@ LAYERS = [
     {"session"},
     {"flusher", "closing", "registry"},
     {"transports.headers", "transports.callback", "transports.body", "transports.outlet"}
-    | {"transports.response"},
+    | {"transports.response", "transports.client_connection", "transports.handover"},
     {"transports.endpoint"},
     {"transports.handshake", "transports.websocket_receiver"},
     {"transports.websocket_reader"},

@@ -122,16 +122,6 @@ async def test_detached_session_expires_after_disconnect_delay(registry: Registr
     assert len(registry) == 0
 
 
-async def test_lost_receiver_is_noticed_at_the_next_tick(registry: Registry) -> None:
-    session, receiver = open_session(registry)
-    receiver.is_alive = False
-    registry.advance(1)
-    assert session.is_closed
-    later = Receiver()
-    session.attach(later)
-    assert later.frames == [b'c[1002,"Connection interrupted"]']
-
-
 async def test_tick_touches_only_what_is_due(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,11 @@ Section of the protocol: "XhrPolling", "JsonpPolling".
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
 
 from sockjs_aio.errors import ReceiverRefused
 from sockjs_aio.protocol.frames import HEARTBEAT, javascript_string
@@ -16,7 +18,9 @@ from sockjs_aio.session import Session
 from sockjs_aio.tcp import Delivery, give_up_after, is_left
 from sockjs_aio.transports.body import discard_body
 from sockjs_aio.transports.callback import read_callback
+from sockjs_aio.transports.client_connection import connection_of
 from sockjs_aio.transports.endpoint import Endpoint
+from sockjs_aio.transports.handover import Handover
 from sockjs_aio.transports.headers import (
     JAVASCRIPT,
     Head,
@@ -71,8 +75,7 @@ async def _poll(
         return last
     session.hooks.start()
     frame = await receiver.wait(session)
-    if request.transport is not None:  # the response may outlive its session
-        give_up_after(request.transport, PATIENCE * endpoint.settings.heartbeat_delay)
+    receiver.give_up_after(PATIENCE * endpoint.settings.heartbeat_delay)
     body = b"" if frame is None else dress(frame)
     response = PollResponse(session, receiver, body, head)
     set_session_cookie(request, response, endpoint.settings)
@@ -82,7 +85,7 @@ async def _poll(
 class PollReceiver:
     """Takes one frame, and is done with it before the response starts."""
 
-    __slots__ = ("is_full", "is_done", "delivery", "_request", "_frame", "_waiter")
+    __slots__ = ("is_full", "is_done", "delivery", "_request", "_connection", "_frame", "_waiter")
 
     is_http = True
     buffered = 0
@@ -91,6 +94,7 @@ class PollReceiver:
         self.is_full = self.is_done = False
         self.delivery = Delivery(request.transport)
         self._request = request
+        self._connection = connection_of(request)
         self._frame: bytes | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -108,16 +112,26 @@ class PollReceiver:
     async def wait(self, session: Session) -> bytes | None:
         """Wait for the frame; None if the client has gone before there was one."""
         if self._frame is None and self._waiter is None and self.is_alive:
+            assert self._connection is not None, "it is there while the client waits"
             self._waiter = asyncio.get_running_loop().create_future()
+            self._connection.lost = self.release
             try:
                 await self._waiter
             except asyncio.CancelledError:
                 session.lose(self)
                 raise
+            finally:
+                self._connection.lost = None
         if not self.is_alive:
             session.lose(self)
         frame, self._frame = self._frame, None
         return frame
+
+    def give_up_after(self, seconds: float) -> None:
+        """Have the kernel end a connection that takes nothing: it may outlive the session."""
+        if self._connection is not None and self._request.transport is not None:
+            give_up_after(self._request.transport, seconds)
+            self._connection.use(self.delivery)
 
     def write(self, frame: bytes) -> None:
         """Take the frame that is the response."""
@@ -148,23 +162,38 @@ class PollReceiver:
 
 
 class PollResponse(ShortResponse):
-    """The response to a poll; it tells the session if it could not be delivered.
-
-    aiohttp keeps it until there is another one on the connection, for hours perhaps: so it lets go
-    of the session and of the body when it has been written.
-    """
+    """The response to a poll; it tells the session whether it could be delivered."""
 
     def __init__(self, session: Session, receiver: PollReceiver, body: bytes, head: Head) -> None:
+        self._handover = Handover(session, receiver)
         super().__init__(head, body)
-        self._session: Session | None = session
-        self._receiver: PollReceiver | None = receiver
+
+    @property
+    def body(self) -> "bytes | bytearray | Payload | None":
+        """What it says; a middleware that looks into it may answer with a copy."""
+        self._handover.is_read = True
+        return super().body
+
+    @body.setter
+    def body(self, body: Any) -> None:
+        web.Response.body.fset(self, body)  # type: ignore[attr-defined]
+
+    @property
+    def text(self) -> str | None:
+        """As `body`."""
+        self._handover.is_read = True
+        return super().text
+
+    @text.setter
+    def text(self, text: str) -> None:
+        web.Response.text.fset(self, text)  # type: ignore[attr-defined]
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the head."""
         try:
             return await super().prepare(request)
         except BaseException:
-            self._fail()
+            self._handover.failed()
             raise
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -172,17 +201,7 @@ class PollResponse(ShortResponse):
         try:
             await super().write_eof(data)
         except BaseException:
-            self._fail()
+            self._handover.failed()
             raise
-        self._let_go()
-
-    def _fail(self) -> None:
-        if self._session is not None and self._receiver is not None:
-            self._session.lose(self._receiver)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self._session is not None and self._receiver is not None:
-            self._receiver.delivery.is_unfinished = False
-            self._session.delivered()
-        self._session = self._receiver = self.body = None
+        self._handover.succeeded()
+        self.body = None  # aiohttp keeps responses for long

@@ -11,11 +11,12 @@ from aiohttp import HttpVersion11, web
 
 from sockjs_aio.errors import ReceiverRefused
 from sockjs_aio.protocol.frames import SharedFrame, javascript_string
-from sockjs_aio.session import Session
 from sockjs_aio.tcp import Delivery, is_left
 from sockjs_aio.transports.body import discard_body
 from sockjs_aio.transports.callback import read_callback
+from sockjs_aio.transports.client_connection import connection_of
 from sockjs_aio.transports.endpoint import Endpoint
+from sockjs_aio.transports.handover import Handover
 from sockjs_aio.transports.headers import (
     EVENT_STREAM,
     HTML,
@@ -140,7 +141,8 @@ async def _stream(endpoint: Endpoint, request: web.Request, wire: Wire) -> web.S
         return response
     try:
         await _start(response, request, outlet)
-        response.follow(session, receiver)
+        response.handover = Handover(session, receiver)
+        receiver.delivery.is_unfinished = True
         session.flush()
         session.hooks.start()
         await receiver.wait()
@@ -159,31 +161,21 @@ async def _start(response: web.StreamResponse, request: web.Request, outlet: Out
 class StreamingResponse(web.StreamResponse):
     """A stream that is never compressed: a compressor would keep frames back.
 
-    It tells the session if its end could not be delivered.
+    It tells the session whether its end could be delivered.
     """
 
-    _session: Session | None = None
-    _receiver: "StreamReceiver"
-
-    def follow(self, session: Session, receiver: "StreamReceiver") -> None:
-        """Tell `session` of the end of what `receiver` writes."""
-        self._session, self._receiver = session, receiver
-        receiver.delivery.is_unfinished = True
+    handover: Handover | None = None
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send the end of the body."""
         try:
             await super().write_eof(data)
-        except (ConnectionError, asyncio.CancelledError):
-            if self._session is not None:
-                self._session.lose(self._receiver)
+        except BaseException:
+            if self.handover is not None:
+                self.handover.failed()
             raise
-        finally:
-            if self._session is not None:
-                self._receiver.delivery.is_unfinished = False
-                self._session.delivered()
-                self._session = None  # aiohttp keeps responses for long
-                del self._receiver
+        if self.handover is not None:
+            self.handover.succeeded()
 
     def enable_compression(self, *_args: object, **_kwargs: object) -> None:
         """Do nothing; a middleware may have asked for it."""
@@ -246,7 +238,15 @@ class StreamReceiver:
 
     async def wait(self) -> None:
         """Wait for the end of the response, or of its connection."""
-        await self._ended
+        connection = connection_of(self._request)
+        if connection is None:
+            return
+        connection.use(self.delivery)
+        connection.lost = self.release
+        try:
+            await self._ended
+        finally:
+            connection.lost = None
 
     def write_prelude(self, prelude: bytes) -> None:
         """Take what comes before the first frame and does not count."""

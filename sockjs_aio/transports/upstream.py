@@ -60,7 +60,7 @@ async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -
             endpoint.registry.stickiness.missed(endpoint.registry.now())
         return False
     endpoint.registry.stickiness.found()
-    if session.hooks.inbox.is_crowded:  # without `handler_cancellation` who has given up waits, too
+    if session.hooks.inbox.is_crowded:  # those count too whose client has given up
         raise unavailable("Too many requests of this session wait.\n")
     async with session.hooks.inbox.turn:
         payload = await read(request, endpoint.registry)

@@ -14,6 +14,7 @@ from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 from sockjs_aio.shield import Loss
+from sockjs_aio.transports.client_connection import watch_loss
 from sockjs_aio.transports.endpoint import Endpoint
 from sockjs_aio.transports.handshake import INVALID, check_handshake, refuse
 from sockjs_aio.transports.outlet import Outlet
@@ -48,6 +49,7 @@ async def _serve(
     try:
         session.attach(receiver)
         receiver.open(await socket.prepare(request))
+        watch_loss(request, session.receiver_changed)
         session.hooks.run_inline(Loss(request))
         session.flush()
         try:

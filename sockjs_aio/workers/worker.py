@@ -52,7 +52,6 @@ class Worker:
         self._site: web.SockSite | None = None
         self._runner = web.AppRunner(
             app,
-            handler_cancellation=True,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
             access_log=access_logger if order.access_log else None,
         )

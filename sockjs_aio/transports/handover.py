@@ -1,0 +1,45 @@
+"""How the response of a receiving request ended, for its session."""
+
+import asyncio
+
+from sockjs_aio.receiver import Receiver
+from sockjs_aio.session import Session
+
+
+class Handover:
+    """Tells a session, once, whether its client could be given a response.
+
+    What belongs to a response ends with the request, though a middleware may have failed after its
+    handler, or answered with something else.  aiohttp keeps responses until there is another one on
+    the connection, for hours perhaps: so this lets go of the session.
+    """
+
+    __slots__ = ("is_read", "_session", "_receiver")
+
+    def __init__(self, session: Session, receiver: Receiver) -> None:
+        self.is_read = False
+        """Whether somebody has looked into the response: what it says may go out in a copy."""
+        self._session: Session | None = session
+        self._receiver: Receiver | None = receiver
+        task = asyncio.current_task()
+        assert task is not None, "a request is handled by a task"
+        task.add_done_callback(self._request_done)
+
+    def succeeded(self) -> None:
+        """It has left, as far as this process can tell."""
+        if self._session is not None and self._receiver is not None:
+            self._receiver.delivery.finish()
+            self._session.delivered()
+        self._session = self._receiver = None
+
+    def failed(self) -> None:
+        """It cannot be written."""
+        if self._session is not None and self._receiver is not None:
+            self._session.lose(self._receiver)
+        self.succeeded()
+
+    def _request_done(self, task: "asyncio.Task[object]") -> None:
+        if self._receiver is not None and self.is_read and self._receiver.is_alive:
+            self.succeeded()
+        else:
+            self.failed()
