@@ -414,6 +414,7 @@ async def test_base_class_has_no_on_message(start: Start, caplog: pytest.LogCapt
     client = await clients.WebSocket.open(await start(Mute))
     await client.send("a")
     assert await client.frame() == b'c[1011,"Internal error"]'
+    assert "Mute.on_message failed" in caplog.text  # not in a class of ours
     assert "Mute has to override on_message" in caplog.text
     await client.leave()
 

@@ -235,6 +235,9 @@ class Bridge(sockjs_aio.SockJSConnection):
         await finish(target._closing)
         del target.conn  # a cycle of references, which would keep both
 
+    def _sockjs_hook_name(self, hook: str) -> str:
+        return f"{type(self.target.conn).__name__}.{hook}"
+
 
 class _Handler(BaseTransportMixin):
     """What a session knows of its transport."""
