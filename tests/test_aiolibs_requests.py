@@ -179,18 +179,21 @@ async def test_what_a_request_tells(run: Run, kind: Kind) -> None:
 async def test_authorize_decides_before_the_handler_is_told(run: Run, kind: Kind) -> None:
     seen = Seen()
 
-    async def authorize(request: web.Request) -> bool:
+    async def authorize(request: web.Request) -> str | bool | None:
         if request.query.get("token") == "broken":
             raise web.HTTPUnauthorized
-        return request.query.get("token") == "right"
+        if request.query.get("token") == "forgotten":
+            return None
+        return "ann" if request.query.get("token") == "right" else False
 
     async def handler(manager: SessionManager, session: Session, msg: SockjsMessage) -> None:
+        assert session.request is not None and session.request.identity == "ann"
         seen.append(msg.type)
 
     app = web.Application()
     add_endpoint(app, handler, name="n", authorize=authorize)
     served = await run(app)
-    for token, status in [("wrong", 403), ("broken", 401)]:
+    for token, status in [("wrong", 403), ("forgotten", 403), ("broken", 401)]:
         reply = await served.request("POST", f"/0/{token}/xhr?token={token}", b"")
         assert reply.status == status
         for path in ("/0/x/websocket", "/websocket"):
@@ -203,10 +206,11 @@ async def test_authorize_decides_before_the_handler_is_told(run: Run, kind: Kind
     await client.leave()
 
 
-def test_authorize_that_cannot_be_called_is_refused() -> None:
+@pytest.mark.parametrize("authorize", ["yes", lambda request: True])
+def test_authorize_that_cannot_be_meant_is_refused(authorize: Any) -> None:
     app = web.Application()
     with pytest.raises(TypeError, match="authorize"):
-        add_endpoint(app, lambda manager, session, msg: None, authorize="yes")  # type: ignore[arg-type]
+        add_endpoint(app, lambda manager, session, msg: None, authorize=authorize)
     assert len(app.router.routes()) == 0
 
 

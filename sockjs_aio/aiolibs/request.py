@@ -67,6 +67,11 @@ class Request(MutableMapping[Any, Any]):
         """The application whose router matched, a sub-application perhaps."""
         return self.info.app
 
+    @property
+    def identity(self) -> Any:
+        """What `authorize` returned."""
+        return self.info.identity
+
     @overload
     def __getitem__(self, key: "web.RequestKey[T]") -> T: ...
 
