@@ -128,6 +128,19 @@ def test_one_process_needs_no_word(call: str) -> None:
     assert len(advice_for(f"s = HTTPServer(app)\n{call}")) == 1  # about HTTPServer
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import signal\nsignal.signal(signal.SIGTERM, end)",
+        "def end():\n    IOLoop.instance().stop()",
+        "loop = IOLoop.current()\ndef end():\n    loop.stop()",
+    ],
+)
+def test_end_of_the_loop_is_told(code: str) -> None:
+    (advice,) = advice_for(code)
+    assert advice.startswith("run_app ends the loop, on SIGTERM and SIGINT")
+
+
 def test_sockets_are_kept() -> None:
     for code in ("netutil.bind_sockets(80, 'a')", "netutil.bind_unix_socket('/run/a', 0o600)"):
         (advice,) = advice_for(code, Kind.SUPPORTED)

@@ -12,6 +12,7 @@ from sockjs_aio.migrate.listening import Listening, processes
 _SERVER = "tornado.httpserver.HTTPServer"
 _PORT = ("port", "address", "family", "backlog", "reuse_port")
 _LISTENS = {"listen": _PORT, "bind": _PORT, "add_sockets": ("sockets",), "add_socket": ("sockets",)}
+_END = "run_app ends the loop, on SIGTERM and SIGINT; what is left to do goes into app.on_cleanup"
 _START = "where the loop is started"
 _SOCKETS = "as it is, while Tornado is installed; the sockets go to run_app(app, sock=...)"
 _MOVED = {
@@ -52,6 +53,8 @@ class Start:
             return self._application(call)
         if full == _SERVER:
             return self._server(call)
+        if full == "signal.signal" and self._facts.is_user:
+            return _END
         if full == "tornado.process.fork_processes":
             return processes(call.args[0] if call.args else ast.Constant(0))
         if not isinstance(function, ast.Attribute):
@@ -59,6 +62,8 @@ class Start:
         owner, name = function.value, function.attr
         if name == "start" and self._is_loop(owner):
             return "run_app(app, ...), which runs the loop"
+        if name == "stop" and self._is_loop(owner):
+            return _END
         if name == "start" and self._is_server(owner):
             given = {k.arg: k.value for k in call.keywords}
             return processes(call.args[0] if call.args else given.get("num_processes"))
