@@ -28,11 +28,12 @@ class Script:
         self.seen: list[str] = []
         self.may_go_on = asyncio.Event()
         self.is_lost: Callable[[], bool] = lambda: False
+        self.close_session: Callable[[], object] = lambda: None
 
     async def open(self, is_lost: Callable[[], bool], close: Callable[[], object]) -> bool:
-        self.is_lost = is_lost
+        self.is_lost, self.close_session = is_lost, close
         self.seen.append("open")
-        if self.way == "message":
+        if self.way in ("message", "another"):
             return True
         await self.may_go_on.wait()
         if self.way == "open closes":
@@ -124,10 +125,12 @@ async def run(serve: Serve, kind: Kind, make: Any, way: str, messages: list[str]
     served.prefix = "/x"
     client = await kind.open(served)
     await client.send(*messages)
-    expected = 2 if way == "message" else 1
+    expected = 2 if way in ("message", "another") else 1
     await script.until(lambda: len(script.seen) == expected)
     client.abort()
     await script.until(script.is_lost)
+    if way == "another":
+        script.close_session()
     script.may_go_on.set()
     await script.until(lambda: "close" in script.seen)
     await asyncio.sleep(0.05)  # in which nothing comes
@@ -136,14 +139,14 @@ async def run(serve: Serve, kind: Kind, make: Any, way: str, messages: list[str]
 
 @pytest.mark.parametrize("kind", clients.SOCKJS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("make", [own, old, aiolibs_handler])
-@pytest.mark.parametrize("way", ["message", "open closes", "open refuses"])
+@pytest.mark.parametrize("way", ["message", "another", "open closes", "open refuses"])
 async def test_nothing_is_handled_once_the_application_has_closed_a_lost_session(
     serve: Serve, kind: Kind, make: Any, way: str
 ) -> None:
     if make is aiolibs_handler and way == "open refuses":
         pytest.skip("a handler cannot refuse")
     script = await run(serve, kind, make, way, ["a", "b", "c"])
-    assert script.seen == ["open", *(["a"] if way == "message" else []), "close"]
+    assert script.seen == ["open", *(["a"] if way in ("message", "another") else []), "close"]
 
 
 @pytest.mark.parametrize("kind", [clients.WebSocket, clients.Xhr], ids=lambda kind: kind.name)
