@@ -141,6 +141,12 @@ def test_end_of_the_loop_is_told(code: str) -> None:
     assert advice.startswith("run_app ends the loop, on SIGTERM and SIGINT")
 
 
+def test_handlers_for_one_host_stay_with_it() -> None:
+    (advice,) = advice_for("app.add_handlers(r'^dash\\.example\\.com$', router.urls)")
+    assert "app.add_domain(HOST, sub)" in advice and "dash" in advice
+    assert advice_for("app.add_handlers('.*$', router.urls)") == ["router.attach(app)"]
+
+
 def test_sockets_are_kept() -> None:
     for code in ("netutil.bind_sockets(80, 'a')", "netutil.bind_unix_socket('/run/a', 0o600)"):
         (advice,) = advice_for(code, Kind.SUPPORTED)

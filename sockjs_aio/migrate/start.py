@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sockjs_aio.migrate.counterparts import NEW, OLD
 from sockjs_aio.migrate.facts import Facts, brief
 from sockjs_aio.migrate.findings import Finding, Kind
-from sockjs_aio.migrate.listening import Listening, processes
+from sockjs_aio.migrate.listening import Listening, is_constant, processes
 
 _SERVER = "tornado.httpserver.HTTPServer"
 _PORT = ("port", "address", "family", "backlog", "reuse_port")
@@ -67,6 +67,8 @@ class Start:
         if name == "start" and self._is_server(owner):
             given = {k.arg: k.value for k in call.keywords}
             return processes(call.args[0] if call.args else given.get("num_processes"))
+        if name == "add_handlers" and self._is_server(owner) and call.args:
+            return _for_one_host(call.args[0])
         if name in _LISTENS and self._is_server(owner):
             listening = Listening(call, _LISTENS[name], self._makers(owner))
             return listening.advice(_START) if listening.is_somewhere else None
@@ -133,3 +135,13 @@ class Start:
         return isinstance(node.func, ast.Attribute) and (
             node.func.attr == "listen" and self._makes_server(node.func.value)
         )
+
+
+def _for_one_host(pattern: ast.expr) -> str:
+    """Say how handlers are kept to the hosts that they were for."""
+    if is_constant(pattern, ".*", ".*$", "^.*$", ""):
+        return "router.attach(app)"
+    return (
+        "sub = web.Application(); router.attach(sub); app.add_domain(HOST, sub), or it answers for "
+        f"other hosts than {ast.unparse(pattern)}, too"
+    )
