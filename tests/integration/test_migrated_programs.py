@@ -24,7 +24,8 @@ from tests.test_migrate_tornado import PROGRAMS, converted
 web = pytest.importorskip("tornado.web")
 pytestmark = pytest.mark.timeout(120)
 
-EVERY = pytest.mark.parametrize("kind", clients.SOCKJS, ids=lambda kind: kind.name)
+KINDS = [clients.WebSocket, clients.XhrStreaming, clients.Jsonp]
+EVERY = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
 @asynccontextmanager
@@ -119,13 +120,14 @@ def started_anew(dashboard: Path) -> None:
         f"old = tornado.web.Application(handlers,\n{settings}"
         "\n\nasync def start_ticking(app):\n"
         "    tornado.ioloop.PeriodicCallback(LoadConnection.tick, 100).start()\n\n\n"
-        + re.sub("8081.*", "options.port + 1, options.address)", beside())
+        + re.sub("8081.*", "options.old_port, options.address)", beside())
         + f"\n\ndef main():\n{main_function}"
         "    app = web.Application()\n    router.attach(app)\n"
         "    app.cleanup_ctx.append(tornado_beside)\n    app.on_startup.append(start_ticking)\n"
         "    run_app(app, host=options.address, port=options.port, drain_notice=0.1)\n\n\nmain()\n"
     )
-    imports = "from aiohttp import web\nfrom sockjs_aio import run_app\nimport logging\n"
+    imports = "from aiohttp import web\nfrom sockjs_aio import run_app\n"
+    old = old.replace("define('port'", "define('old_port', type=int)\ndefine('port'")
     dashboard.write_text(imports + old + new)
 
 
@@ -141,9 +143,10 @@ async def test_dashboard_runs_after_it_was_moved(
     serve: Serve, dashboard: Path, kind: type[clients.Client]
 ) -> None:
     started_anew(dashboard)
-    port = free_port()
+    port, old_port = free_port(), free_port()
+    ports = [f"--port={port}", f"--old-port={old_port}"]
     signed = web.create_signed_value("change me", "user", "ann").decode()
-    async with running(serve, "/dashboard", port, dashboard, f"--port={port}") as served:
+    async with running(serve, "/dashboard", port, dashboard, *ports) as served:
         client = await kind.open(served, headers={"Cookie": f"user={signed}"})
         await client.send("sub,load", "sub,log", "msg,load,hi", "msg,zed,x")
         seen: set[str] = set()
@@ -155,7 +158,7 @@ async def test_dashboard_runs_after_it_was_moved(
         await stranger.send("sub,load")
         assert await stranger.messages(1) == ["uns,load"]
         await stranger.leave()
-        await use_pages(served, port + 1, signed)
+        await use_pages(served, old_port, signed)
         await client.leave()
 
 
@@ -174,8 +177,9 @@ async def use_pages(served: Served, port: int, signed: str) -> None:
 
 async def test_moved_dashboard_keeps_strangers_out(serve: Serve, dashboard: Path) -> None:
     started_anew(dashboard)
-    port = free_port()
-    async with running(serve, "/dashboard", port, dashboard, f"--port={port}") as served:
+    port, old_port = free_port(), free_port()
+    ports = [f"--port={port}", f"--old-port={old_port}"]
+    async with running(serve, "/dashboard", port, dashboard, *ports) as served:
         for origin, status in [("http://evil.example", 403), ("https://dash.example.com", 101)]:
             wire = await served.wire()
             headers = {
@@ -221,7 +225,7 @@ SIDE_BY_SIDE = """\
 import sys
 import tornado.web, tornado.websocket
 from aiohttp import web
-from sockjs_aio import run_app
+from sockjs_aio import readyz, run_app
 from sockjs_aio.tornado import SockJSRouter
 from sockjs_aio.tornado.migrate import WebsocketHandler
 class Page(tornado.web.RequestHandler):
@@ -230,17 +234,22 @@ class Page(tornado.web.RequestHandler):
 class OldSocket(tornado.websocket.WebSocketHandler):
     pass
 class Visitor(WebsocketHandler):
+    def on_message(self, message):
+        self.send(message)
     def on_close(self):
         print("closed", flush=True)
 """
 
 
-@pytest.mark.parametrize("kind", clients.SOCKJS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [clients.WebSocket, clients.Xhr], ids=lambda kind: kind.name)
 async def test_snippet_with_tornado_beside_drains_its_clients(
     serve: Serve, tmp_path: Path, kind: type[clients.Client]
 ) -> None:
     script, old, new = tmp_path / "a.py", free_port(), free_port()
-    snippet = shown("old = tornado").replace("8081", str(old)).replace("8082", str(new))
+    snippet = shown("old = tornado").replace("8081", str(old))
+    # with a page that tells, and time to ask for it on a busy machine
+    ready = "app.router.add_get('/readyz', readyz)\nrun_app(app, drain_notice=3, drain_over=0.2, "
+    snippet = snippet.replace("run_app(app, ", ready).replace("8082", str(new))
     script.write_text(SIDE_BY_SIDE + snippet)
     async with running(serve, "/chat", new, script) as served:
         async with served.session.get(f"http://127.0.0.1:{old}/") as response:
@@ -248,6 +257,12 @@ async def test_snippet_with_tornado_beside_drains_its_clients(
         client = await kind.open(served)
         served.process.send_signal(signal.SIGTERM)
         served.is_ending = True
+        async with async_timeout.timeout(20):
+            while (await served.ask("/readyz")).status != 404:
+                await asyncio.sleep(0.02)
+        assert (await served.request("GET", "/info")).status == 200  # nobody is refused so far
+        await client.send("still here")
+        assert await client.messages(1) == ["still here"]
         assert await client.frame() == b'c[1012,"Service restart"]'
         await client.leave()
         async with async_timeout.timeout(20):
