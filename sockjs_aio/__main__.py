@@ -1,7 +1,10 @@
-"""Runs the command: ``python -m sockjs_aio serve``."""
+"""Runs a command: ``python -m sockjs_aio serve``, or ``python -m sockjs_aio migrate``."""
 
 import sys
 
+from sockjs_aio.migrate.command import main as migrate
 from sockjs_aio.workers.command import main
 
+if sys.argv[1:2] == ["migrate"]:
+    sys.exit(migrate(sys.argv[2:]))
 sys.exit(main())

@@ -75,6 +75,10 @@ class SockJSConnection:
         """How and why the session ended; None while it is open, always set in `on_close`."""
         return self.session.close_info
 
+    def _sockjs_hook_name(self, hook: str) -> str:
+        """Return what the log calls a hook: adapters put an application's own code behind it."""
+        return f"{type(self).__name__}.{hook}"
+
     def send(self, message: str | bytes) -> None:
         """Send `message` to the client; never waits, keeps the order, does nothing once closed.
 

@@ -269,7 +269,7 @@ class Hooks:
         return is_forgiven
 
     def _fail(self, name: str, error: BaseException) -> None:
-        hook = f"{type(self._session.connection).__name__}.{name}"
+        hook = self._session.connection._sockjs_hook_name(name)
         if self.is_cancelled:
             text = "session %s: %s took too long and was cancelled"
             self.log(logging.WARNING, text, self._session, hook)

@@ -151,6 +151,8 @@ class Session:
         if self._machine.close(code, reason, now=self._registry.now()):
             self.hooks.discard()
             self._has_closed((code, reason, initiator))
+        elif initiator == "server":  # a lost client's messages are not wanted any more either
+            self.hooks.discard()
 
     # For transports.
 

@@ -323,7 +323,7 @@ async def test_session_tells_about_its_request(run: Run) -> None:
 
 @every
 @pytest.mark.parametrize("when", [MsgType.OPEN, MsgType.MESSAGE])
-@pytest.mark.logs("_HandlerConnection.on_(open|message|close) failed")
+@pytest.mark.logs(r"handler test_handler_that_raises\S+ \((OPEN|MESSAGE|CLOSED)\) failed")
 async def test_handler_that_raises(
     run: Run, kind: Kind, when: MsgType, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -527,7 +527,7 @@ async def test_sessions_and_managers_of_ones_own(run: Run, kind: Kind) -> None:
 
 
 @every
-@pytest.mark.logs("_HandlerConnection.on_open failed")
+@pytest.mark.logs("the factory of the manager 'n' failed")
 async def test_factory_that_raises(run: Run, kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
     app = web.Application()
     add_endpoint(app, echo, name="n")
@@ -694,7 +694,8 @@ async def test_chat_of_the_docs(run: Run, kind: Kind) -> None:
 
 
 async def test_origins_of_the_docs(run: Run) -> None:
-    program = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[-1]
+    programs = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (program,) = [program for program in programs if '"origins"' in program]
     app = web.Application()
     exec(program, {"sockjs": aiolibs, "app": app, "chat": chat})
     served = await run(app)

@@ -1,9 +1,7 @@
 """See the package; needs ``pip install tornado``."""
 
 import argparse
-import asyncio
 import contextlib
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from aiohttp import web
 
 from examples.chat import CDN, SOCKJS_CLIENT, send_file
 from examples.serving import port_number
+from sockjs_aio import run_app
 from sockjs_aio.tornado import SockJSRouter
 from sockjs_aio.tornado.migrate import WebsocketHandler
 
@@ -71,45 +70,41 @@ def make_old_app(ports):
     )
 
 
-def make_new_app():
+def make_new_app(options):
     app = web.Application()
     SockJSRouter(NewVisitor, "/chat", {"sockjs_url": script_url()}).attach(app)
     if SOCKJS_CLIENT.is_file():
         app.add_routes([web.get(SCRIPT, partial(send_file, SOCKJS_CLIENT))])
+
+    async def tornado_beside(app):
+        server = make_old_app(vars(options)).listen(options.old_port, "127.0.0.1")
+        print(f"old: http://127.0.0.1:{options.old_port}/  new: {options.new_port}", flush=True)
+        yield
+        server.stop()
+        for visitor in list(Visitor.room):
+            visitor.close(1012, "Service restart")
+        await server.close_all_connections()
+
+    app.cleanup_ctx.append(tornado_beside)
     return app
 
 
-async def until_told_to_end():
-    told = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises instead
-            asyncio.get_running_loop().add_signal_handler(number, told.set)
-    await told.wait()
-
-
-async def main():
+def main():
     parser = argparse.ArgumentParser(prog="python -m examples.tornado_side_by_side")
     parser.add_argument("--old-port", type=port_number, default=8081)
     parser.add_argument("--new-port", type=port_number, default=8082)
     options = parser.parse_args()
-
-    old = make_old_app(vars(options)).listen(options.old_port, "127.0.0.1")
-
-    runner = web.AppRunner(make_new_app(), handler_cancellation=True, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", options.new_port).start()
-    print(f"old: http://127.0.0.1:{options.old_port}/  new: {options.new_port}", flush=True)
-
-    await until_told_to_end()
-    await runner.cleanup()
-    old.stop()
-    for visitor in list(Visitor.room):
-        visitor.close(1012, "Service restart")
-    await old.close_all_connections()
+    run_app(
+        make_new_app(options),
+        host="127.0.0.1",
+        port=options.new_port,
+        access_log=None,
+        print=None,
+    )
 
 
 if __name__ == "__main__":
     try:
-        asyncio.run(main())
+        main()
     except OSError as error:
         raise SystemExit(f"Cannot serve on one of the two ports: {error.strerror}") from None

@@ -8,8 +8,8 @@ here imports the rest of the package.
 
 from sockjs_aio.migrate.command import main, migrate, migrate_file
 from sockjs_aio.migrate.counterparts import COUNTERPARTS, MISSING, NEW, OLD, why_missing
-from sockjs_aio.migrate.examination import examine
-from sockjs_aio.migrate.files import python_files, read_file, replace_file
+from sockjs_aio.migrate.examination import examine, examine_file
+from sockjs_aio.migrate.files import files_below, read_file, replace_file
 from sockjs_aio.migrate.findings import Examination, Finding, Kind
 
 __all__ = [
@@ -21,10 +21,11 @@ __all__ = [
     "NEW",
     "OLD",
     "examine",
+    "examine_file",
+    "files_below",
     "main",
     "migrate",
     "migrate_file",
-    "python_files",
     "read_file",
     "replace_file",
     "why_missing",

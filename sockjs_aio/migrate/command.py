@@ -6,24 +6,27 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from sockjs_aio.migrate.examination import examine
-from sockjs_aio.migrate.files import python_files, read_file, replace_file
-from sockjs_aio.migrate.findings import Finding, Kind, broken
+from sockjs_aio.migrate.examination import examine_file
+from sockjs_aio.migrate.files import files_below, read_file, replace_file
+from sockjs_aio.migrate.findings import Examination, Finding, Kind, broken
 
-_THREE_LINES = """\
-The start of the server becomes (from aiohttp import web):
+_START = """\
+The start of the server becomes (from aiohttp import web; from sockjs_aio import run_app):
     app = web.Application()
-    router.attach(app)  # or: app.add_routes(router.urls)
-    web.run_app(app, port=...)"""
+    router.attach(app)
+    run_app(app, host=..., port=...)"""
 
 _EPILOG = """\
-Without --write nothing is changed. Directories are searched for *.py, except in hidden directories,
-virtual environments, node_modules and __pycache__; symbolic links in them are not followed.
+Without --write nothing is changed. Directories are searched for *.py, requirements and
+configurations (*.toml *.cfg *.ini *.conf *.yaml *.json), except in hidden directories, virtual
+environments, node_modules and __pycache__; symbolic links in them are not followed.
 
-Lines marked "by hand" say what to change where the server starts; --write leaves these alone.
-Lines marked "undecidable" need a decision first; "broken" files could not be read or written.
+Only imports are ever rewritten. Lines marked "by hand" say what to change, such as the start of the
+server, and what else of Tornado is there: it may stay. Lines marked "undecidable" need a decision
+first; "broken" files could not be read or written, Python 2 among them.
 
 exit status:
   0  nothing is left to decide (there may still be changes to make, or lines marked "by hand")
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             counts[finding.kind] += 1
             print(finding.render(path))
     if counts[Kind.BY_HAND]:
-        print(_THREE_LINES)
+        print(_START)
     done = "rewritten" if options.write else "to rewrite (with --write)"
     print(
         f"{_number(files, 'file')}: {_number(counts[Kind.REWRITE], 'place')} {done}, "
@@ -66,31 +69,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def migrate(paths: Iterable[Path], *, write: bool) -> Iterator[tuple[Path, list[Finding]]]:
-    """Examine the Python files below `paths`, each once, and rewrite them if `write` is true."""
+    """Examine the files below `paths`, each once, and rewrite them if `write` is true.
+
+    What a file has of Tornado besides is told if any of them uses sockjs-tornado.
+    """
     seen = set()
+    reports: list[tuple[Path, Examination]] = []
     for path in paths:
-        for file in python_files(path):
+        for file in files_below(path):
             if isinstance(file, OSError):
-                yield Path(file.filename), broken(file.strerror or str(file)).findings
+                reports.append((Path(file.filename), broken(file.strerror or str(file))))
             elif (real := file.resolve()) not in seen:
                 seen.add(real)
-                yield file, migrate_file(file, write=write)
+                reports.append((file, _migrated(file, write=write)))
+    is_any_user = any(examination.is_user for _, examination in reports)
+    for path, examination in reports:
+        beside = examination.beside if is_any_user else []
+        yield path, sorted({*examination.findings, *beside})
 
 
 def migrate_file(path: Path, *, write: bool) -> list[Finding]:
     """Examine the file at `path`, rewrite it if `write` is true, and return the findings."""
+    return _migrated(path, write=write).findings
+
+
+def _migrated(path: Path, *, write: bool) -> Examination:
     try:
-        examination = examine(read_file(path))
+        examination = examine_file(str(path), read_file(path))
     except OSError as error:
-        return broken(error.strerror or str(error)).findings
-    findings = examination.findings
-    if write and examination.rewritten is not None:
+        return broken(error.strerror or str(error))
+    rewritten = examination.rewritten
+    if write and rewritten is not None:
         try:
-            replace_file(path, examination.rewritten)
+            replace_file(path, rewritten)
         except OSError as error:
             failure = broken(error.strerror or str(error), found="cannot be written")
-            return failure.findings + [f for f in findings if f.kind is not Kind.REWRITE]
-    return findings
+            left = [f for f in examination.findings if f.kind is not Kind.REWRITE]
+            return replace(examination, findings=failure.findings + left)
+    # the content of many files is not kept
+    return replace(examination, rewritten=None)
 
 
 def _number(count: int, noun: str) -> str:

@@ -1,13 +1,25 @@
 """One file from its bytes to its findings and its new bytes; nothing here does I/O."""
 
 import unicodedata
+from pathlib import PurePath
 
 from sockjs_aio.migrate.facts import Facts
 from sockjs_aio.migrate.findings import Examination, Finding, Kind, broken
+from sockjs_aio.migrate.handlers import Handlers
+from sockjs_aio.migrate.loop import BeforeTheLoop
 from sockjs_aio.migrate.mover import Mover
+from sockjs_aio.migrate.python2 import is_python2, is_user, leftovers, python2
+from sockjs_aio.migrate.settings_files import examine_settings, is_settings_file
 from sockjs_aio.migrate.source import Source
 from sockjs_aio.migrate.start import Start
-from sockjs_aio.migrate.strings import strings
+from sockjs_aio.migrate.strings import requirements, strings
+
+
+def examine_file(name: str, raw: bytes) -> Examination:
+    """Find what a file called `name`, of content `raw`, has to change."""
+    if is_settings_file(name) and PurePath(name).suffix != ".py":
+        return examine_settings(raw)
+    return examine(raw)
 
 
 def examine(raw: bytes) -> Examination:
@@ -15,29 +27,51 @@ def examine(raw: bytes) -> Examination:
 
     The `rewritten` content of the answer is None where nothing is to be rewritten.
     """
+    source = None
     try:
         source = Source(raw)
-        if "sockjs" not in unicodedata.normalize("NFKC", source.text):  # as in identifiers
-            return Examination([])
-        facts = Facts(source.tree)
-        mover = Mover(source, facts)
-        findings = [*mover.findings, *strings(facts)]
-        if facts.is_user:
-            findings += Start(facts).findings()
+        source.parse()
+        return _examined(source, raw)
     except SyntaxError as error:
+        if source is not None and is_python2(source.text, error):
+            findings = sorted(python2(source.text, error.lineno))
+            return Examination(findings, is_user=is_user(source.text))
         return broken(error.msg, error.lineno or 1)
     except (ValueError, LookupError) as error:  # undecodable; a null byte; an unknown codec
         return broken(str(error))
     except (RecursionError, MemoryError):
         return broken("nested too deeply")
-    if not mover.places:
-        return Examination(sorted(set(findings)))
-    try:
-        rewritten = source.rewrite(mover.places, raw)
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        findings = [_left(f, str(error)) if f.kind is Kind.REWRITE else f for f in findings]
-        return Examination(sorted(set(findings)))
-    return Examination(sorted(set(findings)), rewritten)
+
+
+def _examined(source: Source, raw: bytes) -> Examination:
+    text = unicodedata.normalize("NFKC", source.text)  # as in identifiers
+    if "sockjs" not in text and "tornado" not in text:
+        return Examination([])
+    facts = Facts(source.tree)
+    beside = [
+        *Start(facts).findings(),
+        *BeforeTheLoop(facts).findings(),
+        *Handlers(facts).findings(),
+        *leftovers(facts),
+    ]
+    findings = list(requirements(facts))
+    if "sockjs" in text:
+        mover = Mover(source, facts)
+        findings += [*mover.findings, *strings(facts)]
+        if facts.is_user:
+            return _rewritten(source, raw, mover, findings + beside)
+        return Examination(sorted(set(findings)), beside=sorted(set(beside)))
+    return Examination(sorted(set(findings)), beside=sorted(set(beside)))
+
+
+def _rewritten(source: Source, raw: bytes, mover: Mover, findings: list[Finding]) -> Examination:
+    rewritten = None
+    if mover.places:
+        try:
+            rewritten = source.rewrite(mover.places, raw)
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            findings = [_left(f, str(error)) if f.kind is Kind.REWRITE else f for f in findings]
+    return Examination(sorted(set(findings)), rewritten, is_user=True)
 
 
 def _left(finding: Finding, reason: str) -> Finding:

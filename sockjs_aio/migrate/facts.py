@@ -1,9 +1,12 @@
 """What a file imports, and what it binds otherwise: one walk over its tree."""
 
 import ast
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sockjs_aio.migrate.counterparts import NEW, OLD, is_within, why_missing
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,25 @@ class Facts:
         while isinstance(parent := self.parents.get(top), ast.Attribute):
             top, text = parent, f"{text}.{parent.attr}"
         return top, text
+
+    def assigned(self, is_it: Callable[[ast.expr], bool]) -> dict[str, list[ast.expr]]:
+        """Return the values of some kind, by what they are assigned to: ``"self.ticker"``."""
+        found: dict[str, list[ast.expr]] = {}
+        for node in self.nodes:
+            if isinstance(node, ast.Assign) and is_it(node.value):
+                for target in node.targets:
+                    found.setdefault(ast.unparse(target), []).append(node.value)
+        return found
+
+    def scopes(self, node: ast.AST) -> list[ast.AST]:
+        """Return the functions and classes that `node` stands in, from the inside out."""
+        found: list[ast.AST] = []
+        parent = self.parents.get(node)
+        while parent is not None:
+            if isinstance(parent, _SCOPES):
+                found.append(parent)
+            parent = self.parents.get(parent)
+        return found
 
     def full_name(self, node: ast.expr) -> str:
         """Return the full name of what the imports of the file make of `node`, or ``""``."""

@@ -7,11 +7,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from sockjs_aio.migrate.settings_files import is_settings_file
 
-def python_files(path: Path) -> Iterator[Path | OSError]:
-    """Yield the Python files at and below `path` in sorted order, and the errors on the way.
 
-    A file is taken whatever its name is.  Hidden directories, virtual environments, node_modules
+def files_below(path: Path) -> Iterator[Path | OSError]:
+    """Yield the files to read at and below `path` in sorted order, and the errors on the way.
+
+    These are Python files, requirements and configurations; a file that is `path` itself is taken
+    whatever its name is.  Hidden directories, virtual environments, node_modules
     and __pycache__ are left out, unless `path` itself is one, and so are symbolic links below it.
     """
     if not os.path.isdir(path):
@@ -27,8 +30,10 @@ def python_files(path: Path) -> Iterator[Path | OSError]:
         if entry.is_dir(follow_symlinks=False):
             skipped = entry.name.startswith(".") or entry.name in {"node_modules", "__pycache__"}
             if not skipped and not os.path.exists(below / "pyvenv.cfg"):
-                yield from python_files(below)
-        elif entry.name.endswith(".py") and not entry.is_symlink():
+                yield from files_below(below)
+        elif not entry.is_symlink() and (
+            entry.name.endswith(".py") or is_settings_file(str(below))
+        ):
             yield below
 
 

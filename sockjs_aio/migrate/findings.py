@@ -40,6 +40,8 @@ class Examination:
 
     findings: list[Finding]
     rewritten: bytes | None = None
+    beside: list[Finding] = field(default_factory=list)  # worth telling if any file is a user
+    is_user: bool = False  # it uses sockjs-tornado, or the adapter
 
 
 def broken(reason: str, line: int = 1, *, found: str = "cannot be read") -> Examination:

@@ -19,6 +19,14 @@ class Source:
         self.encoding, _ = tokenize.detect_encoding(io.BytesIO(lines).readline)
         self.text = raw.decode(self.encoding)
         self._starts = [0] + [end.end() for end in re.finditer(r"\r\n|\r|\n", self.text)]
+        self.tree = ast.Module([], [])
+
+    def parse(self) -> None:
+        """Make the tree.
+
+        Raises:
+            SyntaxError: If that cannot be done.
+        """
         self.tree = _parse(self.text)
 
     def word(self, node: "Place") -> int | None:

@@ -7,6 +7,20 @@ from collections.abc import Iterator
 from sockjs_aio.migrate.counterparts import NEW, OLD
 from sockjs_aio.migrate.facts import Facts, brief
 from sockjs_aio.migrate.findings import Finding, Kind
+from sockjs_aio.migrate.listening import Listening, is_constant, processes
+
+_SERVER = "tornado.httpserver.HTTPServer"
+_PORT = ("port", "address", "family", "backlog", "reuse_port")
+_LISTENS = {"listen": _PORT, "bind": _PORT, "add_sockets": ("sockets",), "add_socket": ("sockets",)}
+_END = "run_app ends the loop, on SIGTERM and SIGINT; what is left to do goes into app.on_cleanup"
+_START = "where the loop is started"
+_SOCKETS = "as it is, while Tornado is installed; the sockets go to run_app(app, sock=...)"
+_MOVED = {
+    "tornado.netutil.bind_sockets": (_SOCKETS, Kind.SUPPORTED),
+    "tornado.netutil.bind_unix_socket": (_SOCKETS, Kind.SUPPORTED),
+    "tornado.autoreload.start": ("nothing reloads code here: leave it out", Kind.BY_HAND),
+    "tornado.autoreload.wait": ("nothing reloads code here: leave it out", Kind.BY_HAND),
+}
 
 
 class Start:
@@ -14,13 +28,8 @@ class Start:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._loops: set[str] = set()  # what loops were assigned to
-        self._loops = {
-            ast.unparse(target)
-            for node in facts.nodes
-            if isinstance(node, ast.Assign) and self._is_loop(node.value)
-            for target in node.targets
-        }
+        self._loops = facts.assigned(self._makes_loop)
+        self._servers = facts.assigned(self._makes_server)
 
     def findings(self) -> Iterator[Finding]:
         """List what is to be changed by hand, and what stays although it looks like it."""
@@ -39,34 +48,55 @@ class Start:
 
     def _advice(self, call: ast.Call) -> str | None:
         function = call.func
+        full = self._facts.full_name(function)
         if self._is_application(function):
             return self._application(call)
-        if self._facts.full_name(function).startswith("tornado.httpserver.HTTPServer"):
-            return "web.run_app(app, port=...), with ssl_context=... for TLS"
+        if full == _SERVER:
+            return self._server(call)
+        if full == "signal.signal" and self._facts.is_user:
+            return _END
+        if full == "tornado.process.fork_processes":
+            return processes(call.args[0] if call.args else ast.Constant(0))
         if not isinstance(function, ast.Attribute):
             return None
-        if function.attr == "start" and self._is_loop(function.value):
-            return "web.run_app(app, port=...), which runs the loop"
-        if function.attr == "listen" and call.args:
-            return self._listen(call, ast.unparse(function.value))
+        owner, name = function.value, function.attr
+        if name == "start" and self._is_loop(owner):
+            return "run_app(app, ...), which runs the loop"
+        if name == "stop" and self._is_loop(owner):
+            return _END
+        if name == "start" and self._is_server(owner):
+            given = {k.arg: k.value for k in call.keywords}
+            return processes(call.args[0] if call.args else given.get("num_processes"))
+        if name == "add_handlers" and self._is_server(owner) and call.args:
+            return _for_one_host(call.args[0])
+        if name in _LISTENS and self._is_server(owner):
+            listening = Listening(call, _LISTENS[name], self._makers(owner))
+            return listening.advice(_START) if listening.is_somewhere else None
         return None
+
+    def _server(self, call: ast.Call) -> str:
+        """Carry over what is said here instead of where it listens."""
+        start = (
+            "run_app(app, host=..., port=...), as said where it listens; for TLS ssl_context=..."
+        )
+        return "; ".join([start, *Listening(call, ("request_callback",)).notes()])
+
+    def _makers(self, owner: ast.expr) -> list[ast.Call]:
+        """Return the calls of HTTPServer that may have made `owner`, an application perhaps."""
+        made = self._servers.get(ast.unparse(owner), [owner] if self._makes_server(owner) else None)
+        calls = self._facts.nodes if made is None else made
+        return [
+            node
+            for node in calls
+            if isinstance(node, ast.Call) and self._facts.full_name(node.func) == _SERVER
+        ]
 
     def _application(self, call: ast.Call) -> str:
         """Name the routers whose ``urls`` a Tornado application is made of."""
         inside = [node for node in ast.walk(call) if isinstance(node, ast.Attribute)]
         owners = [ast.unparse(n.value) for n in inside if n.attr in {"urls", "apply_routes"}]
         routers = sorted(dict.fromkeys(owners), key=ast.unparse(call).find) or ["router"]
-        attach = "; ".join(f"{router}.attach(app)" for router in routers)
-        routes = "; ".join(f"app.add_routes({router}.urls)" for router in routers)
-        return f"app = web.Application(); {attach} (or: {routes})"
-
-    def _listen(self, call: ast.Call, server: str) -> str | None:
-        if not re.search("app|serv", server, re.IGNORECASE):
-            return None
-        names = ["port", "host"]
-        known = zip(names, call.args, strict=False)
-        given = [f"{name}={ast.unparse(argument)}" for name, argument in known]
-        return f"web.run_app(app, {', '.join(given)}), where the loop is started"
+        return "; ".join(["app = web.Application()", *(f"{r}.attach(app)" for r in routers)])
 
     def _of_arguments(self, call: ast.Call) -> Iterator[tuple[str, Kind]]:
         names = {keyword.arg for keyword in call.keywords}
@@ -76,12 +106,42 @@ class Start:
             yield "without io_loop: the running asyncio loop serves", Kind.BY_HAND
         if "session_kls" in names or (is_router and len(call.args) > 4):
             yield "as it is: session_kls is supported", Kind.SUPPORTED
+        if full in _MOVED:
+            yield _MOVED[full]
 
     def _is_application(self, node: ast.expr) -> bool:
         names = {"tornado.web.Application", "tornado.web.Application.__init__"}
         return self._facts.full_name(node) in names
 
     def _is_loop(self, node: ast.expr) -> bool:
+        return self._makes_loop(node) or ast.unparse(node) in self._loops
+
+    def _makes_loop(self, node: ast.expr) -> bool:
         if not isinstance(node, ast.Call):
-            return isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in self._loops
+            return False
         return self._facts.full_name(node.func).startswith("tornado.ioloop.IOLoop")
+
+    def _is_server(self, node: ast.expr) -> bool:
+        text = ast.unparse(node)
+        if self._makes_server(node) or text in self._servers:
+            return True
+        return not isinstance(node, ast.Call) and bool(re.search("app|serv", text, re.IGNORECASE))
+
+    def _makes_server(self, node: ast.expr) -> bool:
+        if not isinstance(node, ast.Call):
+            return False
+        if self._is_application(node.func) or self._facts.full_name(node.func) == _SERVER:
+            return True
+        return isinstance(node.func, ast.Attribute) and (
+            node.func.attr == "listen" and self._makes_server(node.func.value)
+        )
+
+
+def _for_one_host(pattern: ast.expr) -> str:
+    """Say how handlers are kept to the hosts that they were for."""
+    if is_constant(pattern, ".*", ".*$", "^.*$", ""):
+        return "router.attach(app)"
+    return (
+        "sub = web.Application(); router.attach(sub); app.add_domain(HOST, sub), or it answers for "
+        f"other hosts than {ast.unparse(pattern)}, too"
+    )

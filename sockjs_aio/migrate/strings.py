@@ -8,6 +8,9 @@ from typing import TypeGuard
 from sockjs_aio.migrate.counterparts import NEW, OLD, is_within
 from sockjs_aio.migrate.facts import Facts, brief
 from sockjs_aio.migrate.findings import Finding, Kind
+from sockjs_aio.migrate.settings_files import LOGGER, REQUIRED
+
+_REQUIREMENT = re.compile(r"sockjs[-_]tornado\s*(\[.*\])?\s*([<>=!~;@ (].*)?", re.IGNORECASE)
 
 
 class _String(ast.Constant):
@@ -49,13 +52,42 @@ def strings(facts: Facts) -> Iterator[Finding]:
             advice = f"an import at run time: of {NEW}?"
             yield Finding(node.lineno, brief(node), advice, Kind.UNDECIDABLE)
     for node in facts.nodes:
-        if (
-            _is_string(node)
-            and node not in seen
-            and re.fullmatch(r"sockjs\.tornado\b\S*", node.value)
-        ):
+        if not _is_string(node) or node in seen:
+            continue
+        is_name = re.fullmatch(r"sockjs\.tornado\b\S*", node.value)
+        if is_name and _names_a_logger(node, facts):
+            yield Finding(node.lineno, brief(node), LOGGER, Kind.BY_HAND)
+        elif is_name:
             advice = f"a name in a string: of {NEW}?"
             yield Finding(node.lineno, brief(node), advice, Kind.UNDECIDABLE)
+        elif facts.is_user and node.value == "tornado.general" and _names_a_logger(node, facts):
+            yield Finding(node.lineno, brief(node), LOGGER, Kind.BY_HAND)
+
+
+def requirements(facts: Facts) -> Iterator[Finding]:
+    """List requirements in strings: those of a setup.py."""
+    for node in facts.nodes:
+        if _is_string(node) and _REQUIREMENT.fullmatch(node.value):
+            yield Finding(node.lineno, brief(node), REQUIRED, Kind.BY_HAND)
+
+
+def _names_a_logger(node: ast.AST, facts: Facts) -> bool:
+    """Tell whether a string is given to `getLogger`, or stands in a table of loggers."""
+    parent = facts.parents.get(node)
+    if isinstance(parent, ast.Call):
+        function = parent.func
+        name = function.attr if isinstance(function, ast.Attribute) else ""
+        name = function.id if isinstance(function, ast.Name) else name
+        return name in ("getLogger", "get_logger")
+    if not isinstance(parent, ast.Dict) or node not in parent.keys:
+        return False
+    table = facts.parents.get(parent)
+    if isinstance(table, ast.keyword):
+        return table.arg == "loggers"
+    if not isinstance(table, ast.Dict):
+        return False
+    key = table.keys[table.values.index(parent)]
+    return isinstance(key, ast.Constant) and key.value == "loggers"
 
 
 def _is_dynamic_import(call: ast.Call) -> bool:

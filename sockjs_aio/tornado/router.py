@@ -2,7 +2,8 @@
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,6 +40,8 @@ DEFAULT_SETTINGS: dict[str, Any] = {
 }
 # what the asynchronous router does not know: the adapter sees to it, or aiohttp does
 _OWN = {"immediate_flush", "disable_nagle", "websocket_allow_origin"}
+# lower case, as origins are; a scheme, a path or several hosts in one text would match nothing
+_HOST = re.compile(r"[a-z0-9._-]+(:\d+)?|\[[0-9a-f:.]+\](:\d+)?")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -67,6 +70,7 @@ class SockJSRouter:
         session_kls: Callable[..., Session] | None = None,
     ) -> None:
         self.settings: dict[str, Any] = {**DEFAULT_SETTINGS, **(user_settings or {})}
+        self._allowed_hosts = _allowed_hosts(self.settings["websocket_allow_origin"])
         self.io_loop = io_loop
         self.stats = StatsCollector(io_loop)
         self._connection = connection
@@ -172,16 +176,17 @@ class SockJSRouter:
         return handle
 
     async def _check_websocket_origin(self, request: web.Request) -> bool:
-        """Refuse a WebSocket from another origin than `websocket_allow_origin` has."""
-        allowed = self.settings["websocket_allow_origin"]
+        """Tell whether a WebSocket comes from an origin that `websocket_allow_origin` has."""
         origin = request.headers.get("Origin")
-        if allowed == "*" or origin is None or not request.path.endswith("/websocket"):
+        if self._allowed_hosts is None or origin is None:
+            return True
+        if not request.path.endswith("/websocket"):
             return True
         try:
-            parts = urlsplit(origin)
-        except ValueError:
-            raise web.HTTPForbidden from None
-        return parts.netloc == request.host or bool({parts.netloc, parts.hostname} & set(allowed))
+            host = urlsplit(origin).netloc.lower()
+        except ValueError:  # brackets that are no IPv6 address
+            return False
+        return host == request.host.lower() or host in self._allowed_hosts
 
 
 class Bridge(sockjs_aio.SockJSConnection):
@@ -230,6 +235,9 @@ class Bridge(sockjs_aio.SockJSConnection):
         await finish(target._closing)
         del target.conn  # a cycle of references, which would keep both
 
+    def _sockjs_hook_name(self, hook: str) -> str:
+        return f"{type(self.target.conn).__name__}.{hook}"
+
 
 class _Handler(BaseTransportMixin):
     """What a session knows of its transport."""
@@ -249,6 +257,23 @@ def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
         if name not in names and name not in _OWN:
             logger.warning("SockJSRouter: there is no setting %r, it is ignored", name)
     return {name: value for name, value in settings.items() if name in names}
+
+
+def _allowed_hosts(allowed: Any) -> frozenset[str] | None:
+    """Return what `websocket_allow_origin` lets in besides the service's own host; None for all."""
+    if allowed == "*":
+        return None
+    if isinstance(allowed, Collection) and not isinstance(allowed, (str, bytes)):
+        wrong = [host for host in allowed if not isinstance(host, str) or not _HOST.fullmatch(host)]
+        if not wrong:
+            return frozenset(allowed)
+    else:
+        wrong = [allowed]
+    raise sockjs_aio.SettingsError(
+        'websocket_allow_origin has to be "*", or a list of hosts as browsers write them, with the '
+        'port unless it is the usual one, such as ["example.com", "example.com:8443"]; not '
+        f"{', '.join(map(repr, wrong))}"
+    )
 
 
 def _is_overridden(kind: type[Session]) -> bool:

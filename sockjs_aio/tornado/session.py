@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -57,11 +58,7 @@ class ConnectionInfo:
     @classmethod
     def of(cls, info: sockjs_aio.ConnectionInfo) -> "ConnectionInfo":
         """Make it of the asynchronous API's."""
-        cookies: SimpleCookie = SimpleCookie()
-        with contextlib.suppress(CookieError):  # no cookies then, as in Tornado
-            cookies.load(info.headers.get("Cookie", ""))
-        arguments = {name: [v.encode() for v in info.query.getall(name)] for name in info.query}
-        return cls(info.ip, cookies, arguments, info.headers, info.path)
+        return _RequestInfo(info)
 
     def get_argument(self, name: str) -> bytes | None:
         """Return the first value of a parameter of the query, or None."""
@@ -75,6 +72,27 @@ class ConnectionInfo:
     def get_header(self, name: str) -> str | None:
         """Return the value of a header, or None."""
         return self.headers.get(name)
+
+
+class _RequestInfo(ConnectionInfo):
+    """Has morsels made only when somebody asks for cookies; aiohttp has parsed the header."""
+
+    def __init__(self, info: sockjs_aio.ConnectionInfo) -> None:
+        self.ip, self.headers, self.path = info.ip, info.headers, info.path
+        self.arguments = {
+            name: [v.encode() for v in info.query.getall(name)] for name in info.query
+        }
+        self._values = info.cookies
+
+    @functools.cached_property
+    def cookies(self) -> "SimpleCookie":  # type: ignore[override]
+        # not SimpleCookie.load: on Pythons without the remedy of CVE-2024-7592 its time is
+        # quadratic in what the client sends
+        cookies = SimpleCookie()
+        for name, value in self._values.items():
+            with contextlib.suppress(CookieError):  # a name that no morsel can have
+                cookies[name] = value
+        return cookies
 
 
 class BaseSession:

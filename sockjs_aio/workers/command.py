@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "finds the process that has its session, whichever it comes in at.  SIGTERM drains, SIGHUP "
         "reloads the code, one process at a time.",
     )
+    commands.add_parser("migrate", help="say what code for sockjs-tornado has to change")
     serve.add_argument("target", help="package.module:name of an application or its factory")
     serve.add_argument("--workers", type=int, default=1, metavar="N", help="default: 1")
     serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s")

@@ -1,0 +1,75 @@
+"""What is started on Tornado's loop before there is one that runs: it would never happen."""
+
+import ast
+import re
+from collections.abc import Container, Iterator
+
+from sockjs_aio.migrate.facts import Facts, brief
+from sockjs_aio.migrate.findings import Finding, Kind
+
+_TICKER = "tornado.ioloop.PeriodicCallback"
+_LOOP = "tornado.ioloop.IOLoop"
+_LATER = {"add_callback", "add_timeout", "call_at", "call_later", "spawn_callback", "add_future"}
+_LATER |= {"add_handler", "add_callback_from_signal", "set_default_executor"}
+_ADVICE = "before the loop runs this never happens: do it in a function in app.on_startup"
+_PERHAPS = f"if this is called {_ADVICE}".replace("runs this", "runs, it")
+_RUN_SYNC = "another loop than run_app's: do it in a function in app.on_startup"
+
+
+class BeforeTheLoop:
+    """Finds tickers and callbacks that are started where no loop runs yet."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._tickers = facts.assigned(lambda value: self._is(value, _TICKER))
+        self._loops = facts.assigned(lambda value: self._is(value, _LOOP))
+
+    def findings(self) -> Iterator[Finding]:
+        """List them; what stands in a hook of a connection runs on the loop, and is left out."""
+        for node in self._facts.nodes:
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if advice := self._advice(node, node.func.value, node.func.attr):
+                yield Finding(node.lineno, brief(node), advice, Kind.BY_HAND)
+
+    def _advice(self, node: ast.AST, owner: ast.expr, name: str) -> str | None:
+        if name == "start" and self._is_one(owner, self._tickers, _TICKER):
+            return self._when(node)
+        if name in _LATER and self._is_one(owner, self._loops, _LOOP):
+            return self._when(node)
+        if name == "run_sync" and self._is_one(owner, self._loops, _LOOP):
+            return _RUN_SYNC
+        return None
+
+    def _when(self, node: ast.AST) -> str | None:
+        scopes = self._facts.scopes(node)
+        if all(isinstance(scope, ast.ClassDef) for scope in scopes):
+            return _ADVICE  # when the module is imported
+        if any(isinstance(scope, ast.AsyncFunctionDef | ast.Lambda) for scope in scopes):
+            return None
+        classes = [scope for scope in scopes if isinstance(scope, ast.ClassDef)]
+        bases = " ".join(ast.unparse(base) for scope in classes for base in scope.bases)
+        if "Application" in bases or self._starts(scopes[0]):
+            return _ADVICE
+        if re.search("Connection|Handler|Channel|TestCase", bases):
+            return None
+        return _PERHAPS
+
+    def _starts(self, scope: ast.AST) -> bool:
+        """Tell whether the server starts in this function."""
+        for node in ast.walk(scope):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner, name = node.func.value, node.func.attr
+                is_loop = self._is_one(owner, self._loops, _LOOP)
+                if name == "listen" or (name == "start" and is_loop):
+                    return True
+        return False
+
+    def _is_one(self, node: ast.expr, names: Container[str], full_name: str) -> bool:
+        return self._is(node, full_name) or ast.unparse(node) in names
+
+    def _is(self, node: ast.expr, full_name: str) -> bool:
+        if not isinstance(node, ast.Call):
+            return False
+        found = self._facts.full_name(node.func)
+        return found == full_name or found.startswith(f"{full_name}.")

@@ -1,0 +1,99 @@
+"""Python 2: told from other mistakes by what stands in the line that Python 3 does not read.
+
+Such a file has no tree.  Its imports of sockjs-tornado are found line by line, so that they can be
+listed; nothing is rewritten.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from sockjs_aio.migrate.counterparts import OLD
+from sockjs_aio.migrate.facts import Facts
+from sockjs_aio.migrate.findings import Finding, Kind
+
+_ADVICE = (
+    "make it Python 3 first (2to3 -w, which comes with Python up to 3.12, does most of it) and run "
+    "this again; until then only its imports are listed"
+)
+_SIGNS = re.compile(
+    r"""^\s*print\s+[^\s=(]|^\s*print\s*>>|^\s*exec\s+[^\s=(]|<>|`[^`]+`
+    |\bexcept\s+[\w.]+\s*,\s*\w+\s*:|\bexcept\s*\([^)]*\)\s*,\s*\w+\s*:
+    |^\s*raise\s+[\w.]+\s*,|\b0[0-7]+[lL]?\b|\b\d+[lL]\b|\b[uU][rR]["']
+    |\blambda\s*\(|\bdef\s+\w+\([^)]*\([^)]*\)""",
+    re.VERBOSE,
+)
+_TABS = "inconsistent use of tabs"
+_IMPORT = re.compile(r"^\s*(?:from\s+sockjs\.tornado\b.*|import\s+sockjs\.tornado\b.*)", re.M)
+
+# Names that are gone, and that a file may have which Python 3 can read.
+_BUILTINS = {"basestring", "raw_input", "unichr", "unicode", "xrange"}
+_MODULES = {"ConfigParser", "Cookie", "HTMLParser", "Queue", "StringIO", "cPickle", "cStringIO"}
+_MODULES |= {"httplib", "urllib2", "urlparse"}
+_METHODS = {"has_key", "iteritems", "iterkeys", "itervalues"}
+
+
+def is_python2(text: str, error: SyntaxError) -> bool:
+    """Tell whether `error`, of parsing `text`, comes of its being Python 2."""
+    lines = text.splitlines()
+    line = lines[error.lineno - 1] if error.lineno and error.lineno <= len(lines) else ""
+    return _TABS in error.msg or bool(_SIGNS.search(line))
+
+
+def python2(text: str, line: int | None) -> Iterator[Finding]:
+    """List what is to be done with a file of Python 2 that is not read from `line` on."""
+    yield Finding(line or 1, "Python 2", _ADVICE, Kind.BROKEN)
+    for match in _IMPORT.finditer(text):
+        found = match[0].strip()
+        advice = f"will be {found.replace('sockjs', 'sockjs_aio', 1)}"
+        number = text.count("\n", 0, match.start() + len(match[0]) - len(match[0].lstrip())) + 1
+        yield Finding(number, found, advice, Kind.UNDECIDABLE)
+
+
+def is_user(text: str) -> bool:
+    """Tell whether a file of Python 2 imports sockjs-tornado."""
+    assert OLD == "sockjs.tornado", "it is what _IMPORT has"
+    return bool(_IMPORT.search(text))
+
+
+def leftovers(facts: Facts) -> Iterator[Finding]:
+    """List names that Python 3 does not have, in a line of their own for all of them."""
+    found: dict[str, int] = {}
+    for node in facts.nodes:
+        for name in _gone(node, facts):
+            line = getattr(node, "lineno", 1)
+            found[name] = min(line, found.get(name, line))
+    if found:
+        in_order = sorted(found.items(), key=lambda item: (item[1], item[0]))
+        places = ", ".join(f"{name} (line {line})" for name, line in in_order)
+        advice = f"Python 3 has no {places}: 2to3 knows what it has instead"
+        yield Finding(min(found.values()), "Python 2", advice, Kind.BY_HAND)
+
+
+def _gone(node: ast.AST, facts: Facts) -> list[str]:
+    if isinstance(node, ast.Name):
+        is_own = node.id in facts.bound or node.id in facts.origins
+        return [node.id] if node.id in _BUILTINS and not is_own else []
+    if isinstance(node, ast.Import):
+        if _is_guarded(node, facts):
+            return []
+        return [alias.name for alias in node.names if alias.name in _MODULES]
+    if isinstance(node, ast.ImportFrom):
+        is_gone = node.module in _MODULES and not node.level and not _is_guarded(node, facts)
+        return [node.module] if is_gone and node.module else []
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift):
+        is_print = isinstance(node.left, ast.Name) and node.left.id == "print"
+        return ["print >>"] if is_print else []
+    if isinstance(node, ast.Attribute):
+        return [node.attr] if node.attr in _METHODS else []
+    return []
+
+
+def _is_guarded(node: ast.AST, facts: Facts) -> bool:
+    """Tell whether an import may fail: it is written for both Pythons then."""
+    parent = facts.parents.get(node)
+    while parent is not None:
+        if isinstance(parent, ast.Try | ast.If):
+            return True
+        parent = facts.parents.get(parent)
+    return False

@@ -1,0 +1,217 @@
+"""The start of a server is told so that nothing listens wider than before, and nothing is lost."""
+
+import re
+
+import pytest
+
+from sockjs_aio.migrate import Kind, examine
+
+HEAD = """\
+from tornado import httpserver, ioloop, netutil, process, web
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop, PeriodicCallback
+from sockjs.tornado import SockJSConnection, SockJSRouter
+app = web.Application([])
+"""
+
+
+def advice_for(code: str, kind: Kind = Kind.BY_HAND, head: str = HEAD) -> list[str]:
+    """Return what is said about `code`, which comes behind the imports and an application."""
+    above = head.count("\n")
+    findings = examine((head + code + "\n").encode()).findings
+    return [f.advice for f in findings if f.line > above and f.kind is kind]
+
+
+LISTENS = {
+    "app.listen(8080)": "run_app(app, port=8080)",
+    "app.listen(port=8080)": "run_app(app, port=8080)",
+    "app.listen(8080, '')": "run_app(app, port=8080)",
+    "app.listen(8080, address=None)": "run_app(app, port=8080)",
+    "app.listen(options.port, address='127.0.0.1')": "run_app(app, host='127.0.0.1', "
+    "port=options.port)",
+    "app.listen(options.port, options.address)": "run_app(app, host=options.address, "
+    "port=options.port)",
+    "app.listen(8080, '0.0.0.0')": "run_app(app, host='0.0.0.0', port=8080)",
+    "app.listen(8080, '::')": "run_app(app, host='::', port=8080)",
+    "app.listen(8080, address=pick() or 'localhost')": "run_app(app, host=pick() or 'localhost', "
+    "port=8080)",
+    "app.listen(8080, backlog=5, reuse_port=True)": "run_app(app, port=8080, backlog=5, "
+    "reuse_port=True)",
+    "app.listen(8080, family=socket.AF_INET)": "run_app(app, host='0.0.0.0', port=8080)",
+    "app.listen(8080, family=socket.AF_UNSPEC)": "run_app(app, port=8080)",
+    "app.listen(8080, family=choose())": "run_app(app, host='127.0.0.1', port=8080)",
+    "app.listen(*where)": "run_app(app, host='127.0.0.1', port=...)",
+    "app.listen(8080, *where)": "run_app(app, host='127.0.0.1', port=8080)",
+    "app.listen(8080, **options)": "run_app(app, host='127.0.0.1', port=8080)",
+    "app.listen(8080, '', socket.AF_INET6)": "run_app(app, host='::', port=8080)",
+    "self.http_server.listen(80, 'localhost')": "run_app(app, host='localhost', port=80)",
+    "web.Application([]).listen(80, 'localhost')": "run_app(app, host='localhost', port=80)",
+    "HTTPServer(app).listen(80, 'localhost')": "run_app(app, host='localhost', port=80)",
+    "s = HTTPServer(app)\ns.bind(80, 'localhost')": "run_app(app, host='localhost', port=80)",
+    "s = HTTPServer(app)\ns.add_sockets(sockets)": "run_app(app, sock=sockets)",
+    "s = HTTPServer(app)\ns.add_socket(make(80))": "run_app(app, sock=make(80))",
+    "app.listen(443, 'a', ssl_options=TLS)": "run_app(app, host='a', port=443, "
+    "ssl_context=ssl_context_of(TLS))",
+    "app.listen(443, 'a', ssl_options=None)": "run_app(app, host='a', port=443)",
+    "s = HTTPServer(app, ssl_options={'certfile': c})\ns.listen(443, 'a')": "run_app(app, "
+    "host='a', port=443, ssl_context=ssl_context_of({'certfile': c}))",
+    "s = HTTPServer(app, ssl_options=TLS)\ns.add_sockets(x)": "run_app(app, sock=x, "
+    "ssl_context=ssl_context_of(TLS))",
+    "HTTPServer(app, ssl_options=TLS).bind(443)": "run_app(app, port=443, "
+    "ssl_context=ssl_context_of(TLS))",
+    "if tls:\n    s = HTTPServer(app, ssl_options=TLS)\nelse:\n    s = HTTPServer(app)\n"
+    "s.listen(443, 'a')": "run_app(app, host='a', port=443, ssl_context=ssl_context_of(TLS))",
+    "s = HTTPServer(app, **kw)\ns.listen(443, 'a')": "run_app(app, host='127.0.0.1', port=443)",
+    "def f(self):\n    self.serve_tls = HTTPServer(app, ssl_options=TLS)\n"
+    "def g(other):\n    other.http_server.listen(443, 'a')": "run_app(app, host='a', port=443, "
+    "ssl_context=ssl_context_of(TLS))",
+}
+
+
+@pytest.mark.parametrize(("code", "start"), LISTENS.items())
+def test_server_listens_no_wider_than_before(code: str, start: str) -> None:
+    *_, advice = advice_for(code)
+    assert advice.startswith(start), advice
+    compile(start, "advice", "eval")
+    is_told = "on all addresses as before" in advice
+    assert is_told == ("host=" not in start and "sock=" not in start)
+
+
+@pytest.mark.parametrize("how", ["app.listen(8080, {})", "HTTPServer(app, {})"])
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        ("xheaders=True", "XForwardedStrict"),
+        ("xheaders=options.xheaders", "XForwardedStrict"),
+        ("protocol='https'", "XForwardedStrict"),
+        ("trusted_downstream=['10.0.0.1']", "XForwardedStrict"),
+        ("ssl_options=TLS", "cert_reqs and ca_certs included"),
+        ("max_body_size=10", "max_message_size"),
+        ("max_buffer_size=10", "max_message_size"),
+        ("idle_connection_timeout=9", "keepalive_timeout"),
+        ("body_timeout=9", "receive_timeout"),
+        ("decompress_request=True", "within the size limits"),
+        ("no_keep_alive=True", "no_keep_alive: has no counterpart, and is lost"),
+        ("chunk_size=5", "chunk_size: has no counterpart, and is lost"),
+        ("**more", "**more: has it an address, TLS?"),
+    ],
+)
+def test_no_option_vanishes_without_a_word(how: str, option: str, advice: str) -> None:
+    (found,) = advice_for(how.format(option))
+    assert advice in found
+
+
+@pytest.mark.parametrize("option", ["xheaders=False", "ssl_options=None", "protocol=None"])
+def test_options_that_are_off_need_no_word(option: str) -> None:
+    (found,) = advice_for(f"app.listen(8080, {option})")
+    assert found == "run_app(app, port=8080), on all addresses as before, where the loop is started"
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [
+        ("s = HTTPServer(app)\ns.bind(80)\ns.start(0)", "N"),
+        ("s = HTTPServer(app)\ns.bind(80)\ns.start(4)", "4"),
+        ("s = HTTPServer(app)\ns.bind(80)\ns.start(num_processes=None)", "N"),
+        ("self.server.start(options.processes)", "options.processes"),
+        ("process.fork_processes(0)", "N"),
+        ("process.fork_processes(3, max_restarts=5)", "3"),
+    ],
+)
+def test_several_processes_are_told(code: str, number: str) -> None:
+    *_, advice = advice_for(code)
+    assert f"serve MODULE:FACTORY --workers {number} --host ... --port ..." in advice
+
+
+@pytest.mark.parametrize("call", ["s.start()", "s.start(1)"])
+def test_one_process_needs_no_word(call: str) -> None:
+    assert len(advice_for(f"s = HTTPServer(app)\n{call}")) == 1  # about HTTPServer
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import signal\nsignal.signal(signal.SIGTERM, end)",
+        "def end():\n    IOLoop.instance().stop()",
+        "loop = IOLoop.current()\ndef end():\n    loop.stop()",
+    ],
+)
+def test_end_of_the_loop_is_told(code: str) -> None:
+    (advice,) = advice_for(code)
+    assert advice.startswith("run_app ends the loop, on SIGTERM and SIGINT")
+
+
+def test_handlers_for_one_host_stay_with_it() -> None:
+    (advice,) = advice_for("app.add_handlers(r'^dash\\.example\\.com$', router.urls)")
+    assert "app.add_domain(HOST, sub)" in advice and "dash" in advice
+    assert advice_for("app.add_handlers('.*$', router.urls)") == ["router.attach(app)"]
+
+
+def test_sockets_are_kept() -> None:
+    for code in ("netutil.bind_sockets(80, 'a')", "netutil.bind_unix_socket('/run/a', 0o600)"):
+        (advice,) = advice_for(code, Kind.SUPPORTED)
+        assert "run_app(app, sock=...)" in advice
+
+
+NEVER = {
+    "at the module": "PeriodicCallback(f, 1000).start()",
+    "by a name": "ticker = PeriodicCallback(f, 1000)\nticker.start()",
+    "by its full name": "import tornado.ioloop\ntornado.ioloop.PeriodicCallback(f, 1).start()",
+    "by an attribute": "x.ticker = ioloop.PeriodicCallback(f, 1000)\nx.ticker.start()",
+    "in a branch": "if __name__ == '__main__':\n    PeriodicCallback(f, 1000).start()",
+    "in a class": "class A:\n    t = PeriodicCallback(f, 1000)\n    t.start()",
+    "where it listens": "def main():\n    PeriodicCallback(f, 1000).start()\n    app.listen(80)",
+    "where it starts": "def main():\n    PeriodicCallback(f, 1).start()\n"
+    "    IOLoop.instance().start()",
+    "in an application": "class App(web.Application):\n    def __init__(self):\n"
+    "        PeriodicCallback(f, 1000).start()",
+    "add_callback": "IOLoop.instance().add_callback(f)",
+    "call_later": "loop = IOLoop.current()\nloop.call_later(1, f)",
+    "add_timeout": "IOLoop.instance().add_timeout(deadline, f)",
+    "spawn_callback": "IOLoop.current().spawn_callback(f)",
+    "add_handler": "IOLoop.current().add_handler(fd, f, 1)",
+}
+
+
+@pytest.mark.parametrize("code", NEVER.values(), ids=NEVER)
+def test_what_is_started_before_the_loop_is_told(code: str) -> None:
+    advice = [found for found in advice_for(code) if "on_startup" in found]
+    assert advice == [
+        "before the loop runs this never happens: do it in a function in app.on_startup"
+    ]
+
+
+def test_what_may_be_started_before_the_loop_is_told_with_an_if() -> None:
+    for scope in ("def helper():", "class Ticker:\n  def go(self):"):
+        (advice,) = advice_for(f"{scope}\n      PeriodicCallback(f, 1000).start()")
+        assert advice.startswith("if this is called before the loop runs, it never happens")
+
+
+def test_run_sync_has_a_loop_of_its_own() -> None:
+    (advice,) = advice_for("IOLoop.current().run_sync(connect_to_database)")
+    assert "another loop than run_app's" in advice
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class C(SockJSConnection):\n    def on_open(self, info):\n"
+        "        self.t = PeriodicCallback(f, 1)\n        self.t.start()",
+        "class H(web.RequestHandler):\n    def later(self):\n"
+        "        IOLoop.current().call_later(1, f)",
+        "async def main():\n    PeriodicCallback(f, 1).start()",
+        "ticker = PeriodicCallback(f, 1)",
+        "ticker = other(f, 1)\nticker.start()",
+        "thread.start()",
+    ],
+)
+def test_what_is_started_while_the_loop_runs_is_left_alone(code: str) -> None:
+    assert not [found for found in advice_for(code) if "on_startup" in found]
+
+
+def test_advice_is_what_the_guide_says(request: pytest.FixtureRequest) -> None:
+    root = request.config.rootpath
+    guide = (root / "docs/migrating-from-sockjs-tornado.md").read_text()
+    assert re.search(r"^run_app\(app, host=.*, port=8080\)$", guide, re.M)
+    assert "web.run_app(app" not in guide
+    assert "web.run_app" not in (root / "docs/migrating-from-aiolibs-sockjs.md").read_text()

@@ -1,0 +1,350 @@
+"""What else of Tornado an application has is told, and so are Python 2 and files of settings."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sockjs_aio.migrate import Finding, Kind, examine, examine_file, main
+from tests.test_migrate_start import advice_for
+
+PROGRAMS = Path(__file__).parent / "migrate_programs"
+HEAD = (
+    "import tornado.web, tornado.testing\nfrom tornado import web\nfrom sockjs.tornado import *\n"
+)
+
+
+def advice(code: str, kind: Kind = Kind.BY_HAND) -> list[str]:
+    return advice_for(code, kind, HEAD)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class A(tornado.web.RequestHandler): pass",
+        "class A(web.StaticFileHandler): pass",
+        "class A(web.ErrorHandler): pass",
+        "class A(mixins.Own, web.RequestHandler): pass",
+        "class A(BaseHandler):\n    def get(self): pass",
+        "class A(base.Handler):\n    def initialize(self): pass",
+    ],
+)
+def test_request_handlers_are_told(code: str) -> None:
+    (found,) = advice(code)
+    assert found.startswith("leave it on Tornado beside the service, see “One endpoint at a time”")
+
+
+def test_handlers_derived_from_those_of_the_file_are_told_too() -> None:
+    assert len(advice("class A(web.RequestHandler): pass\nclass B(A): pass")) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "use"),
+    [
+        ("self.render('a.html')", "templates"),
+        ("self.write(self.render_string('a.html'))", "templates"),
+        ("return self.get_secure_cookie('u')", "signed cookies"),
+        ("self.set_signed_cookie('u', 'v')", "signed cookies"),
+        ("return self.current_user", "open to everybody"),
+        ("return self.xsrf_form_html()", "takes forged requests"),
+    ],
+)
+def test_what_a_handler_uses_is_told_with_it(body: str, use: str) -> None:
+    (found,) = advice(f"class A(web.RequestHandler):\n    def get(self):\n        {body}")
+    assert use in found
+
+
+@pytest.mark.parametrize(
+    ("decorator", "use"),
+    [("tornado.web.authenticated", "open to everybody"), ("run_on_executor", "an executor")],
+)
+def test_decorators_of_handlers_are_told(decorator: str, use: str) -> None:
+    code = f"class A(web.RequestHandler):\n    @{decorator}\n    def get(self): pass"
+    (found,) = advice(code)
+    assert use in found
+
+
+def test_websocket_handlers_keep_their_check_of_the_origin() -> None:
+    code = "from tornado.websocket import WebSocketHandler\nclass A(WebSocketHandler): pass"
+    (found,) = advice(code)
+    assert "sockjs_aio.tornado.migrate" in found and "origins=[...]" in found
+
+
+XSRF = [
+    "web.Application([], xsrf_cookies=True)",
+    "web.Application([], xsrf_cookies=options.xsrf)",
+    "settings = dict(xsrf_cookies=True)",
+    "settings = {'debug': True, 'xsrf_cookies': True}",
+    "settings['xsrf_cookies'] = True",
+]
+
+
+@pytest.mark.parametrize("code", XSRF)
+def test_xsrf_cookies_need_a_decision(code: str) -> None:
+    (found,) = advice(code, Kind.UNDECIDABLE)
+    assert "aiohttp checks no xsrf cookies" in found
+
+
+def test_xsrf_cookies_that_are_off_need_none() -> None:
+    assert not advice("settings = {'xsrf_cookies': False}", Kind.UNDECIDABLE)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "tornado.web.decode_signed_value(S, 'u', info.get_cookie('u').value)",
+        "web.create_signed_value(S, 'u', 'v')",
+        "from tornado.template import Loader\nLoader('x')",
+        "from tornado import template\ntemplate.Template('x')",
+        "from tornado.concurrent import run_on_executor\nclass A:\n    @run_on_executor\n"
+        "    def f(self): pass",
+    ],
+)
+def test_what_goes_on_working_beside_tornado_is_told(code: str) -> None:
+    (found,) = advice(code, Kind.SUPPORTED)
+    assert found.startswith("as it is, while Tornado is installed")
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("class T(tornado.testing.AsyncHTTPTestCase): pass", "a test with pytest-aiohttp"),
+        ("class T(tornado.testing.AsyncTestCase): pass", "a test with pytest-aiohttp"),
+        ("@tornado.testing.gen_test\ndef test(): pass", "an async def test"),
+        ("import tornado.wsgi\ntornado.wsgi.WSGIContainer(django)", "gunicorn"),
+        ("from tornado import autoreload\nautoreload.start()", "nothing reloads code here"),
+        ("import django\ndjango.setup()", "SynchronousOnlyOperation"),
+        ("from django.db import models", "SynchronousOnlyOperation"),
+    ],
+)
+def test_what_needs_something_else_is_told(code: str, what: str) -> None:
+    (found,) = [f for kind in (Kind.BY_HAND, Kind.SUPPORTED) for f in advice(code, kind)]
+    assert what in found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class A(SockJSConnection):\n    def on_open(self, info): self.render = info",
+        "class A(logging.Handler):\n    def emit(self, record): pass",
+        "class A(threading.Thread):\n    def get(self): pass",
+        "from .django import x",
+        "render('a.html')",
+    ],
+)
+def test_what_only_looks_like_tornado_is_left_alone(code: str) -> None:
+    assert not advice(code) and not advice(code, Kind.SUPPORTED)
+
+
+# Files that do not use sockjs-tornado themselves.
+
+OTHER = "import tornado.web\nclass A(tornado.web.RequestHandler): pass\n"
+
+
+def test_files_beside_those_of_the_service_are_told_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "handlers.py").write_text(OTHER)
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("1 file: ")
+    (tmp_path / "z.py").write_text("import sockjs.tornado\n")
+    assert main([str(tmp_path), "--write"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{tmp_path}/handlers.py:2: class A(tornado.web.RequestHandler) -> ")
+    assert (tmp_path / "handlers.py").read_text() == OTHER
+    assert main([str(tmp_path)]) == 0, "and once the imports have been changed"
+    assert "handlers.py:2: " in capsys.readouterr().out
+
+
+def test_requirements_make_a_project_one_of_sockjs_tornado(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "handlers.py").write_text(OTHER)
+    (tmp_path / "requirements.txt").write_text("sockjs-tornado\n")
+    assert main([str(tmp_path)]) == 0
+    assert "handlers.py:2: " in capsys.readouterr().out
+
+
+# Python 2.
+
+PYTHON2 = {
+    "print": "print 'x'",
+    "print of a name": "print x, y",
+    "print to a file": "print >>sys.stderr, 'x' % y, 'z'; print 'x'",
+    "except": "try:\n    f()\nexcept ValueError, e:\n    pass",
+    "except of several": "try:\n    f()\nexcept (A, b.C), e:\n    pass",
+    "raise": "raise ValueError, 'x'",
+    "exec": "exec 'x' in {}",
+    "unequal": "x = 1 <> 2",
+    "backticks": "x = `y`",
+    "octal": "os.chmod(p, 0755)",
+    "long": "x = 10L",
+    "raw unicode": "x = ur'\\d'",
+    "lambda": "f = lambda (a, b): a",
+    "parameters": "def f(a, (b, c)):\n    pass",
+    "tabs": "if x:\n        y\n\tz",
+}
+
+
+@pytest.mark.parametrize("code", PYTHON2.values(), ids=PYTHON2)
+def test_python_2_is_called_so_and_its_imports_are_listed(code: str) -> None:
+    source = (
+        f"import sys\n  \nimport sockjs.tornado\nfrom sockjs.tornado import proto  # x\n{code}\n"
+    )
+    examination = examine(source.encode())
+    assert examination.rewritten is None and examination.is_user
+    *imports, broken = examination.findings
+    assert [(f.line, f.kind) for f in imports] == [(3, Kind.UNDECIDABLE), (4, Kind.UNDECIDABLE)]
+    assert imports[0].found == "import sockjs.tornado"
+    assert imports[0].advice == "will be import sockjs_aio.tornado"
+    assert broken.line > 4 and broken.kind is Kind.BROKEN
+    assert broken.render(Path("a.py")).startswith(f"a.py:{broken.line}: broken: Python 2: make it ")
+
+
+@pytest.mark.parametrize("code", ["def f(:\n", "x = (\n", "print('x'", "x = 1 +", "class", "for x"])
+def test_other_mistakes_are_not_python_2(code: str) -> None:
+    (finding,) = examine(code.encode()).findings
+    assert finding.found == "cannot be read"
+
+
+def test_names_of_python_2_are_told_in_one_line() -> None:
+    code = "import urllib2\nx = [unicode(y) for y in xrange(3)]\nz.iteritems()\nunicode\n"
+    code += "print >>f, z\n"
+    (found,) = advice(code)
+    assert found == (
+        "Python 3 has no urllib2 (line 4), unicode (line 5), xrange (line 5), iteritems (line 6), "
+        "print >> (line 8): 2to3 knows what it has instead"
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "try:\n    import urlparse\nexcept ImportError:\n    import urllib.parse as urlparse",
+        "from .Queue import Queue",
+        "unicode = str\nunicode('x')",
+        "from six import unichr\nunichr(1)",
+        "from six.moves import xrange\nxrange(1)",
+    ],
+)
+def test_what_is_written_for_both_pythons_is_left_alone(code: str) -> None:
+    assert not advice(code)
+
+
+def converted(path: Path) -> None:
+    """Make a file Python 3, as the tool advises."""
+    if sys.version_info >= (3, 13):
+        pytest.skip("2to3 comes with Python up to 3.12")
+    command = [sys.executable, "-W", "ignore", "-c", "from lib2to3.main import main"]
+    command[-1] += "; main('lib2to3.fixes')"
+    subprocess.run([*command, "-w", "-n", path], check=True, capture_output=True, timeout=50)
+
+
+def test_program_of_python_2_moves_in_two_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "chat.py"
+    program.write_text((PROGRAMS / "chat.py2").read_text())
+    before = program.read_text()
+    assert main([str(program), "--write"]) == 1
+    assert "broken: Python 2: " in capsys.readouterr().out
+    assert program.read_text() == before
+    converted(program)
+    assert main([str(program), "--write"]) == 0
+    assert "2 places rewritten, 3 by hand, 0 undecidable, 0 broken" in capsys.readouterr().out
+    assert "from sockjs_aio.tornado import SockJSConnection, SockJSRouter" in program.read_text()
+
+
+# Requirements and logging.
+
+REQUIREMENTS = {
+    "requirements.txt": "tornado\nsockjs-tornado==1.0.3  # why\n",
+    "requirements-dev.txt": "# sockjs-tornado\nsockjs_tornado>=1\n",
+    "requirements/base.in": "x\nsockjs-tornado\n",
+    "constraints.txt": "x\nSockJS-Tornado<2\n",
+    "pyproject.toml": "[project]\ndependencies = ['sockjs-tornado ~= 1.0', 'tornado']\n",
+    "setup.cfg": "install_requires =\n    sockjs-tornado\n",
+    "tox.ini": "[testenv]\ndeps = sockjs-tornado\n",
+    "Pipfile": "[packages]\nsockjs-tornado = '*'\n",
+    "environment.yml": "- pip:\n  - sockjs-tornado=1\n",
+    "Dockerfile": "FROM x\nRUN pip install tornado sockjs-tornado\n",
+    "setup.py": "setup(\n    install_requires=['tornado', 'sockjs-tornado>=1.0,<2'])\n",
+}
+
+
+@pytest.mark.parametrize(("name", "text"), REQUIREMENTS.items())
+def test_requirements_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+    assert main([str(tmp_path), "--write"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{tmp_path / name}:2: ")
+    assert (
+        " -> sockjs-aio; tornado as well, in a line of its own, if other code uses it (by hand)"
+        in out
+    )
+    assert (tmp_path / name).read_text() == text
+
+
+LOGGERS = {
+    "logging.yaml": "loggers:\n  sockjs.tornado:\n    level: DEBUG\n",
+    "logging.ini": "[logger_sockjs]\nqualname=sockjs.tornado.session\n",
+    "logging.json": '{"loggers": {\n"sockjs.tornado": {"level": "DEBUG"}}}\n',
+    "app.conf": "x\nlogger = sockjs.tornado\n",
+    "a.py": "import logging\nlogging.getLogger('sockjs.tornado').setLevel(10)\n",
+    "b.py": "dictConfig({'loggers':\n {'sockjs.tornado.proto': {'level': 'DEBUG'}}})\n",
+    "c.py": "dictConfig(dict(loggers=\n {'sockjs.tornado': {'level': 'DEBUG'}}))\n",
+    "d.py": "import sockjs_aio.tornado\nx = logging.getLogger('tornado.general')\n",
+}
+
+
+@pytest.mark.parametrize(("name", "text"), LOGGERS.items())
+def test_loggers_are_told_with_their_new_name(name: str, text: str) -> None:
+    (finding,) = examine_file(name, text.encode()).findings
+    assert (finding.line, finding.kind) == (2, Kind.BY_HAND)
+    assert finding.advice == (
+        'the logger is "sockjs_aio" now (sockjs-tornado\'s was "tornado.general")'
+    )
+
+
+def test_tornados_own_logger_is_told_in_projects_of_sockjs_tornado_alone() -> None:
+    examination = examine_file("logging.yaml", b"loggers:\n  tornado.general:\n    level: INFO\n")
+    assert examination.findings == [] and not examination.is_user
+    (finding,) = examination.beside
+    assert isinstance(finding, Finding) and finding.line == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("notes.txt", "sockjs-tornado"),
+        ("README.md", "sockjs-tornado"),
+        ("package.json", '{"sockjs-tornado": "1"}'),
+        ("poetry.lock", "sockjs-tornado"),
+        ("requirements.txt", "tornado\nmy-sockjs-tornado\nsockjs-tornado-extra\nsockjs-aio\n"),
+        ("app.yaml", "service: sockjs_tornado_like\nsockjs_aio.tornado: x\n"),
+        ("big.json", "sockjs-tornado " * 100_000),
+        ("binary.conf", "\0\xff" * 9),
+    ],
+)
+def test_other_files_are_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text, encoding="latin-1")
+    assert main([str(tmp_path)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["migrate"], ["migrate", "--write"]])
+def test_migrate_is_a_command_of_the_package(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "a.py").write_text("import sockjs.tornado\n")
+    command = [sys.executable, "-m", "sockjs_aio", *arguments, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
+    assert done.stdout.endswith("0 by hand, 0 undecidable, 0 broken\n")
+    is_rewritten = (tmp_path / "a.py").read_text() == "import sockjs_aio.tornado\n"
+    assert is_rewritten == ("--write" in arguments)
+    help_text = subprocess.run([*command[:3], "--help"], capture_output=True, text=True, timeout=50)
+    assert "migrate" in help_text.stdout
