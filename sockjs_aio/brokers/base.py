@@ -27,7 +27,7 @@ MAX_MEMBER = 1000
 
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 
-State: TypeAlias = Literal["stopped", "connecting", "connected", "reconnecting"]
+State: TypeAlias = Literal["stopped", "connecting", "connected", "degraded", "reconnecting"]
 Exclude: TypeAlias = SockJSConnection | Collection[SockJSConnection]
 
 
@@ -71,7 +71,7 @@ class Broker(abc.ABC):
     @property
     @abc.abstractmethod
     def state(self) -> State:
-        """Whether messages pass from process to process: only while ``"connected"``."""
+        """Whether messages of all channels pass from process to process: while ``"connected"``."""
 
     async def publish(self, channel: str, message: str, *, exclude: Exclude = ()) -> None:
         """Send `message` to all subscribers of `channel`, in whichever process.
