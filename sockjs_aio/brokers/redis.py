@@ -164,27 +164,27 @@ class RedisBroker(Broker):
 
     def listen(self, channel: str) -> None:
         """See `Broker`."""
-        if (work := self._work) is not None:
+        if (work := self._here()) is not None:
             work.link.listen(self._name(channel))
 
     def unlisten(self, channel: str) -> None:
         """See `Broker`."""
-        if (work := self._work) is not None:
+        if (work := self._here()) is not None:
             work.link.unlisten(self._name(channel))
 
     def announce(self, channel: str, member: str) -> None:
         """See `Broker`."""
-        if (work := self._work) is not None:
+        if (work := self._here()) is not None:
             work.presence.announce(work.link, channel, member)
 
     def withdraw(self, channel: str, member: str) -> None:
         """See `Broker`."""
-        if (work := self._work) is not None:
+        if (work := self._here()) is not None:
             work.presence.withdraw(work.link, channel, member)
 
     async def ready(self, channel: str) -> None:
         """See `Broker`."""
-        work = self._work
+        work = self._here()
         if work is not None:
             await work.link.confirmed(self._name(channel))
             if channel in self.populated:
@@ -193,7 +193,7 @@ class RedisBroker(Broker):
 
     async def send(self, channel: str, message: str) -> None:
         """See `Broker`."""
-        work, name = self._work, self._name(channel)
+        work, name = self._here(), self._name(channel)
         try:
             if work is None:
                 await self._server.call(("PUBLISH", name, pack(message)))
@@ -209,7 +209,7 @@ class RedisBroker(Broker):
     async def remote_members(self, channel: str) -> set[str]:
         """See `Broker`."""
         question = members_question(self._prefix, channel)
-        work = self._work
+        work = self._here()
         answer = await (work.link.call(question) if work else self._server.call(question))
         return {member.decode("utf-8", "replace") for member in answer}
 
@@ -233,6 +233,10 @@ class RedisBroker(Broker):
 
     def _count_gap(self) -> None:
         self.gaps += 1
+
+    def _here(self) -> _Work | None:
+        self.check_loop()
+        return self._work
 
     def _name(self, channel: str) -> bytes:
         return (self._prefix + channel).encode()

@@ -1,6 +1,7 @@
 """What Redis refuses: the command alone, the whole connection, for a while or for good."""
 
 import asyncio
+import functools
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -179,7 +180,7 @@ async def test_channels_that_were_refused_by_a_busy_server_are_listened_to_after
     assert await old.messages(1) == ["1"]
     assert await new.messages(1) == ["2"]
     for channel, name in (("old", "ann"), ("new", "bob")):
-        await until(lambda c=channel, n=name: _are(served.router, c, {n}))
+        await until(functools.partial(_are, served.router, channel, {name}))
     assert broker.gaps == 1
     assert len(said(caplog)) == 2
 
