@@ -46,7 +46,6 @@ class Commands:
         self._queue: deque[Pending] = deque()
         self._sent: deque[Pending] = deque()
         self._changed = asyncio.Event()
-        self.is_settled = asyncio.Event()
         self.heard = 0
 
     async def call(self, *commands: Command) -> Any:
@@ -93,17 +92,12 @@ class Commands:
         self._sent.clear()
         self._queue.clear()
         self._size = 0
-        self.is_settled.clear()
         for pending in lost:
             if pending.answer is not None and not pending.answer.done():
                 pending.answer.set_exception(BrokerUnavailable(why))
 
     async def run(self, connection: AbstractConnection) -> None:
         """Send what is queued, and read the answers, while the connection lasts."""
-        await connection.send_command(*self._probe, check_health=False)
-        await read_reply(connection)  # nothing that is queued goes to a server that is no use
-        self.heard += 1
-        self.is_settled.set()
         while True:
             self._take()
             if self._sent:

@@ -65,11 +65,13 @@ class Server:
         return address(self._pool)
 
     async def connection(self) -> AbstractConnection:
-        """Connect and log in."""
+        """Connect, log in, and see that the server can be used."""
         connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
         try:
             async with async_timeout.timeout(self._timeout):
                 await connection.connect()
+                await connection.send_command(*self.probe, check_health=False)
+                await read_reply(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -85,9 +87,7 @@ class Server:
             connection = await self.connection()
             try:
                 async with async_timeout.timeout(self._timeout):
-                    packed = connection.pack_commands([self.probe, command])
-                    await connection.send_packed_command(packed, check_health=False)
-                    await read_reply(connection)
+                    await connection.send_command(*command, check_health=False)
                     reply = await read_reply(connection)
             finally:
                 await connection.disconnect()
@@ -103,6 +103,7 @@ class Link:
 
     Args:
         server: Where Redis is.
+        echo: A channel of this link alone, to hear whether what is published comes back.
         receive: Called with the name of a Redis channel and the payload of each message.
         serve: Awaited with this link for as long as it is up.
         lost: Called whenever messages are missed from then on.
@@ -115,6 +116,7 @@ class Link:
     def __init__(
         self,
         server: Server,
+        echo: bytes,
         receive: Callable[[bytes, bytes], None],
         *,
         serve: "Callable[[Link], Awaitable[None]]",
@@ -127,6 +129,7 @@ class Link:
         self._state: State = "connecting"
         self.number = 0  # of connections that there have been
         self._server = server
+        self._echo = echo
         self._serve = serve
         self._lost = lost
         self._timeout = timeout
@@ -135,7 +138,7 @@ class Link:
         self._why = ""  # it is down
         self._reasons = Reasons()
         self._subscriber = Subscriber(
-            receive, lost=lost, max_retry_delay=max_retry_delay, complaints=complaints
+            echo, receive, lost=lost, max_retry_delay=max_retry_delay, complaints=complaints
         )
         self._commands = Commands(queue_limit, server.probe)
         self.listen = self._subscriber.listen
@@ -230,11 +233,11 @@ class Link:
             self._subscriber.write(listening),
             self._commands.run(asking),
             self._serve_when_settled(),
+            self._listen_to_itself(),
         )
 
     async def _serve_when_settled(self) -> None:
         await self._subscriber.is_settled.wait()
-        await self._commands.is_settled.wait()
         if self._state == "reconnecting":
             seconds = _now() - self._down_since
             logger.warning(
@@ -255,8 +258,28 @@ class Link:
                 if quiet == LOOKS:
                     raise asyncio.TimeoutError
                 # also if there is traffic: a replica takes what is published
-                if look % (LOOKS // 2) == 0 and half.is_settled.is_set():
+                if look % (LOOKS // 2) == 0:
                     half.ping()
+
+    async def _listen_to_itself(self) -> None:
+        """Raise `ConnectionError` when what is published does not come back.
+
+        Then the two connections lead to servers that have nothing to do with each other, as they
+        may during a failover.
+        """
+        while True:
+            await asyncio.sleep(self._timeout / 2)
+            if not self._subscriber.hears_echo:
+                continue
+            echoes = self._subscriber.echoes
+            try:
+                await self._commands.call(("PUBLISH", self._echo, b""))
+            except BrokerUnavailable:
+                continue  # it has no room, or may not publish
+            await self._subscriber.answered()  # a server sends the answer behind the echo
+            await asyncio.sleep(self._timeout / 2)  # a replica may be late
+            if self._subscriber.echoes == echoes:
+                raise ConnectionError("what is published does not come back")
 
     def _give_up(self, why: str) -> None:
         self._why = why

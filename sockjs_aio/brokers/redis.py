@@ -143,6 +143,7 @@ class RedisBroker(Broker):
         )
         link = Link(
             self._server,
+            f"{self._prefix}\0{node}".encode(),  # no channel's name has a NUL
             self._receive,
             serve=presence.keep,
             lost=self._count_gap,

@@ -41,6 +41,7 @@ class Subscriber:
     """The listening half of a link; what is wanted outlives its connections.
 
     Args:
+        echo: A channel to listen to as soon as there is another one; its messages are counted.
         receive: Called with the name of a Redis channel and the payload.
         lost: Called when Redis begins to refuse channels.
         max_retry_delay: Seconds after which refused channels are asked for again, at most.
@@ -49,12 +50,14 @@ class Subscriber:
 
     def __init__(
         self,
+        echo: bytes,
         receive: Callable[[bytes, bytes], None],
         *,
         lost: Callable[[], None],
         max_retry_delay: float,
         complaints: Complaints,
     ) -> None:
+        self._echo = echo
         self._receive = receive
         self._lost = lost
         self._max_retry_delay = max_retry_delay
@@ -74,14 +77,18 @@ class Subscriber:
         self._retried: set[bytes] = set()
         self._retries = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._is_ping_due = True
-        self._is_answered = False
+        self._is_ping_due = False
+        self._pings = 0  # that were sent
+        self._pongs = 0
+        self._ponged = asyncio.Event()
         self.is_settled = asyncio.Event()
         self.heard = 0
+        self.echoes = 0
 
     def listen(self, name: bytes) -> None:
         """Want what is published to `name`."""
         self._wanted.add(name)
+        self._wanted.add(self._echo)
         self._changed.set()
 
     def unlisten(self, name: bytes) -> None:
@@ -91,6 +98,11 @@ class Subscriber:
         self.missing.discard(name)
         self._changed.set()
         self._release(name)
+
+    @property
+    def hears_echo(self) -> bool:
+        """Whether Redis has confirmed the echo."""
+        return self._echo in self._asked and self._echo not in self._unconfirmed
 
     async def confirmed(self, name: bytes) -> None:
         """Wait until Redis has confirmed `name`, or it is wanted no more, or the link is lost."""
@@ -105,6 +117,14 @@ class Subscriber:
         self._is_ping_due = True
         self._changed.set()
 
+    async def answered(self) -> None:
+        """Wait until Redis has answered what was sent so far, and a ping behind that."""
+        number = self._pings + 1
+        self.ping()
+        while self._pongs < number:
+            self._ponged.clear()
+            await self._ponged.wait()
+
     def lose(self) -> None:
         """The connection is lost: have nobody wait, and begin anew with the next one."""
         for of_the_connection in (self._asked, self._sent, self._unconfirmed, self._refused):
@@ -115,8 +135,8 @@ class Subscriber:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._is_ping_due = True  # even if nothing is wanted, Redis has to answer
-        self._is_answered = False
+        self._is_ping_due = False
+        self._pings = self._pongs = 0
         self.is_settled.clear()
         for name in list(self._waiting):
             self._release(name)
@@ -142,9 +162,6 @@ class Subscriber:
             elif self._sent:
                 self._refuse(self._sent.popleft(), reply)
             self.heard += 1
-            if not self._is_answered:
-                self._is_answered = True
-                self._look()
             if clock() > turn_ends:
                 await asyncio.sleep(0)  # what is buffered would be read without a pause
                 turn_ends = clock() + TURN
@@ -162,19 +179,29 @@ class Subscriber:
             yield (b"UNSUBSCRIBE", *chunk)
         if self._is_ping_due:
             self._is_ping_due = False
+            self._pings += 1
             yield (b"PING",)
 
     def _take(self, reply: object) -> None:
         kind, name, data = reply if isinstance(reply, list) and len(reply) == 3 else (b"", b"", b"")
         if kind == b"message":
-            self._receive(name, data)
+            if name == self._echo:
+                self.echoes += 1
+            else:
+                self._receive(name, data)
             return
         if self._sent:
             self._sent[0].answers -= 1
             if not self._sent[0].answers:
-                self._sent.popleft()
+                self._end(self._sent.popleft())
         if kind == b"subscribe":
             self._confirm(name)
+
+    def _end(self, request: Request) -> None:
+        """A request is answered."""
+        if request.command == (b"PING",):
+            self._pongs += 1
+            self._ponged.set()
 
     def _confirm(self, name: bytes) -> None:
         # asked for, not any more, and again: the last answer counts
@@ -193,6 +220,7 @@ class Subscriber:
 
     def _refuse(self, request: Request, error: ResponseError) -> None:
         """Ask again for each of several channels, as one may spoil the others; later for one."""
+        self._end(request)
         verb, *names = request.command
         if verb != b"SUBSCRIBE":
             return
@@ -209,6 +237,8 @@ class Subscriber:
 
     def _miss(self, name: bytes, error: ResponseError) -> None:
         self._refused[name] = None
+        if name == self._echo:
+            return  # it is for the link alone, which goes without
         if not self.missing:
             self._lost()
         self.missing.add(name)
@@ -233,6 +263,8 @@ class Subscriber:
     def _retry(self) -> None:
         """Ask again for some of the channels that were refused."""
         self._timer = None
+        if self._refused.keys() <= {self._echo}:
+            return
         self._retried = set(itertools.islice(self._refused, CHUNK))
         for name in self._retried:
             del self._refused[name]
@@ -241,7 +273,7 @@ class Subscriber:
         self._changed.set()
 
     def _look(self) -> None:
-        if self.is_settled.is_set() or not self._is_answered or self._unconfirmed:
+        if self.is_settled.is_set() or self._unconfirmed:
             return
         if self._wanted <= self._asked | self._refused.keys():
             self.is_settled.set()

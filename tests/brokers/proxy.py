@@ -7,11 +7,12 @@ import contextlib
 class Proxy:
     """Connections stay where they are when `target`, a port, is changed.
 
-    `accepted` counts them.
+    `next_targets` are those of the next connections; `accepted` counts them all.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
+        self.next_targets: list[int] = []
         self.accepted = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -29,8 +30,9 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        target = self.next_targets.pop(0) if self.next_targets else self.target
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self.target)
+            there, back = await asyncio.open_connection("127.0.0.1", target)
         except OSError:
             writer.close()
             return

@@ -23,6 +23,7 @@ class ScriptedRedis:
         self.held: dict[bytes, asyncio.Event] = {}
         self._writers: list[asyncio.StreamWriter] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._listening: list[tuple[asyncio.StreamWriter, list[bytes]]] = []
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -69,8 +70,17 @@ class ScriptedRedis:
                 if command[0] in self.held:
                     await self.held[command[0]].wait()
                     self.held[command[0]].clear()
+                if command[0] == b"SUBSCRIBE":
+                    self._listening.append((writer, command[1:]))
                 writer.write(self._answer(*command))
+                if command[0] == b"PUBLISH":
+                    self._pass_on(*command[1:])
         writer.close()
+
+    def _pass_on(self, name: bytes, payload: bytes) -> None:
+        for writer, names in self._listening:
+            if name in names:
+                writer.write(message(name, payload))
 
     def _answer(self, verb: bytes, *arguments: bytes) -> bytes:
         if verb in self.answers:

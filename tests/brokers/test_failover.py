@@ -93,6 +93,49 @@ async def test_replica_is_not_used_until_the_proxy_leads_elsewhere(
     await served.router.publish("news", "x")
 
 
+@pytest.mark.parametrize("first", ["listening", "asking"])
+async def test_connections_that_lead_to_different_servers_are_given_up(
+    serve: Serve,
+    own_redis: RedisServer,
+    other_redis: RedisServer,
+    proxy: Proxy,
+    caplog: pytest.LogCaptureFixture,
+    first: str,
+) -> None:
+    other_redis.follow(None)  # both are primaries for a moment
+    servers = [other_redis.port, own_redis.port]
+    proxy.next_targets = servers if first == "listening" else servers[::-1]
+    broker = RedisBroker(proxy.url, **HASTY)
+    client = await WebSocket.open(await serve(Talker, broker=broker))
+    await tell(client, "sub news")
+    assert broker.state == "connected"
+    await until(lambda: broker.gaps == 1)
+    assert "what is published does not come back" in said(caplog)[0]
+    await until_connected(broker)
+    own_redis.publish("sockjs:news", b"hello")
+    assert await client.messages(1) == ["hello"]
+    await asyncio.sleep(HASTY["timeout"] * 2)
+    assert (broker.state, broker.gaps) == ("connected", 1)
+
+
+async def test_broker_does_not_listen_to_a_replica(
+    serve: Serve,
+    own_redis: RedisServer,
+    other_redis: RedisServer,
+    proxy: Proxy,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    proxy.next_targets = [other_redis.port, own_redis.port]
+    broker = RedisBroker(proxy.url, **HASTY)
+    client = await WebSocket.open(await serve(Talker, broker=broker))
+    await tell(client, "sub news")
+    await until_connected(broker)
+    assert "it is a replica" in said(caplog)[0]
+    other_redis.kill()
+    await asyncio.sleep(HASTY["timeout"] * 2)
+    assert (broker.state, broker.gaps) == ("connected", 1)
+
+
 async def test_replica_without_its_primary_is_tried_again(
     serve: Serve, own_redis: RedisServer, other_redis: RedisServer
 ) -> None:
@@ -117,6 +160,7 @@ async def test_server_that_loads_its_data_is_tried_again(
     await until_connected(broker)
     own_redis.cli("CONFIG", "SET", "key-load-delay", "20000")  # microseconds
     own_redis.cli("CONFIG", "SET", "loading-process-events-interval-bytes", "1024")
+    own_redis.cli("CONFIG", "SET", "rdbcompression", "no")  # so many bytes are one key
     own_redis.cli("DEBUG", "POPULATE", "100", "key", "1024")
     loading = asyncio.create_task(asyncio.to_thread(own_redis.cli, "DEBUG", "RELOAD"))
     await until(lambda: "it is loading its data" in caplog.text)
