@@ -54,6 +54,9 @@ _CLASSES: tuple[tuple[type[RedisError], str], ...] = (
 # at the beginning, behind what redis-py says of a pipeline, or inside of a script's error
 _CODE = re.compile(rf"(?:^|: |-)({'|'.join(MEANINGS)})\b")
 
+# redis-py puts this before an error, and the keys and values of the command into it
+_PIPELINE = re.compile(r"^Command # \d+ .* of pipeline caused error: ", re.DOTALL)
+
 
 async def read_reply(connection: AbstractConnection) -> Any:
     """Return a reply; if Redis refuses that command and nothing else, return the `ResponseError`.
@@ -80,7 +83,8 @@ def reason(error: BaseException) -> str:
     """Say in a few words what has gone wrong."""
     if isinstance(error, (asyncio.TimeoutError, RedisTimeoutError)):
         return "no answer in time"
-    text = str(error).rstrip(" .;") or type(error).__name__
+    text, is_pipeline = _PIPELINE.subn("", str(error))
+    text = (text.strip("(),'\"") if is_pipeline else text).rstrip(" .;") or type(error).__name__
     code = _code(error)
     return text if code is None else f"{MEANINGS[code]} ({text})"
 

@@ -137,10 +137,14 @@ def test_reasons_are_short_and_end_without_a_stop() -> None:
     assert reason(ReadOnlyError("You can't write.")) == "it is a replica (You can't write)"
     busy = ResponseError("Command # 1 (GET x) of pipeline caused error: BUSY Redis is busy.")
     assert ends_connection(busy)
+    assert reason(busy) == "it is busy with a script (BUSY Redis is busy)"
+    text = 'Command # 2 (SET key value) of pipeline caused error: ("You can\'t write.",)'
+    assert reason(ReadOnlyError(text)) == "it is a replica (You can't write)"
     assert not ends_connection(ResponseError("ERR a channel named BUSY"))
     for error, text in [
         (RedisError("Connection closed by server."), "Connection closed by server"),
         (OSError(), "OSError"),
+        (OSError("failed ('127.0.0.1', 6379)."), "failed ('127.0.0.1', 6379)"),
         (asyncio.TimeoutError(), "no answer in time"),
     ]:
         assert reason(error) == text
