@@ -116,7 +116,7 @@ async def test_server_starts_and_serves_without_redis(
     await one.send("pub news 1")
     assert await one.messages(2) == ["1", "unavailable"]
     assert await two.messages(1) == ["1"]
-    with pytest.raises(BrokerUnavailable, match="Connect call failed"):
+    with pytest.raises(BrokerUnavailable, match="Error 111"):
         await served.router.members("news")
     assert (broker.state, broker.gaps, broker.dropped) == ("reconnecting", 1, 1)
     assert len(said(caplog)) == 1 and "are missed from now on" in said(caplog)[0]
@@ -178,7 +178,7 @@ async def test_sessions_stay_while_redis_is_away(
 async def test_publishing_without_a_server_raises_if_one_likes(own_redis: RedisServer) -> None:
     own_redis.kill()
     await RedisBroker(own_redis.url).publish("news", "nobody hears")
-    with pytest.raises(BrokerUnavailable, match="Connect call failed"):
+    with pytest.raises(BrokerUnavailable, match="Error 111"):
         await RedisBroker(own_redis.url, on_unavailable="raise").publish("news", "nobody hears")
 
 

@@ -32,7 +32,7 @@ UNFIT = [
     ("redis://x:70000", "port must be a number"),
     ("redis://x/one", "number of a database"),
     ("redis://x/1/2", "number of a database"),
-    ("redis://x?db=one", "'db'"),
+    ("redis://x?db=one", "Invalid value for"),
     ("redis://x?protocol=3", "cannot set protocol"),
     ("redis://x?socket_timeout=1", "cannot set socket_timeout"),
     ("redis://x?decode_responses=true", "cannot set decode_responses"),
