@@ -33,7 +33,7 @@ class Reasons:
         self._known: set[str] = set()
 
     def is_new(self, reason: str) -> bool:
-        """Note `reason`; return whether it has to be logged."""
+        """Note `reason`; return whether to log it."""
         if reason in self._known or len(self._known) >= MAX_REASONS:
             return False
         self._known.add(reason)
