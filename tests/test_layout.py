@@ -16,6 +16,7 @@ LAYERS = [
     {"protocol.framing", "ended_sessions"},
     {"protocol.machine", "connection"},
     {"brokers.base"},
+    {"brokers.backoff", "brokers.redis_url", "brokers.replies"},
     {"brokers.memory", "channels", "brokers.commands", "brokers.complaints", "brokers.payload"},
     {"brokers.subscriber"},
     {"brokers.link"},

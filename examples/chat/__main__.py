@@ -45,8 +45,7 @@ def make_broker(url: str) -> Broker:
     try:
         from sockjs_aio.brokers.redis import RedisBroker  # needs redis-py
 
-        # while Redis is away each node goes on by itself
-        return RedisBroker(url, prefix=PREFIX, on_unavailable="drop", member_expiry=6)
+        return RedisBroker(url, prefix=PREFIX, member_expiry=6)
     except (ModuleNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
 

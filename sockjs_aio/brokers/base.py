@@ -27,7 +27,7 @@ MAX_MEMBER = 1000
 
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 
-State: TypeAlias = Literal["stopped", "connecting", "connected", "reconnecting"]
+State: TypeAlias = Literal["stopped", "connecting", "connected", "degraded", "reconnecting"]
 Exclude: TypeAlias = SockJSConnection | Collection[SockJSConnection]
 
 
@@ -71,7 +71,7 @@ class Broker(abc.ABC):
     @property
     @abc.abstractmethod
     def state(self) -> State:
-        """Whether messages pass from process to process: only while ``"connected"``."""
+        """Whether messages of all channels pass from process to process: while ``"connected"``."""
 
     async def publish(self, channel: str, message: str, *, exclude: Exclude = ()) -> None:
         """Send `message` to all subscribers of `channel`, in whichever process.
@@ -85,12 +85,14 @@ class Broker(abc.ABC):
 
         Raises:
             BrokerUnavailable: If it may not have reached other processes.
+            RuntimeError: If the broker works in another event loop, as with all methods.
             TypeError: If `channel` or `message` is no `str`.
             ValueError: If `channel` cannot be a name, or `message` is too large.
         """
+        self.check_loop()
         check_channel(channel)
         self._check_message(message)
-        self.deliver(channel, message, exclude)
+        self._deliver(channel, message, exclude)
         await self.send(channel, message)
 
     async def members(self, channel: str) -> set[str]:
@@ -98,8 +100,9 @@ class Broker(abc.ABC):
 
         Raises:
             BrokerUnavailable: If other processes' members cannot be found out.
-            TypeError, ValueError: As `publish`.
+            RuntimeError, TypeError, ValueError: As `publish`.
         """
+        self.check_loop()
         check_channel(channel)
         return self.local_members(channel) | await self.remote_members(channel)
 
@@ -111,10 +114,9 @@ class Broker(abc.ABC):
         Raises:
             RuntimeError: If the broker works in another event loop.
         """
-        if self._users and self._loop is not asyncio.get_running_loop():
-            if self._loop is not None and not self._loop.is_closed():
-                raise RuntimeError("a broker belongs to one event loop: make another one")
+        if self._loop is not None and self._loop.is_closed():
             self._users.clear()  # they have ended without a word
+        self.check_loop()
         self._loop = asyncio.get_running_loop()
         if not self._users:
             self.connect()
@@ -122,6 +124,7 @@ class Broker(abc.ABC):
 
     async def stop(self, user: object) -> None:
         """Work for `user` no more; with the last one the broker ends, and may be started again."""
+        self.check_loop()
         if user in self._users:
             self._users.remove(user)
             if not self._users:
@@ -129,6 +132,7 @@ class Broker(abc.ABC):
 
     def subscribe(self, channel: str, listener: Listener) -> None:
         """Have messages handed to `listener`; those of other processes once `ready` returns."""
+        self.check_loop()
         listeners = self._listeners.setdefault(channel, [])
         listeners.append(listener)
         if len(listeners) == 1:
@@ -136,6 +140,7 @@ class Broker(abc.ABC):
 
     def unsubscribe(self, channel: str, listener: Listener) -> None:
         """Hand no more messages to `listener`."""
+        self.check_loop()
         listeners = self._listeners[channel]
         listeners.remove(listener)
         if not listeners:
@@ -144,6 +149,7 @@ class Broker(abc.ABC):
 
     def join(self, channel: str, member: str) -> None:
         """Count `member` in; a member may be there several times."""
+        self.check_loop()
         members = self._members.setdefault(channel, Counter())
         members[member] += 1
         if members[member] == 1:
@@ -151,6 +157,7 @@ class Broker(abc.ABC):
 
     def leave(self, channel: str, member: str) -> None:
         """Count `member` out."""
+        self.check_loop()
         members = self._members[channel]
         members[member] -= 1
         if not members[member]:
@@ -161,8 +168,32 @@ class Broker(abc.ABC):
 
     # For brokers.
 
+    def check_loop(self) -> None:
+        """Make sure that the broker, if it is started, belongs to the running event loop.
+
+        Without that a call from another one would wait for ever, as it is woken up nowhere.
+
+        Raises:
+            RuntimeError: If it belongs to another one.
+        """
+        if not self._users:
+            return
+        try:
+            is_here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            is_here = False
+        if not is_here:
+            raise RuntimeError(
+                "this broker was started in another event loop: from another thread use "
+                "asyncio.run_coroutine_threadsafe(broker.publish(...), loop), or make one there"
+            )
+
     def deliver(self, channel: str, message: str, exclude: Exclude = ()) -> None:
         """Send `message` to the subscribers in this process, encoding it once."""
+        self.check_loop()
+        self._deliver(channel, message, exclude)
+
+    def _deliver(self, channel: str, message: str, exclude: Exclude) -> None:
         listeners = self._listeners.get(channel)
         if not listeners:
             return

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
+from sockjs_aio.brokers.replies import read_reply, reason
 from sockjs_aio.errors import BrokerUnavailable
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
@@ -21,11 +23,12 @@ OVERHEAD = 100
 
 @dataclass(eq=False)
 class Pending:
-    """A command and whoever waits for its answer."""
+    """A command, who waits for its answer, and what to call if Redis refuses it."""
 
     command: Command
     size: int
     answer: "asyncio.Future[Any] | None"
+    refused: "Callable[[], object] | None"
 
 
 class Commands:
@@ -33,10 +36,12 @@ class Commands:
 
     Args:
         queue_limit: Bytes of commands that wait.
+        probe: A command that only a server that can be used answers or refuses by itself.
     """
 
-    def __init__(self, queue_limit: int) -> None:
+    def __init__(self, queue_limit: int, probe: Command) -> None:
         self._limit = queue_limit
+        self._probe = probe
         self._size = 0
         self._queue: deque[Pending] = deque()
         self._sent: deque[Pending] = deque()
@@ -54,22 +59,32 @@ class Commands:
             raise BrokerUnavailable(f"{self._limit} bytes wait for Redis already")
         return await answer
 
-    def cast(self, *commands: Command, answer: "asyncio.Future[Any] | None" = None) -> bool:
-        """Queue `commands`, and do not wait; return whether there was room."""
+    def cast(
+        self,
+        *commands: Command,
+        answer: "asyncio.Future[Any] | None" = None,
+        refused: "Callable[[], object] | None" = None,
+    ) -> bool:
+        """Queue `commands`, and do not wait; return whether there was room.
+
+        Args:
+            commands: What to send, one behind the other.
+            answer: Gets the answer to the last.
+            refused: Called for each of them that Redis refuses.
+        """
         sizes = [OVERHEAD + sum(map(_size, command)) for command in commands]
         if self._size and self._size + sum(sizes) > self._limit:
             return False
         for command, size in zip(commands, sizes, strict=True):
-            self._queue.append(Pending(command, size, None))
+            self._queue.append(Pending(command, size, None, refused))
         self._queue[-1].answer = answer
         self._size += sum(sizes)
         self._changed.set()
         return True
 
     def ping(self) -> None:
-        """See to it that something is answered."""
-        if not self._queue and not self._sent:
-            self.cast(("PING",))
+        """Ask whether the server can still be used; the link ends if it cannot."""
+        self.cast(self._probe)
 
     def lose(self, why: str) -> None:
         """The connection is lost: nothing of what waits is sent again, or at all."""
@@ -103,20 +118,19 @@ class Commands:
             self._sent.append(self._queue.popleft())
 
     async def _read(self, connection: AbstractConnection) -> None:
-        error = reply = None
-        try:
-            reply = await connection.read_response()
-        except ResponseError as refusal:
-            error = BrokerUnavailable(f"Redis refuses: {refusal}")
+        reply = await read_reply(connection)
         self.heard += 1
         pending = self._sent.popleft()
         self._size -= pending.size
+        is_refused = isinstance(reply, ResponseError)
+        if is_refused and pending.refused is not None:
+            pending.refused()
         if pending.answer is None or pending.answer.done():
             return
-        if error is None:
-            pending.answer.set_result(reply)
+        if is_refused:
+            pending.answer.set_exception(BrokerUnavailable(f"Redis refuses: {reason(reply)}"))
         else:
-            pending.answer.set_exception(error)
+            pending.answer.set_result(reply)
 
 
 def _size(argument: str | bytes | int) -> int:

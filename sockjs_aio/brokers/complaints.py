@@ -8,6 +8,9 @@ logger = logging.getLogger("sockjs_aio")
 INTERVAL = 60.0
 """Seconds for which one line of a kind is enough."""
 
+MAX_REASONS = 10
+"""Different reasons that are logged while one thing lasts."""
+
 
 class Complaints:
     """Logs a warning of each kind once in `INTERVAL`."""
@@ -21,3 +24,21 @@ class Complaints:
         if now >= self._silent_until.get(kind, 0):
             self._silent_until[kind] = now + INTERVAL
             logger.warning(text, *arguments)
+
+
+class Reasons:
+    """Says which reasons for something that lasts are new: each is logged once."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def is_new(self, reason: str) -> bool:
+        """Note `reason`; return whether to log it."""
+        if reason in self._known or len(self._known) >= MAX_REASONS:
+            return False
+        self._known.add(reason)
+        return True
+
+    def clear(self) -> None:
+        """It is over."""
+        self._known.clear()

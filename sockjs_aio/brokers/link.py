@@ -6,8 +6,8 @@ anew, after a delay that grows.
 
 import asyncio
 import contextlib
+import itertools
 import logging
-import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
@@ -16,24 +16,21 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import ResponseError
 
+from sockjs_aio.brokers.backoff import delay
 from sockjs_aio.brokers.base import State
 from sockjs_aio.brokers.commands import Command, Commands
-from sockjs_aio.brokers.complaints import Complaints
+from sockjs_aio.brokers.complaints import Complaints, Reasons
+from sockjs_aio.brokers.redis_url import address, make_pool
+from sockjs_aio.brokers.replies import FAILURES, read_reply, reason
 from sockjs_aio.brokers.subscriber import Subscriber
-from sockjs_aio.errors import BrokerUnavailable, SettingsError
+from sockjs_aio.errors import BrokerUnavailable
 
 logger = logging.getLogger("sockjs_aio")
 
-FIRST_DELAY = 0.1
-"""Seconds before the first attempt to connect anew; each next delay is twice as long."""
-
 LOOKS = 8
 """Looks within the time that Redis has to answer: a loop that was held up costs one of them."""
-
-FAILURES = (RedisError, OSError, asyncio.TimeoutError)
 
 
 class Server:
@@ -42,44 +39,45 @@ class Server:
     Args:
         url: As redis-py takes it: ``redis://``, ``rediss://`` or ``unix://``.
         timeout: Seconds that a connection may take to be made.
+        probe: A command that only a server that can be used answers or refuses by itself.
 
     Raises:
-        ValueError: If `url` cannot be read.
-        SettingsError: If it sets what cannot be set.
+        ValueError: If `url` cannot be used.
     """
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, probe: Command) -> None:
+        self.probe = probe
         self._timeout = timeout
-        options: dict[str, Any] = {
+        self._pool = make_pool(
+            ConnectionPool,
+            url,
             # nothing is sent twice, and silence is watched over by the link
-            "retry": Retry(NoBackoff(), 0),
-            "socket_timeout": None,
-            "socket_connect_timeout": timeout,
-            "health_check_interval": 0,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=None,
+            socket_connect_timeout=timeout,
+            health_check_interval=0,
             # replies as `Subscriber` reads them
-            "decode_responses": False,
-            "protocol": 2,
-        }
-        self._pool = ConnectionPool.from_url(checked_url(url), **options)
-        for name, value in options.items():
-            if self._pool.connection_kwargs.get(name) is not value:
-                raise SettingsError(f"the URL of a RedisBroker cannot set {name}")
+            decode_responses=False,
+            protocol=2,
+        )
 
     def __str__(self) -> str:
         return address(self._pool)
 
     async def connection(self) -> AbstractConnection:
-        """Connect and log in."""
+        """Connect, log in, and see that the server can be used."""
         connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
         try:
             async with async_timeout.timeout(self._timeout):
                 await connection.connect()
+                await connection.send_command(*self.probe, check_health=False)
+                await read_reply(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         return cast(AbstractConnection, connection)
 
-    async def call(self, *command: str | bytes | int) -> Any:
+    async def call(self, command: Command) -> Any:
         """Run one command on a connection of its own, and return the answer.
 
         Raises:
@@ -90,11 +88,14 @@ class Server:
             try:
                 async with async_timeout.timeout(self._timeout):
                     await connection.send_command(*command, check_health=False)
-                    return await connection.read_response()
+                    reply = await read_reply(connection)
             finally:
                 await connection.disconnect()
         except FAILURES as error:
             raise BrokerUnavailable(f"Redis at {self}: {reason(error)}") from error
+        if isinstance(reply, ResponseError):
+            raise BrokerUnavailable(f"Redis at {self} refuses: {reason(reply)}")
+        return reply
 
 
 class Link:
@@ -102,6 +103,7 @@ class Link:
 
     Args:
         server: Where Redis is.
+        echo: A channel of this link alone, to hear whether what is published comes back.
         receive: Called with the name of a Redis channel and the payload of each message.
         serve: Awaited with this link for as long as it is up.
         lost: Called whenever messages are missed from then on.
@@ -114,6 +116,7 @@ class Link:
     def __init__(
         self,
         server: Server,
+        echo: bytes,
         receive: Callable[[bytes, bytes], None],
         *,
         serve: "Callable[[Link], Awaitable[None]]",
@@ -123,34 +126,45 @@ class Link:
         queue_limit: int,
         complaints: Complaints,
     ) -> None:
-        self.state: State = "connecting"
+        self._state: State = "connecting"
         self.number = 0  # of connections that there have been
         self._server = server
+        self._echo = echo
         self._serve = serve
         self._lost = lost
         self._timeout = timeout
         self._max_retry_delay = max_retry_delay
         self._down_since = 0.0
-        self._subscriber = Subscriber(receive, complaints)
-        self._commands = Commands(queue_limit)
+        self._why = ""  # it is down
+        self._reasons = Reasons()
+        self._subscriber = Subscriber(
+            echo, receive, lost=lost, max_retry_delay=max_retry_delay, complaints=complaints
+        )
+        self._commands = Commands(queue_limit, server.probe)
         self.listen = self._subscriber.listen
         self.unlisten = self._subscriber.unlisten
         self._task = asyncio.get_running_loop().create_task(self._run())
 
+    @property
+    def state(self) -> State:
+        """``"degraded"`` while it is connected, and Redis refuses channels; else see `Broker`."""
+        is_degraded = self._state == "connected" and self._subscriber.missing
+        return "degraded" if is_degraded else self._state
+
     async def stop(self) -> None:
         """Wait for what is queued to be answered, if Redis does, and end."""
-        if self.state == "connected":
+        if self._state == "connected":
             with contextlib.suppress(BrokerUnavailable, asyncio.TimeoutError):
                 async with async_timeout.timeout(self._timeout):
                     await self._commands.call(("PING",))
-        self.state = "stopped"
+        self._state = "stopped"
         self._task.cancel()
         await asyncio.wait([self._task])
         self._give_up("the broker was stopped")
 
     async def confirmed(self, name: bytes) -> None:
         """Wait until Redis has confirmed that it is listened to `name`, unless it cannot."""
-        if self.state != "reconnecting":
+        if self._state != "reconnecting":
             await self._subscriber.confirmed(name)
 
     async def call(self, *commands: Command) -> Any:
@@ -159,13 +173,16 @@ class Link:
         Raises:
             BrokerUnavailable: If the link is down or gets lost, or Redis refuses.
         """
-        if self.state == "reconnecting":
-            raise BrokerUnavailable(f"Redis at {self._server} cannot be reached")
+        if self._state == "reconnecting":
+            raise BrokerUnavailable(self._why)
         return await self._commands.call(*commands)
 
-    def cast(self, *commands: Command) -> bool:
-        """Run `commands` without waiting; return whether there was room for them."""
-        return self.state == "reconnecting" or self._commands.cast(*commands)
+    def cast(self, *commands: Command, refused: "Callable[[], object] | None" = None) -> bool:
+        """Run `commands` without waiting; return whether there was room for them.
+
+        `refused` is called for each of them that Redis refuses.
+        """
+        return self._state == "reconnecting" or self._commands.cast(*commands, refused=refused)
 
     async def _run(self) -> None:
         attempts = 0
@@ -175,64 +192,97 @@ class Link:
             try:
                 await self._keep()
             except FAILURES as error:
-                why = f"Redis at {self._server}: {reason(error)}"
-            except Exception:
-                logger.exception("the link to Redis at %s failed", self._server)
-                why = f"Redis at {self._server}: the link failed"
-            if self.state != "reconnecting":
-                self.state = "reconnecting"
-                self._down_since = _now()
-                self._lost()
-                logger.warning("%s; messages of other processes are missed from now on", why)
-            self._give_up(why)
+                self._report(f"Redis at {self._server}: {reason(error)}")
+            except Exception as error:
+                self._report(f"Redis at {self._server}: the link failed", error)
             if _now() - begun > self._max_retry_delay:
                 attempts = 0  # it was a connection
-            delay = min(FIRST_DELAY * 2 ** min(attempts, 20), self._max_retry_delay)
+            await asyncio.sleep(delay(attempts, self._max_retry_delay))
             attempts += 1
-            await asyncio.sleep(delay * random.uniform(0.5, 1))
+
+    def _report(self, why: str, error: Exception | None = None) -> None:
+        """The connections are lost: say so, but each reason once until they are back."""
+        if self._state != "reconnecting":
+            self._state = "reconnecting"
+            self._down_since = _now()
+            self._lost()
+            self._reasons.clear()
+            text = "%s; messages of other processes are missed from now on"
+        else:
+            text = "%s; they are still missed"
+        if self._reasons.is_new(why):
+            logger.warning(text, why, exc_info=error)
+        self._give_up(why)
 
     async def _keep(self) -> None:
         """Connect, and stay so; raises when a connection is lost."""
         connections: list[AbstractConnection] = []
         try:
-            for _ in range(2):
-                connections.append(await self._server.connection())
-            listening, asking = connections
-            await _all(
-                self._subscriber.read(listening),
-                self._subscriber.write(listening),
-                self._commands.run(asking),
-                self._watch(),
-                self._serve_when_settled(),
-            )
+            await _all(self._use(connections), self._watch())
         finally:
             for connection in connections:
                 await connection.disconnect(nowait=True)
 
+    async def _use(self, connections: list[AbstractConnection]) -> None:
+        for half in (self._subscriber, self._commands):
+            connections.append(await self._server.connection())
+            half.heard += 1
+        listening, asking = connections
+        await _all(
+            self._subscriber.read(listening),
+            self._subscriber.write(listening),
+            self._commands.run(asking),
+            self._serve_when_settled(),
+            self._listen_to_itself(),
+        )
+
     async def _serve_when_settled(self) -> None:
         await self._subscriber.is_settled.wait()
-        if self.state == "reconnecting":
+        if self._state == "reconnecting":
             seconds = _now() - self._down_since
             logger.warning(
                 "channels: Redis at %s: connected again after %.1f s", self._server, seconds
             )
-        self.state = "connected"
+        self._state = "connected"
         await self._serve(self)
 
     async def _watch(self) -> None:
-        """Raise `TimeoutError` when nothing has come for `timeout` seconds; ask at half time."""
+        """Raise `TimeoutError` when nothing has come for `timeout` seconds; ask twice in them."""
         halves = {half: (half.heard, 0) for half in (self._subscriber, self._commands)}
-        while True:
-            await asyncio.sleep(self._timeout / LOOKS)
+        for look in itertools.count(1):
+            # one more, since what is heard just behind a look counts from the next one on
+            await asyncio.sleep(self._timeout / (LOOKS + 1))
             for half, (heard, quiet) in halves.items():
                 quiet = quiet + 1 if half.heard == heard else 0
                 halves[half] = half.heard, quiet
-                if quiet == LOOKS // 2:
-                    half.ping()
-                elif quiet == LOOKS:
+                if quiet == LOOKS:
                     raise asyncio.TimeoutError
+                # also if there is traffic: a replica takes what is published
+                if look % (LOOKS // 2) == 0:
+                    half.ping()
+
+    async def _listen_to_itself(self) -> None:
+        """Raise `ConnectionError` when what is published does not come back.
+
+        Then the two connections lead to servers that have nothing to do with each other, as they
+        may during a failover.
+        """
+        while True:
+            await asyncio.sleep(self._timeout / 2)
+            if not self._subscriber.hears_echo:
+                continue
+            echoes = self._subscriber.echoes
+            try:
+                await self._commands.call(("PUBLISH", self._echo, b""))
+            except BrokerUnavailable:
+                continue  # it has no room, or may not publish
+            await self._subscriber.answered()  # a server sends the answer behind the echo
+            await asyncio.sleep(self._timeout / 2)  # a replica may be late
+            if self._subscriber.echoes == echoes:
+                raise ConnectionError("what is published does not come back")
 
     def _give_up(self, why: str) -> None:
+        self._why = why
         self._subscriber.lose()
         self._commands.lose(why)
 
@@ -249,31 +299,6 @@ async def _all(*work: Coroutine[Any, Any, None]) -> None:
     for result in results:
         if isinstance(result, Exception):
             raise result
-
-
-def checked_url(url: str) -> str:
-    """Return the URL of a Redis server, which redis-py takes for another one if a slash is missing.
-
-    Raises:
-        ValueError: If there is something like that.
-    """
-    if "://" not in url:
-        raise ValueError("the URL has to be like redis://host:6379")
-    return url
-
-
-def address(pool: ConnectionPool) -> str:
-    """Tell where the server is, without its password."""
-    options = pool.connection_kwargs
-    host, port = options.get("host", "localhost"), options.get("port", 6379)
-    return str(options.get("path") or f"{host}:{port}")
-
-
-def reason(error: BaseException) -> str:
-    """Say in a few words what has gone wrong."""
-    if isinstance(error, (asyncio.TimeoutError, RedisTimeoutError)):
-        return "no answer in time"
-    return str(error) or type(error).__name__
 
 
 def _now() -> float:

@@ -5,6 +5,7 @@ Keys: ``PREFIXnodes:CHANNEL`` is the set of the nodes that have members, and
 """
 
 import asyncio
+import functools
 from collections.abc import Collection
 from typing import Any, Protocol
 
@@ -88,8 +89,9 @@ class Presence:
             link.cast(*self._clear(channel))
 
     def _tell(self, link: Link, channel: str, *commands: Command) -> None:
-        if not link.cast(*commands):
-            self._stale.add(channel)
+        stale = functools.partial(self._stale.add, channel)
+        if not link.cast(*commands, refused=stale):
+            stale()
 
     async def _refresh(self, link: Link) -> None:
         channels = list(self._roll.populated)

@@ -45,8 +45,9 @@ class RedisBroker(Broker):
         url: As redis-py takes it, such as ``redis://:password@host:6379``, ``rediss://`` for TLS or
             ``unix:///path``.
         prefix: What the names of channels and keys in Redis begin with.
-        on_unavailable: What `publish` and `members` do when Redis does not answer: ``"raise"``
-            `BrokerUnavailable`, or ``"drop"`` the message, and know this process's members only.
+        on_unavailable: What `publish` and `members` do when Redis does not answer: ``"drop"`` the
+            message for other processes, and know this process's members only; or ``"raise"``
+            `BrokerUnavailable`, which closes the session whose hook lets it pass.
         timeout: Seconds without a sign of Redis after which the connections are given up.
         max_retry_delay: Seconds between two attempts to connect, at most.
         member_expiry: Seconds after which the members of a process that has died vanish; the same
@@ -69,7 +70,7 @@ class RedisBroker(Broker):
         url: str,
         *,
         prefix: str = "sockjs:",
-        on_unavailable: Policy = "raise",
+        on_unavailable: Policy = "drop",
         timeout: float = 4,
         max_retry_delay: float = 5,
         member_expiry: float = 15,
@@ -96,7 +97,11 @@ class RedisBroker(Broker):
         self._member_expiry = member_expiry
         self._queue_limit = publish_queue_limit
         self._complaints = Complaints()
-        self._server = Server(url, timeout)
+        try:
+            # a replica refuses to write, even if there is nothing to write
+            self._server = Server(url, timeout, probe=("DEL", f"{prefix}probe"))
+        except ValueError as error:
+            raise SettingsError(f"the URL of Redis cannot be used: {error}") from None
         self._work: _Work | None = None
 
     async def __aenter__(self) -> "RedisBroker":
@@ -108,11 +113,14 @@ class RedisBroker(Broker):
 
     @property
     def state(self) -> State:
-        """``"stopped"``, ``"connecting"`` at first, ``"connected"`` or ``"reconnecting"``."""
+        """``"stopped"``, ``"connecting"`` at first, ``"connected"`` or ``"reconnecting"``.
+
+        ``"degraded"`` if it is connected, and Redis refuses to tell of some channels.
+        """
         return self._work.link.state if self._work else "stopped"
 
     async def members(self, channel: str) -> set[str]:
-        """See `Broker`; with ``on_unavailable="drop"`` this process's members at least."""
+        """See `Broker`; unless ``on_unavailable="raise"``, this process's members at least."""
         try:
             return await super().members(channel)
         except BrokerUnavailable as error:
@@ -135,6 +143,7 @@ class RedisBroker(Broker):
         )
         link = Link(
             self._server,
+            f"{self._prefix}\0{node}".encode(),  # no channel's name has a NUL
             self._receive,
             serve=presence.keep,
             lost=self._count_gap,
@@ -156,27 +165,27 @@ class RedisBroker(Broker):
 
     def listen(self, channel: str) -> None:
         """See `Broker`."""
-        if self._work is not None:
-            self._work.link.listen(self._name(channel))
+        if (work := self._here()) is not None:
+            work.link.listen(self._name(channel))
 
     def unlisten(self, channel: str) -> None:
         """See `Broker`."""
-        if self._work is not None:
-            self._work.link.unlisten(self._name(channel))
+        if (work := self._here()) is not None:
+            work.link.unlisten(self._name(channel))
 
     def announce(self, channel: str, member: str) -> None:
         """See `Broker`."""
-        if self._work is not None:
-            self._work.presence.announce(self._work.link, channel, member)
+        if (work := self._here()) is not None:
+            work.presence.announce(work.link, channel, member)
 
     def withdraw(self, channel: str, member: str) -> None:
         """See `Broker`."""
-        if self._work is not None:
-            self._work.presence.withdraw(self._work.link, channel, member)
+        if (work := self._here()) is not None:
+            work.presence.withdraw(work.link, channel, member)
 
     async def ready(self, channel: str) -> None:
         """See `Broker`."""
-        work = self._work
+        work = self._here()
         if work is not None:
             await work.link.confirmed(self._name(channel))
             if channel in self.populated:
@@ -185,10 +194,10 @@ class RedisBroker(Broker):
 
     async def send(self, channel: str, message: str) -> None:
         """See `Broker`."""
-        work, name = self._work, self._name(channel)
+        work, name = self._here(), self._name(channel)
         try:
             if work is None:
-                await self._server.call("PUBLISH", name, pack(message))
+                await self._server.call(("PUBLISH", name, pack(message)))
             else:
                 label = make_label(work.node, work.link.number)
                 await work.link.call(("PUBLISH", name, pack(message, label)))
@@ -201,8 +210,8 @@ class RedisBroker(Broker):
     async def remote_members(self, channel: str) -> set[str]:
         """See `Broker`."""
         question = members_question(self._prefix, channel)
-        work = self._work
-        answer = await (work.link.call(question) if work else self._server.call(*question))
+        work = self._here()
+        answer = await (work.link.call(question) if work else self._server.call(question))
         return {member.decode("utf-8", "replace") for member in answer}
 
     # What comes from Redis.
@@ -225,6 +234,10 @@ class RedisBroker(Broker):
 
     def _count_gap(self) -> None:
         self.gaps += 1
+
+    def _here(self) -> _Work | None:
+        self.check_loop()
+        return self._work
 
     def _name(self, channel: str) -> bytes:
         return (self._prefix + channel).encode()

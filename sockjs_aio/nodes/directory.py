@@ -5,6 +5,7 @@ Keys: ``NAMESPACEnode:INCARNATION`` is where a node is; it expires soon unless r
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -17,7 +18,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from sockjs_aio.brokers.base import State
-from sockjs_aio.brokers.link import FAILURES, address, checked_url, reason
+from sockjs_aio.brokers.complaints import Reasons
+from sockjs_aio.brokers.redis_url import address, make_pool
+from sockjs_aio.brokers.replies import FAILURES, ends_connection, reason
 from sockjs_aio.nodes.questions import Answer, Question, Questions
 
 logger = logging.getLogger("sockjs_aio")
@@ -94,7 +97,7 @@ class Directory:
         timeout: Seconds within which Redis has to answer.
 
     Raises:
-        ValueError: If `url` cannot be read.
+        ValueError: If `url` cannot be used.
     """
 
     def __init__(
@@ -117,8 +120,9 @@ class Directory:
         self._lease = round(lease * 1000)
         self._expiry = expiry
         self._timeout = timeout
-        self._pool = BlockingConnectionPool.from_url(
-            checked_url(url),
+        self._pool = make_pool(
+            BlockingConnectionPool,
+            url,
             max_connections=MAX_CONNECTIONS,
             timeout=timeout,
             retry=Retry(NoBackoff(), 0),
@@ -139,6 +143,7 @@ class Directory:
         # how it is
         self._why_down: str | None = None
         self._down_since = 0.0
+        self._reasons = Reasons()
         self._registered: float | None = None
         self._settled = -math.inf
 
@@ -283,14 +288,21 @@ class Directory:
             async with async_timeout.timeout(2 * self._timeout):
                 return await ask()
         except FAILURES as error:
+            if ends_connection(error):
+                with contextlib.suppress(*FAILURES):  # new ones may lead to another server
+                    await self._pool.disconnect()
             why = f"Redis at {self}: {reason(error)}"
             if self._why_down is None:
                 self._down_since = _now()
-                logger.warning(
+                self._reasons.clear()
+                text = (
                     "%s; until it answers, sessions of other nodes are found only as far as they "
-                    "are known, and none are opened but by WebSocket",
-                    why,
+                    "are known, and none are opened but by WebSocket"
                 )
+            else:
+                text = "%s; sessions of other nodes are still not found"
+            if self._reasons.is_new(why):
+                logger.warning(text, why)
             self._why_down = why
             raise DirectoryUnavailable(why) from error
 

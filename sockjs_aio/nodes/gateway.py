@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sockjs_aio.brokers.complaints import Complaints
-from sockjs_aio.brokers.link import reason
+from sockjs_aio.brokers.replies import reason
 from sockjs_aio.nodes.claims import Claim, Claims
 from sockjs_aio.nodes.directory import Directory, DirectoryUnavailable, Owner
 from sockjs_aio.nodes.entry import EntryForged, read_entry

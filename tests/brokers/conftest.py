@@ -1,13 +1,15 @@
 """Brokers for tests, and the Redis behind them."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
 from sockjs_aio import Broker, MemoryBroker
 from sockjs_aio.brokers.redis import RedisBroker
+from tests.brokers.proxy import Proxy
 from tests.brokers.redis_server import RedisServer, find_server
 from tests.conftest import require
 
@@ -34,6 +36,27 @@ def own_redis(tmp_path: Any) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def other_redis(own_redis: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
+    """A replica of `own_redis`."""
+    folder = tmp_path / "replica"
+    folder.mkdir()
+    server = RedisServer(folder)
+    server.start()
+    server.follow(own_redis)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def proxy(own_redis: RedisServer) -> AsyncIterator[Proxy]:
+    """What stands in front of `own_redis`, and may stand in front of another one."""
+    proxy = Proxy(own_redis.port)
+    await proxy.start()
+    yield proxy
+    await proxy.stop()
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from tests.ports import free_port
 PATIENCE = 20.0
 """Seconds after which what a test waits for is taken to never happen."""
 
+NO_LOGIN = b"-NOAUTH Authentication required.\r\n"
+
 
 def find_server() -> str | None:
     return shutil.which("redis-server")
@@ -26,19 +28,20 @@ class RedisServer:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start it, and wait until it answers."""
         self._process = subprocess.Popen(
             [
                 *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1"),
                 *("--save", "", "--appendonly", "no", "--dir", str(self._folder)),
+                *("--enable-debug-command", "local", *options),
             ],
             stdout=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                assert self.command("PING") == b"+PONG\r\n"
+                assert self.command("PING") in (b"+PONG\r\n", NO_LOGIN)
                 return
             except OSError:
                 assert time.monotonic() < deadline
@@ -61,6 +64,11 @@ class RedisServer:
             connection.sendall(packed(*arguments))
             return connection.recv(1 << 16)
 
+    def follow(self, primary: "RedisServer | None") -> None:
+        """Be a replica of `primary`, or no replica any more."""
+        where = ("127.0.0.1", str(primary.port)) if primary else ("NO", "ONE")
+        assert self.command("REPLICAOF", *where).startswith(b"+OK")
+
     def publish(self, channel: str, *payloads: bytes) -> None:
         """Publish all `payloads` in one go."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
@@ -74,6 +82,12 @@ class RedisServer:
         command = ["redis-cli", "-p", str(self.port), *arguments]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         return done.stdout.strip()
+
+
+def swap(primary: RedisServer, replica: RedisServer) -> None:
+    """Do what Sentinel does at a planned failover."""
+    replica.follow(None)
+    primary.follow(replica)
 
 
 def packed(*arguments: str | bytes) -> bytes:

@@ -1,6 +1,7 @@
 """A Redis that answers when and what a test likes, over real sockets."""
 
 import asyncio
+import contextlib
 
 
 class ScriptedRedis:
@@ -21,9 +22,11 @@ class ScriptedRedis:
         self.answers: dict[bytes, bytes] = {}
         self.held: dict[bytes, asyncio.Event] = {}
         self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listening: list[tuple[asyncio.StreamWriter, list[bytes]]] = []
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         self.url = f"redis://127.0.0.1:{port}"
 
@@ -31,6 +34,9 @@ class ScriptedRedis:
         self._server.close()
         for writer in self._writers:
             writer.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
     def hold(self, verb: bytes) -> None:
@@ -49,19 +55,32 @@ class ScriptedRedis:
         for writer in self._writers:
             writer.write(data)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        while line := await reader.readline():
-            command = []
-            for _ in range(int(line[1:])):
-                size = int((await reader.readline())[1:])
-                command.append((await reader.readexactly(size + 2))[:-2])
-            self.commands.append(command)
-            if command[0] in self.held:
-                await self.held[command[0]].wait()
-                self.held[command[0]].clear()
-            writer.write(self._answer(*command))
+        self._tasks.append(asyncio.ensure_future(self._serve(reader, writer)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while line := await reader.readline():
+                command = []
+                for _ in range(int(line[1:])):
+                    size = int((await reader.readline())[1:])
+                    command.append((await reader.readexactly(size + 2))[:-2])
+                self.commands.append(command)
+                if command[0] in self.held:
+                    await self.held[command[0]].wait()
+                    self.held[command[0]].clear()
+                if command[0] == b"SUBSCRIBE":
+                    self._listening.append((writer, command[1:]))
+                writer.write(self._answer(*command))
+                if command[0] == b"PUBLISH":
+                    self._pass_on(*command[1:])
         writer.close()
+
+    def _pass_on(self, name: bytes, payload: bytes) -> None:
+        for writer, names in self._listening:
+            if name in names:
+                writer.write(message(name, payload))
 
     def _answer(self, verb: bytes, *arguments: bytes) -> bytes:
         if verb in self.answers:

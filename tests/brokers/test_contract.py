@@ -469,23 +469,3 @@ async def test_impossible_members_are_refused(
 async def test_broker_has_to_be_one() -> None:
     with pytest.raises(TypeError, match=r"Broker such as RedisBroker\(url\), not 'redis://'"):
         SockJSRouter(Talker, broker="redis://")  # type: ignore[arg-type]
-
-
-async def test_broker_belongs_to_one_loop(make_broker: MakeBroker) -> None:
-    broker = make_broker()
-    broker.start(1)
-
-    async def start() -> None:
-        broker.start(2)
-
-    with pytest.raises(RuntimeError, match="belongs to one event loop"):
-        await asyncio.to_thread(asyncio.run, start())
-    await broker.stop(1)
-    await asyncio.to_thread(asyncio.run, _start_and_stop(broker))
-
-
-async def _start_and_stop(broker: Any) -> None:
-    broker.start(2)
-    await broker.publish("news", "x")
-    await broker.stop(2)
-    await broker.stop(2)

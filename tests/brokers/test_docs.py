@@ -1,16 +1,19 @@
 """What docs/scaling.md shows and says about brokers."""
 
 import ast
+import asyncio
 import inspect
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sockjs_aio.brokers import base, commands, link
+from sockjs_aio.brokers import backoff, base, commands
 from sockjs_aio.brokers.redis import RedisBroker
 from tests.brokers.redis_server import RedisServer
+from tests.brokers.test_scripted import Ear
 from tests.test_docs import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +32,7 @@ def test_every_option_is_documented_with_its_default() -> None:
 def test_limits_are_those_that_are_documented() -> None:
     assert f"1 to {base.MAX_NAME} bytes of UTF-8" in TEXT
     assert f"1 to {base.MAX_MEMBER:,} bytes" in TEXT
-    assert f"after {link.FIRST_DELAY} s" in TEXT
+    assert f"after {backoff.FIRST_DELAY} s" in TEXT
     assert RedisBroker("redis://x")._queue_limit > commands.BATCH_SIZE
 
 
@@ -57,3 +60,63 @@ async def test_the_example_runs(redis_server: RedisServer, aiohttp_client: Any) 
             assert await client.receive_str() == "bye"
     async with nodes[0].get("/health") as response:
         assert (await response.json())["broker"] == "connected"
+
+
+async def use_all(url: str) -> None:
+    """Do all that a broker does, with sessions that come and go."""
+    async with RedisBroker(url, member_expiry=0.3, on_unavailable="raise") as broker:
+        ear = Ear()
+        broker.subscribe("news", ear)
+        for name in ("ann", "bob"):
+            broker.join("news", name)
+        await broker.ready("news")
+        assert await broker.members("news") == {"ann", "bob"}
+        broker.leave("news", "bob")
+        await broker.publish("news", "here")
+        await RedisBroker(url, on_unavailable="raise").publish("news", "there")
+        await ear.until("here", "there")
+        await asyncio.sleep(0.7)  # members are refreshed, and the link asks whether it is one
+        assert await RedisBroker(url, on_unavailable="raise").members("news") == {"ann"}
+        broker.leave("news", "ann")
+        broker.unsubscribe("news", ear)
+        assert await broker.members("news") == set()
+        assert (broker.state, broker.gaps, broker.dropped) == ("connected", 0, 0)
+
+
+@pytest.mark.redis
+async def test_the_permissions_that_are_documented_suffice_and_all_are_needed(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    (rules,) = [block.split() for block in blocks(PAGE, "text") if block[0] == "~"]
+    own_redis.cli("ACL", "SETUSER", "broker", "on", ">word", *rules)
+    own_redis.cli("CONFIG", "RESETSTAT")
+    await use_all(own_redis.url.replace("//", "//broker:word@"))
+    assert "sockjs_aio" not in {x.name for x in caplog.records if x.levelno >= logging.WARNING}
+    refused = own_redis.cli("ACL", "LOG")
+    assert set(re.findall(r"^object\n(.*)$", refused, re.M)) <= {"client|setinfo", "client"}
+    used = set(
+        re.findall(r"^cmdstat_(\w+):calls=[1-9]", own_redis.cli("INFO", "commandstats"), re.M)
+    )
+    assert {rule[1:] for rule in rules if rule.startswith("+")} <= used
+
+
+@pytest.mark.redis
+async def test_the_permissions_of_a_program_that_only_publishes_suffice(
+    own_redis: RedisServer, redis_server: RedisServer
+) -> None:
+    (rules,) = re.findall(r"`(&sockjs:\* -@all \+publish)`", TEXT)
+    own_redis.cli("ACL", "SETUSER", "worker", "on", ">word", *rules.split())
+    url = own_redis.url.replace("//", "//worker:word@")
+    await RedisBroker(url, on_unavailable="raise").publish("news", "x")
+    async with RedisBroker(url, on_unavailable="raise") as broker:
+        await broker.publish("news", "x")
+
+
+@pytest.mark.redis
+async def test_database_and_name_need_the_permissions_that_are_documented(
+    own_redis: RedisServer,
+) -> None:
+    (rules,) = [block.split() for block in blocks(PAGE, "text") if block[0] == "~"]
+    rules += re.findall(r"`(\+select|\+client\|setname)`", TEXT)
+    own_redis.cli("ACL", "SETUSER", "broker", "on", ">word", *rules)
+    await use_all(own_redis.url.replace("//", "//broker:word@") + "/2?client_name=shop")

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from tests.brokers.conftest import own_redis, prefix, redis_server  # noqa: F401
+from tests.brokers.conftest import other_redis, own_redis, prefix, proxy, redis_server  # noqa: F401
 from tests.brokers.redis_server import RedisServer
 from tests.nodes.processes import SECRET, Anywhere, Node
 from tests.target import Target

@@ -1,0 +1,90 @@
+"""The URL of Redis: what it may say.  Errors never repeat it, since it may have a password."""
+
+import re
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
+
+Pool = TypeVar("Pool", bound=ConnectionPool)
+
+OPTIONS = ("client_name", "db", "password", "socket_keepalive", "username")
+"""What may stand behind the question mark; with ``rediss://`` also all that begins with `TLS`."""
+
+TLS = "ssl_"
+
+HINT = (
+    "characters such as # / ? : @ and % in the user name or password must be percent-encoded, "
+    "as urllib.parse.quote(password, safe='') does"
+)
+
+
+def make_pool(kind: type[Pool], url: object, **options: Any) -> Pool:
+    """Make a pool for `url`, and see that its connections can be made.
+
+    Args:
+        kind: The pool's class.
+        url: As redis-py takes it.
+        options: What the URL cannot set.
+
+    Raises:
+        ValueError: If `url` cannot be used; the text does not repeat it.
+    """
+    checked = checked_url(url)
+    try:
+        pool = kind.from_url(checked, **options)
+        connection: Any = pool.connection_class(**pool.connection_kwargs)
+        context = getattr(connection, "ssl_context", None)
+        if context is not None:
+            context.get()  # reads certificates, which otherwise fails at each attempt to connect
+    except (RedisError, ValueError, TypeError, LookupError, OSError) as error:
+        raise ValueError(f"redis-py does not take it: {error}") from None
+    return pool
+
+
+def checked_url(url: object) -> str:
+    """Return `url`, which redis-py takes for another one if a character is missing or too much.
+
+    Raises:
+        ValueError: If there is something like that.
+    """
+    if not isinstance(url, str):
+        raise ValueError(f"it must be a str, not {type(url).__name__}")
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme.lower() not in ("redis", "rediss", "unix"):
+        raise ValueError("it must be like redis://host:6379, rediss://host:6379 or unix:///path")
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (raises)
+        query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise ValueError(f"it cannot be read: the port must be a number, and {HINT}") from None
+    is_local = scheme.lower() == "unix"
+    if parts.fragment or url.endswith("#") or ("@" in parts.path and not is_local):
+        raise ValueError(f"it cannot be read: {HINT}")
+    if is_local and (parts.netloc.rpartition("@")[2] or len(parts.path) < 2):
+        raise ValueError(f"it must be like unix:///path, with three slashes; {HINT}")
+    if not is_local and not re.fullmatch(r"(/\d*)?", parts.path):
+        raise ValueError(f"only the number of a database may follow the host; {HINT}")
+    _check_options([name for name, _ in query], "@" in parts.query, scheme.lower() == "rediss")
+    return url
+
+
+def address(pool: ConnectionPool) -> str:
+    """Tell where the server is, without its password."""
+    options = pool.connection_kwargs
+    host, port = options.get("host", "localhost"), options.get("port", 6379)
+    return str(options.get("path") or f"{host}:{port}")
+
+
+def _check_options(names: list[str], is_doubtful: bool, has_tls: bool) -> None:
+    for name in names:
+        if name in OPTIONS or (name.startswith(TLS) and has_tls):
+            continue
+        if is_doubtful or not re.fullmatch(r"[a-z_]{1,40}", name):  # perhaps part of a password
+            raise ValueError(f"it cannot be read: {HINT}")
+        if name.startswith(TLS):
+            raise ValueError(f"{name} is for rediss://")
+        raise ValueError(f"it cannot set {name}; it may set {', '.join(OPTIONS)} and, with "
+                         f"rediss://, {TLS}...")  # fmt: skip

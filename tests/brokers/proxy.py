@@ -1,0 +1,52 @@
+"""A TCP proxy such as stands in front of Redis: it says which server new connections lead to."""
+
+import asyncio
+import contextlib
+
+
+class Proxy:
+    """Connections stay where they are when `target`, a port, is changed.
+
+    `next_targets` are those of the next connections; `accepted` counts them all.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.next_targets: list[int] = []
+        self.accepted = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
+
+    async def stop(self) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        target = self.next_targets.pop(0) if self.next_targets else self.target
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", target)
+        except OSError:
+            writer.close()
+            return
+        for source, sink in ((reader, back), (there, writer)):
+            task = asyncio.ensure_future(_pass_on(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+
+async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    try:
+        with contextlib.suppress(OSError):
+            while data := await source.read(1 << 16):
+                sink.write(data)
+                await sink.drain()
+    finally:
+        sink.close()

@@ -1,0 +1,121 @@
+"""URLs of Redis that cannot be used are refused at once, and no error has a password."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+import pytest
+
+from sockjs_aio import BrokerUnavailable, Nodes, SettingsError
+from sockjs_aio.brokers.redis import RedisBroker
+from sockjs_aio.brokers.redis_url import OPTIONS
+from tests.brokers.redis_server import RedisServer
+
+Make: TypeAlias = Callable[[Any], object]
+
+
+def make_nodes(url: Any) -> Nodes:
+    return Nodes(url, url="http://10.0.0.5", secret="x" * 16)
+
+
+MAKERS = pytest.mark.parametrize("make", [RedisBroker, make_nodes], ids=["broker", "nodes"])
+
+UNFIT = [
+    ("127.0.0.1:6379", "must be like"),
+    ("redis:/127.0.0.1", "must be like"),
+    ("http://127.0.0.1", "must be like"),
+    ("redis+tls://127.0.0.1", "must be like"),
+    ("", "must be like"),
+    (None, "must be a str, not NoneType"),
+    (b"redis://127.0.0.1", "must be a str, not bytes"),
+    ("redis://x:port", "port must be a number"),
+    ("redis://x:70000", "port must be a number"),
+    ("redis://x/one", "number of a database"),
+    ("redis://x/1/2", "number of a database"),
+    ("redis://x?db=one", "Invalid value for"),
+    ("redis://x?protocol=3", "cannot set protocol"),
+    ("redis://x?socket_timeout=1", "cannot set socket_timeout"),
+    ("redis://x?decode_responses=true", "cannot set decode_responses"),
+    ("redis://x?max_connections=2", "cannot set max_connections"),
+    ("redis://x?encoding=klingon", "cannot set encoding"),
+    ("redis://x?retry=3", "cannot set retry"),
+    ("redis://x?foo=bar", "cannot set foo; it may set client_name"),
+    ("redis://x?db", "percent-encoded"),
+    ("redis://x?ssl_cert_reqs=none", "ssl_cert_reqs is for rediss://"),
+    ("rediss://x?ssl_cert_reqs=perhaps", "Requirements Flag"),
+    ("rediss://x?ssl_ca_certs=/nowhere/ca.pem", "No such file"),
+    ("rediss://x?ssl_colour=red", "ssl_colour"),
+    ("unix://", "three slashes"),
+    ("unix://tmp/redis.sock", "three slashes"),
+    ("unix:///tmp/redis.sock?foo=bar", "cannot set foo"),
+    ("unix:///tmp/redis.sock?ssl_cert_reqs=none", "rediss://"),
+]
+
+
+@MAKERS
+@pytest.mark.parametrize(("url", "text"), UNFIT, ids=[repr(url) for url, _ in UNFIT])
+def test_url_that_does_not_fit_is_refused(make: Make, url: Any, text: str) -> None:
+    with pytest.raises(SettingsError, match="the URL of Redis cannot be used") as error:
+        make(url)
+    assert text in str(error.value)
+
+
+SECRETS = ["pa#ss", "pa/ss", "pa?ss", "12#34", "12/34", "12?34", "12?a=b", "12/34?a=b#c", "[pass",
+           "pa]ss/x", "p:a/ss", "12?db=3", "?", "#", "12/3", "x?password=y"]  # fmt: skip
+
+
+@MAKERS
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+@pytest.mark.parametrize("user", ["", "anna"])
+@pytest.mark.parametrize("secret", SECRETS)
+def test_password_that_is_not_encoded_is_refused_and_not_repeated(
+    make: Make, scheme: str, user: str, secret: str
+) -> None:
+    with pytest.raises(SettingsError) as error:
+        make(f"{scheme}://{user}:{secret}@redis.example:6379/0")
+    text = str(error.value)
+    assert "the URL of Redis cannot be used" in text
+    assert error.value.__cause__ is None and error.value.__suppress_context__
+    for part in (secret, "redis.example", "anna", "34", "ss@"):
+        assert part in ("?", "#") or part not in text
+
+
+@MAKERS
+@pytest.mark.parametrize("secret", ["pa#ss", "pa/ss", "12?34"])
+def test_password_for_a_socket_is_not_repeated_either(make: Make, secret: str) -> None:
+    with pytest.raises(SettingsError, match="percent-encoded") as error:
+        make(f"unix://:{secret}@/tmp/redis.sock")
+    assert secret not in str(error.value)
+
+
+FIT = [
+    *("redis://", "redis://x", "redis://x/", "redis://x:1/15", "redis://[::1]:6379", "REDIS://x"),
+    *("redis://ann:p%23%2F%3F@x", "redis://:p@ss@x", "redis://x?db=2&client_name=me"),
+    *("redis://x?password=a@b&username=ann", "redis://x?socket_keepalive=1"),
+    *("rediss://x", "rediss://x?ssl_cert_reqs=none", "rediss://x?ssl_check_hostname=false"),
+    *("unix:///tmp/a@b.sock", "unix://ann:pw@/tmp/redis.sock?db=1"),
+]
+
+
+@MAKERS
+@pytest.mark.parametrize("url", FIT)
+def test_url_that_fits_is_taken(make: Make, url: str) -> None:
+    make(url)
+    assert sorted(OPTIONS) == list(OPTIONS)
+
+
+@pytest.mark.redis
+async def test_encoded_password_is_the_password(own_redis: RedisServer) -> None:
+    secret = "a#b/c?d:e@f%41[g]"
+    own_redis.cli("ACL", "SETUSER", "default", "resetpass", f">{secret}")
+    url = own_redis.url.replace("//", f"//:{quote(secret, safe='')}@")
+    await RedisBroker(url, on_unavailable="raise").publish("news", "x")
+    with pytest.raises(BrokerUnavailable, match="refuses the login"):
+        await RedisBroker(own_redis.url, on_unavailable="raise").publish("news", "x")
+
+
+@pytest.mark.redis
+async def test_options_of_a_url_are_used(own_redis: RedisServer) -> None:
+    async with RedisBroker(own_redis.url + "/3?client_name=shop") as broker:
+        await broker.publish("news", "x")
+        assert own_redis.cli("CLIENT", "LIST").count("name=shop") == 2
