@@ -86,6 +86,12 @@ def _eager_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def make_tasks_eager() -> None:
+    """Have the running loop start tasks where they are made, if Python can do that (3.12)."""
+    if sys.version_info >= (3, 12):
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+
+
 def _debug_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     loop.set_debug(True)

@@ -1,8 +1,6 @@
 """What handlers of aio-libs' sockjs know of the request that opened their session, and who may."""
 
-import asyncio
 import re
-import sys
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from sockjs_aio.aiolibs import (
     get_manager,
 )
 from tests import clients
+from tests.axes import make_tasks_eager
 from tests.test_aiolibs import PAGE, Kind, Run, Seen, run, until
 
 __all__ = ["run"]  # the fixture
@@ -217,15 +216,12 @@ def test_authorize_that_cannot_be_meant_is_refused(authorize: Any) -> None:
 # asyncio.eager_task_factory runs a hook at once, before what has caused it has returned.
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no eager tasks")
 @every
 @pytest.mark.parametrize("by", ["the handler", "another", "the manager"])
 async def test_own_close_is_told_as_closed_alone_with_eager_tasks(
     run: Run, kind: Kind, by: str
 ) -> None:
-    asyncio.get_running_loop().set_task_factory(
-        asyncio.eager_task_factory  # type: ignore[attr-defined,unused-ignore]
-    )
+    make_tasks_eager()
     seen = Seen()
 
     async def handler(manager: SessionManager, session: Session, msg: SockjsMessage) -> None:
@@ -249,12 +245,9 @@ async def test_own_close_is_told_as_closed_alone_with_eager_tasks(
     await client.leave()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no eager tasks")
 @every
 async def test_end_by_the_client_is_told_as_close_with_eager_tasks(run: Run, kind: Kind) -> None:
-    asyncio.get_running_loop().set_task_factory(
-        asyncio.eager_task_factory  # type: ignore[attr-defined,unused-ignore]
-    )
+    make_tasks_eager()
     seen = Seen()
 
     async def handler(manager: SessionManager, session: Session, msg: SockjsMessage) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 from contextvars import ContextVar
 from typing import Any
 
@@ -12,6 +11,7 @@ from aiohttp.typedefs import Handler
 
 from sockjs_aio import ConnectionInfo
 from tests import clients
+from tests.axes import make_tasks_eager
 from tests.conftest import SHORT, Recorder, Serve, Served
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
@@ -188,8 +188,7 @@ async def test_the_registrys_task_has_nobodys_context(serve: Serve) -> None:
 @every
 async def test_hooks_of_others_do_not_run_inside_broadcast(serve: Serve, kind: Kind) -> None:
     """Not even where tasks are eager: the set is changed by `on_close` of the slow one."""
-    if sys.version_info >= (3, 12):
-        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    make_tasks_eager()
     participants: set[Any] = set()
 
     class Chat(Recorder):
