@@ -87,9 +87,13 @@ def _eager_loop() -> asyncio.AbstractEventLoop:
 
 
 def make_tasks_eager() -> None:
-    """Have the running loop start tasks where they are made, if Python can do that (3.12)."""
-    if sys.version_info >= (3, 12):
-        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    """Have the running loop start tasks where they are made, if it can do that (Python 3.12).
+
+    uvloop cannot on 3.13.0, whose factory does not take what uvloop passes on.
+    """
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12) and isinstance(loop, asyncio.BaseEventLoop):
+        loop.set_task_factory(asyncio.eager_task_factory)
 
 
 def _debug_loop() -> asyncio.AbstractEventLoop:

@@ -85,7 +85,7 @@ async def shared(serve: Serve, kind: Kind, **settings: Any) -> Any:
         assert request.transport is not None
         sock: socket.socket = request.transport.get_extra_info("socket")
         seconds = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-        return web.json_response([seconds, request.transport.get_write_buffer_limits()])
+        return web.json_response([seconds, request.transport.get_write_buffer_limits()[1]])
 
     async def large(request: web.Request) -> web.Response:
         return web.Response(body=b"x" * 30_000_000)
