@@ -9,6 +9,7 @@ from aiohttp import web
 
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.connection import SockJSConnection, broadcast
+from sockjs_aio.connection_guard import guard
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
@@ -90,6 +91,7 @@ class SockJSRouter:
         if any(x.canonical == self.prefix + "/info" for x in app.router.resources()):
             raise RuntimeError(f"another SockJSRouter serves the prefix {self.prefix!r}")
         self._is_attached = True
+        guard(app)
         app.add_routes(self.routes)
         app.on_startup.append(self._startup)
         app.on_shutdown.append(self._shutdown)
