@@ -12,7 +12,7 @@ from aiohttp import web
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.transports.endpoint import Endpoint, plain_response
-from sockjs_aio.transports.headers import HTML, JSON, YEAR, allow_origin, cached, uncached
+from sockjs_aio.transports.headers import HTML, JSON, YEAR, allow_origin, cached, uncached, vary
 
 _IFRAME = """\
 <!DOCTYPE html>
@@ -91,4 +91,5 @@ def preflight(endpoint: Endpoint, request: web.Request, methods: str) -> web.Str
     response.headers["Access-Control-Allow-Methods"] = methods
     response.headers["Access-Control-Max-Age"] = str(YEAR)
     allow_origin(request, response.headers)
+    vary(response.headers, "Access-Control-Request-Headers")
     return response
