@@ -159,9 +159,11 @@ async def test_preflight(serve: Serve, path: str, methods: str) -> None:
     assert reply.header("Access-Control-Max-Age") == "31536000"
     assert reply.header("Cache-Control") == "public, max-age=31536000"
     assert parsedate_to_datetime(reply.header("Expires") or "")
+    assert reply.header("Vary") == "Origin, Access-Control-Request-Headers"
     headers["Access-Control-Request-Headers"] = ""
     reply = await served.request("OPTIONS", path, headers=headers)
     assert reply.header("Access-Control-Allow-Headers") is None
+    assert reply.header("Vary") == "Origin, Access-Control-Request-Headers"
     assert served.router.session_count == 0
 
 
