@@ -1,5 +1,6 @@
 """The URLs of a service, and what all of them share: who may ask, and how failures are answered."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -53,6 +54,9 @@ class Url:
         return f"OPTIONS, {self.method}" if self.has_preflight else self.method
 
 
+_PLAIN_PREFIX = re.compile(r"[A-Za-z0-9/._~!$&'()*+,;=:@-]*")
+"""One with nothing to be encoded."""
+
 _GREETING = Url("GET", pages.greeting, has_head=True)
 _INFO = Url("GET", pages.info, has_preflight=True, has_head=True)
 _IFRAME = Url("GET", pages.iframe, "iframe", has_head=True)
@@ -83,9 +87,24 @@ def routes(endpoint: Endpoint, prefix: str) -> list[web.RouteDef]:
     if prefix:
         urls[""] = ("sockjs_greeting", _GREETING)
     return [
-        web.route("*", prefix + path, _named(name, endpoint, url), expect_handler=invite_body)
+        web.route(
+            "*",
+            (_matched(prefix) if "{" in path else prefix) + path,
+            _named(name, endpoint, url),
+            expect_handler=invite_body,
+        )
         for path, (name, url) in urls.items()
     ]
+
+
+def _matched(prefix: str) -> str:
+    """Return `prefix` for a path with variable parts.
+
+    Between those aiohttp looks for the fixed ones as they are encoded, in a path that is decoded.
+    """
+    if _PLAIN_PREFIX.fullmatch(prefix):
+        return prefix
+    return f"/{{prefix_{prefix.encode().hex()}:{re.escape(prefix[1:])}}}"
 
 
 def _named(name: str, endpoint: Endpoint, url: Url | None) -> Handler:
