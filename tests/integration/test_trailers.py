@@ -68,9 +68,9 @@ async def serving(*, guarded: bool) -> AsyncIterator[Any]:
 # What a stranger sends.
 
 
-async def over_http1(port: int, path: str, name: str) -> None:
+async def over_http1(port: int, path: str, name: str, **headers: str) -> None:
     wire = await Wire.connect(port)
-    wire.send("POST", path, headers={"Transfer-Encoding": "chunked"})
+    wire.send("POST", path, headers={"Transfer-Encoding": "chunked", **headers})
     wire.writer.write(f"1\r\nx\r\n0\r\n{name}: {EVIL}\r\n\r\n".encode())
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
         await wire.reply()
@@ -94,6 +94,10 @@ DATA, HEADERS, SETTINGS, GOAWAY = 0, 1, 4, 7
 END_STREAM, END_HEADERS = 1, 4
 
 
+async def expecting(port: int, path: str, name: str) -> None:
+    await over_http1(port, path, name, Expect="x")
+
+
 async def over_http2(port: int, path: str, name: str) -> None:
     """Send a body without a length: on the way to the server it gets chunks."""
     wire = await Wire.connect(port)
@@ -113,13 +117,17 @@ async def over_http2(port: int, path: str, name: str) -> None:
 
 async def heard(port: int, http2_port: int | None = None) -> set[str]:
     """Have strangers and a client take turns; return what came of the former's trailers to it."""
-    strangers = {"HTTP/1.1": (over_http1, port), "HTTP/2": (over_http2, http2_port or port)}
+    strangers = {
+        "HTTP/1.1": (over_http1, port),
+        "HTTP/1.1 with Expect": (expecting, port),
+        "HTTP/2": (over_http2, http2_port or port),
+    }
     found = set()
     client = await Wire.connect(port)
     async with async_timeout.timeout(PATIENCE):
         for version, (stranger, entry) in strangers.items():
             for name in NAMES:
-                for path in ("/echo/elsewhere", "/echo/tell"):
+                for path in ("/echo/elsewhere", "/echo/tell", "/echo/0/1/xhr_send"):
                     await stranger(entry, path, name)
                     reply = await client.request("GET", "/echo/tell")
                     assert reply.status == 200, reply
@@ -173,7 +181,7 @@ async def test_other_applications_are_not_behind_a_proxy_that_shares(
     """So these tests would see it."""
     async with serving(guarded=False) as node:
         with fronted(program, tmp_path, node, "by-relay") as port:
-            assert len(await heard(port)) == 2 * len(NAMES)
+            assert len(await heard(port)) == 3 * len(NAMES)
 
 
 @pytest.mark.parametrize("buffering", ["on", "off"])
