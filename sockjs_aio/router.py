@@ -2,13 +2,16 @@
 
 import concurrent.futures
 import inspect
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from aiohttp import web
 
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.connection import SockJSConnection, broadcast
+from sockjs_aio.connection_guard import guard
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
@@ -40,7 +43,7 @@ class SockJSRouter:
 
     Raises:
         SettingsError: If a setting is unknown, of the wrong type or out of range.
-        ValueError: If `prefix` does not start with a slash, or has characters of a route pattern.
+        ValueError: If `prefix` does not start with a slash, or no path of a request could have it.
         TypeError: If `connection` or `verify` cannot be called, `authorize` is not a coroutine
             function, `connection` is a class that is no `SockJSConnection`, or `broker` is no
             `Broker`.
@@ -90,6 +93,7 @@ class SockJSRouter:
         if any(x.canonical == self.prefix + "/info" for x in app.router.resources()):
             raise RuntimeError(f"another SockJSRouter serves the prefix {self.prefix!r}")
         self._is_attached = True
+        guard(app)
         app.add_routes(self.routes)
         app.on_startup.append(self._startup)
         app.on_shutdown.append(self._shutdown)
@@ -231,11 +235,23 @@ def _is_coroutine_function(function: Any) -> bool:
 
 
 def _checked_prefix(prefix: str) -> str:
+    """Return `prefix` as paths of requests are matched with it: decoded, but for slashes and %."""
     if not isinstance(prefix, str):
         raise TypeError(f"prefix {prefix!r} cannot be used: it has to be a str such as '/chat'")
-    prefix = prefix.rstrip("/")
-    if prefix and not prefix.startswith("/"):
-        raise ValueError(f"prefix {prefix!r} cannot be used: it has to start with a slash")
-    if set(prefix) & set("{}?# \t\r\n"):
-        raise ValueError(f"prefix {prefix!r} cannot be used: it has a blank or one of {{}}?#")
-    return prefix
+    refused = f"prefix {prefix!r} cannot be used: it"
+    if prefix.rstrip("/") and not prefix.startswith("/"):
+        raise ValueError(f"{refused} has to start with a slash")
+    try:
+        prefix.encode()
+        prefix = unquote(_KEPT_ESCAPE.sub(r"%25\1", prefix), errors="strict").rstrip("/")
+    except UnicodeError:
+        raise ValueError(f"{refused} has what is not UTF-8") from None
+    if _FORBIDDEN_IN_PREFIX.search(prefix):
+        raise ValueError(
+            f"{refused} has a blank, one of {{}}?#, a segment of dots, or a % that escapes nothing"
+        )
+    return _KEPT_ESCAPE.sub(lambda escape: escape[0].upper(), prefix)
+
+
+_KEPT_ESCAPE = re.compile("%(2f|25)", re.IGNORECASE)
+_FORBIDDEN_IN_PREFIX = re.compile(r"[{}?#\s\x00-\x1f\x7f]|/\.\.?(?=/|\Z)|%(?!2[fF]|25)")

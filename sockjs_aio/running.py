@@ -13,6 +13,7 @@ import async_timeout
 from aiohttp import web
 
 from sockjs_aio.closing import Closing
+from sockjs_aio.connection_guard import guard
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.transports.endpoint import endpoint_of
 
@@ -126,19 +127,22 @@ def run_app(
     """
     drain = Drain(drain_notice, drain_over, drain_limit)
     check_no_loop("run_app", app)
-
-    async def prepared() -> web.Application:
-        made = await app if inspect.isawaitable(app) else app
-        if handle_signals:
-            made.on_startup.append(_Terminator(drain).watch)
-        return made
-
     web.run_app(
-        prepared(),
+        _prepared(app, drain if handle_signals else None),
         shutdown_timeout=shutdown_timeout,
         handle_signals=handle_signals,
         **options,
     )
+
+
+async def _prepared(
+    app: web.Application | Awaitable[web.Application], drain: Drain | None
+) -> web.Application:
+    made = await app if inspect.isawaitable(app) else app
+    guard(made)  # its services may be those of sub-applications
+    if drain is not None:
+        made.on_startup.append(_Terminator(drain).watch)
+    return made
 
 
 def check_no_loop(name: str, app: object = None) -> None:

@@ -32,6 +32,9 @@ _ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?"
 )
 
+# sockjs-client puts "ws" in the place of "http", so it has to be a whole URL
+_BASE_URL = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?(\?[^?#\s]*)?")
+
 # a browser drops a cookie without a word where these contradict each other
 _COOKIE_ATTRIBUTE = re.compile(
     r"Secure|HttpOnly|Partitioned|SameSite=(Strict|Lax|None)|Path=/[!-:<-~]*|Domain=[a-z0-9.-]+"
@@ -119,7 +122,7 @@ class Settings:
     websocket_compression: bool = False
     """Whether to agree to permessage-deflate, which costs memory and time per connection."""
     base_url: str | None = None
-    """The URL that ``/info`` tells clients to connect to instead."""
+    """The whole URL that ``/info`` tells clients to connect to instead."""
     authorize_timeout: float = 10
     """Seconds that `authorize` may take; beyond: 503."""
     shutdown_timeout: float = 10
@@ -273,11 +276,8 @@ _RULES: dict[str, Rule] = {
     "max_sessions_per_ip": _LIMIT,
     "websocket_compression": _FLAG,
     "base_url": (
-        "a URL that starts with http://, https:// or /, or None",
-        lambda value: (
-            value is None
-            or (isinstance(value, str) and value.startswith(("http://", "https://", "/")))
-        ),
+        "a whole URL such as https://example.com/chat, without # and user, or None",
+        lambda value: value is None or bool(isinstance(value, str) and _BASE_URL.fullmatch(value)),
     ),
     "authorize_timeout": _DELAY,
     "shutdown_timeout": (

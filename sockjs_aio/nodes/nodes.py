@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sockjs_aio.brokers.base import State, check_delay
+from sockjs_aio.connection_guard import guard
 from sockjs_aio.errors import SettingsError
 from sockjs_aio.nodes.entry import make_entry, read_secret
 from sockjs_aio.nodes.owners import check_url
@@ -110,6 +111,7 @@ class Nodes:
             raise RuntimeError("Nodes can be attached once, and an application can have one")
         self._is_attached = True
         app[NODES] = self
+        guard(app)
         app.middlewares.insert(0, self._middleware)
         app.on_startup.append(self._start)
         app.on_shutdown.append(self._release)

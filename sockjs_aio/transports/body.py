@@ -22,7 +22,9 @@ async def invite_body(request: web.Request) -> None:
     if request.version < HttpVersion11:
         return
     if request.headers["Expect"].lower() != "100-continue":
-        raise web.HTTPExpectationFailed
+        refusal = web.HTTPExpectationFailed(headers={"Cache-Control": "no-store"})
+        end_where_unsafe(request, refusal)
+        raise refusal
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # the response has not begun
 
@@ -84,9 +86,8 @@ async def _read_parts(request: web.Request, limit: int) -> bytes:
 def end_where_unsafe(request: web.Request, response: web.StreamResponse) -> None:
     """Have the connection end with `response` where aiohttp would do harm with what follows.
 
-    Of a body in chunks it takes the last trailer for a header of the next request, which may be
-    somebody else's, behind a proxy.  Of a compressed body that nobody has read to its end, it would
-    read the rest for 10 seconds, and unpack it without giving anybody else a turn.
+    `connection_guard` says what harm, and does this for all URLs; here it is done once more for
+    ours, since a router may be in an application whose own has no guard.
     """
     if "Transfer-Encoding" in request.headers:
         response.force_close()

@@ -82,11 +82,15 @@ class Endpoint:
         allowed = self.settings.origins
         if allowed == "*":
             return
-        # several are one list, which is no origin
-        origin = ", ".join(request.headers.getall("Origin", ()))
-        sender = origin or _origin_without_header(request, "null" if is_linkable else None)
+        sender = _origin(request) or _origin_without_header(
+            request, "null" if is_linkable else None
+        )
         if sender is not None and sender not in allowed:
             raise web.HTTPForbidden(text="This origin is not allowed.\n")
+
+    def may_read(self, request: web.Request) -> bool:
+        """Tell whether the page that asks may read the answer, also a refusal."""
+        return self.settings.origins == "*" or _origin(request) in self.settings.origins
 
     async def existing_session(self, request: web.Request) -> Session | None:
         """Find the session that `request` names.
@@ -238,6 +242,11 @@ def is_valid_id(segment: str) -> bool:
 def unavailable(text: str) -> web.HTTPServiceUnavailable:
     """Make the refusal of a request that there is no room for now."""
     return web.HTTPServiceUnavailable(text=text, headers={"Retry-After": RETRY_AFTER})
+
+
+def _origin(request: web.Request) -> str:
+    # several are one list, which is no origin
+    return ", ".join(request.headers.getall("Origin", ()))
 
 
 def _origin_without_header(request: web.Request, untold: str | None) -> str | None:

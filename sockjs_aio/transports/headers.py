@@ -106,7 +106,7 @@ def _asked(request: web.Request) -> tuple[str | None, str | None]:
 
 
 def _allow(headers: Headers, origin: str | None, asked: str | None) -> None:
-    headers["Vary"] = "Origin"
+    vary(headers, "Origin")
     if origin is None or not _is_plain(origin):
         headers["Access-Control-Allow-Origin"] = "*"
         return
@@ -114,6 +114,15 @@ def _allow(headers: Headers, origin: str | None, asked: str | None) -> None:
     headers["Access-Control-Allow-Credentials"] = "true"
     if asked and _is_plain(asked):
         headers["Access-Control-Allow-Headers"] = asked
+
+
+def vary(headers: Headers, name: str) -> None:
+    """Say that a response depends on the request's header `name`, besides what is there."""
+    there = headers.get("Vary")
+    if there is None:
+        headers["Vary"] = name
+    elif name.lower() not in there.lower().replace(" ", "").split(","):
+        headers["Vary"] = f"{there}, {name}"
 
 
 def set_session_cookie(

@@ -12,8 +12,9 @@ from aiohttp import web
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.transports.endpoint import Endpoint, plain_response
-from sockjs_aio.transports.headers import HTML, JSON, YEAR, allow_origin, cached, uncached
+from sockjs_aio.transports.headers import HTML, JSON, YEAR, allow_origin, cached, uncached, vary
 
+# not the protocol's very bytes: in a frame with `sandbox` any page that sets document.domain throws
 _IFRAME = """\
 <!DOCTYPE html>
 <html>
@@ -22,7 +23,7 @@ _IFRAME = """\
   <meta http-equiv="Content-Type" content="text/html; charset=UTF-8" />
   <script src="{sockjs_url}"></script>
   <script>
-    document.domain = document.domain;
+    try {{ document.domain = document.domain; }} catch (e) {{}}
     SockJS.bootstrap_iframe();
   </script>
 </head>
@@ -51,7 +52,8 @@ async def info(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
         "entropy": secrets.randbits(32),
     }
     if settings.base_url is not None:
-        answer["base_url"] = settings.base_url
+        path, mark, query = settings.base_url.partition("?")
+        answer["base_url"] = path.rstrip("/") + mark + query  # clients append a slash
     response = web.Response(body=json.dumps(answer).encode(), headers=uncached(JSON))
     allow_origin(request, response.headers)
     return response
@@ -91,4 +93,5 @@ def preflight(endpoint: Endpoint, request: web.Request, methods: str) -> web.Str
     response.headers["Access-Control-Allow-Methods"] = methods
     response.headers["Access-Control-Max-Age"] = str(YEAR)
     allow_origin(request, response.headers)
+    vary(response.headers, "Access-Control-Request-Headers")
     return response

@@ -35,6 +35,7 @@ HTMLFILE_SIZE = 1024
 # a browser hands out the first bytes of a response only when there are about this many
 XHR_PRELUDE = b"h" * 2048 + b"\n"
 
+# `try` is not in the protocol, see `pages`
 HTMLFILE_HEAD = b"""\
 <!doctype html>
 <html><head>
@@ -42,7 +43,7 @@ HTMLFILE_HEAD = b"""\
   <meta http-equiv="Content-Type" content="text/html; charset=UTF-8" />
 </head><body><h2>Don't panic!</h2>
   <script>
-    document.domain = document.domain;
+    try { document.domain = document.domain; } catch (e) {}
     var c = parent.%b;
     c.start();
     function p(d) {c.message(d);};

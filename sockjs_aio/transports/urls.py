@@ -1,9 +1,11 @@
 """The URLs of a service, and what all of them share: who may ask, and how failures are answered."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from sockjs_aio.errors import (
@@ -16,7 +18,7 @@ from sockjs_aio.errors import (
 from sockjs_aio.transports import pages, polling, streaming, upstream, websocket
 from sockjs_aio.transports.body import end_where_unsafe, invite_body
 from sockjs_aio.transports.endpoint import Endpoint, is_valid_id, plain_response
-from sockjs_aio.transports.headers import allow_origin
+from sockjs_aio.transports.headers import allow_origin, vary
 
 _FAILURES = (
     PayloadMissing,
@@ -25,6 +27,7 @@ _FAILURES = (
     CallbackError,
     BodyTimeout,
     web.RequestPayloadError,
+    HttpProcessingError,  # the same, from aiohttp's parser in Python
     ConnectionError,
 )
 """What reading a request may raise; see `_failure`."""
@@ -50,6 +53,9 @@ class Url:
         """The methods for ``Allow``."""
         return f"OPTIONS, {self.method}" if self.has_preflight else self.method
 
+
+_PLAIN_PREFIX = re.compile(r"[A-Za-z0-9/._~!$&'()*+,;=:@-]*")
+"""One with nothing to be encoded."""
 
 _GREETING = Url("GET", pages.greeting, has_head=True)
 _INFO = Url("GET", pages.info, has_preflight=True, has_head=True)
@@ -81,9 +87,24 @@ def routes(endpoint: Endpoint, prefix: str) -> list[web.RouteDef]:
     if prefix:
         urls[""] = ("sockjs_greeting", _GREETING)
     return [
-        web.route("*", prefix + path, _named(name, endpoint, url), expect_handler=invite_body)
+        web.route(
+            "*",
+            (_matched(prefix) if "{" in path else prefix) + path,
+            _named(name, endpoint, url),
+            expect_handler=invite_body,
+        )
         for path, (name, url) in urls.items()
     ]
+
+
+def _matched(prefix: str) -> str:
+    """Return `prefix` for a path with variable parts.
+
+    Between those aiohttp looks for the fixed ones as they are encoded, in a path that is decoded.
+    """
+    if _PLAIN_PREFIX.fullmatch(prefix):
+        return prefix
+    return f"/{{prefix_{prefix.encode().hex()}:{re.escape(prefix[1:])}}}"
 
 
 def _named(name: str, endpoint: Endpoint, url: Url | None) -> Handler:
@@ -121,31 +142,45 @@ def _handler(endpoint: Endpoint, url: Url | None, by: Transport | None = None) -
             if response is None:
                 response = await (by or asked.answer)(endpoint, request)
         except web.HTTPException as refusal:
-            # others may be let in by the same URL
-            refusal.headers.setdefault("Cache-Control", "no-store")
-            refusal.headers.setdefault("Vary", "Origin")
+            _finish_refusal(endpoint, request, refusal)
             end_where_unsafe(request, refusal)
             raise
         except _FAILURES as error:
             response = _failure(request, error)
+        if response.status >= 400 and not response.prepared:
+            _finish_refusal(endpoint, request, response)
         end_where_unsafe(request, response)
         return response
 
     return handler
 
 
+def _finish_refusal(
+    endpoint: Endpoint, request: web.Request, refusal: web.StreamResponse | web.HTTPException
+) -> None:
+    """Let pages of allowed origins read why they are refused; nobody keeps it: others are not."""
+    headers = refusal.headers
+    headers.setdefault("Cache-Control", "no-store")
+    if "Access-Control-Allow-Origin" not in headers and endpoint.may_read(request):
+        allow_origin(request, headers)
+    vary(headers, "Origin")
+
+
 def _answer_early(endpoint: Endpoint, url: Url, request: web.Request) -> web.StreamResponse | None:
     """Answer what is not for a transport or page to decide; None leaves it to `url`."""
     if "session_id" in request.match_info and not _has_valid_ids(request):
         return plain_response(404, "Not found.\n")
+    method = request.method
+    if method == "OPTIONS" and url.has_preflight:
+        # also for a disabled transport: otherwise pages could not read that it is
+        endpoint.check_origin(request, is_linkable=url.is_linkable)
+        return pages.preflight(endpoint, request, url.methods)
     if url.name is not None and not endpoint.settings.is_enabled(url.name):
         return plain_response(404, "This transport is disabled.\n")
-    method = request.method
-    is_preflight = method == "OPTIONS" and url.has_preflight
-    if not (method == url.method or is_preflight or (method == "HEAD" and url.has_head)):
+    if not (method == url.method or (method == "HEAD" and url.has_head)):
         return web.Response(status=405, headers={"Allow": url.methods})
     endpoint.check_origin(request, is_linkable=url.is_linkable)
-    return pages.preflight(endpoint, request, url.methods) if is_preflight else None
+    return None
 
 
 def _has_valid_ids(request: web.Request) -> bool:
@@ -168,15 +203,12 @@ def _failure(request: web.Request, error: BaseException) -> web.Response:
         return web.Response()  # for a client that has gone
     if isinstance(error, BodyTimeout):
         return _last_response(request, 408, "The request body did not come in time.\n")
-    if isinstance(error, web.RequestPayloadError):
+    if isinstance(error, (web.RequestPayloadError, HttpProcessingError)):
         return _last_response(request, 400, "The request body cannot be read.\n")
     if isinstance(error, PayloadTooLarge):
-        response = plain_response(413, "Payload too large.\n")
-    elif isinstance(error, PayloadMissing):
-        response = plain_response(500, "Payload expected.")
-    elif isinstance(error, PayloadBroken):
-        response = plain_response(500, "Broken JSON encoding.")
-    else:
-        response = plain_response(500, str(error))
-    allow_origin(request, response.headers)
-    return response
+        return plain_response(413, "Payload too large.\n")
+    if isinstance(error, PayloadMissing):
+        return plain_response(500, "Payload expected.")
+    if isinstance(error, PayloadBroken):
+        return plain_response(500, "Broken JSON encoding.")
+    return plain_response(500, str(error))

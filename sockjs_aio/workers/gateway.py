@@ -10,6 +10,7 @@ from typing import Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from sockjs_aio.connection_guard import guard
 from sockjs_aio.relay.carrier import SENDS, Carrier, answer_question, serving
 from sockjs_aio.relay.lost import answer_lost
 from sockjs_aio.relay.passport import HEADER, PassportForged, Purpose
@@ -55,6 +56,7 @@ class Gateway(Carrier):
 
     def install(self, app: web.Application) -> None:
         """Put it before all middlewares of `app`, which has not started."""
+        guard(app)
         app.middlewares.insert(0, self.middleware)
         app.on_startup.append(self.join)
         app.on_cleanup.append(self._close)

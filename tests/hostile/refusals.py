@@ -28,7 +28,7 @@ STATUS = {
 
 HEADERS = {
     *("access-control-allow-origin", "access-control-allow-credentials", "vary"),
-    *("connection", "content-length", "content-type", "date", "server"),
+    *("cache-control", "connection", "content-length", "content-type", "date", "server"),
 }
 """All that a refusal may have."""
 

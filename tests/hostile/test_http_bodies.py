@@ -3,7 +3,6 @@
 import async_timeout
 import pytest
 
-from sockjs_aio import ConnectionInfo
 from tests.conftest import Echo, Recorder, Serve
 from tests.hostile.raw_http import (
     SESSION,
@@ -112,24 +111,6 @@ async def test_nothing_follows_chunks_on_a_connection(serve: Serve, url: str) ->
     wire.writer.write(first + A + TRAILERS + next_one)
     assert (await wire.reader.read()).count(b"HTTP/1.1 ") == 1
     assert all(x.session.id != "next" for x in Noted.connections)
-
-
-async def test_aiohttp_takes_the_last_trailer_for_a_header_of_the_next_request(
-    serve: Serve,
-) -> None:
-    """Where the URL is not ours: a proxy in front had better not pass trailers on."""
-
-    class Noted(Recorder):
-        async def on_open(self, info: ConnectionInfo) -> None:
-            self.seen += [info.headers.get("X-First"), info.headers.get("X-Last")]
-            await super().on_open(info)
-
-    served = await serve(Noted)
-    first = head(b"POST /elsewhere HTTP/1.1", CHUNKED)
-    next_one = head(b"POST /echo/000/next/xhr HTTP/1.1", b"Content-Length: 0")
-    await exchange(served, first + A + TRAILERS + next_one)
-    await Noted.until("open")
-    assert Noted.seen == [None, "2", "open"]
 
 
 async def test_body_behind_the_end_is_the_next_request(serve: Serve) -> None:

@@ -21,7 +21,7 @@ HTMLFILE_HEAD = b"""\
   <meta http-equiv="Content-Type" content="text/html; charset=UTF-8" />
 </head><body><h2>Don't panic!</h2>
   <script>
-    document.domain = document.domain;
+    try { document.domain = document.domain; } catch (e) {}
     var c = parent._jp.x1;
     c.start();
     function p(d) {c.message(d);};

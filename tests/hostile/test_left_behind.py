@@ -1,0 +1,177 @@
+"""What one request leaves behind does not reach the next one on its connection.
+
+Behind a proxy that shares connections the next one is somebody else's.
+"""
+
+import contextlib
+import gzip
+import time
+from collections.abc import AsyncIterator
+
+import async_timeout
+import pytest
+from aiohttp import web
+
+from sockjs_aio import ConnectionInfo, SockJSRouter
+from sockjs_aio.connection_guard import guard
+from tests.conftest import Echo, Recorder, Serve, Served
+from tests.hostile.raw_http import SEND, head
+from tests.hostile.urls import URLS
+
+CHUNKED = b"Transfer-Encoding: chunked"
+BODY = b'5\r\n["a"]\r\n'
+
+TRAILERS = ["Cookie: user=evil", "X-Forwarded-For: 6.6.6.6"]
+
+OTHERS = {
+    "an URL of nobody": b"POST /elsewhere",
+    "an URL of nobody, by GET": b"GET /elsewhere",
+    "a method of nobody": b"POST /page",
+    "a page": b"GET /page",
+    "a page that reads": b"POST /reading",
+    "a page that streams": b"GET /streaming",
+    "a page that fails": b"GET /failing",
+    "an URL of nobody below the prefix": b"POST /echo/elsewhere",
+    "a page of a sub-application": b"GET /sub/page",
+    "an URL of nobody in a sub-application": b"POST /sub/elsewhere",
+}
+OURS = {
+    "greeting": b"GET /echo",
+    "405": b"POST /echo/info",
+    "info": b"GET /echo/info",
+    "bad id": b"POST /echo/0.0/x/xhr",
+    **{name: f"{method} /echo/000/first{url}".encode() for name, (method, url) in URLS.items()},
+}
+
+
+async def page(request: web.Request) -> web.Response:
+    return web.Response(text="a page")
+
+
+async def reading(request: web.Request) -> web.Response:
+    return web.Response(body=await request.read())
+
+
+async def streaming(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"a part")
+    return response
+
+
+async def failing(request: web.Request) -> web.Response:
+    raise web.HTTPConflict
+
+
+def make_app() -> web.Application:
+    app = web.Application()
+    app.router.add_get("/page", page)
+    app.router.add_post("/reading", reading)
+    app.router.add_get("/streaming", streaming)
+    app.router.add_get("/failing", failing)
+    sub = web.Application()
+    sub.router.add_get("/page", page)
+    app.add_subapp("/sub", sub)
+    return app
+
+
+class Heard(Recorder):
+    """Notes the headers that sessions were opened with."""
+
+    async def on_open(self, info: ConnectionInfo) -> None:
+        self.seen.append(dict(info.headers))
+
+
+async def answers_to_two(served: Served, first: bytes, trailer: str) -> list[bytes]:
+    """Write `first`, whose body is in chunks, and then a poll; return the lines of all answers."""
+    data = first + BODY + f"0\r\n{trailer}\r\n\r\n".encode()
+    wire = await served.wire()
+    wire.writer.write(data + head(b"POST /echo/000/next/xhr HTTP/1.1", b"Content-Length: 0"))
+    async with async_timeout.timeout(5):
+        answers = await wire.reader.read()
+    return [line for line in answers.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+
+
+@pytest.mark.parametrize("trailer", TRAILERS)
+@pytest.mark.parametrize("expects", [b"", b"Expect: x"], ids=["", "expecting"])
+@pytest.mark.parametrize("line", [*OTHERS.values(), *OURS.values()], ids=[*OTHERS, *OURS])
+async def test_nothing_follows_a_body_in_chunks_on_its_connection(
+    serve: Serve, line: bytes, expects: bytes, trailer: str
+) -> None:
+    class Noted(Heard):
+        pass
+
+    served = await serve(Noted, settings={"response_limit": 1}, app=make_app())
+    fields = [CHUNKED, expects] if expects else [CHUNKED]
+    assert len(await answers_to_two(served, head(line + b" HTTP/1.1", *fields), trailer)) == 1
+    assert all(each.session.id != "next" for each in Noted.connections)
+    assert not any(trailer.split(": ")[1] in headers.values() for headers in Noted.seen)
+
+
+@pytest.mark.parametrize("line", OTHERS.values(), ids=OTHERS)
+async def test_connections_stay_after_other_bodies(serve: Serve, line: bytes) -> None:
+    served = await serve(Echo, app=make_app())
+    wire = await served.wire()
+    for _ in range(2):
+        wire.writer.write(head(line + b" HTTP/1.1", b"Content-Length: 5") + b'["a"]')
+        async with async_timeout.timeout(5):
+            assert (await wire.reply()).header("Connection") is None
+
+
+async def test_clients_may_send_chunks_again_and_again(serve: Serve) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for part in (b'["', b"a", b'"]'):
+            yield part
+
+    served = await serve(Echo, app=make_app())
+    assert await served.poll("/000/x") == b"o"
+    for _ in range(5):
+        url = served.url("/000/x/xhr_send")
+        async with served.session.post(url, data=parts()) as response:
+            assert response.status == 204
+    assert await served.poll("/000/x") == b'a["a","a","a","a","a"]'
+
+
+async def test_application_that_has_a_service_below_it_can_be_guarded() -> None:
+    """`run_app`, `Workers` and `Nodes` do so; `attach` knows the sub-application only."""
+    below = web.Application()
+    SockJSRouter(Echo, "/echo").attach(below)
+    app = make_app()
+    app.add_subapp("/below", below)
+    guard(app)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    served = Served(site.port, "", app, SockJSRouter(Echo), runner)
+    for line in (b"POST /elsewhere", b"GET /page", b"POST /below/x", b"POST /below/echo"):
+        first = head(line + b" HTTP/1.1", CHUNKED)
+        assert len(await answers_to_two(served, first, "Cookie: user=evil")) == 1
+    await served.hang_up()
+    await runner.cleanup()
+
+
+BOMB = gzip.compress(bytes(200 << 20), 9)
+"""A fifth of a megabyte that unpacks to a thousand times as much."""
+
+
+@pytest.mark.parametrize("expects", [{}, {"Expect": "x"}], ids=["", "expecting"])
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+@pytest.mark.parametrize("path", ["/elsewhere", "/page", "/echo/info", SEND.decode()])
+async def test_compressed_body_is_not_unpacked_for_nobody(
+    serve: Serve, path: str, framing: str, expects: dict[str, str]
+) -> None:
+    served = await serve(Echo, app=make_app())
+    wire = await served.wire()
+    headers = {"Content-Encoding": "gzip", **expects}
+    if framing == "length":
+        wire.send("POST", path, BOMB, headers=headers)
+    else:
+        wire.send("POST", path, headers={"Transfer-Encoding": "chunked", **headers})
+        wire.writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(BOMB), BOMB))
+    async with async_timeout.timeout(5):
+        assert (await wire.head()).status in (404, 405, 417)
+        before = time.process_time()
+        with contextlib.suppress(ConnectionError):  # what was not read resets it
+            await wire.reader.read()
+    assert time.process_time() - before < 0.5, "all of it takes a second"

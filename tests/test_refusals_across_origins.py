@@ -1,0 +1,205 @@
+"""Pages of allowed origins can read why they are refused; nobody keeps a refusal for others."""
+
+import asyncio
+from typing import Any
+
+import async_timeout
+import pytest
+from aiohttp import web
+
+from sockjs_aio import SockJSConnection
+from tests.conftest import Echo, Serve, Served
+from tests.hostile.urls import OPENING, URLS, answered, started
+from tests.wire import Reply
+
+GOOD, EVIL = "https://good.example", "https://evil.example"
+SESSION = "/000/session"
+
+lists = pytest.mark.parametrize("origins", ["*", [GOOD, "null"]], ids=["all", "listed"])
+good = pytest.mark.parametrize("origin", [GOOD, "null"])
+transports = pytest.mark.parametrize("transport", URLS)
+opening = pytest.mark.parametrize("transport", OPENING)
+
+
+def allowing(origins: object, **more: Any) -> dict[str, Any]:
+    return {"origins": origins, "allow_jsonp_and_frames": True, **more}
+
+
+def assert_readable(reply: Reply, status: int, origin: str = GOOD) -> None:
+    """Make sure that a page of `origin` can read a refusal, and no cache gives it to others."""
+    assert reply.status == status
+    assert reply.header("Access-Control-Allow-Origin") == origin
+    assert reply.header("Access-Control-Allow-Credentials") == "true"
+    assert reply.header("Cache-Control") == "no-store"
+    assert "Origin" in (reply.header("Vary") or "").split(", ")
+
+
+REFUSALS: dict[str, tuple[Any, int]] = {
+    "401": (web.HTTPUnauthorized, 401),
+    "403": (web.HTTPForbidden, 403),
+    "404": (web.HTTPNotFound, 404),
+    "a way in": (lambda: web.HTTPFound("/login"), 302),
+    "False": (False, 403),
+    "None": (None, 403),
+}
+
+
+@lists
+@good
+@opening
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_what_authorize_refuses_can_be_read(
+    serve: Serve, name: str, transport: str, origin: str, origins: object
+) -> None:
+    answer, status = REFUSALS[name]
+
+    async def authorize(request: web.Request) -> object:
+        if callable(answer):
+            raise answer()
+        return answer
+
+    served = await serve(Echo, settings=allowing(origins), authorize=authorize)
+    assert_readable(await answered(served, SESSION, transport, Origin=origin), status, origin)
+
+
+async def test_headers_of_authorize_stay(serve: Serve) -> None:
+    async def authorize(request: web.Request) -> object:
+        headers = {"Vary": "Cookie", "Cache-Control": "private", "WWW-Authenticate": "Basic"}
+        raise web.HTTPUnauthorized(headers=headers)
+
+    served = await serve(Echo, authorize=authorize)
+    reply = await answered(served, SESSION, "xhr", Origin=GOOD)
+    assert reply.header("Vary") == "Cookie, Origin"
+    assert reply.header("Cache-Control") == "private"
+    assert reply.header("WWW-Authenticate") == "Basic"
+    assert reply.header("Access-Control-Allow-Origin") == GOOD
+
+
+@lists
+@transports
+async def test_bad_ids_can_be_read(serve: Serve, transport: str, origins: object) -> None:
+    served = await serve(Echo, settings=allowing(origins))
+    assert_readable(await answered(served, "/000/a%2Fb", transport, Origin=GOOD), 404)
+
+
+@lists
+@pytest.mark.parametrize("transport", ["xhr_send", "jsonp_send"])
+async def test_unknown_sessions_can_be_read(serve: Serve, transport: str, origins: object) -> None:
+    served = await serve(Echo, settings=allowing(origins))
+    assert_readable(await answered(served, SESSION, transport, Origin=GOOD), 404)
+
+
+@lists
+@opening
+async def test_disabled_transports_can_be_read(
+    serve: Serve, transport: str, origins: object
+) -> None:
+    served = await serve(Echo, settings=allowing(origins, disabled_transports=[transport]))
+    assert_readable(await answered(served, SESSION, transport, Origin=GOOD), 404)
+    if transport.startswith("xhr"):
+        reply = await served.request("OPTIONS", SESSION + "/" + transport, headers={"Origin": GOOD})
+        assert reply.status == 204, "or a page that has to ask first could not read the 404"
+        assert reply.header("Access-Control-Allow-Origin") == GOOD
+
+
+@lists
+@pytest.mark.parametrize("path", ["", "/", "/info", "/iframe.html", "/websocket", *URLS])
+async def test_wrong_methods_can_be_read(serve: Serve, path: str, origins: object) -> None:
+    served = await serve(Echo, settings=allowing(origins))
+    url = SESSION + URLS[path][1] if path in URLS else path
+    reply = await served.request("PUT", url, b"", headers={"Origin": GOOD})
+    assert_readable(reply, 405)
+    assert reply.header("Content-Type") is None
+
+
+@lists
+@opening
+@pytest.mark.parametrize(("limit", "status"), [("max_sessions", 503), ("max_sessions_per_ip", 429)])
+async def test_full_servers_can_be_read(
+    serve: Serve, limit: str, status: int, transport: str, origins: object
+) -> None:
+    served = await serve(Echo, settings=allowing(origins, **{limit: 1}))
+    first = "websocket" if transport == "websocket" else "xhr"  # which process has it depends
+    _, reply = await started(served, "/000/first", first, Origin=GOOD)
+    assert reply.status in (101, 200)
+    reply = await answered(served, SESSION, transport, Origin=GOOD)
+    assert_readable(reply, status)
+    assert reply.header("Retry-After") == "5"
+
+
+@lists
+@opening
+async def test_slow_authorize_can_be_read(serve: Serve, transport: str, origins: object) -> None:
+    async def authorize(request: web.Request) -> object:
+        await asyncio.sleep(60)
+        return True
+
+    settings = allowing(origins, authorize_timeout=0.05)
+    served = await serve(Echo, settings=settings, authorize=authorize)
+    assert_readable(await answered(served, SESSION, transport, Origin=GOOD), 503)
+
+
+async def sent(served: Served, transport: str, head: dict[str, str], body: bytes) -> Reply:
+    wire = await served.wire()
+    wire.send("POST", served.prefix + SESSION + URLS[transport][1], headers=head)
+    wire.writer.write(body)
+    async with async_timeout.timeout(5):
+        return await wire.reply()
+
+
+@lists
+@pytest.mark.parametrize("transport", ["xhr_send", "jsonp_send", "xhr", "xhr_streaming"])
+@pytest.mark.parametrize(
+    ("head", "body", "status"),
+    [
+        ({"Content-Length": "9"}, b"half", 408),
+        ({"Content-Length": "99999999"}, b"", 413),
+        ({"Content-Length": "9", "Content-Encoding": "gzip"}, b"no gzip!!", 400),
+    ],
+)
+async def test_bodies_that_are_refused_can_be_read(
+    serve: Serve,
+    transport: str,
+    head: dict[str, str],
+    body: bytes,
+    status: int,
+    origins: object,
+) -> None:
+    served = await serve(Echo, settings=allowing(origins, receive_timeout=0.2))
+    assert await served.poll(SESSION, headers={"Origin": GOOD}) == b"o"
+    assert_readable(await sent(served, transport, {"Origin": GOOD, **head}, body), status)
+
+
+@lists
+@pytest.mark.parametrize("transport", ["xhr_send", "jsonp_send"])
+async def test_broken_payloads_can_be_read(serve: Serve, transport: str, origins: object) -> None:
+    served = await serve(Echo, settings=allowing(origins))
+    assert await served.poll(SESSION, headers={"Origin": GOOD}) == b"o"
+    head = {"Origin": GOOD, "Content-Length": "1"}
+    assert_readable(await sent(served, transport, head, b"["), 500)
+
+
+@pytest.mark.parametrize("transport", [name for name in URLS if name != "websocket"])
+async def test_ends_of_the_service_can_be_read(serve: Serve, transport: str) -> None:
+    served = await serve(SockJSConnection, settings=allowing([GOOD]))
+    await served.router.drain()
+    reply = await answered(served, SESSION, transport, Origin=GOOD)
+    assert_readable(reply, 404 if transport.endswith("_send") else 503)
+
+
+@transports
+async def test_refused_origins_read_nothing(serve: Serve, transport: str) -> None:
+    served = await serve(Echo, settings=allowing([GOOD], disabled_transports=["xhr"]))
+    method, url = URLS[transport]
+    for headers in ({"Origin": EVIL}, {"Origin": f"{GOOD}, {EVIL}"}, {"Referer": EVIL + "/"}, {}):
+        for path in (SESSION, "/000/a%2Fb"):
+            for asked in (method, "PUT", "OPTIONS"):
+                wire = await served.wire()
+                body = b"" if asked != "GET" else None
+                wire.send(asked, served.prefix + path + url, body, headers=headers)
+                reply = await wire.head()
+                if reply.status >= 400:
+                    assert reply.header("Access-Control-Allow-Origin") is None
+                    assert reply.header("Access-Control-Allow-Credentials") is None
+                    assert reply.header("Cache-Control") == "no-store"
+                    assert reply.header("Vary") == "Origin"
