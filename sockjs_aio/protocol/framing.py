@@ -58,6 +58,8 @@ class SockJSFraming:
         if not isinstance(text, str):
             raise TypeError(f"JSON text is a str, not {type(text).__name__}")
         # JSON has control characters between values only; a line break would end the frame there
+        for blank in "\n\r\t":  # the legal ones; one by one, a megabyte of them would take long
+            text = text.replace(blank, " ")
         return json_text.escape(_CONTROL.sub(" ", text))
 
     @staticmethod

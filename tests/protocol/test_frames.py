@@ -161,6 +161,24 @@ def test_everything_else_is_broken(payload: bytes) -> None:
         frames.decode_messages(payload, 10)
 
 
+def test_large_string_may_have_any_number_of_brackets() -> None:
+    text = '["a",{"b":[]}]' * 10_000
+    assert frames.decode_websocket_messages(json.dumps(text), 10) == [text]
+    assert frames.decode_messages(json.dumps([text, "x"]), 10) == [text, "x"]
+
+
+@pytest.mark.parametrize("tail", ['"x",[]]', '"x"', '"x"]]', '"x",]', "[]]", "1]"])
+@pytest.mark.parametrize("start", ["[" + '"[",' * 9_000, '["' + "[" * 20_000 + '",'])
+def test_large_payload_with_many_brackets_is_refused_as_a_small_one(start: str, tail: str) -> None:
+    with pytest.raises(PayloadBroken):
+        frames.decode_messages(start + tail, 10_000)
+
+
+def test_what_comes_behind_too_many_messages_is_not_looked_at() -> None:
+    with pytest.raises(PayloadTooLarge):
+        frames.decode_messages("[" + '"a",' * 30_000 + "broken", 10_000)
+
+
 def test_an_empty_payload_is_missing() -> None:
     with pytest.raises(PayloadMissing):
         frames.decode_messages(b"", 10)
