@@ -11,7 +11,8 @@ import pytest
 
 from sockjs_aio import SockJSConnection
 from sockjs_aio.protocol import json_text
-from tests.conftest import Serve, Served
+from tests import clients
+from tests.conftest import Recorder, Serve, Served
 from tests.stalls import Peer, Watch, allowance, is_own_loop, packed, post, watching
 
 MIB = 1 << 20
@@ -189,3 +190,52 @@ async def test_websocket_message(
         peer.close()
 
     await throw(request, lambda: asyncio.to_thread(exchange))
+
+
+# What the server sends.
+
+TEXTS = {
+    "letters": "a" * MIB,
+    "quotes": '"' * MIB,
+    "backslashes": "\\" * MIB,
+    "controls": "\0" * MIB,
+    "controls-not-ascii": "\0" * MIB + "é",
+    "less-than": "<" * MIB,
+    "percent-signs": "%" * MIB,
+    "chinese": "中" * (MIB // 3),
+    "latin": "é" * (MIB // 2),
+    "smileys": "😀" * (MIB // 4),
+    "fragile": "\u200c" * (MIB // 3),
+    "fragile-between": "a\u200c" * (MIB // 4),
+    "fragile-seldom": ("a" * 250 + "\u200c") * (MIB // 253),
+    "half-pairs": "\ud800" * (MIB // 6),
+    "half-pairs-between": "a\ud800" * (MIB // 7),
+}
+
+
+@json_libraries
+@pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+async def test_message_that_is_sent(
+    request: pytest.FixtureRequest,
+    serve: Serve,
+    kind: type[clients.Client],
+    text: str,
+    library: str,
+) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted, settings={"send_queue_limit": 64 * MIB})
+    client = await kind.open(served)
+    await Noted.until("open")
+    receiver = Noted.connections[0]
+    client.stop_reading()  # what it does in this loop is not the server's
+
+    async def attempt() -> None:
+        receiver.send(text)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    await throw(request, attempt)
+    client.abort()
