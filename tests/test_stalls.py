@@ -5,14 +5,23 @@ The costliest input that is known for every parser, sender and tick, at the defa
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Iterator
+from typing import cast
 
 import pytest
+from aiohttp import web
 
-from sockjs_aio import SockJSConnection
+from sockjs_aio import SockJSConnection, broadcast, tornado
+from sockjs_aio.multiplex import MultiplexConnection
 from sockjs_aio.protocol import json_text
+from sockjs_aio.protocol.framing import SOCKJS
+from sockjs_aio.registry import SessionRegistry
+from sockjs_aio.session import Session
+from sockjs_aio.tornado.multiplex import MultiplexConnection as TornadoMultiplex
 from tests import clients
-from tests.conftest import Recorder, Serve, Served
+from tests.conftest import Echo, Recorder, Serve, Served
+from tests.fake_receiver import FakeInfo, FakeReceiver
 from tests.stalls import Peer, Watch, allowance, is_own_loop, packed, post, watching
 
 MIB = 1 << 20
@@ -37,17 +46,24 @@ def print_worst(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-async def measurable() -> None:
+async def measurable(caplog: pytest.LogCaptureFixture) -> None:
     if not is_own_loop():
         pytest.skip("this loop's callbacks cannot be measured")
+    caplog.set_level(logging.ERROR, "sockjs_aio")  # pytest keeps every line
 
 
-async def throw(request: pytest.FixtureRequest, attempt: Callable[[], Awaitable[object]]) -> None:
+async def throw(
+    request: pytest.FixtureRequest,
+    attempt: Callable[[], Awaitable[object]],
+    prepare: Callable[[], object] = lambda: None,
+) -> None:
     """Run `attempt`, which has to stay below the limit once in three times."""
     best = Watch(float("inf"))
     limit = 0.0
     for _ in range(TRIES):
         limit = max(limit, allowance())
+        prepare()
+        await asyncio.sleep(0)
         with watching() as watch:
             await attempt()
         if watch.longest < best.longest:
@@ -239,3 +255,272 @@ async def test_message_that_is_sent(
 
     await throw(request, attempt)
     client.abort()
+
+
+# Many at a time.
+
+MANY = 10_000
+
+
+class Members(SockJSConnection):
+    """Broadcasts what comes to all who are there."""
+
+    all: "list[SockJSConnection]"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.all = []
+
+    async def on_message(self, message: str | bytes) -> None:
+        broadcast(self.all, message)
+
+
+def fill(served: Served, count: int, limit: int | None = None) -> list[Session]:
+    """Open sessions whose receivers take all, or `limit` frames."""
+    registry = served.router._registry
+    sessions = []
+    for number in range(count):
+        session = registry.open(f"{number}", FakeInfo(), SOCKJS, by_id=True)
+        session.attach(FakeReceiver(limit=limit))
+        session.hooks.start()
+        sessions.append(session)
+    return sessions
+
+
+async def empty(served: Served) -> None:
+    """Have all sessions ended without waiting for anything."""
+    for session in list(served.router._registry._sessions):
+        session.hooks.cancel()
+        session.vanish()
+        session.hooks_returned()
+    while served.router.session_count:
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("path", ["/echo/0/1/websocket", "/echo/websocket", "xhr_send"])
+async def test_array_of_messages_with_a_broadcast_each(
+    request: pytest.FixtureRequest, serve: Serve, path: str
+) -> None:
+    class Room(Members):
+        pass
+
+    served = await serve(Room, settings={"send_queue_limit": 64 * MIB, "disconnect_delay": 60})
+    Room.all = [session.connection for session in fill(served, 1000)]
+    await opened(served)
+    payload = json.dumps(["x"] * 1000).encode()
+
+    def exchange() -> None:
+        if path == "xhr_send":
+            assert post(served.port, SESSION + "/xhr_send", payload) == 204
+            return
+        peer = Peer(served.port, path)
+        if path == "/echo/websocket":
+            peer.send(1, *[b"x"] * 1000)
+        else:
+            peer.send(1, payload)
+        peer.send(8, b"\x03\xe8")
+        peer.until(b"\x03\xe8")
+        peer.close()
+
+    async def attempt() -> None:
+        await asyncio.to_thread(exchange)
+        if path == "xhr_send":
+            session = served.router._registry.get("session")
+            while session is not None and session.hooks.inbox:
+                await asyncio.sleep(0.01)
+
+    await throw(request, attempt)
+    await empty(served)
+
+
+@pytest.mark.parametrize(
+    ("opcode", "payload"),
+    [(1, b""), (1, b"[]"), (1, b'"a"'), (2, b""), (9, b""), (9, b"x" * 125), (10, b"")],
+)
+@pytest.mark.parametrize("path", ["/echo/0/1/websocket", "/echo/websocket"])
+async def test_many_small_frames(
+    request: pytest.FixtureRequest, serve: Serve, path: str, opcode: int, payload: bytes
+) -> None:
+    served = await serve(Silent)
+
+    def exchange() -> None:
+        peer = Peer(served.port, path)
+        peer.send(opcode, *[payload] * 20_000)
+        peer.send(8, b"\x03\xe8")
+        peer.until(b"\x03\xe8")
+        peer.close()
+
+    await throw(request, lambda: asyncio.to_thread(exchange))
+
+
+async def test_sessions_that_beat_in_the_same_second(
+    request: pytest.FixtureRequest, serve: Serve
+) -> None:
+    served = await serve(Silent)
+    fill(served, MANY)
+    registry = served.router._registry
+    ahead = 0.0
+
+    async def attempt() -> None:
+        nonlocal ahead
+        ahead += 26
+        await tick(registry, ahead)
+
+    await throw(request, attempt)
+    await empty(served)
+
+
+async def test_sessions_that_expire_in_the_same_second(
+    request: pytest.FixtureRequest, serve: Serve
+) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted)
+    registry = served.router._registry
+
+    async def attempt() -> None:
+        await tick(registry, 6)
+        while served.router.session_count:
+            await asyncio.sleep(0.01)
+
+    await throw(request, attempt, lambda: fill(served, MANY, limit=1))
+
+
+@pytest.mark.parametrize("end", ["is lost", "has left"])
+async def test_receivers_that_are_lost_in_the_same_second(
+    request: pytest.FixtureRequest, serve: Serve, end: str
+) -> None:
+    served = await serve(Silent)
+
+    def prepare() -> None:
+        for session in fill(served, MANY):
+            receiver = cast(FakeReceiver, session._receiver)
+            receiver.is_alive = end != "is lost"
+
+    async def attempt() -> None:
+        await tick(served.router._registry, 6)
+
+    await throw(request, attempt, prepare)
+    await empty(served)
+
+
+@pytest.mark.parametrize("hook", ["returns", "hangs"])
+@pytest.mark.parametrize("end", ["drain", "shutdown"])
+async def test_sessions_that_are_closed_together(
+    request: pytest.FixtureRequest, serve: Serve, end: str, hook: str
+) -> None:
+    class Ended(SockJSConnection):
+        async def on_close(self) -> None:
+            if hook == "hangs":
+                await asyncio.sleep(60)
+
+    served = await serve(Ended, settings={"shutdown_timeout": 0.2})
+    closing = served.router._registry.closing
+
+    async def attempt() -> None:
+        await (closing.drain(0) if end == "drain" else served.router._registry.shutdown())
+
+    await throw(request, attempt, lambda: fill(served, MANY))
+    await empty(served)
+
+
+async def tick(registry: SessionRegistry, ahead: float) -> None:
+    """Have the registry look at what will be due in `ahead` seconds."""
+    now = registry.now
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(registry, "now", lambda: now() + ahead)
+        await registry._tick_in_turns()
+
+
+# Broadcasts.
+
+
+@pytest.mark.parametrize("text", [*TEXTS.values(), "x"], ids=[*TEXTS, "short"])
+async def test_broadcast_to_sessions_of_all_kinds(
+    request: pytest.FixtureRequest, serve: Serve, text: str
+) -> None:
+    class Noted(Recorder):
+        pass
+
+    settings = {"send_queue_limit": 64 * MIB, "heartbeat_delay": 60}
+    served = await serve(Noted, settings=settings)
+    members = [await kind.open(served) for kind in clients.ALL for _ in range(5)]
+    await Noted.until("open", len(members))
+    for member in members:
+        member.stop_reading()
+
+    async def attempt() -> None:
+        broadcast(Noted.connections, text)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    await throw(request, attempt)
+    for member in members:
+        member.abort()
+
+
+async def test_broadcast_to_ten_thousand(request: pytest.FixtureRequest, serve: Serve) -> None:
+    class Room(Members):
+        pass
+
+    served = await serve(Room)
+    Room.all = [session.connection for session in fill(served, MANY)]
+
+    async def attempt() -> None:
+        broadcast(Room.all, "x")
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    await throw(request, attempt)
+    await empty(served)
+
+
+# Channels of one connection.
+
+
+class TornadoEcho(tornado.SockJSConnection):
+    def on_message(self, message: str) -> None:
+        self.send(message)
+
+
+VERBS = {
+    "subscriptions": ["sub,news", "uns,news"],
+    "messages": ["msg,news,x"],
+    "commas": ["," * 100],
+    "unknown": ["sub,nobody", "msg,nobody,x", "x"],
+}
+
+
+def many(messages: list[str]) -> bytes:
+    return json.dumps((messages * 10_000)[:10_000]).encode()
+
+
+LARGE = {
+    **{name: many(verbs) for name, verbs in VERBS.items()},
+    "letters": filled('["msg,news,', "a", '"]'),
+    "quotes": filled('["msg,news,', '\\"', '"]'),
+    "fragile": filled('["msg,news,', "a\u200c", '"]'),
+    "half-pairs": filled('["msg,news,', "\\ud800", '"]'),
+    "one-of-commas": filled('["msg,', ",", '"]'),
+    "long-name": filled('["sub,', "n", '"]'),
+}
+
+
+@pytest.mark.parametrize("payload", LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize("path", ["/echo/0/1/websocket", "/tornado/0/1/websocket"])
+async def test_multiplexing(
+    request: pytest.FixtureRequest, serve: Serve, path: str, payload: bytes
+) -> None:
+    app = web.Application()
+    tornado.SockJSRouter(TornadoMultiplex.get(news=TornadoEcho), "/tornado").attach(app)
+    served = await serve(MultiplexConnection.get(news=Echo), app=app)
+
+    def exchange() -> None:
+        peer = Peer(served.port, path)
+        peer.send(1, b'["sub,news"]', payload)
+        peer.send(8, b"\x03\xe8")
+        peer.until(b"\x03\xe8")
+        peer.close()
+
+    await throw(request, lambda: asyncio.to_thread(exchange))
