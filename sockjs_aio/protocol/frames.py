@@ -3,6 +3,7 @@
 Section of the protocol: "Protocol and framing".
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring
 
@@ -37,9 +38,12 @@ class SharedFrame(bytes):
 
 
 class SharedMessage(bytes):
-    """An encoded message that many sessions queue; `frame` is the frame that carries it alone."""
+    """An encoded message that many sessions queue."""
 
-    frame: SharedFrame
+    @functools.cached_property
+    def frame(self) -> SharedFrame:
+        """The frame that carries it alone; not made before it is asked for, by who writes."""
+        return SharedFrame(array_frame((self,)))
 
 
 class CloseFrame(bytes):
@@ -52,13 +56,6 @@ class CloseFrame(bytes):
 def array_frame(messages: Sequence[bytes]) -> bytes:
     """Join encoded `messages`, in order, to one array frame: ``a["x","y"]``."""
     return b"a[%b]" % b",".join(messages)
-
-
-def shared_message(encoded: bytes) -> SharedMessage:
-    """Prepare an encoded message for any number of sessions."""
-    shared = SharedMessage(encoded)
-    shared.frame = SharedFrame(array_frame((shared,)))
-    return shared
 
 
 def close_frame(code: int, reason: str) -> CloseFrame:

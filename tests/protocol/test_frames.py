@@ -92,7 +92,7 @@ def test_shared_frame_is_dressed_once_by_each_dress() -> None:
         calls.append(frame)
         return frame + b"\n"
 
-    shared = frames.shared_message(quote("x"))
+    shared = frames.SharedMessage(quote("x"))
     assert shared == b'"x"'
     assert [shared.frame.dressed(dress) for _ in range(3)] == [b'a["x"]\n'] * 3
     assert calls == [b'a["x"]']

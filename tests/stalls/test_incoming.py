@@ -1,0 +1,57 @@
+"""What clients send: bodies, forms, WebSocket messages."""
+
+import asyncio
+
+import pytest
+
+from tests.conftest import Serve
+from tests.stalls.inputs import FORMS, PAYLOADS
+from tests.stalls.peers import Peer, packed, post
+from tests.stalls.rooms import SESSION, Silent, opened
+from tests.stalls.throwing import Thrower
+
+# What clients send.
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+async def test_xhr_send(throw: Thrower, serve: Serve, payload: bytes) -> None:
+    served = await serve(Silent, settings={"disconnect_delay": 60})
+    await opened(served)
+    body, headers = packed(payload)
+
+    async def attempt() -> None:
+        status = await asyncio.to_thread(post, served.port, SESSION + "/xhr_send", body, headers)
+        assert status in (204, 413, 500)
+
+    await throw(attempt)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+async def test_jsonp_send(throw: Thrower, serve: Serve, form: bytes) -> None:
+    served = await serve(Silent, settings={"disconnect_delay": 60})
+    await opened(served)
+    body, headers = packed(form)
+    headers = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+
+    async def attempt() -> None:
+        status = await asyncio.to_thread(post, served.port, SESSION + "/jsonp_send", body, headers)
+        assert status in (200, 500)
+
+    await throw(attempt)
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("path", ["/echo/0/1/websocket", "/echo/websocket"])
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+async def test_websocket_message(throw: Thrower, serve: Serve, payload: bytes, path: str) -> None:
+    served = await serve(Silent)
+
+    def exchange() -> None:
+        peer = Peer(served.port, path)
+        peer.send(1, payload)
+        peer.send(8, b"\x03\xe8")
+        peer.until(b"\x03\xe8")
+        peer.close()
+
+    await throw(lambda: asyncio.to_thread(exchange))
