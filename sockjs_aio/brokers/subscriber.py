@@ -141,9 +141,12 @@ class Subscriber:
 
     async def write(self, connection: AbstractConnection) -> None:
         """Ask for what is wanted, and no more for what is not, while the connection lasts."""
+        turn = Turn()
         while True:
             self._changed.clear()
             for command in self._due():
+                if turn.is_over:
+                    await turn.next()
                 self._sent.append(Request(command, max(len(command) - 1, 1)))
                 await connection.send_command(*command, check_health=False)
             self._look()

@@ -71,7 +71,7 @@ def javascript_string(frame: bytes) -> bytes:
     Frames have their control characters and U+2028/2029 escaped already (see `json_text`), so that
     quotes, backslashes and ``<`` are all that is left to escape.
     """
-    return encode_basestring(frame.decode()).replace("<", "\\u003c").encode()
+    return encode_basestring(frame.decode()).encode().replace(b"<", b"\\u003c")
 
 
 def decode_messages(payload: bytes | str, max_messages: int) -> list[str]:

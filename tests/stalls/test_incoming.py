@@ -1,12 +1,13 @@
 """What clients send: bodies, forms, WebSocket messages."""
 
 import asyncio
+import socket
 
 import pytest
 
 from tests.conftest import Serve
 from tests.stalls.inputs import FORMS, PAYLOADS
-from tests.stalls.peers import Peer, packed, post
+from tests.stalls.peers import TIMEOUT, Peer, packed, post
 from tests.stalls.rooms import SESSION, Silent, opened
 from tests.stalls.throwing import Thrower
 
@@ -53,5 +54,31 @@ async def test_websocket_message(throw: Thrower, serve: Serve, payload: bytes, p
         peer.send(8, b"\x03\xe8")
         peer.until(b"\x03\xe8")
         peer.close()
+
+    await throw(lambda: asyncio.to_thread(exchange))
+
+
+PIPELINES = {
+    "requests": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 5_000,
+    "chunks": (
+        b"POST /echo/000/session/xhr_send HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"1\r\n \r\n" * 170_000
+        + b"0\r\n\r\n"
+    ),
+    "gets": b"GET /echo/info HTTP/1.1\r\nHost: a\r\n\r\n" * 5_000,
+}
+
+
+@pytest.mark.parametrize("data", PIPELINES.values(), ids=PIPELINES)
+async def test_small_pieces(throw: Thrower, serve: Serve, data: bytes) -> None:
+    served = await serve(Silent, settings={"disconnect_delay": 60})
+    await opened(served)
+
+    def exchange() -> None:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=TIMEOUT) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass
 
     await throw(lambda: asyncio.to_thread(exchange))

@@ -1,6 +1,7 @@
 """What the server sends: messages and broadcasts."""
 
 import asyncio
+import json
 
 import pytest
 from aiohttp import web
@@ -15,7 +16,6 @@ from tests.stalls.throwing import Thrower
 # What the server sends.
 
 
-@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 async def test_message_that_is_sent(
@@ -45,6 +45,27 @@ async def test_message_that_is_sent(
 # Broadcasts.
 
 
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+async def test_json_text_that_is_sent(throw: Thrower, serve: Serve, text: str) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted, settings={"send_queue_limit": 64 * MIB})
+    client = await clients.WebSocket.open(served)
+    await Noted.until("open")
+    client.stop_reading()
+    json_text = json.dumps({"text": text[: MIB // 2]}, ensure_ascii=False)
+
+    async def attempt() -> None:
+        Noted.connections[0].session.send_json(json_text)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    await throw(attempt)
+    client.abort()
+
+
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("text", [*TEXTS.values(), "x"], ids=[*TEXTS, "short"])
 async def test_broadcast_to_sessions_of_all_kinds(throw: Thrower, serve: Serve, text: str) -> None:
     class Noted(Recorder):
