@@ -22,7 +22,9 @@ SERVICES = [f"channel{number}" for number in range(5)]
 
 
 @pytest.mark.parametrize("text", [TEXTS["fragile"], TEXTS["quotes"], "x"])
-async def test_broadcast_to_many_channels(throw: Thrower, serve: Serve, text: str) -> None:
+async def test_broadcast_to_many_channels_does_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve, text: str
+) -> None:
     class Noted(Recorder):
         pass
 
@@ -87,7 +89,9 @@ LARGE = {
 
 @pytest.mark.parametrize("payload", LARGE.values(), ids=LARGE)
 @pytest.mark.parametrize("path", ["/echo/0/1/websocket", "/tornado/0/1/websocket"])
-async def test_multiplexing(throw: Thrower, serve: Serve, path: str, payload: bytes) -> None:
+async def test_costly_messages_of_channels_do_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve, path: str, payload: bytes
+) -> None:
     app = web.Application()
     tornado.SockJSRouter(TornadoMultiplex.get(news=TornadoEcho), "/tornado").attach(app)
     served = await serve(MultiplexConnection.get(news=Echo), app=app)

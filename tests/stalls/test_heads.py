@@ -51,7 +51,9 @@ IDS = ["%41" * 85, "%2541" * 50, "a" * 3000, "%E2%80%8C" * 300, "%" * 256]
 
 
 @pytest.mark.parametrize("filler", FILLERS.values(), ids=FILLERS)
-async def test_long_headers(throw: Thrower, serve: Serve, filler: str) -> None:
+async def test_long_headers_do_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve, filler: str
+) -> None:
     settings = {"jsessionid": True, "origins": ["https://example.com"]}
     served = await serve(Silent, settings={**settings, **FAST, "allow_jsonp_and_frames": True})
     numbers = itertools.count()
@@ -73,7 +75,7 @@ async def test_long_headers(throw: Thrower, serve: Serve, filler: str) -> None:
     await throw(lambda: asyncio.to_thread(exchange))
 
 
-async def test_long_urls(throw: Thrower, serve: Serve) -> None:
+async def test_long_urls_do_not_hold_up_the_loop(throw: Thrower, serve: Serve) -> None:
     served = await serve(Silent, settings=FAST)
     urls = [
         f"/echo/0/1/{end}?{query}" for end in ("jsonp", "htmlfile") for query in QUERIES.values()

@@ -16,7 +16,9 @@ from tests.stalls.throwing import Thrower
 
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
-async def test_xhr_send(throw: Thrower, serve: Serve, payload: bytes) -> None:
+async def test_costly_bodies_of_xhr_send_do_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve, payload: bytes
+) -> None:
     served = await serve(Silent, settings={"disconnect_delay": 60})
     await opened(served)
     body, headers = packed(payload)
@@ -29,7 +31,9 @@ async def test_xhr_send(throw: Thrower, serve: Serve, payload: bytes) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-async def test_jsonp_send(throw: Thrower, serve: Serve, form: bytes) -> None:
+async def test_costly_forms_do_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve, form: bytes
+) -> None:
     served = await serve(Silent, settings={"disconnect_delay": 60})
     await opened(served)
     body, headers = packed(form)
@@ -45,7 +49,9 @@ async def test_jsonp_send(throw: Thrower, serve: Serve, form: bytes) -> None:
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("path", ["/echo/0/1/websocket", "/echo/websocket"])
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
-async def test_websocket_message(throw: Thrower, serve: Serve, payload: bytes, path: str) -> None:
+async def test_costly_websocket_messages_do_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve, payload: bytes, path: str
+) -> None:
     served = await serve(Silent)
 
     def exchange() -> None:
@@ -70,7 +76,9 @@ PIPELINES = {
 
 
 @pytest.mark.parametrize("data", PIPELINES.values(), ids=PIPELINES)
-async def test_small_pieces(throw: Thrower, serve: Serve, data: bytes) -> None:
+async def test_requests_in_small_pieces_do_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve, data: bytes
+) -> None:
     served = await serve(Silent, settings={"disconnect_delay": 60})
     await opened(served)
 

@@ -21,7 +21,7 @@ MANY = 10_000
 
 
 @pytest.mark.parametrize("path", ["/echo/0/1/websocket", "/echo/websocket", "xhr_send"])
-async def test_array_of_messages_with_a_broadcast_each(
+async def test_messages_with_a_broadcast_each_do_not_hold_up_the_loop(
     throw: Thrower, serve: Serve, path: str
 ) -> None:
     class Room(Members):
@@ -61,7 +61,7 @@ async def test_array_of_messages_with_a_broadcast_each(
     [(1, b""), (1, b"[]"), (1, b'"a"'), (2, b""), (9, b""), (9, b"x" * 125), (10, b"")],
 )
 @pytest.mark.parametrize("path", ["/echo/0/1/websocket", "/echo/websocket"])
-async def test_many_small_frames(
+async def test_many_small_frames_do_not_hold_up_the_loop(
     throw: Thrower, serve: Serve, path: str, opcode: int, payload: bytes
 ) -> None:
     served = await serve(Silent)
@@ -76,7 +76,9 @@ async def test_many_small_frames(
     await throw(lambda: asyncio.to_thread(exchange))
 
 
-async def test_sessions_that_beat_in_the_same_second(throw: Thrower, serve: Serve) -> None:
+async def test_heartbeats_of_the_same_second_do_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve
+) -> None:
     served = await serve(Silent)
     fill(served.router, MANY)
     registry = served.router._registry
@@ -91,7 +93,9 @@ async def test_sessions_that_beat_in_the_same_second(throw: Thrower, serve: Serv
     await empty(served.router)
 
 
-async def test_sessions_that_expire_in_the_same_second(throw: Thrower, serve: Serve) -> None:
+async def test_sessions_that_expire_together_do_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve
+) -> None:
     class Noted(Recorder):
         pass
 
@@ -107,7 +111,7 @@ async def test_sessions_that_expire_in_the_same_second(throw: Thrower, serve: Se
 
 
 @pytest.mark.parametrize("end", ["is lost", "has left"])
-async def test_receivers_that_are_lost_in_the_same_second(
+async def test_receivers_that_are_lost_together_do_not_hold_up_the_loop(
     throw: Thrower, serve: Serve, end: str
 ) -> None:
     served = await serve(Silent)
@@ -126,7 +130,7 @@ async def test_receivers_that_are_lost_in_the_same_second(
 
 @pytest.mark.parametrize("hook", ["returns", "hangs"])
 @pytest.mark.parametrize("end", ["drain", "shutdown"])
-async def test_sessions_that_are_closed_together(
+async def test_sessions_that_are_closed_together_do_not_hold_up_the_loop(
     throw: Thrower, serve: Serve, end: str, hook: str
 ) -> None:
     class Ended(SockJSConnection):

@@ -18,7 +18,7 @@ from tests.stalls.throwing import Thrower
 
 @pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_message_that_is_sent(
+async def test_costly_texts_are_sent_without_holding_up_the_loop(
     throw: Thrower,
     serve: Serve,
     kind: type[clients.Client],
@@ -46,7 +46,9 @@ async def test_message_that_is_sent(
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_json_text_that_is_sent(throw: Thrower, serve: Serve, text: str) -> None:
+async def test_costly_json_is_sent_without_holding_up_the_loop(
+    throw: Thrower, serve: Serve, text: str
+) -> None:
     class Noted(Recorder):
         pass
 
@@ -67,7 +69,9 @@ async def test_json_text_that_is_sent(throw: Thrower, serve: Serve, text: str) -
 
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("text", [*TEXTS.values(), "x"], ids=[*TEXTS, "short"])
-async def test_broadcast_to_sessions_of_all_kinds(throw: Thrower, serve: Serve, text: str) -> None:
+async def test_broadcast_of_costly_texts_does_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve, text: str
+) -> None:
     class Noted(Recorder):
         pass
 
@@ -88,7 +92,9 @@ async def test_broadcast_to_sessions_of_all_kinds(throw: Thrower, serve: Serve, 
         member.abort()
 
 
-async def test_broadcast_to_ten_thousand(throw: Thrower, serve: Serve) -> None:
+async def test_broadcast_to_ten_thousand_does_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve
+) -> None:
     class Room(Members):
         pass
 
@@ -104,7 +110,9 @@ async def test_broadcast_to_ten_thousand(throw: Thrower, serve: Serve) -> None:
     await empty(served.router)
 
 
-async def test_tornado_broadcast_to_many(throw: Thrower, serve: Serve) -> None:
+async def test_broadcast_of_the_tornado_adapter_does_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve
+) -> None:
     class Room(Tornado):
         pass
 
