@@ -24,6 +24,10 @@ class Result:
 results: list[Result] = []
 
 
+async def run(attempt: Callable[[], Awaitable[object]]) -> None:
+    await attempt()
+
+
 class Thrower:
     """Runs what has to stay below the limit once in three times.
 
@@ -47,7 +51,7 @@ class Thrower:
             prepare()
             await asyncio.sleep(0)
             with watching() as watch:
-                await attempt()
+                await asyncio.create_task(run(attempt))  # all of it in callbacks of its own
             if watch.longest < best.longest:
                 best = watch
             if best.longest <= limit:
