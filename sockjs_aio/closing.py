@@ -110,11 +110,14 @@ class Closing:
     async def _until(self, is_enough: Callable[[Session], bool], timeout: float) -> bool:
         """Wait until `is_enough` is true of all; return whether it was within `timeout` seconds."""
         remaining = list(self._sessions)
+        turn = Turn()
         try:
             async with async_timeout.timeout(timeout):
                 while True:
                     while remaining and is_enough(remaining[-1]):
                         remaining.pop()
+                        if turn.is_over:
+                            await turn.next()
                     if not remaining:
                         return True
                     if self._changed is None or self._changed.done():
