@@ -11,6 +11,7 @@ from sockjs_aio.errors import BodyTimeout
 from sockjs_aio.protocol.frames import SERVICE_RESTART
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
+from sockjs_aio.turns import Turn
 
 if TYPE_CHECKING:
     from aiohttp import StreamReader
@@ -70,9 +71,9 @@ class Closing:
         for upload in self.uploads:  # nobody is there any more to get them
             upload.set_exception(BodyTimeout("the server shuts down"))
         if not await self._until(_is_over, self._timeout):
-            self._abort()
+            await self._abort()
             if not await self._until(_is_over, LAST_GRACE):
-                self._abort()
+                await self._abort()
                 await self._until(_is_over, LAST_GRACE)
 
     def session_changed(self) -> None:
@@ -83,31 +84,40 @@ class Closing:
     async def _close_all(self, over: float) -> None:
         sessions = list(self._sessions)
         start, closed = _now(), 0
+        turn = Turn()
         while True:
             elapsed = _now() - start
             due = math.ceil(len(sessions) * elapsed / over) if elapsed < over else len(sessions)
-            for session in sessions[closed:due]:
-                session.close(*SERVICE_RESTART, "shutdown")
-            closed = max(closed, due)
+            while closed < due:
+                sessions[closed].close(*SERVICE_RESTART, "shutdown")
+                closed += 1
+                if turn.is_over:
+                    await turn.next()
             while closed < len(sessions) and sessions[closed].is_closed:  # by whomever
                 closed += 1
             if closed == len(sessions):
                 return
             await asyncio.sleep(min(BATCH_INTERVAL, over - elapsed))
 
-    def _abort(self) -> None:
+    async def _abort(self) -> None:
+        turn = Turn()
         for session in list(self._sessions):
             if not session.is_over:
                 session.abort()
+            if turn.is_over:
+                await turn.next()
 
     async def _until(self, is_enough: Callable[[Session], bool], timeout: float) -> bool:
         """Wait until `is_enough` is true of all; return whether it was within `timeout` seconds."""
         remaining = list(self._sessions)
+        turn = Turn()
         try:
             async with async_timeout.timeout(timeout):
                 while True:
                     while remaining and is_enough(remaining[-1]):
                         remaining.pop()
+                        if turn.is_over:
+                            await turn.next()
                     if not remaining:
                         return True
                     if self._changed is None or self._changed.done():

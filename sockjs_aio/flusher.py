@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
+from collections import deque
 from typing import TYPE_CHECKING
+
+from sockjs_aio.turns import Turn
 
 if TYPE_CHECKING:
     from sockjs_aio.session import Session
 
 logger = logging.getLogger("sockjs_aio")
-
-SLICE = 256
-"""Sessions that are written to before the loop gets its turn."""
 
 
 class Flusher:
@@ -19,7 +19,7 @@ class Flusher:
     __slots__ = ("_waiting", "_is_scheduled")
 
     def __init__(self) -> None:
-        self._waiting: list[Session] = []
+        self._waiting: deque[Session] = deque()
         self._is_scheduled = False
 
     def schedule(self, session: "Session") -> None:
@@ -30,13 +30,16 @@ class Flusher:
         self._waiting.append(session)
 
     def _run(self) -> None:
-        sessions, self._waiting = self._waiting[:SLICE], self._waiting[SLICE:]
         now = asyncio.get_running_loop().time()
-        for session in sessions:
+        turn = Turn()
+        for _ in range(len(self._waiting)):  # who comes meanwhile is written to in the next turn
+            session = self._waiting.popleft()
             try:
                 session.flush(now)
             except Exception:
                 logger.exception("session %s: could not be written to", session)
+            if turn.is_over:
+                break
         self._is_scheduled = bool(self._waiting)
         if self._is_scheduled:
             asyncio.get_running_loop().call_soon(self._run)

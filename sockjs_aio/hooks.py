@@ -12,14 +12,12 @@ from sockjs_aio.close_info import LOST
 from sockjs_aio.inbox import Inbox
 from sockjs_aio.protocol.frames import GO_AWAY, INTERNAL_ERROR
 from sockjs_aio.shield import Shielded, Stepped
+from sockjs_aio.turns import Turn
 
 if TYPE_CHECKING:
     from sockjs_aio.session import Session
 
 logger = logging.getLogger("sockjs_aio")
-
-YIELD_EVERY = 256
-"""Messages of one session after which the others get their turn."""
 
 
 class Hooks:
@@ -222,12 +220,11 @@ class Hooks:
             self._session.hooks_returned()
 
     async def _handle_inbox(self) -> None:
-        handled = 0
+        turn = Turn()
         while self._inbox:
             await self.message(self._inbox.take())
-            handled += 1
-            if handled % YIELD_EVERY == 0:
-                await asyncio.sleep(0)
+            if turn.is_over and self._inbox:
+                await turn.next()
 
     async def _close(self) -> None:
         if self._opened and not self._closed:

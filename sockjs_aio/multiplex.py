@@ -206,7 +206,7 @@ class Channel:
     def send_shared(self, message: Outgoing) -> None:
         """As `send`, for a message that goes to many and is encoded once for each channel name."""
         if self.is_subscribed:
-            self.carrier.send_shared(self._service.shared(message))
+            self.carrier.send_shared(message.behind(self._service.prefix))
 
     def send_json(self, text: str) -> None:
         """As `send`: the protocol carries text, so JSON arrives as text."""
@@ -269,12 +269,12 @@ class _ChannelHooks(Hooks):
 class _Service:
     """What a client can subscribe to under one name."""
 
-    __slots__ = ("name", "connect", "_last")
+    __slots__ = ("name", "connect", "prefix")
 
     def __init__(self, name: str, connect: Connect) -> None:
         self.name = name
         self.connect = connect
-        self._last: tuple[Outgoing, Outgoing] | None = None
+        self.prefix = f"msg,{name},"
 
     def addressed(self, message: str | bytes) -> str:
         """Make the carrier's message of the channel's."""
@@ -283,17 +283,7 @@ class _Service:
                 f"a channel's message is a str, not {type(message).__name__}: encode it first, "
                 "for instance with json.dumps()"
             )
-        return f"msg,{self.name},{message}"
-
-    def shared(self, message: Outgoing) -> Outgoing:
-        """As `addressed`; kept until the loop's next turn for the others who get `message`."""
-        if self._last is None or self._last[0] is not message:
-            self._last = message, Outgoing(self.addressed(message.message))
-            asyncio.get_running_loop().call_soon(self._forget)
-        return self._last[1]
-
-    def _forget(self) -> None:
-        self._last = None
+        return self.prefix + message
 
 
 def escaped(name: str) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from sockjs_aio.addresses import AddressCounter
@@ -22,6 +22,7 @@ from sockjs_aio.protocol.framing import Framing
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
 from sockjs_aio.stickiness import StickinessCheck
+from sockjs_aio.turns import Turn
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -180,12 +181,18 @@ class SessionRegistry:
 
     def tick(self, now: float) -> None:
         """Let the sessions whose time has come beat, ping or expire."""
+        for _ in self._steps(now):
+            pass
+
+    def _steps(self, now: float) -> Iterator[None]:
+        """Do what `tick` does, and stop now and then, so that others may have their turn."""
         first, last = self._current_slot, math.floor(now / self._interval)
         self._current_slot = last + 1  # whoever is armed from here on must not get behind us
         for number in range(first, last + 1):
             slot = self._slots.get(number)
             while slot:  # a tick may have other sessions armed or forgotten
                 self._tick_session(slot.pop(), now)
+                yield
             self._slots.pop(number, None)
 
     def _tick_session(self, session: Session, now: float) -> None:
@@ -203,12 +210,18 @@ class SessionRegistry:
                 await asyncio.sleep(self._interval)
                 is_late = self.now() > due + self._interval / 4
                 await self._catch_up(self._interval if is_late else 0)
-                self.tick(self.now())
+                await self._tick_in_turns()
         except asyncio.CancelledError:
             if self._ticker is asyncio.current_task():  # the loop ends, without a shutdown before
                 for session in list(self._sessions):
                     session.abort()
             raise
+
+    async def _tick_in_turns(self) -> None:
+        turn = Turn()
+        for _ in self._steps(self.now()):
+            if turn.is_over:
+                await turn.next()
 
     async def _catch_up(self, seconds: float) -> None:
         """Take in what came while something held up the loop: the delay is ours.
@@ -224,5 +237,8 @@ class SessionRegistry:
     async def shutdown(self) -> None:
         """Close all sessions at once, wait for them to end, and forget them; see `Closing`."""
         await self.closing.shutdown()
+        turn = Turn()
         for session in list(self._sessions):
             self.forget(session)
+            if turn.is_over:
+                await turn.next()

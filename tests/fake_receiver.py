@@ -61,6 +61,9 @@ class FakeReceiver:
     def probe(self, busy: bool) -> bool:
         return self.answers_probes
 
+    def conclude(self) -> None:
+        self._limit = len(self.frames)
+
     def abort(self) -> None:
         self.is_aborted = True
         self.is_alive = False

@@ -197,16 +197,34 @@ async def test_failing_flush_does_not_stop_the_others(
     assert "could not be written to" in caplog.text
 
 
-async def test_many_sessions_are_flushed_in_slices(registry: Registry) -> None:
-    members = [open_session(registry, str(number)) for number in range(600)]
+async def test_many_sessions_are_flushed_in_turns(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sockjs_aio.turns.TURN", 0)
+    members = [open_session(registry, str(number)) for number in range(10)]
     for session, _ in members:
         session.send("x")
-    await asyncio.sleep(0)
-    written = sum(len(receiver.frames) == 2 for _, receiver in members)
-    assert 0 < written < 600
-    for _ in range(5):
+    for turn in range(1, 11):
         await asyncio.sleep(0)
-    assert all(receiver.frames == [b"o", b'a["x"]'] for _, receiver in members)
+        frames = [receiver.frames[1:] for _, receiver in members]
+        assert frames == [[b'a["x"]']] * turn + [[]] * (10 - turn)
+
+
+async def test_many_sessions_that_are_due_are_ticked_in_turns(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sockjs_aio.turns.TURN", 0)
+    members = [open_session(registry, str(number)) for number in range(10)]
+    registry.time += 26
+    ticking = asyncio.ensure_future(registry._tick_in_turns())
+    await asyncio.sleep(0)
+    assert sum(receiver.frames[-1:] == [b"h"] for _, receiver in members) == 1
+    for session, _ in members[5:]:
+        session.vanish()
+        session.hooks_returned()  # whoever ends meanwhile is no obstacle
+    await ticking
+    beaten = [receiver.frames[-1:] == [b"h"] for _, receiver in members]
+    assert all(beaten[:5]) and sum(beaten[5:]) <= 1
 
 
 async def test_task_lives_as_long_as_there_are_sessions(registry: Registry) -> None:

@@ -19,14 +19,12 @@ from redis.exceptions import ResponseError
 from sockjs_aio.brokers.backoff import delay
 from sockjs_aio.brokers.complaints import Complaints
 from sockjs_aio.brokers.replies import read_reply, reason
+from sockjs_aio.turns import Turn
 
 logger = logging.getLogger("sockjs_aio")
 
 CHUNK = 500
 """Channels in one command."""
-
-TURN = 0.005
-"""Seconds of handing on after which the loop gets its turn, and sessions write what they have."""
 
 
 @dataclass
@@ -143,9 +141,12 @@ class Subscriber:
 
     async def write(self, connection: AbstractConnection) -> None:
         """Ask for what is wanted, and no more for what is not, while the connection lasts."""
+        turn = Turn()
         while True:
             self._changed.clear()
             for command in self._due():
+                if turn.is_over:
+                    await turn.next()
                 self._sent.append(Request(command, max(len(command) - 1, 1)))
                 await connection.send_command(*command, check_health=False)
             self._look()
@@ -153,8 +154,7 @@ class Subscriber:
 
     async def read(self, connection: AbstractConnection) -> None:
         """Take what comes, while the connection lasts."""
-        clock = asyncio.get_running_loop().time
-        turn_ends = clock() + TURN
+        turn = Turn()
         while True:
             reply = await read_reply(connection)
             if not isinstance(reply, ResponseError):
@@ -162,9 +162,8 @@ class Subscriber:
             elif self._sent:
                 self._refuse(self._sent.popleft(), reply)
             self.heard += 1
-            if clock() > turn_ends:
-                await asyncio.sleep(0)  # what is buffered would be read without a pause
-                turn_ends = clock() + TURN
+            if turn.is_over:
+                await turn.next()  # what is buffered would be read without a pause
 
     def _due(self) -> Iterator[tuple[bytes, ...]]:
         new = self._wanted - self._asked - self._refused.keys()

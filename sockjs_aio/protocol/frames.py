@@ -3,7 +3,9 @@
 Section of the protocol: "Protocol and framing".
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from json.encoder import encode_basestring
 
 from sockjs_aio.errors import PayloadBroken, PayloadMissing, PayloadTooLarge
 from sockjs_aio.protocol.json_text import parse, quote
@@ -36,9 +38,12 @@ class SharedFrame(bytes):
 
 
 class SharedMessage(bytes):
-    """An encoded message that many sessions queue; `frame` is the frame that carries it alone."""
+    """An encoded message that many sessions queue."""
 
-    frame: SharedFrame
+    @functools.cached_property
+    def frame(self) -> SharedFrame:
+        """The frame that carries it alone; not made before it is asked for, by who writes."""
+        return SharedFrame(array_frame((self,)))
 
 
 class CloseFrame(bytes):
@@ -51,13 +56,6 @@ class CloseFrame(bytes):
 def array_frame(messages: Sequence[bytes]) -> bytes:
     """Join encoded `messages`, in order, to one array frame: ``a["x","y"]``."""
     return b"a[%b]" % b",".join(messages)
-
-
-def shared_message(encoded: bytes) -> SharedMessage:
-    """Prepare an encoded message for any number of sessions."""
-    shared = SharedMessage(encoded)
-    shared.frame = SharedFrame(array_frame((shared,)))
-    return shared
 
 
 def close_frame(code: int, reason: str) -> CloseFrame:
@@ -73,8 +71,7 @@ def javascript_string(frame: bytes) -> bytes:
     Frames have their control characters and U+2028/2029 escaped already (see `json_text`), so that
     quotes, backslashes and ``<`` are all that is left to escape.
     """
-    text = frame.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"<", b"\\u003c")
-    return b'"%b"' % text
+    return encode_basestring(frame.decode()).encode().replace(b"<", b"\\u003c")
 
 
 def decode_messages(payload: bytes | str, max_messages: int) -> list[str]:
@@ -87,7 +84,7 @@ def decode_messages(payload: bytes | str, max_messages: int) -> list[str]:
 
     Section: "XhrPolling".
     """
-    return _checked(_decode_json(payload), max_messages)
+    return _checked(_decode_json(payload, max_messages), max_messages)
 
 
 def decode_websocket_messages(payload: str, max_messages: int) -> list[str]:
@@ -103,7 +100,7 @@ def decode_websocket_messages(payload: str, max_messages: int) -> list[str]:
     """
     if not payload:
         return []
-    decoded = _decode_json(payload)
+    decoded = _decode_json(payload, max_messages)
     return [decoded] if type(decoded) is str else _checked(decoded, max_messages)
 
 
@@ -118,10 +115,11 @@ def _checked(decoded: object, max_messages: int) -> list[str]:
     return decoded
 
 
-def _decode_json(payload: bytes | str) -> object:
+def _decode_json(payload: bytes | str, max_messages: int) -> object:
     if not payload:
         raise PayloadMissing("empty payload")
     try:
-        return parse(payload.decode() if isinstance(payload, bytes) else payload)
+        text = payload.decode() if isinstance(payload, bytes) else payload
+        return parse(text, max_messages)
     except ValueError as error:
         raise PayloadBroken("not a JSON array of strings") from error

@@ -58,6 +58,8 @@ class SockJSFraming:
         if not isinstance(text, str):
             raise TypeError(f"JSON text is a str, not {type(text).__name__}")
         # JSON has control characters between values only; a line break would end the frame there
+        for blank in "\n\r\t":  # the legal ones; one by one, a megabyte of them would take long
+            text = text.replace(blank, " ")
         return json_text.escape(_CONTROL.sub(" ", text))
 
     @staticmethod
@@ -105,13 +107,14 @@ class Outgoing:
             the client gets an object, say, and not a string.
     """
 
-    __slots__ = ("message", "_is_json", "_sockjs", "_raw")
+    __slots__ = ("message", "_is_json", "_sockjs", "_raw", "_behind")
 
     def __init__(self, message: str | bytes, *, is_json: bool = False) -> None:
         self.message = message
         self._is_json = is_json
         self._sockjs: frames.SharedMessage | None = None
         self._raw: bytes | None = None
+        self._behind: dict[str, Outgoing] | None = None
 
     def encoded(self, framing: Framing) -> bytes:
         """Return the piece that a session with `framing` queues.
@@ -125,5 +128,26 @@ class Outgoing:
             return self._raw
         if self._sockjs is None:
             encode = framing.encode_json if self._is_json else framing.encode
-            self._sockjs = frames.shared_message(encode(self.message))
+            self._sockjs = frames.SharedMessage(encode(self.message))
         return self._sockjs
+
+    def behind(self, prefix: str) -> "Outgoing":
+        """Return the message of `prefix` and this one's text; made once, and of what is encoded.
+
+        Raises:
+            TypeError: If this one is no text.
+        """
+        if not isinstance(self.message, str):
+            raise TypeError(
+                f"a channel's message is a str, not {type(self.message).__name__}: encode it "
+                "first, for instance with json.dumps()"
+            )
+        if self._behind is None:
+            self._behind = {}
+        message = self._behind.get(prefix)
+        if message is None:
+            message = self._behind[prefix] = Outgoing(prefix + self.message)
+            text = json_text.quote(self.message) if self._is_json else self.encoded(SOCKJS)
+            parts = json_text.quote(prefix)[:-1], memoryview(text)[1:]
+            message._sockjs = frames.SharedMessage(b"".join(parts))
+        return message

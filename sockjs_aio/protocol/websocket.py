@@ -5,6 +5,7 @@ two to ten bytes, and doing it here lets a session write without a coroutine.  S
 sections 5.2, 5.5 and 7.4.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ PONG = 0xA
 
 _FIN = 0x80
 _SHORT_TEXT = [bytes((_FIN | TEXT, size)) for size in range(126)]
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _MAX_REASON = 123  # a control frame has 125 bytes, two of them are the code
 
 
@@ -46,8 +48,20 @@ def message_frame(message: str | bytes) -> bytes:
     try:
         return text_frame(message.encode())
     except UnicodeEncodeError:
-        repaired = message.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        return text_frame(repaired.encode())
+        return text_frame(_repaired(message).encode())
+
+
+def _repaired(message: str) -> str:
+    """Join surrogates to pairs, and write U+FFFD for each that is alone."""
+    message = _PAIR.sub(_joined, message)
+    # Micro-optimisation, as error handlers are called for each: as UTF-8 a surrogate is three wrong
+    # bytes, which "replace" writes U+FFFD for.
+    data = message.replace("\ufffd", "\ufffd" * 3).encode("utf-8", "surrogatepass")
+    return data.decode("utf-8", "replace").replace("\ufffd" * 3, "\ufffd")
+
+
+def _joined(pair: "re.Match[str]") -> str:
+    return pair[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le")
 
 
 def split_frames(data: bytes) -> Iterator[tuple[int, bytes]]:

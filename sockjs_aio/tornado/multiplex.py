@@ -5,6 +5,7 @@ import inspect
 import logging
 from typing import Any, ClassVar
 
+from sockjs_aio import Outgoing
 from sockjs_aio.multiplex import escaped
 from sockjs_aio.tornado import proto
 from sockjs_aio.tornado.conn import SockJSConnection
@@ -148,6 +149,17 @@ class ChannelSession(BaseSession):
             msg = proto.json_encode(msg)
         if not self.is_closed:
             self.carrier.send(f"msg,{self.name},{msg}")
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether neither this class nor the carrier's sends in a way of its own."""
+        is_ours = type(self) is ChannelSession and type(self.carrier).send is SockJSConnection.send
+        return is_ours and self.carrier.session.is_shared
+
+    def send_outgoing(self, message: Outgoing) -> None:
+        """Send a message that was encoded for many sessions."""
+        if not self.is_closed:
+            self.carrier.session.send_outgoing(message.behind(f"msg,{self.name},"))
 
     def send_jsonified(self, msg: str, stats: bool = True) -> None:
         """Send JSON text."""

@@ -117,7 +117,7 @@ class SockJSRouter:
             if client.is_closed:
                 continue
             session = client.session
-            if isinstance(session, Session) and not _is_overridden(type(session)):
+            if session.is_shared:
                 session.send_outgoing(outgoing)
             elif session.send_expects_json:
                 session.send_jsonified(proto.json_encode(msg))
@@ -273,14 +273,6 @@ def _allowed_hosts(allowed: Any) -> frozenset[str] | None:
         'websocket_allow_origin has to be "*", or a list of hosts as browsers write them, with the '
         'port unless it is the usual one, such as ["example.com", "example.com:8443"]; not '
         f"{', '.join(map(repr, wrong))}"
-    )
-
-
-def _is_overridden(kind: type[Session]) -> bool:
-    """Tell whether a session class sends in a way of its own."""
-    return (
-        kind.send_message not in (Session.send_message, RawSession.send_message)
-        or kind.send_jsonified is not Session.send_jsonified
     )
 
 

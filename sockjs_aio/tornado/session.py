@@ -185,6 +185,15 @@ class BaseSession:
         """Send `msg`, which is JSON text already.  A derived class says how."""
         raise NotImplementedError(f"{type(self).__name__} has to override send_jsonified")
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it takes messages by `send_outgoing`: not if a derived class sends otherwise."""
+        return False
+
+    def send_outgoing(self, message: sockjs_aio.Outgoing) -> None:
+        """Send a message that was encoded for many sessions."""
+        raise NotImplementedError(f"{type(self).__name__} has to override send_outgoing")
+
     def broadcast(self, clients: "Iterable[SockJSConnection]", msg: Any) -> None:
         """Send `msg` to all `clients`, encoding it once."""
         self.server.broadcast(clients, msg)
@@ -230,9 +239,18 @@ class Session(BaseSession):
         """Send `msg`, which is JSON text already."""
         self._send(lambda session: session.send_json(msg), stats)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether neither `send_message` nor `send_jsonified` is overridden."""
+        kind = type(self)
+        return (
+            kind.send_message in (Session.send_message, RawSession.send_message)
+            and kind.send_jsonified is Session.send_jsonified
+        )
+
     def send_outgoing(self, message: sockjs_aio.Outgoing) -> None:
-        """Send a message that was encoded for many sessions."""
-        self._send(lambda session: session.send_shared(message), True)
+        """Send a message that was encoded for many sessions, at the end of the loop's turn."""
+        self._send(lambda session: session.send_shared(message), stats=True, at_once=False)
 
     def close(self, code: int = GO_AWAY[0], message: str = GO_AWAY[1]) -> None:
         """Close the session: the client gets what was sent, and the close frame."""
@@ -247,12 +265,14 @@ class Session(BaseSession):
         """Whether the session is closed, or about to be told so."""
         return super().is_closed or (self._session is not None and self._session.is_closed)
 
-    def _send(self, send: Callable[[sockjs_aio.Session], None], stats: bool) -> None:
+    def _send(
+        self, send: Callable[[sockjs_aio.Session], None], stats: bool, at_once: bool = True
+    ) -> None:
         session = self._session
         if session is None or self.is_closed:
             return
         send(session)
-        if self.server.settings["immediate_flush"]:
+        if at_once and self.server.settings["immediate_flush"]:
             session.flush()
         if stats:
             self.stats.on_pack_sent(1)

@@ -7,9 +7,13 @@ from aiohttp import HttpVersion11, web
 
 from sockjs_aio.errors import BodyTimeout, PayloadTooLarge
 from sockjs_aio.registry import SessionRegistry
+from sockjs_aio.turns import Turn
 
 IDLE_BODY_LIMIT = 65536
 """Bytes of a body that nobody wants, on a request that only receives."""
+
+PART = 8192
+"""Bytes of a body that are read at a time: they may have come one by one."""
 
 
 async def invite_body(request: web.Request) -> None:
@@ -71,8 +75,11 @@ async def _read(request: web.Request, registry: SessionRegistry, limit: int) -> 
 async def _read_parts(request: web.Request, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
+    turn = Turn()
     while not request.content.at_eof():
-        part = await request.content.readany()
+        part = await request.content.read(PART)
+        if turn.is_over:
+            await turn.next()
         size += len(part)
         if size > limit:
             raise PayloadTooLarge(f"more than {limit} bytes")

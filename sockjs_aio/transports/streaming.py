@@ -251,13 +251,13 @@ class StreamReceiver:
 
     def write_prelude(self, prelude: bytes) -> None:
         """Take what comes before the first frame and does not count."""
-        self._parts.append(self._chunk(prelude))
+        self._add(prelude)
 
     def write(self, frame: bytes) -> None:
         """Take one frame; the close frame is the last."""
         dress = self._dress
         data = frame.dressed(dress) if type(frame) is SharedFrame else dress(frame)
-        self._parts.append(self._chunk(data))
+        self._add(data)
         self._limit -= len(data)
         if self._limit <= 0 or frame[:1] == b"c":
             self.is_done = True
@@ -287,5 +287,8 @@ class StreamReceiver:
         """Cut the connection."""
         self._outlet.abort()
 
-    def _chunk(self, data: bytes) -> bytes:
-        return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
+    def _add(self, data: bytes) -> None:
+        if self._is_chunked:  # not put together twice: it may be megabytes
+            self._parts += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._parts.append(data)

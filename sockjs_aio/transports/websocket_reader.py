@@ -11,11 +11,11 @@ from aiohttp import WebSocketError, WSMessage, web
 
 from sockjs_aio.close_info import LOST, End
 from sockjs_aio.errors import PayloadBroken, PayloadTooLarge
-from sockjs_aio.hooks import YIELD_EVERY
 from sockjs_aio.protocol.frames import decode_websocket_messages
 from sockjs_aio.protocol.websocket import BINARY, CLOSE, PING, PONG, TEXT, is_sendable_code
 from sockjs_aio.session import Session
 from sockjs_aio.transports.websocket_receiver import NORMAL, WebSocketReceiver
+from sockjs_aio.turns import TURN, clock
 
 PROTOCOL_ERROR = 1002
 UNSUPPORTED = 1003
@@ -23,9 +23,11 @@ NO_CODE = 1005  # never on the wire
 INVALID_DATA = 1007
 TOO_BIG = 1009
 
+FRAME = TURN / 256
+"""Seconds that a frame counts for besides its hooks' time: about what aiohttp takes to read it."""
+
 # plain numbers: to look a member up in aiohttp's enumeration takes 0.1 us (Python 3.11)
 _MESSAGES = (TEXT, BINARY)
-_CONTROLS = (PING, PONG)
 _VIOLATIONS = {INVALID_DATA: "Invalid UTF-8", TOO_BIG: "Message too big"}
 
 
@@ -39,7 +41,7 @@ class WebSocketReader:
         max_messages: In one array.
     """
 
-    __slots__ = ("_session", "_socket", "_receiver", "_max_messages", "_handled")
+    __slots__ = ("_session", "_socket", "_receiver", "_max_messages")
 
     def __init__(
         self,
@@ -52,11 +54,11 @@ class WebSocketReader:
         self._socket = socket
         self._receiver = receiver
         self._max_messages = max_messages
-        self._handled = 0  # messages and control frames since the loop had its turn
 
     async def read(self) -> End:
         """Read until the connection ends; return how it did."""
         hooks, receiver = self._session.hooks, self._receiver
+        left = TURN  # seconds until the loop has to have its turn
         while True:
             if hooks.is_dropping:
                 await hooks.finish()
@@ -67,26 +69,29 @@ class WebSocketReader:
                 continue
             receiver.is_heard = True
             opcode = message.type
+            left -= FRAME
             if opcode in _MESSAGES:
+                end = (now := clock()) + left
                 for text in () if hooks.is_dropping else self._decode(message):
                     if hooks.is_dropping:
                         break
                     if (waiting := hooks.step(text)) is not None:
                         await waiting
-                    self._handled += 1
-                    if self._handled >= YIELD_EVERY:
+                        end = (now := clock()) + TURN
+                    elif (now := clock()) > end:
                         await self._yield()
-            elif opcode in _CONTROLS:
-                if opcode == PING:
-                    receiver.pong(message.data)
-                self._handled += 1
-                if self._handled >= YIELD_EVERY:
-                    await self._yield()
-            else:
+                        end = (now := clock()) + TURN
+                left = end - now
+            elif opcode == PING:
+                receiver.pong(message.data)
+            elif opcode != PONG:
                 try:
                     return self._end(message)
                 finally:
                     del message  # an exception's traceback would keep this very frame
+            if left < 0:
+                await self._yield()
+                left = TURN
 
     def _decode(self, message: WSMessage) -> Sequence[str | bytes]:
         if self._receiver.is_raw:
@@ -127,7 +132,6 @@ class WebSocketReader:
 
     async def _yield(self) -> None:
         """Let the loop go on once in a while: what is buffered is read without waiting."""
-        self._handled = 0
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:

@@ -28,6 +28,7 @@ from sockjs_aio.protocol.websocket import (
 )
 from sockjs_aio.tcp import Delivery, read_at_most, seconds_since_data
 from sockjs_aio.transports.outlet import Outlet
+from sockjs_aio.turns import Turn
 
 NORMAL = 1000
 READ_SIZE = 65536
@@ -158,7 +159,10 @@ class WebSocketReceiver:
             self._outlet.wait(partial(self._write_compressed, data))
 
     async def _write_compressed(self, data: bytes) -> None:
+        turn = Turn()
         for opcode, payload in split_frames(data):
+            if turn.is_over:
+                await turn.next()
             if opcode == TEXT:
                 await self._socket.send_str(payload.decode())
             elif opcode == BINARY:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sockjs_aio.errors import PayloadError, PayloadTooLarge
 from sockjs_aio.protocol import frames, json_text
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing, Outgoing
 from sockjs_aio.protocol.json_text import quote
@@ -26,9 +27,10 @@ from sockjs_aio.protocol.websocket import (
     split_frames,
     websocket_frame,
 )
+from sockjs_aio.transports import upstream
 from sockjs_aio.transports.polling import call
 from sockjs_aio.transports.streaming import _event, _line, _script
-from tests.fuzz.payloads import fuzz_messages, fuzz_websocket_messages
+from tests.fuzz.payloads import fuzz_form, fuzz_messages, fuzz_websocket_messages
 from tests.properties.texts import FORBIDDEN, json_texts, lists, payloads, texts
 
 codes = st.integers(1000, 4999)
@@ -52,6 +54,60 @@ def test_frame_of_messages_decodes_to_them(messages: list[str]) -> None:
     assert frame[:1] == b"a"
     assert frames.decode_messages(frame[1:], 8) == messages
     assert frames.decode_websocket_messages(frame[1:].decode(), 8) == messages
+
+
+@contextlib.contextmanager
+def nothing_is_small() -> Iterator[None]:
+    """Have all texts taken for large ones, and few characters for many."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(json_text, "_LONG", 1)
+        monkeypatch.setattr(json_text, "_LARGE", 2)
+        monkeypatch.setattr(json_text, "_MANY", 2)
+        yield
+
+
+@given(texts)
+def test_large_message_is_quoted_as_a_small_one(message: str) -> None:
+    with nothing_is_small():
+        quoted = quote(message)
+        assert json.loads(quoted) == message
+        assert not FORBIDDEN.search(quoted.decode())
+        frame = frames.array_frame([quoted])
+        assert frames.decode_messages(frame[1:], 1) == [message]
+
+
+@given(json_texts)
+def test_large_json_text_keeps_its_value(text: str) -> None:
+    with nothing_is_small():
+        encoded = SOCKJS.encode_json(text)
+        assert json.loads(encoded) == json.loads(text)
+        assert not FORBIDDEN.search(encoded.decode())
+
+
+@given(payloads)
+def test_large_payload_is_understood_as_a_small_one(payload: str) -> None:
+    assert _outcome(payload) == _large_outcome(payload)
+
+
+@given(st.text("%4Da&=+z\r\n", max_size=40))
+def test_form_may_be_unescaped_in_parts(field: str) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(upstream, "PART", 5)
+        fuzz_form(b"d=" + field.encode())
+
+
+def _large_outcome(payload: str) -> object:
+    with nothing_is_small():
+        return _outcome(payload)
+
+
+def _outcome(payload: str) -> object:
+    try:
+        return frames.decode_websocket_messages(payload, 4)
+    except PayloadTooLarge:  # what comes behind need not be looked at
+        return PayloadError
+    except PayloadError:
+        return PayloadError
 
 
 @given(json_texts)

@@ -92,7 +92,7 @@ def test_shared_frame_is_dressed_once_by_each_dress() -> None:
         calls.append(frame)
         return frame + b"\n"
 
-    shared = frames.shared_message(quote("x"))
+    shared = frames.SharedMessage(quote("x"))
     assert shared == b'"x"'
     assert [shared.frame.dressed(dress) for _ in range(3)] == [b'a["x"]\n'] * 3
     assert calls == [b'a["x"]']
@@ -159,6 +159,24 @@ BROKEN = [
 def test_everything_else_is_broken(payload: bytes) -> None:
     with pytest.raises(PayloadBroken):
         frames.decode_messages(payload, 10)
+
+
+def test_large_string_may_have_any_number_of_brackets() -> None:
+    text = '["a",{"b":[]}]' * 10_000
+    assert frames.decode_websocket_messages(json.dumps(text), 10) == [text]
+    assert frames.decode_messages(json.dumps([text, "x"]), 10) == [text, "x"]
+
+
+@pytest.mark.parametrize("tail", ['"x",[]]', '"x"', '"x"]]', '"x",]', "[]]", "1]"])
+@pytest.mark.parametrize("start", ["[" + '"[",' * 9_000, '["' + "[" * 20_000 + '",'])
+def test_large_payload_with_many_brackets_is_refused_as_a_small_one(start: str, tail: str) -> None:
+    with pytest.raises(PayloadBroken):
+        frames.decode_messages(start + tail, 10_000)
+
+
+def test_what_comes_behind_too_many_messages_is_not_looked_at() -> None:
+    with pytest.raises(PayloadTooLarge):
+        frames.decode_messages("[" + '"a",' * 30_000 + "broken", 10_000)
 
 
 def test_an_empty_payload_is_missing() -> None:

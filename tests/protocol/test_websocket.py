@@ -27,6 +27,9 @@ def test_messages_go_out_by_their_type() -> None:
 def test_lone_surrogates_are_replaced_as_browsers_do() -> None:
     assert websocket.message_frame("\ud800x") == websocket.message_frame("\ufffdx")
     assert websocket.message_frame("\ud83d\ude00") == websocket.message_frame("😀")
+    odd = "\udfff\ufffd\ufffd\ud83d\ud83d\ude00\ude00\ufffd\ufffd\ufffd\ud800"
+    plain = odd.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    assert websocket.message_frame(odd) == websocket.message_frame(plain)
 
 
 def test_joined_frames_are_split_again() -> None:

@@ -324,7 +324,11 @@ async def test_post_that_waits_for_room_is_dropped_when_the_session_closes(serve
     assert Slow.seen.count("close") == 1 and len(Slow.seen) == 3
 
 
-async def test_long_batch_lets_other_sessions_have_their_turn(serve: Serve) -> None:
+async def test_long_batch_lets_other_sessions_have_their_turn(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sockjs_aio.turns.TURN", 0.0001)
+
     class Busy(Recorder):
         async def on_message(self, message: str | bytes) -> None:
             self.seen.append(message)
