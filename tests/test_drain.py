@@ -13,7 +13,6 @@ from aiohttp import web
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve, Served
 from tests.openers import ask, openers
-from tests.wire import Wire
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
@@ -319,7 +318,7 @@ async def test_period_below_0_is_refused(serve: Serve, over: float) -> None:
 
 async def test_polls_on_connections_that_stay_open_learn_of_it(serve: Serve) -> None:
     served = await serve(Echo)
-    wires = [await Wire.connect(served.port) for _ in range(5)]
+    wires = [await served.wire() for _ in range(5)]
     for number, wire in enumerate(wires):
         assert (await wire.request("POST", f"/echo/0/{number}/xhr", b"")).body == b"o\n"
     draining = asyncio.ensure_future(served.router.drain())

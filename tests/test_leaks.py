@@ -162,7 +162,7 @@ async def test_ten_thousand_sessions_come_and_go(serve: Serve) -> None:
                 reply = await wire.request("POST", path + "/xhr", b"")
                 assert reply.body == b'c[3000,"Go away!"]\n'
             elif number % 3 == 2:
-                lost = await Wire.connect(served.port)
+                lost = await served.wire()
                 lost.send("POST", path + "/xhr", b"")
                 await asyncio.sleep(0.001)
                 lost.abort()

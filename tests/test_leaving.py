@@ -35,11 +35,6 @@ def write(wire: Wire, path: str, messages: list[str]) -> None:
         wire.writer.write(masked(1, json.dumps(batch).encode()))
 
 
-def leave(wire: Wire) -> None:
-    """Go without a word, behind what was sent."""
-    wire.writer.write_eof()
-
-
 def end_of(kind: type[Recorder]) -> tuple[int, str, str]:
     info = kind.connections[0].close_info
     assert info is not None
@@ -61,7 +56,7 @@ async def test_messages_before_the_end_are_all_handled(
     wire = await opened(served, path)
     messages = [str(number) for number in range(2000)]
     write(wire, path, messages)
-    leave(wire)
+    wire.end_sending()
     await Noted.until("close")
     assert Noted.seen == ["open", *messages, "close"]
     assert end_of(Noted) == LOST
@@ -88,7 +83,7 @@ async def test_messages_behind_the_hook_that_runs_are_handled(
     messages = [str(number) for number in range(300)]
     write(wire, path, messages)
     await Slow.until("begins")
-    leave(wire)
+    wire.end_sending()
     await Slow.until("close")
     assert Slow.seen == ["open", "begins", *messages, "close"]
     assert end_of(Slow) == LOST
@@ -275,7 +270,7 @@ async def test_shutdown_cancels_the_hook_of_a_lost_client_and_drops_the_rest(
     wire = await opened(served, path)
     write(wire, path, ["0", "1", "2"])
     await Stuck.until("0")
-    leave(wire)
+    wire.end_sending()
     async with async_timeout.timeout(5):
         while not Stuck.connections[0].is_closed:
             await asyncio.sleep(0.01)

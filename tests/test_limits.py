@@ -9,7 +9,6 @@ import pytest
 
 from tests import clients
 from tests.conftest import Recorder, Serve
-from tests.wire import Wire
 
 SHORT = {"disconnect_delay": 0.2, "session_check_interval": 0.02}
 receivers = pytest.mark.parametrize(
@@ -162,14 +161,13 @@ async def test_session_does_not_expire_while_its_response_is_downloaded(serve: S
         session = f"/0/{number}"
         await served.poll(session)
         await served.post(session, '["a"]')
-        reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1 << 16)
-        wire = Wire(reader, writer)
+        wire = await served.wire(limit=1 << 16)
         wire.send("POST", f"/echo{session}/{path}", b"")
         await wire.head()
         size = 0
         for _ in range(12):  # 1.2 seconds, six times the disconnect delay
             await asyncio.sleep(0.1)
-            size += len(await reader.readexactly(1 << 19))
+            size += len(await wire.reader.readexactly(1 << 19))
         assert Large.seen.count("close") == number, size
         wire.abort()
         await Large.until("close", number + 1)
