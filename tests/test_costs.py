@@ -215,6 +215,7 @@ async def test_open_session_costs(serve: Serve, written: list[bytes], kind: Kind
     assert calls["tasks"] <= (1 if kind.is_http else 0), "on_open needs one where nobody waits"
 
 
+@pytest.mark.not_over("tls")  # asyncio has timers of its own for it
 async def test_websocket_costs_three_writes_from_its_first_byte_to_its_last(
     serve: Serve, written: list[bytes]
 ) -> None:

@@ -365,6 +365,7 @@ async def test_kernel_gives_up_connections_that_nobody_notices(serve: Serve, kin
         )
         for connection in served.runner.server.connections
         if connection.transport is not None
+        and connection.transport.get_extra_info("socket") is not None  # TLS ends in several turns
     ]
     assert 3 * 12_500 in timeouts
     await client.leave()

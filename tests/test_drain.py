@@ -60,15 +60,19 @@ async def test_new_sessions_are_refused_and_health_says_so(
     serve: Serve, method: str, path: str
 ) -> None:
     served = await with_health(serve, Echo)
-    client = await clients.WebSocket.open(served)
-    assert await health(served) == (200, {"status": "ok", "sessions": 1})
-    draining = asyncio.ensure_future(served.router.drain(over=60))
-    await asyncio.sleep(0)
-    assert await health(served) == (503, {"status": "draining", "sessions": 1})
+    members = [await clients.WebSocket.open(served) for _ in range(3)]
+    assert await health(served) == (200, {"status": "ok", "sessions": 3})
+    draining = asyncio.ensure_future(served.router.drain(over=600))
+    assert await members[0].frame() == FAREWELL  # the second one's turn comes after 200 s
+    await members[0].leave()
+    while served.router.session_count == 3:
+        await asyncio.sleep(0.001)
+    assert await health(served) == (503, {"status": "draining", "sessions": 2})
     reply = await ask(served, method, path)
     assert (reply.status, reply.header("Retry-After")) == (503, "5")
     draining.cancel()
-    await client.leave()
+    for client in members[1:]:
+        await client.leave()
     assert (await health(served))[0] == 503, "it stays so"
 
 

@@ -172,6 +172,31 @@ async def test_hook_that_runs_sees_that_its_client_was_reset(
     await served.until_empty()
 
 
+@both
+@either
+async def test_hook_that_runs_sees_that_its_client_has_left_more_than_is_read(
+    serve: Serve, path: str, cancellation: bool
+) -> None:
+    class Waiting(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            while not self.is_closed:
+                await asyncio.sleep(0.01)
+            await super().on_message(message)
+
+    settings = {**FAR, "heartbeat_delay": 0.3, "session_check_interval": 0.02}
+    served = await serve(Waiting, settings=settings, handler_cancellation=cancellation)
+    wire = await opened(served, path)
+    messages = [str(number).zfill(1000) for number in range(1000)]  # aiohttp reads 512 KiB ahead
+    write(wire, path, messages)
+    while wire.unsent:
+        await asyncio.sleep(0.001)
+    wire.abort()  # there is nothing that it has not read: it is not reset
+    await Waiting.until("close")
+    handled = Waiting.seen[1:-1]  # what the kernel still had may be lost
+    assert handled and handled == messages[: len(handled)]
+    assert end_of(Waiting) == LOST
+
+
 class Limited(Recorder):
     """Has a time-out of its own in `on_close`."""
 

@@ -7,6 +7,8 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from sockjs_aio.tcp import buffered_bytes
+
 
 def end_sending(transport: asyncio.WriteTransport) -> None:
     """End the half of a client's connection that sends, once the kernel has what was sent."""
@@ -122,6 +124,11 @@ class Wire:
     def abort(self) -> None:
         """Reset the connection."""
         self.writer.transport.abort()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not taken."""
+        return buffered_bytes(self.writer.transport)
 
     def end_sending(self) -> None:
         """End the half of the connection that sends, behind what was sent."""
