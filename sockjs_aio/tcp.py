@@ -41,7 +41,6 @@ def buffered_bytes(transport: asyncio.WriteTransport) -> int:
     return buffered
 
 
-
 def is_tls(transport: asyncio.WriteTransport) -> bool:
     """Tell whether the connection is encrypted by asyncio."""
     return not transport.can_write_eof()

@@ -91,8 +91,6 @@ class Target:
         """Close all connections."""
         for wire in self.wires:
             wire.close()
-            if self.tls:  # that waits for the server, and not every server says good-bye
-                wire.abort()
         for socket in self.sockets:  # those that were aborted have not given back their connection
             socket._response.close()
         await self.session.close()

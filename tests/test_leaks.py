@@ -14,7 +14,6 @@ from sockjs_aio import ConnectionInfo, Session
 from sockjs_aio.protocol.machine import SessionMachine
 from tests import clients
 from tests.conftest import SHORT, Recorder, Serve
-from tests.wire import Wire
 
 Kind = type[clients.Client]
 

@@ -120,6 +120,8 @@ class Wire:
     def close(self) -> None:
         """Close the connection in the ordinary way."""
         self.writer.close()
+        if not self.writer.can_write_eof():  # TLS would wait for the server to say good-bye too
+            self.writer.transport.abort()
 
     def abort(self) -> None:
         """Reset the connection."""
