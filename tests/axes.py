@@ -35,7 +35,7 @@ class Axes:
 
     @property
     def arguments(self) -> list[str]:
-        """What to tell a server in a process of its own: where its certificate is, if it has one."""
+        """What to tell a server in a process of its own: its certificate, if it has one."""
         return [str(self.certificate)] if self.certificate else []
 
     def add_middlewares(self, app: web.Application) -> None:

@@ -260,6 +260,7 @@ async def test_heartbeats_cost_a_write_each_and_nothing_else(
     assert len(written) == 10, "a WebSocket's ping leaves with it"
 
 
+@pytest.mark.not_over("tls")  # which does not tell who has left
 async def test_kernel_is_not_asked_about_who_answers_pings(
     serve: Serve, questions: list[object]
 ) -> None:

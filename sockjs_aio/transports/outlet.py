@@ -55,9 +55,8 @@ class Outlet:
         self._waiting: asyncio.Task[None] | None = None
         if self.transport is not None:
             give_up_after(self.transport, PATIENCE * settings.heartbeat_delay)
-            if self._high_water < HIGH_WATER or is_tls(
-                self.transport
-            ):  # which has a mark of its own
+            # TLS has another mark of its own
+            if self._high_water < HIGH_WATER or is_tls(self.transport):
                 limit_buffer(self.transport, self._high_water)
 
     def open(self, writer: AbstractStreamWriter) -> None:
