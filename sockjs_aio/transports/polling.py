@@ -28,7 +28,7 @@ from sockjs_aio.transports.headers import (
     set_session_cookie,
     uncached_head,
 )
-from sockjs_aio.transports.outlet import HIGH_WATER, PATIENCE
+from sockjs_aio.transports.outlet import PATIENCE
 from sockjs_aio.transports.response import ShortResponse
 
 JSONP_HEAD = uncached_head(200, JAVASCRIPT)
@@ -155,16 +155,6 @@ class PollReceiver:
         """A waiting request is not asked for signs of life."""
         return True
 
-    async def passes_on(self) -> None:
-        """Wait until most of the response has left: over TLS, aiohttp has not.
-
-        Raises:
-            ConnectionResetError: If the connection is lost.
-        """
-        await self.delivery.passes_on(HIGH_WATER)
-        if not self.is_alive:
-            raise ConnectionResetError("the connection is lost")
-
     def abort(self) -> None:
         """Cut the connection."""
         if self._request.transport is not None:
@@ -210,8 +200,7 @@ class PollResponse(ShortResponse):
         """Send the body."""
         try:
             await super().write_eof(data)
-            if self._receiver is not None and self._receiver.delivery.is_kept(HIGH_WATER):
-                await self._receiver.passes_on()
+            await self._handover.passes_on()
         except BaseException:
             self._handover.failed()
             raise
