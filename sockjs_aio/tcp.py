@@ -21,13 +21,29 @@ _STATE = 0
 _LAST_DATA_RECEIVED = 52
 _ESTABLISHED = 1
 
+PAUSE = 0.05
+"""Seconds between two looks at a connection that does not tell when it takes data again."""
+
+_TLS_COUNTS_ITS_OWN = sys.version_info >= (3, 11)  # alone; before, what is below it alone
+
 
 def buffered_bytes(transport: asyncio.WriteTransport) -> int:
     """Return how many written bytes have not left asyncio; 0 once the connection is gone."""
     try:
-        return transport.get_write_buffer_size()
+        buffered = transport.get_write_buffer_size()
     except AttributeError:
         return 0
+    # TLS encrypts what is written at once, and does not count what the connection below it keeps
+    tls = getattr(transport, "_ssl_protocol", None)
+    below = getattr(tls, "_transport", None)
+    if below is not None and _TLS_COUNTS_ITS_OWN:
+        buffered += below.get_write_buffer_size()
+    return buffered
+
+
+def is_tls(transport: asyncio.WriteTransport) -> bool:
+    """Tell whether the connection is encrypted by asyncio."""
+    return not transport.can_write_eof()
 
 
 def limit_buffer(transport: asyncio.WriteTransport, high: int | None) -> None:
@@ -77,6 +93,14 @@ def is_left(transport: asyncio.WriteTransport) -> bool:
         return bool(poll.poll(0))
     info = _tcp_info(transport)
     return info is not None and info[_STATE] != _ESTABLISHED
+
+
+def is_left_unseen(transport: asyncio.WriteTransport) -> bool:
+    """Tell whether the peer has ended the connection, and writing to it will not show it.
+
+    TLS drops what is written after that while its input is not read, without an error.
+    """
+    return is_tls(transport) and is_left(transport)
 
 
 def give_up_after(transport: asyncio.WriteTransport, seconds: float) -> None:
@@ -192,6 +216,18 @@ class Delivery:
         if self._transport is None or unsent == 0 or has_taken:
             return False
         return _counts_bytes(self._transport) or buffered_bytes(self._transport) > 0
+
+    def is_kept(self, high: int) -> bool:
+        """Tell whether more than `high` bytes are buffered."""
+        return self._transport is not None and buffered_bytes(self._transport) > high
+
+    async def passes_on(self, high: int) -> None:
+        """Wait until no more than `high` bytes are buffered, or the connection is gone.
+
+        aiohttp's ``drain`` has done it already, but for what TLS does not count.
+        """
+        while self.is_kept(high):
+            await asyncio.sleep(PAUSE)
 
     def abort(self) -> None:
         """Cut the connection if its response is unfinished; another one may follow otherwise."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.certificate import contexts
+from tests.certificate import contexts, make_certificate
 
 LOOPS = ("asyncio", "uvloop", "eager", "debug")
 MIDDLEWARES = ("none", "replacing", "failing")
@@ -29,7 +29,14 @@ class Axes:
 
     server_tls: ssl.SSLContext | None = None
     client_tls: ssl.SSLContext | None = None
+    certificate: Path | None = None
+    """What `server_tls` was made of, for servers in processes of their own."""
     middleware: str = "none"
+
+    @property
+    def arguments(self) -> list[str]:
+        """What to tell a server in a process of its own: its certificate, if it has one."""
+        return [str(self.certificate)] if self.certificate else []
 
     def add_middlewares(self, app: web.Application) -> None:
         """Put the middleware of this run in front of `app`."""
@@ -110,7 +117,8 @@ def axes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if not request.config.getoption("--tls"):
         return Axes(middleware=middleware)
     directory: Path = tmp_path_factory.mktemp("certificate")
-    return Axes(*contexts(directory), middleware=middleware)
+    certificate = make_certificate(directory)
+    return Axes(*contexts(certificate), certificate, middleware)
 
 
 @web.middleware

@@ -35,9 +35,8 @@ def make_certificate(directory: Path) -> Path:
     return both
 
 
-def contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Make what a server and its clients need for TLS: their contexts."""
-    certificate = make_certificate(directory)
+def contexts(certificate: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Make what a server with `certificate` and its clients need for TLS: their contexts."""
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(certificate)
     return server, ssl.create_default_context(cafile=str(certificate))

@@ -27,17 +27,23 @@ class Target:
         connector = aiohttp.TCPConnector(ssl=self.tls or True)
         self.session = aiohttp.ClientSession(connector=connector)
 
-    def url(self, path: str = "") -> str:
-        scheme = "https" if self.tls else "http"
-        return f"{scheme}://127.0.0.1:{self.port}{self.prefix}{path}"
+    @property
+    def origin(self) -> str:
+        """The beginning of all URLs."""
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
-    async def wire(self) -> Wire:
-        wire = await self._connect()
+    def url(self, path: str = "") -> str:
+        """Return the URL of `path` below the prefix."""
+        return self.origin + self.prefix + path
+
+    async def wire(self, **options: Any) -> Wire:
+        """Connect; `options` as of `Wire.connect`."""
+        wire = await self._connect(**options)
         self.wires.append(wire)
         return wire
 
-    async def _connect(self) -> Wire:
-        return await Wire.connect(self.port, tls=self.tls)
+    async def _connect(self, **options: Any) -> Wire:
+        return await Wire.connect(self.port, self.tls, **options)
 
     async def request(
         self, method: str, path: str, body: bytes | str | None = None, **options: Any

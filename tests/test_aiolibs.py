@@ -27,6 +27,7 @@ from sockjs_aio.aiolibs import (
     get_manager,
 )
 from tests import clients
+from tests.axes import Axes
 from tests.target import Target
 
 KINDS = [clients.WebSocket, clients.Xhr, clients.XhrStreaming]
@@ -45,15 +46,16 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture
-async def run() -> AsyncIterator[Run]:
+async def run(axes: Axes) -> AsyncIterator[Run]:
     """Serve an application whose endpoints were added: ``await run(app, "/sockjs")``."""
     servers: list[Running] = []
 
     async def start(app: web.Application, prefix: str = "/sockjs") -> Running:
+        axes.add_middlewares(app)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        servers.append(Running(runner.addresses[0][1], prefix, runner))
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=axes.server_tls).start()
+        servers.append(Running(runner.addresses[0][1], prefix, runner, tls=axes.client_tls))
         return servers[-1]
 
     yield start

@@ -54,7 +54,7 @@ def with_token(path: str, token: str) -> str:
 async def logged_in(served: Served, user: str) -> dict[str, str]:
     """Log in as the page does; return the headers of its later requests."""
     form = {"user": user, "password": example.PASSWORDS[user]}
-    url = f"http://127.0.0.1:{served.port}/login"
+    url = f"{served.origin}/login"
     async with served.session.post(url, data=form) as response:
         assert response.status == 200
         assert response.cookies["user"]["httponly"]
@@ -111,7 +111,7 @@ async def test_who_has_not_logged_in_is_401(start: Start, method: str, path: str
 @pytest.mark.parametrize("form", [{}, {"user": "ann"}, {"user": "ann", "password": "banana"}])
 async def test_wrong_password_gives_no_cookie(start: Start, form: dict[str, str]) -> None:
     served = await start("/account")
-    url = f"http://127.0.0.1:{served.port}/login"
+    url = f"{served.origin}/login"
     async with served.session.post(url, data=form) as response:
         assert response.status == 403
         assert not response.cookies
@@ -125,7 +125,7 @@ async def test_logging_out_ends_the_users_sessions_alone(start: Start, kind: Kin
     staying = await kind.open(served, headers=bob)
     assert await leaving.messages(1) == ["Hello, ann!"]
     assert await staying.messages(1) == ["Hello, bob!"]
-    url = f"http://127.0.0.1:{served.port}/logout"
+    url = f"{served.origin}/logout"
     async with served.session.post(url, headers=ann) as response:
         assert response.cookies["user"].value == ""
     assert await leaving.frame() == b'c[4001,"Logged out"]' or kind.name == "rawwebsocket"
@@ -141,7 +141,7 @@ async def test_logging_out_ends_the_users_sessions_alone(start: Start, kind: Kin
 @every
 async def test_who_has_a_token_is_let_in(start: Start, kind: Kind) -> None:
     served = await start("/orders")
-    url = f"http://127.0.0.1:{served.port}/token"
+    url = f"{served.origin}/token"
     async with served.session.post(url) as response:
         assert response.status == 401
     async with served.session.post(url, headers=await logged_in(served, "ann")) as response:

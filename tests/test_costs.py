@@ -220,6 +220,7 @@ async def test_open_session_costs(serve: Serve, written: list[bytes], kind: Kind
     assert calls["tasks"] <= (1 if kind.is_http else 0), "on_open needs one where nobody waits"
 
 
+@pytest.mark.not_over("tls")  # asyncio has timers of its own for it
 async def test_websocket_costs_three_writes_from_its_first_byte_to_its_last(
     serve: Serve, written: list[bytes]
 ) -> None:
@@ -264,6 +265,7 @@ async def test_heartbeats_cost_a_write_each_and_nothing_else(
     assert len(written) == 10, "a WebSocket's ping leaves with it"
 
 
+@pytest.mark.not_over("tls")  # which does not tell who has left
 async def test_kernel_is_not_asked_about_who_answers_pings(
     serve: Serve, questions: list[object]
 ) -> None:

@@ -13,7 +13,6 @@ from aiohttp import web
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve, Served
 from tests.openers import ask, openers
-from tests.wire import Wire
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
@@ -61,15 +60,18 @@ async def test_new_sessions_are_refused_and_health_says_so(
     serve: Serve, method: str, path: str
 ) -> None:
     served = await with_health(serve, Echo)
-    client = await clients.WebSocket.open(served)
-    assert await health(served) == (200, {"status": "ok", "sessions": 1})
-    draining = asyncio.ensure_future(served.router.drain(over=60))
+    members = [await clients.WebSocket.open(served) for _ in range(3)]
+    assert await health(served) == (200, {"status": "ok", "sessions": 3})
+    draining = asyncio.ensure_future(served.router.drain(over=600))
     await asyncio.sleep(0)
-    assert await health(served) == (503, {"status": "draining", "sessions": 1})
+    status, told = await health(served)
+    assert (status, told["status"]) == (503, "draining")
+    assert told["sessions"] in (2, 3), "the first one's turn has come, the second one's in 200 s"
     reply = await ask(served, method, path)
     assert (reply.status, reply.header("Retry-After")) == (503, "5")
     draining.cancel()
-    await client.leave()
+    for client in members:
+        await client.leave()
     assert (await health(served))[0] == 503, "it stays so"
 
 
@@ -319,7 +321,7 @@ async def test_period_below_0_is_refused(serve: Serve, over: float) -> None:
 
 async def test_polls_on_connections_that_stay_open_learn_of_it(serve: Serve) -> None:
     served = await serve(Echo)
-    wires = [await Wire.connect(served.port) for _ in range(5)]
+    wires = [await served.wire() for _ in range(5)]
     for number, wire in enumerate(wires):
         assert (await wire.request("POST", f"/echo/0/{number}/xhr", b"")).body == b"o\n"
     draining = asyncio.ensure_future(served.router.drain())

@@ -14,7 +14,6 @@ from sockjs_aio import ConnectionInfo, Session
 from sockjs_aio.protocol.machine import SessionMachine
 from tests import clients
 from tests.conftest import SHORT, Recorder, Serve
-from tests.wire import Wire
 
 Kind = type[clients.Client]
 
@@ -162,7 +161,7 @@ async def test_ten_thousand_sessions_come_and_go(serve: Serve) -> None:
                 reply = await wire.request("POST", path + "/xhr", b"")
                 assert reply.body == b'c[3000,"Go away!"]\n'
             elif number % 3 == 2:
-                lost = await Wire.connect(served.port)
+                lost = await served.wire()
                 lost.send("POST", path + "/xhr", b"")
                 await asyncio.sleep(0.001)
                 lost.abort()

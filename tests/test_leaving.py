@@ -34,11 +34,6 @@ def write(wire: Wire, path: str, messages: list[str]) -> None:
         wire.writer.write(masked(1, json.dumps(batch).encode()))
 
 
-def leave(wire: Wire) -> None:
-    """Go without a word, behind what was sent."""
-    wire.writer.write_eof()
-
-
 def end_of(kind: type[Recorder]) -> tuple[int, str, str]:
     info = kind.connections[0].close_info
     assert info is not None
@@ -60,7 +55,7 @@ async def test_messages_before_the_end_are_all_handled(
     wire = await opened(served, path)
     messages = [str(number) for number in range(2000)]
     write(wire, path, messages)
-    leave(wire)
+    wire.end_sending()
     await Noted.until("close")
     assert Noted.seen == ["open", *messages, "close"]
     assert end_of(Noted) == LOST
@@ -87,7 +82,7 @@ async def test_messages_behind_the_hook_that_runs_are_handled(
     messages = [str(number) for number in range(300)]
     write(wire, path, messages)
     await Slow.until("begins")
-    leave(wire)
+    wire.end_sending()
     await Slow.until("close")
     assert Slow.seen == ["open", "begins", *messages, "close"]
     assert end_of(Slow) == LOST
@@ -174,6 +169,31 @@ async def test_hook_that_runs_sees_that_its_client_was_reset(
     assert Ticking.seen[-3:] == ["begins", "ended", "close"]
     assert end_of(Ticking) == LOST
     await served.until_empty()
+
+
+@both
+@either
+async def test_hook_that_runs_sees_that_its_client_has_left_more_than_is_read(
+    serve: Serve, path: str, cancellation: bool
+) -> None:
+    class Waiting(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            while not self.is_closed:
+                await asyncio.sleep(0.01)
+            await super().on_message(message)
+
+    settings = {**FAR, "heartbeat_delay": 0.3, "session_check_interval": 0.02}
+    served = await serve(Waiting, settings=settings, handler_cancellation=cancellation)
+    wire = await opened(served, path)
+    messages = [str(number).zfill(1000) for number in range(1000)]  # aiohttp reads 512 KiB ahead
+    write(wire, path, messages)
+    while wire.unsent:
+        await asyncio.sleep(0.001)
+    wire.abort()  # there is nothing that it has not read: it is not reset
+    await Waiting.until("close")
+    handled = Waiting.seen[1:-1]  # what the kernel still had may be lost
+    assert handled and handled == messages[: len(handled)]
+    assert end_of(Waiting) == LOST
 
 
 class Limited(Recorder):
@@ -278,7 +298,7 @@ async def test_shutdown_cancels_the_hook_of_a_lost_client_and_drops_the_rest(
     wire = await opened(served, path)
     write(wire, path, ["0", "1", "2"])
     await Stuck.until("0")
-    leave(wire)
+    wire.end_sending()
     async with async_timeout.timeout(5):
         while not Stuck.connections[0].is_closed:
             await asyncio.sleep(0.01)

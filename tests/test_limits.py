@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import sys
+from typing import Any
 
 import async_timeout
 import pytest
 
 from tests import clients
 from tests.conftest import Recorder, Serve
-from tests.wire import Wire
 
 SHORT = {"disconnect_delay": 0.2, "session_check_interval": 0.02}
 receivers = pytest.mark.parametrize(
@@ -162,17 +162,23 @@ async def test_session_does_not_expire_while_its_response_is_downloaded(serve: S
         session = f"/0/{number}"
         await served.poll(session)
         await served.post(session, '["a"]')
-        reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1 << 16)
-        wire = Wire(reader, writer)
+        wire = await served.wire(limit=1 << 16)
         wire.send("POST", f"/echo{session}/{path}", b"")
         await wire.head()
         size = 0
         for _ in range(12):  # 1.2 seconds, six times the disconnect delay
             await asyncio.sleep(0.1)
-            size += len(await reader.readexactly(1 << 19))
+            size += len(await wire.reader.readexactly(1 << 19))
         assert Large.seen.count("close") == number, size
         wire.abort()
         await Large.until("close", number + 1)
+
+
+def reading_side(connection: Recorder) -> Any:
+    """Return what the server reads from: TLS reads on where it is paused itself."""
+    transport = connection.session._liveness._delivery._transport  # type: ignore[union-attr]
+    tls = getattr(transport, "_ssl_protocol", None)
+    return tls._transport if tls else transport
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what has not been read")
@@ -189,7 +195,7 @@ async def test_session_does_not_expire_while_its_next_poll_waits_to_be_read(
     await wire.request(method, "/echo/0/1" + url, body)
     await Noted.until("open")
     (connection,) = Noted.connections
-    server_side = connection.session._liveness._delivery._transport  # type: ignore[union-attr]
+    server_side = reading_side(connection)
     server_side.pause_reading()  # as if the event loop had too much to do
     wire.send(method, "/echo/0/1" + url, body)
     await asyncio.sleep(1.5 * SHORT["disconnect_delay"])
@@ -226,7 +232,7 @@ async def test_session_expires_though_its_connection_is_not_read(serve: Serve) -
     wire = await served.wire()
     await wire.request("POST", "/echo/0/1/xhr", b"")
     await Noted.until("open")
-    server_side = Noted.connections[0].session._liveness._delivery._transport  # type: ignore[union-attr]
+    server_side = reading_side(Noted.connections[0])
     server_side.pause_reading()
     wire.send("GET", "/echo/info")
     await Noted.until("close")

@@ -21,6 +21,8 @@ from tests.conftest import Echo, Serve, require
 
 SOURCE = Path(__file__).parents[1] / "benchmarks/loadgen.c"
 
+pytestmark = pytest.mark.not_over("tls")  # the load generator speaks plain HTTP
+
 FAULTS = {
     "lost": "lost_message",  # what comes after it is out of order: mismatch
     "doubled": "mismatch",

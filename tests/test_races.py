@@ -7,6 +7,7 @@ import os
 import time
 from typing import Any
 
+import async_timeout
 import pytest
 from aiohttp import web
 
@@ -306,6 +307,9 @@ async def test_lost_receiver_with_unread_input_is_no_2010(serve: Serve) -> None:
     wire.abort()
     await asyncio.sleep(0.05)
     assert await served.poll("/0/1") == b'c[1002,"Connection interrupted"]'
+    async with async_timeout.timeout(5):
+        while served.runner.server.connections:  # type: ignore[union-attr]
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("data", [masked(8, b"\x03\xe9"), masked(2, b"x")])

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from sockjs_aio import SockJSConnection, SockJSRouter
 from tests import clients
+from tests.axes import Axes
 from tests.conftest import Echo, Recorder, Serve
 from tests.openers import REQUESTS, ask, openers
 
@@ -45,7 +46,7 @@ async def test_empty_prefix_leaves_other_routes_alone(serve: Serve) -> None:
 
 
 @every
-async def test_sub_application(serve: Serve, kind: Kind) -> None:
+async def test_sub_application(serve: Serve, kind: Kind, axes: Axes) -> None:
     class Noted(Recorder):
         async def on_message(self, message: str | bytes) -> None:
             self.send(f"{self.info.app[name]} {self.info.path}")
@@ -57,10 +58,11 @@ async def test_sub_application(serve: Serve, kind: Kind) -> None:
     router = SockJSRouter(Noted, "/inner")
     router.attach(sub)
     outer = web.Application()
+    axes.add_middlewares(outer)
     outer.add_subapp("/api", sub)
     runner = web.AppRunner(outer)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=axes.server_tls)
     await site.start()
     served.port = runner.addresses[0][1]
     served.prefix = "/api/inner"
@@ -237,12 +239,7 @@ async def test_verify_ip_pins_a_session_to_its_address(serve: Serve) -> None:
 async def test_address_is_not_pinned_by_default(serve: Serve) -> None:
     served = await serve(Echo)
     assert await served.poll("/0/1") == b"o"
-    from tests.wire import Wire
-
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", served.port, local_addr=("127.0.0.2", 0)
-    )
-    wire = Wire(reader, writer)
+    wire = await served.wire(local_addr=("127.0.0.2", 0))
     assert (await wire.request("POST", "/echo/0/1/xhr_send", '["a"]')).status == 204
     wire.close()
 

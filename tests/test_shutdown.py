@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import clients
+from tests.axes import Axes
 from tests.conftest import Recorder, Serve
 from tests.websocket_wire import handshake, masked
 
@@ -174,6 +175,7 @@ async def test_client_that_does_not_read_does_not_hold_up_the_shutdown(
 
 
 SERVER = """
+    import ssl
     import sys
     from aiohttp import web
     from sockjs_aio import SockJSConnection, SockJSRouter
@@ -191,19 +193,29 @@ SERVER = """
     async def report(app):
         print("left", Noted.count, flush=True)
 
+    tls = None
+    if sys.argv[3:]:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(sys.argv[3])
+
     app = web.Application()
     SockJSRouter(Noted, "/echo").attach(app)
     app.on_startup.append(ready)
     app.on_cleanup.append(report)
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None,
-                handler_cancellation=sys.argv[2] == "True")
+                handler_cancellation=sys.argv[2] == "True", ssl_context=tls)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("cancellation", [True, False])
 async def test_run_app_ends_promptly_with_100_streaming_clients(
-    serve: Serve, unused_tcp_port: int, tmp_path: Path, number: int, cancellation: bool
+    serve: Serve,
+    axes: Axes,
+    unused_tcp_port: int,
+    tmp_path: Path,
+    number: int,
+    cancellation: bool,
 ) -> None:
     script = tmp_path / "server.py"
     script.write_text(textwrap.dedent(SERVER))
@@ -212,6 +224,7 @@ async def test_run_app_ends_promptly_with_100_streaming_clients(
         str(script),
         str(unused_tcp_port),
         str(cancellation),
+        *axes.arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.getcwd()},
@@ -275,7 +288,7 @@ async def test_shutdown_again_is_harmless(serve: Serve, caplog: pytest.LogCaptur
 
 @every
 async def test_process_that_drains_on_sigterm_loses_nobody(
-    serve: Serve, unused_tcp_port: int, tmp_path: Path, kind: Kind
+    serve: Serve, axes: Axes, unused_tcp_port: int, tmp_path: Path, kind: Kind
 ) -> None:
     """Other than `web.run_app`; the polls of a session need not share a connection."""
     start, end = textwrap.dedent(SERVER).split("web.run_app(")
@@ -287,7 +300,7 @@ async def test_process_that_drains_on_sigterm_loses_nobody(
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *(str(script), str(unused_tcp_port), "True"),
+        *(str(script), str(unused_tcp_port), "True", *axes.arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.getcwd()},

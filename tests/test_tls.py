@@ -7,7 +7,7 @@ import pytest
 
 import sockjs_aio
 from tests import clients
-from tests.certificate import contexts
+from tests.certificate import contexts, make_certificate
 from tests.conftest import SHORT, Recorder, Serve
 
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
@@ -24,7 +24,7 @@ async def test_client_that_leaves_is_forgotten(
     class Left(Recorder):
         pass
 
-    served = await serve(Left, settings=SHORT, tls=contexts(tmp_path))
+    served = await serve(Left, settings=SHORT, tls=contexts(make_certificate(tmp_path)))
     client = await kind.open(served)
     if way == "leave":
         await client.leave()
@@ -39,7 +39,7 @@ async def test_client_that_does_not_poll_again_is_forgotten(serve: Serve, tmp_pa
     class Left(Recorder):
         pass
 
-    served = await serve(Left, settings=SHORT, tls=contexts(tmp_path))
+    served = await serve(Left, settings=SHORT, tls=contexts(make_certificate(tmp_path)))
     assert await served.poll("/000/1") == b"o"  # and its connection ends
     await Left.until("close")
     await served.until_empty()
@@ -54,7 +54,7 @@ async def test_websocket_that_ends_leaves_nothing_in_the_log(
     class Ended(Recorder):
         pass
 
-    served = await serve(Ended, settings=SHORT, tls=contexts(tmp_path))
+    served = await serve(Ended, settings=SHORT, tls=contexts(make_certificate(tmp_path)))
     client = await kind.open(served)
     await Ended.until("open")
     if end == "close":

@@ -229,10 +229,7 @@ async def test_jsessionid_and_verify_ip_are_on(start: Start) -> None:
     served = await start(Noted)
     reply = await served.request("POST", "/0/1/xhr", b"")
     assert reply.header("Set-Cookie") == "JSESSIONID=dummy; Path=/"
-    from tests.wire import Wire
-
-    streams = await asyncio.open_connection("127.0.0.1", served.port, local_addr=("127.0.0.2", 0))
-    wire = Wire(*streams)
+    wire = await served.wire(local_addr=("127.0.0.2", 0))
     assert (await wire.request("POST", "/tornado/0/1/xhr_send", '["a"]')).status == 403
     wire.close()
 

@@ -1,9 +1,23 @@
 """A small HTTP client that shows what came over the wire, byte by byte and chunk by chunk."""
 
 import asyncio
+import os
+import socket
 import ssl
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
+
+from sockjs_aio.tcp import buffered_bytes
+
+
+def end_sending(transport: asyncio.WriteTransport) -> None:
+    """End the half of a client's connection that sends, once the kernel has what was sent."""
+    if transport.can_write_eof():
+        transport.write_eof()
+        return
+    # asyncio's TLS cannot; this is what the server sees of a client whose process has ended
+    with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as sock:
+        sock.shutdown(socket.SHUT_WR)
 
 
 @dataclass
@@ -32,9 +46,14 @@ class Wire:
 
     @classmethod
     async def connect(
-        cls, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+        cls, port: int, tls: ssl.SSLContext | None = None, limit: int = 1 << 24, **options: Any
     ) -> "Wire":
-        return cls(*await asyncio.open_connection(host, port, limit=1 << 24, ssl=tls))
+        """Connect; `limit` and `options` are those of `asyncio.open_connection`."""
+        if "sock" not in options:
+            options.update(host="127.0.0.1", port=port)
+        elif tls is not None:
+            options["server_hostname"] = "127.0.0.1"
+        return cls(*await asyncio.open_connection(limit=limit, ssl=tls, **options))
 
     def send(
         self,
@@ -101,10 +120,21 @@ class Wire:
     def close(self) -> None:
         """Close the connection in the ordinary way."""
         self.writer.close()
+        if not self.writer.can_write_eof():  # TLS would wait for the server to say good-bye too
+            self.writer.transport.abort()
 
     def abort(self) -> None:
         """Reset the connection."""
         self.writer.transport.abort()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not taken."""
+        return buffered_bytes(self.writer.transport)
+
+    def end_sending(self) -> None:
+        """End the half of the connection that sends, behind what was sent."""
+        end_sending(self.writer.transport)
 
     def stop_reading(self) -> None:
         """Leave what comes to the kernel, until its buffers are full."""

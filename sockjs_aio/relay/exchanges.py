@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import async_timeout
 from aiohttp import web
 
-from sockjs_aio.tcp import is_left
+from sockjs_aio.tcp import is_left, is_left_unseen
 from sockjs_aio.transports.endpoint import Endpoint
 
 RELEASE_INTERVAL = 0.3
@@ -47,8 +47,9 @@ class Exchange:
 
     @property
     def is_left(self) -> bool:
-        """Whether the client has gone, as far as this process knows."""
-        return self._request.transport is None
+        """Whether the client has gone, as far as this process knows or would never notice."""
+        transport = self._request.transport
+        return transport is None or is_left_unseen(transport)
 
     async def end_if_left(self) -> None:
         """Let go of it if the client has gone, be it that only the kernel knows so far."""

@@ -4,6 +4,7 @@ import asyncio
 
 from sockjs_aio.receiver import Receiver
 from sockjs_aio.session import Session
+from sockjs_aio.transports.outlet import HIGH_WATER
 
 
 class Handover:
@@ -24,6 +25,18 @@ class Handover:
         task = asyncio.current_task()
         assert task is not None, "a request is handled by a task"
         task.add_done_callback(self._request_done)
+
+    async def passes_on(self) -> None:
+        """Wait until most of what was written has left: over TLS, aiohttp has not.
+
+        Raises:
+            ConnectionResetError: If the connection is lost meanwhile.
+        """
+        receiver = self._receiver
+        if receiver is not None and receiver.delivery.is_kept(HIGH_WATER):
+            await receiver.delivery.passes_on(HIGH_WATER)
+            if not receiver.is_alive:
+                raise ConnectionResetError("the connection is lost")
 
     def succeeded(self) -> None:
         """It has left, as far as this process can tell."""

@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
-from sockjs_aio.tcp import Delivery, buffered_bytes, give_up_after, limit_buffer
+from sockjs_aio.tcp import Delivery, buffered_bytes, give_up_after, is_tls, limit_buffer
 
 PATIENCE = 3
 """Heartbeats after which the kernel gives up on a peer that acknowledges nothing: sessions notice
@@ -55,7 +55,8 @@ class Outlet:
         self._waiting: asyncio.Task[None] | None = None
         if self.transport is not None:
             give_up_after(self.transport, PATIENCE * settings.heartbeat_delay)
-            if self._high_water < HIGH_WATER:
+            # TLS has another mark of its own
+            if self._high_water < HIGH_WATER or is_tls(self.transport):
                 limit_buffer(self.transport, self._high_water)
 
     def open(self, writer: AbstractStreamWriter) -> None:
@@ -94,6 +95,7 @@ class Outlet:
     async def _wait(self, ready: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await ready()
+            await self.delivery.passes_on(self._high_water)
         except OSError:
             pass  # it is lost
         finally:
@@ -130,6 +132,7 @@ class Outlet:
                 if self.buffered and self.transport is not None and self._writer is not None:
                     limit_buffer(self.transport, 0)
                     await self._writer.drain()
+                    await self.delivery.passes_on(0)
         except (OSError, asyncio.TimeoutError):
             self.abort()
 

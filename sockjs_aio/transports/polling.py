@@ -200,6 +200,7 @@ class PollResponse(ShortResponse):
         """Send the body."""
         try:
             await super().write_eof(data)
+            await self._handover.passes_on()
         except BaseException:
             self._handover.failed()
             raise

@@ -11,7 +11,7 @@ from aiohttp import HttpVersion11, web
 
 from sockjs_aio.errors import ReceiverRefused
 from sockjs_aio.protocol.frames import SharedFrame, javascript_string
-from sockjs_aio.tcp import Delivery, is_left
+from sockjs_aio.tcp import Delivery, is_left, is_left_unseen
 from sockjs_aio.transports.body import discard_body
 from sockjs_aio.transports.callback import read_callback
 from sockjs_aio.transports.client_connection import connection_of
@@ -281,6 +281,9 @@ class StreamReceiver:
 
     def probe(self, busy: bool) -> bool:
         """Tell whether the client has taken something since the last question, if there was any."""
+        transport = self._request.transport
+        if transport is not None and is_left_unseen(transport):
+            return False
         return not self.delivery.is_stalled()
 
     def abort(self) -> None:

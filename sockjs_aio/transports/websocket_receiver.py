@@ -26,7 +26,7 @@ from sockjs_aio.protocol.websocket import (
     text_frame,
     websocket_frame,
 )
-from sockjs_aio.tcp import Delivery, read_at_most, seconds_since_data
+from sockjs_aio.tcp import Delivery, is_left_unseen, read_at_most, seconds_since_data
 from sockjs_aio.transports.outlet import Outlet
 from sockjs_aio.turns import Turn
 
@@ -109,7 +109,8 @@ class WebSocketReceiver:
     @property
     def is_alive(self) -> bool:
         """Whether the connection has not been lost."""
-        return self._request.transport is not None
+        transport = self._request.transport
+        return transport is not None and not is_left_unseen(transport)
 
     @property
     def is_left(self) -> bool:

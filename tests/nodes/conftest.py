@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from tests.axes import Axes
 from tests.brokers.conftest import other_redis, own_redis, prefix, proxy, redis_server  # noqa: F401
 from tests.brokers.redis_server import RedisServer
 from tests.nodes.processes import SECRET, Anywhere, Node
@@ -17,14 +18,21 @@ SETTINGS = {"response_limit": 4096, "session_check_interval": 0.1}
 
 
 def start(
-    count: int, server: RedisServer, folder: Path, settings: dict[str, Any], **options: Any
+    axes: Axes,
+    count: int,
+    server: RedisServer,
+    folder: Path,
+    settings: dict[str, Any],
+    **options: Any,
 ) -> list[Node]:
     """Start nodes, and wait until they serve."""
     options = {"redis": server.url, "secret": SECRET, **options}
-    nodes = [
-        Node({"nodes": dict(options), "settings": {**SETTINGS, **settings}}, folder)
-        for _ in range(count)
-    ]
+    nodes = []
+    for _ in range(count):
+        parts: dict[str, Any] = {"nodes": dict(options), "settings": {**SETTINGS, **settings}}
+        if axes.certificate is not None:
+            parts["certificate"] = str(axes.certificate)
+        nodes.append(Node(parts, folder, axes.client_tls))
     for node in nodes:
         node.start()
     for node in nodes:
@@ -34,12 +42,13 @@ def start(
 
 @pytest.fixture(scope="module")
 def trio(
+    axes: Axes,
     redis_server: RedisServer,  # noqa: F811
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[list[Node]]:
     """Three nodes that no test ends."""
     folder = tmp_path_factory.mktemp("nodes")
-    nodes = start(3, redis_server, folder, {}, namespace=f"{folder.name}:", expiry=30)
+    nodes = start(axes, 3, redis_server, folder, {}, namespace=f"{folder.name}:", expiry=30)
     yield nodes
     for node in nodes:
         node.kill()
@@ -48,12 +57,16 @@ def trio(
 
 
 @pytest.fixture
-def run_nodes(own_redis: RedisServer, tmp_path: Path) -> Iterator[RunNodes]:  # noqa: F811
+def run_nodes(
+    axes: Axes,
+    own_redis: RedisServer,  # noqa: F811
+    tmp_path: Path,
+) -> Iterator[RunNodes]:
     """Run nodes for the test alone: ``run_nodes(2, settings={...}, lease=1)``."""
     started: list[Node] = []
 
     def run(count: int, settings: Any = None, **options: Any) -> list[Node]:
-        started.extend(start(count, own_redis, tmp_path, settings or {}, **options))
+        started.extend(start(axes, count, own_redis, tmp_path, settings or {}, **options))
         return started[-count:]
 
     yield run
@@ -73,7 +86,9 @@ async def reach() -> AsyncIterator[Reach]:
 
     def make(*nodes: Node, first: int = 0) -> Target:
         targets.append(
-            Target(nodes[0].port, "/echo") if len(nodes) == 1 else Anywhere(list(nodes), first)
+            Target(nodes[0].port, "/echo", tls=nodes[0].tls)
+            if len(nodes) == 1
+            else Anywhere(list(nodes), first)
         )
         return targets[-1]
 

@@ -3,7 +3,9 @@
 import asyncio
 import itertools
 import json
+import os
 import signal
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -35,10 +37,17 @@ class Node:
     Args:
         options: See `tests.nodes.node`.
         folder: For its log.
+        tls: What its clients trust, if it has a certificate, which other nodes with it trust.
     """
 
-    def __init__(self, options: dict[str, Any], folder: Path) -> None:
+    def __init__(
+        self, options: dict[str, Any], folder: Path, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.port = free_port()
+        self.tls = tls
+        self._environment = dict(os.environ)
+        if "certificate" in options:
+            self._environment["SSL_CERT_FILE"] = options["certificate"]
         scheme = "https" if "certificate" in options else "http"
         self.url = f"{scheme}://127.0.0.1:{self.port}"
         options["nodes"].setdefault("url", self.url)
@@ -48,13 +57,16 @@ class Node:
 
     def start(self) -> None:
         """Start it; again, after its end, it is another one at the same address."""
+        # asyncio ends TLS in several turns, which the end of its loop does not wait for
+        leftovers = ["-W", "default::ResourceWarning"] if self.tls else []
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-W", "error", "-m", "tests.nodes.node"),
+                    *(sys.executable, "-W", "error", *leftovers, "-m", "tests.nodes.node"),
                     *("--port", str(self.port), self._options),
                 ],
                 cwd=ROOT,
+                env=self._environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -101,7 +113,7 @@ class Node:
 
     async def ask(self, path: str) -> Reply:
         """Get a page."""
-        wire = await Wire.connect(self.port)
+        wire = await Wire.connect(self.port, self.tls)
         try:
             return await wire.request("GET", path)
         finally:
@@ -139,7 +151,7 @@ class Anywhere(Target):
     def __init__(self, nodes: "list[Node]", first: int = 0) -> None:
         ports = [node.port for node in nodes]
         self._ports = itertools.cycle(ports[first:] + ports[:first])
-        super().__init__(0, "/echo")
+        super().__init__(0, "/echo", tls=nodes[0].tls)
 
     @property
     def port(self) -> int:  # type: ignore[override]

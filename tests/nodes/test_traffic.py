@@ -11,7 +11,7 @@ from tests.clients import Client, XhrStreaming
 from tests.nodes.conftest import Reach, RunNodes
 from tests.nodes.processes import ALL, HTTP, STREAMS, Node
 from tests.process import PATIENCE
-from tests.wire import Reply, Wire
+from tests.wire import Reply
 
 pytestmark = pytest.mark.redis
 
@@ -110,9 +110,7 @@ async def test_addresses_are_verified_as_the_node_sees_them_where_a_request_come
     owner, other = run_nodes(2, {"verify_ip": True})
 
     async def poll_from(address: str, node: Node) -> Reply:
-        local = (address, 0)
-        streams = await asyncio.open_connection("127.0.0.1", node.port, local_addr=local)
-        wire = Wire(*streams)
+        wire = await reach(node).wire(local_addr=(address, 0))
         try:
             return await wire.request("POST", "/echo/0/abc/xhr", b"")
         finally:

@@ -137,14 +137,13 @@ def test_a_short_secret_is_refused_with_a_way_to_make_one(secret: Any) -> None:
 
 @pytest.mark.redis
 async def test_nodes_speak_tls_where_their_urls_say_so(
-    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_redis: RedisServer, tmp_path: Path
 ) -> None:
     """The third has a certificate that the others do not trust."""
     certificates = []
     for name in ("good", "bad"):
         (tmp_path / name).mkdir()
         certificates.append(str(make_certificate(tmp_path / name)))
-    monkeypatch.setenv("SSL_CERT_FILE", certificates[0])
     nodes = []
     for number in (0, 0, 1):
         options = {"nodes": {"redis": own_redis.url, "secret": SECRET}}
