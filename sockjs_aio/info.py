@@ -20,6 +20,7 @@ class ConnectionInfo(Mapping[Any, Any]):
         request: The request to take the snapshot of.
         transport: The name of the transport it asked for, as in its URL.
         identity: What `authorize` returned.
+        protocol: The WebSocket subprotocol that was agreed on.
     """
 
     __slots__ = (
@@ -29,6 +30,7 @@ class ConnectionInfo(Mapping[Any, Any]):
         "headers",
         "app",
         "identity",
+        "protocol",
         "_url",
         "_cookies",
         "_stored",
@@ -48,13 +50,23 @@ class ConnectionInfo(Mapping[Any, Any]):
     identity: Any
     """What `authorize` returned, such as a user; None if it returned True, or there is none."""
 
-    def __init__(self, request: web.Request, transport: str, identity: Any = None) -> None:
+    protocol: str | None
+    """The WebSocket subprotocol that was agreed on, out of the setting `protocols`."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        transport: str,
+        identity: Any = None,
+        protocol: str | None = None,
+    ) -> None:
         self.ip = request.remote
         self.transport = transport
         self.path = request.path
         self.headers = request.headers
         self.app = request.app
         self.identity = identity
+        self.protocol = protocol
         self._url = request.rel_url
         self._cookies = request.cookies if "Cookie" in request.headers else _NOTHING
         self._stored: Mapping[Any, Any] = dict(request) if len(request) else _NOTHING

@@ -37,6 +37,8 @@ _COOKIE_ATTRIBUTE = re.compile(
     r"Secure|HttpOnly|Partitioned|SameSite=(Strict|Lax|None)|Path=/[!-:<-~]*|Domain=[a-z0-9.-]+"
 )
 
+_PROTOCOL = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of HTTP
+
 SetCookie = Callable[[web.Request, web.StreamResponse], None]
 """Sets the cookie for a session request on its response, before the response starts."""
 
@@ -118,6 +120,9 @@ class Settings:
     None for no limit."""
     websocket_compression: bool = False
     """Whether to agree to permessage-deflate, which costs memory and time per connection."""
+    protocols: Collection[str] = ()
+    """WebSocket subprotocols that are spoken, such as ``v12.stomp``: `info.protocol` has the first
+    that the client offers.  A handshake that offers only others is answered 400."""
     base_url: str | None = None
     """The URL that ``/info`` tells clients to connect to instead."""
     authorize_timeout: float = 10
@@ -222,9 +227,21 @@ def _are_transports(value: Any) -> bool:
     return _is_collection(value) and all(map(_is_transport, value))
 
 
+def _is_protocol(value: Any) -> bool:
+    return isinstance(value, str) and _PROTOCOL.fullmatch(value) is not None
+
+
+def _are_protocols(value: Any) -> bool:
+    return _is_collection(value) and all(map(_is_protocol, value))
+
+
 def _wrong_entries(name: str, value: Any) -> str:
     """Say which entries of a list are not allowed."""
-    is_allowed = {"origins": _is_origin, "disabled_transports": _is_transport}.get(name)
+    is_allowed = {
+        "origins": _is_origin,
+        "disabled_transports": _is_transport,
+        "protocols": _is_protocol,
+    }.get(name)
     if is_allowed is None or not _is_collection(value):
         return ""
     wrong = [repr(entry) for entry in value if not is_allowed(entry)]
@@ -272,6 +289,10 @@ _RULES: dict[str, Rule] = {
     "max_sessions": _LIMIT,
     "max_sessions_per_ip": _LIMIT,
     "websocket_compression": _FLAG,
+    "protocols": (
+        'a list of names of WebSocket subprotocols, like "v12.stomp"',
+        _are_protocols,
+    ),
     "base_url": (
         "a URL that starts with http://, https:// or /, or None",
         lambda value: (

@@ -5,6 +5,7 @@ import functools
 import inspect
 import logging
 import re
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -175,6 +176,7 @@ class Endpoint:
         identity: Any,
         *,
         by_id: bool,
+        protocol: str | None = None,
     ) -> Session:
         """Open a session for a request that was admitted, as `identity`."""
         if not self.warnings and endpoint_of(request.match_info.handler) is not self:
@@ -184,8 +186,10 @@ class Endpoint:
                 "Workers and Nodes do not know its sessions: use functools.wraps in the decorator",
                 request.match_info.route.resource,
             )
-        session_id = request.match_info.get("session_id", "raw")
-        info = ConnectionInfo(request, transport, identity)
+        session_id = request.match_info.get("session_id")
+        if session_id is None:  # a raw WebSocket: its lines in the log need one
+            session_id = secrets.token_hex(4)
+        info = ConnectionInfo(request, transport, identity, protocol)
         return self.registry.open(session_id, info, framing, by_id=by_id)
 
     def check_room(self, request: web.Request) -> None:
