@@ -105,7 +105,7 @@ def test_name_like_no_other_is_answered_with_all() -> None:
         ("origins", ["example.com"]),
         ("origins", [1]),
         ("origins", ["*"]),
-        ("origins", ["https://*.example.com"]),
+        ("origins", ["https://*"]),
         ("origins", ["https://Example.com"]),
         ("origins", ["https://b\u00fccher.example"]),
         ("origins", ["https://user@example.com"]),
@@ -178,6 +178,7 @@ def test_every_origin_that_browsers_write_is_taken() -> None:
     origins = ["http://localhost", "http://localhost:8080", "https://example.com:80"]
     origins += ["http://[::1]", "http://[::80]", "http://[::1]:8080", "http://127.0.0.1:8080"]
     origins += ["https://xn--bcher-kva.example", "chrome-extension://abcdefgh", "null"]
+    origins += ["file://", "https://*.example.com", "http://*.localhost:8080"]
     assert Settings(origins=origins).origins == origins
 
 

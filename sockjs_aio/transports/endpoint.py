@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 
 from sockjs_aio.errors import SessionEnded
 from sockjs_aio.info import ConnectionInfo
+from sockjs_aio.origins import is_allowed
 from sockjs_aio.protocol.framing import SOCKJS, Framing
 from sockjs_aio.registry import EXPIRED_FRAME, SessionRegistry
 from sockjs_aio.session import Session
@@ -86,7 +87,7 @@ class Endpoint:
         # several are one list, which is no origin
         origin = ", ".join(request.headers.getall("Origin", ()))
         sender = origin or _origin_without_header(request, "null" if is_linkable else None)
-        if sender is not None and sender not in allowed:
+        if sender is not None and not is_allowed(allowed, sender):
             raise web.HTTPForbidden(text="This origin is not allowed.\n")
 
     async def existing_session(self, request: web.Request) -> Session | None:
