@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from aiohttp import web
 from multidict import CIMultiDictProxy, MultiDictProxy
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -81,8 +84,27 @@ class ConnectionInfo(Mapping[Any, Any]):
         """The cookies that the request carried, by name."""
         return self._cookies
 
+    @overload
+    def __getitem__(self, key: web.RequestKey[T]) -> T: ...
+
+    @overload
+    def __getitem__(self, key: Any) -> Any: ...
+
     def __getitem__(self, key: Any) -> Any:
         return self._stored[key]
+
+    @overload
+    def get(self, key: web.RequestKey[T], default: None = None) -> T | None: ...
+
+    @overload
+    def get(self, key: web.RequestKey[T], default: U) -> T | U: ...
+
+    @overload
+    def get(self, key: Any, default: Any = None) -> Any: ...
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return what is stored for `key`, or `default`."""
+        return self._stored.get(key, default)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._stored)
