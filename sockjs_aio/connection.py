@@ -1,6 +1,8 @@
 """The class that applications derive from: three hooks, and what they can do."""
 
 import difflib
+import functools
+import inspect
 import logging
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
@@ -210,6 +212,30 @@ def checked(connection: SockJSConnection, session: object) -> SockJSConnection:
         name = type(connection).__name__
         raise TypeError(f"{name}.__init__ has to call super().__init__(session)")
     return connection
+
+
+def warn_of_plain_hooks(connect: object) -> None:
+    """Log which hooks of the class that `connect` is, or is a `partial` of, lack ``async``."""
+    cls = connect.func if isinstance(connect, functools.partial) else connect
+    if not (isinstance(cls, type) and issubclass(cls, SockJSConnection)):
+        return
+    for hook in _HOOKS.values():
+        if not is_coroutine_function(getattr(cls, hook)):
+            logger.warning(
+                "%s.%s is a plain function, and fails when it is called unless it returns "
+                "something to await: write async def %s",
+                cls.__qualname__,
+                hook,
+                hook,
+            )
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Tell whether calling `function`, decorated perhaps, gives something to await."""
+    function = inspect.unwrap(function)
+    if not callable(function):
+        return False
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
 
 def _meant(name: str) -> str | None:

@@ -271,10 +271,18 @@ class Hooks:
             text = "session %s: %s took too long and was cancelled"
             self.log(logging.WARNING, text, self._session, hook)
         else:
-            text = "session %s: %s failed"
-            self.log(logging.ERROR, text, self._session, hook, exc_info=error)
+            text = "session %s: %s failed%s"
+            self.log(logging.ERROR, text, self._session, hook, _hint(error), exc_info=error)
         self.discard()
         self._session.close(*INTERNAL_ERROR, "error")
+
+
+def _hint(error: BaseException) -> str:
+    """Say what the commonest mistake is, whose own message does not."""
+    text = str(error) if isinstance(error, TypeError) else ""
+    if "NoneType" in text and "await" in text:  # the words differ between versions of Python
+        return ": send, broadcast and close are plain functions, do not await them"
+    return ""
 
 
 def _started(

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from aiohttp import web
 from multidict import CIMultiDictProxy, MultiDictProxy
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -20,6 +23,7 @@ class ConnectionInfo(Mapping[Any, Any]):
         request: The request to take the snapshot of.
         transport: The name of the transport it asked for, as in its URL.
         identity: What `authorize` returned.
+        protocol: The WebSocket subprotocol that was agreed on.
     """
 
     __slots__ = (
@@ -29,6 +33,7 @@ class ConnectionInfo(Mapping[Any, Any]):
         "headers",
         "app",
         "identity",
+        "protocol",
         "_url",
         "_cookies",
         "_stored",
@@ -48,13 +53,23 @@ class ConnectionInfo(Mapping[Any, Any]):
     identity: Any
     """What `authorize` returned, such as a user; None if it returned True, or there is none."""
 
-    def __init__(self, request: web.Request, transport: str, identity: Any = None) -> None:
+    protocol: str | None
+    """The WebSocket subprotocol that was agreed on, out of the setting `protocols`."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        transport: str,
+        identity: Any = None,
+        protocol: str | None = None,
+    ) -> None:
         self.ip = request.remote
         self.transport = transport
         self.path = request.path
         self.headers = request.headers
         self.app = request.app
         self.identity = identity
+        self.protocol = protocol
         self._url = request.rel_url
         self._cookies = request.cookies if "Cookie" in request.headers else _NOTHING
         self._stored: Mapping[Any, Any] = dict(request) if len(request) else _NOTHING
@@ -69,8 +84,27 @@ class ConnectionInfo(Mapping[Any, Any]):
         """The cookies that the request carried, by name."""
         return self._cookies
 
+    @overload
+    def __getitem__(self, key: web.RequestKey[T]) -> T: ...
+
+    @overload
+    def __getitem__(self, key: Any) -> Any: ...
+
     def __getitem__(self, key: Any) -> Any:
         return self._stored[key]
+
+    @overload
+    def get(self, key: web.RequestKey[T], default: None = None) -> T | None: ...
+
+    @overload
+    def get(self, key: web.RequestKey[T], default: U) -> T | U: ...
+
+    @overload
+    def get(self, key: Any, default: Any = None) -> Any: ...
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return what is stored for `key`, or `default`."""
+        return self._stored.get(key, default)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._stored)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast
 
 from sockjs_aio.channels import Channels
 from sockjs_aio.close_info import CloseInfo, End, Initiator
-from sockjs_aio.connection import SockJSConnection, checked
+from sockjs_aio.connection import SockJSConnection, checked, warn_of_plain_hooks
 from sockjs_aio.hooks import Hooks
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import GO_AWAY
@@ -313,3 +313,4 @@ def _check(name: str, connect: object) -> None:
         raise TypeError(
             f"channel {name!r}: {connect!r} has to be a SockJSConnection class, or return one"
         )
+    warn_of_plain_hooks(connect)

@@ -1,7 +1,6 @@
 """The part of the package that an application mounts."""
 
 import concurrent.futures
-import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
@@ -10,7 +9,12 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from sockjs_aio.brokers.base import Broker
-from sockjs_aio.connection import SockJSConnection, broadcast
+from sockjs_aio.connection import (
+    SockJSConnection,
+    broadcast,
+    is_coroutine_function,
+    warn_of_plain_hooks,
+)
 from sockjs_aio.connection_guard import guard
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.session import Session
@@ -60,7 +64,7 @@ class SockJSRouter:
         broker: Broker | None = None,
     ) -> None:
         _check_connection(connection)
-        if authorize is not None and not _is_coroutine_function(authorize):
+        if authorize is not None and not is_coroutine_function(authorize):
             raise TypeError(
                 f"authorize must be a coroutine function, not {authorize!r}: "
                 "write `async def authorize(request)`"
@@ -224,14 +228,7 @@ def _check_connection(connection: object) -> None:
         isinstance(connection, type) and not issubclass(connection, SockJSConnection)
     ):
         raise TypeError(f"{connection!r} has to be a SockJSConnection class, or return one")
-
-
-def _is_coroutine_function(function: Any) -> bool:
-    """Tell whether calling `function`, decorated perhaps, gives something to await."""
-    function = inspect.unwrap(function)
-    if not callable(function):
-        return False
-    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+    warn_of_plain_hooks(connection)
 
 
 def _checked_prefix(prefix: str) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import functools
+import inspect
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from sockjs_aio.errors import SettingsError
+from sockjs_aio.origins import Origins, is_entry
 
 TRANSPORTS = (
     "websocket",
@@ -26,12 +28,6 @@ TRANSPORTS = (
 
 _WITHOUT_ORIGIN = ("jsonp", "htmlfile", "iframe")
 
-# as browsers write it: what differs in a letter's case or a port would never be found
-_ORIGIN = re.compile(
-    r"(?!http:.*:80\Z|https:.*:443\Z)"
-    r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?"
-)
-
 # sockjs-client puts "ws" in the place of "http", so it has to be a whole URL
 _BASE_URL = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?(\?[^?#\s]*)?")
 
@@ -39,6 +35,8 @@ _BASE_URL = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?(\?[^?#\s]*)?")
 _COOKIE_ATTRIBUTE = re.compile(
     r"Secure|HttpOnly|Partitioned|SameSite=(Strict|Lax|None)|Path=/[!-:<-~]*|Domain=[a-z0-9.-]+"
 )
+
+_PROTOCOL = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of HTTP
 
 SetCookie = Callable[[web.Request, web.StreamResponse], None]
 """Sets the cookie for a session request on its response, before the response starts."""
@@ -96,9 +94,10 @@ class Settings:
     jsessionid: bool | str | SetCookie = False
     """True sets a JSESSIONID cookie for load balancers, a str such as ``"SameSite=None; Secure"``
     one with these attributes; a callable sets the cookie it likes."""
-    origins: str | Collection[str] = "*"
-    """Origins such as ``https://example.com`` whose pages may connect, or ``*`` for all.  The
-    iframe transports ask from the service's own origin: list that too if they are wanted."""
+    origins: Origins = "*"
+    """Origins such as ``https://example.com`` or ``https://*.example.com`` whose pages may connect,
+    a function that returns True for those, or ``*`` for all.  The iframe transports ask from the
+    service's own origin: list that too if they are wanted."""
     allow_jsonp_and_frames: bool = False
     """Whether jsonp, htmlfile and the iframe page are served although `origins` is restricted:
     browsers send no ``Origin`` with those, and old ones nothing else that could be trusted."""
@@ -121,6 +120,9 @@ class Settings:
     None for no limit."""
     websocket_compression: bool = False
     """Whether to agree to permessage-deflate, which costs memory and time per connection."""
+    protocols: Collection[str] = ()
+    """WebSocket subprotocols that are spoken, such as ``v12.stomp``: `info.protocol` has the first
+    that the client offers.  A handshake that offers only others is answered 400."""
     base_url: str | None = None
     """The whole URL that ``/info`` tells clients to connect to instead."""
     authorize_timeout: float = 10
@@ -137,10 +139,15 @@ class Settings:
                     f"{field.name}={value!r} cannot be used: it has to be {allowed}"
                     + _wrong_entries(field.name, value)
                 )
+        if self.allow_jsonp_and_frames and callable(self.origins):
+            raise SettingsError(
+                "allow_jsonp_and_frames cannot be used with a function as origins: the iframe page "
+                "has to name those that may embed it, so list them (patterns are possible)"
+            )
         if not any(self.is_enabled(transport) for transport in TRANSPORTS):
             raise SettingsError(
                 "no transport is left: disabled_transports has to leave one, besides jsonp and "
-                "htmlfile, which are off where origins is a list (see allow_jsonp_and_frames)"
+                "htmlfile, which are off where origins is not '*' (see allow_jsonp_and_frames)"
             )
 
     @classmethod
@@ -205,12 +212,10 @@ def _are_cookie_attributes(value: Any) -> bool:
     )
 
 
-def _is_origin(value: Any) -> bool:
-    return isinstance(value, str) and bool(value == "null" or _ORIGIN.fullmatch(value))
-
-
 def _are_origins(value: Any) -> bool:
-    return value == "*" or (_is_collection(value) and all(map(_is_origin, value)))
+    if callable(value):
+        return not inspect.iscoroutinefunction(value)
+    return value == "*" or (_is_collection(value) and all(map(is_entry, value)))
 
 
 def _is_collection(value: Any) -> bool:
@@ -225,9 +230,21 @@ def _are_transports(value: Any) -> bool:
     return _is_collection(value) and all(map(_is_transport, value))
 
 
+def _is_protocol(value: Any) -> bool:
+    return isinstance(value, str) and _PROTOCOL.fullmatch(value) is not None
+
+
+def _are_protocols(value: Any) -> bool:
+    return _is_collection(value) and all(map(_is_protocol, value))
+
+
 def _wrong_entries(name: str, value: Any) -> str:
     """Say which entries of a list are not allowed."""
-    is_allowed = {"origins": _is_origin, "disabled_transports": _is_transport}.get(name)
+    is_allowed = {
+        "origins": is_entry,
+        "disabled_transports": _is_transport,
+        "protocols": _is_protocol,
+    }.get(name)
     if is_allowed is None or not _is_collection(value):
         return ""
     wrong = [repr(entry) for entry in value if not is_allowed(entry)]
@@ -262,7 +279,8 @@ _RULES: dict[str, Rule] = {
     ),
     "origins": (
         '"*", or a list of origins as browsers write them, like "https://example.com" (lower case, '
-        "no path, no slash at the end, no port 80 or 443, no patterns)",
+        "no path, no slash at the end, no port 80 or 443), or of their subdomains, like "
+        '"https://*.example.com", or a plain function that takes an origin',
         _are_origins,
     ),
     "allow_jsonp_and_frames": _FLAG,
@@ -275,6 +293,10 @@ _RULES: dict[str, Rule] = {
     "max_sessions": _LIMIT,
     "max_sessions_per_ip": _LIMIT,
     "websocket_compression": _FLAG,
+    "protocols": (
+        'a list of names of WebSocket subprotocols, like "v12.stomp"',
+        _are_protocols,
+    ),
     "base_url": (
         "a whole URL such as https://example.com/chat, without # and user, or None",
         lambda value: value is None or bool(isinstance(value, str) and _BASE_URL.fullmatch(value)),

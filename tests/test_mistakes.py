@@ -1,13 +1,15 @@
 """What a hurried user gets wrong is answered with what to do."""
 
+import functools
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from sockjs_aio import SettingsError, SockJSConnection, SockJSRouter, broadcast
+from sockjs_aio.multiplex import MultiplexConnection
 from tests import clients
-from tests.conftest import Echo, Recorder, Serve
+from tests.conftest import SHORT, Echo, Recorder, Serve
 
 
 @pytest.mark.parametrize(
@@ -198,3 +200,105 @@ async def test_bytes_reach_raw_websockets_up_to_the_first_client_of_sockjs(serve
         assert [(await client.socket.receive(5)).data for _ in expected] == expected
     for client in (first, polling, last):
         await client.leave()
+
+
+PLAIN = "is a plain function, and fails when it is called unless it returns something to await"
+
+
+@pytest.mark.parametrize("way", ["class", "partial", "channel"])
+def test_plain_hooks_are_told_when_the_router_is_made(
+    caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    class Sync(SockJSConnection):
+        def on_open(self, info: object) -> bool:  # type: ignore[override]
+            return True
+
+        async def on_message(self, message: str) -> None:
+            pass
+
+        async def on_close(self) -> Any:
+            yield  # no coroutine either
+
+    if way == "channel":
+        MultiplexConnection.get(sync=Sync)
+    else:
+        SockJSRouter(Sync if way == "class" else functools.partial(Sync), "/x")
+    name = Sync.__qualname__
+    assert caplog.messages == [
+        f"{name}.{hook} {PLAIN}: write async def {hook}" for hook in ("on_open", "on_close")
+    ]
+
+
+def test_decorated_and_inherited_hooks_are_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    def traced(hook: Any) -> Any:
+        @functools.wraps(hook)
+        def call(*arguments: Any) -> Any:
+            return hook(*arguments)
+
+        return call
+
+    class Base(SockJSConnection):
+        async def on_open(self, info: object) -> None:
+            pass
+
+    class Traced(Base):
+        @traced
+        async def on_message(self, message: str) -> None:
+            pass
+
+    SockJSRouter(Traced, "/x")
+    SockJSRouter(lambda session: Traced(session), "/y")
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("what", ["send", "broadcast", "close"])
+@pytest.mark.parametrize("hook", ["on_open", "on_message", "on_close"])
+@pytest.mark.logs("TypeError: .*NoneType.*await")
+async def test_awaiting_what_is_a_plain_function_is_explained(
+    serve: Serve, caplog: pytest.LogCaptureFixture, what: str, hook: str
+) -> None:
+    class Awaiting(Recorder):
+        async def on_open(self, info: object) -> None:
+            await self.fail_in("on_open")
+
+        async def on_message(self, message: str | bytes) -> None:
+            await self.fail_in("on_message")
+
+        async def on_close(self) -> None:
+            self.seen.append("close")
+            await self.fail_in("on_close")
+
+        async def fail_in(self, name: str) -> None:
+            if name == hook:
+                arguments = {"send": ["x"], "broadcast": [[self], "x"], "close": []}[what]
+                await getattr(self, what)(*arguments)
+
+    served = await serve(Awaiting, settings=SHORT)
+    for kind in (clients.WebSocket, clients.Xhr):
+        client = await kind.open(served)
+        if hook != "on_open":
+            await client.send("a")
+        await client.leave()
+    await Awaiting.until("close", 2)
+    await served.until_empty()
+    hints = [x for x in caplog.messages if "plain functions, do not await them" in x]
+    assert len(hints) == 2
+    assert all(f"Awaiting.{hook} failed: send, broadcast and close are" in x for x in hints)
+
+
+@pytest.mark.logs("TypeError: 'int' object", "KeyError: ")
+async def test_other_mistakes_get_no_hint(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Recorder):
+        async def on_message(self, message: Any) -> None:
+            if message == "a":
+                message = 1 + 1
+                message()
+            raise KeyError("NoneType await")
+
+    served = await serve(Failing)
+    for text in ("a", "b"):
+        client = await clients.WebSocket.open(served)
+        await client.send(text)
+        await client.leave()
+    await Failing.until("close", 2)
+    assert "do not await" not in caplog.text

@@ -22,6 +22,7 @@ DEFAULTS = {
     "max_sessions": None,
     "max_sessions_per_ip": None,
     "websocket_compression": False,
+    "protocols": (),
     "base_url": None,
     "shutdown_timeout": 10,
 }
@@ -77,6 +78,12 @@ def test_name_like_no_other_is_answered_with_all() -> None:
         ("session_check_interval", None),
         ("disabled_transports", "websocket"),
         ("disabled_transports", ["sockets"]),
+        ("protocols", "v12.stomp"),
+        ("protocols", ["v12.stomp", "a b"]),
+        ("protocols", ["a,b"]),
+        ("protocols", [""]),
+        ("protocols", [b"mqtt"]),
+        ("protocols", None),
         ("sockjs_url", ""),
         ("sockjs_url", 'x"><script>'),
         ("response_limit", 0),
@@ -98,7 +105,7 @@ def test_name_like_no_other_is_answered_with_all() -> None:
         ("origins", ["example.com"]),
         ("origins", [1]),
         ("origins", ["*"]),
-        ("origins", ["https://*.example.com"]),
+        ("origins", ["https://*"]),
         ("origins", ["https://Example.com"]),
         ("origins", ["https://b\u00fccher.example"]),
         ("origins", ["https://user@example.com"]),
@@ -181,6 +188,7 @@ def test_every_origin_that_browsers_write_is_taken() -> None:
     origins = ["http://localhost", "http://localhost:8080", "https://example.com:80"]
     origins += ["http://[::1]", "http://[::80]", "http://[::1]:8080", "http://127.0.0.1:8080"]
     origins += ["https://xn--bcher-kva.example", "chrome-extension://abcdefgh", "null"]
+    origins += ["file://", "https://*.example.com", "http://*.localhost:8080"]
     assert Settings(origins=origins).origins == origins
 
 

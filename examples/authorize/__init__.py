@@ -58,7 +58,8 @@ async def by_cookie(request: web.Request) -> str:
 
 
 def same_user(request: web.Request, info: ConnectionInfo) -> bool:
-    return cookie_user(request) == info.identity
+    user: str = info.identity
+    return cookie_user(request) == user
 
 
 # With a token in the query.

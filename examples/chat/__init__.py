@@ -45,6 +45,8 @@ HISTORY_LENGTH = 50
 RETURN_DELAY = 5  # seconds
 PRESENCE_INTERVAL = 2.5
 CHANNEL = "chat"
+HEARTBEAT_DELAY = 10.0
+SILENCE = 2.5  # heartbeats that a page misses before it connects again
 
 PAGE = Path(__file__).parent / "page"
 SOCKJS_CLIENT = (
@@ -134,7 +136,9 @@ class Visitor(SockJSConnection):
 
     async def on_close(self) -> None:
         others = self.session.channels.subscribers(CHANNEL)
-        if self.id in self.room.members and all(other.id != self.id for other in others):
+        is_here = any(other.id == self.id for other in others)
+        # of two tabs that close at once both find nobody else
+        if self.id in self.room.members and not is_here and self.id not in self.room.leaving:
             self.room.leaving[self.id] = asyncio.create_task(self.leave())
 
     async def leave(self) -> None:
@@ -211,7 +215,8 @@ def make_app(
         app.router.add_get(sockjs_url, partial(send_file, sockjs_client))
 
     # The iframe transports load the script once more: it has to be the page's.
-    settings = {"sockjs_url": sockjs_url, "heartbeat_delay": 10, "max_message_size": 16384}
+    settings: dict[str, Any] = {"sockjs_url": sockjs_url, "max_message_size": 16384}
+    settings["heartbeat_delay"] = HEARTBEAT_DELAY
     room = Room(broker or MemoryBroker(), node)
     router = SockJSRouter(partial(Visitor, room=room), "/chat", settings, broker=room.broker)
     router.attach(app)
@@ -220,7 +225,10 @@ def make_app(
         app.cleanup_ctx.append(partial(keep_correct, room, router))
 
     page = string.Template((PAGE / "index.html").read_text(encoding="utf-8")).substitute(
-        sockjs_url=sockjs_url, name_length=NAME_LENGTH, text_length=TEXT_LENGTH
+        sockjs_url=sockjs_url,
+        name_length=NAME_LENGTH,
+        text_length=TEXT_LENGTH,
+        silence=SILENCE * HEARTBEAT_DELAY,
     )
     app.router.add_get("/", partial(send_page, page))
     app.router.add_get("/healthz", healthz)

@@ -7,6 +7,7 @@ from string import Template
 from aiohttp import web
 
 from examples.chat import CDN, SOCKJS_CLIENT, send_file, send_page
+from examples.chat import PAGE as CHAT_PAGE
 from examples.serving import make_parser, serve
 from sockjs_aio.tornado import SockJSRouter
 
@@ -23,7 +24,8 @@ def make_app(*routers: SockJSRouter, page: str | None = None) -> web.Application
     if page is not None:
         text = Template((PAGES / page).read_text(encoding="utf-8"))
         html = text.substitute(sockjs_url=SOCKJS_URL)
-        app.add_routes([web.get("/", partial(send_page, html))])
+        watch = partial(send_file, CHAT_PAGE / "watch.js")
+        app.add_routes([web.get("/", partial(send_page, html)), web.get("/watch.js", watch)])
     if HAS_CLIENT:
         app.add_routes([web.get(SOCKJS_URL, partial(send_file, SOCKJS_CLIENT))])
     return app

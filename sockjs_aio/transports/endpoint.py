@@ -5,6 +5,7 @@ import functools
 import inspect
 import logging
 import re
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from aiohttp.typedefs import Handler
 
 from sockjs_aio.errors import SessionEnded
 from sockjs_aio.info import ConnectionInfo
+from sockjs_aio.origins import is_allowed
 from sockjs_aio.protocol.framing import SOCKJS, Framing
 from sockjs_aio.registry import EXPIRED_FRAME, SessionRegistry
 from sockjs_aio.session import Session
@@ -85,12 +87,14 @@ class Endpoint:
         sender = _origin(request) or _origin_without_header(
             request, "null" if is_linkable else None
         )
-        if sender is not None and sender not in allowed:
+        if sender is not None and not is_allowed(allowed, sender):
             raise web.HTTPForbidden(text="This origin is not allowed.\n")
 
     def may_read(self, request: web.Request) -> bool:
         """Tell whether the page that asks may read the answer, also a refusal."""
-        return self.settings.origins == "*" or _origin(request) in self.settings.origins
+        allowed = self.settings.origins
+        origin = _origin(request)
+        return allowed == "*" or (origin is not None and is_allowed(allowed, origin))
 
     async def existing_session(self, request: web.Request) -> Session | None:
         """Find the session that `request` names.
@@ -179,6 +183,7 @@ class Endpoint:
         identity: Any,
         *,
         by_id: bool,
+        protocol: str | None = None,
     ) -> Session:
         """Open a session for a request that was admitted, as `identity`."""
         if not self.warnings and endpoint_of(request.match_info.handler) is not self:
@@ -188,8 +193,10 @@ class Endpoint:
                 "Workers and Nodes do not know its sessions: use functools.wraps in the decorator",
                 request.match_info.route.resource,
             )
-        session_id = request.match_info.get("session_id", "raw")
-        info = ConnectionInfo(request, transport, identity)
+        session_id = request.match_info.get("session_id")
+        if session_id is None:  # a raw WebSocket: its lines in the log need one
+            session_id = secrets.token_hex(4)
+        info = ConnectionInfo(request, transport, identity, protocol)
         return self.registry.open(session_id, info, framing, by_id=by_id)
 
     def check_room(self, request: web.Request) -> None:

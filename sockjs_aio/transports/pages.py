@@ -10,6 +10,7 @@ import secrets
 from aiohttp import web
 
 from sockjs_aio.brokers.base import Broker
+from sockjs_aio.origins import frame_ancestors
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.transports.endpoint import Endpoint, plain_response
 from sockjs_aio.transports.headers import HTML, JSON, YEAR, allow_origin, cached, uncached, vary
@@ -32,9 +33,6 @@ _IFRAME = """\
   <p>This is a SockJS hidden iframe. It's used for cross domain magic.</p>
 </body>
 </html>"""
-
-
-NOBODY = "'none'"
 
 
 async def greeting(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
@@ -80,9 +78,11 @@ async def iframe(endpoint: Endpoint, request: web.Request) -> web.StreamResponse
     else:
         response = web.Response(body=page, headers=cached(HTML))
         response.headers["X-Content-Type-Options"] = "nosniff"
-        if endpoint.settings.origins != "*":  # a cache may show the page to others than us
-            ancestors = " ".join(origin for origin in endpoint.settings.origins if origin != "null")
-            response.headers["Content-Security-Policy"] = f"frame-ancestors {ancestors or NOBODY}"
+        origins = endpoint.settings.origins
+        if origins != "*":  # a cache may show the page to others than us
+            assert not callable(origins), "there is no iframe page then: see Settings"
+            policy = f"frame-ancestors {frame_ancestors(origins)}"
+            response.headers["Content-Security-Policy"] = policy
     response.etag = etag
     return response
 

@@ -16,7 +16,13 @@ from sockjs_aio.settings import Settings
 from sockjs_aio.shield import Loss
 from sockjs_aio.transports.client_connection import watch_loss
 from sockjs_aio.transports.endpoint import Endpoint
-from sockjs_aio.transports.handshake import INVALID, check_handshake, refuse
+from sockjs_aio.transports.handshake import (
+    INVALID,
+    PROTOCOL,
+    agreed_protocol,
+    check_handshake,
+    refuse,
+)
 from sockjs_aio.transports.outlet import Outlet
 from sockjs_aio.transports.websocket_reader import WebSocketReader
 from sockjs_aio.transports.websocket_receiver import NORMAL, WebSocketReceiver
@@ -38,11 +44,14 @@ async def _serve(
     endpoint: Endpoint, request: web.Request, transport: str, framing: Framing
 ) -> web.StreamResponse:
     # memory: what is on the stack of a session's coroutines stays as long as the session
-    if (refusal := check_handshake(request)) is not None:
+    if (refusal := check_handshake(request, endpoint.settings.protocols)) is not None:
         return refusal
     identity = await endpoint.admit(request)
-    session = endpoint.open_session(request, transport, framing, identity, by_id=False)
-    socket = Socket(endpoint.settings)
+    protocol = agreed_protocol(request, endpoint.settings.protocols)
+    session = endpoint.open_session(
+        request, transport, framing, identity, by_id=False, protocol=protocol
+    )
+    socket = Socket(endpoint.settings, protocol)
     receiver = _receiver(endpoint, request, framing, session, socket)
     reader = WebSocketReader(session, socket, receiver, endpoint.settings.max_messages)
     end = LOST
@@ -81,13 +90,16 @@ def _receiver(
 class Socket(web.WebSocketResponse):
     """A WebSocket whose control frames are written by its receiver."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, protocol: str | None) -> None:
         super().__init__(
+            protocols=() if protocol is None else (protocol,),
             autoping=False,
             autoclose=False,
             compress=settings.websocket_compression,
             max_msg_size=settings.max_message_size + 1,  # aiohttp's is the first size refused
         )
+        if protocol is not None:
+            self.headers[PROTOCOL] = protocol  # aiohttp looks at the first of several headers only
 
     async def close(self, *, code: int = NORMAL, message: bytes = b"", drain: bool = True) -> bool:
         """Do nothing: aiohttp would write a close frame besides ours, wait for the answer, and keep

@@ -115,11 +115,12 @@ class WebSocketReader:
     def _end(self, message: WSMessage) -> End:
         """Answer what ends the connection."""
         if message.type == CLOSE:
-            reply = _reply_code(message.data)
-            self._receiver.close(reply, "")
+            reply, reason = _reply_code(message.data), message.extra or ""
             if message.data not in (0, reply):
+                self._receiver.close(reply, "")
                 return reply, "Invalid close code", "error"
-            return message.data or NO_CODE, message.extra or "", "client"
+            self._receiver.close(reply, reason)  # browsers tell the page what comes back
+            return message.data or NO_CODE, reason, "client"
         if isinstance(message.data, WebSocketError):
             code: int = message.data.code
             reason = _VIOLATIONS.get(code, "Protocol error")

@@ -172,9 +172,10 @@ class Service:
     seen: list[Visit]
 
 
-async def must_have_cookie(request: web.Request) -> None:
+async def must_have_cookie(request: web.Request) -> bool:
     if "user" not in request.cookies:
         raise web.HTTPUnauthorized
+    return True
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """The chat example: its page in a real browser, its server as a process of its own."""
 
 import asyncio
+import gc
 import json
 import signal
 import socket
@@ -14,10 +15,12 @@ import aiohttp
 import async_timeout
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from playwright.async_api import Browser, Page, expect
 
 from examples import chat
 from examples.chat import CDN, NAME_LENGTH, TEXT_LENGTH, make_app
+from sockjs_aio import SockJSRouter
 from tests.integration.browser import launched, serving, visiting
 from tests.ports import free_port
 
@@ -155,6 +158,50 @@ async def test_page_comes_back_by_itself(browser: Browser) -> None:
             await expect(page.locator("#state")).to_have_text("Connected", timeout=15_000)
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("transport", ["iframe-htmlfile", "iframe-eventsource", "xhr-streaming"])
+async def test_page_notices_by_missing_heartbeats_that_the_server_was_killed(
+    browser: Browser, transport: str
+) -> None:
+    port = free_port()
+    async with (
+        killed_at_the_end(port) as process,
+        joined(browser, port, "Ada", transport) as page,
+    ):
+        await asyncio.sleep(2 * KILLED_HEARTBEAT)  # heartbeats keep it connected
+        await expect(page.locator("#state")).to_have_text("Connected")
+        process.kill()
+        await process.wait()
+        async with killed_at_the_end(port):
+            await expect(page.locator("#state")).to_have_text("Disconnected", timeout=15_000)
+            await expect(page.locator("#state")).to_have_text("Connected", timeout=30_000)
+            await say(page, "Back again.")
+            await expect(page.locator(".text")).to_have_text(["Back again."])
+
+
+KILLED_HEARTBEAT = 0.6
+RUN_CHAT = f"""
+from examples import chat
+from examples.chat.__main__ import main
+
+chat.HEARTBEAT_DELAY, chat.SILENCE = {KILLED_HEARTBEAT}, 5
+main()
+"""
+
+
+@asynccontextmanager
+async def killed_at_the_end(port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the chat, with frequent heartbeats, as a process that can be killed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", RUN_CHAT, "--port", str(port)), cwd=ROOT
+    )
+    await until_serving(port)
+    yield process
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
 @asynccontextmanager
 async def joined_for_restart(browser: Browser, transport: str) -> AsyncIterator[tuple[Page, int]]:
     """Open a page whose server has gone."""
@@ -268,6 +315,42 @@ async def test_user_with_two_connections_leaves_with_the_last(
             await first.send_json({"type": "say", "text": "Still here."})
             assert (await witness.receive_json())["type"] == "said"
         assert (await witness.receive_json())["type"] == "left"
+
+
+async def test_tabs_with_one_page_id_that_end_at_once_leave_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    routers = []
+
+    class Kept(SockJSRouter):
+        def attach(self, app: web.Application) -> None:
+            routers.append(self)
+            super().attach(app)
+
+    monkeypatch.setattr(chat, "SockJSRouter", Kept)
+    monkeypatch.setattr(chat, "RETURN_DELAY", 0.05)
+    troubles: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: troubles.append(context))
+    async with serving(make_app()) as port, connected(port) as witness:
+        await witness.receive_json()
+        for _ in range(2):
+            async with (
+                connected(port, "?page=a") as first,
+                connected(port, "?page=a") as second,
+                connected(port, "?page=a"),
+            ):
+                for tab in (first, second):
+                    await tab.send_json({"type": "join", "name": "Ada"})
+                    assert (await witness.receive_json())["type"] == "joined"
+                for visitor in routers[0].subscribers(chat.CHANNEL):
+                    if visitor.info.query:
+                        visitor.close()  # as a drain does, all in one turn
+                assert (await witness.receive_json())["type"] == "left"
+        await asyncio.sleep(0.2)  # a second one would have left by then
+        gc.collect()  # a task whose exception nobody has retrieved says so
+        await witness.send_json({"type": "join", "name": "Grace"})
+        assert (await witness.receive_json())["type"] == "joined"
+    assert troubles == []
 
 
 async def test_sockjs_client_comes_from_the_cdn_where_there_is_no_file() -> None:

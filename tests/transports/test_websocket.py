@@ -9,7 +9,7 @@ import pytest
 from sockjs_aio import ConnectionInfo
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve
-from tests.websocket_wire import HANDSHAKE, close_code, frame, handshake, masked
+from tests.websocket_wire import HANDSHAKE, close_code, close_frame, frame, handshake, masked
 
 both = pytest.mark.parametrize("path", ["/0/1/websocket", "/websocket"])
 
@@ -26,7 +26,7 @@ async def test_frames_to_the_byte(serve: Serve) -> None:
     wire.writer.write(masked(9, b"ping"))
     assert await frame(wire) == (10, b"ping")
     wire.writer.write(masked(8, struct.pack("!H", 3333) + b"bye"))
-    assert await frame(wire) == (8, struct.pack("!H", 3333))
+    assert await frame(wire) == (8, struct.pack("!H", 3333) + b"bye")
     assert await wire.is_closed()
 
 
@@ -122,6 +122,29 @@ async def test_close_codes_for_what_a_client_sends(
     assert await wire.is_closed()
     await Noted.until("close")
     assert Noted.seen == ["open", "close"]
+
+
+@both
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("reason", ["", "bye", "\u00e9" * 61, "x" * 123])
+@pytest.mark.parametrize("code", [1000, 3001, 4999])
+async def test_close_of_the_client_is_answered_with_its_code_and_reason(
+    serve: Serve, path: str, compress: bool, reason: str, code: int
+) -> None:
+    class Noted(Recorder):
+        async def on_close(self) -> None:
+            self.seen.append((self.close_info.code, self.close_info.reason))  # type: ignore[union-attr]
+
+    offer = {"Sec-WebSocket-Extensions": "permessage-deflate"} if compress else {}
+    served = await serve(Noted, settings={"websocket_compression": compress})
+    wire = await handshake(served, path, **offer)
+    wire.writer.write(close_frame(code, reason))
+    opcode, payload = await frame(wire)
+    while opcode != 8:
+        opcode, payload = await frame(wire)
+    assert payload == struct.pack("!H", code) + reason.encode()
+    assert await wire.is_closed()
+    await Noted.until((code, reason))
 
 
 async def test_binary_messages_are_1003_on_the_sockjs_endpoint(serve: Serve) -> None:
@@ -263,13 +286,6 @@ async def test_messages_of_one_turn_leave_as_one_frame(serve: Serve) -> None:
     wire.writer.write(masked(1, b'"go"'))
     _, payload = await frame(wire)
     assert payload.count(b",") == 99
-
-
-async def test_subprotocols_are_not_spoken(serve: Serve) -> None:
-    served = await serve(Echo)
-    async with served.websocket(protocols=["chat"]) as socket:
-        assert socket.protocol is None
-        assert (await socket.receive()).data == "o"
 
 
 async def test_many_sessions_of_mixed_speed(serve: Serve) -> None:

@@ -65,6 +65,7 @@ class Service {
     }
     const socket = new SockJS(url, null, { timeout: 5000, transports: forced || TRANSPORTS });
     this.socket = socket;
+    watch(socket);
     this.toggle.textContent = "Leave";
     socket.onopen = () => this.show(true, socket.transport);
     socket.onmessage = (event) => this.say(event.data);

@@ -24,6 +24,7 @@ function connect() {
   show("connecting", "Connecting");
   const forced = element("force").value;
   socket = new SockJS(`/chat?page=${page}`, null, { timeout: 5000, transports: forced || undefined });
+  watch(socket);
   socket.onmessage = (event) => receive(JSON.parse(event.data));
   socket.onclose = (event) => (socket.replaced ? connect() : wait(event));
 }

@@ -58,6 +58,7 @@ function connect() {
   show("connecting", "Connecting");
   const forced = new URLSearchParams(location.search).get("transport");
   const socket = new SockJS("/multiplex", null, { timeout: 5000, transports: forced || undefined });
+  watch(socket);
   socket.onopen = () => {
     multiplexer = new Multiplexer(socket);
     show("open", "Connected", socket.transport);
