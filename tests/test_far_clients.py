@@ -5,6 +5,7 @@ import contextlib
 import json
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 import async_timeout
 import pytest
@@ -38,12 +39,20 @@ async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def far_away(served: Target) -> AsyncIterator[Target]:
     """Give another way to a server, which takes longer."""
 
+    connections: set[asyncio.Task[Any]] = set()
+    writers: list[asyncio.StreamWriter] = []
+
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connections.add(task)
+        writers.append(writer)
         try:
             streams = await asyncio.open_connection("127.0.0.1", served.port)
         except OSError:
             writer.close()
             return
+        writers.append(streams[1])
         await asyncio.gather(late(reader, streams[1]), late(streams[0], writer))
 
     proxy = await asyncio.start_server(connect, "127.0.0.1", 0)
@@ -51,6 +60,10 @@ async def far_away(served: Target) -> AsyncIterator[Target]:
     yield far
     await far.hang_up()
     proxy.close()
+    for writer in writers:
+        writer.close()
+    await asyncio.wait(connections)
+    await asyncio.sleep(2 * DELAY)  # what is late by then
 
 
 async def chat(kind: Kind, far: Target) -> tuple[bytes, list[str]]:

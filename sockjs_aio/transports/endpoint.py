@@ -51,6 +51,10 @@ def plain_response(status: int, text: str) -> web.Response:
     return web.Response(status=status, body=text.encode(), headers={"Content-Type": PLAIN})
 
 
+class OriginRefused(web.HTTPForbidden):
+    """The page that asks may not, nor read that."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """What the transports of one router share."""
@@ -79,7 +83,7 @@ class Endpoint:
                 it unless it tells where it comes from.
 
         Raises:
-            web.HTTPForbidden: If the request comes from a page that is not allowed.
+            OriginRefused: If the request comes from a page that is not allowed.
         """
         allowed = self.settings.origins
         if allowed == "*":
@@ -88,7 +92,7 @@ class Endpoint:
             request, "null" if is_linkable else None
         )
         if sender is not None and not is_allowed(allowed, sender):
-            raise web.HTTPForbidden(text="This origin is not allowed.\n")
+            raise OriginRefused(text="This origin is not allowed.\n")
 
     def may_read(self, request: web.Request) -> bool:
         """Tell whether the page that asks may read the answer, also a refusal."""

@@ -17,7 +17,7 @@ from sockjs_aio.errors import (
 )
 from sockjs_aio.transports import pages, polling, streaming, upstream, websocket
 from sockjs_aio.transports.body import end_where_unsafe, invite_body
-from sockjs_aio.transports.endpoint import Endpoint, is_valid_id, plain_response
+from sockjs_aio.transports.endpoint import Endpoint, OriginRefused, is_valid_id, plain_response
 from sockjs_aio.transports.headers import allow_origin, vary
 
 _FAILURES = (
@@ -161,7 +161,8 @@ def _finish_refusal(
     """Let pages of allowed origins read why they are refused; nobody keeps it: others are not."""
     headers = refusal.headers
     headers.setdefault("Cache-Control", "no-store")
-    if "Access-Control-Allow-Origin" not in headers and endpoint.may_read(request):
+    is_said = isinstance(refusal, OriginRefused) or "Access-Control-Allow-Origin" in headers
+    if not is_said and endpoint.may_read(request):
         allow_origin(request, headers)
     vary(headers, "Origin")
 
