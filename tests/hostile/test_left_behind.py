@@ -3,8 +3,10 @@
 Behind a proxy that shares connections the next one is somebody else's.
 """
 
+import asyncio
 import contextlib
 import gzip
+import sys
 import time
 from collections.abc import AsyncIterator
 
@@ -12,11 +14,14 @@ import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio import ConnectionInfo, SockJSRouter
+from sockjs_aio import ConnectionInfo, Nodes
 from sockjs_aio.connection_guard import guard
-from tests.conftest import Echo, Recorder, Serve, Served
+from tests.conftest import Echo, Recorder, Serve
 from tests.hostile.raw_http import SEND, head
 from tests.hostile.urls import URLS
+from tests.ports import free_port
+from tests.process import PATIENCE, ROOT
+from tests.target import Target
 
 CHUNKED = b"Transfer-Encoding: chunked"
 BODY = b'5\r\n["a"]\r\n'
@@ -82,7 +87,7 @@ class Heard(Recorder):
         self.seen.append(dict(info.headers))
 
 
-async def answers_to_two(served: Served, first: bytes, trailer: str) -> list[bytes]:
+async def answers_to_two(served: Target, first: bytes, trailer: str) -> list[bytes]:
     """Write `first`, whose body is in chunks, and then a poll; return the lines of all answers."""
     data = first + BODY + f"0\r\n{trailer}\r\n\r\n".encode()
     wire = await served.wire()
@@ -132,23 +137,37 @@ async def test_clients_may_send_chunks_again_and_again(serve: Serve) -> None:
     assert await served.poll("/000/x") == b'a["a","a","a","a","a"]'
 
 
-async def test_application_that_has_a_service_below_it_can_be_guarded() -> None:
-    """`run_app`, `Workers` and `Nodes` do so; `attach` knows the sub-application only."""
-    below = web.Application()
-    SockJSRouter(Echo, "/echo").attach(below)
+BELOW = {
+    "run_app": ["-m", "tests.hostile.below", "PORT"],
+    "serve": ["-m", "sockjs_aio", "serve", "tests.hostile.below:make_app", "--port", "PORT"],
+}
+
+
+@pytest.mark.parametrize("command", BELOW.values(), ids=BELOW)
+async def test_application_with_a_service_in_a_sub_application_is_safe(command: list[str]) -> None:
+    served = Target(free_port(), "/below/echo")
+    arguments = [str(served.port) if word == "PORT" else word for word in command]
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT)
+    try:
+        await served.until_listening()
+        for line in (b"POST /elsewhere", b"GET /below/x", b"POST /below/echo", b"GET /below/echo"):
+            first = head(line + b" HTTP/1.1", CHUNKED)
+            assert len(await answers_to_two(served, first, "Cookie: user=evil")) == 1
+    finally:
+        await served.hang_up()
+        process.terminate()
+        async with async_timeout.timeout(PATIENCE):
+            await process.wait()
+
+
+async def test_nodes_make_an_application_safe() -> None:
     app = make_app()
-    app.add_subapp("/below", below)
     guard(app)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    served = Served(site.port, "", app, SockJSRouter(Echo), runner)
-    for line in (b"POST /elsewhere", b"GET /page", b"POST /below/x", b"POST /below/echo"):
-        first = head(line + b" HTTP/1.1", CHUNKED)
-        assert len(await answers_to_two(served, first, "Cookie: user=evil")) == 1
-    await served.hang_up()
-    await runner.cleanup()
+    guarded = app._make_request.__qualname__
+    app = make_app()
+    assert app._make_request.__qualname__ != guarded
+    Nodes("redis://127.0.0.1:1", url="http://127.0.0.1:2", secret="x" * 32).attach(app)
+    assert app._make_request.__qualname__ == guarded
 
 
 BOMB = gzip.compress(bytes(200 << 20), 9)
