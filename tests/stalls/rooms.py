@@ -42,6 +42,7 @@ def fill(router: SockJSRouter, count: int, limit: int | None = None) -> list[Ses
     sessions = []
     info = FakeInfo()
     info.headers, info._url, info.path = CIMultiDictProxy(CIMultiDict()), URL("/"), "/"
+    info._cookies = {}
     for number in range(count):
         session = registry.open(f"{number}", info, SOCKJS, by_id=True)
         session.attach(FakeReceiver(limit=limit))

@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-from typing import cast
 
 import pytest
 
 from sockjs_aio import SockJSConnection
 from sockjs_aio.registry import SessionRegistry
 from tests.conftest import Recorder, Serve
-from tests.fake_receiver import FakeReceiver
 from tests.stalls.inputs import MIB
 from tests.stalls.peers import Peer, post
 from tests.stalls.rooms import SESSION, Members, Silent, empty, fill, opened
@@ -108,24 +106,6 @@ async def test_sessions_that_expire_together_do_not_hold_up_the_loop(
             await asyncio.sleep(0.01)
 
     await throw(attempt, lambda: fill(served.router, MANY, limit=1))
-
-
-@pytest.mark.parametrize("end", ["is lost", "has left"])
-async def test_receivers_that_are_lost_together_do_not_hold_up_the_loop(
-    throw: Thrower, serve: Serve, end: str
-) -> None:
-    served = await serve(Silent)
-
-    def prepare() -> None:
-        for session in fill(served.router, MANY):
-            receiver = cast(FakeReceiver, session._receiver)
-            receiver.is_alive = end != "is lost"
-
-    async def attempt() -> None:
-        await tick(served.router._registry, 6)
-
-    await throw(attempt, prepare)
-    await empty(served.router)
 
 
 @pytest.mark.parametrize("hook", ["returns", "hangs"])
