@@ -7,6 +7,7 @@ It speaks as much HTTP/1.1 as clients of SockJS do.  A WebSocket has its connect
 import asyncio
 import re
 from collections import deque
+from typing import Any
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -65,44 +66,68 @@ class SharingProxy:
         """Pass one request and its response on; return whether the client's connection stays."""
         reader, writer = client
         head = await reader.readuntil(END)
-        body = await reader.readexactly(_length(head))
-        upstream = await self._connect(client)
-        upstream[1].write(head + body)
-        answering = asyncio.ensure_future(self._answer(head, upstream, writer))
+        request = head + await reader.readexactly(_length(head))
+        upstream, answer = await self._ask(client, request)
+        answering = asyncio.ensure_future(self._answer(request, answer, upstream, writer))
         leaving = asyncio.ensure_future(_has_left(reader))
+        is_kept = False
         try:
             await asyncio.wait([answering, leaving], return_when=asyncio.FIRST_COMPLETED)
             if not answering.done():
-                raise ConnectionResetError("the client has left, or speaks on: a WebSocket")
-            is_upgraded, stays = answering.result()
+                raise ConnectionResetError("the client has left")
+            is_upgraded, is_kept = answering.result()
             if is_upgraded:
                 leaving.cancel()
                 await _tunnel(client, upstream)
-            elif stays:
-                self._idle.append((client, upstream))
-            return stays
+            return is_kept
         finally:
-            for future in (answering, leaving):
-                future.cancel()
-            await asyncio.wait([answering, leaving])
-            if all(streams is not upstream for _, streams in self._idle):
+            if is_kept:
+                self._idle.append((client, upstream))
+            else:
                 upstream[1].close()
+            await _end(answering, leaving)
 
-    async def _connect(self, client: object) -> Streams:
+    async def _ask(self, client: Streams, request: bytes) -> tuple[Streams, bytes]:
+        """Send a request, and return the head of the answer.
+
+        It is sent again if the server has just ended a connection that was kept.
+        """
+        while True:
+            upstream, is_new = await self._connect(client)
+            upstream[1].write(request)
+            begin = asyncio.ensure_future(upstream[0].readuntil(END))
+            try:
+                while not begin.done() and not client[0].at_eof():
+                    await asyncio.wait([begin], timeout=0.005)
+                if begin.done() and begin.exception() is None:
+                    return upstream, begin.result()
+                upstream[1].close()
+                if is_new or not begin.done():
+                    raise ConnectionResetError("either side has gone")
+            except asyncio.CancelledError:
+                upstream[1].close()
+                raise
+            finally:
+                await _end(begin)
+
+    async def _connect(self, client: object) -> tuple[Streams, bool]:
         while self._idle:
             user, streams = self._idle.popleft()
             if not streams[0].at_eof() and not streams[1].is_closing():
                 self.shared += user is not client
-                return streams
+                return streams, False
             streams[1].close()
-        return await asyncio.open_connection("127.0.0.1", self._to, limit=LIMIT)
+        return await asyncio.open_connection("127.0.0.1", self._to, limit=LIMIT), True
 
     async def _answer(
-        self, asked: bytes, upstream: Streams, writer: asyncio.StreamWriter
+        self,
+        asked: bytes,
+        head: bytes,
+        upstream: Streams,
+        writer: asyncio.StreamWriter,
     ) -> tuple[bool, bool]:
         """Pass a response on; return whether it is a WebSocket's, and whether connections stay."""
         reader = upstream[0]
-        head = await reader.readuntil(END)
         writer.write(head)
         status = int(head.split(b" ", 2)[1])
         if status == 101:
@@ -134,6 +159,13 @@ def _length(head: bytes) -> int:
     return int(found[1]) if found else 0
 
 
+async def _end(*futures: "asyncio.Future[Any]") -> None:
+    """Cancel what goes on, and do not complain of what has failed."""
+    for future in futures:
+        future.cancel()
+    await asyncio.gather(*futures, return_exceptions=True)
+
+
 async def _has_left(reader: asyncio.StreamReader) -> None:
     """Wait until the client has gone; what it sends before that is for later."""
     while not reader.at_eof() and reader.exception() is None:
@@ -153,10 +185,4 @@ async def _tunnel(client: Streams, upstream: Streams) -> None:
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.wait(ways)
-        upstream[1].close()
-        for way in ways:
-            if not way.cancelled():
-                way.exception()  # whoever of them has gone
+        await _end(*ways)
