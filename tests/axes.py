@@ -1,8 +1,8 @@
 """Axes: the same tests in other surroundings, each an option of pytest.
 
-``--tls`` has the server speak TLS, ``--loop`` chooses the event loop and how it makes tasks, and
-``--middleware`` puts a middleware in front of the service.  A test that an axis makes no sense for
-says so with ``@pytest.mark.not_over("tls")``, and why in a comment.
+``--tls`` has the server speak TLS, ``--loop`` chooses the event loop and how it makes tasks,
+``--middleware`` puts a middleware in front of the service, and ``--proxy`` a reverse proxy.  A test
+that an axis makes no sense for says so with ``@pytest.mark.not_over("tls")``, and why in a comment.
 """
 
 import asyncio
@@ -16,9 +16,11 @@ import pytest
 from aiohttp import web
 
 from tests.certificate import contexts, make_certificate
+from tests.sharing_proxy import SharingProxy
 
 LOOPS = ("asyncio", "uvloop", "eager", "debug")
-MIDDLEWARES = ("none", "replacing", "failing")
+MIDDLEWARES = ("none", "replacing")
+PROXIES = ("none", "sharing")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,6 +34,7 @@ class Axes:
     certificate: Path | None = None
     """What `server_tls` was made of, for servers in processes of their own."""
     middleware: str = "none"
+    proxy: str = "none"
 
     @property
     def arguments(self) -> list[str]:
@@ -43,12 +46,21 @@ class Axes:
         if self.middleware == "replacing":
             app.middlewares.append(replacing)
 
+    async def start_proxy(self, port: int) -> SharingProxy | None:
+        """Put the proxy of this run in front of the server at `port`."""
+        if self.proxy == "none":
+            return None
+        proxy = SharingProxy(port)
+        await proxy.start()
+        return proxy
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("axes", "axes: the same tests in other surroundings")
     group.addoption("--loop", choices=LOOPS, default="asyncio")
     group.addoption("--tls", action="store_true", help="the server speaks TLS")
     group.addoption("--middleware", choices=MIDDLEWARES, default="none")
+    group.addoption("--proxy", choices=PROXIES, default="none")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,10 +72,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = set()
     if config.getoption("--tls"):
         chosen.add("tls")
-    if config.getoption("--middleware") != "none":
-        chosen.add(config.getoption("--middleware"))
-    if config.getoption("--loop") != "asyncio":
-        chosen.add(config.getoption("--loop"))
+    chosen |= {config.getoption(f"--{axis}") for axis in ("middleware", "loop", "proxy")}
     left_out = []
     for item in items:
         excluded = {name for mark in item.iter_markers("not_over") for name in mark.args}
@@ -114,8 +123,10 @@ def _debug_loop() -> asyncio.AbstractEventLoop:
 def axes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Axes:
     """The surroundings of this run."""
     middleware = request.config.getoption("--middleware")
+    proxy = request.config.getoption("--proxy")
     if not request.config.getoption("--tls"):
-        return Axes(middleware=middleware)
+        return Axes(middleware=middleware, proxy=proxy)
+    assert proxy == "none", "the proxy does not speak TLS"
     directory: Path = tmp_path_factory.mktemp("certificate")
     certificate = make_certificate(directory)
     return Axes(*contexts(certificate), certificate, middleware)

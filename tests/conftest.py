@@ -13,6 +13,7 @@ from aiohttp import web
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
 from tests.ports import free_port
 from tests.require import require as require
+from tests.sharing_proxy import SharingProxy
 from tests.target import Target
 
 if TYPE_CHECKING:  # a plugin is imported by pytest first
@@ -59,6 +60,7 @@ Serve = Callable[..., Awaitable[Served]]
 async def serve(axes: "Axes") -> AsyncIterator[Serve]:
     """Run a router on a real server: ``await serve(Echo, settings={...})``."""
     servers: list[Served] = []
+    proxies: list[SharingProxy] = []
 
     async def run(
         connection: Any = None,
@@ -83,6 +85,9 @@ async def serve(axes: "Axes") -> AsyncIterator[Serve]:
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls)
         await site.start()
         port = runner.addresses[0][1]
+        if proxy := await axes.start_proxy(port):
+            proxies.append(proxy)
+            port = proxy.port
         served = Served(port, prefix.rstrip("/"), app, router, runner, tls=client_tls)
         servers.append(served)
         return served
@@ -90,6 +95,9 @@ async def serve(axes: "Axes") -> AsyncIterator[Serve]:
     yield run
     for served in servers:
         await served.hang_up()
+    for proxy in proxies:
+        await proxy.stop()
+    for served in servers:
         await served.runner.cleanup()
 
 

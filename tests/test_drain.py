@@ -245,6 +245,7 @@ async def test_poller_that_never_comes_is_waited_for_until_it_expires(serve: Ser
     assert served.router.session_count == 0
 
 
+@pytest.mark.not_over("sharing")  # it reads what its client does not
 async def test_nobody_is_cut_off_when_the_time_is_over(serve: Serve) -> None:
     class Slow(Recorder):
         gate = asyncio.Event()

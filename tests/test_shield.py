@@ -41,6 +41,7 @@ async def test_exception_is_passed_on() -> None:
         await shielded(hook())
 
 
+@pytest.mark.not_over("eager")  # asyncio.gather() of what fails at once leaves a cycle of its own
 @pytest.mark.parametrize("turns", [0, 1])
 async def test_exception_of_what_is_awaited_makes_no_reference_cycle(turns: int) -> None:
     class Kept:

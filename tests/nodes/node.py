@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sockjs_aio import Nodes, SockJSRouter, run_app
+from tests.adapters import add_adapters
 from tests.process import Obedient
 
 
@@ -66,6 +67,7 @@ def make_app(options: dict[str, Any]) -> web.Application:
     part = web.Application()
     SockJSRouter(Inhabitant, "/of/it").attach(part)
     app.add_subapp("/part", part)
+    add_adapters(app)
     app.router.add_get("/stats", stats)
     app.router.add_get("/receives", receives)
     app.router.add_get("/health", router.health)

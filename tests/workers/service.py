@@ -9,6 +9,7 @@ from aiohttp import web
 
 from sockjs_aio import SockJSConnection, SockJSRouter
 from sockjs_aio.brokers.redis import RedisBroker
+from tests.adapters import add_adapters
 
 GENERATION = os.environ.get("GENERATION_FILE", "")
 
@@ -79,6 +80,7 @@ async def make() -> web.Application:
     settings = json.loads(os.environ.get("SETTINGS", "{}"))
     broker = RedisBroker(os.environ["REDIS"]) if "REDIS" in os.environ else None
     SockJSRouter(Numbered, "/echo", settings, broker=broker).attach(app)
+    add_adapters(app)
     app.router.add_get("/loaded", loaded)
     app.router.add_get("/die", die)
     if LOADED == "mortal":

@@ -1,0 +1,106 @@
+"""A middleware that fails after the handler: that request fails, and nothing else does.
+
+One that answers with something else is the axis ``--middleware replacing``.
+"""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from tests import clients
+from tests.conftest import SHORT, Recorder, Serve
+
+every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
+Kind = type[clients.Client]
+
+pytestmark = pytest.mark.not_over("replacing")  # it would not be the only one that answers
+
+
+def failing(failed: list[str], end: str = "") -> web.Application:
+    """Make an application whose middleware fails after handlers for paths with `end`."""
+
+    @web.middleware
+    async def fail(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if request.path.endswith(end):
+            failed.append(request.path)
+            raise ZeroDivisionError("mistake")
+        return response
+
+    return web.Application(middlewares=[fail])
+
+
+class Noted(Recorder):
+    """Echoes, and closes on ``close``."""
+
+    async def on_message(self, message: str | bytes) -> None:
+        if message == "close":
+            self.close(4001, "bye")
+        else:
+            await super().on_message(message)
+            self.send(message)
+
+
+@pytest.mark.logs("ZeroDivisionError: mistake")
+@every
+async def test_session_whose_last_response_fails_is_forgotten(serve: Serve, kind: Kind) -> None:
+    class Closing(Noted):
+        pass
+
+    failed: list[str] = []
+    end = f"/{kind.name}" if kind.is_http else "/websocket"
+    served = await serve(Closing, settings=SHORT, app=failing(failed, end))
+    client = kind(served, {})
+    try:
+        await client.connect()
+        assert await client.frame() in (b"o", b"")
+        await client.send("close")
+    except (AssertionError, OSError, asyncio.IncompleteReadError):
+        assert kind in clients.POLLS, "the others' responses have begun before"
+    if kind not in clients.POLLS:
+        assert await client.frame() in (b'c[4001,"bye"]', b"")
+        await client.leave()
+    while not failed:
+        await asyncio.sleep(0.001)
+    await Closing.until("close")
+    assert Closing.seen == ["open", "close"]
+    await served.until_empty()
+
+
+@pytest.mark.logs("ZeroDivisionError: mistake")
+@http
+async def test_messages_whose_answer_fails_are_handled_all_the_same(
+    serve: Serve, kind: Kind
+) -> None:
+    class Echoing(Noted):
+        pass
+
+    failed: list[str] = []
+    served = await serve(Echoing, settings=SHORT, app=failing(failed, "_send"))
+    client = await kind.open(served)
+    assert await client.send_payload('["a"]') == 500
+    assert await client.messages(1) == ["a"]
+    await client.leave()
+    await Echoing.until("close")
+    assert Echoing.seen == ["open", "a", "close"]
+
+
+@pytest.mark.logs("ZeroDivisionError: mistake")
+@every
+async def test_other_sessions_go_on_while_one_fails(serve: Serve, kind: Kind) -> None:
+    class Echoing(Noted):
+        pass
+
+    failed: list[str] = []
+    served = await serve(Echoing, settings=SHORT, app=failing(failed, "/bad/xhr"))
+    client = await kind.open(served)
+    for _ in range(3):
+        assert (await served.request("POST", "/0/bad/xhr", b"")).status == 500
+    await client.send("a")
+    assert await client.messages(1) == ["a"]
+    await client.leave()
+    assert len(failed) == 3
+    await Echoing.until("close", 2)
