@@ -270,8 +270,9 @@ async def test_awaiting_what_is_a_plain_function_is_explained(
 
         async def fail_in(self, name: str) -> None:
             if name == hook:
-                arguments = {"send": ["x"], "broadcast": [[self], "x"], "close": []}[what]
-                await getattr(self, what)(*arguments)
+                arguments: dict[str, list[Any]]
+                arguments = {"send": ["x"], "broadcast": [[self], "x"], "close": []}
+                await getattr(self, what)(*arguments[what])
 
     served = await serve(Awaiting, settings=SHORT)
     for kind in (clients.WebSocket, clients.Xhr):

@@ -38,6 +38,9 @@ _MARK = "sockjs_endpoint"
 RETRY_AFTER = "5"
 """Seconds after which a client that found no room may ask again."""
 
+CLIENT_PATIENCE = 0.3
+"""Seconds that sockjs-client waits for a transport at least."""
+
 MAX_ID_LENGTH = 256
 
 # no line ends of any kind: ids are written to logs
@@ -159,6 +162,7 @@ class Endpoint:
             web.HTTPServiceUnavailable: If there are too many, or the server shuts down.
             web.HTTPTooManyRequests: If there are too many from this address.
             web.HTTPException: Whatever `authorize` raises.
+            ConnectionResetError: If the client has left meanwhile.
         """
         # with a link go the user's SameSite=Lax cookies, and its maker knows the session's id
         if request.headers.get("Sec-Fetch-Dest") == "document":
@@ -166,11 +170,34 @@ class Endpoint:
         self.check_room(request)
         if self.authorize is None:
             return None
-        identity = await self._in_time(self.authorize(request))
+        identity = await self._authorized(self.authorize, request)
         if identity is None or identity is False:  # a forgotten return must not let anybody in
             raise web.HTTPForbidden(text="Not authorized.\n")
         self.check_room(request)
         return None if identity is True else identity
+
+    async def _authorized(self, authorize: Authorize, request: web.Request) -> Any:
+        start = self.registry.now()
+        try:
+            identity = await self._in_time(authorize(request))
+        finally:
+            if has_left := request.transport is None:  # aiohttp may have cancelled us, or not
+                self._log_departure(self.registry.now() - start, request)
+        if has_left:
+            raise ConnectionResetError("the client has left during authorize")
+        return identity
+
+    def _log_departure(self, seconds: float, request: web.Request) -> None:
+        text = "authorize took %.1f s, and the client from %s has left meanwhile"
+        if seconds >= CLIENT_PATIENCE and "slow authorize" not in self.warnings:
+            self.warnings.add("slow authorize")
+            text += (
+                ": sockjs-client gives a transport up after 0.3 to 0.6 s, unless the page sets its "
+                "option timeout (see docs/security.md)"
+            )
+            logger.warning(text, seconds, request.remote)
+        else:
+            logger.info(text, seconds, request.remote)
 
     async def _in_time(self, answer: Awaitable[Any]) -> Any:
         try:

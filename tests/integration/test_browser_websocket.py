@@ -1,5 +1,6 @@
 """The browser's own WebSocket at the raw endpoint, without sockjs-client."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -16,6 +17,12 @@ CONNECT = """([url, protocols, code, reason]) => new Promise((resolve) => {
     socket.onopen = () => socket.close(code, reason);
     socket.onclose = (event) =>
         resolve([socket.protocol, event.code, event.reason, event.wasClean]);
+})"""
+
+OPEN = """([url, options]) => new Promise((resolve) => {
+    const socket = new SockJS(url, null, options);
+    socket.onopen = () => resolve(`open ${socket.transport}`);
+    socket.onclose = (event) => resolve(`closed ${event.code} ${event.reason}`);
 })"""
 
 
@@ -59,6 +66,27 @@ async def test_page_gets_the_subprotocol_that_it_offers_or_no_session(
     else:
         assert result == [agreed, 1000, "", True]
         assert Noted.seen == [agreed or None, "close"]
+
+
+async def test_page_waits_for_a_slow_authorize_if_it_is_told_to() -> None:
+    asked = []
+
+    async def authorize(request: web.Request) -> bool:
+        asked.append(request.path)
+        await asyncio.sleep(2)
+        return True
+
+    app = web.Application()
+    SockJSRouter(Echo, "/echo", authorize=authorize).attach(app)
+    async with (
+        launched() as browser,
+        serving(make_page_app()) as page_port,
+        serving(app) as port,
+        visiting(browser, f"http://127.0.0.1:{page_port}/client.html") as page,
+    ):
+        url = f"http://127.0.0.1:{port}/echo"
+        assert await page.evaluate(OPEN, [url, {"timeout": 20_000}]) == "open websocket"
+    assert len(asked) == 1
 
 
 async def test_page_that_closes_a_raw_websocket_gets_its_reason_back() -> None:
