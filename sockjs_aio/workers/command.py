@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 
 from sockjs_aio.running import Drain
-from sockjs_aio.workers.supervisor import Workers
 from sockjs_aio.workers.target import TargetError
+from sockjs_aio.workers.workers import Workers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +29,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_seconds(serve, "notice", Drain.notice, "for load balancers to notice the end")
     _add_seconds(serve, "over", Drain.over, "over which sessions are closed")
     _add_seconds(serve, "limit", Drain.limit, "after which a process ends, whoever is left")
+    serve.add_argument(
+        "--hang-limit",
+        type=float,
+        default=Workers.hang_limit,
+        metavar="SECONDS",
+        help="for which a hook may hold up a process before that is killed; default: %(default)g",
+    )
+    serve.add_argument(
+        "--lingering-time",
+        type=float,
+        default=Workers.lingering_time,
+        metavar="SECONDS",
+        help="as aiohttp's, which nobody needs; default: %(default)g",
+    )
+    serve.add_argument(
+        "--keepalive-timeout",
+        type=float,
+        default=Workers.keepalive_timeout,
+        metavar="SECONDS",
+        help="after which idle connections are closed; default: %(default)g",
+    )
     serve.add_argument("--access-log", action="store_true", help="log each request")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format=f"[{os.getpid()}] %(levelname)s %(message)s")
@@ -39,10 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             over=options.drain_over,
             limit=options.drain_limit,
             access_log=options.access_log,
+            hang_limit=options.hang_limit,
+            lingering_time=options.lingering_time,
+            keepalive_timeout=options.keepalive_timeout,
         )
-        return workers.run(options.target, host=options.host, port=options.port)
+        workers.run(options.target, host=options.host, port=options.port)
     except (ValueError, TargetError, OSError) as error:
         serve.error(str(error))
+    return 0
 
 
 def _add_seconds(parser: argparse.ArgumentParser, name: str, default: float, what: str) -> None:

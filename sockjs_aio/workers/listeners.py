@@ -51,9 +51,14 @@ class Listeners:
         name, self.port = str(address[0]), int(str(address[1]))
         self.url = f"http://[{name}]:{self.port}" if ":" in name else f"http://{name}:{self.port}"
 
-    def fileno(self, number: int) -> int:
-        """Return the file descriptor of a worker's socket."""
-        return self._sockets[number].fileno()
+    @property
+    def urls(self) -> list[str]:
+        """Where it listens, for people."""
+        return [self.url]
+
+    def filenos(self, number: int) -> list[int]:
+        """Return the file descriptors of a worker's sockets."""
+        return [self._sockets[number].fileno()]
 
     def close(self) -> None:
         """Close all."""

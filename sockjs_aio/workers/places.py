@@ -1,6 +1,7 @@
 """Where the sessions of a host's workers belong, and the sockets by which they reach each other."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import socket
@@ -101,6 +102,19 @@ class HostPlaces:
     def leave(self) -> None:
         """There will be no need to `reclaim`."""
         Path(self._hidden_path).unlink(missing_ok=True)  # two names of one socket are not replaced
+
+    def clear_up(self) -> None:
+        """Remove the sockets at which nobody listens, and the directory with the last of them.
+
+        This is for workers whose supervisor has not lived to do that.
+        """
+        directory = Path(self.own_path).parent
+        with contextlib.suppress(OSError):  # another worker does the same
+            for path in directory.iterdir():
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                    if probe.connect_ex(str(path)) == errno.ECONNREFUSED:
+                        path.unlink(missing_ok=True)
+            directory.rmdir()
 
 
 def worker_at(path: str, patience: float = START_PATIENCE) -> Peer:

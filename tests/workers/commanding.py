@@ -62,7 +62,7 @@ class Command(Target):
         command.process = process
         command._reading = asyncio.create_task(command._read())  # type: ignore[attr-defined]
         if wait:
-            line = await command.until_said(r"serve http://127\.0\.0\.1:(\d+)")
+            line = await command.until_said(r"serves? http://127\.0\.0\.1:(\d+)")
             command.port = int(line[1])
         return command
 
