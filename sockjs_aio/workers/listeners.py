@@ -4,12 +4,18 @@ The supervisor has them open from beginning to end.  A connection that the kerne
 worker which ends waits there for the next one, instead of being reset.
 """
 
+import asyncio
 import socket
 from typing import Any
+
+from aiohttp import web
 
 BACKLOG = 1024
 """Connections that may wait for a worker."""
 
+_ACCEPTING = 3
+"""Turns of the loop that asyncio needs before a server knows of a connection it has accepted: one
+that it stops earlier is reset."""
 
 Address = tuple[Any, ...]
 
@@ -70,6 +76,17 @@ class Listeners:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+async def stop_accepting(sites: "list[tuple[web.SockSite, socket.socket]]") -> None:
+    """Stop sites, each with its listening socket, and lose no connection that was accepted."""
+    loop = asyncio.get_running_loop()
+    for _, listener in sites:
+        loop.remove_reader(listener.fileno())
+    for _ in range(_ACCEPTING):
+        await asyncio.sleep(0)
+    for site, _ in sites:
+        await site.stop()
 
 
 def _bind(family: int, address: Address, *, shared: bool) -> socket.socket:

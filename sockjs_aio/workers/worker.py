@@ -40,9 +40,6 @@ CLEANUP_LIMIT = 30.0
 LATECOMERS = 0.5
 """Seconds for whom the listener has let in to ask for something, before no session is opened."""
 
-ACCEPTING = 3
-"""Turns of the loop that asyncio needs to have a server know a connection it has accepted."""
-
 FAILED = 3
 """Exit status of a worker that has told why it cannot begin."""
 
@@ -204,14 +201,8 @@ class Worker:
 
     async def _stop_accepting(self) -> None:
         """Close the listeners here; they are open elsewhere still."""
-        loop = asyncio.get_running_loop()
         sites, self._sites = self._sites, []
-        for _, listener in sites:
-            loop.remove_reader(listener.fileno())
-        for _ in range(ACCEPTING):  # or a connection that was just accepted is reset
-            await asyncio.sleep(0)
-        for site, _ in sites:
-            await site.stop()
+        await listeners.stop_accepting(sites)
 
 
 def _add_health(app: web.Application) -> None:
