@@ -20,7 +20,8 @@ LAST_WORDS = 0.5
 """Seconds to read what an ended worker has said; its own children may keep the line open."""
 
 _PROGRAM = (
-    "import sys; sys.path[:] = {path!r}; from sockjs_aio.workers.worker import main; main({number})"
+    "import sys; sys.path[:] = {path!r}; from sockjs_aio.workers.worker import main; "
+    "main({number}, {policy!r})"
 )
 
 
@@ -62,7 +63,7 @@ class Child:
         """Start it with an order: a Python like this one."""
         ours, theirs = socket.socketpair()
         with theirs:
-            program = _PROGRAM.format(path=sys.path, number=theirs.fileno())
+            program = _PROGRAM.format(path=sys.path, number=theirs.fileno(), policy=order.policy)
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, *_args_from_interpreter_flags(), "-c", program),
                 pass_fds=(theirs.fileno(), *order.listeners),

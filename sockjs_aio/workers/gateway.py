@@ -17,6 +17,7 @@ from sockjs_aio.relay.passport import HEADER, PassportExpired, PassportForged, P
 from sockjs_aio.relay.peers import Exhausted, OwnerLost, Peer
 from sockjs_aio.transports.endpoint import Endpoint, unavailable
 from sockjs_aio.transports.urls import Transport, answer, reaches_transport
+from sockjs_aio.workers.logs import RELAYED
 
 
 class Places(Protocol):
@@ -90,6 +91,7 @@ class Gateway(Carrier):
             return await answer(endpoint, None, request, _raising(late))
         except PassportForged:
             return self._refuse(request)
+        request[RELAYED] = True
         visitor = request.clone(scheme=passport.scheme, remote=passport.remote)
         if passport.purpose is Purpose.RELAY:
             return await self._settle(endpoint, visitor, Purpose.ANSWER, handler)

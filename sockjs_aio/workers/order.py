@@ -28,6 +28,10 @@ class Order:
     lingering_time: float
     keepalive_timeout: float
     access_log: bool
+    policy: str
+    """``module:name`` of the class of the event loop policy; empty for asyncio's own."""
+    log_level: str
+    log_format: str
 
     def encode(self) -> bytes:
         """Return the line."""

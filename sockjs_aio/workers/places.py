@@ -5,6 +5,8 @@ import errno
 import hashlib
 import os
 import socket
+import sys
+import tempfile
 from pathlib import Path
 
 import aiohttp
@@ -20,10 +22,34 @@ START_PATIENCE = 5.0
 
 KEY_SIZE = 32
 
+MAX_PATH = 107 if sys.platform == "linux" else 103
+"""Bytes that the path of a Unix socket may have."""
+
+_LONGEST_NAME = "/9999.9999999"
+
 
 def new_key() -> bytes:
     """Make a key that all workers share, so that no client can choose its worker or be one."""
     return os.urandom(KEY_SIZE)
+
+
+def make_directory() -> str:
+    """Make the directory for the workers' sockets, for this user alone.
+
+    Raises:
+        OSError: If there is none with a path that is short enough.
+    """
+    wanted = tempfile.gettempdir()
+    for place in dict.fromkeys((wanted, "/tmp")):
+        with contextlib.suppress(OSError):
+            directory = tempfile.mkdtemp(prefix="sockjs-aio-", dir=place)
+            if len(os.fsencode(directory + _LONGEST_NAME)) <= MAX_PATH:
+                return directory
+            os.rmdir(directory)
+    raise OSError(
+        f"no directory for the sockets between workers: the path of {wanted} is too long, and "
+        "/tmp cannot be used; set TMPDIR to a directory with a shorter path"
+    )
 
 
 class HostPlaces:
@@ -112,6 +138,7 @@ class HostPlaces:
         with contextlib.suppress(OSError):  # another worker does the same
             for path in directory.iterdir():
                 with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                    probe.setblocking(False)
                     if probe.connect_ex(str(path)) == errno.ECONNREFUSED:
                         path.unlink(missing_ok=True)
             directory.rmdir()

@@ -76,7 +76,7 @@ def report(target: str, error: BaseException) -> str:
         return str(error)
     own = _own_part(error.__traceback__)
     lines = traceback.format_exception(type(error), error, own)
-    return f"{target} fails: {error!r}\n{''.join(lines)}".rstrip()
+    return f"{target} fails:\n{''.join(lines)}".rstrip()
 
 
 def _own_part(frames: TracebackType | None) -> TracebackType | None:

@@ -8,8 +8,9 @@ does the worker.
 import asyncio
 import contextlib
 import faulthandler
+import importlib
 import logging
-import os
+import operator
 import signal
 import socket
 import sys
@@ -19,9 +20,10 @@ from aiohttp import web
 from aiohttp.log import access_logger
 
 from sockjs_aio.closing import LAST_GRACE
+from sockjs_aio.forks import give_forks_their_signals
 from sockjs_aio.nodes.nodes import NODES
 from sockjs_aio.running import Drain, endings_of, healthz, readyz, registries_of
-from sockjs_aio.workers import listeners, places
+from sockjs_aio.workers import listeners, logs, places
 from sockjs_aio.workers.control import Control
 from sockjs_aio.workers.gateway import Gateway
 from sockjs_aio.workers.order import Order
@@ -85,6 +87,7 @@ class Worker:
             shutdown_timeout=SHUTDOWN_TIMEOUT,
             lingering_time=self._order.lingering_time,
             keepalive_timeout=self._order.keepalive_timeout,
+            access_log_class=logs.EntryLogger,
             access_log=access_logger if self._order.access_log else None,
         )
         await self._runner.setup()
@@ -196,7 +199,7 @@ class Worker:
                 "worker %d: %g s have passed, whoever is left is cut off", number, self._drain.limit
             )
         else:
-            logger.info("worker %d: drained, after %.1f s", number, loop.time() - start)
+            logger.info("worker %d: the drain is over, after %.1f s", number, loop.time() - start)
         self._control.say("drained")
 
     async def _stop_accepting(self) -> None:
@@ -220,6 +223,7 @@ async def work(number: int) -> int:
     for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(signal_number, _leave_to_supervisor)  # that hears them, too
     control, order = await Control.open(number)
+    logs.set_up(order.log_level, order.log_format)
     worker = Worker(order, control)
     status = 0
     starting = asyncio.create_task(worker.start())
@@ -251,9 +255,13 @@ def _leave_to_supervisor() -> None:
     pass
 
 
-def main(number: int) -> None:
-    """Run a worker, for a supervisor at the file descriptor `number`."""
-    logging.basicConfig(level=logging.INFO, format=f"[{os.getpid()}] %(levelname)s %(message)s")
+def main(number: int, policy: str) -> None:
+    """Run a worker, for a supervisor at the file descriptor `number`; `Order` has the `policy`."""
     with contextlib.suppress(AttributeError, ValueError, OSError):  # there may be no stderr
         faulthandler.enable()  # says where it hangs when the supervisor ends it by SIGABRT
+    give_forks_their_signals()
+    if policy:
+        module, _, name = policy.partition(":")
+        make_policy = operator.attrgetter(name)(importlib.import_module(module))
+        asyncio.set_event_loop_policy(make_policy())
     sys.exit(asyncio.run(work(number)))

@@ -87,7 +87,7 @@ async def test_the_end_says_how_it_goes(command: RunCommand) -> None:
         "SIGTERM: the end begins",
         r"readiness is off; in 0\.2 s sessions are closed, over 0\.3 s, for at most 30 s",
         "worker 0: closing . sessions",
-        r"worker 1: drained, after \d",
+        r"worker 1: the drain is over, after \d",
         r"all workers have ended, after \d",
     ):
         assert re.search(pattern, served.said), (pattern, served.said)

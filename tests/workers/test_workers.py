@@ -149,7 +149,7 @@ async def test_an_application_that_cannot_start_ends_it_at_once(
     served = await command(workers=2, generation=generation, wait=False)
     assert await served.ended() == 1
     assert "RuntimeError: a test has asked for it" in served.said
-    assert served.said.count("cannot start: tests.workers.service:make fails: ") == 1
+    assert served.said.count("cannot start: tests.workers.service:make fails:\n") == 1
     assert "sockjs_aio/workers" not in served.said
 
 
