@@ -103,9 +103,7 @@ class Drain:
         except asyncio.TimeoutError:
             logger.warning("the end has taken %g s: whoever is left is cut off", self.limit)
         else:
-            logger.info(
-                "the drain is over, after %.1f s", asyncio.get_running_loop().time() - start
-            )
+            logger.info("the drain is over, after %.1f s", loop.time() - start)
 
 
 def run_app(
