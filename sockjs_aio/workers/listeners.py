@@ -72,6 +72,15 @@ class Listeners:
         """Return the file descriptors of a worker's sockets."""
         return [group[number % len(group)].fileno() for group in self._groups]
 
+    def leave_out(self, number: int) -> None:
+        """Have the kernel give no connections to a worker, until it listens by itself."""
+        for group in self._groups:
+            if len(group) > 1:
+                former = group[number]
+                family, address = former.family, former.getsockname()
+                former.close()
+                group[number] = _bind(family, address, shared=True)
+
     def close(self) -> None:
         """Close all."""
         for group in self._groups:

@@ -171,6 +171,8 @@ class Supervisor:
                     f"for {STEADY:g} seconds, at last with {how}: that is given up"
                 )
                 return
+            if quick_deaths > 1:  # nobody is to wait for what may take long to come back
+                self._listeners.leave_out(number)
             why = how if child.error is None else child.error
             logger.warning("worker %d has ended (%s): it is started again", number, why)
 

@@ -151,6 +151,10 @@ async def test_a_worker_that_dies_by_broken_code_leaves_the_others(
     (victim,) = children(served.process) - {int(own)}
     generation.write_text("broken")
     os.kill(victim, signal.SIGKILL)
+    await served.until_said("a test has asked for it", count=3)
+    for _ in range(20):  # none of them waits for the one that is not there
+        async with async_timeout.timeout(5):
+            assert (await served.loaded())["pid"] == int(own)
     await served.until_said("a test has asked for it", count=6)
     await client.send("still")
     assert await client.messages(1) == ["still"]
