@@ -1,8 +1,10 @@
 """The supervisor's side of one worker: starts it, talks to it, sees it end."""
 
 import asyncio
+import contextlib
 import json
 import math
+import os
 import signal
 import socket
 import sys
@@ -72,7 +74,7 @@ class Child:
         try:
             child = cls(order.number, process, *await asyncio.open_unix_connection(sock=ours))
         except asyncio.CancelledError:  # nobody else knows it
-            process.kill()
+            _send(process, signal.SIGKILL)
             raise
         child._writer.write(order.encode())
         return child
@@ -146,16 +148,12 @@ class Child:
 
     def abort(self) -> None:
         """Have it say where it hangs, and kill it if it does not even do that."""
-        if self.was_aborted:
-            self.kill()
-        elif self.process.returncode is None:
-            self.was_aborted = True
-            self.process.send_signal(signal.SIGABRT)
+        _send(self.process, signal.SIGKILL if self.was_aborted else signal.SIGABRT)
+        self.was_aborted = True
 
     def kill(self) -> None:
         """Kill it, unless it has ended."""
-        if self.process.returncode is None:
-            self.process.kill()
+        _send(self.process, signal.SIGKILL)
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         try:
@@ -176,3 +174,12 @@ class Child:
             self.has_ended = True
             self._news.set()
             self._writer.close()
+
+
+def _send(process: asyncio.subprocess.Process, number: int) -> None:
+    """Send a signal, unless it has ended: `Process.send_signal` takes the exit status of one that
+    has just done so away from asyncio.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)

@@ -111,6 +111,8 @@ class Supervisor:
         while True:
             await asyncio.sleep(BEAT)
             for child in self._all():
+                if child.process.returncode is not None:
+                    continue
                 child.count_silence()
                 if child.silence >= self._patience(child):
                     self._abort(child)
@@ -130,9 +132,13 @@ class Supervisor:
         return self._order.hang_limit if child.is_ready else START_LIMIT
 
     def _abort(self, child: Child) -> None:
-        if not child.was_aborted and child.process.returncode is None:
+        if child.was_aborted:
+            pass
+        elif _has_sessions(child):
             logger.error("%s has not answered for %g s: it is killed", child, child.silence)
             self._note_killed(child)
+        else:
+            logger.warning("%s has not started within %g s: it is killed", child, child.silence)
         child.abort()
 
     def _note_killed(self, child: Child) -> None:
@@ -296,7 +302,9 @@ class Supervisor:
 
     async def _end(self, child: Child) -> None:
         """End a worker whose time to drain is over."""
-        if child.silence >= GRACE:  # it would not even hear of it
+        if (
+            child.silence >= GRACE and child.process.returncode is None
+        ):  # it would not even hear of it
             self._abort(child)
         if not await child.end() and not child.was_aborted:
             logger.error("%s has not ended within %g s: it was killed", child, child.end_limit)
