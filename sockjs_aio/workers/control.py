@@ -12,7 +12,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from sockjs_aio.workers.order import Order
 
@@ -49,6 +49,8 @@ class Control:
         """Seconds for which the event loop may be held up once the supervisor has ended."""
         self.end_limit = GRACE
         """Seconds after which this process ends then, whatever it does."""
+        self.clear_up: Callable[[], None] = _leave
+        """What to do last then."""
         self._connection = connection
         self._writer = writer
         self._commands: asyncio.Queue[str] = asyncio.Queue()
@@ -121,4 +123,9 @@ class Control:
             if self._beats != last:
                 last, last_at = self._beats, now
         faulthandler.dump_traceback()
+        self.clear_up()
         os._exit(1)
+
+
+def _leave() -> None:
+    pass

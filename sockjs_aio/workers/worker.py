@@ -54,6 +54,7 @@ class Worker:
         self._control = control
         key = bytes.fromhex(order.key)
         self._places = HostPlaces(order.directory, order.count, order.number, key)
+        control.clear_up = self._places.clear_up
         self._relay = Gateway(self._places, key)
         self._drain = Drain(order.notice, order.over, order.limit)
         self._app: web.Application | None = None

@@ -120,6 +120,7 @@ async def test_workers_that_start_end_with_their_supervisor(
     pids = children(served.process)
     served.process.kill()
     await gone(pids, 30)
+    assert os.listdir(temporary) == []
 
 
 async def test_a_successor_that_starts_ends_when_all_are_told(
