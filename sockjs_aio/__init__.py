@@ -12,7 +12,7 @@ from sockjs_aio.router import SockJSRouter
 from sockjs_aio.running import healthz, readyz, run_app
 from sockjs_aio.session import Session
 from sockjs_aio.settings import Settings
-from sockjs_aio.workers.supervisor import Workers
+from sockjs_aio.workers.workers import Workers
 
 __all__ = [
     "Broker",

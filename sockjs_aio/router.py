@@ -114,7 +114,8 @@ class SockJSRouter:
         ``{"status": "ok", "sessions": 12}``; from `announce_drain`, `drain` or `shutdown` on 503
         and ``"draining"``.
         Where the router was given a broker its state is there too: ``"broker": "connected"``; and
-        that of `Nodes`: ``"nodes": "connected"``.
+        that of `Nodes`: ``"nodes": "connected"``.  It tells of this process alone: with `Workers`,
+        of the one that the request comes in at.
         """
         return pages.health(self._registry, self.broker)
 
@@ -141,7 +142,7 @@ class SockJSRouter:
 
     @property
     def session_count(self) -> int:
-        """How many sessions there are, closed ones that still answer polls included."""
+        """How many sessions this process has, closed ones that still answer polls included."""
         return len(self._registry)
 
     def broadcast(self, clients: "Any", message: str | bytes) -> None:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from sockjs_aio.closing import Closing
 from sockjs_aio.connection_guard import guard
+from sockjs_aio.forks import give_forks_their_signals
 from sockjs_aio.registry import SessionRegistry
 from sockjs_aio.transports.endpoint import endpoint_of
 
@@ -83,14 +84,26 @@ class Drain:
     async def run(self, app: web.Application) -> None:
         """Do all that comes before the listener is closed, within `limit`."""
         endings = endings_of(app)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        logger.info(
+            "ending: readiness is off; in %g s sessions are closed, over %g s, for at most %g s",
+            self.notice,
+            self.over,
+            self.limit,
+        )
         try:
             async with async_timeout.timeout(self.limit):
                 for ending in endings:
                     ending.is_announced = True
                 await asyncio.sleep(self.notice)
+                count = sum(len(registry) for registry in registries_of(app))
+                logger.info("closing %d sessions over %g s", count, self.over)
                 await asyncio.gather(*(ending.drain(self.over) for ending in endings))
         except asyncio.TimeoutError:
             logger.warning("the end has taken %g s: whoever is left is cut off", self.limit)
+        else:
+            logger.info("the drain is over, after %.1f s", loop.time() - start)
 
 
 def run_app(
@@ -173,13 +186,16 @@ class _Terminator:
 
     async def watch(self, app: web.Application) -> None:
         """Take SIGTERM, for which aiohttp has a handler by now."""
+        give_forks_their_signals()
         with contextlib.suppress(NotImplementedError):  # Windows has no such handlers
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._begin, app)
 
     def _begin(self, app: web.Application) -> None:
         if self._ending is None:
+            logger.info("SIGTERM: the end begins")
             self._ending = asyncio.get_running_loop().create_task(self._end(app))
         else:
+            logger.warning("SIGTERM once more: the end waits for no client")
             _end_now()
 
     async def _end(self, app: web.Application) -> None:

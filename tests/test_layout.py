@@ -10,7 +10,7 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 # From the inside out: a module imports from its own line and from lines above it.
 LAYERS = [
     {"errors", "tcp", "receiver", "shield", "info", "close_info", "addresses"}
-    | {"stickiness", "loop_thread", "connection_guard", "turns", "origins"},
+    | {"stickiness", "loop_thread", "connection_guard", "turns", "origins", "forks"},
     {"settings", "liveness", "protocol.websocket", "protocol.json_text"},
     {"protocol.frames"},
     {"protocol.framing", "ended_sessions"},
@@ -45,12 +45,14 @@ LAYERS = [
     {"nodes.gateway"},
     {"nodes.sweeper"},
     {"nodes.nodes"},
-    {"workers.order", "workers.target", "workers.listeners", "workers.places"},
-    {"workers.gateway"},
+    {"workers.order", "workers.target", "workers.listeners", "workers.places"}
+    | {"workers.logs", "workers.environment"},
+    {"workers.gateway", "workers.control"},
     {"workers.worker"},
     {"workers.child"},
     {"workers.supervisor"},
-    {"workers.command", "workers.__main__"},
+    {"workers.workers"},
+    {"workers.command"},
     {"__init__"},
     {"multiplex", "aiolibs.messages", "aiolibs.request"}
     | {"migrate.counterparts", "migrate.findings", "migrate.source", "migrate.listening"},

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import SockJSRouter, Workers, readyz, run_app
-from tests.clients import SOCKJS, Client, Xhr, XhrStreaming
+from tests.clients import SOCKJS, Client, WebSocket, Xhr, XhrStreaming
 from tests.conftest import Echo
 from tests.ports import free_port
 from tests.process import ROOT
@@ -120,6 +121,54 @@ async def test_limit_holds(server: Run) -> None:
         assert await client.frame() == RESTART
         await client.leave()
     assert await served.ended() == 0
+
+
+@pytest.fixture
+async def telling() -> AsyncIterator[Server]:
+    """An application that logs to its stderr."""
+    served = Server(free_port(), "/echo")
+    served.process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.workers.inspected", str(served.port)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await served.until_listening()
+    yield served
+    await served.hang_up()
+    if served.process.returncode is None:
+        served.process.kill()
+        await served.process.wait()
+
+
+async def test_the_log_says_how_the_end_goes(telling: Server) -> None:
+    clients = [await XhrStreaming.open(telling) for _ in range(3)]
+    telling.process.send_signal(signal.SIGTERM)
+    for client in clients:
+        assert await client.frame() == RESTART
+        await client.leave()
+    assert await telling.ended() == 0
+    assert telling.process.stderr is not None
+    said = (await telling.process.stderr.read()).decode()
+    for pattern in (
+        "SIGTERM: the end begins",
+        r"readiness is off; in 0\.1 s sessions are closed, over 0\.2 s, for at most 30 s",
+        r"closing 3 sessions over 0\.2 s",
+        r"the drain is over, after \d+\.\d s",
+    ):
+        assert re.search(pattern, said), (pattern, said)
+
+
+@pytest.mark.parametrize("name, status", [("SIGTERM", -15), ("SIGHUP", -1), ("SIGINT", None)])
+async def test_a_fork_of_a_hook_can_be_terminated_and_ends_nothing_else(
+    telling: Server, name: str, status: int | None
+) -> None:
+    client = await WebSocket.open(telling)
+    for _ in range(2):
+        await client.send(name)
+        (code,) = await client.messages(1)
+        assert code != "None" and (status is None or int(code) == status)
+    assert (await telling.ask("/interpreter")).status == 200
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])

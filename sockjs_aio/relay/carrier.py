@@ -11,10 +11,10 @@ from sockjs_aio.relay.exchanges import Exchange, Exchanges
 from sockjs_aio.relay.forward import Forward
 from sockjs_aio.relay.lost import last_words
 from sockjs_aio.relay.passport import HEADER, Passport, Passports, Purpose
-from sockjs_aio.relay.peers import OwnerLost, Peer, Stamp, ask
+from sockjs_aio.relay.peers import Exhausted, OwnerLost, Peer, Stamp, ask
 from sockjs_aio.running import registries_of
 from sockjs_aio.transports.body import end_where_unsafe
-from sockjs_aio.transports.endpoint import Endpoint, endpoint_of, plain_response
+from sockjs_aio.transports.endpoint import Endpoint, endpoint_of, plain_response, unavailable
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -42,7 +42,7 @@ class Carrier:
         """Whether clients are to come by other connections: each ends with its next response."""
         self._forwards: dict[Forward, Peer] = {}
         self._passports = Passports(key)
-        self._next_warning = -math.inf
+        self._next_warning = self._next_warning_of_room = -math.inf
 
     @property
     def state(self) -> str | None:
@@ -97,6 +97,8 @@ class Carrier:
             try:
                 repeats = forward.can_be_repeated and (self.repeats_sends or name not in SENDS)
                 return await _run(forward, patience, repeats=repeats)
+            except Exhausted as error:
+                raise self._no_room(error) from None
             finally:
                 del self._forwards[forward]
 
@@ -105,6 +107,18 @@ class Carrier:
         for forward, to in list(self._forwards.items()):
             if to is peer:
                 forward.cut()
+
+    def _no_room(self, error: Exhausted) -> web.HTTPException:
+        """Make the refusal of a request that this process cannot hand on."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_warning_of_room:
+            self._next_warning_of_room = now + WARNING_INTERVAL
+            logger.warning(
+                "no connection to another process can be made (%s): requests for its sessions are "
+                "answered 503; is the limit of open files high enough (ulimit -n, LimitNOFILE)?",
+                error,
+            )
+        return unavailable("There are too many connections.\n")
 
     def _is_last(self, endpoint: Endpoint) -> bool:
         """Tell whether clients' connections are to end with the next response."""

@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
 from sockjs_aio.relay.passport import HEADER
-from sockjs_aio.relay.peers import BUFFER, OwnerLost, Peer, Stamp, url_at
+from sockjs_aio.relay.peers import BUFFER, OwnerLost, Peer, Stamp, check_room, url_at
 from sockjs_aio.tcp import give_up_after
 
 CONNECT_INTERVAL = 0.05
@@ -111,6 +111,7 @@ class Forward:
         Raises:
             ConnectionRefusedError: If it cannot be reached.
             OwnerLost: If it has ended, and nothing has gone to the client.
+            Exhausted: If this process can make no connection.
             Misdirected: If it is another one.
             web.RequestPayloadError: If the body cannot be read.
             ConnectionError: If the client has gone before its end.
@@ -150,6 +151,8 @@ class Forward:
                     method, url, headers=self._headers, data=self._body, allow_redirects=False
                 )
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                if isinstance(error, aiohttp.ClientConnectorError):
+                    check_room(error)
                 if loop.time() >= end:
                     raise ConnectionRefusedError from error
             except ClientError as error:

@@ -19,6 +19,10 @@ class PassportForged(Exception):
     """Nobody who has the key has made it for this request, or that was long ago."""
 
 
+class PassportExpired(PassportForged):
+    """Somebody who has the key has made it for this request, too long ago."""
+
+
 class Purpose(enum.Enum):
     """Why a process turns to another one."""
 
@@ -66,6 +70,7 @@ class Passports:
 
         Raises:
             PassportForged: If it is not to be believed.
+            PassportExpired: If it is too old for that; on one host, as this process was held up.
         """
         values = request.headers.getall(HEADER)
         fields, _, signature = values[0].rpartition(" ")
@@ -74,7 +79,10 @@ class Passports:
         if len(values) > 1 or not hmac.compare_digest(expected, given):
             raise PassportForged
         purpose, scheme, remote, issued, *recipient = fields.split(" ")
-        if abs(self._now() - int(issued)) > VALIDITY:
+        age = self._now() - int(issued)
+        if age > VALIDITY:
+            raise PassportExpired
+        if age < -VALIDITY:
             raise PassportForged
         remote = "" if remote == "-" else remote
         return Passport(Purpose(purpose), scheme, remote, *recipient)

@@ -1,6 +1,7 @@
 """Other processes of the service, the connections to them, and questions that they are asked."""
 
 import asyncio
+import errno
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -29,6 +30,10 @@ _AUTOMATIC = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_T
 
 class OwnerLost(Exception):
     """The process that has the session has ended before it has answered, or cannot be reached."""
+
+
+class Exhausted(Exception):
+    """This process can make no connection: it says nothing of the other one."""
 
 
 class PeerBroke(ClientError):
@@ -86,6 +91,19 @@ async def _once(
         raise PeerBroke from error
 
 
+def check_room(error: aiohttp.ClientConnectorError) -> None:
+    """Look why there is no connection.
+
+    Raises:
+        Exhausted: If that is because this process has too much of something.
+    """
+    if error.os_error.errno in _NO_ROOM:
+        raise Exhausted(error.os_error.strerror) from error
+
+
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
 def url_at(request: web.Request, peer: Peer) -> URL:
     """Return where a request goes: its path as it came, but for bytes that may not be there."""
     target = request.raw_path
@@ -104,6 +122,7 @@ async def ask(request: web.Request, peer: Peer, stamp: Stamp) -> int:
 
     Raises:
         OwnerLost: If there is no answer.
+        Exhausted: If this process cannot ask.
     """
     url = url_at(request, peer)
     headers = {HEADER: stamp(request.method, url.raw_path_qs)}
@@ -112,5 +131,8 @@ async def ask(request: web.Request, peer: Peer, stamp: Stamp) -> int:
             request.method, url, headers=headers, timeout=_ASK_TIMEOUT
         ) as answer:
             return answer.status
+    except aiohttp.ClientConnectorError as error:
+        check_room(error)
+        raise OwnerLost from error
     except (ClientError, asyncio.TimeoutError) as error:
         raise OwnerLost from error

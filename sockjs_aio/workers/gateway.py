@@ -13,10 +13,11 @@ from aiohttp.typedefs import Handler
 from sockjs_aio.connection_guard import guard
 from sockjs_aio.relay.carrier import SENDS, Carrier, answer_question, serving
 from sockjs_aio.relay.lost import answer_lost
-from sockjs_aio.relay.passport import HEADER, PassportForged, Purpose
-from sockjs_aio.relay.peers import OwnerLost, Peer
+from sockjs_aio.relay.passport import HEADER, PassportExpired, PassportForged, Purpose
+from sockjs_aio.relay.peers import Exhausted, OwnerLost, Peer
 from sockjs_aio.transports.endpoint import Endpoint, unavailable
-from sockjs_aio.transports.urls import answer, reaches_transport
+from sockjs_aio.transports.urls import Transport, answer, reaches_transport
+from sockjs_aio.workers.logs import RELAYED
 
 
 class Places(Protocol):
@@ -85,8 +86,12 @@ class Gateway(Carrier):
         """Answer the request of another process."""
         try:
             passport = self._passports.verify(request)
+        except PassportExpired:
+            late = unavailable("The session's process was held up.\n")
+            return await answer(endpoint, None, request, _raising(late))
         except PassportForged:
             return self._refuse(request)
+        request[RELAYED] = True
         visitor = request.clone(scheme=passport.scheme, remote=passport.remote)
         if passport.purpose is Purpose.RELAY:
             return await self._settle(endpoint, visitor, Purpose.ANSWER, handler)
@@ -121,8 +126,11 @@ class Gateway(Carrier):
         if endpoint.registry.get(request.match_info["session_id"]) is not None:
             return await handler(request)
         peer = self.successor
-        if peer is None and await self._predecessor_has(request):
-            peer, purpose = self.predecessor, Purpose.ANSWER
+        try:
+            if peer is None and await self._predecessor_has(request):
+                peer, purpose = self.predecessor, Purpose.ANSWER
+        except Exhausted as error:
+            return await answer(endpoint, None, request, _raising(self._no_room(error)))
         if peer is None:
             return await handler(request)
         return await self._send_away(endpoint, request, peer, purpose)
@@ -167,6 +175,13 @@ class Gateway(Carrier):
             if peer is not None:
                 await peer.client.close()
         await self._places.close()
+
+
+def _raising(refusal: web.HTTPException) -> Transport:
+    async def refuse(_endpoint: Endpoint, _request: web.Request) -> web.StreamResponse:
+        raise refusal
+
+    return refuse
 
 
 async def _lost(_endpoint: Endpoint, request: web.Request) -> web.StreamResponse:

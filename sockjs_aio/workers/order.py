@@ -16,14 +16,22 @@ class Order:
     """Where the workers' sockets are."""
     key: str
     """Of the places of sessions, and of passports; in hexadecimal digits."""
-    listener: int
-    """The file descriptor of the socket for clients."""
+    listeners: list[int]
+    """The file descriptors of the sockets for clients."""
     replaces: bool
     """Whether there is a worker of the same number that goes on for a while."""
     notice: float
     over: float
     limit: float
+    hang_limit: float
+    """Seconds for which its event loop may be held up."""
+    lingering_time: float
+    keepalive_timeout: float
     access_log: bool
+    policy: str
+    """``module:name`` of the class of the event loop policy; empty for asyncio's own."""
+    log_level: str
+    log_format: str
 
     def encode(self) -> bytes:
         """Return the line."""

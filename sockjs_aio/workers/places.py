@@ -1,9 +1,12 @@
 """Where the sessions of a host's workers belong, and the sockets by which they reach each other."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import socket
+import sys
+import tempfile
 from pathlib import Path
 
 import aiohttp
@@ -19,10 +22,34 @@ START_PATIENCE = 5.0
 
 KEY_SIZE = 32
 
+MAX_PATH = 107 if sys.platform == "linux" else 103
+"""Bytes that the path of a Unix socket may have."""
+
+_LONGEST_NAME = "/9999.9999999"
+
 
 def new_key() -> bytes:
     """Make a key that all workers share, so that no client can choose its worker or be one."""
     return os.urandom(KEY_SIZE)
+
+
+def make_directory() -> str:
+    """Make the directory for the workers' sockets, for this user alone.
+
+    Raises:
+        OSError: If there is none with a path that is short enough.
+    """
+    wanted = tempfile.gettempdir()
+    for place in dict.fromkeys((wanted, "/tmp")):
+        with contextlib.suppress(OSError):
+            directory = tempfile.mkdtemp(prefix="sockjs-aio-", dir=place)
+            if len(os.fsencode(directory + _LONGEST_NAME)) <= MAX_PATH:
+                return directory
+            os.rmdir(directory)
+    raise OSError(
+        f"no directory for the sockets between workers: the path of {wanted} is too long, and "
+        "/tmp cannot be used; set TMPDIR to a directory with a shorter path"
+    )
 
 
 class HostPlaces:
@@ -101,6 +128,20 @@ class HostPlaces:
     def leave(self) -> None:
         """There will be no need to `reclaim`."""
         Path(self._hidden_path).unlink(missing_ok=True)  # two names of one socket are not replaced
+
+    def clear_up(self) -> None:
+        """Remove the sockets at which nobody listens, and the directory with the last of them.
+
+        This is for workers whose supervisor has not lived to do that.
+        """
+        directory = Path(self.own_path).parent
+        with contextlib.suppress(OSError):  # another worker does the same
+            for path in directory.iterdir():
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                    probe.setblocking(False)
+                    if probe.connect_ex(str(path)) == errno.ECONNREFUSED:
+                        path.unlink(missing_ok=True)
+            directory.rmdir()
 
 
 def worker_at(path: str, patience: float = START_PATIENCE) -> Peer:

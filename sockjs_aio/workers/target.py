@@ -2,9 +2,23 @@
 
 import importlib
 import inspect
+import traceback
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+import aiosignal
 from aiohttp import web
+
+_ON_THE_WAY = (
+    *(
+        str(Path(__file__).parents[1]),
+        str(Path(web.__file__).parent),
+        str(Path(aiosignal.__file__)),
+    ),
+    *(str(Path(importlib.__file__).parent), "<frozen importlib"),
+)
+"""Where the frames are that lead to an application."""
 
 
 class TargetError(Exception):
@@ -54,3 +68,18 @@ async def load(target: str) -> web.Application:
     if not isinstance(thing, web.Application):
         raise TargetError(f"{target} gives {type(thing).__name__}, not an aiohttp application")
     return thing
+
+
+def report(target: str, error: BaseException) -> str:
+    """Say why an application cannot start, with the places in its own code alone."""
+    if isinstance(error, TargetError):
+        return str(error)
+    own = _own_part(error.__traceback__)
+    lines = traceback.format_exception(type(error), error, own)
+    return f"{target} fails:\n{''.join(lines)}".rstrip()
+
+
+def _own_part(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_ON_THE_WAY):
+        frames = frames.tb_next
+    return frames

@@ -31,7 +31,10 @@ class Command(Target):
     async def start(
         cls,
         *arguments: str,
-        workers: int = 2,
+        workers: int | None = 2,
+        interpreter: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
+        pass_fds: tuple[int, ...] = (),
         target: str = "tests.workers.service:make",
         settings: dict[str, Any] | None = None,
         generation: Path | None = None,
@@ -39,30 +42,33 @@ class Command(Target):
         temporary: Path | None = None,
         wait: bool = True,
     ) -> "Command":
-        environment = {
+        variables = {
             **os.environ,
             "SETTINGS": json.dumps(settings or {}),
             "PYTHONPATH": str(ROOT),
+            **(environment or {}),
         }
         if generation is not None:
-            environment["GENERATION_FILE"] = str(generation)
+            variables["GENERATION_FILE"] = str(generation)
         if temporary is not None:
-            environment["TMPDIR"] = str(temporary)
+            variables["TMPDIR"] = str(temporary)
         if notes is not None:
-            environment["NOTES"] = str(notes)
+            variables["NOTES"] = str(notes)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-X", "faulthandler", "-m", "sockjs_aio", "serve", target),
-            *("--port", "0", "--workers", str(workers)),
+            *(sys.executable, "-X", "faulthandler", *interpreter),
+            *("-m", "sockjs_aio", "serve", target, "--port", "0"),
+            *(() if workers is None else ("--workers", str(workers))),
             *("--drain-notice", "0.2", "--drain-over", "0.3", *arguments),
             stderr=asyncio.subprocess.PIPE,
-            env=environment,
+            pass_fds=pass_fds,
+            env=variables,
             cwd=ROOT,
         )
         command = cls(0, "/echo")
         command.process = process
         command._reading = asyncio.create_task(command._read())  # type: ignore[attr-defined]
         if wait:
-            line = await command.until_said(r"serve http://127\.0\.0\.1:(\d+)")
+            line = await command.until_said(r"serves? http://127\.0\.0\.1:(\d+)")
             command.port = int(line[1])
         return command
 

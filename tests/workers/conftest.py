@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sockjs_aio import SockJSRouter
+from sockjs_aio import SockJSRouter, Workers
 from sockjs_aio.workers.gateway import Gateway
 from sockjs_aio.workers.places import HostPlaces, new_key
 from tests.conftest import Echo, Served
@@ -63,6 +63,7 @@ async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
         relay = Gateway(places, key)
         relay.install(app)
         options.setdefault("handler_cancellation", True)
+        options.setdefault("lingering_time", Workers.lingering_time)
         runner = web.AppRunner(app, access_log=None, **options)
         await runner.setup()
         await web.SockSite(runner, places.listen()).start()

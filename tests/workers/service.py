@@ -85,8 +85,14 @@ async def make() -> web.Application:
     app.router.add_get("/die", die)
     if LOADED == "mortal":
         app.on_startup.append(_die)
+    if LOADED == "hanging":
+        app.on_startup.append(_hang)
     return app
 
 
 async def _die(_app: web.Application) -> None:
     os._exit(7)
+
+
+async def _hang(_app: web.Application) -> None:
+    await asyncio.Event().wait()

@@ -59,7 +59,7 @@ async def test_a_reload_right_after_the_start_waits_for_it(command: RunCommand) 
     await until(lambda: children(served.process))
     served.process.send_signal(signal.SIGHUP)
     await served.until_said("all workers are new")
-    served.port = int((await served.until_said(r"serve http://127\.0\.0\.1:(\d+)"))[1])
+    served.port = int((await served.until_said(r"serves? http://127\.0\.0\.1:(\d+)"))[1])
     await open_sessions(served, "a")
     assert await served.stop() == 0
     assert "WARNING" not in served.said

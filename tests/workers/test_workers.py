@@ -149,7 +149,8 @@ async def test_an_application_that_cannot_start_ends_it_at_once(
     served = await command(workers=2, generation=generation, wait=False)
     assert await served.ended() == 1
     assert "RuntimeError: a test has asked for it" in served.said
-    assert "cannot start: see above" in served.said
+    assert served.said.count("cannot start: tests.workers.service:make fails:\n") == 1
+    assert "sockjs_aio/workers" not in served.said
 
 
 async def test_what_a_module_misses_is_shown_with_its_place(
@@ -178,8 +179,11 @@ async def test_workers_that_die_again_and_again_end_it(command: RunCommand, tmp_
         ("tests.workers.service", "is not of the form package.module:app_factory"),
         ("tests.workers.service:nothing", "tests.workers.service has no nothing"),
         ("tests.workers.service:json", "gives module, not an aiohttp application"),
-        ("tests.workers.nowhere:make", "serve: No module named 'tests.workers.nowhere': start"),
-        ("nowhere.at.all:make", "serve: No module named 'nowhere': start the command in"),
+        (
+            "tests.workers.nowhere:make",
+            "cannot start: No module named 'tests.workers.nowhere': start",
+        ),
+        ("nowhere.at.all:make", "cannot start: No module named 'nowhere': start the command in"),
     ],
 )
 async def test_what_is_no_application_is_named(

@@ -1,0 +1,55 @@
+"""What the command and its workers write to stderr."""
+
+import datetime
+import json
+import logging
+
+from aiohttp import web
+from aiohttp.web_log import AccessLogger
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+FORMATS = ("text", "json")
+
+RELAYED = web.RequestKey("relayed by another worker", bool)
+"""Set where another worker has logged a request, with the client's address."""
+
+
+def set_up(level: str, form: str) -> None:
+    """Write the log to stderr."""
+    handler = logging.StreamHandler()
+    if form == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s [%(process)d] %(levelname)s %(message)s")
+        )
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes each record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        time = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc)
+        fields: dict[str, object] = {
+            "time": time.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            fields["stack"] = self.formatStack(record.stack_info)
+        return json.dumps(fields)
+
+
+class EntryLogger(AccessLogger):
+    """Logs a request once: where it has come in."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """Log a request, unless another worker does."""
+        if not request.get(RELAYED):
+            super().log(request, response, time)

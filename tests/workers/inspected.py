@@ -1,0 +1,95 @@
+"""An application that tells what kind of process it runs in, and factories that fail."""
+
+import asyncio
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from typing import NoReturn
+
+from aiohttp import web
+
+from sockjs_aio import SockJSConnection, SockJSRouter, run_app
+
+
+class Forking(SockJSConnection):
+    """Forks, and terminates the fork."""
+
+    async def on_message(self, message: str | bytes) -> None:
+        number = getattr(signal, str(message))
+        with warnings.catch_warnings():  # 3.12 warns of forks beside threads
+            warnings.simplefilter("ignore")
+            process = multiprocessing.get_context("fork").Process(target=wait_for_ever)
+            process.start()
+        assert process.pid is not None
+        await asyncio.sleep(0.3)
+        os.kill(process.pid, number)
+        for _ in range(200):
+            await asyncio.sleep(0.02)
+            if not process.is_alive():
+                break
+        self.send(str(process.exitcode))
+        process.kill()
+
+
+def wait_for_ever() -> NoReturn:
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    while True:
+        signal.pause()
+
+
+async def interpreter(_request: web.Request) -> web.Response:
+    told = {
+        "flags": [sys.flags.dev_mode, sys.flags.optimize, sys.flags.ignore_environment],
+        "warnings": sys.warnoptions,
+        "path": sys.path,
+        "loop": type(asyncio.get_running_loop()).__module__,
+        "debug": asyncio.get_running_loop().get_debug(),
+    }
+    return web.json_response(told)
+
+
+def make() -> web.Application:
+    app = web.Application()
+    SockJSRouter(Forking, "/echo").attach(app)
+    app.router.add_get("/interpreter", interpreter)
+    return app
+
+
+# Factories that fail.
+
+
+def make_without_variable() -> web.Application:
+    return web.Application(client_max_size=int(os.environ["NOT_THERE"]))
+
+
+def make_and_exit() -> web.Application:
+    sys.exit("DATABASE_URL is not set")
+
+
+async def make_without_database() -> web.Application:
+    async def connect(_app: web.Application) -> None:
+        raise ConnectionRefusedError("no database at db:5432")
+
+    app = make()
+    app.on_startup.append(connect)
+    return app
+
+
+def make_with_argument(config: object) -> web.Application:
+    raise AssertionError(json.dumps(config))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    run_app(
+        make(),
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        drain_notice=0.1,
+        drain_over=0.2,
+        access_log=None,
+    )

@@ -1,0 +1,433 @@
+"""The command's options, where it listens, what it logs, and what of it reaches the workers."""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+import sockjs_aio
+from sockjs_aio import Workers
+from sockjs_aio.workers.environment import EnvironmentParser
+from tests.clients import HTTP, Client, WebSocket, XhrStreaming
+from tests.ports import free_port
+from tests.process import ROOT
+from tests.workers.commanding import PATIENCE, Command
+from tests.workers.conftest import RunCommand
+
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
+
+INSPECTED = "tests.workers.inspected:"
+
+
+async def told_by(served: Command) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads((await served.ask("/interpreter")).body)
+    return answer
+
+
+# What it is told.
+
+
+def parser() -> EnvironmentParser:
+    made = EnvironmentParser(prog="x")
+    made.add_argument("target")
+    made.add_argument("--workers", type=int, default=1)
+    made.add_argument("--host", action="append")
+    made.add_argument("--drain-limit", type=float, default=30)
+    made.add_argument("--access-log", action="store_true")
+    made.add_argument("--log-level", choices=["info", "debug"], default="info")
+    return made
+
+
+@pytest.mark.parametrize(
+    "environment, arguments, expected",
+    [
+        ({}, [], {"workers": 1, "host": None, "access_log": False}),
+        ({"SOCKJS_AIO_WORKERS": "3"}, [], {"workers": 3}),
+        ({"SOCKJS_AIO_WORKERS": "3"}, ["--workers", "2"], {"workers": 2}),
+        ({"SOCKJS_AIO_WORKERS": "3"}, ["--workers=2"], {"workers": 2}),
+        ({"SOCKJS_AIO_DRAIN_LIMIT": "1.5"}, [], {"drain_limit": 1.5}),
+        ({"SOCKJS_AIO_HOST": "::1, 127.0.0.1"}, [], {"host": ["::1", "127.0.0.1"]}),
+        ({"SOCKJS_AIO_HOST": "::1"}, ["--host", "a"], {"host": ["a"]}),
+        ({"SOCKJS_AIO_ACCESS_LOG": "1"}, [], {"access_log": True}),
+        ({"SOCKJS_AIO_ACCESS_LOG": "Yes"}, [], {"access_log": True}),
+        ({"SOCKJS_AIO_ACCESS_LOG": "0"}, [], {"access_log": False}),
+        ({"SOCKJS_AIO_ACCESS_LOG": ""}, [], {"access_log": False}),
+        ({"SOCKJS_AIO_HELP": "1", "SOCKJS_AIO_TARGET": "b"}, [], {"target": "a"}),
+    ],
+)
+def test_the_environment_gives_what_the_command_line_does_not(
+    environment: dict[str, str], arguments: list[str], expected: dict[str, object]
+) -> None:
+    made = parser()
+    given = made.arguments_of(environment, arguments)
+    options = vars(made.parse_args([*given, "a", *arguments]))
+    assert {name: options[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("WORKERS", "tcp://10.0.0.1:80"),  # as Kubernetes makes of the port of a service
+        ("WORKERS", ""),
+        ("ACCESS_LOG", "perhaps"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_what_the_environment_gives_is_checked_and_named(
+    name: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = parser()
+    with pytest.raises(SystemExit):
+        made.parse_args([*made.arguments_of({f"SOCKJS_AIO_{name}": value}, []), "a"])
+    assert f"(SOCKJS_AIO_{name} is set)" in capsys.readouterr().err
+
+
+async def test_the_command_takes_its_options_from_the_environment(command: RunCommand) -> None:
+    environment = {"SOCKJS_AIO_WORKERS": "3", "SOCKJS_AIO_LOG_FORMAT": "json"}
+    served = await command(workers=None, environment=environment)
+    assert len(await served.worker_wires(3)) == 3
+    assert await served.stop() == 0
+    for line in served.said.splitlines():
+        assert json.loads(line)["process"]
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["serve", "--version"]])
+def test_the_command_tells_its_version(arguments: list[str]) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "sockjs_aio", *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (run.returncode, run.stdout) == (0, f"sockjs-aio {sockjs_aio.__version__}\n")
+
+
+async def test_auto_is_a_worker_for_each_core(command: RunCommand) -> None:
+    cores = len(os.sched_getaffinity(0))
+    served = await command("--workers", "auto", workers=None)
+    workers = "worker serves" if cores == 1 else "workers serve"
+    assert f"{cores} {workers} http" in served.said
+    assert await served.stop() == 0
+
+
+async def test_one_worker_is_one(command: RunCommand) -> None:
+    served = await command(workers=1)
+    assert "1 worker serves http" in served.said
+    assert await served.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"hang_limit": 1}, "hang_limit=1 must be 2 seconds or above"),
+        ({"hang_limit": float("nan")}, "must be 2 seconds or above"),
+        ({"lingering_time": -1}, "lingering_time=-1 must be seconds, 0 or above"),
+        ({"keepalive_timeout": float("inf")}, "keepalive_timeout=inf must be seconds"),
+        ({"loop": "trio"}, "loop='trio' must be one of"),
+        ({"log_level": "loud"}, "log_level='loud' must be one of"),
+        ({"log_format": "xml"}, "log_format='xml' must be one of"),
+    ],
+)
+def test_workers_refuse_what_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Workers(1, **options)
+
+
+# What it logs.
+
+
+async def test_lines_have_a_time(command: RunCommand) -> None:
+    served = await command()
+    assert await served.stop() == 0
+    for line in served.said.splitlines():
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \[\d+\] INFO ", line), line
+
+
+async def test_json_has_each_line_as_an_object(command: RunCommand) -> None:
+    served = await command("--log-format", "json", "--access-log")
+    await WebSocket.open(served)
+    await served.ask("/healthz")
+    assert await served.stop() == 0
+    records = [json.loads(line) for line in served.said.splitlines()]
+    assert {record["level"] for record in records} == {"info"}
+    assert {record["logger"] for record in records} == {"sockjs_aio", "aiohttp.access"}
+    for record in records:
+        assert re.fullmatch(r"[\d-]{10}T[\d:]{8}\.\d{3}\+00:00", record["time"])
+
+
+async def test_the_level_holds_for_workers_too(command: RunCommand) -> None:
+    port = free_port()
+    served = await command("--log-level", "warning", "--port", str(port), wait=False)
+    served.port = port
+    await served.until_listening()
+    await served.worker_wires(2)
+    assert await served.stop() == 0
+    assert served.said == ""
+
+
+@pytest.mark.parametrize("transport", HTTP, ids=lambda client: client.name)
+async def test_a_request_is_logged_once_with_its_address(
+    command: RunCommand, transport: type[Client]
+) -> None:
+    served = await command("--access-log", workers=3)
+    client = await transport.open(served)
+    for number in range(8):
+        await client.send_payload(f'["{number}"]')
+    await client.leave()
+    assert await served.stop() == 0
+    logged = [line for line in served.said.splitlines() if " HTTP/1.1" in line]
+    assert len([line for line in logged if "_send" in line]) == 8
+    for line in logged:
+        assert "INFO 127.0.0.1 [" in line
+
+
+# Where it listens.
+
+
+async def test_it_listens_at_several_addresses(command: RunCommand) -> None:
+    port = free_port()
+    served = await command(
+        *("--host", "127.0.0.1", "--host", "::1", "--host", "localhost", "--port", str(port)),
+        wait=False,
+    )
+    await served.until_said("workers serve")
+    assert f"serve http://127.0.0.1:{port}, http://[::1]:{port}" in served.said
+    for host in ("127.0.0.1", "[::1]"):
+        for _ in range(4):
+            async with served.session.get(f"http://{host}:{port}/loaded") as answer:
+                assert answer.status == 200
+    assert await served.stop() == 0
+
+
+async def test_any_port_is_the_same_at_all_addresses(command: RunCommand) -> None:
+    served = await command("--host", "::1", "--host", "127.0.0.1", wait=False)
+    said = await served.until_said(r"serve http://\[::1\]:(\d+), http://127.0.0.1:(\d+)")
+    assert said[1] == said[2]
+    assert await served.stop() == 0
+
+
+async def test_it_listens_at_a_unix_socket(command: RunCommand, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    for left_over in (False, True):
+        if left_over:
+            with socket.socket(socket.AF_UNIX) as dead:
+                dead.bind(path)
+        served = await command("--unix", path, wait=False)
+        await served.until_said(f"workers serve unix:{path}")
+        connector = aiohttp.UnixConnector(path)
+        async with aiohttp.ClientSession(connector=connector) as client:
+            async with client.post("http://a/echo/0/a/xhr") as answer:
+                assert await answer.text() == "o\n"
+            async with client.post("http://a/echo/0/a/xhr_send", data='["x"]') as answer:
+                assert answer.status == 204
+            async with client.post("http://a/echo/0/a/xhr") as answer:
+                assert await answer.text() == 'a["x"]\n'
+        second = await command("--unix", path, wait=False)
+        assert await second.ended() == 2
+        assert f"{path} cannot be listened at: Address already in use" in second.said
+        assert await served.stop() == 0
+        assert os.listdir(tmp_path) == []
+
+
+async def test_a_file_in_the_place_of_a_unix_socket_is_kept(
+    command: RunCommand, tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    path.write_text("precious")
+    served = await command("--unix", str(path), wait=False)
+    assert await served.ended() == 2
+    assert path.read_text() == "precious"
+
+
+async def test_it_takes_a_socket_that_is_open(command: RunCommand) -> None:
+    """As systemd passes them; it stays open through a restart."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        for _ in range(2):
+            served = await command("--fd", str(number), pass_fds=(number,))
+            assert served.port == listener.getsockname()[1]
+            for transport in (WebSocket, XhrStreaming):
+                client: Any = await transport.open(served)
+                await client.send("x")
+                assert await client.messages(1) == ["x"]
+                await client.leave()
+            assert await served.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--fd", "77"), "file descriptor 77 cannot be listened at: Bad file descriptor"),
+        (("--fd", "2"), "file descriptor 2 cannot be listened at: Socket operation on non-socket"),
+        (("--unix", "/nowhere/at/all"), "/nowhere/at/all cannot be listened at: No such file"),
+        (("--unix", "/tmp/" + "a" * 120), "cannot be listened at: AF_UNIX path too long"),
+        (("--host", "nowhere.invalid"), "host 'nowhere.invalid' cannot be listened at"),
+        (("--loop", "trio"), "invalid choice: 'trio'"),
+        (("--workers", "many"), "argument --workers"),
+    ],
+)
+async def test_what_cannot_be_listened_at_is_said(
+    command: RunCommand, arguments: tuple[str, ...], message: str
+) -> None:
+    served = await command(*arguments, workers=None, wait=False)
+    assert await served.ended() == 2
+    assert message in served.said
+    assert "Traceback" not in served.said
+
+
+async def test_a_long_temporary_directory_is_replaced(command: RunCommand, tmp_path: Path) -> None:
+    long = tmp_path / ("a" * 100)
+    long.mkdir()
+    served = await command(workers=3, temporary=long)
+    client: Any = await XhrStreaming.open(served)
+    for number in range(9):
+        await client.send(str(number))
+        assert await client.messages(1) == [str(number)]
+    assert os.listdir(long) == []
+    assert await served.stop() == 0
+    assert not served.has_failed, served.said
+
+
+# What reaches the workers.
+
+
+async def test_options_of_the_interpreter_reach_workers(command: RunCommand) -> None:
+    options = ("-X", "dev", "-W", "error::UserWarning", "-O")
+    served = await command(target=INSPECTED + "make", interpreter=options)
+    told = await told_by(served)
+    assert told["flags"] == [True, 1, 0]
+    assert "error::UserWarning" in told["warnings"]
+    assert told["debug"]
+    assert await served.stop() == 0
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_the_loop_can_be_chosen(command: RunCommand, loop: str) -> None:
+    pytest.importorskip("uvloop")
+    served = await command("--loop", loop, target=INSPECTED + "make")
+    assert (await told_by(served))["loop"].partition(".")[0] == loop
+    client = await XhrStreaming.open(served)
+    assert await served.stop() == 0
+    assert await client.frame() == b'c[1012,"Service restart"]'
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {path!r})
+sys.path.append("/somewhere/else")
+from sockjs_aio import Workers
+{more}
+if __name__ == "__main__":
+    Workers(2, notice=0, over=0).run({target!r}, port=0)
+"""
+
+
+async def script(tmp_path: Path, target: str, more: str = "") -> Command:
+    """Run a script of a user's, in another directory."""
+    file = tmp_path / "run.py"
+    file.write_text(SCRIPT.format(path=str(ROOT), target=target, more=more))
+    served = Command(0, "/echo")
+    served.process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(file)),
+        stderr=asyncio.subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        cwd=tmp_path,
+    )
+    served._reading = asyncio.create_task(served._read())  # type: ignore[attr-defined]
+    return served
+
+
+@pytest.mark.parametrize("more", ["", "import uvloop; uvloop.install()"])
+async def test_the_path_and_the_policy_of_a_script_reach_workers(tmp_path: Path, more: str) -> None:
+    if more:
+        pytest.importorskip("uvloop")
+    configured = f"{more}\nimport logging; logging.basicConfig(level='INFO')"
+    served = await script(tmp_path, INSPECTED + "make", configured)
+    said = await served.until_said(r"serve http://127\.0\.0\.1:(\d+)")
+    served.port = int(said[1])
+    told = await told_by(served)
+    assert told["path"][0] == str(ROOT) and told["path"][-1] == "/somewhere/else"
+    assert told["loop"].partition(".")[0] == ("uvloop" if more else "asyncio")
+    assert await served.stop() == 0
+
+
+async def test_a_script_ends_with_a_status_that_tells(tmp_path: Path) -> None:
+    served = await script(tmp_path, INSPECTED + "make_without_variable")
+    assert await served.ended() == 1
+    assert "KeyError: 'NOT_THERE'" in served.said
+
+
+# Applications that cannot start.
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    "factory, message",
+    [
+        ("make_without_variable", "KeyError: 'NOT_THERE'"),
+        ("make_and_exit", "ends the process: DATABASE_URL is not set"),
+        ("make_without_database", "ConnectionRefusedError: no database at db:5432"),
+        ("make_with_argument", "missing 1 required positional argument: 'config'"),
+    ],
+)
+async def test_a_factory_that_fails_is_told_of_once(
+    command: RunCommand, factory: str, message: str, workers: int
+) -> None:
+    served = await command(target=INSPECTED + factory, workers=workers, wait=False)
+    assert await served.ended() == 1
+    assert served.said.count(message) == 1, served.said
+    assert "cannot start: " in served.said
+    for place in ("sockjs_aio/", "aiohttp/", "importlib"):
+        assert place not in served.said.replace("tests/workers", "")
+
+
+# What hooks start.
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("name, status", [("SIGTERM", -15), ("SIGHUP", -1), ("SIGINT", None)])
+async def test_a_fork_of_a_hook_can_be_terminated_and_ends_nothing_else(
+    command: RunCommand, name: str, status: int | None, loop: str
+) -> None:
+    served = await command("--loop", loop, target=INSPECTED + "make", workers=1)
+    client = await WebSocket.open(served)
+    await client.send(name)
+    (code,) = await client.messages(1)
+    assert code != "None" and (status is None or int(code) == status)
+    await client.send(name)
+    assert len(await client.messages(1)) == 1  # the session is still there
+    assert await served.stop() == 0
+
+
+# Bodies that nobody has asked for.
+
+
+async def test_a_bomb_at_another_url_keeps_nobody_waiting(command: RunCommand) -> None:
+    """The rest of a body is not unpacked once the answer is there."""
+    import zlib
+
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = packer.compress(bytes(64 << 20)) + packer.flush()
+    served = await command(workers=1)
+    wire = await served.wire()
+    head = (
+        "POST /favicon.ico HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\n"
+        f"Content-Length: {len(bomb) + 1}\r\n\r\n"
+    )
+    wire.writer.write(head.encode() + bomb)
+    assert (await wire.reply()).status == 404
+    assert await wire.is_closed()  # with a lingering time it waits for the last byte
+    assert await served.stop() == 0
+
+
+async def test_an_idle_connection_is_closed_when_it_is_told(command: RunCommand) -> None:
+    served = await command("--keepalive-timeout", "0.2", workers=1)
+    wire = await served.wire()
+    assert (await wire.request("GET", "/healthz")).status == 200
+    assert await wire.is_closed()
+    assert await served.stop() == 0

@@ -1,0 +1,182 @@
+"""The end gives an application all the time that its settings say, and no more."""
+
+import asyncio
+import os
+import re
+import signal
+from pathlib import Path
+
+import async_timeout
+import pytest
+
+from tests.clients import ALL, Client, WebSocket, Xhr
+from tests.workers.commanding import PATIENCE, Command
+from tests.workers.conftest import RunCommand
+from tests.workers.test_reload_races import children, is_running, until
+
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
+
+UNRULY = "tests.workers.unruly:"
+
+
+def lines(notes: Path) -> list[str]:
+    return notes.read_text().splitlines() if notes.exists() else []
+
+
+async def until_noted(notes: Path, what: str, count: int = 1) -> None:
+    async with async_timeout.timeout(PATIENCE):
+        while sum(line.startswith(what) for line in lines(notes)) < count:
+            await asyncio.sleep(0.01)
+
+
+async def gone(pids: set[int], seconds: float) -> None:
+    async with async_timeout.timeout(seconds):
+        while any(map(is_running, pids)):
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("transport", ALL, ids=lambda client: client.name)
+async def test_hooks_that_wait_are_cancelled_and_on_close_is_called(
+    command: RunCommand, tmp_path: Path, transport: type[Client], workers: int
+) -> None:
+    """`shutdown_timeout` passes in the drain, and again at the shutdown."""
+    notes = tmp_path / "notes"
+    settings = {"shutdown_timeout": 5}
+    served = await command(target=UNRULY + "make", workers=workers, notes=notes, settings=settings)
+    client = await transport.open(served)
+    await client.send("wait 1000")
+    await until_noted(notes, "waits")
+    assert await served.stop() == 0
+    assert sorted(lines(notes)) == sorted(["waits", "waited", "close"] + ["cleanup"] * workers)
+    assert "killed" not in served.said
+    assert not served.has_failed, served.said
+
+
+async def test_a_reload_gives_hooks_the_same_time(command: RunCommand, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    settings = {"shutdown_timeout": 5}
+    served = await command(target=UNRULY + "make", workers=1, notes=notes, settings=settings)
+    client = await WebSocket.open(served)
+    await client.send("wait 1000")
+    await until_noted(notes, "waits")
+    served.process.send_signal(signal.SIGHUP)
+    await served.until_said("all workers are new")
+    assert lines(notes) == ["waits", "waited", "close", "cleanup"]
+    assert await served.stop() == 0
+    assert "killed" not in served.said
+
+
+async def test_the_application_has_its_time_to_clean_up(
+    command: RunCommand, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    served = await command(target=UNRULY + "make_slow_to_clean_up", workers=1, notes=notes)
+    assert await served.stop() == 0
+    assert lines(notes) == ["cleanup", "slowly"]
+    assert "killed" not in served.said
+
+
+async def test_the_end_says_how_it_goes(command: RunCommand) -> None:
+    served = await command(workers=2)
+    client = await Xhr.open(served)
+    served.process.send_signal(signal.SIGTERM)
+    assert await client.frame() == b'c[1012,"Service restart"]'
+    assert await served.ended() == 0
+    for pattern in (
+        "SIGTERM: the end begins",
+        r"readiness is off; in 0\.2 s sessions are closed, over 0\.3 s, for at most 30 s",
+        "worker 0: closing . sessions",
+        r"worker 1: the drain is over, after \d",
+        r"all workers have ended, after \d",
+    ):
+        assert re.search(pattern, served.said), (pattern, served.said)
+
+
+@pytest.mark.parametrize("factory", ["make_hanging", "make_blocked"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_workers_that_start_end_when_they_are_told(
+    command: RunCommand, tmp_path: Path, factory: str, number: int
+) -> None:
+    notes = tmp_path / "notes"
+    served = await command("--drain-notice", "60", target=UNRULY + factory, notes=notes, wait=False)
+    await until_noted(notes, "starting", 2)
+    pids = children(served.process)
+    async with async_timeout.timeout(20):  # a start takes for ever, and a drain a minute
+        assert await served.stop(number) == 0
+    assert not any(map(is_running, pids))
+    assert ("cleanup" in lines(notes)) == (factory == "make_hanging")
+    assert not served.has_failed, served.said
+
+
+@pytest.mark.parametrize("factory", ["make_hanging", "make_blocked"])
+async def test_workers_that_start_end_with_their_supervisor(
+    command: RunCommand, tmp_path: Path, factory: str
+) -> None:
+    notes, temporary = tmp_path / "notes", tmp_path / "temporary"
+    temporary.mkdir()
+    served = await command(target=UNRULY + factory, notes=notes, temporary=temporary, wait=False)
+    await until_noted(notes, "starting", 2)
+    pids = children(served.process)
+    served.process.kill()
+    await gone(pids, 30)
+    assert os.listdir(temporary) == []
+
+
+async def test_a_successor_that_starts_ends_when_all_are_told(
+    command: RunCommand, tmp_path: Path
+) -> None:
+    """A reload to code that hangs, and then the end."""
+    generation = tmp_path / "generation"
+    served = await command(workers=2, generation=_written(generation, "one"))
+    before = children(served.process)
+    generation.write_text("hanging")
+    served.process.send_signal(signal.SIGHUP)
+    await until(lambda: children(served.process) - before)
+    await asyncio.sleep(1)
+    async with async_timeout.timeout(20):
+        assert await served.stop() == 0
+    assert not served.has_failed, served.said
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+async def test_nothing_is_left_behind_when_the_supervisor_is_killed(
+    command: RunCommand, tmp_path: Path
+) -> None:
+    served = await command(workers=3, temporary=tmp_path)
+    pids = children(served.process)
+    assert len(os.listdir(tmp_path)) == 1
+    served.process.kill()
+    await gone(pids, 30)
+    assert os.listdir(tmp_path) == []
+
+
+async def test_nothing_is_left_behind_by_workers_that_were_killed_too(
+    command: RunCommand, tmp_path: Path
+) -> None:
+    served = await command(workers=3, temporary=tmp_path)
+    pids = children(served.process)
+    served.process.kill()
+    victim = pids.pop()
+    os.kill(victim, signal.SIGKILL)
+    await gone(pids, 30)
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_worker_that_hangs_ends_with_its_supervisor(
+    command: RunCommand, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    served: Command = await command(
+        "--hang-limit", "2", target=UNRULY + "make", workers=1, notes=notes
+    )
+    client = await WebSocket.open(served)
+    await client.send("block 100")
+    await until_noted(notes, "blocks")
+    pids = children(served.process)
+    served.process.kill()
+    await gone(pids, 30)

@@ -1,0 +1,60 @@
+"""A worker that can open no more files: its own trouble is no news of another worker's sessions."""
+
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
+
+import pytest
+
+from sockjs_aio.workers.places import worker_at
+from tests.workers.conftest import RunTeam
+from tests.workers.test_retiring import KEY
+
+
+@contextlib.contextmanager
+def no_more_files() -> Iterator[None]:
+    """Let this process open nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    with contextlib.suppress(OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))), hard))
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for number in taken:
+            os.close(number)
+
+
+@pytest.mark.parametrize("what", ["xhr_send", "jsonp_send", "xhr", "xhr_streaming"])
+async def test_sessions_of_others_are_not_called_lost(
+    team: RunTeam, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = await team(2)
+    path = "/0/a"
+    assert await workers.owner(path).poll(path) == b"o"
+    entry = workers.elsewhere(path)
+    wires = [await entry.wire() for _ in range(3)]
+    for wire in wires:
+        await wire.request("GET", "/echo")  # it is accepted
+    with no_more_files():
+        for wire in wires:
+            reply = await wire.request("POST", f"/echo{path}/{what}", '["x"]')
+            assert (reply.status, reply.header("Retry-After")) == (503, "5"), reply
+    assert caplog.text.count("is the limit of open files high enough") == 1
+    assert await entry.post(path, '["x"]') == 204  # it is there all the same
+
+
+async def test_a_predecessor_that_cannot_be_asked_is_not_forgotten(team: RunTeam) -> None:
+    first, second = await team(1, key=KEY), await team(1, key=KEY)
+    old, new = first[0], second[0]
+    new.relay.predecessor = worker_at(old.places.own_path)
+    assert await old.poll("/0/a") == b"o"
+    wire = await new.wire()
+    await wire.request("GET", "/echo")
+    with no_more_files():
+        assert (await wire.request("POST", "/echo/0/a/xhr_send", '["x"]')).status == 503
+    assert await new.post("/0/a", '["x"]') == 204

@@ -1,0 +1,84 @@
+"""Applications that do what they should not, for the supervisor to get along with."""
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from sockjs_aio import SockJSConnection, SockJSRouter
+
+
+def note(what: str) -> None:
+    """Add a line to the file that the test reads."""
+    with open(os.environ["NOTES"], "a") as notes:
+        notes.write(f"{what}\n")
+
+
+class Unruly(SockJSConnection):
+    """Does what its messages say."""
+
+    async def on_message(self, message: str | bytes) -> None:
+        command, _, seconds = str(message).partition(" ")
+        if command == "pid":
+            self.send(str(os.getpid()))
+        elif command == "wait":
+            note("waits")
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(float(seconds))
+            note("waited")
+        elif command == "block":
+            note("blocks")
+            time.sleep(float(seconds))  # noqa: ASYNC251
+            note("blocked")
+
+    async def on_close(self) -> None:
+        note("close")
+
+
+async def make() -> web.Application:
+    app = web.Application()
+    settings = json.loads(os.environ.get("SETTINGS", "{}"))
+    SockJSRouter(Unruly, "/echo", settings).attach(app)
+    app.cleanup_ctx.append(database)
+    return app
+
+
+async def database(_app: web.Application) -> AsyncIterator[None]:
+    yield
+    note("cleanup")
+
+
+async def make_slow_to_clean_up() -> web.Application:
+    """Its loop goes on meanwhile, and then stands still."""
+
+    async def slowly(_app: web.Application) -> None:
+        await asyncio.sleep(7)
+        time.sleep(4)  # noqa: ASYNC251
+        note("slowly")
+
+    app = await make()
+    app.on_cleanup.append(slowly)
+    return app
+
+
+async def make_hanging() -> web.Application:
+    """Waits for a database that never comes."""
+
+    async def hang(_app: web.Application) -> None:
+        note(f"starting {os.getpid()}")
+        await asyncio.Event().wait()
+
+    app = await make()
+    app.on_startup.append(hang)
+    return app
+
+
+def make_blocked() -> web.Application:
+    """Holds up the loop, as an import of much code does."""
+    note(f"starting {os.getpid()}")
+    time.sleep(100)
+    raise AssertionError("nobody waits for it")
