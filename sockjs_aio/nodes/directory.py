@@ -113,7 +113,10 @@ class Directory:
     ) -> None:
         self.own = own
         self.lost_at = -math.inf
-        """When Redis was last found not to know this node any more, on the loop's clock."""
+        """When Redis was last found not to know this node any more, on the loop's clock.
+
+        Others may have taken its sessions over since then.
+        """
         self._entry = entry
         self._nodes = f"{namespace}node:"
         self._sessions = f"{namespace}session:"
@@ -158,6 +161,11 @@ class Directory:
         return "connected" if self.is_settled else "reconnecting"
 
     @property
+    def is_down(self) -> bool:
+        """Whether Redis did not answer a moment ago."""
+        return self._why_down is not None
+
+    @property
     def is_settled(self) -> bool:
         """Whether what Redis does not know is not there.
 
@@ -187,8 +195,9 @@ class Directory:
         async with self._turn:
             was_there, _, *are_there = await self._run(ask, is_probe=True)
         now = _now()
-        if not was_there and self._has_lost(now):
+        if not was_there:
             self.lost_at = now
+        if not was_there and self._has_lost(now):
             self._settled = now + self._expiry
             logger.warning(
                 "nodes: Redis at %s does not know what it knew: for %g s requests for sessions "
@@ -285,8 +294,7 @@ class Directory:
         if self._why_down is not None and not is_probe:
             raise DirectoryUnavailable(self._why_down)
         try:
-            async with async_timeout.timeout(2 * self._timeout):
-                return await ask()
+            return await self._in_time(ask)
         except FAILURES as error:
             if ends_connection(error):
                 with contextlib.suppress(*FAILURES):  # new ones may lead to another server
@@ -305,6 +313,18 @@ class Directory:
                 logger.warning(text, why)
             self._why_down = why
             raise DirectoryUnavailable(why) from error
+
+    async def _in_time(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask, and once more if it was this process that was held up, and not Redis."""
+        start = _now()
+        try:
+            async with async_timeout.timeout(2 * self._timeout):
+                return await ask()
+        except FAILURES:
+            if _now() < start + 3 * self._timeout:
+                raise
+        async with async_timeout.timeout(2 * self._timeout):
+            return await ask()
 
     def _has_lost(self, now: float) -> bool:
         """Tell whether Redis has lost what it knew, as it does not know this node."""

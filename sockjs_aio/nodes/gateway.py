@@ -19,7 +19,7 @@ from sockjs_aio.nodes.directory import Directory, DirectoryUnavailable, Owner
 from sockjs_aio.nodes.entry import EntryForged, read_entry
 from sockjs_aio.nodes.owners import Node, Owners
 from sockjs_aio.relay.carrier import SENDS, Carrier, answer_question
-from sockjs_aio.relay.forward import Misdirected, misdirected
+from sockjs_aio.relay.forward import Misdirected, keeps_body, misdirected
 from sockjs_aio.relay.lost import answer_lost
 from sockjs_aio.relay.passport import HEADER, PassportForged, Purpose
 from sockjs_aio.relay.peers import OwnerLost, make_client
@@ -221,7 +221,7 @@ class Gateway(Carrier):
                 "two have the same url",
                 node.url,
             )
-            if request.match_info["transport"] in SENDS:  # its body is gone
+            if request.match_info["transport"] in SENDS and not keeps_body(request):
                 return await self._give_up(key, node.name, request)
             raise NobodyThere from None
         except ConnectionRefusedError as error:
@@ -277,9 +277,12 @@ class Gateway(Carrier):
         visitor = request.clone(scheme=passport.scheme, remote=passport.remote)
         if passport.purpose is not Purpose.ANSWER:
             return answer_question(endpoint, visitor, passport.purpose)
-        if not (_has_to_be_found(endpoint, visitor) and _may_open(endpoint, visitor)):
+        if not _has_to_be_found(endpoint, visitor):
             return await handler(visitor)
         key = self._key_of(visitor)
+        if not _may_open(endpoint, visitor):
+            is_elsewhere = await self._is_elsewhere(key)
+            return misdirected() if is_elsewhere else await handler(visitor)
         try:
             with self._claim(endpoint, visitor, key) as claim:
                 if await self._hold(claim, key) is None:
@@ -287,6 +290,14 @@ class Gateway(Carrier):
         except DirectoryUnavailable:
             return await answer(endpoint, None, visitor, _refuse)
         return misdirected()  # what that node knew of it was old; nothing is handed on twice
+
+    async def _is_elsewhere(self, key: str) -> bool:
+        """Tell whether another node has a session for which a request was sent here."""
+        try:
+            owner = await self._directory.find(key)
+        except DirectoryUnavailable:
+            return False
+        return owner is not None and owner.name != self._directory.own
 
 
 async def _refuse(_endpoint: Endpoint, _request: web.Request) -> web.StreamResponse:

@@ -132,6 +132,8 @@ class Nodes:
         endpoint = serving(request)
         if endpoint is None or self._work is None:
             return await handler(request)
+        if not self._work.sweeper.is_sure:
+            await self._work.sweeper.assure()
         return await self._work.gateway.respond(endpoint, request, handler)
 
     def _directory(self, own: str) -> "Directory":
@@ -160,10 +162,14 @@ class Nodes:
         directory = self._directory(secrets.token_hex(8))  # another name at each start
         gateway = Gateway(directory, self._key, self._timeout)
         sweeper = Sweeper(
-            directory, gateway, interval=self._expiry / LOOKS, refresh_after=self._lease / 3
+            directory,
+            gateway,
+            interval=self._expiry / LOOKS,
+            expiry=self._expiry,
+            refresh_after=self._lease / 3,
         )
         with contextlib.suppress(DirectoryUnavailable):
-            await directory.register(())
+            await sweeper.look()
         await gateway.join(app)
         task = asyncio.get_running_loop().create_task(sweeper.run())
         self._work = _Work(directory, gateway, sweeper, task)

@@ -54,6 +54,11 @@ def misdirected() -> web.Response:
     return web.Response(status=MISDIRECTED, headers={HEADER: "misdirected"})
 
 
+def keeps_body(request: web.Request) -> bool:
+    """Tell whether the body of a request that was handed on is here for another process."""
+    return _BODY in request
+
+
 class Forward:
     """One request on its way to another process, and the answer on its way back.
 
