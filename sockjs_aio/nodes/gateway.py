@@ -8,13 +8,13 @@ import contextlib
 import functools
 import logging
 
-import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sockjs_aio.brokers.complaints import Complaints
 from sockjs_aio.brokers.replies import reason
 from sockjs_aio.nodes.claims import Claim, Claims
+from sockjs_aio.nodes.connector import make_connector
 from sockjs_aio.nodes.directory import Directory, DirectoryUnavailable, Owner
 from sockjs_aio.nodes.entry import EntryForged, read_entry
 from sockjs_aio.nodes.owners import Node, Owners
@@ -22,7 +22,7 @@ from sockjs_aio.relay.carrier import SENDS, Carrier, answer_question
 from sockjs_aio.relay.forward import Misdirected, keeps_body, misdirected
 from sockjs_aio.relay.lost import answer_lost
 from sockjs_aio.relay.passport import HEADER, PassportForged, Purpose
-from sockjs_aio.relay.peers import OwnerLost, make_client
+from sockjs_aio.relay.peers import OwnerLost, OwnerSilent, make_client
 from sockjs_aio.transports.endpoint import Endpoint, unavailable
 from sockjs_aio.transports.urls import answer, reaches_transport
 
@@ -44,17 +44,19 @@ class Gateway(Carrier):
         directory: Knows who has which session.
         key: A secret of all nodes.
         timeout: Seconds that a connection to a node may take to be made.
+        silence: Seconds within which another node's kernel has to acknowledge something.
     """
 
     repeats_sends = False  # a network may lose the answer alone, and messages come once
+    limits_silence = True
 
-    def __init__(self, directory: Directory, key: bytes, timeout: float) -> None:
+    def __init__(self, directory: Directory, key: bytes, *, timeout: float, silence: float) -> None:
         super().__init__(key)
         self.claims = Claims()
         self.nodes: dict[str, Node] = {}
         self._key = key
         self._directory = directory
-        self._client = make_client(aiohttp.TCPConnector(limit=0), timeout)
+        self._client = make_client(make_connector(silence), timeout)
         self._owners = Owners()
         self._complaints = Complaints()
 
@@ -212,6 +214,9 @@ class Gateway(Carrier):
         """Do what a transport does."""
         try:
             return await self._carry(endpoint, request, node, Purpose.ANSWER)
+        except OwnerSilent:
+            await self._see_why(node, None)
+            return await self._give_up(key, node.name, request)
         except OwnerLost:
             return await self._give_up(key, node.name, request)
         except Misdirected:

@@ -155,12 +155,15 @@ class Nodes:
             raise SettingsError(f"the URL of Redis cannot be used: {error}") from None
 
     async def _start(self, app: web.Application) -> None:
+        from sockjs_aio.nodes.connector import silence_limit
         from sockjs_aio.nodes.directory import DirectoryUnavailable
         from sockjs_aio.nodes.gateway import Gateway
         from sockjs_aio.nodes.sweeper import Sweeper
 
         directory = self._directory(secrets.token_hex(8))  # another name at each start
-        gateway = Gateway(directory, self._key, self._timeout)
+        gateway = Gateway(
+            directory, self._key, timeout=self._timeout, silence=silence_limit(self._expiry)
+        )
         sweeper = Sweeper(
             directory,
             gateway,

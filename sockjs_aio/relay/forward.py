@@ -11,7 +11,17 @@ from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
 from sockjs_aio.relay.passport import HEADER
-from sockjs_aio.relay.peers import BUFFER, OwnerLost, Peer, Stamp, url_at
+from sockjs_aio.relay.peers import (
+    BUFFER,
+    OwnerLost,
+    OwnerSilent,
+    Peer,
+    Stamp,
+    end_of,
+    is_silence,
+    url_at,
+)
+from sockjs_aio.relay.upload import Upload
 from sockjs_aio.tcp import give_up_after
 
 CONNECT_INTERVAL = 0.05
@@ -68,6 +78,7 @@ class Forward:
         stamp: Makes the passport that goes along.
         last_words: What a stream ends with if the other process ends first.
         silence: Seconds for which a client may take nothing of a stream.
+        patience: Seconds for which the other process may write nothing; None for any time.
         is_last: Tells, when the answer is there, whether the client's connection is to end with it.
     """
 
@@ -79,6 +90,7 @@ class Forward:
         *,
         last_words: bytes = b"",
         silence: float,
+        patience: float | None = None,
         is_last: Callable[[], bool],
     ) -> None:
         self._request = request
@@ -87,6 +99,8 @@ class Forward:
         self._last_words = last_words
         self._silence = silence
         self._is_last = is_last
+        connect_limit = peer.client.timeout.sock_connect
+        self._timeout = aiohttp.ClientTimeout(sock_connect=connect_limit, sock_read=patience)
         self.is_cut = False
         self._waiting: asyncio.Task[object] | None = None
         self._answer: aiohttp.ClientResponse | None = None
@@ -116,6 +130,7 @@ class Forward:
         Raises:
             ConnectionRefusedError: If it cannot be reached.
             OwnerLost: If it has ended, and nothing has gone to the client.
+            OwnerSilent: If it does not answer, and nothing has gone to the client.
             Misdirected: If it is another one.
             web.RequestPayloadError: If the body cannot be read.
             ConnectionError: If the client has gone before its end.
@@ -152,7 +167,12 @@ class Forward:
             self._headers[HEADER] = self._stamp(method, url.raw_path_qs)
             try:
                 return await self._peer.client.request(
-                    method, url, headers=self._headers, data=self._body, allow_redirects=False
+                    method,
+                    url,
+                    headers=self._headers,
+                    data=self._body,
+                    allow_redirects=False,
+                    timeout=self._timeout,
                 )
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 if loop.time() >= end:
@@ -160,20 +180,24 @@ class Forward:
             except ClientError as error:
                 if isinstance(self._body, Upload) and self._body.error is not None:
                     raise self._body.error from None
+                if is_silence(error.__cause__):
+                    raise OwnerSilent from error
                 raise OwnerLost from error
             await asyncio.sleep(CONNECT_INTERVAL)
 
     async def _pass_on(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         content = answer.content
+        connection = answer.connection
         response: RelayedResponse | None = None
         is_at_boundary = False
         while True:
             try:
                 data, is_at_boundary = await content.readchunk()
             except ClientError as error:
+                silent = is_silence(error) or is_silence(end_of(connection))
                 if response is None:
-                    raise OwnerLost from error
-                await self._break_off(response, is_at_boundary)
+                    raise (OwnerSilent if silent else OwnerLost) from error
+                await self._break_off(response, is_at_boundary, b"" if silent else self._last_words)
                 return response
             if response is None:
                 response = await self._begin(answer)
@@ -192,39 +216,15 @@ class Forward:
             give_up_after(request.transport, self._silence)
         return response
 
-    async def _break_off(self, response: "RelayedResponse", is_at_boundary: bool) -> None:
+    async def _break_off(
+        self, response: "RelayedResponse", is_at_boundary: bool, last_words: bytes
+    ) -> None:
         """End what has begun: in an orderly way, if nothing would be added to half a message."""
         response.force_close()
         if response.is_stream and self._last_words and is_at_boundary:
-            await response.write_eof(self._last_words)
+            await response.write_eof(last_words)
         else:
             response.abort()
-
-
-class Upload:
-    """A body that is still coming; it is read no faster than the other process takes it."""
-
-    def __init__(self, content: aiohttp.StreamReader) -> None:
-        self.error: Exception | None = None
-        """Why it could not be read to its end."""
-        self._content = content
-        self._has_begun = False
-
-    def __aiter__(self) -> "Upload":
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            if not self._has_begun:
-                self._has_begun = True
-                return self._content.read_nowait()  # be it nothing: aiohttp sends the head with it
-            part = await self._content.readany()
-        except Exception as error:
-            self.error = error
-            raise
-        if not part:
-            raise StopAsyncIteration
-        return part
 
 
 class RelayedResponse(web.StreamResponse):

@@ -74,6 +74,7 @@ def make_app(options: dict[str, Any]) -> web.Application:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("options", type=json.loads)
     arguments = parser.parse_args()
@@ -84,7 +85,7 @@ def main() -> None:
         context.load_cert_chain(certificate)
     run_app(
         make_app(arguments.options),
-        host="127.0.0.1",
+        host=arguments.host,
         port=arguments.port,
         access_log=None,
         ssl_context=context,
