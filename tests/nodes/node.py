@@ -59,7 +59,12 @@ def make_app(options: dict[str, Any]) -> web.Application:
             connections.add(request.transport.get_extra_info("peername"))
         return await handler(request)
 
+    async def be_eager(_app: web.Application) -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+
     app = web.Application(middlewares=[note_connection])
+    if options.get("eager"):
+        app.on_startup.append(be_eager)
     nodes.attach(app)
     router = SockJSRouter(Inhabitant, "/echo", options.get("settings"), authorize=authorize)
     router.attach(app)
