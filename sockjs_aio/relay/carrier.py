@@ -13,7 +13,7 @@ from sockjs_aio.relay.lost import last_words
 from sockjs_aio.relay.passport import HEADER, Passport, Passports, Purpose
 from sockjs_aio.relay.peers import OwnerLost, OwnerSilent, Peer, Stamp, ask
 from sockjs_aio.running import registries_of
-from sockjs_aio.transports.body import end_where_unsafe
+from sockjs_aio.transports.body import IDLE_BODY_LIMIT, end_where_unsafe
 from sockjs_aio.transports.endpoint import Endpoint, endpoint_of, plain_response
 
 logger = logging.getLogger("sockjs_aio")
@@ -89,6 +89,7 @@ class Carrier:
             peer,
             self._stamp(request, peer, purpose),
             last_words=last_words(name),
+            body_limit=endpoint.settings.max_message_size if name in SENDS else IDLE_BODY_LIMIT,
             silence=endpoint.settings.heartbeat_delay,
             patience=_patience(endpoint, name) if self.limits_silence else None,
             is_last=lambda: self._is_last(endpoint),

@@ -77,6 +77,7 @@ class Forward:
         peer: Who is to answer.
         stamp: Makes the passport that goes along.
         last_words: What a stream ends with if the other process ends first.
+        body_limit: Bytes that the other process takes of the request's body.
         silence: Seconds for which a client may take nothing of a stream.
         patience: Seconds for which the other process may write nothing; None for any time.
         is_last: Tells, when the answer is there, whether the client's connection is to end with it.
@@ -89,6 +90,7 @@ class Forward:
         stamp: Stamp,
         *,
         last_words: bytes = b"",
+        body_limit: int,
         silence: float,
         patience: float | None = None,
         is_last: Callable[[], bool],
@@ -108,7 +110,7 @@ class Forward:
         content = request.content
         self._body: bytes | Upload | None = None
         if not content.is_eof() or content.total_bytes > BUFFER:
-            self._body = Upload(content)
+            self._body = Upload(content, body_limit)
             if request.content_length and hdrs.CONTENT_ENCODING not in request.headers:
                 self._headers[hdrs.CONTENT_LENGTH] = str(request.content_length)
         elif not content.at_eof():

@@ -10,6 +10,7 @@ import logging
 import ssl
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -47,6 +48,7 @@ def make_app(options: dict[str, Any]) -> web.Application:
                 "connections": len(connections),
                 "claims": len(work.gateway.claims) if work else 0,
                 "tasks": len(asyncio.all_tasks()),
+                "largest body": largest.total_bytes if largest else 0,
                 "ends": dict(Obedient.ends),
             }
         )
@@ -66,6 +68,18 @@ def make_app(options: dict[str, Any]) -> web.Application:
     if options.get("eager"):
         app.on_startup.append(be_eager)
     nodes.attach(app)
+    largest: aiohttp.StreamReader | None = None
+
+    @web.middleware
+    async def note_body(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal largest
+        try:
+            return await handler(request)
+        finally:
+            if largest is None or request.content.total_bytes > largest.total_bytes:
+                largest = request.content
+
+    app.middlewares.insert(0, note_body)
     router = SockJSRouter(Inhabitant, "/echo", options.get("settings"), authorize=authorize)
     router.attach(app)
     part = web.Application()
