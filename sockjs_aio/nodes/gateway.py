@@ -4,6 +4,7 @@ It is the outermost middleware.  A request for a session of another node is hand
 other middleware sees it; it passes those once, where its session is.
 """
 
+import asyncio
 import contextlib
 import functools
 import logging
@@ -16,8 +17,8 @@ from sockjs_aio.brokers.replies import reason
 from sockjs_aio.nodes.claims import Claim, Claims
 from sockjs_aio.nodes.connector import make_connector
 from sockjs_aio.nodes.directory import Directory, DirectoryUnavailable, Owner
-from sockjs_aio.nodes.entry import EntryForged, read_entry
-from sockjs_aio.nodes.owners import Node, Owners
+from sockjs_aio.nodes.entry import EntryForged
+from sockjs_aio.nodes.owners import KnownNodes, Node, Owners
 from sockjs_aio.relay.carrier import SENDS, Carrier, answer_question
 from sockjs_aio.relay.forward import Misdirected, keeps_body, misdirected
 from sockjs_aio.relay.lost import answer_lost
@@ -45,18 +46,20 @@ class Gateway(Carrier):
         key: A secret of all nodes.
         timeout: Seconds that a connection to a node may take to be made.
         silence: Seconds within which another node's kernel has to acknowledge something.
+        expiry: Seconds after which a node that has not said that it is there has ended.
     """
 
     repeats_sends = False  # a network may lose the answer alone, and messages come once
     limits_silence = True
 
-    def __init__(self, directory: Directory, key: bytes, *, timeout: float, silence: float) -> None:
+    def __init__(
+        self, directory: Directory, key: bytes, *, timeout: float, silence: float, expiry: float
+    ) -> None:
         super().__init__(key)
         self.claims = Claims()
-        self.nodes: dict[str, Node] = {}
-        self._key = key
         self._directory = directory
         self._client = make_client(make_connector(silence), timeout)
+        self.nodes = KnownNodes(key, expiry, self._client)
         self._owners = Owners()
         self._complaints = Complaints()
 
@@ -80,12 +83,16 @@ class Gateway(Carrier):
                 self._complaints.make("refused", "requests are refused with 503: %s", error)
             return await answer(endpoint, None, request, _refuse)
 
-    def lose(self, name: str) -> None:
-        """Let go of a node that has ended."""
-        node = self.nodes.pop(name)
-        node.is_lost = True
-        logger.warning("the node at %s has ended, or is taken for dead", node.url)
-        self.cut(node)
+    def check(self, name: str, entry: str | None) -> None:
+        """Let go of a node that has ended, as what Redis says of it tells now."""
+        try:
+            node = self.nodes.check(name, entry, _now())
+        except EntryForged as error:  # what is on its way to the node stays
+            self._complaints.make("forged", "what Redis says of a node is not used: %s", error)
+        else:
+            if node is not None:
+                logger.warning("the node at %s has ended, or is taken for dead", node.url)
+                self.cut(node)
 
     async def close(self) -> None:
         """End the connections to other nodes."""
@@ -184,14 +191,10 @@ class Gateway(Carrier):
         """
         if owner.entry is None:
             return None
-        node = self.nodes.get(owner.name)
-        if node is None:
-            try:
-                url = read_entry(self._key, owner.name, owner.entry)
-                node = self.nodes[owner.name] = Node(owner.name, url, self._client)
-            except (EntryForged, ValueError) as error:
-                raise Unreachable(f"what Redis says of a node is not used: {error}") from None
-        return node
+        try:
+            return self.nodes.meet(owner.name, owner.entry, _now())
+        except (EntryForged, ValueError) as error:
+            raise Unreachable(f"what Redis says of a node is not used: {error}") from None
 
     # What goes to other nodes.
 
@@ -244,7 +247,7 @@ class Gateway(Carrier):
             self._complaints.make(
                 "lost", "nobody listens at %s: the node has ended, or its url is wrong", node.url
             )
-        elif await self._directory.is_alive(node.name):
+        elif self.nodes.is_there(node.name, await self._directory.entry_of(node.name)):
             raise Unreachable(
                 f"the node at {node.url} cannot be reached ({reason(cause)}), though it has not "
                 "ended: is its url right, and may this host connect to it?"
@@ -316,6 +319,10 @@ def _has_to_be_found(endpoint: Endpoint, request: web.Request) -> bool:
         and request.match_info["transport"] != "websocket"  # lives where it has come in
         and reaches_transport(endpoint, request)
     )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _may_open(endpoint: Endpoint, request: web.Request) -> bool:

@@ -6,6 +6,7 @@ Needs redis-py: ``pip install sockjs-aio[redis]``.
 import asyncio
 import contextlib
 import secrets
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -145,7 +146,7 @@ class Nodes:
             return Directory(
                 self._redis,
                 own=own,
-                entry=make_entry(self._key, own, self.url),
+                entry=lambda: make_entry(self._key, own, self.url, time.time()),
                 namespace=self._namespace,
                 lease=self._lease,
                 expiry=self._expiry,
@@ -162,7 +163,11 @@ class Nodes:
 
         directory = self._directory(secrets.token_hex(8))  # another name at each start
         gateway = Gateway(
-            directory, self._key, timeout=self._timeout, silence=silence_limit(self._expiry)
+            directory,
+            self._key,
+            timeout=self._timeout,
+            silence=silence_limit(self._expiry),
+            expiry=self._expiry,
         )
         sweeper = Sweeper(
             directory,

@@ -83,8 +83,9 @@ class Sweeper:
 
     async def _look(self) -> None:
         start = _now()
-        for name in await self._directory.register(list(self._gateway.nodes)):
-            self._gateway.lose(name)
+        entries = await self._directory.register(self._gateway.nodes.names)
+        for name, entry in entries.items():
+            self._gateway.check(name, entry)
         now = _now()
         before = max(now - self._refresh_after, self._directory.lost_at)
         while keys := self._claims.due(before, now, BATCH):

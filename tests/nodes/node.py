@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import ssl
+import sys
 from typing import Any
 
 import aiohttp
@@ -62,7 +63,8 @@ def make_app(options: dict[str, Any]) -> web.Application:
         return await handler(request)
 
     async def be_eager(_app: web.Application) -> None:
-        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        if sys.version_info >= (3, 12):
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
 
     app = web.Application(middlewares=[note_connection])
     if options.get("eager"):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections.abc import Iterator
 
 import async_timeout
@@ -192,10 +193,11 @@ async def test_messages_that_a_node_may_have_got_are_not_sent_again(
         seen.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
         writer.close()
 
-    (node,) = run_nodes(1)
+    (node,) = run_nodes(1, expiry=60, lease=600)
     server = await asyncio.start_server(read, "127.0.0.1", 0)
     url = "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
-    own_redis.cli("set", "sockjs:node:other", make_entry(SECRET.encode(), "other", url))
+    entry = make_entry(SECRET.encode(), "other", url, time.time())
+    own_redis.cli("set", "sockjs:node:other", entry)
     own_redis.cli("set", "sockjs:session:/echo:a", "other")
     own_redis.cli("set", "sockjs:session:/echo:b", "other")
     assert await reach(node).post("/0/a", '["x"]') == 404
@@ -252,10 +254,12 @@ async def test_what_waits_for_a_node_that_writes_nothing_is_given_up(
         ended.append(await reader.read() == b"")
         writer.close()
 
-    (node,) = run_nodes(1, {"heartbeat_delay": 0.5, "authorize_timeout": 0.5})
+    settings = {"heartbeat_delay": 0.5, "authorize_timeout": 0.5}
+    (node,) = run_nodes(1, settings, expiry=60, lease=600)
     server = await asyncio.start_server(read, "127.0.0.1", 0)
     url = "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
-    own_redis.cli("set", "sockjs:node:other", make_entry(SECRET.encode(), "other", url))
+    entry = make_entry(SECRET.encode(), "other", url, time.time())
+    own_redis.cli("set", "sockjs:node:other", entry)
     own_redis.cli("set", "sockjs:session:/echo:a", "other")
     async with async_timeout.timeout(PATIENCE):
         stream = await reach(node).request("POST", "/0/a/xhr_streaming", b"")
