@@ -140,7 +140,7 @@ class Registry:
 async def sweep(url: str) -> str:
     """Refresh many claims at once; tell what it takes and how long it holds up the loop."""
     directory = Directory(
-        url, own="x", entry="x", namespace="sweep:", lease=60, expiry=5, timeout=5
+        url, own="x", entry=lambda: "x", namespace="sweep:", lease=60, expiry=5, timeout=5
     )
     gateway = Gateway(directory, SECRET.encode(), 1)
     registry: Any = Registry()

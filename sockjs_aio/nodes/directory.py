@@ -90,7 +90,7 @@ class Directory:
     Args:
         url: As redis-py takes it.
         own: The name of this node.
-        entry: What is told to others of it.
+        entry: Makes what is told to others of it, at the time when it is told.
         namespace: What all keys begin with.
         lease: Seconds after which a session that is not refreshed is nobody's.
         expiry: Seconds after which a node that is not refreshed has ended.
@@ -105,7 +105,7 @@ class Directory:
         url: str,
         *,
         own: str,
-        entry: str,
+        entry: Callable[[], str],
         namespace: str,
         lease: float,
         expiry: float,
@@ -113,7 +113,10 @@ class Directory:
     ) -> None:
         self.own = own
         self.lost_at = -math.inf
-        """When Redis was last found not to know this node any more, on the loop's clock."""
+        """When Redis was last found not to know this node any more, on the loop's clock.
+
+        Others may have taken its sessions over since then.
+        """
         self._entry = entry
         self._nodes = f"{namespace}node:"
         self._sessions = f"{namespace}session:"
@@ -158,6 +161,11 @@ class Directory:
         return "connected" if self.is_settled else "reconnecting"
 
     @property
+    def is_down(self) -> bool:
+        """Whether Redis did not answer a moment ago."""
+        return self._why_down is not None
+
+    @property
     def is_settled(self) -> bool:
         """Whether what Redis does not know is not there.
 
@@ -169,8 +177,10 @@ class Directory:
         """Name the key of a session."""
         return f"{self._sessions}{prefix}:{session_id}"
 
-    async def register(self, others: Collection[str]) -> set[str]:
-        """Tell Redis that this node is there; return which of some others have ended.
+    async def register(self, others: Collection[str]) -> dict[str, str | None]:
+        """Tell Redis that this node is there; return what some others have said of themselves.
+
+        Those that have ended have None there; there is nothing while nobody can tell.
 
         Raises:
             DirectoryUnavailable: If Redis does not answer.
@@ -179,16 +189,17 @@ class Directory:
         async def ask() -> list[Any]:
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.exists(self._nodes + self.own)
-            pipeline.set(self._nodes + self.own, self._entry, px=round(self._expiry * 1000))
+            pipeline.set(self._nodes + self.own, self._entry(), px=round(self._expiry * 1000))
             for other in others:
-                pipeline.exists(self._nodes + other)
+                pipeline.get(self._nodes + other)
             return await pipeline.execute()
 
         async with self._turn:
-            was_there, _, *are_there = await self._run(ask, is_probe=True)
+            was_there, _, *entries = await self._run(ask, is_probe=True)
         now = _now()
-        if not was_there and self._has_lost(now):
+        if not was_there:
             self.lost_at = now
+        if not was_there and self._has_lost(now):
             self._settled = now + self._expiry
             logger.warning(
                 "nodes: Redis at %s does not know what it knew: for %g s requests for sessions "
@@ -202,8 +213,8 @@ class Directory:
             self._why_down = None
         self._registered = now
         if not self.is_settled:
-            return set()
-        return {other for other, is_there in zip(others, are_there, strict=True) if not is_there}
+            return {}
+        return dict(zip(others, entries, strict=True))
 
     async def find(self, key: str, *, claim: bool = False) -> Owner | None:
         """Tell who has a session; claim it first, if asked to, unless somebody has it.
@@ -240,14 +251,16 @@ class Directory:
             await self.register(())
         raise DirectoryUnavailable(f"Redis at {self} does not keep what it is told")
 
-    async def is_alive(self, name: str) -> bool:
-        """Tell whether a node has not ended, as far as Redis knows.
+    async def entry_of(self, name: str) -> str | None:
+        """Return what a node has said of itself; None if it has ended.
 
         Raises:
-            DirectoryUnavailable: If Redis does not answer.
+            DirectoryUnavailable: If that cannot be found out.
         """
-        is_there = await self._run(lambda: self._redis.exists(self._nodes + name))
-        return bool(is_there) or not self.is_settled
+        entry = await self._run(lambda: self._redis.get(self._nodes + name))
+        if entry is None and not self.is_settled:
+            raise DirectoryUnavailable("Redis has lost what it knew a moment ago")
+        return cast("str | None", entry)
 
     async def refresh(self, keys: list[str]) -> list[str]:
         """Keep sessions; return which of them have become somebody else's.
@@ -285,8 +298,7 @@ class Directory:
         if self._why_down is not None and not is_probe:
             raise DirectoryUnavailable(self._why_down)
         try:
-            async with async_timeout.timeout(2 * self._timeout):
-                return await ask()
+            return await self._in_time(ask)
         except FAILURES as error:
             if ends_connection(error):
                 with contextlib.suppress(*FAILURES):  # new ones may lead to another server
@@ -305,6 +317,18 @@ class Directory:
                 logger.warning(text, why)
             self._why_down = why
             raise DirectoryUnavailable(why) from error
+
+    async def _in_time(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask, and once more if it was this process that was held up, and not Redis."""
+        start = _now()
+        try:
+            async with async_timeout.timeout(2 * self._timeout):
+                return await ask()
+        except FAILURES:
+            if _now() < start + 3 * self._timeout:
+                raise
+        async with async_timeout.timeout(2 * self._timeout):
+            return await ask()
 
     def _has_lost(self, now: float) -> bool:
         """Tell whether Redis has lost what it knew, as it does not know this node."""

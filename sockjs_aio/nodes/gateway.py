@@ -4,25 +4,26 @@ It is the outermost middleware.  A request for a session of another node is hand
 other middleware sees it; it passes those once, where its session is.
 """
 
+import asyncio
 import contextlib
 import functools
 import logging
 
-import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sockjs_aio.brokers.complaints import Complaints
 from sockjs_aio.brokers.replies import reason
 from sockjs_aio.nodes.claims import Claim, Claims
+from sockjs_aio.nodes.connector import make_connector
 from sockjs_aio.nodes.directory import Directory, DirectoryUnavailable, Owner
-from sockjs_aio.nodes.entry import EntryForged, read_entry
-from sockjs_aio.nodes.owners import Node, Owners
+from sockjs_aio.nodes.entry import EntryForged
+from sockjs_aio.nodes.owners import KnownNodes, Node, Owners
 from sockjs_aio.relay.carrier import SENDS, Carrier, answer_question
-from sockjs_aio.relay.forward import Misdirected, misdirected
+from sockjs_aio.relay.forward import Misdirected, keeps_body, misdirected
 from sockjs_aio.relay.lost import answer_lost
 from sockjs_aio.relay.passport import HEADER, PassportForged, Purpose
-from sockjs_aio.relay.peers import OwnerLost, make_client
+from sockjs_aio.relay.peers import OwnerLost, OwnerSilent, make_client
 from sockjs_aio.transports.endpoint import Endpoint, unavailable
 from sockjs_aio.transports.urls import answer, reaches_transport
 
@@ -44,17 +45,21 @@ class Gateway(Carrier):
         directory: Knows who has which session.
         key: A secret of all nodes.
         timeout: Seconds that a connection to a node may take to be made.
+        silence: Seconds within which another node's kernel has to acknowledge something.
+        expiry: Seconds after which a node that has not said that it is there has ended.
     """
 
     repeats_sends = False  # a network may lose the answer alone, and messages come once
+    limits_silence = True
 
-    def __init__(self, directory: Directory, key: bytes, timeout: float) -> None:
+    def __init__(
+        self, directory: Directory, key: bytes, *, timeout: float, silence: float, expiry: float
+    ) -> None:
         super().__init__(key)
         self.claims = Claims()
-        self.nodes: dict[str, Node] = {}
-        self._key = key
         self._directory = directory
-        self._client = make_client(aiohttp.TCPConnector(limit=0), timeout)
+        self._client = make_client(make_connector(silence), timeout)
+        self.nodes = KnownNodes(key, expiry, self._client)
         self._owners = Owners()
         self._complaints = Complaints()
 
@@ -78,12 +83,16 @@ class Gateway(Carrier):
                 self._complaints.make("refused", "requests are refused with 503: %s", error)
             return await answer(endpoint, None, request, _refuse)
 
-    def lose(self, name: str) -> None:
-        """Let go of a node that has ended."""
-        node = self.nodes.pop(name)
-        node.is_lost = True
-        logger.warning("the node at %s has ended, or is taken for dead", node.url)
-        self.cut(node)
+    def check(self, name: str, entry: str | None) -> None:
+        """Let go of a node that has ended, as what Redis says of it tells now."""
+        try:
+            node = self.nodes.check(name, entry, _now())
+        except EntryForged as error:  # what is on its way to the node stays
+            self._complaints.make("forged", "what Redis says of a node is not used: %s", error)
+        else:
+            if node is not None:
+                logger.warning("the node at %s has ended, or is taken for dead", node.url)
+                self.cut(node)
 
     async def close(self) -> None:
         """End the connections to other nodes."""
@@ -182,14 +191,10 @@ class Gateway(Carrier):
         """
         if owner.entry is None:
             return None
-        node = self.nodes.get(owner.name)
-        if node is None:
-            try:
-                url = read_entry(self._key, owner.name, owner.entry)
-                node = self.nodes[owner.name] = Node(owner.name, url, self._client)
-            except (EntryForged, ValueError) as error:
-                raise Unreachable(f"what Redis says of a node is not used: {error}") from None
-        return node
+        try:
+            return self.nodes.meet(owner.name, owner.entry, _now())
+        except (EntryForged, ValueError) as error:
+            raise Unreachable(f"what Redis says of a node is not used: {error}") from None
 
     # What goes to other nodes.
 
@@ -212,6 +217,9 @@ class Gateway(Carrier):
         """Do what a transport does."""
         try:
             return await self._carry(endpoint, request, node, Purpose.ANSWER)
+        except OwnerSilent:
+            await self._see_why(node, None)
+            return await self._give_up(key, node.name, request)
         except OwnerLost:
             return await self._give_up(key, node.name, request)
         except Misdirected:
@@ -221,7 +229,7 @@ class Gateway(Carrier):
                 "two have the same url",
                 node.url,
             )
-            if request.match_info["transport"] in SENDS:  # its body is gone
+            if request.match_info["transport"] in SENDS and not keeps_body(request):
                 return await self._give_up(key, node.name, request)
             raise NobodyThere from None
         except ConnectionRefusedError as error:
@@ -239,7 +247,7 @@ class Gateway(Carrier):
             self._complaints.make(
                 "lost", "nobody listens at %s: the node has ended, or its url is wrong", node.url
             )
-        elif await self._directory.is_alive(node.name):
+        elif self.nodes.is_there(node.name, await self._directory.entry_of(node.name)):
             raise Unreachable(
                 f"the node at {node.url} cannot be reached ({reason(cause)}), though it has not "
                 "ended: is its url right, and may this host connect to it?"
@@ -277,9 +285,12 @@ class Gateway(Carrier):
         visitor = request.clone(scheme=passport.scheme, remote=passport.remote)
         if passport.purpose is not Purpose.ANSWER:
             return answer_question(endpoint, visitor, passport.purpose)
-        if not (_has_to_be_found(endpoint, visitor) and _may_open(endpoint, visitor)):
+        if not _has_to_be_found(endpoint, visitor):
             return await handler(visitor)
         key = self._key_of(visitor)
+        if not _may_open(endpoint, visitor):
+            is_elsewhere = await self._is_elsewhere(key)
+            return misdirected() if is_elsewhere else await handler(visitor)
         try:
             with self._claim(endpoint, visitor, key) as claim:
                 if await self._hold(claim, key) is None:
@@ -287,6 +298,14 @@ class Gateway(Carrier):
         except DirectoryUnavailable:
             return await answer(endpoint, None, visitor, _refuse)
         return misdirected()  # what that node knew of it was old; nothing is handed on twice
+
+    async def _is_elsewhere(self, key: str) -> bool:
+        """Tell whether another node has a session for which a request was sent here."""
+        try:
+            owner = await self._directory.find(key)
+        except DirectoryUnavailable:
+            return False
+        return owner is not None and owner.name != self._directory.own
 
 
 async def _refuse(_endpoint: Endpoint, _request: web.Request) -> web.StreamResponse:
@@ -300,6 +319,10 @@ def _has_to_be_found(endpoint: Endpoint, request: web.Request) -> bool:
         and request.match_info["transport"] != "websocket"  # lives where it has come in
         and reaches_transport(endpoint, request)
     )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _may_open(endpoint: Endpoint, request: web.Request) -> bool:

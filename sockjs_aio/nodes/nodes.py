@@ -6,6 +6,7 @@ Needs redis-py: ``pip install sockjs-aio[redis]``.
 import asyncio
 import contextlib
 import secrets
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -132,6 +133,8 @@ class Nodes:
         endpoint = serving(request)
         if endpoint is None or self._work is None:
             return await handler(request)
+        if not self._work.sweeper.is_sure:
+            await self._work.sweeper.assure()
         return await self._work.gateway.respond(endpoint, request, handler)
 
     def _directory(self, own: str) -> "Directory":
@@ -143,7 +146,7 @@ class Nodes:
             return Directory(
                 self._redis,
                 own=own,
-                entry=make_entry(self._key, own, self.url),
+                entry=lambda: make_entry(self._key, own, self.url, time.time()),
                 namespace=self._namespace,
                 lease=self._lease,
                 expiry=self._expiry,
@@ -153,17 +156,28 @@ class Nodes:
             raise SettingsError(f"the URL of Redis cannot be used: {error}") from None
 
     async def _start(self, app: web.Application) -> None:
+        from sockjs_aio.nodes.connector import silence_limit
         from sockjs_aio.nodes.directory import DirectoryUnavailable
         from sockjs_aio.nodes.gateway import Gateway
         from sockjs_aio.nodes.sweeper import Sweeper
 
         directory = self._directory(secrets.token_hex(8))  # another name at each start
-        gateway = Gateway(directory, self._key, self._timeout)
+        gateway = Gateway(
+            directory,
+            self._key,
+            timeout=self._timeout,
+            silence=silence_limit(self._expiry),
+            expiry=self._expiry,
+        )
         sweeper = Sweeper(
-            directory, gateway, interval=self._expiry / LOOKS, refresh_after=self._lease / 3
+            directory,
+            gateway,
+            interval=self._expiry / LOOKS,
+            expiry=self._expiry,
+            refresh_after=self._lease / 3,
         )
         with contextlib.suppress(DirectoryUnavailable):
-            await directory.register(())
+            await sweeper.look()
         await gateway.join(app)
         task = asyncio.get_running_loop().create_task(sweeper.run())
         self._work = _Work(directory, gateway, sweeper, task)

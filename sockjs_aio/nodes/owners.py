@@ -1,10 +1,13 @@
 """Other nodes, and which sessions they are known to have."""
 
+import time
 from collections import OrderedDict
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from sockjs_aio.nodes.entry import Entry, EntryForged, read_entry
+from sockjs_aio.relay.passport import VALIDITY
 from sockjs_aio.relay.peers import Peer
 
 MEMORY = 30.0
@@ -39,16 +42,100 @@ class Node(Peer):
 
     Args:
         name: Its own, another one at each start.
-        url: Where it is.
+        entry: What it has said of itself.
+        now: The time on the loop's clock.
         client: Makes the connections to it.
 
     Raises:
         ValueError: If `url` is none.
     """
 
-    def __init__(self, name: str, url: str, client: aiohttp.ClientSession) -> None:
-        super().__init__(check_url(url), client, name=name)
+    def __init__(self, name: str, entry: Entry, now: float, client: aiohttp.ClientSession) -> None:
+        super().__init__(check_url(entry.url), client, name=name)
         self.is_lost = False
+        self.issued = entry.issued
+        self._renewed = now
+
+    def is_renewed(self, entry: Entry, now: float, expiry: float) -> bool:
+        """Tell whether it has said within `expiry` that it is there, whatever its clock shows."""
+        if entry.issued > self.issued:
+            self.issued = entry.issued
+            self._renewed = now
+        return now - self._renewed <= expiry
+
+
+class KnownNodes:
+    """The other nodes to which this one has sent requests.
+
+    Args:
+        key: A secret of all nodes.
+        expiry: Seconds after which a node that has not said that it is there has ended.
+        client: Makes the connections to them.
+    """
+
+    def __init__(self, key: bytes, expiry: float, client: aiohttp.ClientSession) -> None:
+        self._key = key
+        self._expiry = expiry
+        self._client = client
+        self._nodes: dict[str, Node] = {}
+        # what those that have ended wrote last, and until when it is not too old to be believed
+        self._ended: dict[str, tuple[float, float]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """What they call themselves."""
+        return list(self._nodes)
+
+    def meet(self, name: str, entry: str, now: float) -> Node:
+        """Return the node that has written an entry.
+
+        Raises:
+            EntryForged: If it is not to be believed.
+            ValueError: If there is no URL in it.
+        """
+        node = self._nodes.get(name)
+        if node is None:
+            read = self._read(name, entry)
+            if name in self._ended and read.issued <= self._ended[name][0]:
+                raise EntryForged(f"{read.url!r} has ended, and somebody repeats what it wrote")
+            node = self._nodes[name] = Node(name, read, now, self._client)
+        return node
+
+    def check(self, name: str, entry: str | None, now: float) -> Node | None:
+        """Forget a node that is not to be asked any more, and return it if it has ended.
+
+        Args:
+            name: Which one.
+            entry: What it says of itself now; None if Redis does not know it any more.
+            now: The time on the loop's clock.
+
+        Raises:
+            EntryForged: If what it says is not to be believed.
+        """
+        node = self._nodes.pop(name, None)
+        if node is None:
+            return None
+        node.is_lost = True
+        if entry is None or not node.is_renewed(self._read(name, entry), now, self._expiry):
+            self._note_end(name, node.issued, now)
+            return node
+        node.is_lost = False
+        self._nodes[name] = node
+        return None
+
+    def _note_end(self, name: str, issued: float, now: float) -> None:
+        self._ended = {one: what for one, what in self._ended.items() if what[1] > now}
+        self._ended[name] = issued, now + self._expiry + 2 * VALIDITY
+
+    def is_there(self, name: str, entry: str | None) -> bool:
+        """Tell whether a node of which Redis says something has not ended."""
+        try:
+            return entry is not None and bool(self._read(name, entry))
+        except EntryForged:
+            return False
+
+    def _read(self, name: str, entry: str) -> Entry:
+        return read_entry(self._key, name, entry, now=time.time(), expiry=self._expiry)
 
 
 class Owners:

@@ -38,7 +38,8 @@ class Questions:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((question, answer))
-        if self._asking is None:
+        # an eager task (Python 3.12) may have ended before it is kept here
+        if self._asking is None or self._asking.done():
             self._asking = loop.create_task(self._run())
         return await answer
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 
 from sockjs_aio.nodes.claims import Claim
 from sockjs_aio.nodes.directory import Directory, DirectoryUnavailable
@@ -22,17 +23,43 @@ class Sweeper:
         directory: Where to tell.
         gateway: What has the claims.
         interval: Seconds between two looks.
+        expiry: Seconds after which others take this node for dead, unless it says that it is there.
         refresh_after: Seconds after which a claim is refreshed.
     """
 
     def __init__(
-        self, directory: Directory, gateway: Gateway, *, interval: float, refresh_after: float
+        self,
+        directory: Directory,
+        gateway: Gateway,
+        *,
+        interval: float,
+        expiry: float,
+        refresh_after: float,
     ) -> None:
         self._directory = directory
         self._gateway = gateway
         self._claims = gateway.claims
         self._interval = interval
+        self._expiry = expiry
         self._refresh_after = refresh_after
+        self._looking = asyncio.Lock()
+        self._sure_until = -math.inf  # nobody takes this node for dead before that
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the sessions of this node are still its own, as far as it can find out.
+
+        A process that was stopped for too long was taken for dead, and others may have opened its
+        sessions.  While Redis is away nobody can open any.
+        """
+        return _now() < self._sure_until or self._directory.is_down
+
+    async def assure(self) -> None:
+        """Ask Redis which sessions are still this node's, before it answers for one of them."""
+        async with self._looking:
+            if not self.is_sure:  # otherwise somebody else has just asked
+                with contextlib.suppress(DirectoryUnavailable):
+                    await self._look()
 
     async def run(self) -> None:
         """Look, again and again."""
@@ -51,16 +78,23 @@ class Sweeper:
         Raises:
             DirectoryUnavailable: If Redis does not answer.
         """
-        for name in await self._directory.register(list(self._gateway.nodes)):
-            self._gateway.lose(name)
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         start = _now()
-        before = max(start - self._refresh_after, self._directory.lost_at)
-        while keys := self._claims.due(before, start, BATCH):
+        entries = await self._directory.register(self._gateway.nodes.names)
+        for name, entry in entries.items():
+            self._gateway.check(name, entry)
+        now = _now()
+        before = max(now - self._refresh_after, self._directory.lost_at)
+        while keys := self._claims.due(before, now, BATCH):
             await self._refresh(keys)
         while keys := self._claims.unneeded(BATCH):
             await self._directory.remove(keys)
             if again := self._claims.given_up(keys):
                 await self._refresh(again)
+        self._sure_until = start + self._expiry
 
     async def leave(self) -> None:
         """Tell Redis that the node ends, unless it does not answer."""
@@ -76,14 +110,17 @@ class Sweeper:
         for key in foreign:
             claim = self._claims.drop(key)
             if claim is not None:
-                _close(claim)
+                _give_away(claim)
 
 
-def _close(claim: Claim) -> None:
-    """End a session that another node has now; this one was taken for dead."""
+def _give_away(claim: Claim) -> None:
+    """End a session that another node has now, where requests for it go; this one was taken for
+    dead.
+    """
     session = claim.registry.get(claim.session_id)
     if session is not None:
         session.close(*INTERRUPTED, "network")
+        claim.registry.retire(session)
 
 
 def _now() -> float:

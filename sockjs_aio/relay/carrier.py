@@ -11,9 +11,9 @@ from sockjs_aio.relay.exchanges import Exchange, Exchanges
 from sockjs_aio.relay.forward import Forward
 from sockjs_aio.relay.lost import last_words
 from sockjs_aio.relay.passport import HEADER, Passport, Passports, Purpose
-from sockjs_aio.relay.peers import Exhausted, OwnerLost, Peer, Stamp, ask
+from sockjs_aio.relay.peers import Exhausted, OwnerLost, OwnerSilent, Peer, Stamp, ask
 from sockjs_aio.running import registries_of
-from sockjs_aio.transports.body import end_where_unsafe
+from sockjs_aio.transports.body import IDLE_BODY_LIMIT, end_where_unsafe
 from sockjs_aio.transports.endpoint import Endpoint, endpoint_of, plain_response, unavailable
 
 logger = logging.getLogger("sockjs_aio")
@@ -34,6 +34,11 @@ class Carrier:
     repeats_sends = True
     """Whether messages may be sent again that somebody may have got: whoever has got them and not
     said so has died.
+    """
+
+    limits_silence = False
+    """Whether receiving requests that get not even a heartbeat are given up: those to a process of
+    this host end when it does.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -74,6 +79,7 @@ class Carrier:
         Raises:
             ConnectionRefusedError: If it cannot be reached.
             OwnerLost: If it has ended, and nothing has gone to the client.
+            OwnerSilent: If it does not answer, and nothing has gone to the client.
             Misdirected: If it is another one.
             Exception: As `Forward.run`.
         """
@@ -83,7 +89,9 @@ class Carrier:
             peer,
             self._stamp(request, peer, purpose),
             last_words=last_words(name),
+            body_limit=endpoint.settings.max_message_size if name in SENDS else IDLE_BODY_LIMIT,
             silence=endpoint.settings.heartbeat_delay,
+            patience=_patience(endpoint, name) if self.limits_silence else None,
             is_last=lambda: self._is_last(endpoint),
         )
         exchange = Exchange(
@@ -147,9 +155,22 @@ class Carrier:
         return response
 
 
+def _patience(endpoint: Endpoint, transport: str) -> float | None:
+    """Return how long the owner's process may write nothing.
+
+    A send waits until there is room for its messages; what receives gets heartbeats, from when the
+    application has let it in.
+    """
+    if transport in SENDS:
+        return None
+    return 2 * endpoint.settings.heartbeat_delay + endpoint.settings.authorize_timeout
+
+
 async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.StreamResponse:
     try:
         return await forward.run(patience)
+    except OwnerSilent:
+        raise
     except OwnerLost:
         if forward.is_cut or not repeats:
             raise

@@ -11,7 +11,18 @@ from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
 from sockjs_aio.relay.passport import HEADER
-from sockjs_aio.relay.peers import BUFFER, OwnerLost, Peer, Stamp, check_room, url_at
+from sockjs_aio.relay.peers import (
+    BUFFER,
+    OwnerLost,
+    OwnerSilent,
+    Peer,
+    Stamp,
+    check_room,
+    end_of,
+    is_silence,
+    url_at,
+)
+from sockjs_aio.relay.upload import Upload
 from sockjs_aio.tcp import give_up_after
 
 CONNECT_INTERVAL = 0.05
@@ -54,6 +65,11 @@ def misdirected() -> web.Response:
     return web.Response(status=MISDIRECTED, headers={HEADER: "misdirected"})
 
 
+def keeps_body(request: web.Request) -> bool:
+    """Tell whether the body of a request that was handed on is here for another process."""
+    return _BODY in request
+
+
 class Forward:
     """One request on its way to another process, and the answer on its way back.
 
@@ -62,7 +78,9 @@ class Forward:
         peer: Who is to answer.
         stamp: Makes the passport that goes along.
         last_words: What a stream ends with if the other process ends first.
+        body_limit: Bytes that the other process takes of the request's body.
         silence: Seconds for which a client may take nothing of a stream.
+        patience: Seconds for which the other process may write nothing; None for any time.
         is_last: Tells, when the answer is there, whether the client's connection is to end with it.
     """
 
@@ -73,7 +91,9 @@ class Forward:
         stamp: Stamp,
         *,
         last_words: bytes = b"",
+        body_limit: int,
         silence: float,
+        patience: float | None = None,
         is_last: Callable[[], bool],
     ) -> None:
         self._request = request
@@ -82,6 +102,8 @@ class Forward:
         self._last_words = last_words
         self._silence = silence
         self._is_last = is_last
+        connect_limit = peer.client.timeout.sock_connect
+        self._timeout = aiohttp.ClientTimeout(sock_connect=connect_limit, sock_read=patience)
         self.is_cut = False
         self._waiting: asyncio.Task[object] | None = None
         self._answer: aiohttp.ClientResponse | None = None
@@ -89,7 +111,7 @@ class Forward:
         content = request.content
         self._body: bytes | Upload | None = None
         if not content.is_eof() or content.total_bytes > BUFFER:
-            self._body = Upload(content)
+            self._body = Upload(content, body_limit)
             if request.content_length and hdrs.CONTENT_ENCODING not in request.headers:
                 self._headers[hdrs.CONTENT_LENGTH] = str(request.content_length)
         elif not content.at_eof():
@@ -112,6 +134,7 @@ class Forward:
             ConnectionRefusedError: If it cannot be reached.
             OwnerLost: If it has ended, and nothing has gone to the client.
             Exhausted: If this process can make no connection.
+            OwnerSilent: If it does not answer, and nothing has gone to the client.
             Misdirected: If it is another one.
             web.RequestPayloadError: If the body cannot be read.
             ConnectionError: If the client has gone before its end.
@@ -148,7 +171,12 @@ class Forward:
             self._headers[HEADER] = self._stamp(method, url.raw_path_qs)
             try:
                 return await self._peer.client.request(
-                    method, url, headers=self._headers, data=self._body, allow_redirects=False
+                    method,
+                    url,
+                    headers=self._headers,
+                    data=self._body,
+                    allow_redirects=False,
+                    timeout=self._timeout,
                 )
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 if isinstance(error, aiohttp.ClientConnectorError):
@@ -158,20 +186,24 @@ class Forward:
             except ClientError as error:
                 if isinstance(self._body, Upload) and self._body.error is not None:
                     raise self._body.error from None
+                if is_silence(error.__cause__):
+                    raise OwnerSilent from error
                 raise OwnerLost from error
             await asyncio.sleep(CONNECT_INTERVAL)
 
     async def _pass_on(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         content = answer.content
+        connection = answer.connection
         response: RelayedResponse | None = None
         is_at_boundary = False
         while True:
             try:
                 data, is_at_boundary = await content.readchunk()
             except ClientError as error:
+                silent = is_silence(error) or is_silence(end_of(connection))
                 if response is None:
-                    raise OwnerLost from error
-                await self._break_off(response, is_at_boundary)
+                    raise (OwnerSilent if silent else OwnerLost) from error
+                await self._break_off(response, is_at_boundary, b"" if silent else self._last_words)
                 return response
             if response is None:
                 response = await self._begin(answer)
@@ -190,39 +222,15 @@ class Forward:
             give_up_after(request.transport, self._silence)
         return response
 
-    async def _break_off(self, response: "RelayedResponse", is_at_boundary: bool) -> None:
+    async def _break_off(
+        self, response: "RelayedResponse", is_at_boundary: bool, last_words: bytes
+    ) -> None:
         """End what has begun: in an orderly way, if nothing would be added to half a message."""
         response.force_close()
         if response.is_stream and self._last_words and is_at_boundary:
-            await response.write_eof(self._last_words)
+            await response.write_eof(last_words)
         else:
             response.abort()
-
-
-class Upload:
-    """A body that is still coming; it is read no faster than the other process takes it."""
-
-    def __init__(self, content: aiohttp.StreamReader) -> None:
-        self.error: Exception | None = None
-        """Why it could not be read to its end."""
-        self._content = content
-        self._has_begun = False
-
-    def __aiter__(self) -> "Upload":
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            if not self._has_begun:
-                self._has_begun = True
-                return self._content.read_nowait()  # be it nothing: aiohttp sends the head with it
-            part = await self._content.readany()
-        except Exception as error:
-            self.error = error
-            raise
-        if not part:
-            raise StopAsyncIteration
-        return part
 
 
 class RelayedResponse(web.StreamResponse):

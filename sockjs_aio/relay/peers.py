@@ -36,8 +36,29 @@ class Exhausted(Exception):
     """This process can make no connection: it says nothing of the other one."""
 
 
+class OwnerSilent(OwnerLost):
+    """The process that has the session does not answer, and nobody knows whether it has ended."""
+
+
 class PeerBroke(ClientError):
     """The connection has ended before there was an answer."""
+
+
+def is_silence(error: BaseException | None) -> bool:
+    """Tell whether a connection has ended as nothing came any more, and not as a process ended."""
+    if isinstance(error, asyncio.TimeoutError):
+        return True
+    return isinstance(error, OSError) and error.errno in _SILENT
+
+
+def end_of(connection: aiohttp.connector.Connection | None) -> BaseException | None:
+    """Return what has ended a connection; the error of a body tells that in its text only."""
+    if connection is None or connection.protocol is None:
+        return None
+    return connection.protocol.exception()
+
+
+_SILENT = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
 
 
 class Peer:
@@ -87,7 +108,11 @@ async def _once(
         return await handler(request)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
         raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+    except (
+        aiohttp.ClientOSError,
+        aiohttp.ServerDisconnectedError,
+        aiohttp.SocketTimeoutError,
+    ) as error:
         raise PeerBroke from error
 
 

@@ -25,6 +25,7 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
+        self.unix_url = f"unix://{folder / 'redis.sock'}"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -35,6 +36,7 @@ class RedisServer:
                 *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1"),
                 *("--save", "", "--appendonly", "no", "--dir", str(self._folder)),
                 *("--enable-debug-command", "local", *options),
+                *("--unixsocket", "redis.sock"),
             ],
             stdout=subprocess.DEVNULL,
         )

@@ -66,12 +66,18 @@ class Cable:
         for namespace, address in ((self.server, SERVER), (self.client, CLIENT)):
             _run("-n", namespace, "addr", "add", f"{address}/30", "dev", "end")
             _run("-n", namespace, "link", "set", "end", "up")
+            _run("-n", namespace, "link", "set", "lo", "up")
 
     def cut(self) -> None:
         """Send all packets to an address that nobody has."""
         for namespace, other in ((self.server, CLIENT), (self.client, SERVER)):
             neighbour = ["neigh", "replace", other, "lladdr", NOBODY, "nud", "permanent"]
             _run("-n", namespace, *neighbour, "dev", "end")
+
+    def mend(self) -> None:
+        """Have packets arrive again."""
+        for namespace, other in ((self.server, CLIENT), (self.client, SERVER)):
+            _run("-n", namespace, "neigh", "del", other, "dev", "end")
 
     def remove(self) -> None:
         for namespace in (self.server, self.client):
@@ -109,17 +115,18 @@ def listening(namespace: str) -> socket.socket:
 
 
 class FarTarget(Target):
-    """A service at the server's end, seen from the client's."""
+    """A service at the server's end or elsewhere, seen from one of the two ends."""
 
-    def __init__(self, namespace: str, port: int, prefix: str) -> None:
+    def __init__(self, namespace: str, port: int, prefix: str, host: str = SERVER) -> None:
         self.port, self.prefix = port, prefix
+        self._host = host
         self.wires, self.sockets = [], []
         self._namespace = namespace
         connector = aiohttp.TCPConnector(socket_factory=lambda _: self._socket())
         self.session = aiohttp.ClientSession(connector=connector)
 
     def url(self, path: str = "") -> str:
-        return f"http://{SERVER}:{self.port}{self.prefix}{path}"
+        return f"http://{self._host}:{self.port}{self.prefix}{path}"
 
     def _socket(self) -> socket.socket:
         made = inside(self._namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
@@ -128,7 +135,7 @@ class FarTarget(Target):
 
     async def wire(self) -> Wire:
         made = self._socket()
-        await asyncio.get_running_loop().sock_connect(made, (SERVER, self.port))
+        await asyncio.get_running_loop().sock_connect(made, (self._host, self.port))
         wire = Wire(*await asyncio.open_connection(sock=made, limit=1 << 24))
         self.wires.append(wire)
         return wire

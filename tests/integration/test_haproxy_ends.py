@@ -266,6 +266,58 @@ async def test_what_was_handed_on_is_not_sent_twice_when_a_process_dies(
     assert sorted(statuses) == [204, 204, 204, 204, 502, 502]
 
 
+# Hangs.
+
+
+@only_by_relay
+async def test_process_that_hangs_for_a_while_ends_no_session_of_the_others(
+    front: Haproxy, own_nodes: list[NodeProcess], open_clients: OpenClients
+) -> None:
+    """Their polls and streams wait there with it, and go on when it does."""
+    clients = [
+        client
+        for transport in TRANSPORTS
+        for client in await open_clients(front, MANY // 2, transport, "/short")
+    ]
+    await have_streams_move(clients)
+    pids = await pids_of(clients)
+    for client in clients:
+        await client.begin()
+    waiting, _, kept = await sort(front, clients, pids)
+    theirs = [client for client in waiting if pids[clients.index(client)] != own_nodes[0].pid]
+    assert {client.transport for client in theirs} == set(TRANSPORTS)
+    os.kill(own_nodes[0].pid, signal.SIGSTOP)
+    await front.until_status("one", "DOWN")
+    assert await pids_of(kept) == [pids[clients.index(client)] for client in kept]
+    os.kill(own_nodes[0].pid, signal.SIGCONT)
+    await front.until_status("one", "UP")
+    assert await pids_of(theirs) == [pids[clients.index(client)] for client in theirs]
+
+
+# All at once.
+
+
+async def test_clients_are_told_when_all_processes_end_at_once(
+    front: Haproxy, own_nodes: list[NodeProcess], open_clients: OpenClients, prefix: str
+) -> None:
+    """Also those that ask when haproxy knows that no process takes new sessions."""
+    clients = [
+        client
+        for transport in TRANSPORTS
+        for client in await open_clients(front, 9, transport, prefix)
+    ]
+    await have_streams_move(clients)
+    assert len(set(await pids_of(clients))) == 3  # and those that poll do not wait now
+    for node in own_nodes:
+        node.announce()
+    for name in ("one", "two", "three"):
+        await front.until_status(name, "NOLB")
+    ended = [asyncio.ensure_future(in_thread(node.stop, signal.SIGTERM)) for node in own_nodes]
+    frames = await asyncio.gather(*(client.receive() for client in clients))
+    assert set(frames) == {RESTART}
+    assert await asyncio.gather(*ended) == [0, 0, 0]
+
+
 async def sort(
     front: Haproxy, clients: list[Client], pids: list[int]
 ) -> tuple[list[Client], list[Client], list[Client]]:

@@ -23,6 +23,8 @@ def start(
     server: RedisServer,
     folder: Path,
     settings: dict[str, Any],
+    *,
+    is_eager: bool = False,
     **options: Any,
 ) -> list[Node]:
     """Start nodes, and wait until they serve."""
@@ -30,6 +32,7 @@ def start(
     nodes = []
     for _ in range(count):
         parts: dict[str, Any] = {"nodes": dict(options), "settings": {**SETTINGS, **settings}}
+        parts["eager"] = is_eager
         if axes.certificate is not None:
             parts["certificate"] = str(axes.certificate)
         nodes.append(Node(parts, folder, axes.client_tls))
@@ -65,7 +68,10 @@ def run_nodes(
     """Run nodes for the test alone: ``run_nodes(2, settings={...}, lease=1)``."""
     started: list[Node] = []
 
-    def run(count: int, settings: Any = None, **options: Any) -> list[Node]:
+    def run(
+        count: int, settings: Any = None, *, is_eager: bool = False, **options: Any
+    ) -> list[Node]:
+        options["is_eager"] = is_eager
         started.extend(start(axes, count, own_redis, tmp_path, settings or {}, **options))
         return started[-count:]
 

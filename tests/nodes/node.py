@@ -8,8 +8,10 @@ import asyncio
 import json
 import logging
 import ssl
+import sys
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -48,6 +50,7 @@ def make_app(options: dict[str, Any]) -> web.Application:
                 "connections": len(connections),
                 "claims": len(work.gateway.claims) if work else 0,
                 "tasks": len(asyncio.all_tasks()),
+                "largest body": largest.total_bytes if largest else 0,
                 "ends": dict(Obedient.ends),
             }
         )
@@ -60,8 +63,26 @@ def make_app(options: dict[str, Any]) -> web.Application:
             connections.add(request.transport.get_extra_info("peername"))
         return await handler(request)
 
+    async def be_eager(_app: web.Application) -> None:
+        if sys.version_info >= (3, 12):
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+
     app = web.Application(middlewares=[note_connection])
+    if options.get("eager"):
+        app.on_startup.append(be_eager)
     nodes.attach(app)
+    largest: aiohttp.StreamReader | None = None
+
+    @web.middleware
+    async def note_body(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal largest
+        try:
+            return await handler(request)
+        finally:
+            if largest is None or request.content.total_bytes > largest.total_bytes:
+                largest = request.content
+
+    app.middlewares.insert(0, note_body)
     router = SockJSRouter(Inhabitant, "/echo", options.get("settings"), authorize=authorize)
     router.attach(app)
     part = web.Application()
@@ -76,6 +97,7 @@ def make_app(options: dict[str, Any]) -> web.Application:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("options", type=json.loads)
     arguments = parser.parse_args()
@@ -86,7 +108,7 @@ def main() -> None:
         context.load_cert_chain(certificate)
     run_app(
         make_app(arguments.options),
-        host="127.0.0.1",
+        host=arguments.host,
         port=arguments.port,
         access_log=None,
         ssl_context=context,

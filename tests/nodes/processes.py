@@ -38,18 +38,28 @@ class Node:
         options: See `tests.nodes.node`.
         folder: For its log.
         tls: What its clients trust, if it has a certificate, which other nodes with it trust.
+        host: Where it listens.
+        namespace: The network that it is in, if that is not this process's.
     """
 
     def __init__(
-        self, options: dict[str, Any], folder: Path, tls: ssl.SSLContext | None = None
+        self,
+        options: dict[str, Any],
+        folder: Path,
+        tls: ssl.SSLContext | None = None,
+        *,
+        host: str = "127.0.0.1",
+        namespace: str | None = None,
     ) -> None:
         self.port = free_port()
+        self.host = host
         self.tls = tls
         self._environment = dict(os.environ)
         if "certificate" in options:
             self._environment["SSL_CERT_FILE"] = options["certificate"]
         scheme = "https" if "certificate" in options else "http"
-        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self.url = f"{scheme}://{host}:{self.port}"
+        self._within = [] if namespace is None else ["ip", "netns", "exec", namespace]
         options["nodes"].setdefault("url", self.url)
         self._options = json.dumps(options)
         self._log = folder / f"node-{self.port}.log"
@@ -62,7 +72,8 @@ class Node:
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-W", "error", *leftovers, "-m", "tests.nodes.node"),
+                    *(*self._within, sys.executable, "-W", "error", *leftovers),
+                    *("-m", "tests.nodes.node", "--host", self.host),
                     *("--port", str(self.port), self._options),
                 ],
                 cwd=ROOT,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections.abc import Iterator
 
 import async_timeout
@@ -192,10 +193,11 @@ async def test_messages_that_a_node_may_have_got_are_not_sent_again(
         seen.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
         writer.close()
 
-    (node,) = run_nodes(1)
+    (node,) = run_nodes(1, expiry=60, lease=600)
     server = await asyncio.start_server(read, "127.0.0.1", 0)
     url = "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
-    own_redis.cli("set", "sockjs:node:other", make_entry(SECRET.encode(), "other", url))
+    entry = make_entry(SECRET.encode(), "other", url, time.time())
+    own_redis.cli("set", "sockjs:node:other", entry)
     own_redis.cli("set", "sockjs:session:/echo:a", "other")
     own_redis.cli("set", "sockjs:session:/echo:b", "other")
     assert await reach(node).post("/0/a", '["x"]') == 404
@@ -236,3 +238,37 @@ async def test_a_send_finds_the_node_that_has_its_session_since_another_one_has_
     assert await reach(second).poll("/0/a") == b"o"
     assert await reach(other).post("/0/a", '["to the second"]') == 204
     assert await reach(second).poll("/0/a") == b'a["to the second"]'
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_what_waits_for_a_node_that_writes_nothing_is_given_up(
+    run_nodes: RunNodes, reach: Reach, own_redis: RedisServer, has_begun: bool
+) -> None:
+    """Something between the nodes may acknowledge for it; heartbeats would come otherwise."""
+    ended = []
+
+    async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if has_begun:
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\no\n\r\n")
+        ended.append(await reader.read() == b"")
+        writer.close()
+
+    settings = {"heartbeat_delay": 0.5, "authorize_timeout": 0.5}
+    (node,) = run_nodes(1, settings, expiry=60, lease=600)
+    server = await asyncio.start_server(read, "127.0.0.1", 0)
+    url = "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
+    entry = make_entry(SECRET.encode(), "other", url, time.time())
+    own_redis.cli("set", "sockjs:node:other", entry)
+    own_redis.cli("set", "sockjs:session:/echo:a", "other")
+    async with async_timeout.timeout(PATIENCE):
+        stream = await reach(node).request("POST", "/0/a/xhr_streaming", b"")
+        if has_begun:
+            assert (stream.status, stream.body) == (200, b"o\n")  # and its end, in an orderly way
+        else:
+            assert (stream.status, stream.header("Retry-After")) == (503, "5")
+            poll = await reach(node).request("POST", "/0/a/xhr", b"")
+            assert (poll.status, poll.header("Retry-After")) == (503, "5")
+        while len(ended) < 1:
+            await asyncio.sleep(0.01)
+    server.close()

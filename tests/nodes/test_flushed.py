@@ -18,7 +18,7 @@ async def test_a_question_does_not_overtake_the_news_that_redis_has_forgotten(
         directory = Directory(
             own_redis.url,
             own=f"me{number}",
-            entry="x",
+            entry=lambda: "x",
             namespace="sockjs:",
             lease=600,
             expiry=60,

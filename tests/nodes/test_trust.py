@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sockjs_aio.nodes.entry import EntryForged, make_entry, read_entry, read_secret
+from sockjs_aio.nodes.entry import Entry, EntryForged, make_entry, read_entry, read_secret
 from sockjs_aio.relay.passport import Passport, Passports, Purpose
 from tests.brokers.redis_server import RedisServer
 from tests.certificate import make_certificate
@@ -103,8 +103,8 @@ async def test_redis_cannot_send_requests_elsewhere(
     owner, other = run_nodes(2)
     assert await reach(owner).poll("/0/a") == b"o"
     to = name_of(owner, own_redis)
-    _, mac = own_redis.cli("get", f"sockjs:node:{to}").split()
-    own_redis.cli("set", "sockjs:node:evil", f"http://127.0.0.1:1 {mac}")
+    _, issued, mac = own_redis.cli("get", f"sockjs:node:{to}").split()
+    own_redis.cli("set", "sockjs:node:evil", f"http://127.0.0.1:1 {issued} {mac}")
     own_redis.cli("set", "sockjs:session:/echo:a", "evil")
     assert (await reach(other).request("POST", "/0/a/xhr_send", b'["x"]')).status == 503
     assert "has another secret" in other.said
@@ -112,21 +112,23 @@ async def test_redis_cannot_send_requests_elsewhere(
 
 def test_an_entry_of_which_anything_was_changed_is_forged() -> None:
     key = b"0" * 16
-    entry = make_entry(key, "me", "http://a:1")
-    assert read_entry(key, "me", entry) == "http://a:1"
+    entry = make_entry(key, "me", "http://a:1", 1000)
+    assert read_entry(key, "me", entry, now=1000, expiry=5) == Entry("http://a:1", 1000)
     for name, changed in [
         ("you", entry),
         ("me", entry[:-1]),
         ("me", entry + "0"),
         ("me", entry.replace("a:1", "b:1")),
+        ("me", entry.replace("1000", "1001")),
         ("me", "http://a:1"),
+        ("me", "http://a:1 1000.000"),
         ("me", "\udcff"),
         ("me", ""),
     ]:
         with pytest.raises(EntryForged):
-            read_entry(key, name, changed)
+            read_entry(key, name, changed, now=1000, expiry=5)
     with pytest.raises(EntryForged):
-        read_entry(b"1" * 16, "me", entry)
+        read_entry(b"1" * 16, "me", entry, now=1000, expiry=5)
 
 
 @pytest.mark.parametrize("secret", ["short", b"15 bytes.......", ""])

@@ -1,0 +1,109 @@
+"""What a node has written of itself, repeated by somebody who can write to Redis."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sockjs_aio.nodes.entry import EntryForged, make_entry, read_entry
+from tests.brokers.redis_server import RedisServer
+from tests.clients import XhrStreaming
+from tests.nodes.conftest import Reach, RunNodes
+from tests.nodes.processes import SECRET
+from tests.nodes.test_trust import name_of
+from tests.ports import free_port
+
+
+@pytest.mark.parametrize("age, is_good", [(-31, False), (-29, True), (34, True), (36, False)])
+def test_an_entry_is_good_for_as_long_as_redis_keeps_it_and_clocks_may_differ(
+    age: float, is_good: bool
+) -> None:
+    key = b"0" * 16
+    entry = make_entry(key, "me", "http://a:1", 1000)
+    if is_good:
+        assert read_entry(key, "me", entry, now=1000 + age, expiry=5).url == "http://a:1"
+    else:
+        with pytest.raises(EntryForged, match=f"has written it {age} s ago, if the clocks are"):
+            read_entry(key, "me", entry, now=1000 + age, expiry=5)
+
+
+@contextlib.asynccontextmanager
+async def trap(port: int) -> AsyncIterator[list[bytes]]:
+    """Listen where a node was, and note what comes."""
+    caught: list[bytes] = []
+
+    async def catch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        caught.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 No content\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(catch, "127.0.0.1", port)
+    yield caught
+    server.close()
+
+
+@pytest.mark.redis
+async def test_what_a_node_that_has_ended_wrote_cannot_be_repeated(
+    run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
+) -> None:
+    owner, other = run_nodes(2, {"disconnect_delay": 60}, expiry=1, lease=600)
+    assert await reach(owner).poll("/0/a") == b"o"
+    assert await reach(other).post("/0/a", '["they know each other"]') == 204
+    key = f"sockjs:node:{name_of(owner, own_redis)}"
+    entry = own_redis.cli("get", key)
+    owner.kill()
+    own_redis.cli("set", key, entry)  # for ever, and nobody sees it gone
+    async with trap(owner.port) as caught:
+        await other.until_said(f"the node at {owner.url} has ended, or is taken for dead")
+        for _ in range(3):
+            reply = await reach(other).request(
+                "POST", "/0/a/xhr_send", b'["x"]', headers={"Cookie": "secret=1"}
+            )
+            assert (reply.status, reply.header("Retry-After")) == (503, "5")
+        assert caught == []
+    assert "has ended, and somebody repeats what it wrote" in other.said
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("age", [70, -40])
+async def test_what_was_written_long_ago_or_by_a_clock_that_is_wrong_is_not_used(
+    run_nodes: RunNodes, reach: Reach, own_redis: RedisServer, age: float
+) -> None:
+    (node,) = run_nodes(1, expiry=30, lease=600)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    own_redis.cli("set", "sockjs:session:/echo:a", "old")
+    async with trap(port) as caught:
+        entry = make_entry(SECRET.encode(), "old", url, time.time() - age)
+        own_redis.cli("set", "sockjs:node:old", entry)
+        reply = await reach(node).request("POST", "/0/a/xhr_send", b'["x"]')
+        assert (reply.status, reply.header("Retry-After")) == (503, "5")
+        assert caught == []
+        entry = make_entry(SECRET.encode(), "old", url, time.time())
+        own_redis.cli("set", "sockjs:node:old", entry)
+        assert await reach(node).post("/0/a", b'["x"]') == 204
+        assert len(caught) == 1
+    assert "they may not differ by more than 30 s" in node.said
+
+
+@pytest.mark.redis
+async def test_a_node_whose_clock_is_put_wrong_keeps_what_is_on_its_way(
+    run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
+) -> None:
+    """Only new requests are refused, as nobody can tell whether it has ended."""
+    (owner,) = run_nodes(1, {"disconnect_delay": 60}, expiry=60, lease=600)
+    (other,) = run_nodes(1, {"disconnect_delay": 60}, expiry=5, lease=600)
+    client = XhrStreaming(reach(owner), {})
+    assert await reach(owner).poll(client.path) == b"o"
+    client.served = reach(other)
+    await client.connect()
+    await owner.until_receiving(client)
+    name = name_of(owner, own_redis)
+    entry = make_entry(SECRET.encode(), name, owner.url, time.time() + 3600)
+    own_redis.cli("set", f"sockjs:node:{name}", entry)
+    await other.until_said("they may not differ by more than 30 s")
+    assert await client.send_payload('["x"]') == 503
+    assert await reach(owner).post(client.path, '["y"]') == 204
+    assert await client.messages(1) == ["y"]
