@@ -67,6 +67,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "not_over(axis, ...): a test that an axis is not for")
+    if config.getoption("--tls"):
+        # asyncio ends TLS in several turns, which the end of a test's loop does not wait for
+        config.addinivalue_line("filterwarnings", "default:unclosed:ResourceWarning")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
