@@ -9,7 +9,7 @@ OLDEST_AIOHTTP := 3.14.4
 # tests wait more than they compute
 WORKERS ?= 3
 
-.PHONY: help demo cluster test soak fuzz bench bench-peers lint format matrix clean
+.PHONY: help demo cluster test axes soak fuzz bench bench-peers lint format matrix clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets; ARGS="..." is passed on
@@ -23,6 +23,39 @@ cluster: $(VENV)/cluster $(SOCKJS_CLIENT) ## the same on three nodes, behind hap
 
 test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this machine can run, with coverage
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --cov --cov-report=term $(ARGS)
+
+# Other surroundings, each for the tests that it may change; see tests/axes.py.
+AXIS = -m pytest -q --numprocesses=$(WORKERS) $(ARGS)
+ALL_KINDS = tests/test_lifecycle.py tests/transports
+OVER_TLS = tests/test_leaving.py tests/test_limits.py tests/test_dead_peers.py tests/test_shutdown.py \
+	tests/test_drain.py tests/nodes/test_traffic.py
+WITH_EAGER_TASKS = tests/test_contexts.py tests/test_close_info.py tests/test_aiolibs.py \
+	tests/test_tornado.py tests/brokers/test_contract.py
+WITHOUT_EXTENSIONS = tests/hostile/test_websocket.py tests/hostile/test_websocket_compression.py
+BEHIND_A_PROXY = tests/test_client_connections.py tests/test_authorize.py tests/test_drain.py
+
+axes: $(VENV)/test ## the tests over TLS, with eager tasks, in debug mode ... each for those that it may change
+	@echo "== over TLS"
+	@$(BIN)/python $(AXIS) --tls $(ALL_KINDS) $(OVER_TLS)
+	@echo "== behind a proxy that shares its connections between clients"
+	@$(BIN)/python $(AXIS) --proxy sharing tests/test_lifecycle.py $(BEHIND_A_PROXY)
+	@echo "== behind a middleware that replaces responses"
+	@$(BIN)/python $(AXIS) --middleware replacing $(ALL_KINDS) tests/test_deliveries.py
+	@echo "== asyncio's debug mode"
+	@$(BIN)/python $(AXIS) --loop debug $(ALL_KINDS) tests/test_races.py
+	@echo "== aiohttp without C extensions"
+	@AIOHTTP_NO_EXTENSIONS=1 $(BIN)/python $(AXIS) $(ALL_KINDS) $(WITHOUT_EXTENSIONS)
+	@for version in 3.12 3.13; do \
+		if python$$version -c '' 2>/dev/null; then \
+			exec $(MAKE) --no-print-directory eager-$$version; \
+		fi; \
+	done; echo "== eager tasks: no Python 3.12 or 3.13 found"
+
+eager-%:
+	@test -x $(VENV)-$*/bin/python || python$* -m venv $(VENV)-$*
+	@$(MATRIX_PIP) -e '.[test]'
+	@echo "== Python $*, eager tasks"
+	@$(VENV)-$*/bin/python $(AXIS) --loop eager $(ALL_KINDS) $(WITH_EAGER_TASKS)
 
 soak: $(VENV)/soak ## ten minutes of all that clients do, with a report; ARGS="--seconds 60"
 	$(BIN)/python -m tests.soak --output soak $(ARGS)

@@ -3,9 +3,11 @@
 ``--tls`` has the server speak TLS, ``--loop`` chooses the event loop and how it makes tasks,
 ``--middleware`` puts a middleware in front of the service, and ``--proxy`` a reverse proxy.  A test
 that an axis makes no sense for says so with ``@pytest.mark.not_over("tls")``, and why in a comment.
+With ``AIOHTTP_NO_EXTENSIONS=1`` in the environment, aiohttp runs without its C extensions.
 """
 
 import asyncio
+import os
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -65,6 +67,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "not_over(axis, ...): a test that an axis is not for")
+    if config.getoption("--tls"):
+        # asyncio ends TLS in several turns, which the end of a test's loop does not wait for
+        config.addinivalue_line("filterwarnings", "default:unclosed:ResourceWarning")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -72,6 +77,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = set()
     if config.getoption("--tls"):
         chosen.add("tls")
+    if os.environ.get("AIOHTTP_NO_EXTENSIONS"):
+        chosen.add("no-extensions")
     chosen |= {config.getoption(f"--{axis}") for axis in ("middleware", "loop", "proxy")}
     left_out = []
     for item in items:

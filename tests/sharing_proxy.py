@@ -47,7 +47,7 @@ class SharingProxy:
             await asyncio.wait(self._tasks)
         for _, (_, writer) in self._idle:
             writer.close()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)  # for the loop to close what has been told to
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -1,6 +1,7 @@
 """TLS in the process: what asyncio's TLS transports answer once they are closed."""
 
 import ast
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import sockjs_aio
 from tests import clients
 from tests.certificate import contexts, make_certificate
-from tests.conftest import SHORT, Recorder, Serve
+from tests.conftest import SHORT, Echo, Recorder, Serve
 
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
 
@@ -65,6 +66,44 @@ async def test_websocket_that_ends_leaves_nothing_in_the_log(
         client.abort()
     await Ended.until("close")
     await client.leave()
+    await served.until_empty()
+
+
+async def test_session_does_not_expire_while_its_response_is_downloaded(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """Most of it is in the connection below TLS, which TLS does not count."""
+
+    class Large(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.send("x" * 30_000_000)
+
+    settings = {**SHORT, "send_queue_limit": 1 << 26}
+    served = await serve(Large, settings=settings, tls=contexts(make_certificate(tmp_path)))
+    assert await served.poll("/0/1") == b"o"
+    assert await served.post("/0/1", '["a"]') == 204
+    wire = await served.wire(limit=1 << 16)
+    wire.send("POST", "/echo/0/1/xhr", b"")
+    await wire.head()
+    for _ in range(12):  # 1.2 seconds, twelve times the disconnect delay
+        await asyncio.sleep(0.1)
+        await wire.reader.readexactly(1 << 19)
+    assert Large.seen == ["open"]
+    wire.abort()
+    await Large.until("close")
+
+
+@pytest.mark.parametrize("kind", clients.STREAMS, ids=lambda kind: kind.name)
+async def test_stream_whose_client_has_left_behind_requests_is_ended(
+    serve: Serve, kind: type[clients.Client], tmp_path: Path
+) -> None:
+    """What is written then vanishes, and aiohttp does not read on: nobody is told of the end."""
+    served = await serve(Echo, settings=SHORT, tls=contexts(make_certificate(tmp_path)))
+    client = await kind.open(served)
+    for _ in range(100):
+        client.wire.send("POST", f"/echo{client.path}/xhr_send", '["never"]')  # type: ignore[attr-defined]
+    await asyncio.sleep(0.05)
+    client.abort()
     await served.until_empty()
 
 
