@@ -33,6 +33,11 @@ class Claim:
         return self.users > 0 or self.has_session
 
     @property
+    def has_ended(self) -> bool:
+        """Whether there was a session whose late requests must find this node."""
+        return self.registry.ended(self.session_id) is not None
+
+    @property
     def has_session(self) -> bool:
         """Whether there is a session."""
         return self.registry.get(self.session_id) is not None
@@ -94,12 +99,20 @@ class Claims:
         return keys
 
     def unneeded(self, limit: int) -> list[str]:
-        """Take at most `limit` keys of claims to give up: they are not held any more."""
+        """Take at most `limit` keys of claims to give up: they are not held any more.
+
+        Redis keeps those of sessions that have ended until their lease runs out: so late requests
+        are sent here and are told, and do not open a session on another node.
+        """
         keys: list[str] = []
         while self._unneeded and len(keys) < limit:
             key = self._unneeded.pop()
             claim = self._claims.get(key)
-            if claim is not None and not claim.is_needed:
+            if claim is None or claim.is_needed:
+                continue
+            if claim.has_ended:
+                self.drop(key)
+            else:
                 claim.is_held = False
                 keys.append(key)
         return keys

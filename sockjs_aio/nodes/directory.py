@@ -35,22 +35,17 @@ if redis.call('EXISTS', ARGV[3] .. ARGV[1]) == 0 then return {false} end
 local answers = {}
 for number, key in ipairs(KEYS) do
   local owner, wish = redis.call('GET', key), ARGV[3 + number]
-  if wish == '+' then
-    if not owner then
-      redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
-      owner = ARGV[1]
-    end
-  elseif owner and wish == owner then
-    redis.call('DEL', key)
-    owner = false
+  if wish == '+' and not owner then
+    redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+    owner = ARGV[1]
   end
   answers[number] = owner and {owner, redis.call('GET', ARGV[3] .. owner)} or {}
 end
 return answers
 """
 """Who has which session, and where are those nodes?  Each may be wished to be claimed (``+``) if
-nobody has it, or forgotten if it is that of a node that has ended.  All that counts only if Redis
-knows the node that asks: otherwise it has lost what it knew."""
+nobody has it.  All that counts only if Redis knows the node that asks: otherwise it has lost what
+it knew."""
 
 REFRESH = """
 local foreign = {}
@@ -227,14 +222,6 @@ class Directory:
         if (owner is None or owner.entry is None) and not self.is_settled:
             raise DirectoryUnavailable("Redis has lost what it knew a moment ago")
         return owner
-
-    async def forget(self, key: str, owner: str) -> None:
-        """Remove a session, if `owner` has it, which has ended.
-
-        Raises:
-            DirectoryUnavailable: If Redis does not answer.
-        """
-        await self._questions.put((key, owner))
 
     async def _consult(self, questions: Sequence[Question]) -> list[Answer]:
         keys = [key for key, _ in questions]

@@ -131,12 +131,12 @@ class Gateway(Carrier):
                 raise
         else:
             if node is None:
-                return await self._lose(endpoint, request, owner.name, key)
+                return await self._lose(endpoint, request, key)
             self._owners.remember(key, node, endpoint.registry.now())
         try:
             return await self._hand_on(endpoint, request, node, key)
         except NobodyThere:
-            return await self._lose(endpoint, request, node.name, key)
+            return await self._lose(endpoint, request, key)
 
     def _key_of(self, request: web.Request) -> str:
         resource = request.match_info.route.resource
@@ -219,9 +219,9 @@ class Gateway(Carrier):
             return await self._carry(endpoint, request, node, Purpose.ANSWER)
         except OwnerSilent:
             await self._see_why(node, None)
-            return await self._give_up(key, node.name, request)
+            return self._give_up(key, request)
         except OwnerLost:
-            return await self._give_up(key, node.name, request)
+            return self._give_up(key, request)
         except Misdirected:
             self._complaints.make(
                 "misdirected",
@@ -230,7 +230,7 @@ class Gateway(Carrier):
                 node.url,
             )
             if request.match_info["transport"] in SENDS and not keeps_body(request):
-                return await self._give_up(key, node.name, request)
+                return self._give_up(key, request)
             raise NobodyThere from None
         except ConnectionRefusedError as error:
             await self._see_why(node, error.__cause__)
@@ -253,21 +253,20 @@ class Gateway(Carrier):
                 "ended: is its url right, and may this host connect to it?"
             )
 
-    async def _lose(
-        self, endpoint: Endpoint, request: web.Request, name: str, key: str
-    ) -> web.StreamResponse:
+    async def _lose(self, endpoint: Endpoint, request: web.Request, key: str) -> web.StreamResponse:
         """Answer a request whose session has ended with its node."""
 
         async def give_up(_endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
-            return await self._give_up(key, name, request)
+            return self._give_up(key, request)
 
         return await answer(endpoint, None, request, give_up)
 
-    async def _give_up(self, key: str, name: str, request: web.Request) -> web.StreamResponse:
-        """Let the id of a session be used again, and say that it has ended."""
+    def _give_up(self, key: str, request: web.Request) -> web.StreamResponse:
+        """Say that a session has ended.
+
+        Redis keeps its id until the lease runs out: no late request opens it a second time.
+        """
         self._owners.forget(key)
-        with contextlib.suppress(DirectoryUnavailable):
-            await self._directory.forget(key, name)
         return answer_lost(request.match_info["transport"], request)
 
     # What comes from other nodes.

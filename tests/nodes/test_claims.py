@@ -10,6 +10,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.sessions: set[str] = set()
+        self.has_ended: set[str] = set()
         self.time = 0.0
 
     def now(self) -> float:
@@ -17,6 +18,9 @@ class Registry:
 
     def get(self, session_id: str) -> Any:
         return session_id if session_id in self.sessions else None
+
+    def ended(self, session_id: str) -> Any:
+        return session_id if session_id in self.has_ended else None
 
 
 def claimed(registry: Any, *names: str) -> Claims:
@@ -58,6 +62,17 @@ def test_claims_of_sessions_that_have_ended_are_given_up() -> None:
     assert sorted(taken) == ["a", "c"]
     assert claims.given_up(taken) == []
     assert len(claims) == 1
+
+
+def test_claims_of_sessions_that_are_remembered_are_left_to_their_lease() -> None:
+    registry = Registry()
+    claims = claimed(registry, "a", "b")
+    registry.sessions.clear()
+    registry.has_ended.add("a")
+    assert claims.due(before=0, now=6, limit=9) == []
+    assert claims.unneeded(9) == ["b"]
+    assert claims.given_up(["b"]) == []
+    assert len(claims) == 0
 
 
 def test_a_claim_without_a_session_is_given_up_when_its_request_ends() -> None:

@@ -78,6 +78,6 @@ async def test_the_permissions_that_are_documented_suffice(
     assert await reach(second).post("/0/a", '["x"]') == 204
     await first.until("claims", 0)
     await first.end()
-    assert await reach(second).poll("/0/a") == b"o"
+    assert await reach(second).poll("/0/b") == b"o"
     assert "NOPERM" not in first.said + second.said
     assert "Redis" not in first.said + second.said
