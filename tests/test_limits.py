@@ -157,6 +157,7 @@ async def test_session_does_not_expire_while_its_response_is_downloaded(serve: S
             self.send("x" * 30_000_000)
 
     settings = {"send_queue_limit": 1 << 26, "response_limit": 1 << 26, **SHORT}
+    settings["disconnect_delay"] = 0.5
     served = await serve(Large, settings=settings)
     for number, path in enumerate(["xhr", "xhr_streaming"]):
         session = f"/0/{number}"
@@ -166,7 +167,7 @@ async def test_session_does_not_expire_while_its_response_is_downloaded(serve: S
         wire.send("POST", f"/echo{session}/{path}", b"")
         await wire.head()
         size = 0
-        for _ in range(12):  # 1.2 seconds, six times the disconnect delay
+        for _ in range(24):  # 2.4 seconds, nearly five times the disconnect delay
             await asyncio.sleep(0.1)
             size += len(await wire.reader.readexactly(1 << 19))
         assert Large.seen.count("close") == number, size

@@ -78,14 +78,14 @@ async def test_session_does_not_expire_while_its_response_is_downloaded(
         async def on_message(self, message: str | bytes) -> None:
             self.send("x" * 30_000_000)
 
-    settings = {**SHORT, "send_queue_limit": 1 << 26}
+    settings = {**SHORT, "disconnect_delay": 0.5, "send_queue_limit": 1 << 26}
     served = await serve(Large, settings=settings, tls=contexts(make_certificate(tmp_path)))
     assert await served.poll("/0/1") == b"o"
     assert await served.post("/0/1", '["a"]') == 204
     wire = await served.wire(limit=1 << 16)
     wire.send("POST", "/echo/0/1/xhr", b"")
     await wire.head()
-    for _ in range(12):  # 1.2 seconds, twelve times the disconnect delay
+    for _ in range(24):  # 2.4 seconds, nearly five times the disconnect delay
         await asyncio.sleep(0.1)
         await wire.reader.readexactly(1 << 19)
     assert Large.seen == ["open"]
@@ -101,7 +101,7 @@ async def test_stream_whose_client_has_left_behind_requests_is_ended(
     served = await serve(Echo, settings=SHORT, tls=contexts(make_certificate(tmp_path)))
     client = await kind.open(served)
     for _ in range(100):
-        client.wire.send("POST", f"/echo{client.path}/xhr_send", '["never"]')  # type: ignore[attr-defined]
+        client.wire.send("POST", f"/echo{client.path}/xhr_send", '["never"]')
     await asyncio.sleep(0.05)
     client.abort()
     await served.until_empty()

@@ -3,8 +3,9 @@
 import pytest
 
 from tests.adapters import adapters
+from tests.clients import Client
 from tests.nodes.conftest import Reach, RunNodes
-from tests.nodes.processes import ALL, HTTP, Client, Node
+from tests.nodes.processes import ALL, HTTP, Node
 
 Kind = type[Client]
 

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from tests.adapters import adapters
-from tests.nodes.processes import ALL, Client
+from tests.clients import Client
+from tests.nodes.processes import ALL
 from tests.workers.conftest import RunCommand
 
 Kind = type[Client]
