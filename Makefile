@@ -92,7 +92,7 @@ MATRIX_TEST = $(VENV)-$*/bin/python -m pytest -q --numprocesses=$(WORKERS) -m 'n
 UVLOOP = --loop uvloop -W default::ResourceWarning
 MATRIX_PIP = $(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check
 
-matrix: ## the tests on every Python that is found, on uvloop, on the oldest aiohttp
+matrix: ## the tests on every Python that is found, on uvloop, on the oldest aiohttp; ONCE=1: each Python once
 	@for version in $(VERSIONS); do \
 		if python$$version -c '' 2>/dev/null; then \
 			$(MAKE) --no-print-directory matrix-$$version || exit 1; \
@@ -104,8 +104,9 @@ matrix: ## the tests on every Python that is found, on uvloop, on the oldest aio
 matrix-%:
 	@test -x $(VENV)-$*/bin/python || python$* -m venv $(VENV)-$*
 	@$(MATRIX_PIP) --upgrade aiohttp -e '.[test]'
-	@echo "== Python $*"
-	@$(MATRIX_TEST)
+	@if [ -z "$(ONCE)" ] || [ $* != $(lastword $(VERSIONS)) -a $* != $(firstword $(VERSIONS)) ]; then \
+		echo "== Python $*" && $(MATRIX_TEST); \
+	fi
 	@if [ $* = $(lastword $(VERSIONS)) ]; then echo "== Python $*, uvloop"; $(MATRIX_TEST) $(UVLOOP); fi
 	@if [ $* = $(firstword $(VERSIONS)) ]; then \
 		echo "== Python $*, aiohttp $(OLDEST_AIOHTTP)"; \

@@ -10,7 +10,6 @@ made.
 """
 
 import asyncio
-from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -37,13 +36,12 @@ def guard(app: web.Application) -> None:
         protocol: RequestHandler,
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
-        **options: Any,
     ) -> web.Request:
         if message.chunked:
             message = message._replace(should_close=True)
         if message.compression:
             protocol._lingering_time = 0.0
-        return make_request(message, payload, protocol, writer, task, **options)
+        return make_request(message, payload, protocol, writer, task)
 
     # past a warning of aiohttp's debug mode, about attributes of an application's own
     object.__setattr__(app, "_make_request", make_guarded)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sockjs_aio")
 
 
+FEW = 16
+"""Sessions that are written to without a look at the clock: a write is 64 KiB at most."""
+
+
 class Flusher:
     """Calls `Session.flush` for each session that asks for it, at the end of the turn."""
 
@@ -31,14 +35,15 @@ class Flusher:
 
     def _run(self) -> None:
         now = asyncio.get_running_loop().time()
-        turn = Turn()
-        for _ in range(len(self._waiting)):  # who comes meanwhile is written to in the next turn
+        count = len(self._waiting)  # who comes meanwhile is written to in the next turn
+        turn = Turn() if count > FEW else None
+        for number in range(1, count + 1):
             session = self._waiting.popleft()
             try:
                 session.flush(now)
             except Exception:
                 logger.exception("session %s: could not be written to", session)
-            if turn.is_over:
+            if turn is not None and number % FEW == 0 and turn.is_over:
                 break
         self._is_scheduled = bool(self._waiting)
         if self._is_scheduled:

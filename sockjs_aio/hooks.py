@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sockjs_aio.close_info import LOST
 from sockjs_aio.inbox import Inbox
 from sockjs_aio.protocol.frames import GO_AWAY, INTERNAL_ERROR
-from sockjs_aio.shield import Shielded, Stepped
+from sockjs_aio.shield import Shielded
 from sockjs_aio.turns import Turn
 
 if TYPE_CHECKING:
@@ -44,13 +44,15 @@ class Hooks:
         "_is_starting",
         "_reader",
         "_forgive",
+        "_is_plain",
         "is_cancelled",
         "is_dropping",
     )
 
     def __init__(self, session: "Session", receive_queue_limit: int) -> None:
         self.context = contextvars.copy_context()
-        """What each hook of the session runs in."""
+        """What each hook of the session runs in, or a copy that takes its place afterwards: tasks
+        cannot share a context before Python 3.11."""
         self._session = session
         self._limit = receive_queue_limit
         self._inbox: Inbox | None = None
@@ -63,6 +65,7 @@ class Hooks:
         self._is_starting = False
         self._reader: asyncio.Task[Any] | None = None
         self._forgive: Callable[[], bool] | None = None
+        self._is_plain = True  # whether `on_message` may be no coroutine function
         self.is_cancelled = False
         self.is_dropping = False  # messages are handled no more
 
@@ -76,6 +79,8 @@ class Hooks:
     def run_inline(self, forgive: Callable[[], bool]) -> None:
         """Say that hooks will be awaited in the present task, and see `Shielded` for `forgive`."""
         self._reader = asyncio.current_task()
+        code = getattr(self._session.connection.on_message, "__code__", None)
+        self._is_plain = code is None or not code.co_flags & inspect.CO_COROUTINE
         self._forgive = forgive
 
     async def open(self) -> None:
@@ -105,12 +110,17 @@ class Hooks:
         coroutine: Coroutine[Any, Any, Any] | None = None
         try:
             hook = self._session.connection.on_message
-            coroutine, awaited = self.context.run(_started, "on_message", hook, message)
+            if self._is_plain:
+                coroutine, awaited = self.context.run(_started, "on_message", hook, message)
+            else:  # micro-optimisation: none of its code runs before it is stepped
+                coroutine = hook(message)
+                awaited = self.context.run(coroutine.send, None)
         except StopIteration:  # it did not have to wait
-            pass
+            coroutine = None
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
+            coroutine = None
             self._fail("on_message", error)
         if coroutine is not None:
             rest = Shielded(self.context, coroutine, awaited, self._forgive_hook)
@@ -203,7 +213,8 @@ class Hooks:
     def _wake(self) -> None:
         if self._task is None:
             self._is_starting = True
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            create_task = asyncio.get_running_loop().create_task
+            self._task = self.context.run(create_task, self._run())
             self._is_starting = False
 
     async def _run(self) -> None:
@@ -216,6 +227,8 @@ class Hooks:
             if not self._session.is_open:
                 await self._close()
         finally:
+            if self._forgive is None:
+                self.context = contextvars.copy_context()
             self._task = None
             self._session.hooks_returned()
 
@@ -240,13 +253,13 @@ class Hooks:
         return self._guard(name, self._begin(name, hook, *arguments))
 
     async def _begin(self, name: str, hook: Callable[..., Any], *arguments: Any) -> Any:
+        if self._forgive is None:  # in a task that has the context
+            return await _checked(name, hook(*arguments))
         context = self.context
         try:
             coroutine, awaited = context.run(_started, name, hook, *arguments)
         except StopIteration as finished:  # it did not have to wait
             return finished.value
-        if self._forgive is None:
-            return await Stepped(context, coroutine, awaited)
         return await Shielded(context, coroutine, awaited, self._forgive_hook)
 
     async def _guard(self, name: str, running: Awaitable[Any]) -> Any:

@@ -7,10 +7,7 @@ but a task for each message is dear, and a hook must see one `asyncio.current_ta
 line to its last.  So the hook runs in the handler's task, and what the task waits for is not the
 hook's own future, which would be cancelled, but a stand-in for it.
 
-The context is the session's.  The task that a hook runs in may have been made by anybody: by the
-request of another user whose hook has closed the session, say, whose context variables
-(`contextvars`) are none of the hook's business.  Tasks cannot share a context before Python 3.11,
-and a WebSocket's hooks have no task of their own.
+The context is the session's, not the handler's: the hooks of a session share one (see `Hooks`).
 """
 
 import asyncio
@@ -21,7 +18,7 @@ from typing import Any, cast
 from aiohttp import web
 
 
-class Stepped:
+class Shielded:
     """The rest of a coroutine that has begun and waits.
 
     Awaiting it runs `coroutine` to its end, in `context`, and gives its result.
@@ -30,16 +27,22 @@ class Stepped:
         context: Where each step runs.
         coroutine: Has been stepped once, by ``context.run(coroutine.send, None)``.
         awaited: What that step gave: the future it waits for, or None.
+        forgive: Asked at each cancellation: true means that it is not for `coroutine`.
     """
 
-    __slots__ = ("_context", "_coroutine", "_awaited")
+    __slots__ = ("_context", "_coroutine", "_awaited", "_forgive")
 
     def __init__(
-        self, context: contextvars.Context, coroutine: Coroutine[Any, Any, Any], awaited: object
+        self,
+        context: contextvars.Context,
+        coroutine: Coroutine[Any, Any, Any],
+        awaited: object,
+        forgive: Callable[[], bool],
     ) -> None:
         self._context = context
         self._coroutine = coroutine
         self._awaited = awaited
+        self._forgive = forgive
 
     def __await__(self) -> Generator[Any, None, Any]:
         run, coroutine, awaited = self._context.run, self._coroutine, self._awaited
@@ -61,32 +64,6 @@ class Stepped:
                 return finished.value
             finally:
                 failure = None
-
-    def _wait(self, awaited: object) -> Generator[Any, None, None]:
-        yield awaited  # as the coroutine itself would: the task waits for it
-
-
-class Shielded(Stepped):
-    """As `Stepped`, for a coroutine that is not cancelled by what is forgiven.
-
-    Args:
-        context: As `Stepped`.
-        coroutine: As `Stepped`.
-        awaited: As `Stepped`.
-        forgive: Asked at each cancellation: true means that it is not for `coroutine`.
-    """
-
-    __slots__ = ("_forgive",)
-
-    def __init__(
-        self,
-        context: contextvars.Context,
-        coroutine: Coroutine[Any, Any, Any],
-        awaited: object,
-        forgive: Callable[[], bool],
-    ) -> None:
-        super().__init__(context, coroutine, awaited)
-        self._forgive = forgive
 
     def _wait(self, awaited: object) -> Generator[Any, None, None]:
         if not asyncio.isfuture(awaited):  # a bare yield, as in asyncio.sleep(0)

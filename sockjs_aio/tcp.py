@@ -29,6 +29,8 @@ _TLS_COUNTS_ITS_OWN = sys.version_info >= (3, 11)  # alone; before, what is belo
 
 def buffered_bytes(transport: asyncio.WriteTransport) -> int:
     """Return how many written bytes have not left asyncio; 0 once the connection is gone."""
+    if not is_tls(transport):
+        return transport.get_write_buffer_size()
     try:
         buffered = transport.get_write_buffer_size()
     except AttributeError:
@@ -114,12 +116,6 @@ def give_up_after(transport: asyncio.WriteTransport, seconds: float) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         except OSError:
             pass  # a Unix socket has no such option; to ask for its family takes twice as long
-
-
-def restore_defaults(transport: asyncio.WriteTransport) -> None:
-    """Take back what `give_up_after` and `limit_buffer` have set."""
-    give_up_after(transport, 0)
-    limit_buffer(transport, None)
 
 
 def read_at_most(transport: asyncio.BaseTransport, size: int) -> None:

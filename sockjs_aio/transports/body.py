@@ -3,7 +3,7 @@
 import asyncio
 
 import async_timeout
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, StreamReader, web
 
 from sockjs_aio.errors import BodyTimeout, PayloadTooLarge
 from sockjs_aio.registry import SessionRegistry
@@ -73,21 +73,30 @@ async def _read(request: web.Request, registry: SessionRegistry, limit: int) -> 
 
 
 async def _read_parts(request: web.Request, limit: int) -> bytes:
+    content = request.content
+    if content.is_eof() and content.total_bytes <= PART:
+        body = content.read_nowait()
+    else:
+        body = await _joined_parts(content, limit)
+    body = body or await request.read()  # a middleware may have read it before
+    if len(body) > limit:
+        raise PayloadTooLarge(f"more than {limit} bytes")
+    return body
+
+
+async def _joined_parts(content: StreamReader, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     turn = Turn()
-    while not request.content.at_eof():
-        part = await request.content.read(PART)
+    while not content.at_eof():
+        part = await content.read(PART)
         if turn.is_over:
             await turn.next()
         size += len(part)
         if size > limit:
             raise PayloadTooLarge(f"more than {limit} bytes")
         parts.append(part)
-    body = b"".join(parts) or await request.read()  # a middleware may have read it before
-    if len(body) > limit:
-        raise PayloadTooLarge(f"more than {limit} bytes")
-    return body
+    return b"".join(parts)
 
 
 def end_where_unsafe(request: web.Request, response: web.StreamResponse) -> None:

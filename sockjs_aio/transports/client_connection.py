@@ -13,7 +13,7 @@ from typing import cast
 
 from aiohttp import web
 
-from sockjs_aio.tcp import Delivery, restore_defaults
+from sockjs_aio.tcp import Delivery, give_up_after, limit_buffer
 
 
 class _Watched(asyncio.Protocol):
@@ -67,23 +67,33 @@ class ClientConnection(_Watched):
         protocol: aiohttp's.
     """
 
-    __slots__ = ("_transport", "_delivery")
+    __slots__ = ("_transport", "_delivery", "_is_limited")
 
     def __init__(self, transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
         super().__init__(protocol)
         self._transport = transport
         self._delivery: Delivery | None = None
+        self._is_limited = False
 
-    def use(self, delivery: Delivery) -> None:
-        """Have `delivery` end, and defaults restored, with the first request after its response."""
+    def use(self, delivery: Delivery, *, is_limited: bool = False) -> None:
+        """Have `delivery` end, and defaults restored, with the first request after its response.
+
+        Args:
+            delivery: Of a response for which `give_up_after` was called.
+            is_limited: Whether `limit_buffer` was called, too.
+        """
         self._delivery = delivery
+        self._is_limited = self._is_limited or is_limited
 
     def data_received(self, data: bytes) -> None:
         """Hand it on."""
         if self._delivery is not None and self._delivery.is_finished:
             self._delivery.has_passed = True
             self._delivery = None
-            restore_defaults(self._transport)
+            give_up_after(self._transport, 0)
+            if self._is_limited:
+                limit_buffer(self._transport, None)
+                self._is_limited = False
         self._protocol.data_received(data)
 
 

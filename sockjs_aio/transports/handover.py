@@ -22,9 +22,17 @@ class Handover:
         """Whether somebody has looked into the response: what it says may go out in a copy."""
         self._session: Session | None = session
         self._receiver: Receiver | None = receiver
+
+    def watch(self) -> None:
+        """End it with the present request, whatever a middleware does with the response."""
         task = asyncio.current_task()
         assert task is not None, "a request is handled by a task"
         task.add_done_callback(self._request_done)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether much of what was written has not left."""
+        return self._receiver is not None and self._receiver.delivery.is_kept(HIGH_WATER)
 
     async def passes_on(self) -> None:
         """Wait until most of what was written has left: over TLS, aiohttp has not.
@@ -32,10 +40,9 @@ class Handover:
         Raises:
             ConnectionResetError: If the connection is lost meanwhile.
         """
-        receiver = self._receiver
-        if receiver is not None and receiver.delivery.is_kept(HIGH_WATER):
-            await receiver.delivery.passes_on(HIGH_WATER)
-            if not receiver.is_alive:
+        if self._receiver is not None:
+            await self._receiver.delivery.passes_on(HIGH_WATER)
+            if not self._receiver.is_alive:
                 raise ConnectionResetError("the connection is lost")
 
     def succeeded(self) -> None:

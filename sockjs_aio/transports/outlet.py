@@ -40,6 +40,7 @@ class Outlet:
         "is_congested",
         "delivery",
         "_writer",
+        "_is_plain",
         "_high_water",
         "_session",
         "_waiting",
@@ -53,16 +54,21 @@ class Outlet:
         self._high_water = min(HIGH_WATER, settings.send_queue_limit // 4)
         self._session = session
         self._waiting: asyncio.Task[None] | None = None
+        self._is_plain = self.transport is not None and not is_tls(self.transport)
         if self.transport is not None:
             give_up_after(self.transport, PATIENCE * settings.heartbeat_delay)
-            # TLS has another mark of its own
-            if self._high_water < HIGH_WATER or is_tls(self.transport):
+            if self.is_limited:
                 limit_buffer(self.transport, self._high_water)
 
     def open(self, writer: AbstractStreamWriter) -> None:
         """Begin, with what ``prepare`` of the response has returned, which waits for room."""
         self._writer = writer
         self.is_congested = False
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the connection's mark is not asyncio's own; TLS has another one by itself."""
+        return self._high_water < HIGH_WATER or not self._is_plain
 
     @property
     def buffered(self) -> int:
@@ -76,7 +82,9 @@ class Outlet:
             return self.buffered
         transport.write(data)
         self.delivery.written += len(data)
-        buffered = buffered_bytes(transport)
+        # micro-optimisation: without TLS no guard is needed
+        plain = self._is_plain
+        buffered = transport.get_write_buffer_size() if plain else buffered_bytes(transport)
         if buffered > self._high_water:
             assert self._writer is not None, "nothing is written before open()"
             self.wait(self._writer.drain)

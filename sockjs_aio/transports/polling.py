@@ -4,6 +4,7 @@ Section of the protocol: "XhrPolling", "JsonpPolling".
 """
 
 import asyncio
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -77,9 +78,18 @@ async def _poll(
     frame = await receiver.wait(session)
     receiver.give_up_after(PATIENCE * endpoint.settings.heartbeat_delay)
     body = b"" if frame is None else dress(frame)
-    response = PollResponse(session, receiver, body, head)
-    set_session_cookie(request, response, endpoint.settings)
+    may_be_replaced = any(map(_middlewares, request.match_info.apps))
+    kind = ReplaceableResponse if may_be_replaced else PollResponse
+    response = kind(session, receiver, body, head)
+    try:
+        set_session_cookie(request, response, endpoint.settings)
+    except BaseException:
+        response.fail()
+        raise
     return response
+
+
+_middlewares = operator.attrgetter("middlewares")
 
 
 class PollReceiver:
@@ -168,6 +178,38 @@ class PollResponse(ShortResponse):
         self._handover = Handover(session, receiver)
         super().__init__(head, body)
 
+    def fail(self) -> None:
+        """It is not written."""
+        self._handover.failed()
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the head."""
+        try:
+            return await super().prepare(request)
+        except BaseException:
+            self._handover.failed()
+            raise
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the body."""
+        try:
+            await super().write_eof(data)
+            if self._handover.is_kept:
+                await self._handover.passes_on()
+        except BaseException:
+            self._handover.failed()
+            raise
+        self._handover.succeeded()
+        self.body = None  # aiohttp keeps responses for long
+
+
+class ReplaceableResponse(PollResponse):
+    """A poll's response that a middleware may drop, or answer with a copy of."""
+
+    def __init__(self, session: Session, receiver: PollReceiver, body: bytes, head: Head) -> None:
+        super().__init__(session, receiver, body, head)
+        self._handover.watch()
+
     @property
     def body(self) -> "bytes | bytearray | Payload | None":
         """What it says; a middleware that looks into it may answer with a copy."""
@@ -187,22 +229,3 @@ class PollResponse(ShortResponse):
     @text.setter
     def text(self, text: str) -> None:
         web.Response.text.fset(self, text)  # type: ignore[attr-defined]
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Send the head."""
-        try:
-            return await super().prepare(request)
-        except BaseException:
-            self._handover.failed()
-            raise
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Send the body."""
-        try:
-            await super().write_eof(data)
-            await self._handover.passes_on()
-        except BaseException:
-            self._handover.failed()
-            raise
-        self._handover.succeeded()
-        self.body = None  # aiohttp keeps responses for long

@@ -143,6 +143,7 @@ async def _stream(endpoint: Endpoint, request: web.Request, wire: Wire) -> web.S
     try:
         await _start(response, request, outlet)
         response.handover = Handover(session, receiver)
+        response.handover.watch()
         receiver.delivery.is_unfinished = True
         session.flush()
         session.hooks.start()
@@ -242,7 +243,7 @@ class StreamReceiver:
         connection = connection_of(self._request)
         if connection is None:
             return
-        connection.use(self.delivery)
+        connection.use(self.delivery, is_limited=self._outlet.is_limited)
         connection.lost = self.release
         try:
             await self._ended

@@ -238,7 +238,7 @@ async def test_clients_of_a_killed_process_that_come_later_are_told_by_the_other
         assert (await client.post("x")).status == 404
     for client in gone[1::2]:
         assert (await client.post("x")).status == 404
-        assert await client.receive() == "o"  # it has been told by now: the id is free
+        assert await client.receive() == INTERRUPTED  # and no new session
 
 
 @only_by_relay

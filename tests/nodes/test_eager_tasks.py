@@ -1,27 +1,21 @@
 """Nodes on a loop whose tasks run at once, until they first wait (Python 3.12)."""
 
-import asyncio
-import sys
-
 import async_timeout
 import pytest
 
 from sockjs_aio.nodes.questions import Answer, Question, Questions
+from tests.axes import make_tasks_eager
 from tests.brokers.redis_server import RedisServer
 from tests.nodes.conftest import Reach, RunNodes
 from tests.nodes.processes import ALL
 from tests.nodes.test_without_redis import opened
 from tests.process import PATIENCE
 
-pytestmark = [
-    pytest.mark.redis,
-    pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has no eager tasks"),
-]
+pytestmark = pytest.mark.redis
 
 
 async def test_a_question_is_asked_after_one_that_was_answered_at_once() -> None:
-    if sys.version_info >= (3, 12):
-        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    make_tasks_eager()
 
     async def ask(questions: "list[Question] | tuple[Question, ...]") -> list[Answer]:
         if questions[0][0] == "bad":

@@ -23,6 +23,8 @@ LATE_REQUESTS = 20
 async def taken_over(redis: RedisServer, other: Node, reach: Reach, path: str) -> None:
     """Have a session of a node that is stopped opened by `other`, as if its lease had run out."""
     async with async_timeout.timeout(PATIENCE):
+        while (await reach(other).request("POST", path + "/xhr", b"")).status == 503:
+            await asyncio.sleep(0.05)  # it may have missed Redis for a moment
         assert await reach(other).poll(path) == INTERRUPTED
         redis.cli("del", f"sockjs:session:/echo:{path.rsplit('/', 1)[1]}")
         assert await reach(other).poll(path) == b"o"
