@@ -1,9 +1,12 @@
-"""A middleware that fails after the handler: that request fails, and nothing else does.
+"""A middleware that fails after the handler: that request fails, and nothing else does.  One that
+runs the handler in another task changes nothing.
 
 One that answers with something else is the axis ``--middleware replacing``.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,6 +17,11 @@ from tests.conftest import SHORT, Recorder, Serve
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
+streams = pytest.mark.parametrize(
+    "kind",
+    [kind for kind in clients.HTTP if kind not in clients.POLLS],
+    ids=lambda kind: kind.name,
+)
 Kind = type[clients.Client]
 
 pytestmark = pytest.mark.not_over("replacing")  # it would not be the only one that answers
@@ -104,3 +112,61 @@ async def test_other_sessions_go_on_while_one_fails(serve: Serve, kind: Kind) ->
     await client.leave()
     assert len(failed) == 3
     await Echoing.until("close", 2)
+
+
+async def in_time(answer: Awaitable[Any]) -> Any:
+    """A time-out, for which Python makes a task before 3.12."""
+    return await asyncio.wait_for(answer, 30)
+
+
+async def apart(answer: Awaitable[Any]) -> Any:
+    """What `asyncio.wait_for` did before Python 3.12."""
+    task = asyncio.ensure_future(answer)
+    await asyncio.wait([task])
+    return task.result()
+
+
+@pytest.mark.parametrize("run", [in_time, apart, asyncio.shield])
+@every
+async def test_handlers_may_run_in_a_task_of_their_own(
+    serve: Serve, kind: Kind, run: Callable[[Awaitable[Any]], Awaitable[Any]]
+) -> None:
+    class Echoing(Noted):
+        pass
+
+    @web.middleware
+    async def elsewhere(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response: web.StreamResponse = await run(handler(request))
+        return response
+
+    app = web.Application(middlewares=[elsewhere])
+    served = await serve(Echoing, settings=SHORT, app=app)
+    client = await kind.open(served)
+    for message in "abc":
+        await client.send(message)
+        assert await client.messages(1) == [message]
+    await client.leave()
+    await Echoing.until("close")
+    assert Echoing.seen == ["open", "a", "b", "c", "close"]
+
+
+@streams
+async def test_stream_may_end_in_a_task_of_its_own(serve: Serve, kind: Kind) -> None:
+    class Echoing(Noted):
+        pass
+
+    @web.middleware
+    async def elsewhere(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await asyncio.shield(handler(request))
+
+    app = web.Application(middlewares=[elsewhere])
+    served = await serve(Echoing, settings={**SHORT, "response_limit": 1}, app=app)
+    client = await kind.open(served)
+    assert await client.frame() == b""
+    await client.send("a")
+    again = kind(served, {})
+    again.path = client.path
+    await again.connect()
+    assert await again.messages(1) == ["a"]
+    await again.leave()
+    await client.leave()

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from aiohttp import web
+
 from sockjs_aio.receiver import Receiver
 from sockjs_aio.session import Session
 from sockjs_aio.transports.outlet import HIGH_WATER
@@ -23,11 +25,9 @@ class Handover:
         self._session: Session | None = session
         self._receiver: Receiver | None = receiver
 
-    def watch(self) -> None:
-        """End it with the present request, whatever a middleware does with the response."""
-        task = asyncio.current_task()
-        assert task is not None, "a request is handled by a task"
-        task.add_done_callback(self._request_done)
+    def watch(self, request: web.Request) -> None:
+        """End it with `request`, whatever a middleware does with the response."""
+        _task_of(request).add_done_callback(self._request_done)
 
     @property
     def is_kept(self) -> bool:
@@ -58,8 +58,21 @@ class Handover:
             self._session.lose(self._receiver)
         self.succeeded()
 
-    def _request_done(self, task: "asyncio.Task[object]") -> None:
+    def _request_done(self, _task: "asyncio.Future[object]") -> None:
         if self._receiver is not None and self.is_read and self._receiver.is_alive:
             self.succeeded()
         else:
             self.failed()
+
+
+def _task_of(request: web.Request) -> "asyncio.Future[object]":
+    """Return the task that answers `request`, which writes the response too.
+
+    A middleware may run its handler in a task of its own, which ends before that: for a time-out,
+    with `asyncio.wait_for` before Python 3.12, or in `asyncio.shield`.  aiohttp's is what the
+    connection's waits for, unless that has not begun to (eager tasks, Python 3.12).
+    """
+    waited_for = getattr(request.task, "_fut_waiter", None)
+    task = waited_for if asyncio.isfuture(waited_for) else asyncio.current_task()
+    assert task is not None, "a request is handled by a task"
+    return task

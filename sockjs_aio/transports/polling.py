@@ -81,6 +81,8 @@ async def _poll(
     may_be_replaced = any(map(_middlewares, request.match_info.apps))
     kind = ReplaceableResponse if may_be_replaced else PollResponse
     response = kind(session, receiver, body, head)
+    if may_be_replaced:
+        response.watch(request)
     try:
         set_session_cookie(request, response, endpoint.settings)
     except BaseException:
@@ -178,6 +180,10 @@ class PollResponse(ShortResponse):
         self._handover = Handover(session, receiver)
         super().__init__(head, body)
 
+    def watch(self, request: web.Request) -> None:
+        """Have it fail if it has not been written by the end of `request`."""
+        self._handover.watch(request)
+
     def fail(self) -> None:
         """It is not written."""
         self._handover.failed()
@@ -205,10 +211,6 @@ class PollResponse(ShortResponse):
 
 class ReplaceableResponse(PollResponse):
     """A poll's response that a middleware may drop, or answer with a copy of."""
-
-    def __init__(self, session: Session, receiver: PollReceiver, body: bytes, head: Head) -> None:
-        super().__init__(session, receiver, body, head)
-        self._handover.watch()
 
     @property
     def body(self) -> "bytes | bytearray | Payload | None":

@@ -143,7 +143,7 @@ async def _stream(endpoint: Endpoint, request: web.Request, wire: Wire) -> web.S
     try:
         await _start(response, request, outlet)
         response.handover = Handover(session, receiver)
-        response.handover.watch()
+        response.handover.watch(request)
         receiver.delivery.is_unfinished = True
         session.flush()
         session.hooks.start()
