@@ -17,7 +17,7 @@ http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
 
 
-async def start_pair(serve: Serve, verify: Any) -> tuple[Served, type[Recorder]]:
+async def start_pair(serve: Serve, verify: Any, **settings: Any) -> tuple[Served, type[Recorder]]:
     """Run a service where the cookie is the user."""
 
     class Noted(Recorder):
@@ -30,7 +30,7 @@ async def start_pair(serve: Serve, verify: Any) -> tuple[Served, type[Recorder]]
         return True
 
     app = web.Application()
-    router = SockJSRouter(Noted, "/bound", authorize=authorize, verify=verify)
+    router = SockJSRouter(Noted, "/bound", settings, authorize=authorize, verify=verify)
     router.attach(app)
     served = await serve(Echo, app=app)
     served.prefix, served.router = "/bound", router
@@ -183,3 +183,29 @@ async def test_session_that_expires_while_a_send_is_verified_is_404(serve: Serve
     await served.until_empty()
     gate.set()
     assert await send == 404
+
+
+async def test_verify_is_asked_anew_for_a_session_that_came_meanwhile(serve: Serve) -> None:
+    asked: list[str] = []
+    go_on = asyncio.Event()
+
+    async def slow(request: web.Request, info: ConnectionInfo) -> bool:
+        asked.append(info[USER])
+        await go_on.wait()
+        return same_cookie(request, info)
+
+    served, noted = await start_pair(serve, slow, **SHORT, ended_session_delay=0.001)
+    opened = await served.request("POST", "/0/1/xhr", b"", headers=BOB)
+    assert opened.body == b"o\n"
+    sending = asyncio.create_task(served.request("POST", "/0/1/xhr_send", '["a"]', headers=BOB))
+    while not asked:
+        await asyncio.sleep(0.001)
+    await noted.until("close")
+    await served.until_empty()
+    opened = await served.request("POST", "/0/1/xhr", b"", headers=ANN)
+    assert opened.body == b"o\n"
+    go_on.set()
+    assert (await sending).status == 403
+    assert asked == ["bob", "ann"]
+    await noted.until("close", 2)
+    assert "a" not in noted.seen

@@ -111,14 +111,14 @@ class Endpoint:
                 `verify` does not return True.
         """
         session_id = request.match_info["session_id"]
-        session = self.registry.get(session_id)
-        if session is None:
-            return None
-        if self.settings.verify_ip and request.remote != session.info.ip:
-            raise web.HTTPForbidden(text="This session belongs to another address.\n")
-        if self.verify is not None:
+        while (session := self.registry.get(session_id)) is not None:
+            if self.settings.verify_ip and request.remote != session.info.ip:
+                raise web.HTTPForbidden(text="This session belongs to another address.\n")
+            if self.verify is None:
+                break
             await self._verify(self.verify, request, session)
-            session = self.registry.get(session_id)  # it may have ended meanwhile
+            if self.registry.get(session_id) is session:
+                break  # or it has ended meanwhile, and the next one is somebody else's, perhaps
         return session
 
     async def _verify(self, verify: Verify, request: web.Request, session: Session) -> None:
