@@ -208,3 +208,28 @@ async def test_sessions_whose_responses_are_replaced_do_not_hold_up_the_end(
         assert await client.frame() == b'c[1012,"Service restart"]'
         await client.leave()
         await ending
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has that")
+async def test_websocket_that_came_along_with_a_poll_keeps_its_options(serve: Serve) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted)
+    wire = await served.wire()
+    wire.writer.write(
+        b"POST /echo/0/polls/xhr HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+        b"GET /echo/0/other/websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    await Noted.until("open", 2)
+    await asyncio.sleep(0.05)
+    (connection,) = served.runner.server.connections
+    sock = connection.transport.get_extra_info("socket")
+    before = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert before > 0
+    wire.writer.write(b"\x81\x85\0\0\0\0" + b'["a"]')
+    await Noted.until("a")
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == before
+    wire.close()

@@ -82,8 +82,17 @@ class ClientConnection(_Watched):
             delivery: Of a response for which `give_up_after` was called.
             is_limited: Whether `limit_buffer` was called, too.
         """
+        self.pass_on()
         self._delivery = delivery
         self._is_limited = self._is_limited or is_limited
+
+    def pass_on(self) -> None:
+        """Another request has begun, which came along with the last one (pipelining), and has made
+        settings of its own.
+        """
+        if self._delivery is not None:
+            self._delivery.has_passed = self._delivery.is_finished
+            self._delivery = None
 
     def data_received(self, data: bytes) -> None:
         """Hand it on."""
@@ -113,6 +122,9 @@ def watch_loss(request: web.Request, lost: Callable[[], object]) -> None:
     """Call `lost` when the connection of a request, which ends with it, is lost."""
     transport = request.transport
     if transport is not None:
-        watch = LossWatch(cast(asyncio.Protocol, transport.get_protocol()))
+        protocol = transport.get_protocol()
+        if type(protocol) is ClientConnection:
+            protocol.pass_on()
+        watch = LossWatch(cast(asyncio.Protocol, protocol))
         watch.lost = lost
         transport.set_protocol(watch)
