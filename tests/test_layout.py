@@ -45,6 +45,7 @@ LAYERS = [
     {"nodes.gateway"},
     {"nodes.sweeper"},
     {"nodes.nodes"},
+    {"workers.accepting"},
     {"workers.order", "workers.target", "workers.listeners", "workers.places"}
     | {"workers.logs", "workers.environment"},
     {"workers.gateway", "workers.control"},

@@ -310,8 +310,17 @@ def test_loggers_are_told_with_their_new_name(name: str, text: str) -> None:
     )
 
 
-def test_tornados_own_logger_is_told_in_projects_of_sockjs_tornado_alone() -> None:
-    examination = examine_file("logging.yaml", b"loggers:\n  tornado.general:\n    level: INFO\n")
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("logging.yaml", "loggers:\n  tornado.general:\n    level: INFO\n"),
+        ("settings.py", "LOGGING = {'loggers': {\n 'tornado.general': {'level': 'INFO'}}}\n"),
+    ],
+)
+def test_tornados_own_logger_is_told_in_projects_of_sockjs_tornado_alone(
+    name: str, text: str
+) -> None:
+    examination = examine_file(name, text.encode())
     assert examination.findings == [] and not examination.is_user
     (finding,) = examination.beside
     assert isinstance(finding, Finding) and finding.line == 2

@@ -12,7 +12,7 @@ from sockjs_aio.migrate.python2 import is_python2, is_user, leftovers, python2
 from sockjs_aio.migrate.settings_files import examine_settings, is_settings_file
 from sockjs_aio.migrate.source import Source
 from sockjs_aio.migrate.start import Start
-from sockjs_aio.migrate.strings import requirements, strings
+from sockjs_aio.migrate.strings import requirements, strings, tornado_loggers
 
 
 def examine_file(name: str, raw: bytes) -> Examination:
@@ -53,6 +53,7 @@ def _examined(source: Source, raw: bytes) -> Examination:
         *BeforeTheLoop(facts).findings(),
         *Handlers(facts).findings(),
         *leftovers(facts),
+        *tornado_loggers(facts),
     ]
     findings = list(requirements(facts))
     if "sockjs" in text:

@@ -60,7 +60,12 @@ def strings(facts: Facts) -> Iterator[Finding]:
         elif is_name:
             advice = f"a name in a string: of {NEW}?"
             yield Finding(node.lineno, brief(node), advice, Kind.UNDECIDABLE)
-        elif facts.is_user and node.value == "tornado.general" and _names_a_logger(node, facts):
+
+
+def tornado_loggers(facts: Facts) -> Iterator[Finding]:
+    """List where the logger is named that sockjs-tornado wrote to."""
+    for node in facts.nodes:
+        if _is_string(node) and node.value == "tornado.general" and _names_a_logger(node, facts):
             yield Finding(node.lineno, brief(node), LOGGER, Kind.BY_HAND)
 
 

@@ -127,7 +127,11 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     if text != "auto":
-        return int(text)
+        try:
+            return int(text)
+        except ValueError:
+            wrong = f"{text!r} is neither a whole number nor auto"
+            raise argparse.ArgumentTypeError(wrong) from None
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -13,6 +13,7 @@ import aiohttp
 
 from sockjs_aio.relay.peers import Peer, make_client
 from sockjs_aio.transports.endpoint import Endpoint
+from sockjs_aio.workers.accepting import Listener
 
 BACKLOG = 4096
 """Connections that may wait for a worker to accept them: the kernel allows no more as a rule."""
@@ -95,7 +96,7 @@ class HostPlaces:
 
     def listen(self) -> socket.socket:
         """Make the socket of this worker; others do not find it before `publish`."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(self._hidden_path)
             listener.listen(BACKLOG)

@@ -24,6 +24,7 @@ from sockjs_aio.forks import give_forks_their_signals
 from sockjs_aio.nodes.nodes import NODES
 from sockjs_aio.running import Drain, endings_of, healthz, readyz, registries_of
 from sockjs_aio.workers import listeners, logs, places
+from sockjs_aio.workers.accepting import Listener
 from sockjs_aio.workers.control import Control
 from sockjs_aio.workers.gateway import Gateway
 from sockjs_aio.workers.order import Order
@@ -148,7 +149,7 @@ class Worker:
             # nobody starts that one anew
             self._relay.predecessor = worker_at(self._places.previous_path, patience=0)
         for number in self._order.listeners:
-            listener = socket.socket(fileno=number)
+            listener = Listener(fileno=number)
             site = web.SockSite(self._runner, listener, backlog=listeners.BACKLOG)
             await site.start()
             self._sites.append((site, listener))

@@ -61,7 +61,7 @@ class Workers:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.count, int) and self.count >= 1):
-            raise ValueError(f"Workers({self.count!r}) cannot be: a whole number above 0")
+            raise ValueError(f"Workers({self.count!r}) is impossible: give a whole number above 0")
         Drain(self.notice, self.over, self.limit)
         for name in ("lingering_time", "keepalive_timeout"):
             if not 0 <= getattr(self, name) < float("inf"):

@@ -268,7 +268,8 @@ async def test_it_takes_a_socket_that_is_open(command: RunCommand) -> None:
         (("--unix", "/tmp/" + "a" * 120), "cannot be listened at: AF_UNIX path too long"),
         (("--host", "nowhere.invalid"), "host 'nowhere.invalid' cannot be listened at"),
         (("--loop", "trio"), "invalid choice: 'trio'"),
-        (("--workers", "many"), "argument --workers"),
+        (("--workers", "many"), "argument --workers: 'many' is neither a whole number nor auto"),
+        (("--workers", "0"), "Workers(0) is impossible: give a whole number above 0"),
     ],
 )
 async def test_what_cannot_be_listened_at_is_said(

@@ -1,15 +1,22 @@
 """A worker that can open no more files: its own trouble is no news of another worker's sessions."""
 
+import asyncio
 import contextlib
 import os
 import resource
+import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from sockjs_aio.workers.accepting import Listener
+from sockjs_aio.workers.listeners import BACKLOG
 from sockjs_aio.workers.places import worker_at
-from tests.workers.conftest import RunTeam
+from tests.workers.conftest import RunCommand, RunTeam
 from tests.workers.test_retiring import KEY
+
+NO_ROOM = "socket.accept() out of system resource"
 
 
 @contextlib.contextmanager
@@ -58,3 +65,47 @@ async def test_a_predecessor_that_cannot_be_asked_is_not_forgotten(team: RunTeam
     with no_more_files():
         assert (await wire.request("POST", "/echo/0/a/xhr_send", '["x"]')).status == 503
     assert await new.post("/0/a", '["x"]') == 204
+
+
+async def test_a_listener_fails_once_a_second() -> None:
+    served = asyncio.Event()
+    complaints: list[float] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(time.monotonic()))
+    listener = Listener(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        served.set()
+
+    server = await asyncio.start_server(serve, sock=listener, backlog=BACKLOG)
+    with socket.socket() as client:
+        client.setblocking(False)
+        with no_more_files():
+            await loop.sock_connect(client, listener.getsockname())
+            await asyncio.sleep(1.5)
+        assert len(complaints) == 2
+        assert complaints[1] - complaints[0] > 0.9
+        await asyncio.wait_for(served.wait(), 10)
+    assert len(complaints) == 2
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="another process's limit is Linux's")
+async def test_workers_that_cannot_accept_do_not_shout(command: RunCommand) -> None:
+    served = await command(workers=1)
+    wires = await served.worker_wires(1)
+    (pid,) = wires
+    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+    waiting = await served.wire()
+    answer = asyncio.ensure_future(waiting.request("GET", "/echo"))
+    await served.until_said("out of system resource")
+    await asyncio.sleep(1)
+    assert (await wires[pid].request("GET", "/echo")).status == 200, "who is connected is served"
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+    assert (await answer).status == 200
+    assert served.said.count(NO_ROOM) <= 5
+    assert await served.stop() == 0
