@@ -41,5 +41,10 @@ class EndedSessions:
             return None
         return self._frames[session_id][1]
 
+    def ended_at(self, session_id: str) -> float | None:
+        """Return when a session ended; None if it is not remembered."""
+        ended = self._frames.get(session_id)
+        return None if ended is None else ended[0]
+
     def _is_old(self, session_id: str, now: float) -> bool:
         return now - self._frames[session_id][0] >= self._delay

@@ -82,7 +82,9 @@ class SessionRegistry:
         self._sessions: set[Session] = set()
         self.closing = Closing(self._sessions, settings)
         self._by_id: dict[str, Session] = {}
-        self._ended = EndedSessions(settings.ended_session_delay, settings.max_ended_sessions)
+        self.ended_sessions = EndedSessions(
+            settings.ended_session_delay, settings.max_ended_sessions
+        )
         # who is due when
         self._interval = settings.tick_interval
         self._slots: dict[int, Slot] = {}
@@ -108,7 +110,7 @@ class SessionRegistry:
 
     def ended(self, session_id: str) -> CloseFrame | None:
         """Return the close frame of a session that has ended; None if it is not remembered."""
-        return self._ended.get(session_id, self.now())
+        return self.ended_sessions.get(session_id, self.now())
 
     def open(
         self, session_id: str, info: ConnectionInfo, framing: Framing, *, by_id: bool
@@ -135,7 +137,7 @@ class SessionRegistry:
         """Have requests find it no more: it is over, though a hook may still be running."""
         if self._by_id.get(session.id) is session:
             del self._by_id[session.id]
-            self._ended.add(session.id, session.close_frame or EXPIRED_FRAME, self.now())
+            self.ended_sessions.add(session.id, session.close_frame or EXPIRED_FRAME, self.now())
 
     def forget(self, session: Session) -> None:
         """Let go of a session that is over; again, this does nothing."""

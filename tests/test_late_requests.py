@@ -115,6 +115,26 @@ async def test_send_right_behind_the_close_frame_is_answered_after_it_has_arrive
     await client.leave()
 
 
+@http
+async def test_close_frame_has_its_time_although_the_session_expires_meanwhile(
+    serve: Serve, kind: Kind
+) -> None:
+    class Ended(Ending):
+        pass
+
+    served = await serve(Ended, settings=SHORT)
+    client = await kind.open(served)
+    await Ended.until("open")
+    Ended.connections[0].close(4001, "x")
+    assert await client.frame() == b'c[4001,"x"]'
+    await client.leave()
+    await served.until_empty()
+    send = asyncio.ensure_future(client.send_payload('["a"]'))
+    await asyncio.sleep(0.1)
+    assert not send.done()
+    assert await send == 404
+
+
 @pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)
 async def test_session_that_on_open_refuses_takes_sends_until_it_is_told(
     serve: Serve, kind: Kind

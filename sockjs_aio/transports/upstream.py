@@ -61,6 +61,8 @@ async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -
     if session is None:
         if endpoint.registry.relay is None:
             endpoint.registry.stickiness.missed(endpoint.registry.now())
+        ended_at = endpoint.registry.ended_sessions.ended_at(request.match_info["session_id"])
+        await _let_close_frame_arrive(ended_at, endpoint.registry)
         return False
     endpoint.registry.stickiness.found()
     if session.hooks.inbox.is_crowded:  # those count too whose client has given up
@@ -82,9 +84,13 @@ async def _is_forgiven(session: Session, registry: SessionRegistry) -> bool:
     """
     if not session.is_told:
         return True
-    if session.told_at is not None:
-        await asyncio.sleep(session.told_at + CLOSE_FRAME_TRAVEL - registry.now())
+    await _let_close_frame_arrive(session.told_at, registry)
     return False
+
+
+async def _let_close_frame_arrive(told_at: float | None, registry: SessionRegistry) -> None:
+    if told_at is not None:
+        await asyncio.sleep(told_at + CLOSE_FRAME_TRAVEL - registry.now())
 
 
 def unknown_session() -> web.Response:
