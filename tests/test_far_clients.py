@@ -26,12 +26,17 @@ RESTART = b'c[1012,"Service restart"]'
 Kind = type[clients.Client]
 
 
+def write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    if not writer.transport.is_closing():  # where uvloop would raise
+        writer.write(data)
+
+
 async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Write to `writer` what comes from `reader`, `DELAY` seconds after it has come."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(1 << 16):
-            loop.call_later(DELAY, writer.write, data)
+            loop.call_later(DELAY, write, writer, data)
     loop.call_later(DELAY, writer.close)
 
 
