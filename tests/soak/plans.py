@@ -106,7 +106,7 @@ async def run_away(member: Member) -> None:
 
 
 async def expire(member: Member) -> None:
-    """Echo, then do not come back; later perhaps open another session of the same name."""
+    """Echo, then do not come back."""
     await _live(member, random.uniform(0, 5))
     await member.until_echoed()
     member.expect_end("timeout")
@@ -118,10 +118,6 @@ async def expire(member: Member) -> None:
     await member.until(lambda: member.is_over)
     await member.until_ended()
     member.finish(e=member.sent)
-    if random.random() < 0.5 and not member.load.is_pausing:
-        again = member.load.new_member(type(link), "expire and come again")
-        again.link.path = link.path  # type: ignore[attr-defined]
-        await member.load.carry_out(leave, again)
 
 
 async def abandon(member: Member) -> None:
