@@ -1,5 +1,7 @@
 """A real browser for tests: chromium, sockjs-client, and servers for it to talk to."""
 
+import asyncio
+import contextlib
 import json
 import os
 import re
@@ -71,7 +73,10 @@ async def visiting(browser: Browser, url: str, **context_options: Any) -> AsyncI
     page.on("pageerror", lambda error: errors.append(str(error)))
     await page.goto(url)
     yield page
-    await context.close()
+    # A page that navigates just then may keep Playwright waiting; the browser's end closes it.
+    with contextlib.suppress(asyncio.TimeoutError):
+        async with async_timeout.timeout(10):
+            await context.close()
     assert [error for error in errors if not LATE_JSONP.match(error)] == []
 
 
