@@ -19,9 +19,9 @@ from aiohttp import web
 from benchmarks.relay import ROUNDS, Service, Wire, cycle, stopping
 from benchmarks.servers import sockjs_aio_server
 from sockjs_aio import Nodes
-from sockjs_aio.nodes.directory import Directory
-from sockjs_aio.nodes.gateway import Gateway
-from sockjs_aio.nodes.sweeper import Sweeper
+from sockjs_aio.cluster.nodes.claim_keeper import Sweeper
+from sockjs_aio.cluster.nodes.directory import Directory
+from sockjs_aio.cluster.nodes.gateway import Gateway
 
 SECRET = "a benchmark's nodes know it"
 MANY = 10_000

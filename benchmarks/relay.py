@@ -25,8 +25,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from benchmarks.servers import sockjs_aio_server
-from sockjs_aio.workers.gateway import Gateway
-from sockjs_aio.workers.places import HostPlaces, new_key
+from sockjs_aio.cluster.workers.gateway import Gateway
+from sockjs_aio.cluster.workers.placement import HostPlaces, new_key
 
 TARGET = "benchmarks.relay:make_app"
 ROUNDS = 15

@@ -8,9 +8,9 @@ import asyncio
 import time
 
 from sockjs_aio import ConnectionInfo, Settings, SockJSConnection
+from sockjs_aio.core.registry import SessionRegistry
+from sockjs_aio.core.tcp import Delivery
 from sockjs_aio.protocol.framing import SOCKJS
-from sockjs_aio.registry import SessionRegistry
-from sockjs_aio.tcp import Delivery
 
 COUNTS = (1_000, 10_000, 50_000)
 KINDS = ("websocket", "xhr_streaming")

@@ -3,16 +3,16 @@
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.brokers.memory import MemoryBroker
 from sockjs_aio.close_info import CloseInfo
+from sockjs_aio.cluster.nodes.nodes import Nodes
+from sockjs_aio.cluster.workers.workers import Workers
 from sockjs_aio.connection import SockJSConnection, broadcast
+from sockjs_aio.core.session import Session
 from sockjs_aio.errors import BrokerUnavailable, SettingsError, SockJSError, TooManyChannels
 from sockjs_aio.info import ConnectionInfo
-from sockjs_aio.nodes.nodes import Nodes
 from sockjs_aio.protocol.framing import Outgoing
-from sockjs_aio.router import SockJSRouter
-from sockjs_aio.running import healthz, readyz, run_app
-from sockjs_aio.session import Session
+from sockjs_aio.server.router import SockJSRouter
+from sockjs_aio.server.run_app import healthz, readyz, run_app
 from sockjs_aio.settings import Settings
-from sockjs_aio.workers.workers import Workers
 
 __all__ = [
     "Broker",

@@ -2,8 +2,8 @@
 
 import sys
 
+from sockjs_aio.cluster.workers.command import main
 from sockjs_aio.migrate.command import main as migrate
-from sockjs_aio.workers.command import main
 
 if sys.argv[1:2] == ["migrate"]:
     sys.exit(migrate(sys.argv[2:]))

@@ -13,7 +13,7 @@ from sockjs_aio.protocol.frames import GO_AWAY
 from sockjs_aio.protocol.framing import Outgoing
 
 if TYPE_CHECKING:
-    from sockjs_aio.session import Session
+    from sockjs_aio.core.session import Session
 
 logger = logging.getLogger("sockjs_aio")
 

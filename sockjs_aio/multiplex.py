@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
-from sockjs_aio.channels import Channels
 from sockjs_aio.close_info import CloseInfo, End, Initiator
 from sockjs_aio.connection import SockJSConnection, checked, warn_of_plain_hooks
-from sockjs_aio.hooks import Hooks
+from sockjs_aio.core.channels import Channels
+from sockjs_aio.core.hooks import Hooks
+from sockjs_aio.core.session import Session
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import GO_AWAY
 from sockjs_aio.protocol.framing import Outgoing
-from sockjs_aio.session import Session
 
 logger = logging.getLogger("sockjs_aio")
 

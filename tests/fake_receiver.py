@@ -1,10 +1,10 @@
-"""The other side of `sockjs_aio.receiver`: a receiver that keeps its frames, and no request."""
+"""The other side of `core.frame_writer`: a receiver that keeps its frames, and no request."""
 
 import math
 from collections.abc import Callable
 
 from sockjs_aio import ConnectionInfo
-from sockjs_aio.tcp import Delivery
+from sockjs_aio.core.tcp import Delivery
 
 
 class FakeReceiver:

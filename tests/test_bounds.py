@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import Settings, SettingsError
-from sockjs_aio.inbox import MAX_WAITING
+from sockjs_aio.core.inbox import MAX_WAITING
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve
 from tests.openers import ask, openers

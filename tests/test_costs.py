@@ -15,7 +15,8 @@ import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio import ConnectionInfo, broadcast, tcp
+from sockjs_aio import ConnectionInfo, broadcast
+from sockjs_aio.core import tcp
 from sockjs_aio.protocol import frames, json_text
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve, Served

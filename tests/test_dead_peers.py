@@ -286,7 +286,7 @@ async def test_slow_download_keeps_the_session_and_a_stalled_one_does_not(serve:
 async def test_stream_that_is_written_to_all_the_time_is_seen_to_stall(
     serve: Serve, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sockjs_aio.transports.outlet.PATIENCE", 100)  # the kernel notices it, too
+    monkeypatch.setattr("sockjs_aio.server.connection_writer.PATIENCE", 100)
 
     class Talking(Recorder):
         sent = 0

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, SockJSRouter
-from sockjs_aio.ended_sessions import EndedSessions
+from sockjs_aio.core.ended_sessions import EndedSessions
 from sockjs_aio.protocol.frames import close_frame
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve, Served

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo
-from sockjs_aio.session import Session
+from sockjs_aio.core.session import Session
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve
 

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler
 
 import sockjs_aio.tornado
 from sockjs_aio import SockJSRouter, aiolibs, readyz
-from sockjs_aio.running import Drain, registries_of
+from sockjs_aio.server.run_app import Drain, registries_of
 from tests import clients
 from tests.conftest import Echo, Serve
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp_remotes import XForwardedRelaxed
 from aiohttp_remotes import setup as set_up_remotes
 
-from sockjs_aio.addresses import AddressCounter
+from sockjs_aio.core.address_counter import AddressCounter
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve, Served
 from tests.openers import REQUESTS, UPGRADE, ask, openers
@@ -128,7 +128,7 @@ async def test_each_way_out_makes_room_for_another(
     class Ending(Leaving):
         pass
 
-    monkeypatch.setattr("sockjs_aio.hooks.logger.disabled", way == "raise")
+    monkeypatch.setattr("sockjs_aio.core.hooks.logger.disabled", way == "raise")
     served = await serve(Ending, settings={**ONE_EACH, "send_queue_limit": 5000})
     for _ in range(2):
         client = await kind.open(served)

@@ -11,7 +11,7 @@ import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio.shield import Loss, Shielded
+from sockjs_aio.core.shield import Loss, Shielded
 from tests.conftest import Serve
 from tests.wire import Wire
 

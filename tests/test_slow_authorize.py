@@ -10,7 +10,7 @@ from aiohttp import web
 from tests.conftest import Echo, Recorder, Serve
 from tests.openers import REQUESTS, UPGRADE
 
-PATIENCE = "sockjs_aio.transports.endpoint.CLIENT_PATIENCE"
+PATIENCE = "sockjs_aio.server.admission.CLIENT_PATIENCE"
 
 
 @pytest.mark.parametrize("handler_cancellation", [True, False])

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from sockjs_aio.stickiness import WINDOW, StickinessCheck
+from sockjs_aio.server.stickiness import WINDOW, StickinessCheck
 from tests.conftest import Serve
 
 

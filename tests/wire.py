@@ -7,7 +7,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from sockjs_aio.tcp import buffered_bytes
+from sockjs_aio.core.tcp import buffered_bytes
 
 
 def end_sending(transport: asyncio.WriteTransport) -> None:

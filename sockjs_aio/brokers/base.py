@@ -17,7 +17,7 @@ from sockjs_aio.errors import SettingsError
 from sockjs_aio.protocol.framing import Outgoing
 
 if TYPE_CHECKING:
-    from sockjs_aio.session import Session
+    from sockjs_aio.core.session import Session
 
 MAX_NAME = 200
 """Bytes of a channel's name in UTF-8."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sockjs_aio.brokers import backoff, base, commands
-from sockjs_aio.brokers.redis import RedisBroker
+from sockjs_aio.brokers import base
+from sockjs_aio.brokers.redis import RedisBroker, backoff, commands
 from tests.brokers.redis_server import RedisServer
 from tests.brokers.test_scripted import Ear
 from tests.test_docs import blocks

@@ -8,8 +8,8 @@ import async_timeout
 import pytest
 
 from sockjs_aio import Broker, MemoryBroker
+from sockjs_aio.core.session import Session
 from sockjs_aio.protocol.framing import Outgoing
-from sockjs_aio.session import Session
 from tests.brokers.conftest import MakeBroker
 from tests.clients import WebSocket
 from tests.conftest import Recorder, Serve

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockjs_aio.brokers.payload import MAX_LABEL, NODES, PayloadError, Reader, make_label, pack
+from sockjs_aio.brokers.redis.payload import (
+    MAX_LABEL,
+    NODES,
+    PayloadError,
+    Reader,
+    make_label,
+    pack,
+)
 
 ANN, BOB = "a" * 16, "b" * 16
 TEXTS = st.text(st.characters(exclude_categories=()))  # half pairs as well

@@ -12,8 +12,8 @@ import async_timeout
 import pytest
 
 from sockjs_aio import BrokerUnavailable, ConnectionInfo, SettingsError
-from sockjs_aio.brokers.payload import make_label, pack
 from sockjs_aio.brokers.redis import RedisBroker
+from sockjs_aio.brokers.redis.payload import make_label, pack
 from tests import clients
 from tests.brokers.conftest import MakeBroker
 from tests.brokers.redis_server import RedisServer

@@ -8,7 +8,7 @@ import pytest
 
 from sockjs_aio import BrokerUnavailable, Nodes, SettingsError
 from sockjs_aio.brokers.redis import RedisBroker
-from sockjs_aio.brokers.redis_url import OPTIONS
+from sockjs_aio.brokers.redis.url import OPTIONS
 from tests.brokers.redis_server import RedisServer
 
 Make: TypeAlias = Callable[[Any], object]

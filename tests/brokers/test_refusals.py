@@ -12,7 +12,7 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from sockjs_aio import BrokerUnavailable
 from sockjs_aio.brokers.redis import RedisBroker
-from sockjs_aio.brokers.replies import ends_connection, reason
+from sockjs_aio.brokers.redis.replies import ends_connection, reason
 from tests import clients
 from tests.brokers.redis_server import RedisServer, packed
 from tests.brokers.scripted import ScriptedRedis

@@ -5,9 +5,9 @@ from typing import Any
 
 from sockjs_aio import ConnectionInfo, Settings, SockJSConnection
 from sockjs_aio.close_info import LOST
+from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.multiplex import MultiplexConnection
 from sockjs_aio.protocol.framing import SOCKJS
-from sockjs_aio.registry import SessionRegistry
 from tests.fake_receiver import FakeInfo, FakeReceiver
 from tests.virtual_loop import VirtualLoop
 

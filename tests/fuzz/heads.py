@@ -12,11 +12,11 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from sockjs_aio import Settings, SockJSConnection, SockJSRouter
+from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.errors import CallbackError
-from sockjs_aio.registry import SessionRegistry
-from sockjs_aio.transports.callback import read_callback
-from sockjs_aio.transports.endpoint import Endpoint, is_valid_id
-from sockjs_aio.transports.headers import set_session_cookie
+from sockjs_aio.server.admission import Endpoint, is_valid_id
+from sockjs_aio.server.callback import read_callback
+from sockjs_aio.server.headers import set_session_cookie
 
 NAME = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 ROOT = URL("/")

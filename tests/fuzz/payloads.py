@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from sockjs_aio.errors import PayloadBroken, PayloadMissing, PayloadTooLarge
 from sockjs_aio.protocol.frames import array_frame, decode_messages, decode_websocket_messages
 from sockjs_aio.protocol.json_text import quote
-from sockjs_aio.transports.upstream import form_field
+from sockjs_aio.server.sending import form_field
 
 MAX_MESSAGES = 4
 

@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from sockjs_aio import SockJSConnection, SockJSRouter
 from sockjs_aio.multiplex import MultiplexConnection
-from sockjs_aio.transports.body import invite_body
+from sockjs_aio.server.body import invite_body
 from tests.virtual_loop import VirtualLoop
 
 NEXT = b"\n~~~\n"

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, Nodes
-from sockjs_aio.connection_guard import guard
+from sockjs_aio.server.aiohttp_internals import guard
 from tests.conftest import Echo, Recorder, Serve
 from tests.hostile.raw_http import SEND, head
 from tests.hostile.urls import URLS

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sockjs_aio.nodes.claims import Claims
+from sockjs_aio.cluster.nodes.claims import Claims
 
 
 class Registry:

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import Nodes
-from sockjs_aio.nodes import nodes, owners, questions, sweeper
-from sockjs_aio.relay import passport
+from sockjs_aio.cluster.nodes import batched_lookup, claim_keeper, nodes, owners
+from sockjs_aio.cluster.relay import signed_header
 from tests.brokers.redis_server import RedisServer
 from tests.conftest import Serve
 from tests.nodes.conftest import Reach, RunNodes
@@ -39,8 +39,10 @@ def test_limits_are_those_that_are_documented() -> None:
     assert f"remembers for {owners.MEMORY:.0f}\nseconds, {owners.MAX_REMEMBERED:,}" in TEXT.replace(
         "\n  ", "\n"
     )
-    assert f"{sweeper.BATCH} in a command" in TEXT and questions.BATCH == sweeper.BATCH
-    assert f"good for {passport.VALIDITY:.0f} seconds" in TEXT
+    assert (
+        f"{claim_keeper.BATCH} in a command" in TEXT and batched_lookup.BATCH == claim_keeper.BATCH
+    )
+    assert f"good for {signed_header.VALIDITY:.0f} seconds" in TEXT
     assert nodes.LOOKS == 5 and "five times as often" in TEXT
 
 

@@ -3,7 +3,7 @@
 import async_timeout
 import pytest
 
-from sockjs_aio.nodes.questions import Answer, Question, Questions
+from sockjs_aio.cluster.nodes.batched_lookup import Answer, Question, Questions
 from tests.axes import make_tasks_eager
 from tests.brokers.redis_server import RedisServer
 from tests.nodes.conftest import Reach, RunNodes

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import async_timeout
 import pytest
 
-from sockjs_aio.nodes.entry import make_entry
+from sockjs_aio.cluster.nodes.node_record import make_entry
 from tests.brokers.redis_server import RedisServer
 from tests.clients import XhrStreaming
 from tests.nodes.conftest import Reach, RunNodes

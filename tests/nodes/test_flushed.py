@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sockjs_aio.nodes.directory import Directory, DirectoryUnavailable
+from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailable
 from tests.brokers.redis_server import RedisServer
 
 pytestmark = pytest.mark.redis

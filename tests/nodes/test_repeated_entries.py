@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sockjs_aio.nodes.entry import EntryForged, make_entry, read_entry
+from sockjs_aio.cluster.nodes.node_record import EntryForged, make_entry, read_entry
 from tests.brokers.redis_server import RedisServer
 from tests.clients import XhrStreaming
 from tests.nodes.conftest import Reach, RunNodes

@@ -76,7 +76,7 @@ def test_redis_py_is_asked_for_if_it_is_missing() -> None:
     program = "import sys; sys.modules['redis'] = None; import sockjs_aio as s; print(s.Nodes)\n"
     program += f"s.Nodes('redis://x', **{GOOD!r})"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "<class 'sockjs_aio.nodes.nodes.Nodes'>\n"
+    assert done.stdout == "<class 'sockjs_aio.cluster.nodes.nodes.Nodes'>\n"
     assert "for Nodes: pip install sockjs-aio[redis]" in done.stderr
 
 

@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 
-from sockjs_aio.nodes.entry import Entry, EntryForged, make_entry, read_entry, read_secret
-from sockjs_aio.relay.passport import Passport, Passports, Purpose
+from sockjs_aio.cluster.nodes.node_record import (
+    Entry,
+    EntryForged,
+    make_entry,
+    read_entry,
+    read_secret,
+)
+from sockjs_aio.cluster.relay.signed_header import Passport, Passports, Purpose
 from tests.brokers.redis_server import RedisServer
 from tests.certificate import make_certificate
 from tests.nodes.conftest import Reach, RunNodes

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from sockjs_aio import ConnectionInfo, SockJSConnection
+from sockjs_aio.core.registry import SessionRegistry
+from sockjs_aio.core.session import Session
 from sockjs_aio.errors import ReceiverConflict
 from sockjs_aio.protocol.framing import SOCKJS
-from sockjs_aio.registry import SessionRegistry
-from sockjs_aio.session import Session
 from tests.fake_receiver import FakeInfo, FakeReceiver
 
 SEND_QUEUE_LIMIT = 60_000

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockjs_aio import Settings
-from sockjs_aio.registry import SessionRegistry
+from sockjs_aio.core.registry import SessionRegistry
 from tests.properties.peers import COMMANDS, SEND_QUEUE_LIMIT, Application, Peer, WebSocketPeer
 from tests.virtual_loop import VirtualLoop
 

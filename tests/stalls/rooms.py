@@ -6,8 +6,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from sockjs_aio import SockJSConnection, SockJSRouter, broadcast, tornado
+from sockjs_aio.core.session import Session
 from sockjs_aio.protocol.framing import SOCKJS
-from sockjs_aio.session import Session
 from sockjs_aio.tornado.session import ConnectionInfo
 from tests.conftest import Served
 from tests.fake_receiver import FakeInfo, FakeReceiver

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from sockjs_aio import SockJSConnection
-from sockjs_aio.registry import SessionRegistry
+from sockjs_aio.core.registry import SessionRegistry
 from tests.conftest import Recorder, Serve
 from tests.stalls.inputs import MIB
 from tests.stalls.peers import Peer, post

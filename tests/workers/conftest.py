@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import SockJSRouter, Workers
-from sockjs_aio.workers.gateway import Gateway
-from sockjs_aio.workers.places import HostPlaces, new_key
+from sockjs_aio.cluster.workers.gateway import Gateway
+from sockjs_aio.cluster.workers.placement import HostPlaces, new_key
 from tests.conftest import Echo, Served
 from tests.workers.commanding import Command
 

@@ -15,7 +15,7 @@ import pytest
 
 import sockjs_aio
 from sockjs_aio import Workers
-from sockjs_aio.workers.environment import EnvironmentParser
+from sockjs_aio.cluster.workers.environment import EnvironmentParser
 from tests.clients import HTTP, Client, WebSocket, XhrStreaming
 from tests.ports import free_port
 from tests.process import ROOT

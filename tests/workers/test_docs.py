@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from sockjs_aio.relay import passport, peers
-from sockjs_aio.running import Drain
-from sockjs_aio.workers import command, places, supervisor
+from sockjs_aio.cluster.relay import peers, signed_header
+from sockjs_aio.cluster.workers import command, placement, supervisor
+from sockjs_aio.server.run_app import Drain
 from tests.test_docs import ROOT
 
 TEXT = re.sub(r"\s+", " ", (ROOT / "docs/workers.md").read_text())
@@ -14,8 +14,8 @@ TEXT = re.sub(r"\s+", " ", (ROOT / "docs/workers.md").read_text())
 
 def test_limits_are_those_that_are_documented() -> None:
     assert peers.BUFFER == 64 << 10 and "at most 64 KiB and what is read at a time wait" in TEXT
-    assert f"It is good for {passport.VALIDITY:g} seconds" in TEXT
-    assert f"wait for that, up to {places.START_PATIENCE:g} seconds" in TEXT
+    assert f"It is good for {signed_header.VALIDITY:g} seconds" in TEXT
+    assert f"wait for that, up to {placement.START_PATIENCE:g} seconds" in TEXT
     assert f"before it had served for {supervisor.STEADY:g} seconds" in TEXT
     delays = [f"{delay:g}" for delay in supervisor.BACKOFF[1:]]
     assert f"after {', '.join(delays[:-1])} and {delays[-1]} seconds" in TEXT

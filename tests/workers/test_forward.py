@@ -11,10 +11,10 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo
-from sockjs_aio.relay.lost import last_words
-from sockjs_aio.relay.peers import OwnerLost, Peer
-from sockjs_aio.transports.endpoint import Endpoint
-from sockjs_aio.workers.places import worker_at
+from sockjs_aio.cluster.relay.peers import OwnerLost, Peer
+from sockjs_aio.cluster.relay.session_lost import last_words
+from sockjs_aio.cluster.workers.placement import worker_at
+from sockjs_aio.server.admission import Endpoint
 from tests.clients import HTTP, STREAMS, Client, Xhr
 from tests.workers.conftest import RunTeam
 from tests.workers.test_relay import each_http, open_elsewhere

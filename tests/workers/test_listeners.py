@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from sockjs_aio.workers.listeners import stop_accepting
+from sockjs_aio.cluster.workers.listeners import stop_accepting
 
 
 async def hello(_request: web.Request) -> web.Response:

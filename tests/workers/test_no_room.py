@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sockjs_aio.workers.accepting import Listener
-from sockjs_aio.workers.listeners import BACKLOG
-from sockjs_aio.workers.places import worker_at
+from sockjs_aio.cluster.workers.accepting import Listener
+from sockjs_aio.cluster.workers.listeners import BACKLOG
+from sockjs_aio.cluster.workers.placement import worker_at
 from tests.workers.conftest import RunCommand, RunTeam
 from tests.workers.test_retiring import KEY
 

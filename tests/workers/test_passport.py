@@ -7,10 +7,10 @@ import time
 import pytest
 
 from sockjs_aio import ConnectionInfo, SockJSConnection
-from sockjs_aio.relay.passport import HEADER, VALIDITY, Passport, Passports, Purpose
-from sockjs_aio.relay.peers import Peer
-from sockjs_aio.transports.endpoint import Endpoint
-from sockjs_aio.workers.places import worker_at
+from sockjs_aio.cluster.relay.peers import Peer
+from sockjs_aio.cluster.relay.signed_header import HEADER, VALIDITY, Passport, Passports, Purpose
+from sockjs_aio.cluster.workers.placement import worker_at
+from sockjs_aio.server.admission import Endpoint
 from tests.clients import Xhr
 from tests.wire import Reply, Wire
 from tests.workers.conftest import Member, RunTeam

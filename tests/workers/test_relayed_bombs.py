@@ -7,7 +7,7 @@ from pathlib import Path
 import async_timeout
 import pytest
 
-from sockjs_aio.workers.places import worker_at
+from sockjs_aio.cluster.workers.placement import worker_at
 from tests.brokers.conftest import own_redis, redis_server  # noqa: F401
 from tests.hostile.test_compressed import header, packed
 from tests.nodes.conftest import Reach, RunNodes, reach, run_nodes  # noqa: F401

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sockjs_aio.workers.places import worker_at
+from sockjs_aio.cluster.workers.placement import worker_at
 from tests.clients import HTTP, Client
 from tests.workers.conftest import RunTeam
 from tests.workers.test_relay import each_poll, each_stream, open_elsewhere

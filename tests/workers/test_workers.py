@@ -150,7 +150,7 @@ async def test_an_application_that_cannot_start_ends_it_at_once(
     assert await served.ended() == 1
     assert "RuntimeError: a test has asked for it" in served.said
     assert served.said.count("cannot start: tests.workers.service:make fails:\n") == 1
-    assert "sockjs_aio/workers" not in served.said
+    assert "sockjs_aio/cluster" not in served.said
 
 
 async def test_what_a_module_misses_is_shown_with_its_place(

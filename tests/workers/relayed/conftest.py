@@ -9,10 +9,10 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import SockJSRouter
-from sockjs_aio.relay.peers import Peer
-from sockjs_aio.transports.endpoint import Endpoint
-from sockjs_aio.workers.gateway import Gateway
-from sockjs_aio.workers.places import HostPlaces, new_key, worker_at
+from sockjs_aio.cluster.relay.peers import Peer
+from sockjs_aio.cluster.workers.gateway import Gateway
+from sockjs_aio.cluster.workers.placement import HostPlaces, new_key, worker_at
+from sockjs_aio.server.admission import Endpoint
 from tests.conftest import Echo, Serve, Served
 
 

@@ -1,0 +1,243 @@
+"""The broker for several processes, on Redis: needs redis-py, ``pip install sockjs-aio[redis]``."""
+
+import contextlib
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+try:
+    from sockjs_aio.brokers.redis.link import Link, Server
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("for RedisBroker: pip install sockjs-aio[redis]") from error
+from sockjs_aio.brokers.base import Broker, State, check_delay, check_size
+from sockjs_aio.brokers.redis.payload import MAX_LABEL, PayloadError, Reader, make_label, pack
+from sockjs_aio.brokers.redis.presence import Presence, members_question
+from sockjs_aio.brokers.redis.rate_limited_log import Complaints
+from sockjs_aio.errors import BrokerUnavailable, SettingsError
+
+logger = logging.getLogger("sockjs_aio")
+
+Policy: TypeAlias = Literal["raise", "drop"]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What there is from `connect` to `disconnect`."""
+
+    node: str
+    reader: Reader
+    presence: Presence
+    link: Link
+
+
+class RedisBroker(Broker):
+    """Carries messages and members between all processes that use the same Redis and `prefix`.
+
+    However many sessions, a process has one subscription for a channel, and two connections in all.
+    A message that is published here goes to the sessions of this process at once, and then to Redis
+    for those of the others.
+
+    Without a router that has it started, `publish` and `members` connect for each call;
+    ``async with RedisBroker(url) as broker:`` stays connected.
+
+    Args:
+        url: As redis-py takes it, such as ``redis://:password@host:6379``, ``rediss://`` for TLS or
+            ``unix:///path``.
+        prefix: What the names of channels and keys in Redis begin with.
+        on_unavailable: What `publish` and `members` do when Redis does not answer: ``"drop"`` the
+            message for other processes, and know this process's members only; or ``"raise"``
+            `BrokerUnavailable`, which closes the session whose hook lets it pass.
+        timeout: Seconds without a sign of Redis after which the connections are given up.
+        max_retry_delay: Seconds between two attempts to connect, at most.
+        member_expiry: Seconds after which the members of a process that has died vanish; the same
+            for all processes.
+        publish_queue_limit: Bytes that may wait for Redis; beyond, it counts as unavailable.
+        max_message_size: Bytes of a message in UTF-8, in both directions.
+        max_channels: Channels that one session may be subscribed to at a time.
+
+    Raises:
+        SettingsError: If one of them cannot be used.
+    """
+
+    refused = 0
+    """How many messages came from Redis that could not be used: too large, or unreadable."""
+    dropped = 0
+    """How many messages were published that may not have reached other processes."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "sockjs:",
+        on_unavailable: Policy = "drop",
+        timeout: float = 4,
+        max_retry_delay: float = 5,
+        member_expiry: float = 15,
+        publish_queue_limit: int = 8 << 20,
+        max_message_size: int = 1 << 20,
+        max_channels: int = 1000,
+    ) -> None:
+        super().__init__(max_message_size=max_message_size, max_channels=max_channels)
+        check_size("publish_queue_limit", publish_queue_limit)
+        for name, value in (
+            ("timeout", timeout),
+            ("max_retry_delay", max_retry_delay),
+            ("member_expiry", member_expiry),
+        ):
+            check_delay(name, value)
+        if on_unavailable not in ("raise", "drop"):
+            raise SettingsError(f'on_unavailable={on_unavailable!r}: it is "raise" or "drop"')
+        if not isinstance(prefix, str) or not prefix.isascii() or not prefix.isprintable():
+            raise SettingsError(f"prefix={prefix!r} cannot be used: it has to be ASCII")
+        self._prefix = prefix
+        self._on_unavailable = on_unavailable
+        self._timeout = timeout
+        self._max_retry_delay = max_retry_delay
+        self._member_expiry = member_expiry
+        self._queue_limit = publish_queue_limit
+        self._complaints = Complaints()
+        try:
+            # a replica refuses to write, even if there is nothing to write
+            self._server = Server(url, timeout, probe=("DEL", f"{prefix}probe"))
+        except ValueError as error:
+            raise SettingsError(f"the URL of Redis cannot be used: {error}") from None
+        self._work: _Work | None = None
+
+    async def __aenter__(self) -> "RedisBroker":
+        self.start(self)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop(self)
+
+    @property
+    def state(self) -> State:
+        """``"stopped"``, ``"connecting"`` at first, ``"connected"`` or ``"reconnecting"``.
+
+        ``"degraded"`` if it is connected, and Redis refuses to tell of some channels.
+        """
+        return self._work.link.state if self._work else "stopped"
+
+    async def members(self, channel: str) -> set[str]:
+        """See `Broker`; unless ``on_unavailable="raise"``, this process's members at least."""
+        try:
+            return await super().members(channel)
+        except BrokerUnavailable as error:
+            if self._on_unavailable == "raise":
+                raise
+            self._complaints.make("asked", "channel %r: members are not known: %s", channel, error)
+            return self.local_members(channel)
+
+    # The contract.
+
+    def connect(self) -> None:
+        """See `Broker`."""
+        node = secrets.token_hex(8)
+        presence = Presence(
+            node,
+            self,
+            prefix=self._prefix,
+            expiry=self._member_expiry,
+            complaints=self._complaints,
+        )
+        link = Link(
+            self._server,
+            f"{self._prefix}\0{node}".encode(),  # no channel's name has a NUL
+            self._receive,
+            serve=presence.keep,
+            lost=self._count_gap,
+            timeout=self._timeout,
+            max_retry_delay=self._max_retry_delay,
+            queue_limit=self._queue_limit,
+            complaints=self._complaints,
+        )
+        self._work = _Work(node, Reader(node), presence, link)
+        for channel in self.channels:
+            self.listen(channel)
+
+    async def disconnect(self) -> None:
+        """See `Broker`."""
+        work, self._work = self._work, None
+        if work is not None:
+            work.presence.clear(work.link)
+            await work.link.stop()
+
+    def listen(self, channel: str) -> None:
+        """See `Broker`."""
+        if (work := self._here()) is not None:
+            work.link.listen(self._name(channel))
+
+    def unlisten(self, channel: str) -> None:
+        """See `Broker`."""
+        if (work := self._here()) is not None:
+            work.link.unlisten(self._name(channel))
+
+    def announce(self, channel: str, member: str) -> None:
+        """See `Broker`."""
+        if (work := self._here()) is not None:
+            work.presence.announce(work.link, channel, member)
+
+    def withdraw(self, channel: str, member: str) -> None:
+        """See `Broker`."""
+        if (work := self._here()) is not None:
+            work.presence.withdraw(work.link, channel, member)
+
+    async def ready(self, channel: str) -> None:
+        """See `Broker`."""
+        work = self._here()
+        if work is not None:
+            await work.link.confirmed(self._name(channel))
+            if channel in self.populated:
+                with contextlib.suppress(BrokerUnavailable):
+                    await work.link.call(("PING",))  # is answered after what was announced
+
+    async def send(self, channel: str, message: str) -> None:
+        """See `Broker`."""
+        work, name = self._here(), self._name(channel)
+        try:
+            if work is None:
+                await self._server.call(("PUBLISH", name, pack(message)))
+            else:
+                label = make_label(work.node, work.link.number)
+                await work.link.call(("PUBLISH", name, pack(message, label)))
+        except BrokerUnavailable as error:
+            self.dropped += 1
+            if self._on_unavailable == "raise":
+                raise
+            self._complaints.make("sent", "channel %r: messages are dropped: %s", channel, error)
+
+    async def remote_members(self, channel: str) -> set[str]:
+        """See `Broker`."""
+        question = members_question(self._prefix, channel)
+        work = self._here()
+        answer = await (work.link.call(question) if work else self._server.call(question))
+        return {member.decode("utf-8", "replace") for member in answer}
+
+    # What comes from Redis.
+
+    def _receive(self, name: bytes, payload: bytes) -> None:
+        if self._work is None:
+            return  # it is about to end
+        channel = name.decode()[len(self._prefix) :]
+        try:
+            if len(payload) > self.max_message_size + MAX_LABEL:
+                raise PayloadError(f"{len(payload)} bytes")
+            text = self._work.reader.read(payload)
+            if text is not None:
+                self.deliver(channel, text)
+        except PayloadError as error:
+            self.refused += 1
+            self._complaints.make("refused", "channel %r: a message is dropped: %s", channel, error)
+        except Exception:
+            logger.exception("channel %r: a message could not be delivered", channel)
+
+    def _count_gap(self) -> None:
+        self.gaps += 1
+
+    def _here(self) -> _Work | None:
+        self.check_loop()
+        return self._work
+
+    def _name(self, channel: str) -> bytes:
+        return (self._prefix + channel).encode()

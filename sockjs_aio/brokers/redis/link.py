@@ -1,0 +1,305 @@
+"""The link to Redis: two connections, one that listens and one that asks, both there or neither.
+
+When one of them ends, or something asked for is not answered in time, both are given up and made
+anew, after a delay that grows.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
+
+import async_timeout
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
+
+from sockjs_aio.brokers.base import State
+from sockjs_aio.brokers.redis.backoff import delay
+from sockjs_aio.brokers.redis.commands import Command, Commands
+from sockjs_aio.brokers.redis.rate_limited_log import Complaints, Reasons
+from sockjs_aio.brokers.redis.replies import FAILURES, read_reply, reason
+from sockjs_aio.brokers.redis.subscriber import Subscriber
+from sockjs_aio.brokers.redis.url import address, make_pool
+from sockjs_aio.errors import BrokerUnavailable
+
+logger = logging.getLogger("sockjs_aio")
+
+LOOKS = 8
+"""Looks within the time that Redis has to answer: a loop that was held up costs one of them."""
+
+
+class Server:
+    """Where Redis is, and how to connect to it.
+
+    Args:
+        url: As redis-py takes it: ``redis://``, ``rediss://`` or ``unix://``.
+        timeout: Seconds that a connection may take to be made.
+        probe: A command that only a server that can be used answers or refuses by itself.
+
+    Raises:
+        ValueError: If `url` cannot be used.
+    """
+
+    def __init__(self, url: str, timeout: float, probe: Command) -> None:
+        self.probe = probe
+        self._timeout = timeout
+        self._pool = make_pool(
+            ConnectionPool,
+            url,
+            # nothing is sent twice, and silence is watched over by the link
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=None,
+            socket_connect_timeout=timeout,
+            health_check_interval=0,
+            # replies as `Subscriber` reads them
+            decode_responses=False,
+            protocol=2,
+        )
+
+    def __str__(self) -> str:
+        return address(self._pool)
+
+    async def connection(self) -> AbstractConnection:
+        """Connect, log in, and see that the server can be used."""
+        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
+        try:
+            async with async_timeout.timeout(self._timeout):
+                await connection.connect()
+                await connection.send_command(*self.probe, check_health=False)
+                await read_reply(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return cast(AbstractConnection, connection)
+
+    async def call(self, command: Command) -> Any:
+        """Run one command on a connection of its own, and return the answer.
+
+        Raises:
+            BrokerUnavailable: If Redis cannot be reached, does not answer in time or refuses.
+        """
+        try:
+            connection = await self.connection()
+            try:
+                async with async_timeout.timeout(self._timeout):
+                    await connection.send_command(*command, check_health=False)
+                    reply = await read_reply(connection)
+            finally:
+                await connection.disconnect()
+        except FAILURES as error:
+            raise BrokerUnavailable(f"Redis at {self}: {reason(error)}") from error
+        if isinstance(reply, ResponseError):
+            raise BrokerUnavailable(f"Redis at {self} refuses: {reason(reply)}")
+        return reply
+
+
+class Link:
+    """Keeps the connections, until `stop`.
+
+    Args:
+        server: Where Redis is.
+        echo: A channel of this link alone, to hear whether what is published comes back.
+        receive: Called with the name of a Redis channel and the payload of each message.
+        serve: Awaited with this link for as long as it is up.
+        lost: Called whenever messages are missed from then on.
+        timeout: Seconds without a sign of Redis after which the connections are given up.
+        max_retry_delay: Seconds between two attempts to connect, at most.
+        queue_limit: Bytes of commands that wait.
+        complaints: Where to say what Redis refuses.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        echo: bytes,
+        receive: Callable[[bytes, bytes], None],
+        *,
+        serve: "Callable[[Link], Awaitable[None]]",
+        lost: Callable[[], None],
+        timeout: float,
+        max_retry_delay: float,
+        queue_limit: int,
+        complaints: Complaints,
+    ) -> None:
+        self._state: State = "connecting"
+        self.number = 0  # of connections that there have been
+        self._server = server
+        self._echo = echo
+        self._serve = serve
+        self._lost = lost
+        self._timeout = timeout
+        self._max_retry_delay = max_retry_delay
+        self._down_since = 0.0
+        self._why = ""  # it is down
+        self._reasons = Reasons()
+        self._subscriber = Subscriber(
+            echo, receive, lost=lost, max_retry_delay=max_retry_delay, complaints=complaints
+        )
+        self._commands = Commands(queue_limit, server.probe)
+        self.listen = self._subscriber.listen
+        self.unlisten = self._subscriber.unlisten
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def state(self) -> State:
+        """``"degraded"`` while it is connected, and Redis refuses channels; else see `Broker`."""
+        is_degraded = self._state == "connected" and self._subscriber.missing
+        return "degraded" if is_degraded else self._state
+
+    async def stop(self) -> None:
+        """Wait for what is queued to be answered, if Redis does, and end."""
+        if self._state == "connected":
+            with contextlib.suppress(BrokerUnavailable, asyncio.TimeoutError):
+                async with async_timeout.timeout(self._timeout):
+                    await self._commands.call(("PING",))
+        self._state = "stopped"
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        self._give_up("the broker was stopped")
+
+    async def confirmed(self, name: bytes) -> None:
+        """Wait until Redis has confirmed that it is listened to `name`, unless it cannot."""
+        if self._state != "reconnecting":
+            await self._subscriber.confirmed(name)
+
+    async def call(self, *commands: Command) -> Any:
+        """Run `commands`, one behind the other and behind those before; return the last answer.
+
+        Raises:
+            BrokerUnavailable: If the link is down or gets lost, or Redis refuses.
+        """
+        if self._state == "reconnecting":
+            raise BrokerUnavailable(self._why)
+        return await self._commands.call(*commands)
+
+    def cast(self, *commands: Command, refused: "Callable[[], object] | None" = None) -> bool:
+        """Run `commands` without waiting; return whether there was room for them.
+
+        `refused` is called for each of them that Redis refuses.
+        """
+        return self._state == "reconnecting" or self._commands.cast(*commands, refused=refused)
+
+    async def _run(self) -> None:
+        attempts = 0
+        while True:
+            self.number += 1
+            begun = _now()
+            try:
+                await self._keep()
+            except FAILURES as error:
+                self._report(f"Redis at {self._server}: {reason(error)}")
+            except Exception as error:
+                self._report(f"Redis at {self._server}: the link failed", error)
+            if _now() - begun > self._max_retry_delay:
+                attempts = 0  # it was a connection
+            await asyncio.sleep(delay(attempts, self._max_retry_delay))
+            attempts += 1
+
+    def _report(self, why: str, error: Exception | None = None) -> None:
+        """The connections are lost: say so, but each reason once until they are back."""
+        if self._state != "reconnecting":
+            self._state = "reconnecting"
+            self._down_since = _now()
+            self._lost()
+            self._reasons.clear()
+            text = "%s; messages of other processes are missed from now on"
+        else:
+            text = "%s; they are still missed"
+        if self._reasons.is_new(why):
+            logger.warning(text, why, exc_info=error)
+        self._give_up(why)
+
+    async def _keep(self) -> None:
+        """Connect, and stay so; raises when a connection is lost."""
+        connections: list[AbstractConnection] = []
+        try:
+            await _all(self._use(connections), self._watch())
+        finally:
+            for connection in connections:
+                await connection.disconnect(nowait=True)
+
+    async def _use(self, connections: list[AbstractConnection]) -> None:
+        for half in (self._subscriber, self._commands):
+            connections.append(await self._server.connection())
+            half.heard += 1
+        listening, asking = connections
+        await _all(
+            self._subscriber.read(listening),
+            self._subscriber.write(listening),
+            self._commands.run(asking),
+            self._serve_when_settled(),
+            self._listen_to_itself(),
+        )
+
+    async def _serve_when_settled(self) -> None:
+        await self._subscriber.is_settled.wait()
+        if self._state == "reconnecting":
+            seconds = _now() - self._down_since
+            logger.warning(
+                "channels: Redis at %s: connected again after %.1f s", self._server, seconds
+            )
+        self._state = "connected"
+        await self._serve(self)
+
+    async def _watch(self) -> None:
+        """Raise `TimeoutError` when nothing has come for `timeout` seconds; ask twice in them."""
+        halves = {half: (half.heard, 0) for half in (self._subscriber, self._commands)}
+        for look in itertools.count(1):
+            # one more, since what is heard just behind a look counts from the next one on
+            await asyncio.sleep(self._timeout / (LOOKS + 1))
+            for half, (heard, quiet) in halves.items():
+                quiet = quiet + 1 if half.heard == heard else 0
+                halves[half] = half.heard, quiet
+                if quiet == LOOKS:
+                    raise asyncio.TimeoutError
+                # also if there is traffic: a replica takes what is published
+                if look % (LOOKS // 2) == 0:
+                    half.ping()
+
+    async def _listen_to_itself(self) -> None:
+        """Raise `ConnectionError` when what is published does not come back.
+
+        Then the two connections lead to servers that have nothing to do with each other, as they
+        may during a failover.
+        """
+        while True:
+            await asyncio.sleep(self._timeout / 2)
+            if not self._subscriber.hears_echo:
+                continue
+            echoes = self._subscriber.echoes
+            try:
+                await self._commands.call(("PUBLISH", self._echo, b""))
+            except BrokerUnavailable:
+                continue  # it has no room, or may not publish
+            await self._subscriber.answered()  # a server sends the answer behind the echo
+            await asyncio.sleep(self._timeout / 2)  # a replica may be late
+            if self._subscriber.echoes == echoes:
+                raise ConnectionError("what is published does not come back")
+
+    def _give_up(self, why: str) -> None:
+        self._why = why
+        self._subscriber.lose()
+        self._commands.lose(why)
+
+
+async def _all(*work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` until something of it fails, and raise that."""
+    tasks = [asyncio.ensure_future(x) for x in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

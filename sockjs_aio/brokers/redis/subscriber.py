@@ -1,0 +1,288 @@
+"""Keeps Redis told of the channels that this process listens to, and hands on what comes.
+
+What is wanted is compared with what Redis has been asked for, so that sessions that come and go
+while it does not answer leave no queue behind.
+A channel that Redis refuses is missed until it is confirmed, and asked for again and again: the
+rights of Redis's users are changed while it runs.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
+
+from sockjs_aio.brokers.redis.backoff import delay
+from sockjs_aio.brokers.redis.rate_limited_log import Complaints
+from sockjs_aio.brokers.redis.replies import read_reply, reason
+from sockjs_aio.core.turns import Turn
+
+logger = logging.getLogger("sockjs_aio")
+
+CHUNK = 500
+"""Channels in one command."""
+
+
+@dataclass
+class Request:
+    """A command that was sent, and how many answers are to come."""
+
+    command: tuple[bytes, ...]
+    answers: int
+
+
+class Subscriber:
+    """The listening half of a link; what is wanted outlives its connections.
+
+    Args:
+        echo: A channel to listen to as soon as there is another one; its messages are counted.
+        receive: Called with the name of a Redis channel and the payload.
+        lost: Called when Redis begins to refuse channels.
+        max_retry_delay: Seconds after which refused channels are asked for again, at most.
+        complaints: Where to say what Redis refuses.
+    """
+
+    def __init__(
+        self,
+        echo: bytes,
+        receive: Callable[[bytes, bytes], None],
+        *,
+        lost: Callable[[], None],
+        max_retry_delay: float,
+        complaints: Complaints,
+    ) -> None:
+        self._echo = echo
+        self._receive = receive
+        self._lost = lost
+        self._max_retry_delay = max_retry_delay
+        self._complaints = complaints
+        self._wanted: set[bytes] = set()
+        self._changed = asyncio.Event()
+        # who waits for a channel, whatever becomes of it
+        self._waiting: dict[bytes, asyncio.Future[None]] = {}
+        # what Redis has refused and not confirmed since
+        self.missing: set[bytes] = set()
+        # this connection: what was asked for, what is not answered yet, what may not be had
+        self._asked: set[bytes] = set()
+        self._sent: deque[Request] = deque()
+        self._unconfirmed: Counter[bytes] = Counter()
+        self._doubtful: set[bytes] = set()
+        self._refused: dict[bytes, None] = {}  # those first that were asked for longest ago
+        self._retried: set[bytes] = set()
+        self._retries = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_ping_due = False
+        self._pings = 0  # that were sent
+        self._pongs = 0
+        self._ponged = asyncio.Event()
+        self.is_settled = asyncio.Event()
+        self.heard = 0
+        self.echoes = 0
+
+    def listen(self, name: bytes) -> None:
+        """Want what is published to `name`."""
+        self._wanted.add(name)
+        self._wanted.add(self._echo)
+        self._changed.set()
+
+    def unlisten(self, name: bytes) -> None:
+        """Want it no more."""
+        self._wanted.discard(name)
+        self._refused.pop(name, None)
+        self.missing.discard(name)
+        self._changed.set()
+        self._release(name)
+
+    @property
+    def hears_echo(self) -> bool:
+        """Whether Redis has confirmed the echo."""
+        return self._echo in self._asked and self._echo not in self._unconfirmed
+
+    async def confirmed(self, name: bytes) -> None:
+        """Wait until Redis has confirmed `name`, or it is wanted no more, or the link is lost."""
+        is_live = name in self._asked and name not in self._unconfirmed
+        if name in self._wanted and not is_live and name not in self._refused:
+            if name not in self._waiting:
+                self._waiting[name] = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._waiting[name])
+
+    def ping(self) -> None:
+        """See to it that something comes."""
+        self._is_ping_due = True
+        self._changed.set()
+
+    async def answered(self) -> None:
+        """Wait until Redis has answered what was sent so far, and a ping behind that."""
+        number = self._pings + 1
+        self.ping()
+        while self._pongs < number:
+            self._ponged.clear()
+            await self._ponged.wait()
+
+    def lose(self) -> None:
+        """The connection is lost: have nobody wait, and begin anew with the next one."""
+        for of_the_connection in (self._asked, self._sent, self._unconfirmed, self._refused):
+            of_the_connection.clear()
+        self._doubtful.clear()
+        self._retried.clear()
+        self._retries = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._is_ping_due = False
+        self._pings = self._pongs = 0
+        self.is_settled.clear()
+        for name in list(self._waiting):
+            self._release(name)
+
+    async def write(self, connection: AbstractConnection) -> None:
+        """Ask for what is wanted, and no more for what is not, while the connection lasts."""
+        turn = Turn()
+        while True:
+            self._changed.clear()
+            for command in self._due():
+                if turn.is_over:
+                    await turn.next()
+                self._sent.append(Request(command, max(len(command) - 1, 1)))
+                await connection.send_command(*command, check_health=False)
+            self._look()
+            await self._changed.wait()
+
+    async def read(self, connection: AbstractConnection) -> None:
+        """Take what comes, while the connection lasts."""
+        turn = Turn()
+        while True:
+            reply = await read_reply(connection)
+            if not isinstance(reply, ResponseError):
+                self._take(reply)
+            elif self._sent:
+                self._refuse(self._sent.popleft(), reply)
+            self.heard += 1
+            if turn.is_over:
+                await turn.next()  # what is buffered would be read without a pause
+
+    def _due(self) -> Iterator[tuple[bytes, ...]]:
+        new = self._wanted - self._asked - self._refused.keys()
+        alone = [[name] for name in new & self._doubtful]
+        self._doubtful.clear()
+        for chunk in alone + _chunks(new.difference(*alone)):
+            self._asked.update(chunk)
+            self._unconfirmed.update(chunk)
+            yield (b"SUBSCRIBE", *chunk)
+        for chunk in _chunks(self._asked - self._wanted):
+            self._asked.difference_update(chunk)
+            yield (b"UNSUBSCRIBE", *chunk)
+        if self._is_ping_due:
+            self._is_ping_due = False
+            self._pings += 1
+            yield (b"PING",)
+
+    def _take(self, reply: object) -> None:
+        kind, name, data = reply if isinstance(reply, list) and len(reply) == 3 else (b"", b"", b"")
+        if kind == b"message":
+            if name == self._echo:
+                self.echoes += 1
+            else:
+                self._receive(name, data)
+            return
+        if self._sent:
+            self._sent[0].answers -= 1
+            if not self._sent[0].answers:
+                self._end(self._sent.popleft())
+        if kind == b"subscribe":
+            self._confirm(name)
+
+    def _end(self, request: Request) -> None:
+        """A request is answered."""
+        if request.command == (b"PING",):
+            self._pongs += 1
+            self._ponged.set()
+
+    def _confirm(self, name: bytes) -> None:
+        # asked for, not any more, and again: the last answer counts
+        if self._is_answered_all(name) and name in self._asked:
+            self._release(name)
+            if name in self.missing:
+                self._find(name)
+        self._look()
+
+    def _is_answered_all(self, name: bytes) -> bool:
+        self._unconfirmed[name] -= 1
+        if self._unconfirmed[name] > 0:
+            return False
+        del self._unconfirmed[name]
+        return True
+
+    def _refuse(self, request: Request, error: ResponseError) -> None:
+        """Ask again for each of several channels, as one may spoil the others; later for one."""
+        self._end(request)
+        verb, *names = request.command
+        if verb != b"SUBSCRIBE":
+            return
+        for name in names:
+            if not self._is_answered_all(name):
+                continue  # the last answer counts
+            self._asked.discard(name)
+            if len(names) > 1:
+                self._doubtful.add(name)
+            elif name in self._wanted:
+                self._miss(name, error)
+        self._changed.set()
+        self._look()
+
+    def _miss(self, name: bytes, error: ResponseError) -> None:
+        self._refused[name] = None
+        if name == self._echo:
+            return  # it is for the link alone, which goes without
+        if not self.missing:
+            self._lost()
+        self.missing.add(name)
+        text = "Redis refuses %s: %s; its messages of other processes are missed"
+        self._complaints.make("subscribe", text, name.decode(), reason(error))
+        self._release(name)
+        self._retry_later()
+
+    def _find(self, name: bytes) -> None:
+        self.missing.remove(name)
+        if name in self._retried:
+            self._retries = 0  # so may be the others
+        if not self.missing:
+            logger.warning("Redis refuses no channel any more; messages of all of them come again")
+
+    def _retry_later(self) -> None:
+        if self._timer is None:
+            pause = delay(self._retries, self._max_retry_delay)
+            self._retries += 1
+            self._timer = asyncio.get_running_loop().call_later(pause, self._retry)
+
+    def _retry(self) -> None:
+        """Ask again for some of the channels that were refused."""
+        self._timer = None
+        if self._refused.keys() <= {self._echo}:
+            return
+        self._retried = set(itertools.islice(self._refused, CHUNK))
+        for name in self._retried:
+            del self._refused[name]
+        if self._refused:
+            self._retry_later()
+        self._changed.set()
+
+    def _look(self) -> None:
+        if self.is_settled.is_set() or self._unconfirmed:
+            return
+        if self._wanted <= self._asked | self._refused.keys():
+            self.is_settled.set()
+
+    def _release(self, name: bytes) -> None:
+        waiting = self._waiting.pop(name, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+
+def _chunks(names: set[bytes]) -> list[list[bytes]]:
+    ordered = list(names)
+    return [ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK)]

@@ -1,0 +1,1 @@
+"""One service in several processes, or on several hosts."""

@@ -1,0 +1,140 @@
+"""The sessions that this node has told Redis to be its own, or is about to."""
+
+import contextlib
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+
+from sockjs_aio.core.registry import SessionRegistry
+
+
+class Claim:
+    """One session id of one service, claimed for a request that may open a session.
+
+    Args:
+        registry: Where the session is, or will be.
+        session_id: Its id.
+        now: The time on the loop's clock.
+    """
+
+    __slots__ = ("registry", "session_id", "users", "refreshed", "is_held", "is_foreign")
+
+    def __init__(self, registry: SessionRegistry, session_id: str, now: float) -> None:
+        self.registry = registry
+        self.session_id = session_id
+        self.users = 0  # requests that are being answered
+        self.refreshed = now
+        self.is_held = False  # Redis has said that it is ours
+        self.is_foreign = False  # or that it is not
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is a session, or there may be one soon."""
+        return self.users > 0 or self.has_session
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there was a session whose late requests must find this node."""
+        return self.registry.ended(self.session_id) is not None
+
+    @property
+    def has_session(self) -> bool:
+        """Whether there is a session."""
+        return self.registry.get(self.session_id) is not None
+
+
+class Claims:
+    """All of them, by their keys; those first that have not been refreshed for longest."""
+
+    def __init__(self) -> None:
+        self._claims: OrderedDict[str, Claim] = OrderedDict()
+        self._unneeded: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def holds(self, key: str) -> bool:
+        """Tell whether the session of `key` is this node's."""
+        claim = self._claims.get(key)
+        return claim is not None and claim.is_held
+
+    @contextlib.contextmanager
+    def use(self, key: str, registry: SessionRegistry, session_id: str) -> Iterator[Claim]:
+        """Have a claim while a request is answered, and after that if there is a session then."""
+        claim = self._claims.get(key)
+        if claim is None:
+            claim = self._claims[key] = Claim(registry, session_id, registry.now())
+        claim.users += 1
+        try:
+            yield claim
+        finally:
+            claim.users -= 1
+            if claim.is_foreign and not claim.users:
+                self.drop(key)
+            elif not claim.is_needed:
+                self._unneeded.add(key)
+
+    def drop(self, key: str) -> Claim | None:
+        """Forget one."""
+        self._unneeded.discard(key)
+        return self._claims.pop(key, None)
+
+    def due(self, before: float, now: float, limit: int) -> list[str]:
+        """Return the keys of those that were refreshed before a time, and are needed.
+
+        At most `limit` are looked at; nothing is returned when there are no more.
+        """
+        keys: list[str] = []
+        while not keys and self._claims:
+            old = list(itertools.islice(self._claims.items(), limit))
+            old = [(key, claim) for key, claim in old if claim.refreshed <= before]
+            if not old:
+                break
+            for key, claim in old:
+                if claim.is_needed:
+                    keys.append(key)
+                else:
+                    self._unneeded.add(key)
+                    self.refreshed([key], now)  # not to stand in the way of the others
+        return keys
+
+    def unneeded(self, limit: int) -> list[str]:
+        """Take at most `limit` keys of claims to give up: they are not held any more.
+
+        Redis keeps those of sessions that have ended until their lease runs out: so late requests
+        are sent here and are told, and do not open a session on another node.
+        """
+        keys: list[str] = []
+        while self._unneeded and len(keys) < limit:
+            key = self._unneeded.pop()
+            claim = self._claims.get(key)
+            if claim is None or claim.is_needed:
+                continue
+            if claim.has_ended:
+                self.drop(key)
+            else:
+                claim.is_held = False
+                keys.append(key)
+        return keys
+
+    def refreshed(self, keys: Iterable[str], now: float) -> None:
+        """Note that Redis knows them."""
+        for key in keys:
+            claim = self._claims.get(key)
+            if claim is not None:
+                claim.refreshed = now
+                self._claims.move_to_end(key)
+
+    def given_up(self, keys: list[str]) -> list[str]:
+        """Note that Redis knows them no more; return those that are needed again meanwhile."""
+        again = [key for key in keys if key in self._claims and self._claims[key].is_needed]
+        for key in set(keys).difference(again):
+            self.drop(key)
+        return again
+
+    def take_all(self) -> list[str]:
+        """Forget all; return their keys."""
+        keys = list(self._claims)
+        self._claims.clear()
+        self._unneeded.clear()
+        return keys

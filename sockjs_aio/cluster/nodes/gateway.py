@@ -1,0 +1,335 @@
+"""What stands before an application on one of several nodes: finds the node with a session.
+
+It is the outermost middleware.  A request for a session of another node is handed on before any
+other middleware sees it; it passes those once, where its session is.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from sockjs_aio.brokers.redis.rate_limited_log import Complaints
+from sockjs_aio.brokers.redis.replies import reason
+from sockjs_aio.cluster.nodes.claims import Claim, Claims
+from sockjs_aio.cluster.nodes.connector import make_connector
+from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailable, Owner
+from sockjs_aio.cluster.nodes.node_record import EntryForged
+from sockjs_aio.cluster.nodes.owners import KnownNodes, Node, Owners
+from sockjs_aio.cluster.relay.forward import Misdirected, keeps_body, misdirected
+from sockjs_aio.cluster.relay.gateway import SENDS, Carrier, answer_question
+from sockjs_aio.cluster.relay.peers import OwnerLost, OwnerSilent, make_client
+from sockjs_aio.cluster.relay.session_lost import answer_lost
+from sockjs_aio.cluster.relay.signed_header import HEADER, PassportForged, Purpose
+from sockjs_aio.server.admission import Endpoint, unavailable
+from sockjs_aio.server.urls import answer, reaches_transport
+
+logger = logging.getLogger("sockjs_aio")
+
+
+class NobodyThere(Exception):
+    """A node has ended; nothing of a request has reached it."""
+
+
+class Unreachable(Exception):
+    """A node has not ended, as far as anybody knows, and cannot be reached."""
+
+
+class Gateway(Carrier):
+    """Lets in what other nodes hand on, and hands on what is theirs.
+
+    Args:
+        directory: Knows who has which session.
+        key: A secret of all nodes.
+        timeout: Seconds that a connection to a node may take to be made.
+        silence: Seconds within which another node's kernel has to acknowledge something.
+        expiry: Seconds after which a node that has not said that it is there has ended.
+    """
+
+    repeats_sends = False  # a network may lose the answer alone, and messages come once
+    limits_silence = True
+
+    def __init__(
+        self, directory: Directory, key: bytes, *, timeout: float, silence: float, expiry: float
+    ) -> None:
+        super().__init__(key)
+        self.claims = Claims()
+        self._directory = directory
+        self._client = make_client(make_connector(silence), timeout)
+        self.nodes = KnownNodes(key, expiry, self._client)
+        self._owners = Owners()
+        self._complaints = Complaints()
+
+    @property
+    def state(self) -> str | None:
+        """See `Relaying`."""
+        return self._directory.state
+
+    async def respond(
+        self, endpoint: Endpoint, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """Answer a request that names a session, here or elsewhere."""
+        if HEADER in request.headers:
+            return await self._take_in(endpoint, request, handler)
+        if not _has_to_be_found(endpoint, request):
+            return await handler(request)
+        try:
+            return await self._answer_somewhere(endpoint, request, handler)
+        except (DirectoryUnavailable, Unreachable) as error:
+            if self.state == "connected":  # otherwise it has been said why
+                self._complaints.make("refused", "requests are refused with 503: %s", error)
+            return await answer(endpoint, None, request, _refuse)
+
+    def check(self, name: str, entry: str | None) -> None:
+        """Let go of a node that has ended, as what Redis says of it tells now."""
+        try:
+            node = self.nodes.check(name, entry, _now())
+        except EntryForged as error:  # what is on its way to the node stays
+            self._complaints.make("forged", "what Redis says of a node is not used: %s", error)
+        else:
+            if node is not None:
+                logger.warning("the node at %s has ended, or is taken for dead", node.url)
+                self.cut(node)
+
+    async def close(self) -> None:
+        """End the connections to other nodes."""
+        self.exchanges.close()
+        await self._client.close()
+
+    # What comes from clients.
+
+    async def _answer_somewhere(
+        self, endpoint: Endpoint, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """Answer a request for a session that is not here, or is not as yet.
+
+        Raises:
+            DirectoryUnavailable: If nobody knows where it is.
+            Unreachable: If that node cannot be reached.
+        """
+        key = self._key_of(request)
+        node, is_fresh = self._owners.get(key, endpoint.registry.now())
+        if node is not None and is_fresh:
+            with contextlib.suppress(NobodyThere):  # perhaps somebody else has it by now
+                return await self._hand_on(endpoint, request, node, key)
+        try:
+            if _may_open(endpoint, request):
+                with self._claim(endpoint, request, key) as claim:
+                    owner = await self._hold(claim, key)
+                    if owner is None:
+                        return await self._open(claim, key, request, endpoint, handler)
+            else:
+                owner = None if self.claims.holds(key) else await self._directory.find(key)
+                if owner is None or owner.name == self._directory.own:
+                    return await handler(request)
+            node = self._node(owner)
+        except DirectoryUnavailable:
+            if node is None:
+                raise
+        else:
+            if node is None:
+                return await self._lose(endpoint, request, key)
+            self._owners.remember(key, node, endpoint.registry.now())
+        try:
+            return await self._hand_on(endpoint, request, node, key)
+        except NobodyThere:
+            return await self._lose(endpoint, request, key)
+
+    def _key_of(self, request: web.Request) -> str:
+        resource = request.match_info.route.resource
+        assert resource is not None, "a handler of ours has one"
+        prefix = resource.canonical.rsplit("/", 3)[0]
+        return self._directory.session_key(prefix, request.match_info["session_id"])
+
+    def _claim(
+        self, endpoint: Endpoint, request: web.Request, key: str
+    ) -> contextlib.AbstractContextManager[Claim]:
+        return self.claims.use(key, endpoint.registry, request.match_info["session_id"])
+
+    async def _hold(self, claim: Claim, key: str) -> Owner | None:
+        """Make a session this node's; return its owner if it is another node's.
+
+        Raises:
+            DirectoryUnavailable: If Redis does not answer.
+        """
+        if claim.is_held:
+            return None
+        try:
+            owner = await self._directory.find(key, claim=True)
+        except DirectoryUnavailable:
+            # nothing to give up: that would grow with each opening for as long as Redis is away
+            claim.is_foreign = not claim.is_held
+            raise
+        claim.is_held = owner is not None and owner.name == self._directory.own
+        claim.is_foreign = not claim.is_held
+        return None if claim.is_held else owner
+
+    async def _open(
+        self, claim: Claim, key: str, request: web.Request, endpoint: Endpoint, handler: Handler
+    ) -> web.StreamResponse:
+        """Answer a request that may open a session, which is claimed.
+
+        If there is no room for it by now, since this node is to end, whoever asks elsewhere next is
+        not to be sent here.
+        """
+        try:
+            return await handler(request)
+        finally:
+            if claim.users == 1 and not claim.has_session and not _may_open(endpoint, request):
+                claim.is_held, claim.is_foreign = False, True
+                with contextlib.suppress(DirectoryUnavailable):
+                    await self._directory.remove([key])
+
+    def _node(self, owner: Owner) -> Node | None:
+        """Return the node that is an owner; None if it has ended.
+
+        Raises:
+            Unreachable: If what it says of itself is of no use.
+        """
+        if owner.entry is None:
+            return None
+        try:
+            return self.nodes.meet(owner.name, owner.entry, _now())
+        except (EntryForged, ValueError) as error:
+            raise Unreachable(f"what Redis says of a node is not used: {error}") from None
+
+    # What goes to other nodes.
+
+    async def _hand_on(
+        self, endpoint: Endpoint, request: web.Request, node: Node, key: str
+    ) -> web.StreamResponse:
+        """Have a node answer.
+
+        Raises:
+            NobodyThere: If it has ended, and the request is still here.
+            Unreachable: If it cannot be reached all the same.
+            DirectoryUnavailable: If it cannot be reached, and nobody knows whether it has ended.
+        """
+        ask = functools.partial(self._ask_for_answer, node, key)
+        return await answer(endpoint, None, request, ask)
+
+    async def _ask_for_answer(
+        self, node: Node, key: str, endpoint: Endpoint, request: web.Request
+    ) -> web.StreamResponse:
+        """Do what a transport does."""
+        try:
+            return await self._carry(endpoint, request, node, Purpose.ANSWER)
+        except OwnerSilent:
+            await self._see_why(node, None)
+            return self._give_up(key, request)
+        except OwnerLost:
+            return self._give_up(key, request)
+        except Misdirected:
+            self._complaints.make(
+                "misdirected",
+                "at %s is another node than the one that had a session: it has started anew, or "
+                "two have the same url",
+                node.url,
+            )
+            if request.match_info["transport"] in SENDS and not keeps_body(request):
+                return self._give_up(key, request)
+            raise NobodyThere from None
+        except ConnectionRefusedError as error:
+            await self._see_why(node, error.__cause__)
+            raise NobodyThere from None
+
+    def _is_last(self, endpoint: Endpoint) -> bool:
+        """See `Carrier`: those that pass through a node which is to end go elsewhere in time."""
+        return self.is_retiring or endpoint.registry.closing.is_known
+
+    async def _see_why(self, node: Node, error: BaseException | None) -> None:
+        """A node cannot be reached: return if that is because it has ended."""
+        cause = getattr(error, "os_error", error) or TimeoutError()
+        if isinstance(cause, ConnectionRefusedError):
+            self._complaints.make(
+                "lost", "nobody listens at %s: the node has ended, or its url is wrong", node.url
+            )
+        elif self.nodes.is_there(node.name, await self._directory.entry_of(node.name)):
+            raise Unreachable(
+                f"the node at {node.url} cannot be reached ({reason(cause)}), though it has not "
+                "ended: is its url right, and may this host connect to it?"
+            )
+
+    async def _lose(self, endpoint: Endpoint, request: web.Request, key: str) -> web.StreamResponse:
+        """Answer a request whose session has ended with its node."""
+
+        async def give_up(_endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+            return self._give_up(key, request)
+
+        return await answer(endpoint, None, request, give_up)
+
+    def _give_up(self, key: str, request: web.Request) -> web.StreamResponse:
+        """Say that a session has ended.
+
+        Redis keeps its id until the lease runs out: no late request opens it a second time.
+        """
+        self._owners.forget(key)
+        return answer_lost(request.match_info["transport"], request)
+
+    # What comes from other nodes.
+
+    async def _take_in(
+        self, endpoint: Endpoint, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """Answer what another node has handed on, or says so."""
+        try:
+            passport = self._passports.verify(request)
+        except PassportForged:
+            return self._refuse(request)
+        if passport.recipient != self._directory.own:
+            return misdirected()
+        visitor = request.clone(scheme=passport.scheme, remote=passport.remote)
+        if passport.purpose is not Purpose.ANSWER:
+            return answer_question(endpoint, visitor, passport.purpose)
+        if not _has_to_be_found(endpoint, visitor):
+            return await handler(visitor)
+        key = self._key_of(visitor)
+        if not _may_open(endpoint, visitor):
+            is_elsewhere = await self._is_elsewhere(key)
+            return misdirected() if is_elsewhere else await handler(visitor)
+        try:
+            with self._claim(endpoint, visitor, key) as claim:
+                if await self._hold(claim, key) is None:
+                    return await self._open(claim, key, visitor, endpoint, handler)
+        except DirectoryUnavailable:
+            return await answer(endpoint, None, visitor, _refuse)
+        return misdirected()  # what that node knew of it was old; nothing is handed on twice
+
+    async def _is_elsewhere(self, key: str) -> bool:
+        """Tell whether another node has a session for which a request was sent here."""
+        try:
+            owner = await self._directory.find(key)
+        except DirectoryUnavailable:
+            return False
+        return owner is not None and owner.name != self._directory.own
+
+
+async def _refuse(_endpoint: Endpoint, _request: web.Request) -> web.StreamResponse:
+    raise unavailable("Sessions cannot be found at present.\n")
+
+
+def _has_to_be_found(endpoint: Endpoint, request: web.Request) -> bool:
+    """Tell whether a request is for a session that others may have."""
+    return (
+        endpoint.registry.get(request.match_info["session_id"]) is None
+        and request.match_info["transport"] != "websocket"  # lives where it has come in
+        and reaches_transport(endpoint, request)
+    )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _may_open(endpoint: Endpoint, request: web.Request) -> bool:
+    """Tell whether a request would open a session, if there is none, and there is room for it."""
+    if request.match_info["transport"] in SENDS:
+        return False
+    try:
+        endpoint.check_room(request)
+    except (web.HTTPServiceUnavailable, web.HTTPTooManyRequests):
+        return False
+    return True

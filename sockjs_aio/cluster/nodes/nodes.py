@@ -1,0 +1,203 @@
+"""Several nodes that serve one SockJS service: requests find the node with their session.
+
+Needs redis-py: ``pip install sockjs-aio[redis]``.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import async_timeout
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from sockjs_aio.brokers.base import State, check_delay
+from sockjs_aio.cluster.nodes.node_record import make_entry, read_secret
+from sockjs_aio.cluster.nodes.owners import check_url
+from sockjs_aio.cluster.relay.gateway import serving
+from sockjs_aio.errors import SettingsError
+from sockjs_aio.server.aiohttp_internals import guard
+
+if TYPE_CHECKING:
+    from sockjs_aio.cluster.nodes.claim_keeper import Sweeper
+    from sockjs_aio.cluster.nodes.directory import Directory
+    from sockjs_aio.cluster.nodes.gateway import Gateway
+
+LOOKS = 5
+"""How many times a node says that it is there, in the time after which it is taken for dead."""
+
+RELEASE_LIMIT = 5.0
+"""Seconds that clients of other nodes have at the end, to be told to go elsewhere."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What there is from start to stop."""
+
+    directory: "Directory"
+    gateway: "Gateway"
+    sweeper: "Sweeper"
+    task: "asyncio.Task[None]"
+
+
+class Nodes:
+    """Has requests find the node with their session, whichever they come in at.
+
+    ``Nodes("redis://...", url="http://10.0.0.5:8080", secret="...").attach(app)``, before or after
+    the routers, in each process that serves the application.
+
+    Args:
+        redis: Where nodes tell each other of their sessions; as redis-py takes it, such as
+            ``redis://:password@host:6379``, ``rediss://`` for TLS or ``unix:///path``.
+        url: Where other nodes reach this process: scheme, host and port, of this one alone.
+        secret: The same for all nodes, at least 16 bytes, known to nobody else.
+        namespace: What the names of keys in Redis begin with; other than those of other
+            applications.
+        expiry: Seconds after which a node that has not said that it is there is taken for dead,
+            with all its sessions; the same for all nodes.
+        lease: Seconds after which Redis forgets the sessions of a dead node.
+        timeout: Seconds within which Redis has to answer, and other nodes have to be reached.
+
+    Raises:
+        SettingsError: If one of them cannot be used.
+        ModuleNotFoundError: If redis-py is not installed.
+    """
+
+    def __init__(
+        self,
+        redis: str,
+        *,
+        url: str,
+        secret: str | bytes,
+        namespace: str = "sockjs:",
+        expiry: float = 5,
+        lease: float = 60,
+        timeout: float = 1,
+    ) -> None:
+        for name, value in (("expiry", expiry), ("lease", lease), ("timeout", timeout)):
+            check_delay(name, value)
+        if lease <= expiry:
+            raise SettingsError(f"lease={lease!r} has to be longer than expiry={expiry!r}")
+        if not isinstance(namespace, str) or not namespace.isascii() or not namespace.isprintable():
+            raise SettingsError(f"namespace={namespace!r} cannot be used: it has to be ASCII")
+        try:
+            self.url = check_url(url)
+        except ValueError as error:
+            raise SettingsError(f"url={url!r} cannot be used: {error}") from None
+        try:
+            self._key = read_secret(secret)
+        except (ValueError, TypeError) as error:
+            raise SettingsError(str(error)) from None
+        self._redis = redis
+        self._namespace = namespace
+        self._expiry = expiry
+        self._lease = lease
+        self._timeout = timeout
+        self._is_attached = False
+        self._work: _Work | None = None
+        self._directory(secrets.token_hex(8))  # raises what there is to raise
+
+    def attach(self, app: web.Application) -> None:
+        """Stand before all middlewares of `app`, and work while it runs.
+
+        Raises:
+            RuntimeError: If `app` has started, or this is attached already, or `app` has another.
+        """
+        if app.frozen:
+            raise RuntimeError("attach the Nodes before the application starts")
+        if self._is_attached or NODES in app:
+            raise RuntimeError("Nodes can be attached once, and an application can have one")
+        self._is_attached = True
+        app[NODES] = self
+        guard(app)
+        app.middlewares.insert(0, self._middleware)
+        app.on_startup.append(self._start)
+        app.on_shutdown.append(self._release)
+        app.on_cleanup.append(self._stop)
+
+    @property
+    def state(self) -> State:
+        """``"stopped"``, ``"connecting"`` at first, ``"connected"`` or ``"reconnecting"``."""
+        return self._work.directory.state if self._work else "stopped"
+
+    @property
+    def relayed(self) -> int:
+        """How many requests were handed on to other nodes."""
+        return self._work.gateway.exchanges.count if self._work else 0
+
+    @web.middleware
+    async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        endpoint = serving(request)
+        if endpoint is None or self._work is None:
+            return await handler(request)
+        if not self._work.sweeper.is_sure:
+            await self._work.sweeper.assure()
+        return await self._work.gateway.respond(endpoint, request, handler)
+
+    def _directory(self, own: str) -> "Directory":
+        try:
+            from sockjs_aio.cluster.nodes.directory import Directory
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("for Nodes: pip install sockjs-aio[redis]") from error
+        try:
+            return Directory(
+                self._redis,
+                own=own,
+                entry=lambda: make_entry(self._key, own, self.url, time.time()),
+                namespace=self._namespace,
+                lease=self._lease,
+                expiry=self._expiry,
+                timeout=self._timeout,
+            )
+        except ValueError as error:
+            raise SettingsError(f"the URL of Redis cannot be used: {error}") from None
+
+    async def _start(self, app: web.Application) -> None:
+        from sockjs_aio.cluster.nodes.claim_keeper import Sweeper
+        from sockjs_aio.cluster.nodes.connector import silence_limit
+        from sockjs_aio.cluster.nodes.directory import DirectoryUnavailable
+        from sockjs_aio.cluster.nodes.gateway import Gateway
+
+        directory = self._directory(secrets.token_hex(8))  # another name at each start
+        gateway = Gateway(
+            directory,
+            self._key,
+            timeout=self._timeout,
+            silence=silence_limit(self._expiry),
+            expiry=self._expiry,
+        )
+        sweeper = Sweeper(
+            directory,
+            gateway,
+            interval=self._expiry / LOOKS,
+            expiry=self._expiry,
+            refresh_after=self._lease / 3,
+        )
+        with contextlib.suppress(DirectoryUnavailable):
+            await sweeper.look()
+        await gateway.join(app)
+        task = asyncio.get_running_loop().create_task(sweeper.run())
+        self._work = _Work(directory, gateway, sweeper, task)
+
+    async def _release(self, _app: web.Application) -> None:
+        """Have clients of other nodes ask elsewhere: this process ends."""
+        if self._work is not None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with async_timeout.timeout(RELEASE_LIMIT):
+                    self._work.gateway.is_retiring = True
+                    await self._work.gateway.exchanges.end()
+
+    async def _stop(self, _app: web.Application) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            work.task.cancel()
+            await asyncio.wait([work.task])
+            await work.sweeper.leave()
+            await work.gateway.close()
+            await work.directory.close()
+
+
+NODES = web.AppKey("sockjs_aio.Nodes", Nodes)

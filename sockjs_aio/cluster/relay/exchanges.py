@@ -1,0 +1,137 @@
+"""The requests of one process that are on their way to others, and their clients."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import async_timeout
+from aiohttp import web
+
+from sockjs_aio.core.tcp import is_left, is_left_unseen
+from sockjs_aio.server.admission import Endpoint
+
+RELEASE_INTERVAL = 0.3
+"""Seconds after which what has not ended is asked to once more."""
+
+LOOK_INTERVAL = 0.2
+"""Seconds between two looks for clients that have gone, where aiohttp does not say so
+(``handler_cancellation``)."""
+
+
+class Exchange:
+    """One request that another process answers; made by the task that handles it.
+
+    Args:
+        request: From the client.
+        endpoint: Its service.
+        release: Has the other process end its response.
+        is_send: Whether it carries messages, and receives none.
+    """
+
+    __slots__ = ("release", "key", "_request", "_task")
+
+    def __init__(
+        self,
+        request: web.Request,
+        endpoint: Endpoint,
+        release: Callable[[], Awaitable[object]],
+        *,
+        is_send: bool,
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a request is handled by a task"
+        self.release = release
+        self.key = None if is_send else (id(endpoint), request.match_info["session_id"])
+        self._request = request
+        self._task = task
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the client has gone, as far as this process knows or would never notice."""
+        transport = self._request.transport
+        return transport is None or is_left_unseen(transport)
+
+    async def end_if_left(self) -> None:
+        """Let go of it if the client has gone, be it that only the kernel knows so far."""
+        transport = self._request.transport
+        if transport is None or is_left(transport):
+            self.let_go()
+            await asyncio.wait([self._task])
+
+    def let_go(self) -> None:
+        """Have the other process see that the client has gone."""
+        self._task.cancel()
+
+
+class Exchanges:
+    """All exchanges of one process."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """How many there have been."""
+        self._all: set[Exchange] = set()
+        self._receiving: dict[tuple[int, str], Exchange] = {}
+        self._empty = asyncio.Event()
+        self._look: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @contextlib.asynccontextmanager
+    async def entered(self, exchange: Exchange) -> AsyncIterator[None]:
+        """Keep `exchange` for as long as it takes.
+
+        A client that has given up a poll, and asks again, is not to meet that one.
+        """
+        key = exchange.key
+        earlier = None if key is None else self._receiving.get(key)
+        if earlier is not None:
+            await earlier.end_if_left()
+        self.count += 1
+        self._all.add(exchange)
+        if key is not None:
+            self._receiving[key] = exchange
+        if self._look is None:
+            self._look_later()
+        try:
+            yield
+        finally:
+            self._all.remove(exchange)
+            if key is not None and self._receiving.get(key) is exchange:
+                del self._receiving[key]
+            if not self._all:
+                self._empty.set()
+
+    async def end(self) -> None:
+        """Have all end soon: their clients ask anew, and not here; wait until there is none.
+
+        Those are asked about again that have come meanwhile, or before their request has.
+        """
+        while self._all:
+            releases = [exchange.release() for exchange in self._all if exchange.key is not None]
+            await asyncio.gather(*releases, return_exceptions=True)
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with async_timeout.timeout(RELEASE_INTERVAL):
+                    await self.finished()
+
+    async def finished(self) -> None:
+        """Wait until there is none."""
+        while self._all:
+            self._empty.clear()
+            await self._empty.wait()
+
+    def close(self) -> None:
+        """Look no more for clients that have gone."""
+        if self._look is not None:
+            self._look.cancel()
+
+    def _look_later(self) -> None:
+        self._look = asyncio.get_running_loop().call_later(LOOK_INTERVAL, self._look_around)
+
+    def _look_around(self) -> None:
+        self._look = None
+        for exchange in list(self._all):
+            if exchange.is_left:
+                exchange.let_go()
+        if self._all:
+            self._look_later()

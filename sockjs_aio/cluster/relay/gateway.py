@@ -1,0 +1,201 @@
+"""Hands requests on to other processes; what the relays of workers and of nodes have in common."""
+
+import asyncio
+import functools
+import logging
+import math
+
+from aiohttp import web
+
+from sockjs_aio.cluster.relay.exchanges import Exchange, Exchanges
+from sockjs_aio.cluster.relay.forward import Forward
+from sockjs_aio.cluster.relay.peers import Exhausted, OwnerLost, OwnerSilent, Peer, Stamp, ask
+from sockjs_aio.cluster.relay.session_lost import last_words
+from sockjs_aio.cluster.relay.signed_header import HEADER, Passport, Passports, Purpose
+from sockjs_aio.server.admission import Endpoint, endpoint_of, plain_response, unavailable
+from sockjs_aio.server.body import IDLE_BODY_LIMIT, end_where_unsafe
+from sockjs_aio.server.run_app import registries_of
+
+logger = logging.getLogger("sockjs_aio")
+
+SENDS = ("xhr_send", "jsonp_send")
+
+WARNING_INTERVAL = 60.0
+"""Seconds for which one warning of forged passports is enough."""
+
+
+class Carrier:
+    """Knows what is on its way to other processes, and signs it.
+
+    Args:
+        key: A secret of all processes.
+    """
+
+    repeats_sends = True
+    """Whether messages may be sent again that somebody may have got: whoever has got them and not
+    said so has died.
+    """
+
+    limits_silence = False
+    """Whether receiving requests that get not even a heartbeat are given up: those to a process of
+    this host end when it does.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self.exchanges = Exchanges()
+        self.is_retiring = False
+        """Whether clients are to come by other connections: each ends with its next response."""
+        self._forwards: dict[Forward, Peer] = {}
+        self._passports = Passports(key)
+        self._next_warning = self._next_warning_of_room = -math.inf
+
+    @property
+    def state(self) -> str | None:
+        """See `Relaying`."""
+        return None
+
+    async def join(self, app: web.Application) -> None:
+        """Let the services of `app` know that requests are handed on; for ``on_startup``."""
+        for registry in registries_of(app):
+            registry.relay = self
+
+    async def _carry(
+        self,
+        endpoint: Endpoint,
+        request: web.Request,
+        peer: Peer,
+        purpose: Purpose,
+        patience: float = 0,
+    ) -> web.StreamResponse:
+        """Have another process answer `request`.
+
+        Args:
+            endpoint: The service.
+            request: From a client, or from another process that has not got the session either.
+            peer: Who is to answer.
+            purpose: What else that is to do.
+            patience: Seconds to wait if it is being started.
+
+        Raises:
+            ConnectionRefusedError: If it cannot be reached.
+            OwnerLost: If it has ended, and nothing has gone to the client.
+            OwnerSilent: If it does not answer, and nothing has gone to the client.
+            Misdirected: If it is another one.
+            Exception: As `Forward.run`.
+        """
+        name = request.match_info["transport"]
+        forward = Forward(
+            request,
+            peer,
+            self._stamp(request, peer, purpose),
+            last_words=last_words(name),
+            body_limit=endpoint.settings.max_message_size if name in SENDS else IDLE_BODY_LIMIT,
+            silence=endpoint.settings.heartbeat_delay,
+            patience=_patience(endpoint, name) if self.limits_silence else None,
+            is_last=lambda: self._is_last(endpoint),
+        )
+        exchange = Exchange(
+            request,
+            endpoint,
+            functools.partial(self._ask, request, peer, Purpose.RELEASE),
+            is_send=name in SENDS,
+        )
+        async with self.exchanges.entered(exchange):
+            self._forwards[forward] = peer
+            try:
+                repeats = forward.can_be_repeated and (self.repeats_sends or name not in SENDS)
+                return await _run(forward, patience, repeats=repeats)
+            except Exhausted as error:
+                raise self._no_room(error) from None
+            finally:
+                del self._forwards[forward]
+
+    def cut(self, peer: Peer) -> None:
+        """Break off what is on its way to a process that has ended without a word."""
+        for forward, to in list(self._forwards.items()):
+            if to is peer:
+                forward.cut()
+
+    def _no_room(self, error: Exhausted) -> web.HTTPException:
+        """Make the refusal of a request that this process cannot hand on."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_warning_of_room:
+            self._next_warning_of_room = now + WARNING_INTERVAL
+            logger.warning(
+                "no connection to another process can be made (%s): requests for its sessions are "
+                "answered 503; is the limit of open files high enough (ulimit -n, LimitNOFILE)?",
+                error,
+            )
+        return unavailable("There are too many connections.\n")
+
+    def _is_last(self, endpoint: Endpoint) -> bool:
+        """Tell whether clients' connections are to end with the next response."""
+        return self.is_retiring
+
+    async def _ask(self, request: web.Request, peer: Peer, purpose: Purpose) -> int:
+        return await ask(request, peer, self._stamp(request, peer, purpose))
+
+    def _stamp(self, request: web.Request, peer: Peer, purpose: Purpose) -> Stamp:
+        passport = Passport(purpose, request.scheme, request.remote or "", peer.name)
+        return functools.partial(self._passports.issue, passport)
+
+    def _refuse(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request with a forged passport."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_warning:
+            self._next_warning = now + WARNING_INTERVAL
+            logger.warning(
+                "%s has sent the header %s with nothing in it that another process of this service "
+                "would: somebody tries to pass for one, or their keys or clocks differ",
+                request.remote or "somebody",
+                HEADER,
+            )
+        response = plain_response(403, "This is not from another process of the service.\n")
+        end_where_unsafe(request, response)
+        return response
+
+
+def _patience(endpoint: Endpoint, transport: str) -> float | None:
+    """Return how long the owner's process may write nothing.
+
+    A send waits until there is room for its messages; what receives gets heartbeats, from when the
+    application has let it in.
+    """
+    if transport in SENDS:
+        return None
+    return 2 * endpoint.settings.heartbeat_delay + endpoint.settings.authorize_timeout
+
+
+async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.StreamResponse:
+    try:
+        return await forward.run(patience)
+    except OwnerSilent:
+        raise
+    except OwnerLost:
+        if forward.is_cut or not repeats:
+            raise
+    # it may have ended a connection that nobody has used for long, or have a successor; what comes
+    # twice is taken once: if it has died its sessions have, too
+    try:
+        return await forward.run(0)
+    except ConnectionRefusedError:
+        raise OwnerLost from None
+
+
+def answer_question(
+    endpoint: Endpoint, request: web.Request, purpose: Purpose
+) -> web.StreamResponse:
+    """Answer what another process wants to know of a session."""
+    session = endpoint.registry.get(request.match_info["session_id"])
+    if session is None:
+        return web.Response(status=404)
+    if purpose is Purpose.RELEASE:
+        session.end_response()
+    return web.Response(status=204)
+
+
+def serving(request: web.Request) -> Endpoint | None:
+    """Return the endpoint that answers a request which names a session."""
+    if "transport" not in request.match_info:
+        return None
+    return endpoint_of(request.match_info.handler)

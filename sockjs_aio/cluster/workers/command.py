@@ -1,0 +1,137 @@
+"""The command ``python -m sockjs_aio serve``."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from sockjs_aio import __version__
+from sockjs_aio.cluster.workers import logs
+from sockjs_aio.cluster.workers.app_loader import TargetError
+from sockjs_aio.cluster.workers.environment import PREFIX, EnvironmentParser
+from sockjs_aio.cluster.workers.workers import LOOPS, Workers
+from sockjs_aio.server.run_app import Drain
+
+_SECONDS = {
+    "drain_notice": (Drain.notice, "for load balancers to notice the end"),
+    "drain_over": (Drain.over, "over which sessions are closed"),
+    "drain_limit": (Drain.limit, "after which a process ends, whoever is left"),
+    "hang_limit": (Workers.hang_limit, "after which a process that hangs is killed and replaced"),
+    "keepalive_timeout": (Workers.keepalive_timeout, "after which idle connections are closed"),
+    "lingering_time": (
+        Workers.lingering_time,
+        "for which the rest of a body is read that nothing has asked for",
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="python -m sockjs_aio")
+    _add_version(parser)
+    commands = parser.add_subparsers(
+        required=True, metavar="COMMAND", parser_class=EnvironmentParser
+    )
+    serve = commands.add_parser(
+        "serve",
+        help="serve an application with several processes",
+        description="Serve an aiohttp application with several processes on one port.  A request "
+        "finds the process that has its session, whichever it comes in at.  SIGTERM drains, SIGHUP "
+        "reloads the code, one process at a time.",
+        epilog=f"Each option can be set by the environment, too: --workers by {PREFIX}WORKERS, "
+        f"--access-log by {PREFIX}ACCESS_LOG=1; several hosts with commas between them.",
+    )
+    commands.add_parser("migrate", help="say what code for sockjs-tornado has to change")
+    _add_options(serve)
+    if arguments[:1] == ["serve"]:
+        arguments[1:1] = serve.arguments_of(os.environ, arguments)
+    options = parser.parse_args(arguments)
+    logs.set_up(options.log_level, options.log_format)
+    try:
+        _serve(options)
+    except (ValueError, TargetError, OSError) as error:
+        serve.error(str(error))
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> None:
+    workers = Workers(
+        options.workers,
+        notice=options.drain_notice,
+        over=options.drain_over,
+        limit=options.drain_limit,
+        access_log=options.access_log,
+        hang_limit=options.hang_limit,
+        lingering_time=options.lingering_time,
+        keepalive_timeout=options.keepalive_timeout,
+        loop=options.loop,
+        log_level=options.log_level,
+        log_format=options.log_format,
+    )
+    workers.run(
+        options.target, host=options.host, port=options.port, unix=options.unix, fd=options.fd or ()
+    )
+
+
+def _add_options(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("target", help="package.module:name of an application or its factory")
+    _add_version(serve)
+    serve.add_argument(
+        "--workers",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="how many processes, or auto for as many as there are cores; default: 1",
+    )
+    serve.add_argument(
+        "--host",
+        action="append",
+        help="address or name to listen at, several times if there are several; "
+        "default: 127.0.0.1, unless there is --unix or --fd",
+    )
+    serve.add_argument("--port", type=int, default=8080, help="default: %(default)s")
+    serve.add_argument("--unix", metavar="PATH", help="Unix socket to listen at")
+    serve.add_argument(
+        "--fd",
+        action="append",
+        type=int,
+        metavar="N",
+        help="file descriptor of a socket that is open already: 3 for the first of systemd's",
+    )
+    for name, (default, what) in _SECONDS.items():
+        serve.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=float,
+            default=default,
+            metavar="SECONDS",
+            help=f"{what}; default: %(default)g",
+        )
+    serve.add_argument(
+        "--loop",
+        choices=LOOPS,
+        help="default: asyncio's",
+    )
+    serve.add_argument("--access-log", action="store_true", help="log each request")
+    serve.add_argument(
+        "--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s"
+    )
+    serve.add_argument(
+        "--log-format", choices=logs.FORMATS, default="text", help="default: %(default)s"
+    )
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", action="version", version=f"sockjs-aio {__version__}")
+
+
+def _count(text: str) -> int:
+    if text != "auto":
+        try:
+            return int(text)
+        except ValueError:
+            wrong = f"{text!r} is neither a whole number nor auto"
+            raise argparse.ArgumentTypeError(wrong) from None
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

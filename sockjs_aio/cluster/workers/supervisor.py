@@ -1,0 +1,333 @@
+"""Starts the workers of one host, restarts those that die or hang, reloads and ends them in order.
+
+A worker is killed in two cases only: its event loop stands still for longer than it may, or it does
+not end within what its application's settings come to.  Both are logged as errors.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import signal
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from sockjs_aio.cluster.workers.child import START_LIMIT, Child, WorkerEnded
+from sockjs_aio.cluster.workers.control import BEAT, GRACE
+from sockjs_aio.cluster.workers.listeners import Listeners
+from sockjs_aio.cluster.workers.worker import FAILED
+from sockjs_aio.cluster.workers.worker_config import Order
+
+logger = logging.getLogger("sockjs_aio")
+
+STEADY = 5.0
+"""Seconds of service after which a worker's end is an accident, and not how it always ends."""
+
+MAX_QUICK_DEATHS = 5
+"""Ends of one worker in a row, each before it has served for `STEADY` seconds, that end it all,
+unless another worker is steady."""
+
+BACKOFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before a worker is started again, by how many such ends there were in a row."""
+
+NOTICED = 5.0
+"""Seconds of silence of a worker after which the log says so."""
+
+
+class Supervisor:
+    """Keeps the workers.
+
+    Args:
+        order: What all of them are told.
+        listeners: The sockets that they share.
+    """
+
+    def __init__(self, order: Order, listeners: Listeners) -> None:
+        self._order = order
+        self._listeners = listeners
+        self._current: dict[int, Child] = {}
+        self._retiring: set[Child] = set()
+        self._reload = asyncio.Event()
+        # held while a worker is started or replaced, by one task at a time
+        self._changing = [asyncio.Lock() for _ in range(order.count)]
+        self._ending = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._failure: str | None = None
+        self._has_killed = False
+
+    async def run(self) -> int:
+        """Serve until the end; return an exit status."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ask_end, signal.Signals(number).name)
+        watching = asyncio.create_task(self._watch())
+        tasks = [asyncio.create_task(self._keep(n)) for n in range(self._order.count)]
+        tasks += [
+            asyncio.create_task(self._reload_when_asked()),
+            asyncio.create_task(self._announce()),
+        ]
+        await self._ending.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._failure is not None:
+            logger.error("%s", self._failure)
+            self._kill_all()
+        else:
+            await self._end_all()
+        await asyncio.gather(*(child.ended() for child in self._all()))
+        watching.cancel()
+        return 1 if self._failure is not None or self._has_killed else 0
+
+    def _all(self) -> list[Child]:
+        return [*self._current.values(), *self._retiring]
+
+    def _kill_all(self) -> None:
+        for child in self._all():
+            child.kill()
+
+    def _ask_end(self, name: str) -> None:
+        if self._ending.is_set():
+            logger.warning("%s once more: the end waits for no client", name)
+            self._hurry.set()
+        else:
+            logger.info("%s: the end begins", name)
+            self._ending.set()
+
+    def _fail(self, why: str) -> None:
+        self._failure = self._failure or why
+        self._ending.set()
+
+    async def _announce(self) -> None:
+        count = self._order.count
+        while sum(child.is_ready for child in self._current.values()) < count:
+            await asyncio.sleep(0.05)
+        urls = ", ".join(self._listeners.urls)
+        logger.info("%d %s %s", count, "workers serve" if count > 1 else "worker serves", urls)
+
+    async def _watch(self) -> None:
+        """Kill workers whose event loops stand still."""
+        while True:
+            await asyncio.sleep(BEAT)
+            for child in self._all():
+                if child.process.returncode is not None:
+                    continue
+                child.count_silence()
+                if child.silence >= self._patience(child):
+                    self._abort(child)
+                elif child.is_ready and child.silence == NOTICED:
+                    logger.warning(
+                        "%s has not answered for %g s: something holds up its event loop; it is "
+                        "killed after %g s",
+                        child,
+                        NOTICED,
+                        self._order.hang_limit,
+                    )
+
+    def _patience(self, child: Child) -> float:
+        """Return for how long the event loop of a worker may stand still."""
+        if self._ending.is_set() and (self._hurry.is_set() or not _has_sessions(child)):
+            return GRACE
+        return self._order.hang_limit if child.is_ready else START_LIMIT
+
+    def _abort(self, child: Child) -> None:
+        if child.was_aborted:
+            pass
+        elif _has_sessions(child):
+            logger.error("%s has not answered for %g s: it is killed", child, child.silence)
+            self._note_killed(child)
+        else:
+            logger.warning("%s has not started within %g s: it is killed", child, child.silence)
+        child.abort()
+
+    def _note_killed(self, child: Child) -> None:
+        self._has_killed = self._has_killed or (self._ending.is_set() and _has_sessions(child))
+
+    # One worker.
+
+    async def _start(self, number: int, *, replaces: bool) -> Child:
+        order = dataclasses.replace(
+            self._order,
+            number=number,
+            listeners=self._listeners.filenos(number),
+            replaces=replaces,
+        )
+        return await Child.start(order)
+
+    async def _keep(self, number: int) -> None:
+        """Start a worker, and start it again whenever it has ended."""
+        quick_deaths = 0
+        was_ready = False
+        child: Child | None = None
+        while True:
+            async with self._changing[number]:
+                if self._current.get(number) is child:  # no reload has replaced it meanwhile
+                    await asyncio.sleep(BACKOFF[min(quick_deaths, len(BACKOFF) - 1)])
+                    was_ready = await self._bring_up(number) or was_ready
+            child, status = await self._until_ended(number)
+            quick_deaths = quick_deaths + 1 if child.seconds < STEADY else 0
+            how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+            if status == FAILED and not was_ready:
+                self._fail(f"worker {number} cannot start: {child.error}")
+                return
+            if quick_deaths >= MAX_QUICK_DEATHS and not self._is_another_steady(number):
+                self._fail(
+                    f"worker {number} has ended {quick_deaths} times in a row before it had served "
+                    f"for {STEADY:g} seconds, at last with {how}: that is given up"
+                )
+                return
+            if quick_deaths > 1:  # nobody is to wait for what may take long to come back
+                self._listeners.leave_out(number)
+            why = how if child.error is None else child.error
+            logger.warning("worker %d has ended (%s): it is started again", number, why)
+
+    def _is_another_steady(self, number: int) -> bool:
+        others = (child for other, child in self._current.items() if other != number)
+        return any(child.seconds >= STEADY and not child.has_ended for child in others)
+
+    async def _bring_up(self, number: int) -> bool:
+        """Start a worker; return whether it serves."""
+        child = self._current[number] = await self._start(number, replaces=False)
+        try:
+            await child.hear("loaded", START_LIMIT)
+            child.tell("publish")
+            await child.hear("ready", START_LIMIT)
+        except WorkerEnded:
+            if not child.has_ended:
+                logger.error("%s was not ready within %g s", child, START_LIMIT)
+            await child.end()  # as a rule it just does, with a status of its own
+            return False
+        return True
+
+    async def _until_ended(self, number: int) -> tuple[Child, int]:
+        """Wait until whoever is this worker at the time has ended, and was not meant to."""
+        while True:
+            child = self._current[number]
+            status = await child.ended()
+            async with self._changing[number]:
+                if self._current[number] is child:
+                    return child, status
+
+    # A reload.
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            logger.info("reloading, one worker at a time")
+            for number in range(self._order.count):
+                async with self._changing[number]:
+                    old = await self._replace(number)
+                if old is None:
+                    logger.error("worker %d cannot start anew: the old ones go on", number)
+                    break
+                await self._retire(old)
+            else:
+                logger.info("all workers are new")
+
+    async def _replace(self, number: int) -> Child | None:
+        """Start a worker's successor; return the worker once that serves."""
+        old = self._current[number]
+        new = await self._start(number, replaces=True)
+        self._retiring.add(new)  # which is where the end finds it, if that comes first
+        try:
+            await new.hear("loaded", START_LIMIT)
+            await self._have_succeeded(old)  # from here on it has no new sessions
+            new.tell("publish")
+            await new.hear("ready", START_LIMIT)
+        except WorkerEnded:
+            new.kill()
+            await new.ended()
+            self._retiring.discard(new)
+            if new.error is not None:
+                logger.error("%s cannot start: %s", new, new.error)
+            old.tell("resume")
+            return None
+        except asyncio.CancelledError:
+            if not new.was_told("publish"):
+                new.kill()
+            raise
+        self._retiring.discard(new)
+        self._current[number] = new
+        self._retiring.add(old)
+        return old
+
+    async def _have_succeeded(self, old: Child) -> None:
+        """Have a worker leave new sessions to its successor.
+
+        One that hangs is waited for: it answers at last, or is killed, and then has none.
+        """
+        old.forget("succeeded")  # of a successor that has not come to serve
+        old.tell("succeed")
+        with contextlib.suppress(WorkerEnded):
+            await old.hear("succeeded", None)
+
+    async def _retire(self, old: Child) -> None:
+        """End a worker that has a successor."""
+        old.tell("retire")
+        await self._await_drained([old])
+        await self._end(old)
+        self._retiring.discard(old)
+
+    # The end.
+
+    async def _end_all(self) -> None:
+        """End all: each keeps its listener until no session of any is left."""
+        start = asyncio.get_running_loop().time()
+        children = [child for child in self._all() if _has_sessions(child)]
+        others = [child for child in self._all() if child not in children]
+        leaving = [asyncio.create_task(self._end(child)) for child in others]
+        if children:
+            await self._drain(children)
+        await asyncio.gather(*(self._end(child) for child in children), *leaving)
+        logger.info(
+            "all workers have ended, after %.1f s", asyncio.get_running_loop().time() - start
+        )
+
+    async def _drain(self, children: list[Child]) -> None:
+        order = self._order
+        logger.info(
+            "ending: readiness is off; in %g s sessions are closed, over %g s, for at most %g s",
+            order.notice,
+            order.over,
+            order.limit,
+        )
+        for child in children:
+            child.tell("notice")
+        await self._unless_hurried(asyncio.sleep(order.notice))
+        for child in children:
+            child.tell("drain")
+        await self._unless_hurried(self._await_drained(children))
+
+    async def _end(self, child: Child) -> None:
+        """End a worker whose time to drain is over."""
+        if (
+            child.silence >= GRACE and child.process.returncode is None
+        ):  # it would not even hear of it
+            self._abort(child)
+        if not await child.end() and not child.was_aborted:
+            logger.error("%s has not ended within %g s: it was killed", child, child.end_limit)
+            self._note_killed(child)
+
+    async def _unless_hurried(self, waiting: Coroutine[Any, Any, None]) -> None:
+        """Wait for something, unless a second signal says not to."""
+        tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(self._hurry.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+
+    async def _await_drained(self, children: Iterable[Child]) -> None:
+        await asyncio.gather(*map(self._await_one_drained, children))
+
+    async def _await_one_drained(self, child: Child) -> None:
+        for limit in (self._order.limit, GRACE):  # one whose event loop runs is late by a moment
+            try:
+                return await child.hear("drained", limit)
+            except WorkerEnded:
+                if child.has_ended or child.silence >= GRACE:
+                    return
+
+
+def _has_sessions(child: Child) -> bool:
+    return child.is_ready or child.was_told("publish")

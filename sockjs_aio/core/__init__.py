@@ -1,0 +1,1 @@
+"""Sessions, their hooks and what keeps them: asyncio, and no HTTP."""

@@ -1,0 +1,121 @@
+"""The subscriptions of one router's sessions; nothing is kept for those that have none."""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from sockjs_aio.brokers.base import Broker, Exclude, check_channel, check_member
+from sockjs_aio.connection import SockJSConnection
+from sockjs_aio.errors import TooManyChannels
+from sockjs_aio.protocol.framing import Outgoing
+
+if TYPE_CHECKING:
+    from sockjs_aio.core.session import Session
+
+
+class Channels:
+    """Which session is subscribed to which channels, and as which member.
+
+    Args:
+        broker: What carries the messages; other routers may have the same one.
+    """
+
+    __slots__ = ("broker", "_is_over", "_sessions", "_channels")
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self._is_over = False
+        self._sessions: dict[str, dict[Session, str | None]] = {}  # with the member that each is
+        self._channels: dict[Session, set[str]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Channels: {len(self._channels)} sessions in {len(self._sessions)} channels>"
+
+    def start(self) -> None:
+        """Have the broker work; again, or once it was stopped, this does nothing."""
+        if not self._is_over:
+            self.broker.start(self)
+
+    async def stop(self) -> None:
+        """Need the broker no more."""
+        self._is_over = True
+        await self.broker.stop(self)
+
+    async def subscribe(self, session: "Session", channel: str, member: str | None) -> None:
+        """See `SockJSConnection.subscribe`."""
+        check_channel(channel)
+        if member is not None:
+            check_member(member)
+        if session.is_open:
+            self.start()
+            self._add(session, channel)
+            self._set_member(session, channel, member)
+            await self.broker.ready(channel)
+
+    def unsubscribe(self, session: "Session", channel: str) -> None:
+        """See `SockJSConnection.unsubscribe`."""
+        check_channel(channel)
+        channels = self._channels.get(session)
+        if channels is not None and channel in channels:
+            channels.remove(channel)
+            if not channels:
+                del self._channels[session]
+            self._remove(session, channel)
+
+    def leave(self, session: "Session") -> None:
+        """End all subscriptions of `session`."""
+        for channel in self._channels.pop(session, ()):
+            self._remove(session, channel)
+
+    async def publish(self, channel: str, message: str, exclude: Exclude) -> None:
+        """See `SockJSRouter.publish`."""
+        self.start()
+        await self.broker.publish(channel, message, exclude=exclude)
+
+    async def members(self, channel: str) -> set[str]:
+        """See `SockJSRouter.members`."""
+        self.start()
+        return await self.broker.members(channel)
+
+    def subscribers(self, channel: str) -> list[SockJSConnection]:
+        """See `SockJSRouter.subscribers`."""
+        check_channel(channel)
+        return [session.connection for session in self._sessions.get(channel, ())]
+
+    def deliver(self, channel: str, message: Outgoing, exclude: "Collection[Session]" = ()) -> None:
+        """Send `message` to the sessions that are subscribed to `channel`, as `broadcast` does."""
+        # of a copy: a session that does not keep up is closed, and leaves
+        for session in list(self._sessions.get(channel, ())):
+            if not exclude or session not in exclude:
+                session.send_shared(message)
+
+    def _add(self, session: "Session", channel: str) -> None:
+        channels = self._channels.get(session, set())
+        if channel in channels:
+            return
+        limit = self.broker.max_channels
+        if len(channels) >= limit:
+            raise TooManyChannels(f"session {session} is subscribed to {limit} channels already")
+        channels.add(channel)
+        self._channels[session] = channels
+        if channel not in self._sessions:
+            self._sessions[channel] = {}
+            self.broker.subscribe(channel, self)
+        self._sessions[channel][session] = None
+
+    def _set_member(self, session: "Session", channel: str, member: str | None) -> None:
+        sessions = self._sessions[channel]
+        before = sessions[session]
+        if member != before:
+            sessions[session] = member
+            if member is not None:
+                self.broker.join(channel, member)
+            if before is not None:
+                self.broker.leave(channel, before)
+
+    def _remove(self, session: "Session", channel: str) -> None:
+        self._set_member(session, channel, None)
+        sessions = self._sessions[channel]
+        del sessions[session]
+        if not sessions:
+            del self._sessions[channel]
+            self.broker.unsubscribe(channel, self)

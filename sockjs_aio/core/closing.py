@@ -1,0 +1,135 @@
+"""Ends all sessions of a registry: spread over a time, or at once."""
+
+import asyncio
+import math
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+import async_timeout
+
+from sockjs_aio.core.session import Session
+from sockjs_aio.core.turns import Turn
+from sockjs_aio.errors import BodyTimeout
+from sockjs_aio.protocol.frames import SERVICE_RESTART
+from sockjs_aio.settings import Settings
+
+if TYPE_CHECKING:
+    from aiohttp import StreamReader
+
+CLOSE_FRAME_TRAVEL = 1.0
+"""Seconds that a close frame may take to reach its client, through proxies too."""
+
+BATCH_INTERVAL = 0.05
+"""Seconds between two batches of sessions that `drain` closes."""
+
+LAST_GRACE = 1.0
+"""Seconds that `on_close` has once shutdown had to cancel the hook before it."""
+
+
+class Closing:
+    """The end of a service: from when it begins, no session is opened any more.
+
+    Args:
+        sessions: Those of the registry, whatever they are at the time.
+        settings: The router's settings.
+    """
+
+    __slots__ = ("is_begun", "is_announced", "uploads", "_sessions", "_timeout", "_changed")
+
+    def __init__(self, sessions: Collection[Session], settings: Settings) -> None:
+        self.is_begun = self.is_announced = False
+        self.uploads: set[StreamReader] = set()  # request bodies on their way
+        self._sessions = sessions
+        self._timeout = settings.shutdown_timeout
+        self._changed: asyncio.Future[None] | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether load balancers are told."""
+        return self.is_begun or self.is_announced
+
+    async def drain(self, over: float) -> None:
+        """Close all sessions, spread over `over` seconds, and wait until all know and are over.
+
+        Sends may still come of clients that the close frame has not reached, and must find us.
+        """
+        self.is_begun = True
+        await self._close_all(over)
+        await self._until(lambda session: session.is_over and session.is_told, self._timeout)
+        told = [session.told_at for session in self._sessions if session.told_at is not None]
+        if told:
+            await asyncio.sleep(max(told) + CLOSE_FRAME_TRAVEL - _now())
+
+    async def shutdown(self) -> None:
+        """Close all sessions at once, and wait for them to end.
+
+        Hooks and clients that have not finished after `shutdown_timeout` seconds are cut off;
+        `on_close` is called all the same, and cancelled if it does not return soon.
+        """
+        self.is_begun = True
+        await self._close_all(0)
+        for upload in self.uploads:  # nobody is there any more to get them
+            upload.set_exception(BodyTimeout("the server shuts down"))
+        if not await self._until(_is_over, self._timeout):
+            await self._abort()
+            if not await self._until(_is_over, LAST_GRACE):
+                await self._abort()
+                await self._until(_is_over, LAST_GRACE)
+
+    def session_changed(self) -> None:
+        """Look again whether all sessions have ended, if somebody waits for that."""
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    async def _close_all(self, over: float) -> None:
+        sessions = list(self._sessions)
+        start, closed = _now(), 0
+        turn = Turn()
+        while True:
+            elapsed = _now() - start
+            due = math.ceil(len(sessions) * elapsed / over) if elapsed < over else len(sessions)
+            while closed < due:
+                sessions[closed].close(*SERVICE_RESTART, "shutdown")
+                closed += 1
+                if turn.is_over:
+                    await turn.next()
+            while closed < len(sessions) and sessions[closed].is_closed:  # by whomever
+                closed += 1
+            if closed == len(sessions):
+                return
+            await asyncio.sleep(min(BATCH_INTERVAL, over - elapsed))
+
+    async def _abort(self) -> None:
+        turn = Turn()
+        for session in list(self._sessions):
+            if not session.is_over:
+                session.abort()
+            if turn.is_over:
+                await turn.next()
+
+    async def _until(self, is_enough: Callable[[Session], bool], timeout: float) -> bool:
+        """Wait until `is_enough` is true of all; return whether it was within `timeout` seconds."""
+        remaining = list(self._sessions)
+        turn = Turn()
+        try:
+            async with async_timeout.timeout(timeout):
+                while True:
+                    while remaining and is_enough(remaining[-1]):
+                        remaining.pop()
+                        if turn.is_over:
+                            await turn.next()
+                    if not remaining:
+                        return True
+                    if self._changed is None or self._changed.done():
+                        self._changed = asyncio.get_running_loop().create_future()
+                    await asyncio.shield(self._changed)  # others may wait for it too
+        except asyncio.TimeoutError:
+            return False
+
+
+def _is_over(session: Session) -> bool:
+    return session.is_over
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,233 @@
+"""xhr and jsonp: each request waits for one frame.
+
+Section of the protocol: "XhrPolling", "JsonpPolling".
+"""
+
+import asyncio
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
+
+from sockjs_aio.core.session import Session
+from sockjs_aio.core.tcp import Delivery, give_up_after, is_left
+from sockjs_aio.errors import ReceiverRefused
+from sockjs_aio.protocol.frames import HEARTBEAT, javascript_string
+from sockjs_aio.server.admission import Endpoint
+from sockjs_aio.server.body import discard_body
+from sockjs_aio.server.callback import read_callback
+from sockjs_aio.server.client_loss import connection_of
+from sockjs_aio.server.connection_writer import PATIENCE
+from sockjs_aio.server.headers import (
+    JAVASCRIPT,
+    Head,
+    readable_head,
+    set_session_cookie,
+    uncached_head,
+)
+from sockjs_aio.server.response_outcome import Handover
+from sockjs_aio.server.responses import ShortResponse
+
+JSONP_HEAD = uncached_head(200, JAVASCRIPT)
+
+
+async def xhr(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer ``POST .../xhr`` with one frame and a line feed."""
+    head = readable_head(request, 200, JAVASCRIPT)
+    return await _poll(endpoint, request, "xhr", head, line)
+
+
+async def jsonp(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer ``GET .../jsonp?c=CALLBACK`` with a script that calls it with one frame."""
+    callback = read_callback(request)
+    return await _poll(endpoint, request, "jsonp", JSONP_HEAD, partial(call, callback))
+
+
+def line(frame: bytes) -> bytes:
+    """Dress a frame for xhr."""
+    return frame + b"\n"
+
+
+def call(callback: bytes, frame: bytes) -> bytes:
+    """Dress a frame for jsonp."""
+    # the comment in front keeps a callback's name from making a file of another type of it
+    return b"/**/%b(%b);\r\n" % (callback, javascript_string(frame))
+
+
+async def _poll(
+    endpoint: Endpoint,
+    request: web.Request,
+    transport: str,
+    head: Head,
+    dress: Callable[[bytes], bytes],
+) -> web.StreamResponse:
+    await discard_body(request, endpoint.registry)
+    try:
+        session = await endpoint.session(request, transport)
+        receiver = PollReceiver(request)
+        session.attach(receiver)
+    except ReceiverRefused as refusal:
+        last = ShortResponse(head, dress(refusal.frame))
+        set_session_cookie(request, last, endpoint.settings)
+        return last
+    session.hooks.start()
+    frame = await receiver.wait(session)
+    receiver.give_up_after(PATIENCE * endpoint.settings.heartbeat_delay)
+    body = b"" if frame is None else dress(frame)
+    may_be_replaced = any(map(_middlewares, request.match_info.apps))
+    kind = ReplaceableResponse if may_be_replaced else PollResponse
+    response = kind(session, receiver, body, head)
+    if may_be_replaced:
+        response.watch(request)
+    try:
+        set_session_cookie(request, response, endpoint.settings)
+    except BaseException:
+        response.fail()
+        raise
+    return response
+
+
+_middlewares = operator.attrgetter("middlewares")
+
+
+class PollReceiver:
+    """Takes one frame, and is done with it before the response starts."""
+
+    __slots__ = ("is_full", "is_done", "delivery", "_request", "_connection", "_frame", "_waiter")
+
+    is_http = True
+    buffered = 0
+
+    def __init__(self, request: web.Request) -> None:
+        self.is_full = self.is_done = False
+        self.delivery = Delivery(request.transport)
+        self._request = request
+        self._connection = connection_of(request)
+        self._frame: bytes | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the client still waits."""
+        return self._request.transport is not None
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the kernel knows that the client has left, though nobody has read so far."""
+        transport = self._request.transport
+        return transport is None or is_left(transport)
+
+    async def wait(self, session: Session) -> bytes | None:
+        """Wait for the frame; None if the client has gone before there was one."""
+        if self._frame is None and self._waiter is None and self.is_alive:
+            assert self._connection is not None, "it is there while the client waits"
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._connection.lost = self.release
+            try:
+                await self._waiter
+            except asyncio.CancelledError:
+                session.lose(self)
+                raise
+            finally:
+                self._connection.lost = None
+        if not self.is_alive:
+            session.lose(self)
+        frame, self._frame = self._frame, None
+        return frame
+
+    def give_up_after(self, seconds: float) -> None:
+        """Have the kernel end a connection that takes nothing: it may outlive the session."""
+        if self._connection is not None and self._request.transport is not None:
+            give_up_after(self._request.transport, seconds)
+            self._connection.use(self.delivery)
+
+    def write(self, frame: bytes) -> None:
+        """Take the frame that is the response."""
+        self._frame = frame
+        self.is_full = self.is_done = self.delivery.is_unfinished = True
+
+    def flush(self) -> int:
+        """Nothing is kept back."""
+        return 0
+
+    def conclude(self) -> None:
+        """Answer with something: the client is to ask again."""
+        self.write(HEARTBEAT)
+
+    def release(self) -> None:
+        """Let `wait` return."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def probe(self, busy: bool) -> bool:
+        """A waiting request is not asked for signs of life."""
+        return True
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
+class PollResponse(ShortResponse):
+    """The response to a poll; it tells the session whether it could be delivered."""
+
+    def __init__(self, session: Session, receiver: PollReceiver, body: bytes, head: Head) -> None:
+        self._handover = Handover(session, receiver)
+        super().__init__(head, body)
+
+    def watch(self, request: web.Request) -> None:
+        """Have it fail if it has not been written by the end of `request`."""
+        self._handover.watch(request)
+
+    def fail(self) -> None:
+        """It is not written."""
+        self._handover.failed()
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the head."""
+        try:
+            return await super().prepare(request)
+        except BaseException:
+            self._handover.failed()
+            raise
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the body."""
+        try:
+            await super().write_eof(data)
+            if self._handover.is_kept:
+                await self._handover.passes_on()
+        except BaseException:
+            self._handover.failed()
+            raise
+        self._handover.succeeded()
+        self.body = None  # aiohttp keeps responses for long
+
+
+class ReplaceableResponse(PollResponse):
+    """A poll's response that a middleware may drop, or answer with a copy of."""
+
+    @property
+    def body(self) -> "bytes | bytearray | Payload | None":
+        """What it says; a middleware that looks into it may answer with a copy."""
+        self._handover.is_read = True
+        return super().body
+
+    @body.setter
+    def body(self, body: Any) -> None:
+        web.Response.body.fset(self, body)  # type: ignore[attr-defined]
+
+    @property
+    def text(self) -> str | None:
+        """As `body`."""
+        self._handover.is_read = True
+        return super().text
+
+    @text.setter
+    def text(self, text: str) -> None:
+        web.Response.text.fset(self, text)  # type: ignore[attr-defined]

@@ -1,0 +1,159 @@
+"""xhr_send and jsonp_send: requests that carry messages to the server.
+
+Section of the protocol: "XhrPolling", "JsonpPolling".
+"""
+
+import asyncio
+import binascii
+import re
+from collections.abc import Awaitable, Callable, Iterator
+
+from aiohttp import web
+
+from sockjs_aio.core.closing import CLOSE_FRAME_TRAVEL
+from sockjs_aio.core.registry import SessionRegistry
+from sockjs_aio.core.session import Session
+from sockjs_aio.core.turns import Turn
+from sockjs_aio.errors import PayloadMissing
+from sockjs_aio.protocol.frames import decode_messages
+from sockjs_aio.server.admission import Endpoint, plain_response, unavailable
+from sockjs_aio.server.body import read_body
+from sockjs_aio.server.headers import PLAIN, readable_head, set_session_cookie, uncached
+from sockjs_aio.server.responses import ShortResponse
+
+FORM = "application/x-www-form-urlencoded"
+
+_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+PART = 16384
+"""Bytes of a form that are unescaped before anybody else gets a turn."""
+
+
+async def xhr_send(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer ``POST .../xhr_send`` with 204 once its messages are accepted."""
+    if not await _accept(endpoint, request, read_body):
+        return unknown_session()
+    response = ShortResponse(readable_head(request, 204, PLAIN))
+    set_session_cookie(request, response, endpoint.settings)
+    return response
+
+
+async def jsonp_send(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer ``POST .../jsonp_send`` with ``ok`` once its messages are accepted."""
+    if not await _accept(endpoint, request, _read_form):
+        return unknown_session()
+    response = web.Response(body=b"ok", headers=uncached(PLAIN))
+    set_session_cookie(request, response, endpoint.settings)
+    return response
+
+
+ReadPayload = Callable[[web.Request, SessionRegistry], Awaitable[bytes]]
+
+
+async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -> bool:
+    """Hand the messages of `request` to its session; return False if there is none any more.
+
+    Raises:
+        web.HTTPServiceUnavailable: If too many requests of that session wait.
+    """
+    session = await endpoint.existing_session(request)
+    if session is None:
+        if endpoint.registry.relay is None:
+            endpoint.registry.stickiness.missed(endpoint.registry.now())
+        ended_at = endpoint.registry.ended_sessions.ended_at(request.match_info["session_id"])
+        await _let_close_frame_arrive(ended_at, endpoint.registry)
+        return False
+    endpoint.registry.stickiness.found()
+    if session.hooks.inbox.is_crowded:  # those count too whose client has given up
+        raise unavailable("Too many requests of this session wait.\n")
+    async with session.hooks.inbox.turn:
+        payload = await read(request, endpoint.registry)
+        if session.is_open:
+            messages = decode_messages(payload, endpoint.settings.max_messages)
+            if await session.hooks.accept(messages, len(payload)):
+                return True
+    return await _is_forgiven(session, endpoint.registry)
+
+
+async def _is_forgiven(session: Session, registry: SessionRegistry) -> bool:
+    """Tell whether a send that found its session closed is answered as if it had been in time.
+
+    It is until the client was told the close frame.  After that the answer waits for as long as
+    that frame may be on its way: a client that gets 404 first would not learn why it ends.
+    """
+    if not session.is_told:
+        return True
+    await _let_close_frame_arrive(session.told_at, registry)
+    return False
+
+
+async def _let_close_frame_arrive(told_at: float | None, registry: SessionRegistry) -> None:
+    if told_at is not None:
+        await asyncio.sleep(told_at + CLOSE_FRAME_TRAVEL - registry.now())
+
+
+def unknown_session() -> web.Response:
+    """Answer a send whose session is not there."""
+    return plain_response(404, "Unknown session.\n")
+
+
+async def _read_form(request: web.Request, registry: SessionRegistry) -> bytes:
+    """Read the field ``d`` of a form, or the whole of any other body."""
+    body = await read_body(request, registry)
+    if not _is_form(request):
+        return body
+    turn, parts = Turn(), []
+    for part in _field_parts(body):
+        parts.append(part)
+        if turn.is_over:
+            await turn.next()
+    return b"".join(parts)
+
+
+def _is_form(request: web.Request) -> bool:
+    # aiohttp's `content_type` goes through the parser of the email package, which fails at some
+    # values, and takes seconds for others
+    content_type, _, _ = request.headers.get("Content-Type", "").partition(";")
+    return content_type.strip().lower() == FORM
+
+
+def form_field(form: bytes) -> bytes:
+    """Return the first field of an urlencoded form that is called ``d``.
+
+    Raises:
+        PayloadMissing: If there is none.
+    """
+    return b"".join(_field_parts(form))
+
+
+def _field_parts(form: bytes) -> Iterator[bytes]:
+    field = _raw_field(form)
+    start = 0
+    while start < len(field):
+        end = start + PART
+        cut = field.find(b"%", end - 2, end)  # an escape is not cut in two
+        part = field[start : end if cut < 0 else cut]
+        start += len(part)
+        yield _unescaped(part.replace(b"+", b" "))
+
+
+def _raw_field(form: bytes) -> bytes:
+    # micro-optimisation: a regular expression looks at each "&" of a megabyte of them
+    form = b"&%b&" % form
+    starts = [form.find(b"&%b%b" % (name, end)) for name in (b"d", b"%64") for end in (b"=", b"&")]
+    start = min((start for start in starts if start >= 0), default=None)
+    if start is None:
+        raise PayloadMissing("the form has no such field")
+    return form[start + 1 : form.index(b"&", start + 1)].partition(b"=")[2]
+
+
+def _unescaped(part: bytes) -> bytes:
+    if _BROKEN_ESCAPE.search(part):  # it stands for itself
+        return _ESCAPES.sub(_unescape, part)
+    # micro-optimisation: quoted-printable has the same escapes, and a decoder in C
+    return binascii.a2b_qp(part.replace(b"=", b"=3D").replace(b"%", b"="))
+
+
+def _unescape(found: "re.Match[bytes]") -> bytes:
+    return binascii.unhexlify(found[0].replace(b"%", b""))

@@ -1,0 +1,298 @@
+"""xhr_streaming, eventsource and htmlfile: one response carries frames until its limit.
+
+Section of the protocol: "XhrStreaming", "EventSource", "HtmlFile".
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import HttpVersion11, web
+
+from sockjs_aio.core.tcp import Delivery, is_left, is_left_unseen
+from sockjs_aio.errors import ReceiverRefused
+from sockjs_aio.protocol.frames import SharedFrame, javascript_string
+from sockjs_aio.server.admission import Endpoint
+from sockjs_aio.server.body import discard_body
+from sockjs_aio.server.callback import read_callback
+from sockjs_aio.server.client_loss import connection_of
+from sockjs_aio.server.connection_writer import Outlet
+from sockjs_aio.server.headers import (
+    EVENT_STREAM,
+    HTML,
+    JAVASCRIPT,
+    Headers,
+    allow_origin,
+    set_session_cookie,
+    uncached,
+)
+from sockjs_aio.server.response_outcome import Handover
+
+HTMLFILE_SIZE = 1024
+"""Bytes before which a browser may not start to run a page's scripts."""
+
+
+# a browser hands out the first bytes of a response only when there are about this many
+XHR_PRELUDE = b"h" * 2048 + b"\n"
+
+# `try` is not in the protocol, see `pages`
+HTMLFILE_HEAD = b"""\
+<!doctype html>
+<html><head>
+  <meta http-equiv="X-UA-Compatible" content="IE=edge" />
+  <meta http-equiv="Content-Type" content="text/html; charset=UTF-8" />
+</head><body><h2>Don't panic!</h2>
+  <script>
+    try { document.domain = document.domain; } catch (e) {}
+    var c = parent.%b;
+    c.start();
+    function p(d) {c.message(d);};
+    window.onload = function() {c.stop();};
+  </script>"""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How one streaming transport begins a response, and dresses frames."""
+
+    transport: str
+    begin: Callable[[web.Request], tuple[Headers, bytes]]
+    """Return headers, and what comes before all frames.
+
+    Raises:
+        CallbackError: If the request names no callback where it has to.
+    """
+    dress: Callable[[bytes], bytes]
+
+
+def _begin_lines(request: web.Request) -> tuple[Headers, bytes]:
+    return _headers(request, JAVASCRIPT), XHR_PRELUDE
+
+
+def _line(frame: bytes) -> bytes:
+    return frame + b"\n"
+
+
+def _begin_events(request: web.Request) -> tuple[Headers, bytes]:
+    return _headers(request, EVENT_STREAM), b"\r\n"
+
+
+def _event(frame: bytes) -> bytes:
+    # sockjs-client decodes percent escapes in what it gets
+    return b"data: %b\r\n\r\n" % frame.replace(b"%", b"%25")
+
+
+def _begin_page(request: web.Request) -> tuple[Headers, bytes]:
+    head = HTMLFILE_HEAD % read_callback(request)
+    headers = uncached(HTML)
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["X-Accel-Buffering"] = "no"
+    return headers, head.ljust(HTMLFILE_SIZE + 1) + b"\r\n\r\n"
+
+
+def _script(frame: bytes) -> bytes:
+    return b"<script>\np(%b);\n</script>\r\n" % javascript_string(frame)
+
+
+def _headers(request: web.Request, content_type: str) -> Headers:
+    headers = uncached(content_type)
+    allow_origin(request, headers)
+    headers["X-Accel-Buffering"] = "no"  # nginx would keep the stream back
+    return headers
+
+
+XHR_STREAMING = Wire("xhr_streaming", _begin_lines, _line)
+EVENTSOURCE = Wire("eventsource", _begin_events, _event)
+HTMLFILE = Wire("htmlfile", _begin_page, _script)
+
+
+async def xhr_streaming(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer ``POST .../xhr_streaming`` with frames, a line each."""
+    return await _stream(endpoint, request, XHR_STREAMING)
+
+
+async def eventsource(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer ``GET .../eventsource`` with frames, an event each."""
+    return await _stream(endpoint, request, EVENTSOURCE)
+
+
+async def htmlfile(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer ``GET .../htmlfile?c=CALLBACK`` with frames, a script element each."""
+    return await _stream(endpoint, request, HTMLFILE)
+
+
+async def _stream(endpoint: Endpoint, request: web.Request, wire: Wire) -> web.StreamResponse:
+    headers, prelude = wire.begin(request)
+    await discard_body(request, endpoint.registry)
+    response = StreamingResponse(headers=headers)
+    set_session_cookie(request, response, endpoint.settings)
+    if request.version < HttpVersion11:
+        response.force_close()  # the end of the connection is the end of the stream
+    settings = endpoint.settings
+    try:
+        session = await endpoint.session(request, wire.transport)
+        outlet = Outlet(request, settings, session)
+        receiver = StreamReceiver(request, outlet, wire.dress, settings.response_limit)
+        receiver.write_prelude(prelude)
+        session.attach(receiver)  # before anything is awaited: it must not expire meanwhile
+    except ReceiverRefused as refusal:
+        await response.prepare(request)
+        await response.write(prelude)
+        await response.write(wire.dress(refusal.frame))
+        return response
+    try:
+        await _start(response, request, outlet)
+        response.handover = Handover(session, receiver)
+        response.handover.watch(request)
+        receiver.delivery.is_unfinished = True
+        session.flush()
+        session.hooks.start()
+        await receiver.wait()
+    finally:
+        if not (receiver.is_done and receiver.is_alive):
+            session.lose(receiver)
+    return response
+
+
+async def _start(response: web.StreamResponse, request: web.Request, outlet: Outlet) -> None:
+    writer = await response.prepare(request)
+    assert writer is not None, "a response that has not been started has a writer"
+    outlet.open(writer)
+
+
+class StreamingResponse(web.StreamResponse):
+    """A stream that is never compressed: a compressor would keep frames back.
+
+    It tells the session whether its end could be delivered.
+    """
+
+    handover: Handover | None = None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send the end of the body."""
+        try:
+            await super().write_eof(data)
+        except BaseException:
+            if self.handover is not None:
+                self.handover.failed()
+            raise
+        if self.handover is not None:
+            self.handover.succeeded()
+
+    def enable_compression(self, *_args: object, **_kwargs: object) -> None:
+        """Do nothing; a middleware may have asked for it."""
+
+
+class StreamReceiver:
+    """Writes frames to a response, as HTTP chunks, until its limit or a close frame."""
+
+    __slots__ = (
+        "is_done",
+        "delivery",
+        "_request",
+        "_outlet",
+        "_dress",
+        "_limit",
+        "_is_chunked",
+        "_parts",
+        "_ended",
+    )
+
+    is_http = True
+
+    def __init__(
+        self,
+        request: web.Request,
+        outlet: Outlet,
+        dress: Callable[[bytes], bytes],
+        limit: int,
+    ) -> None:
+        self.is_done = False
+        self.delivery: Delivery = outlet.delivery
+        self._request = request
+        self._outlet = outlet
+        self._dress = dress
+        self._limit = limit
+        self._is_chunked = request.version >= HttpVersion11
+        self._parts: list[bytes] = []
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the connection is congested, or the response's limit reached."""
+        return self.is_done or self._outlet.is_congested
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the client still listens."""
+        return self._request.transport is not None
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the kernel knows that the client has left, though nobody has read so far."""
+        transport = self._request.transport
+        return transport is None or is_left(transport)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the connection has not passed on."""
+        return self._outlet.buffered
+
+    async def wait(self) -> None:
+        """Wait for the end of the response, or of its connection."""
+        connection = connection_of(self._request)
+        if connection is None:
+            return
+        connection.use(self.delivery, is_limited=self._outlet.is_limited)
+        connection.lost = self.release
+        try:
+            await self._ended
+        finally:
+            connection.lost = None
+
+    def write_prelude(self, prelude: bytes) -> None:
+        """Take what comes before the first frame and does not count."""
+        self._add(prelude)
+
+    def write(self, frame: bytes) -> None:
+        """Take one frame; the close frame is the last."""
+        dress = self._dress
+        data = frame.dressed(dress) if type(frame) is SharedFrame else dress(frame)
+        self._add(data)
+        self._limit -= len(data)
+        if self._limit <= 0 or frame[:1] == b"c":
+            self.is_done = True
+
+    def flush(self) -> int:
+        """Write what was taken, once the response has started; return what is `buffered`."""
+        if not self._parts or self._outlet.is_congested:
+            return self.buffered
+        data = b"".join(self._parts)
+        self._parts.clear()
+        return self._outlet.write(data)
+
+    def conclude(self) -> None:
+        """End the response before its limit is reached."""
+        self.is_done = True
+
+    def release(self) -> None:
+        """Let `wait` return."""
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def probe(self, busy: bool) -> bool:
+        """Tell whether the client has taken something since the last question, if there was any."""
+        transport = self._request.transport
+        if transport is not None and is_left_unseen(transport):
+            return False
+        return not self.delivery.is_stalled()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._outlet.abort()
+
+    def _add(self, data: bytes) -> None:
+        if self._is_chunked:  # not put together twice: it may be megabytes
+            self._parts += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._parts.append(data)

@@ -1,0 +1,73 @@
+"""Whether a request is a WebSocket handshake; aiohttp's own refusal would repeat the headers.
+
+What is checked here is refused before a session exists.  Source: RFC 6455, section 4.2.
+"""
+
+import logging
+import re
+from collections.abc import Collection
+
+from aiohttp import HttpVersion11, web
+
+from sockjs_aio.server.admission import plain_response
+
+logger = logging.getLogger("sockjs_aio")
+
+INVALID = "The WebSocket handshake is not valid."
+NO_PROTOCOL = "None of the WebSocket subprotocols that were offered is spoken here."
+
+PROTOCOL = "Sec-WebSocket-Protocol"
+
+_VERSION = "13"  # earlier ones have their origin in another header
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
+_MAX_EXTENSIONS = 1024  # characters; aiohttp fails at numbers of thousands of digits
+
+
+def check_handshake(request: web.Request, protocols: Collection[str]) -> web.Response | None:
+    """Return the refusal of `request`; None if it is a handshake that can succeed."""
+    if request.headers.get("Upgrade", "").strip().lower() != "websocket":
+        return refuse('Can "Upgrade" only to "WebSocket".')
+    options = ",".join(request.headers.getall("Connection", ())).lower().split(",")
+    if "upgrade" not in [option.strip() for option in options]:
+        return refuse('"Connection" must be "Upgrade".')
+    if request.headers.getall("Sec-WebSocket-Version", None) != [_VERSION]:
+        response = refuse(INVALID)
+        response.headers["Sec-WebSocket-Version"] = _VERSION
+        return response
+    if not _is_valid(request):
+        return refuse(INVALID)
+    # RFC 6455 lets a server agree to none, but browsers, and ws on Node, end such a connection
+    if PROTOCOL in request.headers and agreed_protocol(request, protocols) is None:
+        logger.info("refused a WebSocket that offers none of `protocols`: %.200r", _offer(request))
+        return refuse(NO_PROTOCOL)
+    return None
+
+
+def agreed_protocol(request: web.Request, protocols: Collection[str]) -> str | None:
+    """Return the first of the subprotocols that `request` offers that is among `protocols`."""
+    if PROTOCOL not in request.headers:
+        return None
+    offered = [name.strip(" \t") for name in _offer(request).split(",")]
+    return next((name for name in offered if name in protocols), None)
+
+
+def _offer(request: web.Request) -> str:
+    return ",".join(request.headers.getall(PROTOCOL))
+
+
+def refuse(text: str) -> web.Response:
+    """Make the answer to what is no handshake."""
+    response = plain_response(400, text + "\n")
+    response.force_close()
+    return response
+
+
+def _is_valid(request: web.Request) -> bool:
+    keys = request.headers.getall("Sec-WebSocket-Key", ())
+    return (
+        request.version >= HttpVersion11
+        and not request.body_exists  # it could be taken for frames
+        and len(keys) == 1
+        and _KEY.fullmatch(keys[0]) is not None
+        and len(request.headers.get("Sec-WebSocket-Extensions", "")) <= _MAX_EXTENSIONS
+    )

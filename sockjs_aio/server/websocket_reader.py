@@ -1,0 +1,152 @@
+"""Read messages from a WebSocket, and tell how it ended.
+
+aiohttp reads the frames.  Sections of the protocol: "WebSocket protocol", "Raw WebSocket";
+RFC 6455, sections 5.5 and 7.4.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from aiohttp import WebSocketError, WSMessage, web
+
+from sockjs_aio.close_info import LOST, End
+from sockjs_aio.core.session import Session
+from sockjs_aio.core.turns import TURN, clock
+from sockjs_aio.errors import PayloadBroken, PayloadTooLarge
+from sockjs_aio.protocol.frames import decode_websocket_messages
+from sockjs_aio.protocol.websocket import BINARY, CLOSE, PING, PONG, TEXT, is_sendable_code
+from sockjs_aio.server.websocket_writer import NORMAL, WebSocketReceiver
+
+PROTOCOL_ERROR = 1002
+UNSUPPORTED = 1003
+NO_CODE = 1005  # never on the wire
+INVALID_DATA = 1007
+TOO_BIG = 1009
+
+FRAME = TURN / 256
+"""Seconds that a frame counts for besides its hooks' time: about what aiohttp takes to read it."""
+
+# plain numbers: to look a member up in aiohttp's enumeration takes 0.1 us (Python 3.11)
+_MESSAGES = (TEXT, BINARY)
+_VIOLATIONS = {INVALID_DATA: "Invalid UTF-8", TOO_BIG: "Message too big"}
+
+
+class WebSocketReader:
+    """Hands the messages of a WebSocket to the session's hooks.
+
+    Args:
+        session: Whose hooks are called, in the present task.
+        socket: Prepared.
+        receiver: Answers what has to be answered.
+        max_messages: In one array.
+    """
+
+    __slots__ = ("_session", "_socket", "_receiver", "_max_messages")
+
+    def __init__(
+        self,
+        session: Session,
+        socket: web.WebSocketResponse,
+        receiver: WebSocketReceiver,
+        max_messages: int,
+    ) -> None:
+        self._session = session
+        self._socket = socket
+        self._receiver = receiver
+        self._max_messages = max_messages
+
+    async def read(self) -> End:
+        """Read until the connection ends; return how it did."""
+        hooks, receiver = self._session.hooks, self._receiver
+        left = TURN  # seconds until the loop has to have its turn
+        while True:
+            if hooks.is_dropping:
+                await hooks.finish()
+            try:
+                message = await self._socket.receive()
+            except asyncio.CancelledError:
+                self._read_on()
+                continue
+            receiver.is_heard = True
+            opcode = message.type
+            left -= FRAME
+            if opcode in _MESSAGES:
+                end = (now := clock()) + left
+                for text in () if hooks.is_dropping else self._decode(message):
+                    if hooks.is_dropping:
+                        break
+                    if (waiting := hooks.step(text)) is not None:
+                        await waiting
+                        end = (now := clock()) + TURN
+                    elif (now := clock()) > end:
+                        await self._yield()
+                        end = (now := clock()) + TURN
+                left = end - now
+            elif opcode == PING:
+                receiver.pong(message.data)
+            elif opcode != PONG:
+                try:
+                    return self._end(message)
+                finally:
+                    del message  # an exception's traceback would keep this very frame
+            if left < 0:
+                await self._yield()
+                left = TURN
+
+    def _decode(self, message: WSMessage) -> Sequence[str | bytes]:
+        if self._receiver.is_raw:
+            return (message.data,)
+        if message.type != TEXT:
+            self._refuse(UNSUPPORTED, "SockJS messages are text")
+            return ()
+        try:
+            return decode_websocket_messages(message.data, self._max_messages)
+        except PayloadTooLarge as error:
+            self._refuse(TOO_BIG, str(error))
+        except PayloadBroken:
+            self._session.fail((INVALID_DATA, "Broken JSON encoding", "error"))
+            self._receiver.hang_up()
+        return ()
+
+    def _refuse(self, code: int, reason: str) -> None:
+        self._session.fail((code, reason, "error"))
+        self._receiver.close(code, reason)
+
+    def _end(self, message: WSMessage) -> End:
+        """Answer what ends the connection."""
+        if message.type == CLOSE:
+            reply, reason = _reply_code(message.data), message.extra or ""
+            if message.data not in (0, reply):
+                self._receiver.close(reply, "")
+                return reply, "Invalid close code", "error"
+            self._receiver.close(reply, reason)  # browsers tell the page what comes back
+            return message.data or NO_CODE, reason, "client"
+        if isinstance(message.data, WebSocketError):
+            code: int = message.data.code
+            reason = _VIOLATIONS.get(code, "Protocol error")
+        elif isinstance(message.data, Exception) and not isinstance(message.data, OSError):
+            code, reason = INVALID_DATA, "Broken compression"  # it is the decompressor's error
+        else:
+            return LOST
+        self._receiver.close(code, "")
+        return code, reason, "error"
+
+    async def _yield(self) -> None:
+        """Let the loop go on once in a while: what is buffered is read without waiting."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Go on after a cancellation if the client has just left: it may have sent more before."""
+        if not self._session.hooks.is_forgiven():
+            raise
+        self._receiver.abort()  # or the server ends, and the client takes nothing: that has to end
+
+
+def _reply_code(code: int) -> int:
+    """Return the code with which to answer a close frame; 0 stands for none."""
+    if code == 0:
+        return NORMAL
+    return code if is_sendable_code(code) else PROTOCOL_ERROR
