@@ -74,7 +74,8 @@ async def measure(kind: str, count: int) -> float:
     registry = Registry(SockJSConnection, Settings())
     receivers = []
     for number in range(count):
-        session = registry.open(str(number), Info(kind), SOCKJS, by_id=kind != "websocket")
+        make = registry.open_inline if kind == "websocket" else registry.open
+        session = make(str(number), Info(kind), SOCKJS)
         receivers.append(Nowhere(is_http=kind != "websocket"))
         session.attach(receivers[-1])
         registry.time += 30 / count
@@ -84,7 +85,7 @@ async def measure(kind: str, count: int) -> float:
     beats = sum(receiver.frames for receiver in receivers) - before
     assert abs(beats - 2 * count * 60 / 25) < count, "each session has its heartbeats"
     for session in list(registry._sessions):
-        session.vanish()
+        session.end_now()
         session.hooks_returned()
     return seconds
 

@@ -5,13 +5,14 @@ from sockjs_aio.brokers.memory import MemoryBroker
 from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.cluster.nodes.nodes import Nodes
 from sockjs_aio.cluster.workers.workers import Workers
-from sockjs_aio.connection import SockJSConnection, broadcast
-from sockjs_aio.core.session import Session
+from sockjs_aio.connection import Session, SockJSConnection, broadcast
 from sockjs_aio.errors import BrokerUnavailable, SettingsError, SockJSError, TooManyChannels
 from sockjs_aio.info import ConnectionInfo
-from sockjs_aio.protocol.framing import Outgoing
+from sockjs_aio.protocol.framing import PreparedMessage
+from sockjs_aio.server.drain import Drain
+from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.router import SockJSRouter
-from sockjs_aio.server.run_app import healthz, readyz, run_app
+from sockjs_aio.server.run_app import run_app
 from sockjs_aio.settings import Settings
 
 __all__ = [
@@ -19,9 +20,10 @@ __all__ = [
     "BrokerUnavailable",
     "CloseInfo",
     "ConnectionInfo",
+    "Drain",
     "MemoryBroker",
     "Nodes",
-    "Outgoing",
+    "PreparedMessage",
     "Session",
     "Settings",
     "SettingsError",

@@ -1,25 +1,122 @@
-"""The class that applications derive from: three hooks, and what they can do."""
+"""The class that applications derive from: three hooks, and what they can do.
 
+`Session` is the contract behind it: what a connection may ask of its session.  The server's own
+sessions (`core.session`) implement it, and so do the channels of `multiplex`.
+"""
+
+import abc
 import difflib
 import functools
 import inspect
 import logging
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import GO_AWAY
-from sockjs_aio.protocol.framing import Outgoing
-
-if TYPE_CHECKING:
-    from sockjs_aio.core.session import Session
+from sockjs_aio.protocol.framing import PreparedMessage
 
 logger = logging.getLogger("sockjs_aio")
 
 _HOOKS = {"onopen": "on_open", "onmessage": "on_message", "onclose": "on_close"}
 _ELSEWHERE = {"onconnect": "on_open", "ondisconnect": "on_close", "onreceive": "on_message"}
 """What other libraries call these hooks."""
+
+
+class Session(abc.ABC):
+    """A client's session, as its connection sees it; not made by applications."""
+
+    __slots__ = ()
+
+    id: str
+    """As in the URL."""
+
+    info: ConnectionInfo
+    """About the request that opened the session."""
+
+    connection: "SockJSConnection"
+    """The application's object for this session."""
+
+    close_info: CloseInfo | None
+    """How and why the session ended; None while it is open."""
+
+    @property
+    def transport(self) -> str:
+        """The name of the transport that opened the session."""
+        return self.info.transport
+
+    @property
+    @abc.abstractmethod
+    def channels(self) -> "Subscriptions":
+        """The subscriptions of the router's sessions, this one's among them."""
+
+    @property
+    @abc.abstractmethod
+    def is_open(self) -> bool:
+        """Whether messages are accepted, in both directions."""
+
+    @property
+    @abc.abstractmethod
+    def is_closed(self) -> bool:
+        """Whether the session was closed, by either side or by a lost connection."""
+
+    @property
+    @abc.abstractmethod
+    def is_cut_off(self) -> bool:
+        """Whether the server is ending and has cancelled the hook that runs."""
+
+    @abc.abstractmethod
+    def send(self, message: str | bytes) -> None:
+        """Queue `message`; see `SockJSConnection.send`."""
+
+    @abc.abstractmethod
+    def send_shared(self, message: PreparedMessage) -> None:
+        """As `send`, for a message that goes to many sessions and is encoded once."""
+
+    @abc.abstractmethod
+    def send_json(self, text: str) -> None:
+        """As `send`, for JSON text: the client receives the value and not a string.
+
+        The protocol knows only strings; sockjs-client passes on whatever the frame contains.
+        """
+
+    @abc.abstractmethod
+    def flush(self) -> None:
+        """Write what is queued now, not at the end of this turn of the event loop."""
+
+    @abc.abstractmethod
+    async def drain(self) -> None:
+        """Wait until there is room in the queue; see `SockJSConnection.drain`."""
+
+    @abc.abstractmethod
+    def close(self, code: int = GO_AWAY[0], reason: str = GO_AWAY[1]) -> None:
+        """Close the session; see `SockJSConnection.close`."""
+
+
+class Subscriptions(Protocol):
+    """Who receives what is published to which channel."""
+
+    async def subscribe(self, session: Session, channel: str, member: str | None) -> None:
+        """See `SockJSConnection.subscribe`."""
+
+    def unsubscribe(self, session: Session, channel: str) -> None:
+        """See `SockJSConnection.unsubscribe`."""
+
+    def leave(self, session: Session) -> None:
+        """End all subscriptions of `session`."""
+
+    async def publish(
+        self,
+        channel: str,
+        message: str,
+        exclude: "SockJSConnection | Collection[SockJSConnection]",
+    ) -> None:
+        """See `SockJSConnection.publish`."""
+
+    async def members(self, channel: str) -> set[str]:
+        """See `SockJSRouter.members`."""
+        ...
 
 
 class SockJSConnection:
@@ -35,7 +132,7 @@ class SockJSConnection:
     client has gone; at shutdown it is after `shutdown_timeout` seconds.
     """
 
-    session: "Session"
+    session: Session
     """The session that this connection belongs to."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -46,7 +143,7 @@ class SockJSConnection:
             if hook and getattr(cls, hook) is getattr(SockJSConnection, hook):
                 logger.warning("%s.%s is no hook: did you mean %s?", cls.__qualname__, name, hook)
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
 
     async def on_open(self, info: ConnectionInfo) -> Any:
@@ -127,8 +224,8 @@ class SockJSConnection:
         """
         await self.session.channels.subscribe(self.session, channel, member)
 
-    async def unsubscribe(self, channel: str) -> None:
-        """Get nothing more of `channel`; without a subscription this does nothing.
+    def unsubscribe(self, channel: str) -> None:
+        """Stop receiving what is published to `channel`; without a subscription, do nothing.
 
         Raises:
             TypeError, ValueError: As `subscribe`.
@@ -195,7 +292,7 @@ def broadcast(clients: Iterable[SockJSConnection], message: str | bytes) -> None
             f"broadcast(clients, message) sends a str, not {type(message).__name__}: encode it "
             "first, for instance with json.dumps()"
         )
-    shared = Outgoing(message)
+    shared = PreparedMessage(message)
     for client in tuple(clients):  # a client that is closed for its full queue may leave the set
         client.session.send_shared(shared)
 

@@ -9,16 +9,20 @@ import logging
 import string
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from sockjs_aio.close_info import CloseInfo, End, Initiator
-from sockjs_aio.connection import SockJSConnection, checked, warn_of_plain_hooks
-from sockjs_aio.core.channels import Channels
+from sockjs_aio.connection import (
+    Session,
+    SockJSConnection,
+    Subscriptions,
+    checked,
+    warn_of_plain_hooks,
+)
 from sockjs_aio.core.hooks import Hooks
-from sockjs_aio.core.session import Session
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import GO_AWAY
-from sockjs_aio.protocol.framing import Outgoing
+from sockjs_aio.protocol.framing import PreparedMessage
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -109,7 +113,7 @@ class MultiplexConnection(SockJSConnection):
             await before.hooks.finish()  # closed by the server a moment ago
         channel = Channel(self.session, service, self._channels)
         try:
-            channel.connection = checked(service.connect(cast(Session, channel)), channel)
+            channel.connection = checked(service.connect(channel), channel)
         except Exception:
             logger.exception("session %s: its connection could not be made", channel)
             channel.close()
@@ -119,7 +123,7 @@ class MultiplexConnection(SockJSConnection):
         return channel
 
 
-class Channel:
+class Channel(Session):
     """What a channel's connection has as its `session`.
 
     Args:
@@ -165,12 +169,12 @@ class Channel:
         return self._service.name
 
     @property
-    def id(self) -> str:
+    def id(self) -> str:  # type: ignore[override]
         """The carrier's: the same for all channels of one client."""
         return self.carrier.id
 
     @property
-    def info(self) -> ConnectionInfo:
+    def info(self) -> ConnectionInfo:  # type: ignore[override]
         """About the request that opened the carrier."""
         return self.carrier.info
 
@@ -180,8 +184,8 @@ class Channel:
         return self.carrier.transport
 
     @property
-    def channels(self) -> Channels:
-        """What the router's sessions are subscribed to: those of `SockJSConnection.subscribe`."""
+    def channels(self) -> Subscriptions:
+        """The subscriptions of the router's sessions."""
         return self.carrier.channels
 
     @property
@@ -194,6 +198,11 @@ class Channel:
         """Whether the channel or its carrier has been closed, by whomever."""
         return not self.is_subscribed or self.carrier.is_closed
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the server is ending and has cancelled the carrier's hook, and so ours in it."""
+        return self.hooks.is_cancelled or self.carrier.is_cut_off
+
     def send(self, message: str | bytes) -> None:
         """Queue `message` for the carrier.
 
@@ -203,7 +212,7 @@ class Channel:
         if self.is_subscribed:
             self.carrier.send(self._service.addressed(message))
 
-    def send_shared(self, message: Outgoing) -> None:
+    def send_shared(self, message: PreparedMessage) -> None:
         """As `send`, for a message that goes to many and is encoded once for each channel name."""
         if self.is_subscribed:
             self.carrier.send_shared(message.behind(self._service.prefix))
@@ -211,6 +220,10 @@ class Channel:
     def send_json(self, text: str) -> None:
         """As `send`: the protocol carries text, so JSON arrives as text."""
         self.send(text)
+
+    def flush(self) -> None:
+        """Write what the carrier has queued."""
+        self.carrier.flush()
 
     async def drain(self) -> None:
         """Wait until the carrier, whose queue the channels share, has room; not once closed."""
@@ -234,7 +247,7 @@ class Channel:
             self.is_subscribed = False
             seconds = asyncio.get_running_loop().time() - self._born
             self.close_info = CloseInfo(*end, seconds, self.transport)
-            self.channels.leave(cast(Session, self))
+            self.channels.leave(self)
         self.hooks.close()
 
     def leave_with_carrier(self) -> None:
@@ -243,26 +256,35 @@ class Channel:
         assert info is not None, "the carrier's on_close is being called"
         self.leave((info.code, info.reason, info.initiator))
 
+    def peer_failed(self, end: End) -> None:
+        """Its carrier is told that, not a channel."""
+
     def hooks_returned(self) -> None:
         """`on_close` has returned: forget the channel; again, this does nothing."""
         if self._channels.get(self.name) is self:
             del self._channels[self.name]
-            self.hooks.unbind()  # the reference cycles must not wait for the garbage collector
+            self.hooks.break_cycles()  # they must not wait for the garbage collector
             del self.connection
 
 
 class _ChannelHooks(Hooks):
     """Calls a channel's hooks inside the carrier's; an `on_close` with none before it in a task."""
 
-    __slots__ = ()
+    __slots__ = ("_channel",)
 
     def __init__(self, channel: Channel) -> None:
-        super().__init__(cast(Session, channel), receive_queue_limit=0)  # messages do not wait here
+        super().__init__(channel, receive_queue_limit=0)  # messages do not wait here
+        self._channel: Channel | None = channel
+
+    def break_cycles(self) -> None:
+        """Forget the channel, which is over."""
+        super().break_cycles()
+        self._channel = None
 
     def _fail(self, name: str, error: BaseException) -> None:
         # what is cancelled at shutdown is the carrier's hook, and so the channel's inside it
-        carrier = cast(Channel, self._session).carrier
-        self.is_cancelled = self.is_cancelled or carrier.hooks.is_cancelled
+        if self._channel is not None:
+            self.is_cancelled = self.is_cancelled or self._channel.carrier.is_cut_off
         super()._fail(name, error)
 
 

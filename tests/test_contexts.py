@@ -177,7 +177,7 @@ async def test_the_registrys_task_has_nobodys_context(serve: Serve) -> None:
 
     served = await serve_users(serve, Seen)
     ann = await clients.WebSocket.open(served, query="user=ann")
-    ticker = served.router._registry._ticker
+    ticker = served.router._registry._clock._task
     assert ticker is not None
     await Seen.until("open")
     if hasattr(ticker, "get_context"):  # Python 3.12

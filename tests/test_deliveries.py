@@ -173,7 +173,7 @@ async def test_constructor_that_closes_and_raises_leaves_nothing(serve: Serve) -
     served = await serve(Failing)
     assert (await served.request("POST", "/0/1/xhr", b"")).status == 500
     registry = served.router._registry
-    assert (len(registry), registry._slots, registry._ticker) == (0, {}, None)
+    assert (len(registry), registry._clock._slots, registry._clock._task) == (0, {}, None)
 
 
 if sys.version_info >= (3, 12):

@@ -12,7 +12,8 @@ from aiohttp.typedefs import Handler
 
 import sockjs_aio.tornado
 from sockjs_aio import SockJSRouter, aiolibs, readyz
-from sockjs_aio.server.run_app import Drain, registries_of
+from sockjs_aio.server.drain import Drain
+from sockjs_aio.server.service import services_of
 from tests import clients
 from tests.conftest import Echo, Serve
 
@@ -109,7 +110,7 @@ async def test_drain_tells_the_clients_of_every_service(
 async def test_each_service_is_found_once(add: Add) -> None:
     app = web.Application()
     add(app)
-    assert len(registries_of(app)) == 1
+    assert len(services_of(app)) == 1
 
 
 @every_way

@@ -29,10 +29,16 @@ class Registry(SessionRegistry):
         end = self.time + seconds
         while self.time < end - 1e-9:
             self.time += self.settings.tick_interval
-            self.tick(self.time)
+            tick(self)
 
 
-class Receiver:
+def tick(registry: Registry) -> None:
+    """Do what is due now."""
+    for _ in registry._clock.steps(registry.time):
+        pass
+
+
+class Writer:
     """Keeps the frames that it is given."""
 
     is_full = is_done = False
@@ -75,13 +81,13 @@ async def registry() -> Any:
     registry = Registry(Echo, Settings())
     yield registry
     for session in list(registry._sessions):
-        session.vanish()
+        session.end_now()
         session.hooks_returned()
 
 
-def open_session(registry: Registry, name: str = "one") -> tuple[Session, Receiver]:
-    session = registry.open(name, Info(), SOCKJS, by_id=True)
-    receiver = Receiver()
+def open_session(registry: Registry, name: str = "one") -> tuple[Session, Writer]:
+    session = registry.open(name, Info(), SOCKJS)
+    receiver = Writer()
     session.attach(receiver)
     return session, receiver
 
@@ -145,7 +151,7 @@ async def test_tick_touches_only_what_is_due(
 async def test_stopped_clock_catches_up(registry: Registry) -> None:
     _, receiver = open_session(registry)
     registry.time += 1000  # the loop was blocked, or the machine asleep
-    registry.tick(registry.time)
+    tick(registry)
     assert receiver.frames == [b"o", b"h"]
     registry.advance(25)
     assert receiver.frames == [b"o", b"h", b"h"]
@@ -201,7 +207,7 @@ async def test_failing_flush_does_not_stop_the_others(
 async def test_many_sessions_are_flushed_in_turns(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sockjs_aio.core.turns.TURN", 0)
+    monkeypatch.setattr("sockjs_aio.turns.TURN", 0)
     members = [open_session(registry, str(number)) for number in range(40)]
     for session, _ in members:
         session.send("x")
@@ -214,14 +220,14 @@ async def test_many_sessions_are_flushed_in_turns(
 async def test_many_sessions_that_are_due_are_ticked_in_turns(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sockjs_aio.core.turns.TURN", 0)
+    monkeypatch.setattr("sockjs_aio.turns.TURN", 0)
     members = [open_session(registry, str(number)) for number in range(10)]
     registry.time += 26
     ticking = asyncio.ensure_future(registry._tick_in_turns())
     await asyncio.sleep(0)
     assert sum(receiver.frames[-1:] == [b"h"] for _, receiver in members) == 1
     for session, _ in members[5:]:
-        session.vanish()
+        session.end_now()
         session.hooks_returned()  # whoever ends meanwhile is no obstacle
     await ticking
     beaten = [receiver.frames[-1:] == [b"h"] for _, receiver in members]
@@ -229,35 +235,35 @@ async def test_many_sessions_that_are_due_are_ticked_in_turns(
 
 
 async def test_task_lives_as_long_as_there_are_sessions(registry: Registry) -> None:
-    assert registry._ticker is None
+    assert registry._clock._task is None
     session, receiver = open_session(registry)
-    task = registry._ticker
+    task = registry._clock._task
     assert task is not None
     receiver.is_done = True
     session.flush()
     registry.advance(10)
     await session.hooks.finish()
-    assert registry._ticker is None
+    assert registry._clock._task is None
     await asyncio.wait([task])
 
 
 async def test_late_tick_lets_what_has_come_be_taken_in_first() -> None:
     registry = SessionRegistry(Echo, Settings(disconnect_delay=0.02))
-    sessions = [registry.open(name, Info(), SOCKJS, by_id=True) for name in ("one", "other")]
+    sessions = [registry.open(name, Info(), SOCKJS) for name in ("one", "other")]
     for session in sessions:
-        receiver = Receiver()
+        receiver = Writer()
         receiver.is_done = True
         session.attach(receiver)
     await asyncio.sleep(0)
     time.sleep(0.2)  # noqa: ASYNC251  # ten times as long as sessions live without a receiver
     for _ in range(10):
         await asyncio.sleep(0)
-    later = Receiver()
+    later = Writer()
     sessions[0].attach(later)
     async with async_timeout.timeout(5):
         while len(registry) > 1:
             await asyncio.sleep(0.001)
     assert sessions[0].is_open, "its request had come in time"
     assert sessions[1].is_closed, "nobody has asked for it"
-    sessions[0].vanish()
+    sessions[0].end_now()
     sessions[0].hooks_returned()

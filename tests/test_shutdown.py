@@ -49,7 +49,7 @@ async def test_idle_sessions_end_at_once(serve: Serve, kind: Kind) -> None:
     served = await serve(Noted)
     members = [await kind.open(served) for _ in range(20)]
     await Noted.until("open", 20)
-    while kind.is_http and not all(x.session.has_http_receiver for x in Noted.connections):
+    while kind.is_http and not all(x.session.has_http_writer for x in Noted.connections):
         await asyncio.sleep(0.001)
     start = time.monotonic()
     await served.runner.cleanup()

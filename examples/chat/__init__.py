@@ -31,7 +31,7 @@ from sockjs_aio import (
     Broker,
     ConnectionInfo,
     MemoryBroker,
-    Outgoing,
+    PreparedMessage,
     Session,
     SockJSConnection,
     SockJSRouter,
@@ -67,7 +67,9 @@ class Room:
         self.members: dict[str, str] = {}
         self.leaving: dict[str, asyncio.Task[None]] = {}
 
-    def deliver(self, channel: str, message: Outgoing, exclude: Collection[Session] = ()) -> None:
+    def deliver(
+        self, channel: str, message: PreparedMessage, exclude: Collection[Session] = ()
+    ) -> None:
         match json.loads(message.message):
             case {"type": "said", **said}:
                 self.history.append(said)

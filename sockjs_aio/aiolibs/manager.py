@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 
 from aiohttp import web
 
-from sockjs_aio import ConnectionInfo, Outgoing, SockJSConnection, SockJSRouter
+from sockjs_aio import ConnectionInfo, PreparedMessage, SockJSConnection, SockJSRouter
 from sockjs_aio import Session as SockJSSession
 from sockjs_aio.aiolibs.messages import (
     CLOSE_MESSAGE,
@@ -215,11 +215,11 @@ class HandlerConnection(SockJSConnection):
         return f"handler {name} ({self.told.name})"
 
 
-def _outgoing(message: Any) -> Outgoing:
+def _outgoing(message: Any) -> PreparedMessage:
     if isinstance(message, str):
-        return Outgoing(message)
+        return PreparedMessage(message)
     text = json.dumps(message, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return Outgoing(text, is_json=True)
+    return PreparedMessage(text, is_json=True)
 
 
 def _check_handler(handler: Handler) -> None:

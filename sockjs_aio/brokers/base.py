@@ -10,14 +10,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
-from sockjs_aio.connection import SockJSConnection
+from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.errors import SettingsError
-from sockjs_aio.protocol.framing import Outgoing
-
-if TYPE_CHECKING:
-    from sockjs_aio.core.session import Session
+from sockjs_aio.protocol.framing import PreparedMessage
 
 MAX_NAME = 200
 """Bytes of a channel's name in UTF-8."""
@@ -34,7 +31,9 @@ Exclude: TypeAlias = SockJSConnection | Collection[SockJSConnection]
 class Listener(Protocol):
     """Whatever has subscribers in this process."""
 
-    def deliver(self, channel: str, message: Outgoing, exclude: "Collection[Session]" = ()) -> None:
+    def deliver(
+        self, channel: str, message: PreparedMessage, exclude: Collection[Session] = ()
+    ) -> None:
         """Hand `message` on to them, at once."""
 
 
@@ -200,7 +199,7 @@ class Broker(abc.ABC):
         if isinstance(exclude, SockJSConnection):
             exclude = (exclude,)
         sessions = {connection.session for connection in exclude}
-        outgoing = Outgoing(message)
+        outgoing = PreparedMessage(message)
         for listener in list(listeners):
             listener.deliver(channel, outgoing, sessions)
 

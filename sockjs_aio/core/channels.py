@@ -1,15 +1,11 @@
 """The subscriptions of one router's sessions; nothing is kept for those that have none."""
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from sockjs_aio.brokers.base import Broker, Exclude, check_channel, check_member
-from sockjs_aio.connection import SockJSConnection
+from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.errors import TooManyChannels
-from sockjs_aio.protocol.framing import Outgoing
-
-if TYPE_CHECKING:
-    from sockjs_aio.core.session import Session
+from sockjs_aio.protocol.framing import PreparedMessage
 
 
 class Channels:
@@ -40,7 +36,7 @@ class Channels:
         self._is_over = True
         await self.broker.stop(self)
 
-    async def subscribe(self, session: "Session", channel: str, member: str | None) -> None:
+    async def subscribe(self, session: Session, channel: str, member: str | None) -> None:
         """See `SockJSConnection.subscribe`."""
         check_channel(channel)
         if member is not None:
@@ -51,7 +47,7 @@ class Channels:
             self._set_member(session, channel, member)
             await self.broker.ready(channel)
 
-    def unsubscribe(self, session: "Session", channel: str) -> None:
+    def unsubscribe(self, session: Session, channel: str) -> None:
         """See `SockJSConnection.unsubscribe`."""
         check_channel(channel)
         channels = self._channels.get(session)
@@ -61,7 +57,7 @@ class Channels:
                 del self._channels[session]
             self._remove(session, channel)
 
-    def leave(self, session: "Session") -> None:
+    def leave(self, session: Session) -> None:
         """End all subscriptions of `session`."""
         for channel in self._channels.pop(session, ()):
             self._remove(session, channel)
@@ -81,14 +77,16 @@ class Channels:
         check_channel(channel)
         return [session.connection for session in self._sessions.get(channel, ())]
 
-    def deliver(self, channel: str, message: Outgoing, exclude: "Collection[Session]" = ()) -> None:
+    def deliver(
+        self, channel: str, message: PreparedMessage, exclude: Collection[Session] = ()
+    ) -> None:
         """Send `message` to the sessions that are subscribed to `channel`, as `broadcast` does."""
         # of a copy: a session that does not keep up is closed, and leaves
         for session in list(self._sessions.get(channel, ())):
             if not exclude or session not in exclude:
                 session.send_shared(message)
 
-    def _add(self, session: "Session", channel: str) -> None:
+    def _add(self, session: Session, channel: str) -> None:
         channels = self._channels.get(session, set())
         if channel in channels:
             return
@@ -102,7 +100,7 @@ class Channels:
             self.broker.subscribe(channel, self)
         self._sessions[channel][session] = None
 
-    def _set_member(self, session: "Session", channel: str, member: str | None) -> None:
+    def _set_member(self, session: Session, channel: str, member: str | None) -> None:
         sessions = self._sessions[channel]
         before = sessions[session]
         if member != before:
@@ -112,7 +110,7 @@ class Channels:
             if before is not None:
                 self.broker.leave(channel, before)
 
-    def _remove(self, session: "Session", channel: str) -> None:
+    def _remove(self, session: Session, channel: str) -> None:
         self._set_member(session, channel, None)
         sessions = self._sessions[channel]
         del sessions[session]

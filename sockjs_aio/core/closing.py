@@ -3,18 +3,15 @@
 import asyncio
 import math
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import async_timeout
 
 from sockjs_aio.core.session import Session
-from sockjs_aio.core.turns import Turn
 from sockjs_aio.errors import BodyTimeout
 from sockjs_aio.protocol.frames import SERVICE_RESTART
 from sockjs_aio.settings import Settings
-
-if TYPE_CHECKING:
-    from aiohttp import StreamReader
+from sockjs_aio.turns import Turn
 
 CLOSE_FRAME_TRAVEL = 1.0
 """Seconds that a close frame may take to reach its client, through proxies too."""
@@ -24,6 +21,13 @@ BATCH_INTERVAL = 0.05
 
 LAST_GRACE = 1.0
 """Seconds that `on_close` has once shutdown had to cancel the hook before it."""
+
+
+class Upload(Protocol):
+    """A request's body on its way, which somebody waits for."""
+
+    def set_exception(self, exc: BaseException) -> None:
+        """Have waiting for it fail."""
 
 
 class Closing:
@@ -38,13 +42,13 @@ class Closing:
 
     def __init__(self, sessions: Collection[Session], settings: Settings) -> None:
         self.is_begun = self.is_announced = False
-        self.uploads: set[StreamReader] = set()  # request bodies on their way
+        self.uploads: set[Upload] = set()  # request bodies on their way
         self._sessions = sessions
         self._timeout = settings.shutdown_timeout
         self._changed: asyncio.Future[None] | None = None
 
     @property
-    def is_known(self) -> bool:
+    def is_draining(self) -> bool:
         """Whether load balancers are told."""
         return self.is_begun or self.is_announced
 

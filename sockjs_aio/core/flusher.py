@@ -3,12 +3,9 @@
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from sockjs_aio.core.turns import Turn
-
-if TYPE_CHECKING:
-    from sockjs_aio.core.session import Session
+from sockjs_aio.turns import Turn
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -17,16 +14,23 @@ FEW = 16
 """Sessions that are written to without a look at the clock: a write is 64 KiB at most."""
 
 
+class Flushable(Protocol):
+    """What has something to write: a session."""
+
+    def flush(self, now: float | None = None) -> None:
+        """Write what is queued, at the time `now`."""
+
+
 class Flusher:
-    """Calls `Session.flush` for each session that asks for it, at the end of the turn."""
+    """Calls `flush` for each session that asks for it, at the end of the turn."""
 
     __slots__ = ("_waiting", "_is_scheduled")
 
     def __init__(self) -> None:
-        self._waiting: deque[Session] = deque()
+        self._waiting: deque[Flushable] = deque()
         self._is_scheduled = False
 
-    def schedule(self, session: "Session") -> None:
+    def schedule(self, session: Flushable) -> None:
         """Have `session` flushed; to be called once until that has happened."""
         if not self._is_scheduled:
             asyncio.get_running_loop().call_soon(self._run)  # raises in a thread without a loop

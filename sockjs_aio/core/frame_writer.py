@@ -3,7 +3,8 @@
 The session calls `write` for each frame while the receiver is not full, then `flush` once.  A
 receiver that `is_done` is let go of in the same turn: the session calls `release`, and the response
 ends.  When a full receiver takes frames again, or its connection is lost meanwhile, it calls
-`Session.receiver_changed`; its own coroutine calls `Session.lose` when its request is lost.
+`Session.writer_changed`; its own coroutine calls `Session.connection_lost` when its request is
+lost.
 """
 
 from typing import Protocol
@@ -11,12 +12,12 @@ from typing import Protocol
 from sockjs_aio.core.tcp import Delivery
 
 
-class Receiver(Protocol):
+class FrameWriter(Protocol):
     """What a session writes frames to: a waiting response, a stream or a WebSocket."""
 
     @property
     def is_full(self) -> bool:
-        """Whether it takes no frame now; its session's `receiver_changed` tells when it does."""
+        """Whether it takes no frame now; its session's `writer_changed` tells when it does."""
 
     @property
     def is_done(self) -> bool:

@@ -1,4 +1,13 @@
-"""Call the hooks of one connection: in order, one at a time, each as often as promised."""
+"""Call the hooks of one connection: in order, one at a time, each as often as promised.
+
+Requests of HTTP transports come and go, so nobody is there to await a hook.  A task does, which
+exists only while there is something to call: an idle session costs none.  WebSockets have a task of
+their own already, and call their hooks in it: see `core.inline`.
+
+All hooks of a session run in one context (`contextvars`), a copy of that of the request that opened
+it, so that what a middleware has set there is seen in each; and none starts inside the code that
+caused it, so an application's data never changes in the middle of its own loop.
+"""
 
 import asyncio
 import contextvars
@@ -6,30 +15,55 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from sockjs_aio.close_info import LOST
+from sockjs_aio.close_info import CloseInfo, End, Initiator
+from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.inbox import Inbox
-from sockjs_aio.core.shield import Shielded
-from sockjs_aio.core.turns import Turn
+from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import GO_AWAY, INTERNAL_ERROR
-
-if TYPE_CHECKING:
-    from sockjs_aio.core.session import Session
+from sockjs_aio.turns import Turn
 
 logger = logging.getLogger("sockjs_aio")
+
+
+class HookedSession(Protocol):
+    """What hooks need of their session."""
+
+    connection: SockJSConnection
+    close_info: CloseInfo | None
+
+    @property
+    def info(self) -> ConnectionInfo:
+        """About the request that opened it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages are accepted."""
+
+    def close(
+        self,
+        code: int = GO_AWAY[0],
+        reason: str = GO_AWAY[1],
+        initiator: Initiator = "server",
+    ) -> None:
+        """Close it: a hook has failed, or has refused the client."""
+
+    def peer_failed(self, end: End) -> None:
+        """Its client has gone while a hook ran."""
+
+    def hooks_returned(self) -> None:
+        """No hook runs now."""
 
 
 class Hooks:
     """Runs `on_open`, then `on_message` for each message, then `on_close` once.
 
-    A transport that reads messages in a coroutine of its own (WebSocket) calls `run_inline`, and
-    then awaits `open`, what `step` returns, and `finish`.  The others call `start`, and `accept`
-    in the turns of `inbox`: what is to be done is then done by a task that exists only while there
-    is something to do.
+    Transports call `start` once, and `accept` in the turns of `inbox`.
 
-    All of them run in one context (`contextvars`), a copy of that of the request that opened the
-    session, and never inside the code that caused them to be called.
+    Args:
+        session: Whose hooks they are.
+        receive_queue_limit: Bytes of messages that may wait.
     """
 
     __slots__ = (
@@ -42,14 +76,11 @@ class Hooks:
         "_closed",
         "_task",
         "_is_starting",
-        "_reader",
-        "_forgive",
-        "_is_plain",
         "is_cancelled",
         "is_dropping",
     )
 
-    def __init__(self, session: "Session", receive_queue_limit: int) -> None:
+    def __init__(self, session: HookedSession, receive_queue_limit: int) -> None:
         self.context = contextvars.copy_context()
         """What each hook of the session runs in, or a copy that takes its place afterwards: tasks
         cannot share a context before Python 3.11."""
@@ -60,13 +91,10 @@ class Hooks:
         self.is_running = False
         self._opened = False
         self._closed = False
-        # where hooks run: a task for what there is to do, or the transport's own
+        # what does that, while there is something to do
         self._task: asyncio.Task[None] | None = None
         self._is_starting = False
-        self._reader: asyncio.Task[Any] | None = None
-        self._forgive: Callable[[], bool] | None = None
-        self._is_plain = True  # whether `on_message` may be no coroutine function
-        self.is_cancelled = False
+        self.is_cancelled = False  # the server is ending, and the hook took too long
         self.is_dropping = False  # messages are handled no more
 
     @property
@@ -74,19 +102,15 @@ class Hooks:
         """Whether no hook will be called any more, once the session is closed."""
         return not self.is_running and self._task is None and (self._closed or not self._opened)
 
-    # In a coroutine that reads messages itself.
-
-    def run_inline(self, forgive: Callable[[], bool]) -> None:
-        """Say that hooks will be awaited in the present task, and see `Shielded` for `forgive`."""
-        self._reader = asyncio.current_task()
-        code = getattr(self._session.connection.on_message, "__code__", None)
-        self._is_plain = code is None or not code.co_flags & inspect.CO_COROUTINE
-        self._forgive = forgive
+    def start(self) -> None:
+        """Have `on_open` called; from the second call on, or if the session is over, do nothing."""
+        if not self._opened and self._session.is_open:
+            self._wake()
 
     async def open(self) -> None:
         """Call `on_open`; the session is closed when it refuses or fails.
 
-        If it is over already no hook is ever called, as with `start`.
+        If the session is over already no hook is ever called.
         """
         if self._session.close_info is not None:
             self.discard()
@@ -100,63 +124,12 @@ class Hooks:
         """Call `on_message`; the session is closed when it fails."""
         await self._call("on_message", self._session.connection.on_message, message)
 
-    def step(self, message: str | bytes) -> Awaitable[None] | None:
-        """As `message`, up to where the hook waits: return what is to be awaited then.
-
-        Most hooks do not wait, and then no coroutine is made besides theirs.
-        """
-        assert self._forgive is not None, "run_inline comes first"
-        self.is_running = True
-        coroutine: Coroutine[Any, Any, Any] | None = None
-        try:
-            hook = self._session.connection.on_message
-            if self._is_plain:
-                coroutine, awaited = self.context.run(_started, "on_message", hook, message)
-            else:  # micro-optimisation: none of its code runs before it is stepped
-                coroutine = hook(message)
-                awaited = self.context.run(coroutine.send, None)
-        except StopIteration:  # it did not have to wait
-            coroutine = None
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
-            coroutine = None
-            self._fail("on_message", error)
-        if coroutine is not None:
-            rest = Shielded(self.context, coroutine, awaited, self._forgive_hook)
-            return self._guard("on_message", rest)
-        self.is_running = self.is_cancelled = False
-        return None
-
     async def finish(self) -> None:
         """Have `on_close` called, or wait for it if it is being called."""
         if self._task is not None:
             await asyncio.wait([self._task])
         else:
             await self._close()
-        self._reader = self._forgive = None
-
-    def is_forgiven(self) -> bool:
-        """Tell whether the cancellation that has come only says that the client has gone."""
-        if self.is_cancelled or self._forgive is None:
-            return False
-        # `on_close` may run in a task of its own, which the loss does not cancel
-        return asyncio.current_task() is self._reader and self._forgive()
-
-    def _is_read(self) -> bool:
-        """Tell whether there is a reader that comes to `finish` by itself: it is what runs now, or
-        it is not told to drop messages, so that its connection has ended and it handles the rest.
-        """
-        if self._reader is None:
-            return False
-        return not self.is_dropping or asyncio.current_task() is self._reader
-
-    # For requests that come and go.
-
-    def start(self) -> None:
-        """Have `on_open` called; from the second call on, or if the session is over, do nothing."""
-        if not self._opened and self._session.is_open:
-            self._wake()
 
     @property
     def inbox(self) -> Inbox:
@@ -186,13 +159,13 @@ class Hooks:
         """The session has closed: have `on_close` called once the hook that runs has returned."""
         if self._inbox is not None:
             self._inbox.close()
-        if self._opened and not self.is_running and not self._is_read():
+        if self._opened and not self.is_running and self._is_on_its_own():
             self._wake()
 
     def cancel(self) -> None:
         """Cancel the hook that runs, and forget what would come before `on_close`: time is over."""
         self.discard()
-        task = self._task or self._reader
+        task = self._running_task()
         if self.is_running and task is not None:
             self.is_cancelled = True
             task.cancel()
@@ -204,11 +177,19 @@ class Hooks:
         # in a copy: a hook that closes its session is in the context already
         self.context.copy().run(logger.log, level, text, *arguments, exc_info=exc_info)
 
-    def unbind(self) -> None:
+    def break_cycles(self) -> None:
         """Forget the session, which is over: it must not wait for the garbage collector."""
         del self._session
 
     # The task.
+
+    def _is_on_its_own(self) -> bool:
+        """Tell whether nobody comes to `finish` by themselves."""
+        return True
+
+    def _running_task(self) -> "asyncio.Task[Any] | None":
+        """Return the task that runs hooks, if there is one now."""
+        return self._task
 
     def _wake(self) -> None:
         if self._task is None:
@@ -227,10 +208,12 @@ class Hooks:
             if not self._session.is_open:
                 await self._close()
         finally:
-            if self._forgive is None:
-                self.context = contextvars.copy_context()
+            self._keep_context()
             self._task = None
             self._session.hooks_returned()
+
+    def _keep_context(self) -> None:
+        self.context = contextvars.copy_context()
 
     async def _handle_inbox(self) -> None:
         turn = Turn()
@@ -253,14 +236,7 @@ class Hooks:
         return self._guard(name, self._begin(name, hook, *arguments))
 
     async def _begin(self, name: str, hook: Callable[..., Any], *arguments: Any) -> Any:
-        if self._forgive is None:  # in a task that has the context
-            return await _checked(name, hook(*arguments))
-        context = self.context
-        try:
-            coroutine, awaited = context.run(_started, name, hook, *arguments)
-        except StopIteration as finished:  # it did not have to wait
-            return finished.value
-        return await Shielded(context, coroutine, awaited, self._forgive_hook)
+        return await checked_hook(name, hook(*arguments))
 
     async def _guard(self, name: str, running: Awaitable[Any]) -> Any:
         try:
@@ -271,12 +247,6 @@ class Hooks:
             self._fail(name, error)
         finally:
             self.is_running = self.is_cancelled = False
-
-    def _forgive_hook(self) -> bool:
-        is_forgiven = self.is_forgiven()
-        if is_forgiven:
-            self._session.fail(LOST)
-        return is_forgiven
 
     def _fail(self, name: str, error: BaseException) -> None:
         hook = self._session.connection._sockjs_hook_name(name)
@@ -298,22 +268,12 @@ def _hint(error: BaseException) -> str:
     return ""
 
 
-def _started(
-    name: str, hook: Callable[..., Any], *arguments: Any
-) -> tuple[Coroutine[Any, Any, Any], Any]:
-    """Call a hook, up to where it waits for the first time, and for what.
+def checked_hook(name: str, awaitable: Any) -> Coroutine[Any, Any, Any]:
+    """Return what calling the hook `name` has given, as a coroutine.
 
     Raises:
-        StopIteration: If it did not have to wait.
+        TypeError: If it is nothing to await.
     """
-    try:
-        coroutine = _checked(name, hook(*arguments))
-    except StopIteration as error:  # of a plain function; as if a coroutine had raised it
-        raise RuntimeError(f"{name} raised StopIteration") from error
-    return coroutine, coroutine.send(None)
-
-
-def _checked(name: str, awaitable: Any) -> Coroutine[Any, Any, Any]:
     if type(awaitable) is CoroutineType:
         return awaitable
     if not inspect.isawaitable(awaitable):

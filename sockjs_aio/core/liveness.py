@@ -2,7 +2,7 @@
 
 import math
 
-from sockjs_aio.core.frame_writer import Receiver
+from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.tcp import Delivery
 
 
@@ -21,10 +21,10 @@ class Liveness:
         self._delay = delay
         self._delivery: Delivery | None = None
 
-    def attach(self, receiver: Receiver, now: float) -> None:
-        """Watch over what is written to `receiver` from now on."""
-        self._delivery = receiver.delivery
-        if not receiver.is_http:
+    def attach(self, writer: FrameWriter, now: float) -> None:
+        """Watch over what is written to `writer` from now on."""
+        self._delivery = writer.delivery
+        if not writer.is_http:
             self.due = now + self._delay
 
     def expect(self, now: float) -> None:
@@ -33,7 +33,7 @@ class Liveness:
             self.due = now + self._delay
 
     def rest(self) -> None:
-        """Ask no more: the receiver is gone, or the session is closed."""
+        """Ask no more: the writer is gone, or the session is closed."""
         self.due = math.inf
 
     def forget(self) -> None:
@@ -41,19 +41,19 @@ class Liveness:
         self.due = math.inf
         self._delivery = None
 
-    def ask(self, receiver: Receiver, busy: bool, now: float) -> bool:
-        """Return False if the peer owed a sign of life and gave none; see `Receiver.probe`."""
+    def ask(self, writer: FrameWriter, busy: bool, now: float) -> bool:
+        """Return False if the peer owed a sign of life and gave none; see `FrameWriter.probe`."""
         self.due = now + self._delay
-        if not receiver.probe(busy):
+        if not writer.probe(busy):
             return False
-        delivery = receiver.delivery
-        if receiver.is_http and delivery.has_arrived(delivery.written):
+        delivery = writer.delivery
+        if writer.is_http and delivery.has_arrived(delivery.written):
             self.due = math.inf  # until something is written again
         return True
 
-    def is_of(self, receiver: Receiver) -> bool:
-        """Tell whether `receiver` was the last one."""
-        return self._delivery is receiver.delivery
+    def is_of(self, writer: FrameWriter) -> bool:
+        """Tell whether `writer` was the last one."""
+        return self._delivery is writer.delivery
 
     @property
     def is_delivering(self) -> bool:

@@ -1,61 +1,44 @@
-"""The sessions of one router: found by id, ticked when something is due, ended at shutdown."""
+"""The sessions of one router: opened, found by id, and ended together.
+
+What belongs to all sessions stands here, because a session has no room for it: an idle one is to
+cost little more than its socket.  Sessions themselves see a `Host`, which this implements; nothing
+here knows of requests or transports.
+"""
 
 import asyncio
-import contextvars
 import logging
-import math
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable
+from typing import TypeVar
 
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.brokers.memory import MemoryBroker
+from sockjs_aio.connection import Session as PublicSession
 from sockjs_aio.connection import SockJSConnection, checked
 from sockjs_aio.core.address_counter import AddressCounter
 from sockjs_aio.core.channels import Channels
+from sockjs_aio.core.clock import Clock
 from sockjs_aio.core.closing import Closing
 from sockjs_aio.core.ended_sessions import EndedSessions
 from sockjs_aio.core.flusher import Flusher
+from sockjs_aio.core.inline import InlineSession
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.session import Session
-from sockjs_aio.core.turns import Turn
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import SESSION_EXPIRED, CloseFrame, close_frame
 from sockjs_aio.protocol.framing import Framing
-from sockjs_aio.server.stickiness import StickinessCheck
 from sockjs_aio.settings import Settings
+from sockjs_aio.turns import Turn
 
 logger = logging.getLogger("sockjs_aio")
 
 EXPIRED_FRAME = close_frame(*SESSION_EXPIRED)
 """What a late request gets whose session has ended without a close frame."""
 
-TURNS = 20
-"""Turns of the loop within which a request that waits in a socket has got to its session."""
-
-
-class Relaying(Protocol):
-    """What hands requests on to the processes that have their sessions."""
-
-    @property
-    def state(self) -> str | None:
-        """Whether it knows where sessions are; None if nothing can keep it from that."""
-
-
-class Slot(set[Session]):
-    """The sessions that are due at tick `number`."""
-
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
+S = TypeVar("S", bound=Session)
 
 
 class SessionRegistry:
-    """Keeps sessions, and one task that looks after them while there are any.
-
-    What is due is found in slots, one for each tick: a session stands in the slot of its deadline
-    or of an earlier one, so a tick costs what is due and not what exists.
+    """Keeps sessions, and a clock that ticks while there are any.
 
     Args:
         connect: Makes the application's connection of a session.
@@ -65,16 +48,13 @@ class SessionRegistry:
 
     def __init__(
         self,
-        connect: Callable[[Session], SockJSConnection],
+        connect: Callable[[PublicSession], SockJSConnection],
         settings: Settings,
         broker: Broker | None = None,
     ) -> None:
         self.settings = settings
         self.flusher = Flusher()
         self.addresses = AddressCounter(settings.max_sessions_per_ip)
-        self.stickiness = StickinessCheck()
-        self.relay: Relaying | None = None
-        """Set where requests that come in at another process are handed on."""
         self.thread = LoopThread()
         self.channels = Channels(broker or MemoryBroker())
         self._connect = connect
@@ -85,11 +65,7 @@ class SessionRegistry:
         self.ended_sessions = EndedSessions(
             settings.ended_session_delay, settings.max_ended_sessions
         )
-        # who is due when
-        self._interval = settings.tick_interval
-        self._slots: dict[int, Slot] = {}
-        self._current_slot = 0
-        self._ticker: asyncio.Task[None] | None = None
+        self._clock = Clock(settings.tick_interval, self._abort_all)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -112,25 +88,25 @@ class SessionRegistry:
         """Return the close frame of a session that has ended; None if it is not remembered."""
         return self.ended_sessions.get(session_id, self.now())
 
-    def open(
-        self, session_id: str, info: ConnectionInfo, framing: Framing, *, by_id: bool
-    ) -> Session:
-        """Make a session and its connection; `by_id` says whether requests will look for it."""
+    def open(self, session_id: str, info: ConnectionInfo, framing: Framing) -> Session:
+        """Make a session that requests will look for by its id, and its connection."""
+        session = self._keep(Session(session_id, info, self, framing))
+        self._by_id[session_id] = session
+        return session
+
+    def open_inline(self, session_id: str, info: ConnectionInfo, framing: Framing) -> InlineSession:
+        """Make a session that lives as long as its WebSocket, and its connection."""
+        return self._keep(InlineSession(session_id, info, self, framing))
+
+    def _keep(self, session: S) -> S:
         if not self.thread.is_bound:
             self.thread.bind()
-        session = Session(session_id, info, self, framing)
         session.connection = checked(session.hooks.context.run(self._connect, session), session)
         self._sessions.add(session)
-        self.addresses.add(info.ip)
-        if by_id:
-            self._by_id[session_id] = session
+        self.addresses.add(session.info.ip)
         self.arm(session)
-        if self._ticker is None:
-            self._current_slot = math.floor(self.now() / self._interval)
-            # in a context of its own: it is nobody's who opens the first session
-            create_task = asyncio.get_running_loop().create_task
-            self._ticker = contextvars.Context().run(create_task, self._run())
-        logger.debug("session %s: opened from %s", session, info.ip)
+        self._clock.start(self.now())
+        logger.debug("session %s: opened from %s", session, session.info.ip)
         return session
 
     def retire(self, session: Session) -> None:
@@ -146,93 +122,26 @@ class SessionRegistry:
         self._sessions.remove(session)
         self.addresses.remove(session.info.ip)
         self.retire(session)
-        self._disarm(session)
+        self._clock.disarm(session)
         if session.is_over:
-            session.unbind()
+            session.break_cycles()
         self.closing.session_changed()
-        if not self._sessions and self._ticker is not None:
-            self._ticker.cancel()
-            self._ticker = None
-
-    # Time.
+        if not self._sessions:
+            self._clock.stop()
 
     def arm(self, session: Session) -> None:
-        """See to it that `session` is ticked at its deadline; earlier is no harm."""
-        if session not in self._sessions:
-            return  # its connection is being made, or it is over
-        deadline = session.deadline()
+        """Have `session` ticked at its deadline, or earlier."""
+        if session in self._sessions:  # or its connection is being made, or it is over
+            self._clock.arm(session)
+            self.closing.session_changed()
+
+    def session_changed(self) -> None:
+        """A session may have ended, and the server's end may wait for that."""
         self.closing.session_changed()
-        if deadline == math.inf:
-            return
-        number = max(math.ceil(deadline / self._interval), self._current_slot)
-        if session.due_slot is not None and session.due_slot.number <= number:
-            return
-        self._disarm(session)
-        slot = self._slots.get(number)
-        if slot is None:
-            slot = self._slots[number] = Slot(number)
-        slot.add(session)
-        session.due_slot = slot
 
-    def _disarm(self, session: Session) -> None:
-        slot, session.due_slot = session.due_slot, None
-        if slot is not None:
-            slot.discard(session)
-            if not slot:
-                self._slots.pop(slot.number, None)
-
-    def tick(self, now: float) -> None:
-        """Let the sessions whose time has come beat, ping or expire."""
-        for _ in self._steps(now):
-            pass
-
-    def _steps(self, now: float) -> Iterator[None]:
-        """Do what `tick` does, and stop now and then, so that others may have their turn."""
-        first, last = self._current_slot, math.floor(now / self._interval)
-        self._current_slot = last + 1  # whoever is armed from here on must not get behind us
-        for number in range(first, last + 1):
-            slot = self._slots.get(number)
-            while slot:  # a tick may have other sessions armed or forgotten
-                self._tick_session(slot.pop(), now)
-                yield
-            self._slots.pop(number, None)
-
-    def _tick_session(self, session: Session, now: float) -> None:
-        session.due_slot = None
-        try:
-            session.tick(now)
-        except Exception:
-            logger.exception("session %s: its tick failed", session)
-        self.arm(session)
-
-    async def _run(self) -> None:
-        try:
-            while True:
-                due = self.now() + self._interval
-                await asyncio.sleep(self._interval)
-                is_late = self.now() > due + self._interval / 4
-                await self._catch_up(self._interval if is_late else 0)
-                await self._tick_in_turns()
-        except asyncio.CancelledError:
-            if self._ticker is asyncio.current_task():  # the loop ends, without a shutdown before
-                for session in list(self._sessions):
-                    session.abort()
-            raise
-
-    async def _tick_in_turns(self) -> None:
-        turn = Turn()
-        for _ in self._steps(self.now()):
-            if turn.is_over:
-                await turn.next()
-
-    async def _catch_up(self, seconds: float) -> None:
-        """Take in what came while something held up the loop: the delay is ours.
-
-        Polls and pongs that have come in time wait in sockets.  They take some turns of the loop,
-        and an application's middlewares their time.
-        """
-        for _ in range(TURNS):
-            await asyncio.sleep(seconds / TURNS)
+    def _abort_all(self) -> None:
+        for session in list(self._sessions):
+            session.abort()
 
     # The end.
 

@@ -1,87 +1,66 @@
-"""One session: its machine, its receiver and its hooks.  It knows no HTTP and owns no timer.
+"""The life of a session: how it opens, what happens when its client comes and goes, how it ends.
 
-Who calls what: a transport attaches a receiver, and the session writes frames to it as they come;
-the transport tells the session when that receiver is lost.  The application's connection sends and
-closes.  The registry ticks.
+Who calls what: a transport attaches a frame writer, and the session writes frames to it as they
+come; the transport tells the session when that connection is lost.  The application's connection
+sends and closes.  The registry's clock ticks.  The session knows no HTTP and owns no timer and no
+task: with 50,000 clients each of those would cost more than the session itself.
+
+A session ends in one of these ways, and each calls `_has_closed` exactly once: `close` (either the
+application or the server's end), `peer_failed` and `end_now` (its WebSocket has ended),
+`connection_lost` (an HTTP connection broke), `_overflow`, and `_expire` (nobody came back).
 """
 
-import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import ClassVar, Protocol
 
 from sockjs_aio.close_info import EXPIRED, LOST, STALLED, UNANSWERED, CloseInfo, End, Initiator
-from sockjs_aio.core.frame_writer import Receiver
+from sockjs_aio.core.clock import Slot
+from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hooks import Hooks
-from sockjs_aio.core.liveness import Liveness
+from sockjs_aio.core.sending_session import SendingHost, SendingSession
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import GO_AWAY, SLOW_CONSUMER, CloseFrame
-from sockjs_aio.protocol.framing import Framing, Outgoing
-from sockjs_aio.protocol.machine import CLOSED, CLOSING, OPEN, SessionMachine
-from sockjs_aio.settings import Settings
-
-if TYPE_CHECKING:
-    from sockjs_aio.connection import SockJSConnection
-    from sockjs_aio.core.channels import Channels
-    from sockjs_aio.core.registry import SessionRegistry, Slot
-
-logger = logging.getLogger("sockjs_aio")
+from sockjs_aio.protocol.framing import Framing
+from sockjs_aio.protocol.machine import CLOSED
 
 
-class Session:
+class Host(SendingHost, Protocol):
+    """What a session needs of the registry that keeps it."""
+
+    def arm(self, session: "Session") -> None:
+        """Have `session` ticked at its deadline."""
+
+    def session_changed(self) -> None:
+        """A session may have ended, and the server's end may wait for that."""
+
+    def retire(self, session: "Session") -> None:
+        """Have requests find `session` no more."""
+
+    def forget(self, session: "Session") -> None:
+        """Let go of `session`, which is over."""
+
+
+class Session(SendingSession):
     """One client's session, from its first request to its `on_close`.
 
     Args:
         session_id: As in the URL.
         info: About the request that opened it.
-        registry: Where it is kept.
+        host: The registry that keeps it.
         framing: How its messages become frames.
     """
 
-    __slots__ = (
-        "id",
-        "info",
-        "connection",
-        "hooks",
-        "due_slot",
-        "close_info",
-        "_registry",
-        "_framing",
-        "_machine",
-        "_receiver",
-        "_liveness",
-        "_is_scheduled",
-        "_born",
-        "_room",
-        "__weakref__",
-    )
+    __slots__ = ("hooks", "due_slot", "_born", "__weakref__")
 
-    connection: "SockJSConnection"
+    HOOKS: ClassVar[type[Hooks]] = Hooks
 
-    def __init__(
-        self, session_id: str, info: ConnectionInfo, registry: "SessionRegistry", framing: Framing
-    ) -> None:
-        settings: Settings = registry.settings
-        now = self._born = registry.now()
-        self.id = session_id
-        self.info = info
-        self.hooks = Hooks(self, settings.receive_queue_limit)
-        self.due_slot: Slot | None = None  # the registry's note of where it is armed
-        self.close_info: CloseInfo | None = None
-        self._registry = registry
-        self._framing = framing
-        self._machine = SessionMachine(
-            framing,
-            heartbeat_delay=settings.heartbeat_delay,
-            disconnect_delay=settings.disconnect_delay,
-            send_queue_limit=settings.send_queue_limit,
-            now=now,
-        )
-        # where frames go, and whether there is somebody to take them
-        self._receiver: Receiver | None = None
-        self._liveness = Liveness(settings.heartbeat_delay)
-        self._is_scheduled = False
-        # who waits in drain()
-        self._room: asyncio.Future[None] | None = None
+    _host: Host
+
+    def __init__(self, session_id: str, info: ConnectionInfo, host: Host, framing: Framing) -> None:
+        super().__init__(session_id, info, host, framing)
+        self.hooks = self.HOOKS(self, host.settings.receive_queue_limit)
+        self.due_slot: Slot | None = None  # the clock's note of where it is armed
+        self._born = host.now()
 
     def __str__(self) -> str:
         return f"{self.id[:4]}… ({self.info.transport})"
@@ -89,56 +68,10 @@ class Session:
     def __repr__(self) -> str:
         return f"<Session {self} {self._machine!r}>"
 
-    # For the connection.
-
     @property
-    def transport(self) -> str:
-        """The name of the transport that opened the session."""
-        return self.info.transport
-
-    @property
-    def channels(self) -> "Channels":
-        """The subscriptions of the router's sessions, this one's among them."""
-        return self._registry.channels
-
-    @property
-    def is_open(self) -> bool:
-        """Whether messages are accepted, in both directions."""
-        return self._machine.state is OPEN
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the session has been closed, by whomever."""
-        return self._machine.state in (CLOSING, CLOSED)
-
-    def send(self, message: str | bytes) -> None:
-        """Queue `message`; it leaves at the end of this turn of the loop.
-
-        Raises:
-            TypeError: If the session's transport cannot carry a message of this type.
-        """
-        if self._machine.is_accepting:
-            self._queue(self._framing.encode(message))
-
-    def send_shared(self, message: Outgoing) -> None:
-        """As `send`, for a message that goes to many sessions and is encoded once."""
-        if self._machine.is_accepting:
-            self._queue(message.encoded(self._framing))
-
-    def send_json(self, text: str) -> None:
-        """As `send`, for JSON text that goes out as the value it stands for, not as a string.
-
-        The protocol knows only strings; sockjs-client hands on whatever the frame has.
-        """
-        if self._machine.is_accepting:
-            self._queue(self._framing.encode_json(text))
-
-    async def drain(self) -> None:
-        """Wait until no more than a quarter of `send_queue_limit` is queued, or it is closed."""
-        while self.is_open and self._is_crowded():
-            if self._room is None:
-                self._room = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._room)
+    def is_cut_off(self) -> bool:
+        """Whether the server is ending and has cancelled the hook that runs."""
+        return self.hooks.is_cancelled
 
     def close(
         self,
@@ -147,8 +80,8 @@ class Session:
         initiator: Initiator = "server",
     ) -> None:
         """Close the session: queued messages go out first, messages not yet handled are dropped."""
-        self._registry.thread.check()
-        if self._machine.close(code, reason, now=self._registry.now()):
+        self._host.thread.check()
+        if self._machine.close(code, reason, now=self._host.now()):
             self.hooks.discard()
             self._has_closed((code, reason, initiator))
         elif initiator == "server":  # a lost client's messages are not wanted any more either
@@ -156,110 +89,75 @@ class Session:
 
     # For transports.
 
-    def attach(self, receiver: Receiver) -> None:
-        """Write to `receiver` from now on, and at once what is queued, as far as it takes it.
+    def attach(self, writer: FrameWriter) -> None:
+        """Write to `writer` from now on, and at once what is queued, as far as it takes it.
 
         Raises:
-            ReceiverConflict: If there is a receiver already, and it is alive.
+            ReceiverConflict: If there is a writer already, and its client is alive.
         """
-        if self._is_scheduled:  # what the present receiver is owed may end it
+        if self._is_scheduled:  # what the present writer is owed may end it
             self.flush()
-        if self._receiver is not None and self._receiver.is_left:
-            self.lose(self._receiver)
-        elif self._receiver is None and self._liveness.is_delivering:
+        if self._writer is not None and self._writer.is_left:
+            self.connection_lost(self._writer)
+        elif self._writer is None and self._liveness.is_delivering:
             self._liveness.abort_response()  # its client has not waited for the end of that
             self._interrupt(LOST)
-        now = self._registry.now()
+        now = self._host.now()
         self._machine.attach(now)
-        self._receiver = receiver
-        self._liveness.attach(receiver, now)
-        if not receiver.is_full:  # or its response has not begun
+        self._writer = writer
+        self._liveness.attach(writer, now)
+        if not writer.is_full:  # or its response has not begun
             self.flush(now)
-        self._registry.arm(self)
+        self._host.arm(self)
 
-    def lose(self, receiver: Receiver, end: End = LOST) -> None:
-        """The connection of `receiver` was lost to the network: close the session.
+    def connection_lost(self, writer: FrameWriter, end: End = LOST) -> None:
+        """The connection of `writer` was lost to the network: close the session.
 
-        That is so too when the session had let go of it and nobody has come since: then what it
-        was given has not arrived.
+        This is also so when the session had let go of `writer` and no other request has come since:
+        what was written to it has not arrived then.
         """
-        is_last = self._receiver is None and self._liveness.is_of(receiver)
-        if self._receiver is receiver or is_last:
-            receiver.release()
+        is_last = self._writer is None and self._liveness.is_of(writer)
+        if self._writer is writer or is_last:
+            writer.release()
             self._interrupt(end)
 
-    def fail(self, end: End) -> None:
+    def peer_failed(self, end: End) -> None:
         """The peer has left, or broken the protocol: write nothing more; its connection ends now.
 
-        That is the transport's work, and if it does not happen within `disconnect_delay`, ours.
-        What it sent before it left is handled, as over HTTP.
+        The transport ends it; if that has not happened within `disconnect_delay`, the session does.
+        What the peer sent before it left is handled, as over HTTP.
         """
         was_open = self.is_open
-        self._machine.fail(self._registry.now())
+        self._machine.peer_failed(self._host.now())
         if end[2] == "error":
             self.hooks.discard()
         if was_open:
             self._has_closed(end)
 
-    def vanish(self) -> None:
+    def end_now(self) -> None:
         """End the session at once: it lives as long as its WebSocket, and that has ended."""
         was_open = self.is_open
-        self._receiver = None
-        self._machine.vanish()
+        self._writer = None
+        self._machine.end_now()
         if was_open:
             self._has_closed(LOST)
 
-    @property
-    def has_http_receiver(self) -> bool:
-        """Whether a request of the session waits for frames, or a stream takes them."""
-        return self._receiver is not None and self._receiver.is_http
+    def writer_changed(self) -> None:
+        """The writer takes frames again after it was full, or its connection is lost.
 
-    def receiver_changed(self) -> None:
-        """The receiver takes frames again after it was full, or its connection is lost.
-
-        Somebody may be waiting in `drain` for either.
+        `drain` may be waiting for either.
         """
-        receiver = self._receiver
-        if receiver is None or receiver.is_alive:
+        writer = self._writer
+        if writer is None or writer.is_alive:
             self.flush()
-        elif receiver.is_http:
-            self.lose(receiver)
+        elif writer.is_http:
+            self.connection_lost(writer)
         else:
-            self.fail(LOST)
+            self.peer_failed(LOST)
 
-    def flush(self, now: float | None = None) -> None:
-        """Write what is queued, as far as the receiver takes it, at the time `now`."""
-        self._is_scheduled = False
-        receiver, machine = self._receiver, self._machine
-        if receiver is None:
-            return
-        if now is None:
-            now = self._registry.now()
-        written = receiver.delivery.written
-        while not receiver.is_full:
-            frame = machine.next_frame(now)
-            if frame is None:
-                break
-            receiver.write(frame)
-            if machine.queued:  # more than one frame takes: whether this leaves decides on the rest
-                receiver.flush()
-            elif not machine.close_due:
-                break
-        machine.downstream = receiver.flush()
-        if receiver.is_done:
-            self._let_go(receiver)
-        elif receiver.is_http and receiver.delivery.written > written and self.is_open:
-            self._liveness.expect(now)
-        if self._room is not None and not self._is_crowded():
-            self._announce_room()
-
-    def end_response(self) -> None:
-        """End the response that receives now, if there is one: the client asks for another."""
-        self.flush()
-        receiver = self._receiver
-        if receiver is not None and receiver.is_http:
-            receiver.conclude()
-            self._let_go(receiver)
+    def delivered(self) -> None:
+        """The end of a response has left: the server's end may wait for that."""
+        self._host.session_changed()
 
     # For the registry.
 
@@ -269,28 +167,28 @@ class Session:
 
     def tick(self, now: float) -> None:
         """Do what is due: a heartbeat, a ping, or the end of the session."""
-        receiver, machine = self._receiver, self._machine
-        if receiver is not None and now >= self._liveness.due:
-            self._probe(receiver, now)
+        writer, machine = self._writer, self._machine
+        if writer is not None and now >= self._liveness.due:
+            self._probe(writer, now)
         if now < machine.deadline():
-            if receiver is not None:
-                receiver.flush()  # a ping, if it does not leave with a heartbeat
+            if writer is not None:
+                writer.flush()  # a ping, if it does not leave with a heartbeat
             return
         was_open = self.is_open
-        if not (was_open and receiver) and self._liveness.is_in_touch():
+        if not (was_open and writer) and self._liveness.is_in_touch():
             machine.postpone(now)
             return
         machine.tick(now)
         if machine.state is CLOSED:
-            self._expire(was_open, receiver)
+            self._expire(was_open, writer)
         else:
             self.flush(now)
 
     def hooks_returned(self) -> None:
         """No hook runs now: if the session is over, forget it."""
-        self._registry.closing.session_changed()
+        self._host.session_changed()
         if self._machine.state is CLOSED and self.hooks.is_finished:
-            self._registry.forget(self)
+            self._host.forget(self)
 
     @property
     def is_told(self) -> bool:
@@ -310,112 +208,84 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to be done for a closed session but to answer later requests."""
-        is_left_alone = self._receiver is None and not self._liveness.is_delivering
+        is_left_alone = self._writer is None and not self._liveness.is_delivering
         return self.is_closed and is_left_alone and self.hooks.is_finished
 
     def abort(self) -> None:
         """End the session now: cancel its hook, cut its connection."""
         self.hooks.cancel()
-        if self._receiver is not None:
-            self._receiver.abort()
+        if self._writer is not None:
+            self._writer.abort()
         else:
             self._liveness.abort_response()
 
-    def delivered(self) -> None:
-        """The end of a response has left: somebody may wait for that in order to shut down."""
-        self._registry.closing.session_changed()
-
-    def unbind(self) -> None:
+    def break_cycles(self) -> None:
         """Break the reference cycles of a session that is over."""
-        self.hooks.unbind()
+        self.hooks.break_cycles()
         del self.connection
 
     # Inside.
 
-    def _queue(self, piece: bytes) -> None:
-        if self._registry.thread.is_debug:
-            self._registry.thread.check()
-        if not self._is_scheduled and self._receiver is not None:
-            self._registry.flusher.schedule(self)
-            self._is_scheduled = True
-        if not (self._machine.queue(piece) or self._queue_again(piece)):
-            self._overflow()
-
-    def _queue_again(self, piece: bytes) -> bool:
-        """Queue `piece` if what was downstream at the last flush has made room since."""
-        if self._receiver is not None:
-            self._machine.downstream = self._receiver.buffered
-        return self._machine.queue(piece)
-
-    def _is_crowded(self) -> bool:
-        machine = self._machine
-        return (machine.queued + machine.downstream) * 4 > self._registry.settings.send_queue_limit
-
-    def _announce_room(self) -> None:
-        if self._room is not None:
-            room, self._room = self._room, None
-            room.set_result(None)
-
     def _overflow(self) -> None:
-        self._machine.overflow(self._registry.now())
+        self._machine.overflow(self._host.now())
         self.hooks.discard()
         self._has_closed((*SLOW_CONSUMER, "overflow"))
-        if self._receiver is not None and self._receiver.is_full:
-            self._receiver.abort()  # no close frame could get through
+        if self._writer is not None and self._writer.is_full:
+            self._writer.abort()  # no close frame could get through
 
     def _has_closed(self, end: End) -> None:
-        seconds = self._registry.now() - self._born
+        seconds = self._host.now() - self._born
         self.close_info = CloseInfo(*end, seconds, self.info.transport)
         level = logging.WARNING if self.close_info.initiator == "overflow" else logging.INFO
         self.hooks.log(level, "session %s: closed (%s)", self, self.close_info)
         self._liveness.rest()
-        self._registry.channels.leave(self)
+        self._host.channels.leave(self)
         self._announce_room()
-        self._registry.arm(self)
+        self._host.arm(self)
         self.hooks.close()
         if self._machine.close_due and not self._is_scheduled:
-            self._registry.flusher.schedule(self)
+            self._host.flusher.schedule(self)
             self._is_scheduled = True
 
     def _interrupt(self, end: End) -> None:
         was_open = self.is_open
-        self._receiver = None
+        self._writer = None
         self._liveness.forget()
-        self._machine.interrupt(self._registry.now())
+        self._machine.interrupt(self._host.now())
         if was_open:
             self._has_closed(end)
-        self._registry.arm(self)
+        self._host.arm(self)
 
-    def _let_go(self, receiver: Receiver) -> None:
-        self._receiver = None
+    def _let_go(self, writer: FrameWriter) -> None:
+        self._writer = None
         self._liveness.rest()
-        self._machine.detach(self._registry.now())
-        receiver.release()
-        self._registry.arm(self)
+        self._machine.detach(self._host.now())
+        writer.release()
+        self._host.arm(self)
 
-    def _probe(self, receiver: Receiver, now: float) -> None:
+    def _probe(self, writer: FrameWriter, now: float) -> None:
         is_busy = self.hooks.is_running
-        if not receiver.is_http and not receiver.is_alive:
+        if not writer.is_http and not writer.is_alive:
             if is_busy:  # otherwise it is just about to be read
-                self.fail(LOST)
-        elif self._liveness.ask(receiver, is_busy, now):
+                self.peer_failed(LOST)
+        elif self._liveness.ask(writer, is_busy, now):
             return
-        elif receiver.is_http:
-            receiver.abort()
-            self.lose(receiver, STALLED)
+        elif writer.is_http:
+            writer.abort()
+            self.connection_lost(writer, STALLED)
         else:
-            self.fail(STALLED if receiver.is_full else UNANSWERED)
-            receiver.abort()
+            self.peer_failed(STALLED if writer.is_full else UNANSWERED)
+            writer.abort()
 
-    def _expire(self, was_open: bool, receiver: Receiver | None) -> None:
-        if receiver is not None:  # a closed session whose client takes nothing any more
-            self._receiver = None
-            receiver.abort()
-            receiver.release()
+    def _expire(self, was_open: bool, writer: FrameWriter | None) -> None:
+        if writer is not None:  # a closed session whose client takes nothing any more
+            self._writer = None
+            writer.abort()
+            writer.release()
         else:  # there may be a last response that nobody takes
             self._liveness.abort_response()
         self._liveness.forget()
-        self._registry.retire(self)
+        self._host.retire(self)
         if was_open:
             self._has_closed(EXPIRED)
         self.hooks_returned()

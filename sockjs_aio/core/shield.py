@@ -15,8 +15,6 @@ import contextvars
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, cast
 
-from aiohttp import web
-
 
 class Shielded:
     """The rest of a coroutine that has begun and waits.
@@ -91,43 +89,3 @@ class Shielded:
                     raise
             finally:
                 awaited.remove_done_callback(wake)
-
-
-class Loss:
-    """The loss of the client of `request`, as the `forgive` for hooks that run in its handler.
-
-    aiohttp cancels ``request.task``, which passes it on to the task inside it that runs the
-    handler, whereas a hook's own time-outs cancel only the inner one.
-    """
-
-    __slots__ = ("_request", "_is_forgivable")
-
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-        self._is_forgivable = _can_be_told(request)
-
-    def __call__(self) -> bool:
-        """Tell, once, whether the cancellation that has come is this loss and nothing else."""
-        if not self._is_forgivable or not _has_come(self._request):
-            return False
-        self._is_forgivable = False
-        uncancel = getattr(asyncio.current_task(), "uncancel", None)
-        return uncancel is None or uncancel() == 0  # one that came besides is for the hook
-
-
-def _can_be_told(request: web.Request) -> bool:
-    """Tell whether it will be known what a cancellation is for; if not, hooks are cancelled.
-
-    Python 3.10 does not count them: there it is the loss's if the connection is lost, and aiohttp
-    cancels at all.
-    """
-    if hasattr(request.task, "cancelling"):
-        return True
-    return getattr(getattr(request.protocol, "_manager", None), "handler_cancellation", False)
-
-
-def _has_come(request: web.Request) -> bool:
-    task: Any = request.task
-    if hasattr(task, "cancelling"):
-        return bool(task.cancelling())
-    return request.transport is None

@@ -98,7 +98,7 @@ SOCKJS: Framing = SockJSFraming()
 RAW: Framing = RawFraming()
 
 
-class Outgoing:
+class PreparedMessage:
     """A message for many sessions: encoded once for each framing that they use.
 
     Args:
@@ -114,7 +114,7 @@ class Outgoing:
         self._is_json = is_json
         self._sockjs: frames.SharedMessage | None = None
         self._raw: bytes | None = None
-        self._behind: dict[str, Outgoing] | None = None
+        self._behind: dict[str, PreparedMessage] | None = None
 
     def encoded(self, framing: Framing) -> bytes:
         """Return the piece that a session with `framing` queues.
@@ -131,7 +131,7 @@ class Outgoing:
             self._sockjs = frames.SharedMessage(encode(self.message))
         return self._sockjs
 
-    def behind(self, prefix: str) -> "Outgoing":
+    def behind(self, prefix: str) -> "PreparedMessage":
         """Return the message of `prefix` and this one's text; made once, and of what is encoded.
 
         Raises:
@@ -146,7 +146,7 @@ class Outgoing:
             self._behind = {}
         message = self._behind.get(prefix)
         if message is None:
-            message = self._behind[prefix] = Outgoing(prefix + self.message)
+            message = self._behind[prefix] = PreparedMessage(prefix + self.message)
             text = json_text.quote(self.message) if self._is_json else self.encoded(SOCKJS)
             parts = json_text.quote(prefix)[:-1], memoryview(text)[1:]
             message._sockjs = frames.SharedMessage(b"".join(parts))

@@ -8,7 +8,7 @@ clock that does not go back.
 
     CONNECTING --attach--> OPEN --close, interrupt, ...--> CLOSING --tick--> CLOSED
          |                  |                                                    ^
-         +------tick--------+----------------tick, vanish------------------------+
+         +------tick--------+----------------tick, end_now-----------------------+
 """
 
 import enum
@@ -186,7 +186,7 @@ class SessionMachine:
         self._last_frame = self._idle_since = now
         return True
 
-    def fail(self, now: float) -> None:
+    def peer_failed(self, now: float) -> None:
         """The peer has broken the protocol: nothing more is written, the receiver has to go."""
         self._drop()
         if self.is_accepting:
@@ -195,7 +195,7 @@ class SessionMachine:
             self._idle_since = now
         self.close_due = False
 
-    def vanish(self) -> None:
+    def end_now(self) -> None:
         """The session is over at once; nothing more is written."""
         self._drop()
         self._receiving = self.close_due = self.is_accepting = False
@@ -209,7 +209,7 @@ class SessionMachine:
             self._beat_due = self._framing.heartbeat is not None
             self._last_frame = now
         else:
-            self.vanish()
+            self.end_now()
 
     def postpone(self, now: float) -> None:
         """The last response, or the close frame, is still on its way: start the clock again."""

@@ -1,27 +1,20 @@
-"""What every transport does first: check who asks, and find or open the session."""
+"""Who may do what: the origin of a page, the right to open a session, and to use one."""
 
 import asyncio
-import functools
 import inspect
 import logging
-import re
-import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
 import async_timeout
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
-from sockjs_aio.core.registry import EXPIRED_FRAME, SessionRegistry
+from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
-from sockjs_aio.errors import SessionEnded
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.origins import is_allowed
-from sockjs_aio.protocol.framing import SOCKJS, Framing
-from sockjs_aio.server.headers import PLAIN
+from sockjs_aio.server.responses import RETRY_AFTER, unavailable
 from sockjs_aio.settings import Settings
 
 Authorize = Callable[[web.Request], Awaitable[Any]]
@@ -33,46 +26,41 @@ Verify = Callable[[web.Request, ConnectionInfo], "bool | Awaitable[bool]"]
 
 logger = logging.getLogger("sockjs_aio")
 
-_MARK = "sockjs_endpoint"
-
-RETRY_AFTER = "5"
-"""Seconds after which a client that found no room may ask again."""
-
 CLIENT_PATIENCE = 0.3
 """Seconds that sockjs-client waits for a transport at least."""
-
-MAX_ID_LENGTH = 256
-
-# no line ends of any kind: ids are written to logs
-# aiohttp joins it with what follows, and decodes once more: %2%46 becomes %2F, and that a slash
-_BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-_FORBIDDEN_IN_ID = re.compile(r"[./\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def plain_response(status: int, text: str) -> web.Response:
-    """Make a short text response."""
-    return web.Response(status=status, body=text.encode(), headers={"Content-Type": PLAIN})
 
 
 class OriginRefused(web.HTTPForbidden):
     """The page that asks may not, nor read that."""
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """What the transports of one router share."""
+class Admission:
+    """Decides for one service whether a request is let in.
 
-    settings: Settings
-    registry: SessionRegistry
-    authorize: Authorize | None
-    verify: Verify | None = None
-    warnings: set[str] = field(default_factory=set, compare=False)
-    """What has been logged about it once, which is enough."""
+    Args:
+        settings: The router's settings.
+        registry: Tells whether there is room for another session.
+        authorize: The application's, if it has one.
+        verify: Likewise.
+    """
 
-    def mark(self, handler: Handler) -> Handler:
-        """Have `endpoint_of` find the endpoint that `handler` answers for."""
-        setattr(handler, _MARK, self)
-        return handler
+    def __init__(
+        self,
+        settings: Settings,
+        registry: SessionRegistry,
+        authorize: Authorize | None,
+        verify: Verify | None,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._authorize = authorize
+        self._verify = verify
+        self._has_warned = False
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether sessions belong to somebody: others may not even learn how one ended."""
+        return self._verify is not None or self._settings.verify_ip
 
     def check_origin(self, request: web.Request, *, is_linkable: bool = False) -> None:
         """Refuse pages of other origins than the settings allow.
@@ -88,7 +76,7 @@ class Endpoint:
         Raises:
             OriginRefused: If the request comes from a page that is not allowed.
         """
-        allowed = self.settings.origins
+        allowed = self._settings.origins
         if allowed == "*":
             return
         sender = _origin(request) or _origin_without_header(
@@ -99,59 +87,29 @@ class Endpoint:
 
     def may_read(self, request: web.Request) -> bool:
         """Tell whether the page that asks may read the answer, also a refusal."""
-        allowed = self.settings.origins
+        allowed = self._settings.origins
         origin = _origin(request)
         return allowed == "*" or (origin is not None and is_allowed(allowed, origin))
 
-    async def existing_session(self, request: web.Request) -> Session | None:
-        """Find the session that `request` names.
+    async def check_owner(self, request: web.Request, session: Session) -> bool:
+        """Refuse a request for a session that somebody else has opened.
+
+        Return whether anything was awaited for that: the session may have ended meanwhile.
 
         Raises:
             web.HTTPForbidden: If `verify_ip` is set and the request comes from another address, or
                 `verify` does not return True.
         """
-        session_id = request.match_info["session_id"]
-        while (session := self.registry.get(session_id)) is not None:
-            if self.settings.verify_ip and request.remote != session.info.ip:
-                raise web.HTTPForbidden(text="This session belongs to another address.\n")
-            if self.verify is None:
-                break
-            await self._verify(self.verify, request, session)
-            if self.registry.get(session_id) is session:
-                break  # or it has ended meanwhile, and the next one is somebody else's, perhaps
-        return session
-
-    async def _verify(self, verify: Verify, request: web.Request, session: Session) -> None:
-        answer = verify(request, session.info)
+        if self._settings.verify_ip and request.remote != session.info.ip:
+            raise web.HTTPForbidden(text="This session belongs to another address.\n")
+        if self._verify is None:
+            return False
+        answer = self._verify(request, session.info)
         if inspect.isawaitable(answer):
             answer = await self._in_time(answer)
         if answer is not True:
             raise web.HTTPForbidden(text="This session belongs to somebody else.\n")
-
-    async def session(self, request: web.Request, transport: str) -> Session:
-        """Find the session that `request` names, or open it.
-
-        Raises:
-            SessionEnded: If it has ended.
-            web.HTTPException: As `existing_session` and `admit`.
-        """
-        session = await self.existing_session(request)
-        if session is None:
-            self._check_not_ended(request)
-            identity = await self.admit(request)
-            session = await self.existing_session(request)  # another request may have been faster
-            if session is None:
-                self._check_not_ended(request)
-                session = self.open_session(request, transport, SOCKJS, identity, by_id=True)
-        return session
-
-    def _check_not_ended(self, request: web.Request) -> None:
-        frame = self.registry.ended(request.match_info["session_id"])
-        if frame is None:
-            return
-        if self.verify is not None or self.settings.verify_ip:
-            frame = EXPIRED_FRAME  # nobody knows any more whose it was, and why it ended is theirs
-        raise SessionEnded(frame)
+        return True
 
     async def admit(self, request: web.Request) -> Any:
         """Decide whether `request` may open a session; return who it comes from, if that is known.
@@ -168,29 +126,29 @@ class Endpoint:
         if request.headers.get("Sec-Fetch-Dest") == "document":
             raise web.HTTPForbidden(text="This is no page.\n")
         self.check_room(request)
-        if self.authorize is None:
+        if self._authorize is None:
             return None
-        identity = await self._authorized(self.authorize, request)
+        identity = await self._authorized(self._authorize, request)
         if identity is None or identity is False:  # a forgotten return must not let anybody in
             raise web.HTTPForbidden(text="Not authorized.\n")
         self.check_room(request)
         return None if identity is True else identity
 
     async def _authorized(self, authorize: Authorize, request: web.Request) -> Any:
-        start = self.registry.now()
+        start = self._registry.now()
         try:
             identity = await self._in_time(authorize(request))
         finally:
             if has_left := request.transport is None:  # aiohttp may have cancelled us, or not
-                self._log_departure(self.registry.now() - start, request)
+                self._log_departure(self._registry.now() - start, request)
         if has_left:
             raise ConnectionResetError("the client has left during authorize")
         return identity
 
     def _log_departure(self, seconds: float, request: web.Request) -> None:
         text = "authorize took %.1f s, and the client from %s has left meanwhile"
-        if seconds >= CLIENT_PATIENCE and "slow authorize" not in self.warnings:
-            self.warnings.add("slow authorize")
+        if seconds >= CLIENT_PATIENCE and not self._has_warned:
+            self._has_warned = True
             text += (
                 ": sockjs-client gives a transport up after 0.3 to 0.6 s, unless the page sets its "
                 "option timeout (see docs/security.md)"
@@ -201,34 +159,10 @@ class Endpoint:
 
     async def _in_time(self, answer: Awaitable[Any]) -> Any:
         try:
-            async with async_timeout.timeout(self.settings.authorize_timeout):
+            async with async_timeout.timeout(self._settings.authorize_timeout):
                 return await answer
         except asyncio.TimeoutError:
             raise unavailable("Authorization took too long.\n") from None
-
-    def open_session(
-        self,
-        request: web.Request,
-        transport: str,
-        framing: Framing,
-        identity: Any,
-        *,
-        by_id: bool,
-        protocol: str | None = None,
-    ) -> Session:
-        """Open a session for a request that was admitted, as `identity`."""
-        if not self.warnings and endpoint_of(request.match_info.handler) is not self:
-            self.warnings.add("unmarked")
-            logger.warning(
-                "%s is served by a handler that does not say what it wraps, so drains, readyz, "
-                "Workers and Nodes do not know its sessions: use functools.wraps in the decorator",
-                request.match_info.route.resource,
-            )
-        session_id = request.match_info.get("session_id")
-        if session_id is None:  # a raw WebSocket: its lines in the log need one
-            session_id = secrets.token_hex(4)
-        info = ConnectionInfo(request, transport, identity, protocol)
-        return self.registry.open(session_id, info, framing, by_id=by_id)
 
     def check_room(self, request: web.Request) -> None:
         """Refuse a request that would open a session, if there is no room for one.
@@ -237,49 +171,15 @@ class Endpoint:
             web.HTTPServiceUnavailable: If there are too many, or the server shuts down.
             web.HTTPTooManyRequests: If there are too many from this address.
         """
-        if self.registry.closing.is_begun:
+        if self._registry.closing.is_begun:
             raise unavailable("The server is shutting down.\n")
-        if self.registry.is_full:
+        if self._registry.is_full:
             raise unavailable("Too many sessions.\n")
-        if self.registry.addresses.is_full(request.remote):
+        if self._registry.addresses.is_full(request.remote):
             raise web.HTTPTooManyRequests(
                 text="Too many sessions from this address.\n",
                 headers={"Retry-After": RETRY_AFTER},
             )
-
-
-def endpoint_of(handler: Any) -> Endpoint | None:
-    """Return the endpoint that a route's handler answers for, if it is one of ours.
-
-    A decorator that uses `functools.wraps` keeps the mark; so does `functools.partial`.
-    """
-    while handler is not None:
-        endpoint: Endpoint | None = getattr(handler, _MARK, None)
-        if endpoint is not None:
-            return endpoint
-        is_partial = isinstance(handler, functools.partial)
-        handler = handler.func if is_partial else getattr(handler, "__wrapped__", None)
-    return None
-
-
-def is_valid_id(segment: str) -> bool:
-    """Tell whether `segment` of a URL's path, still encoded, may be a server or session id."""
-    if len(segment) > MAX_ID_LENGTH:
-        return False
-    if segment.isascii() and segment.isalnum():  # as sockjs-client's are: nothing to decode
-        return True
-    if _BROKEN_ESCAPE.search(segment):
-        return False
-    try:
-        decoded = unquote_to_bytes(segment).decode()
-    except UnicodeError:  # aiohttp's parser in Python, unlike the one in C, lets any bytes pass
-        return False
-    return _FORBIDDEN_IN_ID.search(decoded) is None
-
-
-def unavailable(text: str) -> web.HTTPServiceUnavailable:
-    """Make the refusal of a request that there is no room for now."""
-    return web.HTTPServiceUnavailable(text=text, headers={"Retry-After": RETRY_AFTER})
 
 
 def _origin(request: web.Request) -> str:

@@ -25,7 +25,7 @@ HIGH_WATER = 65536
 """Bytes buffered in a transport beyond which asyncio, and so this, calls it congested."""
 
 
-class Outlet:
+class ConnectionWriter:
     """The connection of one request, for writing; it counts as congested until it is opened.
 
     Args:
@@ -109,7 +109,7 @@ class Outlet:
         finally:
             self._waiting = None
         self.is_congested = False
-        self._session.receiver_changed()
+        self._session.writer_changed()
 
     def end(self, at_once: bool) -> None:
         """Write nothing more, and let the peer see so once it has got all.

@@ -9,11 +9,10 @@ import secrets
 
 from aiohttp import web
 
-from sockjs_aio.brokers.base import Broker
-from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.origins import frame_ancestors
-from sockjs_aio.server.admission import Endpoint, plain_response
 from sockjs_aio.server.headers import HTML, JSON, YEAR, allow_origin, cached, uncached, vary
+from sockjs_aio.server.responses import plain_response
+from sockjs_aio.server.service import Service
 
 # not the protocol's very bytes: in a frame with `sandbox` any page that sets document.domain throws
 _IFRAME = """\
@@ -35,14 +34,14 @@ _IFRAME = """\
 </html>"""
 
 
-async def greeting(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def greeting(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``GET BASE`` to show that the service is there."""
     return plain_response(200, "Welcome to SockJS!\n")
 
 
-async def info(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def info(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``GET BASE/info``: what the client has to know before it connects."""
-    settings = endpoint.settings
+    settings = service.settings
     answer = {
         "websocket": settings.is_enabled("websocket"),
         "cookie_needed": bool(settings.jsessionid),
@@ -57,20 +56,9 @@ async def info(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     return response
 
 
-def health(registry: SessionRegistry, broker: Broker | None) -> web.Response:
-    """Answer a load balancer: 200 while new clients may come, 503 once the end is announced."""
-    status, text = (503, "draining") if registry.closing.is_known else (200, "ok")
-    report: dict[str, object] = {"status": text, "sessions": len(registry)}
-    if broker is not None:
-        report["broker"] = broker.state  # for people: without it this process still serves
-    if registry.relay is not None and registry.relay.state is not None:
-        report["nodes"] = registry.relay.state
-    return web.Response(status=status, body=json.dumps(report).encode(), headers=uncached(JSON))
-
-
-async def iframe(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def iframe(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``GET BASE/iframe*.html``: the page that the iframe transports run in."""
-    page = _IFRAME.format(sockjs_url=endpoint.settings.sockjs_url.replace("&", "&amp;")).encode()
+    page = _IFRAME.format(sockjs_url=service.settings.sockjs_url.replace("&", "&amp;")).encode()
     etag = hashlib.sha256(page).hexdigest()[:32]
     known = request.if_none_match or ()
     if any(tag.value in (etag, "*") for tag in known):
@@ -78,7 +66,7 @@ async def iframe(endpoint: Endpoint, request: web.Request) -> web.StreamResponse
     else:
         response = web.Response(body=page, headers=cached(HTML))
         response.headers["X-Content-Type-Options"] = "nosniff"
-        origins = endpoint.settings.origins
+        origins = service.settings.origins
         if origins != "*":  # a cache may show the page to others than us
             assert not callable(origins), "there is no iframe page then: see Settings"
             policy = f"frame-ancestors {frame_ancestors(origins)}"
@@ -87,7 +75,7 @@ async def iframe(endpoint: Endpoint, request: web.Request) -> web.StreamResponse
     return response
 
 
-def preflight(endpoint: Endpoint, request: web.Request, methods: str) -> web.StreamResponse:
+def preflight(service: Service, request: web.Request, methods: str) -> web.StreamResponse:
     """Answer OPTIONS: a page of another origin may send `methods`."""
     response = web.Response(status=204, headers=cached())
     response.headers["Access-Control-Allow-Methods"] = methods

@@ -17,7 +17,6 @@ from sockjs_aio.core.session import Session
 from sockjs_aio.core.tcp import Delivery, give_up_after, is_left
 from sockjs_aio.errors import ReceiverRefused
 from sockjs_aio.protocol.frames import HEARTBEAT, javascript_string
-from sockjs_aio.server.admission import Endpoint
 from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
 from sockjs_aio.server.client_loss import connection_of
@@ -29,22 +28,23 @@ from sockjs_aio.server.headers import (
     set_session_cookie,
     uncached_head,
 )
-from sockjs_aio.server.response_outcome import Handover
+from sockjs_aio.server.response_outcome import ResponseOutcome
 from sockjs_aio.server.responses import ShortResponse
+from sockjs_aio.server.service import Service
 
 JSONP_HEAD = uncached_head(200, JAVASCRIPT)
 
 
-async def xhr(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def xhr(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``POST .../xhr`` with one frame and a line feed."""
     head = readable_head(request, 200, JAVASCRIPT)
-    return await _poll(endpoint, request, "xhr", head, line)
+    return await _poll(service, request, "xhr", head, line)
 
 
-async def jsonp(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def jsonp(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``GET .../jsonp?c=CALLBACK`` with a script that calls it with one frame."""
     callback = read_callback(request)
-    return await _poll(endpoint, request, "jsonp", JSONP_HEAD, partial(call, callback))
+    return await _poll(service, request, "jsonp", JSONP_HEAD, partial(call, callback))
 
 
 def line(frame: bytes) -> bytes:
@@ -59,32 +59,32 @@ def call(callback: bytes, frame: bytes) -> bytes:
 
 
 async def _poll(
-    endpoint: Endpoint,
+    service: Service,
     request: web.Request,
     transport: str,
     head: Head,
     dress: Callable[[bytes], bytes],
 ) -> web.StreamResponse:
-    await discard_body(request, endpoint.registry)
+    await discard_body(request, service.registry)
     try:
-        session = await endpoint.session(request, transport)
-        receiver = PollReceiver(request)
-        session.attach(receiver)
+        session = await service.session(request, transport)
+        writer = PollWriter(request)
+        session.attach(writer)
     except ReceiverRefused as refusal:
         last = ShortResponse(head, dress(refusal.frame))
-        set_session_cookie(request, last, endpoint.settings)
+        set_session_cookie(request, last, service.settings)
         return last
     session.hooks.start()
-    frame = await receiver.wait(session)
-    receiver.give_up_after(PATIENCE * endpoint.settings.heartbeat_delay)
+    frame = await writer.wait(session)
+    writer.give_up_after(PATIENCE * service.settings.heartbeat_delay)
     body = b"" if frame is None else dress(frame)
     may_be_replaced = any(map(_middlewares, request.match_info.apps))
     kind = ReplaceableResponse if may_be_replaced else PollResponse
-    response = kind(session, receiver, body, head)
+    response = kind(session, writer, body, head)
     if may_be_replaced:
         response.watch(request)
     try:
-        set_session_cookie(request, response, endpoint.settings)
+        set_session_cookie(request, response, service.settings)
     except BaseException:
         response.fail()
         raise
@@ -94,7 +94,7 @@ async def _poll(
 _middlewares = operator.attrgetter("middlewares")
 
 
-class PollReceiver:
+class PollWriter:
     """Takes one frame, and is done with it before the response starts."""
 
     __slots__ = ("is_full", "is_done", "delivery", "_request", "_connection", "_frame", "_waiter")
@@ -130,12 +130,12 @@ class PollReceiver:
             try:
                 await self._waiter
             except asyncio.CancelledError:
-                session.lose(self)
+                session.connection_lost(self)
                 raise
             finally:
                 self._connection.lost = None
         if not self.is_alive:
-            session.lose(self)
+            session.connection_lost(self)
         frame, self._frame = self._frame, None
         return frame
 
@@ -176,36 +176,36 @@ class PollReceiver:
 class PollResponse(ShortResponse):
     """The response to a poll; it tells the session whether it could be delivered."""
 
-    def __init__(self, session: Session, receiver: PollReceiver, body: bytes, head: Head) -> None:
-        self._handover = Handover(session, receiver)
+    def __init__(self, session: Session, writer: PollWriter, body: bytes, head: Head) -> None:
+        self._outcome = ResponseOutcome(session, writer)
         super().__init__(head, body)
 
     def watch(self, request: web.Request) -> None:
         """Have it fail if it has not been written by the end of `request`."""
-        self._handover.watch(request)
+        self._outcome.watch(request)
 
     def fail(self) -> None:
         """It is not written."""
-        self._handover.failed()
+        self._outcome.failed()
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the head."""
         try:
             return await super().prepare(request)
         except BaseException:
-            self._handover.failed()
+            self._outcome.failed()
             raise
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send the body."""
         try:
             await super().write_eof(data)
-            if self._handover.is_kept:
-                await self._handover.passes_on()
+            if self._outcome.is_kept:
+                await self._outcome.passes_on()
         except BaseException:
-            self._handover.failed()
+            self._outcome.failed()
             raise
-        self._handover.succeeded()
+        self._outcome.succeeded()
         self.body = None  # aiohttp keeps responses for long
 
 
@@ -215,7 +215,7 @@ class ReplaceableResponse(PollResponse):
     @property
     def body(self) -> "bytes | bytearray | Payload | None":
         """What it says; a middleware that looks into it may answer with a copy."""
-        self._handover.is_read = True
+        self._outcome.is_read = True
         return super().body
 
     @body.setter
@@ -225,7 +225,7 @@ class ReplaceableResponse(PollResponse):
     @property
     def text(self) -> str | None:
         """As `body`."""
-        self._handover.is_read = True
+        self._outcome.is_read = True
         return super().text
 
     @text.setter

@@ -4,12 +4,12 @@ import asyncio
 
 from aiohttp import web
 
-from sockjs_aio.core.frame_writer import Receiver
+from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.session import Session
 from sockjs_aio.server.connection_writer import HIGH_WATER
 
 
-class Handover:
+class ResponseOutcome:
     """Tells a session, once, whether its client could be given a response.
 
     What belongs to a response ends with the request, though a middleware may have failed after its
@@ -17,13 +17,13 @@ class Handover:
     the connection, for hours perhaps: so this lets go of the session.
     """
 
-    __slots__ = ("is_read", "_session", "_receiver")
+    __slots__ = ("is_read", "_session", "_writer")
 
-    def __init__(self, session: Session, receiver: Receiver) -> None:
+    def __init__(self, session: Session, writer: FrameWriter) -> None:
         self.is_read = False
         """Whether somebody has looked into the response: what it says may go out in a copy."""
         self._session: Session | None = session
-        self._receiver: Receiver | None = receiver
+        self._writer: FrameWriter | None = writer
 
     def watch(self, request: web.Request) -> None:
         """End it with `request`, whatever a middleware does with the response."""
@@ -32,7 +32,7 @@ class Handover:
     @property
     def is_kept(self) -> bool:
         """Whether much of what was written has not left."""
-        return self._receiver is not None and self._receiver.delivery.is_kept(HIGH_WATER)
+        return self._writer is not None and self._writer.delivery.is_kept(HIGH_WATER)
 
     async def passes_on(self) -> None:
         """Wait until most of what was written has left: over TLS, aiohttp has not.
@@ -40,26 +40,26 @@ class Handover:
         Raises:
             ConnectionResetError: If the connection is lost meanwhile.
         """
-        if self._receiver is not None:
-            await self._receiver.delivery.passes_on(HIGH_WATER)
-            if not self._receiver.is_alive:
+        if self._writer is not None:
+            await self._writer.delivery.passes_on(HIGH_WATER)
+            if not self._writer.is_alive:
                 raise ConnectionResetError("the connection is lost")
 
     def succeeded(self) -> None:
         """It has left, as far as this process can tell."""
-        if self._session is not None and self._receiver is not None:
-            self._receiver.delivery.finish()
+        if self._session is not None and self._writer is not None:
+            self._writer.delivery.finish()
             self._session.delivered()
-        self._session = self._receiver = None
+        self._session = self._writer = None
 
     def failed(self) -> None:
         """It cannot be written."""
-        if self._session is not None and self._receiver is not None:
-            self._session.lose(self._receiver)
+        if self._session is not None and self._writer is not None:
+            self._session.connection_lost(self._writer)
         self.succeeded()
 
     def _request_done(self, _task: "asyncio.Future[object]") -> None:
-        if self._receiver is not None and self.is_read and self._receiver.is_alive:
+        if self._writer is not None and self.is_read and self._writer.is_alive:
             self.succeeded()
         else:
             self.failed()

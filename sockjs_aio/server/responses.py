@@ -17,7 +17,20 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE
 
-from sockjs_aio.server.headers import Head
+from sockjs_aio.server.headers import PLAIN, Head
+
+RETRY_AFTER = "5"
+"""Seconds after which a client that found no room may ask again."""
+
+
+def plain_response(status: int, text: str) -> web.Response:
+    """Make a short text response."""
+    return web.Response(status=status, body=text.encode(), headers={"Content-Type": PLAIN})
+
+
+def unavailable(text: str) -> web.HTTPServiceUnavailable:
+    """Make the refusal of a request that there is no room for now."""
+    return web.HTTPServiceUnavailable(text=text, headers={"Retry-After": RETRY_AFTER})
 
 
 class ShortResponse(web.Response):

@@ -10,16 +10,17 @@ from aiohttp import web
 
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.connection import (
+    Session,
     SockJSConnection,
     broadcast,
     is_coroutine_function,
     warn_of_plain_hooks,
 )
 from sockjs_aio.core.registry import SessionRegistry
-from sockjs_aio.core.session import Session
-from sockjs_aio.server import pages
-from sockjs_aio.server.admission import Authorize, Endpoint, Verify
+from sockjs_aio.server.admission import Authorize, Verify
 from sockjs_aio.server.aiohttp_internals import guard
+from sockjs_aio.server.health import service_health
+from sockjs_aio.server.service import Service
 from sockjs_aio.server.urls import routes
 from sockjs_aio.settings import Settings
 
@@ -81,7 +82,7 @@ class SockJSRouter:
         self._is_attached = False
         self.broker = broker
         self._registry = SessionRegistry(connection, settings, broker)
-        self._endpoint = Endpoint(settings, self._registry, authorize, verify)
+        self._service = Service(settings, self._registry, authorize, verify)
 
     def attach(self, app: web.Application) -> None:
         """Install the routes on `app`, and end the sessions when it shuts down.
@@ -105,7 +106,7 @@ class SockJSRouter:
     @property
     def routes(self) -> list[web.RouteDef]:
         """The routes for ``app.add_routes``; `attach` ends the sessions at shutdown besides."""
-        return routes(self._endpoint, self.prefix)
+        return routes(self._service, self.prefix)
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         """Tell a load balancer whether to send new clients here; mount it where that asks.
@@ -117,7 +118,7 @@ class SockJSRouter:
         that of `Nodes`: ``"nodes": "connected"``.  It tells of this process alone: with `Workers`,
         of the one that the request comes in at.
         """
-        return pages.health(self._registry, self.broker)
+        return service_health(self._service, self.broker)
 
     def call_threadsafe(
         self, function: Callable[..., T], *arguments: Any

@@ -6,104 +6,15 @@ import inspect
 import logging
 import signal
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from typing import Any
 
-import async_timeout
 from aiohttp import web
 
-from sockjs_aio.core.closing import Closing
-from sockjs_aio.core.registry import SessionRegistry
-from sockjs_aio.server.admission import endpoint_of
 from sockjs_aio.server.aiohttp_internals import guard
+from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.forks import give_forks_their_signals
 
 logger = logging.getLogger("sockjs_aio")
-
-NOT_READY = 404
-"""What `readyz` answers once the end is announced.
-
-With ``http-check disable-on-404`` haproxy then sends no new sessions and leaves those that there
-are; any other failure marks the process as down, which cuts its streams and WebSockets.  Balancers
-that know ready and not ready alone, as Kubernetes, take 404 for the latter.
-"""
-
-
-def registries_of(app: web.Application) -> list[SessionRegistry]:
-    """Return the sessions of the SockJS services of `app` and of its sub-applications."""
-    endpoints = [endpoint_of(route.handler) for route in app.router.routes()]
-    registries = [endpoint.registry for endpoint in endpoints if endpoint is not None]
-    return list(dict.fromkeys(registries))  # each has several routes
-
-
-def endings_of(app: web.Application) -> list[Closing]:
-    """Return what ends these services."""
-    return [registry.closing for registry in registries_of(app)]
-
-
-async def healthz(request: web.Request) -> web.StreamResponse:
-    """Tell that the process is alive: ``app.router.add_get("/healthz", healthz)``."""
-    return _answer(200, "ok\n")
-
-
-async def readyz(request: web.Request) -> web.StreamResponse:
-    """Tell whether new clients may come: 200, or 404 once the end was announced.
-
-    ``app.router.add_get("/readyz", readyz)``; it asks all services of the application, however
-    they were mounted, and of its sub-applications.  404 has haproxy leave a process its sessions.
-    """
-    if any(ending.is_known for ending in endings_of(request.match_info.apps[0])):
-        return _answer(NOT_READY, "draining\n")
-    return _answer(200, "ok\n")
-
-
-def _answer(status: int, text: str) -> web.Response:
-    return web.Response(status=status, text=text, headers={"Cache-Control": "no-store"})
-
-
-@dataclass(frozen=True)
-class Drain:
-    """How a process ends.
-
-    Raises:
-        ValueError: If a time is below 0.
-    """
-
-    notice: float = 2.0
-    """Seconds for load balancers to notice that no new clients may come."""
-    over: float = 2.0
-    """Seconds over which sessions are closed."""
-    limit: float = 30.0
-    """Seconds after which it ends, whoever is left."""
-
-    def __post_init__(self) -> None:
-        for name in ("notice", "over", "limit"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)!r} cannot be: seconds, 0 or above")
-
-    async def run(self, app: web.Application) -> None:
-        """Do all that comes before the listener is closed, within `limit`."""
-        endings = endings_of(app)
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        logger.info(
-            "ending: readiness is off; in %g s sessions are closed, over %g s, for at most %g s",
-            self.notice,
-            self.over,
-            self.limit,
-        )
-        try:
-            async with async_timeout.timeout(self.limit):
-                for ending in endings:
-                    ending.is_announced = True
-                await asyncio.sleep(self.notice)
-                count = sum(len(registry) for registry in registries_of(app))
-                logger.info("closing %d sessions over %g s", count, self.over)
-                await asyncio.gather(*(ending.drain(self.over) for ending in endings))
-        except asyncio.TimeoutError:
-            logger.warning("the end has taken %g s: whoever is left is cut off", self.limit)
-        else:
-            logger.info("the drain is over, after %.1f s", loop.time() - start)
 
 
 def run_app(

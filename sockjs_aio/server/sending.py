@@ -13,13 +13,13 @@ from aiohttp import web
 from sockjs_aio.core.closing import CLOSE_FRAME_TRAVEL
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
-from sockjs_aio.core.turns import Turn
 from sockjs_aio.errors import PayloadMissing
 from sockjs_aio.protocol.frames import decode_messages
-from sockjs_aio.server.admission import Endpoint, plain_response, unavailable
 from sockjs_aio.server.body import read_body
 from sockjs_aio.server.headers import PLAIN, readable_head, set_session_cookie, uncached
-from sockjs_aio.server.responses import ShortResponse
+from sockjs_aio.server.responses import ShortResponse, plain_response, unavailable
+from sockjs_aio.server.service import Service
+from sockjs_aio.turns import Turn
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -30,50 +30,50 @@ PART = 16384
 """Bytes of a form that are unescaped before anybody else gets a turn."""
 
 
-async def xhr_send(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def xhr_send(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``POST .../xhr_send`` with 204 once its messages are accepted."""
-    if not await _accept(endpoint, request, read_body):
+    if not await _accept(service, request, read_body):
         return unknown_session()
     response = ShortResponse(readable_head(request, 204, PLAIN))
-    set_session_cookie(request, response, endpoint.settings)
+    set_session_cookie(request, response, service.settings)
     return response
 
 
-async def jsonp_send(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def jsonp_send(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``POST .../jsonp_send`` with ``ok`` once its messages are accepted."""
-    if not await _accept(endpoint, request, _read_form):
+    if not await _accept(service, request, _read_form):
         return unknown_session()
     response = web.Response(body=b"ok", headers=uncached(PLAIN))
-    set_session_cookie(request, response, endpoint.settings)
+    set_session_cookie(request, response, service.settings)
     return response
 
 
 ReadPayload = Callable[[web.Request, SessionRegistry], Awaitable[bytes]]
 
 
-async def _accept(endpoint: Endpoint, request: web.Request, read: ReadPayload) -> bool:
+async def _accept(service: Service, request: web.Request, read: ReadPayload) -> bool:
     """Hand the messages of `request` to its session; return False if there is none any more.
 
     Raises:
         web.HTTPServiceUnavailable: If too many requests of that session wait.
     """
-    session = await endpoint.existing_session(request)
+    session = await service.existing_session(request)
     if session is None:
-        if endpoint.registry.relay is None:
-            endpoint.registry.stickiness.missed(endpoint.registry.now())
-        ended_at = endpoint.registry.ended_sessions.ended_at(request.match_info["session_id"])
-        await _let_close_frame_arrive(ended_at, endpoint.registry)
+        if service.relay is None:
+            service.stickiness.missed(service.registry.now())
+        ended_at = service.registry.ended_sessions.ended_at(request.match_info["session_id"])
+        await _let_close_frame_arrive(ended_at, service.registry)
         return False
-    endpoint.registry.stickiness.found()
+    service.stickiness.found()
     if session.hooks.inbox.is_crowded:  # those count too whose client has given up
         raise unavailable("Too many requests of this session wait.\n")
     async with session.hooks.inbox.turn:
-        payload = await read(request, endpoint.registry)
+        payload = await read(request, service.registry)
         if session.is_open:
-            messages = decode_messages(payload, endpoint.settings.max_messages)
+            messages = decode_messages(payload, service.settings.max_messages)
             if await session.hooks.accept(messages, len(payload)):
                 return True
-    return await _is_forgiven(session, endpoint.registry)
+    return await _is_forgiven(session, service.registry)
 
 
 async def _is_forgiven(session: Session, registry: SessionRegistry) -> bool:

@@ -12,11 +12,10 @@ from aiohttp import HttpVersion11, web
 from sockjs_aio.core.tcp import Delivery, is_left, is_left_unseen
 from sockjs_aio.errors import ReceiverRefused
 from sockjs_aio.protocol.frames import SharedFrame, javascript_string
-from sockjs_aio.server.admission import Endpoint
 from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
 from sockjs_aio.server.client_loss import connection_of
-from sockjs_aio.server.connection_writer import Outlet
+from sockjs_aio.server.connection_writer import ConnectionWriter
 from sockjs_aio.server.headers import (
     EVENT_STREAM,
     HTML,
@@ -26,7 +25,8 @@ from sockjs_aio.server.headers import (
     set_session_cookie,
     uncached,
 )
-from sockjs_aio.server.response_outcome import Handover
+from sockjs_aio.server.response_outcome import ResponseOutcome
+from sockjs_aio.server.service import Service
 
 HTMLFILE_SIZE = 1024
 """Bytes before which a browser may not start to run a page's scripts."""
@@ -106,58 +106,60 @@ EVENTSOURCE = Wire("eventsource", _begin_events, _event)
 HTMLFILE = Wire("htmlfile", _begin_page, _script)
 
 
-async def xhr_streaming(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def xhr_streaming(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``POST .../xhr_streaming`` with frames, a line each."""
-    return await _stream(endpoint, request, XHR_STREAMING)
+    return await _stream(service, request, XHR_STREAMING)
 
 
-async def eventsource(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def eventsource(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``GET .../eventsource`` with frames, an event each."""
-    return await _stream(endpoint, request, EVENTSOURCE)
+    return await _stream(service, request, EVENTSOURCE)
 
 
-async def htmlfile(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def htmlfile(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``GET .../htmlfile?c=CALLBACK`` with frames, a script element each."""
-    return await _stream(endpoint, request, HTMLFILE)
+    return await _stream(service, request, HTMLFILE)
 
 
-async def _stream(endpoint: Endpoint, request: web.Request, wire: Wire) -> web.StreamResponse:
+async def _stream(service: Service, request: web.Request, wire: Wire) -> web.StreamResponse:
     headers, prelude = wire.begin(request)
-    await discard_body(request, endpoint.registry)
+    await discard_body(request, service.registry)
     response = StreamingResponse(headers=headers)
-    set_session_cookie(request, response, endpoint.settings)
+    set_session_cookie(request, response, service.settings)
     if request.version < HttpVersion11:
         response.force_close()  # the end of the connection is the end of the stream
-    settings = endpoint.settings
+    settings = service.settings
     try:
-        session = await endpoint.session(request, wire.transport)
-        outlet = Outlet(request, settings, session)
-        receiver = StreamReceiver(request, outlet, wire.dress, settings.response_limit)
-        receiver.write_prelude(prelude)
-        session.attach(receiver)  # before anything is awaited: it must not expire meanwhile
+        session = await service.session(request, wire.transport)
+        output = ConnectionWriter(request, settings, session)
+        writer = StreamWriter(request, output, wire.dress, settings.response_limit)
+        writer.write_prelude(prelude)
+        session.attach(writer)  # before anything is awaited: it must not expire meanwhile
     except ReceiverRefused as refusal:
         await response.prepare(request)
         await response.write(prelude)
         await response.write(wire.dress(refusal.frame))
         return response
     try:
-        await _start(response, request, outlet)
-        response.handover = Handover(session, receiver)
-        response.handover.watch(request)
-        receiver.delivery.is_unfinished = True
+        await _start(response, request, output)
+        response.outcome = ResponseOutcome(session, writer)
+        response.outcome.watch(request)
+        writer.delivery.is_unfinished = True
         session.flush()
         session.hooks.start()
-        await receiver.wait()
+        await writer.wait()
     finally:
-        if not (receiver.is_done and receiver.is_alive):
-            session.lose(receiver)
+        if not (writer.is_done and writer.is_alive):
+            session.connection_lost(writer)
     return response
 
 
-async def _start(response: web.StreamResponse, request: web.Request, outlet: Outlet) -> None:
+async def _start(
+    response: web.StreamResponse, request: web.Request, output: ConnectionWriter
+) -> None:
     writer = await response.prepare(request)
     assert writer is not None, "a response that has not been started has a writer"
-    outlet.open(writer)
+    output.open(writer)
 
 
 class StreamingResponse(web.StreamResponse):
@@ -166,31 +168,31 @@ class StreamingResponse(web.StreamResponse):
     It tells the session whether its end could be delivered.
     """
 
-    handover: Handover | None = None
+    outcome: ResponseOutcome | None = None
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send the end of the body."""
         try:
             await super().write_eof(data)
         except BaseException:
-            if self.handover is not None:
-                self.handover.failed()
+            if self.outcome is not None:
+                self.outcome.failed()
             raise
-        if self.handover is not None:
-            self.handover.succeeded()
+        if self.outcome is not None:
+            self.outcome.succeeded()
 
     def enable_compression(self, *_args: object, **_kwargs: object) -> None:
         """Do nothing; a middleware may have asked for it."""
 
 
-class StreamReceiver:
+class StreamWriter:
     """Writes frames to a response, as HTTP chunks, until its limit or a close frame."""
 
     __slots__ = (
         "is_done",
         "delivery",
         "_request",
-        "_outlet",
+        "_output",
         "_dress",
         "_limit",
         "_is_chunked",
@@ -203,14 +205,14 @@ class StreamReceiver:
     def __init__(
         self,
         request: web.Request,
-        outlet: Outlet,
+        output: ConnectionWriter,
         dress: Callable[[bytes], bytes],
         limit: int,
     ) -> None:
         self.is_done = False
-        self.delivery: Delivery = outlet.delivery
+        self.delivery: Delivery = output.delivery
         self._request = request
-        self._outlet = outlet
+        self._output = output
         self._dress = dress
         self._limit = limit
         self._is_chunked = request.version >= HttpVersion11
@@ -220,7 +222,7 @@ class StreamReceiver:
     @property
     def is_full(self) -> bool:
         """Whether the connection is congested, or the response's limit reached."""
-        return self.is_done or self._outlet.is_congested
+        return self.is_done or self._output.is_congested
 
     @property
     def is_alive(self) -> bool:
@@ -236,14 +238,14 @@ class StreamReceiver:
     @property
     def buffered(self) -> int:
         """Bytes that the connection has not passed on."""
-        return self._outlet.buffered
+        return self._output.buffered
 
     async def wait(self) -> None:
         """Wait for the end of the response, or of its connection."""
         connection = connection_of(self._request)
         if connection is None:
             return
-        connection.use(self.delivery, is_limited=self._outlet.is_limited)
+        connection.use(self.delivery, is_limited=self._output.is_limited)
         connection.lost = self.release
         try:
             await self._ended
@@ -265,11 +267,11 @@ class StreamReceiver:
 
     def flush(self) -> int:
         """Write what was taken, once the response has started; return what is `buffered`."""
-        if not self._parts or self._outlet.is_congested:
+        if not self._parts or self._output.is_congested:
             return self.buffered
         data = b"".join(self._parts)
         self._parts.clear()
-        return self._outlet.write(data)
+        return self._output.write(data)
 
     def conclude(self) -> None:
         """End the response before its limit is reached."""
@@ -289,7 +291,7 @@ class StreamReceiver:
 
     def abort(self) -> None:
         """Cut the connection."""
-        self._outlet.abort()
+        self._output.abort()
 
     def _add(self, data: bytes) -> None:
         if self._is_chunked:  # not put together twice: it may be megabytes

@@ -15,10 +15,13 @@ from sockjs_aio.errors import (
     PayloadMissing,
     PayloadTooLarge,
 )
+from sockjs_aio.protocol.session_ids import is_valid_id
 from sockjs_aio.server import pages, polling, sending, streaming, websocket
-from sockjs_aio.server.admission import Endpoint, OriginRefused, is_valid_id, plain_response
+from sockjs_aio.server.admission import OriginRefused
 from sockjs_aio.server.body import end_where_unsafe, invite_body
 from sockjs_aio.server.headers import allow_origin, vary
+from sockjs_aio.server.responses import plain_response
+from sockjs_aio.server.service import Service
 
 _FAILURES = (
     PayloadMissing,
@@ -32,7 +35,7 @@ _FAILURES = (
 )
 """What reading a request may raise; see `_failure`."""
 
-Transport = Callable[[Endpoint, web.Request], Awaitable[web.StreamResponse]]
+Transport = Callable[[Service, web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ _SESSION_URLS = {
 }
 
 
-def routes(endpoint: Endpoint, prefix: str) -> list[web.RouteDef]:
+def routes(service: Service, prefix: str) -> list[web.RouteDef]:
     """Make the routes of the service at `prefix`, which may be empty."""
     session_url = "/{server_id:[^/.]+}/{session_id:[^/.]+}/{transport:%s}"
     urls: dict[str, tuple[str, Url | None]] = {
@@ -90,7 +93,7 @@ def routes(endpoint: Endpoint, prefix: str) -> list[web.RouteDef]:
         web.route(
             "*",
             (_matched(prefix) if "{" in path else prefix) + path,
-            _named(name, endpoint, url),
+            _named(name, service, url),
             expect_handler=invite_body,
         )
         for path, (name, url) in urls.items()
@@ -107,48 +110,48 @@ def _matched(prefix: str) -> str:
     return f"/{{prefix_{prefix.encode().hex()}:{re.escape(prefix[1:])}}}"
 
 
-def _named(name: str, endpoint: Endpoint, url: Url | None) -> Handler:
+def _named(name: str, service: Service, url: Url | None) -> Handler:
     """Make a route's handler, with a name for tools that trace requests."""
-    handler = _handler(endpoint, url)
+    handler = _handler(service, url)
     handler.__name__ = handler.__qualname__ = name
-    return endpoint.mark(handler)
+    return service.mark(handler)
 
 
-def reaches_transport(endpoint: Endpoint, request: web.Request) -> bool:
+def reaches_transport(service: Service, request: web.Request) -> bool:
     """Tell whether a request that names a session gets to its transport, or is answered before."""
     try:
         url = _SESSION_URLS[request.match_info["transport"]]
-        return _answer_early(endpoint, url, request) is None
+        return _answer_early(service, url, request) is None
     except web.HTTPForbidden:
         return False
 
 
 def answer(
-    endpoint: Endpoint, url: Url | None, request: web.Request, by: Transport | None = None
+    service: Service, url: Url | None, request: web.Request, by: Transport | None = None
 ) -> Awaitable[web.StreamResponse]:
     """Answer a request of `url`; None stands for those of sessions, told by their end.
 
     If it is not refused before, `by` may do what the transport of that URL does.
     """
-    return _handler(endpoint, url, by)(request)
+    return _handler(service, url, by)(request)
 
 
-def _handler(endpoint: Endpoint, url: Url | None, by: Transport | None = None) -> Handler:
+def _handler(service: Service, url: Url | None, by: Transport | None = None) -> Handler:
     # one coroutine for all, for memory: it stays as long as a WebSocket
     async def handler(request: web.Request) -> web.StreamResponse:
         try:
             asked = url or _SESSION_URLS[request.match_info["transport"]]
-            response = _answer_early(endpoint, asked, request)
+            response = _answer_early(service, asked, request)
             if response is None:
-                response = await (by or asked.answer)(endpoint, request)
+                response = await (by or asked.answer)(service, request)
         except web.HTTPException as refusal:
-            _finish_refusal(endpoint, request, refusal)
+            _finish_refusal(service, request, refusal)
             end_where_unsafe(request, refusal)
             raise
         except _FAILURES as error:
             response = _failure(request, error)
         if response.status >= 400 and not response.prepared:
-            _finish_refusal(endpoint, request, response)
+            _finish_refusal(service, request, response)
         end_where_unsafe(request, response)
         return response
 
@@ -156,31 +159,31 @@ def _handler(endpoint: Endpoint, url: Url | None, by: Transport | None = None) -
 
 
 def _finish_refusal(
-    endpoint: Endpoint, request: web.Request, refusal: web.StreamResponse | web.HTTPException
+    service: Service, request: web.Request, refusal: web.StreamResponse | web.HTTPException
 ) -> None:
     """Let pages of allowed origins read why they are refused; nobody keeps it: others are not."""
     headers = refusal.headers
     headers.setdefault("Cache-Control", "no-store")
     is_said = isinstance(refusal, OriginRefused) or "Access-Control-Allow-Origin" in headers
-    if not is_said and endpoint.may_read(request):
+    if not is_said and service.admission.may_read(request):
         allow_origin(request, headers)
     vary(headers, "Origin")
 
 
-def _answer_early(endpoint: Endpoint, url: Url, request: web.Request) -> web.StreamResponse | None:
+def _answer_early(service: Service, url: Url, request: web.Request) -> web.StreamResponse | None:
     """Answer what is not for a transport or page to decide; None leaves it to `url`."""
     if "session_id" in request.match_info and not _has_valid_ids(request):
         return plain_response(404, "Not found.\n")
     method = request.method
     if method == "OPTIONS" and url.has_preflight:
         # also for a disabled transport: otherwise pages could not read that it is
-        endpoint.check_origin(request, is_linkable=url.is_linkable)
-        return pages.preflight(endpoint, request, url.methods)
-    if url.name is not None and not endpoint.settings.is_enabled(url.name):
+        service.admission.check_origin(request, is_linkable=url.is_linkable)
+        return pages.preflight(service, request, url.methods)
+    if url.name is not None and not service.settings.is_enabled(url.name):
         return plain_response(404, "This transport is disabled.\n")
     if not (method == url.method or (method == "HEAD" and url.has_head)):
         return web.Response(status=405, headers={"Allow": url.methods})
-    endpoint.check_origin(request, is_linkable=url.is_linkable)
+    service.admission.check_origin(request, is_linkable=url.is_linkable)
     return None
 
 

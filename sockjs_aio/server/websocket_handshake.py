@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from aiohttp import HttpVersion11, web
 
-from sockjs_aio.server.admission import plain_response
+from sockjs_aio.server.responses import plain_response
 
 logger = logging.getLogger("sockjs_aio")
 

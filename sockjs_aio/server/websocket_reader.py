@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from aiohttp import WebSocketError, WSMessage, web
 
 from sockjs_aio.close_info import LOST, End
-from sockjs_aio.core.session import Session
-from sockjs_aio.core.turns import TURN, clock
+from sockjs_aio.core.inline import InlineSession
 from sockjs_aio.errors import PayloadBroken, PayloadTooLarge
 from sockjs_aio.protocol.frames import decode_websocket_messages
 from sockjs_aio.protocol.websocket import BINARY, CLOSE, PING, PONG, TEXT, is_sendable_code
-from sockjs_aio.server.websocket_writer import NORMAL, WebSocketReceiver
+from sockjs_aio.server.websocket_writer import NORMAL, WebSocketWriter
+from sockjs_aio.turns import TURN, clock
 
 PROTOCOL_ERROR = 1002
 UNSUPPORTED = 1003
@@ -37,27 +37,27 @@ class WebSocketReader:
     Args:
         session: Whose hooks are called, in the present task.
         socket: Prepared.
-        receiver: Answers what has to be answered.
+        writer: Answers what has to be answered.
         max_messages: In one array.
     """
 
-    __slots__ = ("_session", "_socket", "_receiver", "_max_messages")
+    __slots__ = ("_session", "_socket", "_writer", "_max_messages")
 
     def __init__(
         self,
-        session: Session,
+        session: InlineSession,
         socket: web.WebSocketResponse,
-        receiver: WebSocketReceiver,
+        writer: WebSocketWriter,
         max_messages: int,
     ) -> None:
         self._session = session
         self._socket = socket
-        self._receiver = receiver
+        self._writer = writer
         self._max_messages = max_messages
 
     async def read(self) -> End:
         """Read until the connection ends; return how it did."""
-        hooks, receiver = self._session.hooks, self._receiver
+        hooks, writer = self._session.hooks, self._writer
         left = TURN  # seconds until the loop has to have its turn
         while True:
             if hooks.is_dropping:
@@ -67,7 +67,7 @@ class WebSocketReader:
             except asyncio.CancelledError:
                 self._read_on()
                 continue
-            receiver.is_heard = True
+            writer.is_heard = True
             opcode = message.type
             left -= FRAME
             if opcode in _MESSAGES:
@@ -83,7 +83,7 @@ class WebSocketReader:
                         end = (now := clock()) + TURN
                 left = end - now
             elif opcode == PING:
-                receiver.pong(message.data)
+                writer.pong(message.data)
             elif opcode != PONG:
                 try:
                     return self._end(message)
@@ -94,7 +94,7 @@ class WebSocketReader:
                 left = TURN
 
     def _decode(self, message: WSMessage) -> Sequence[str | bytes]:
-        if self._receiver.is_raw:
+        if self._writer.is_raw:
             return (message.data,)
         if message.type != TEXT:
             self._refuse(UNSUPPORTED, "SockJS messages are text")
@@ -104,22 +104,22 @@ class WebSocketReader:
         except PayloadTooLarge as error:
             self._refuse(TOO_BIG, str(error))
         except PayloadBroken:
-            self._session.fail((INVALID_DATA, "Broken JSON encoding", "error"))
-            self._receiver.hang_up()
+            self._session.peer_failed((INVALID_DATA, "Broken JSON encoding", "error"))
+            self._writer.hang_up()
         return ()
 
     def _refuse(self, code: int, reason: str) -> None:
-        self._session.fail((code, reason, "error"))
-        self._receiver.close(code, reason)
+        self._session.peer_failed((code, reason, "error"))
+        self._writer.close(code, reason)
 
     def _end(self, message: WSMessage) -> End:
         """Answer what ends the connection."""
         if message.type == CLOSE:
             reply, reason = _reply_code(message.data), message.extra or ""
             if message.data not in (0, reply):
-                self._receiver.close(reply, "")
+                self._writer.close(reply, "")
                 return reply, "Invalid close code", "error"
-            self._receiver.close(reply, reason)  # browsers tell the page what comes back
+            self._writer.close(reply, reason)  # browsers tell the page what comes back
             return message.data or NO_CODE, reason, "client"
         if isinstance(message.data, WebSocketError):
             code: int = message.data.code
@@ -128,7 +128,7 @@ class WebSocketReader:
             code, reason = INVALID_DATA, "Broken compression"  # it is the decompressor's error
         else:
             return LOST
-        self._receiver.close(code, "")
+        self._writer.close(code, "")
         return code, reason, "error"
 
     async def _yield(self) -> None:
@@ -142,7 +142,7 @@ class WebSocketReader:
         """Go on after a cancellation if the client has just left: it may have sent more before."""
         if not self._session.hooks.is_forgiven():
             raise
-        self._receiver.abort()  # or the server ends, and the client takes nothing: that has to end
+        self._writer.abort()  # or the server ends, and the client takes nothing: that has to end
 
 
 def _reply_code(code: int) -> int:

@@ -1,7 +1,7 @@
 """Write frames to a WebSocket, and ask whether its client is there.
 
-Frames are written by `Outlet`, or by aiohttp where compression was agreed on.  Sections of the
-protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, sections 5.5 and 7.
+Frames are written by `ConnectionWriter`, or by aiohttp where compression was agreed on.  Sections
+of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, sections 5.5 and 7.
 """
 
 from collections.abc import Coroutine
@@ -13,7 +13,6 @@ from aiohttp.abc import AbstractStreamWriter
 
 from sockjs_aio.core.closing import Closing
 from sockjs_aio.core.tcp import Delivery, is_left_unseen, read_at_most, seconds_since_data
-from sockjs_aio.core.turns import Turn
 from sockjs_aio.protocol.frames import CloseFrame, SharedFrame
 from sockjs_aio.protocol.framing import RAW, Framing
 from sockjs_aio.protocol.websocket import (
@@ -28,20 +27,21 @@ from sockjs_aio.protocol.websocket import (
     text_frame,
     websocket_frame,
 )
-from sockjs_aio.server.connection_writer import Outlet
+from sockjs_aio.server.connection_writer import ConnectionWriter
+from sockjs_aio.turns import Turn
 
 NORMAL = 1000
 READ_SIZE = 65536
 PING_FRAME = websocket_frame(PING, b"")
 
 
-class WebSocketReceiver:
+class WebSocketWriter:
     """Writes frames to a WebSocket.
 
     Args:
         request: The handshake.
         socket: Prepared before anything is written.
-        outlet: Writes to the connection.
+        output: Writes to the connection.
         framing: SockJS or raw.
         heartbeat_delay: Seconds between two pings.
         closing: Tells whether the server shuts down.
@@ -53,7 +53,7 @@ class WebSocketReceiver:
         "is_heard",
         "_request",
         "_socket",
-        "_outlet",
+        "_output",
         "_heartbeat_delay",
         "_closing",
         "_is_compressed",
@@ -71,16 +71,16 @@ class WebSocketReceiver:
         self,
         request: web.Request,
         socket: web.WebSocketResponse,
-        outlet: Outlet,
+        output: ConnectionWriter,
         framing: Framing,
         heartbeat_delay: float,
         closing: Closing,
     ) -> None:
-        self.delivery: Delivery = outlet.delivery
+        self.delivery: Delivery = output.delivery
         self.is_raw = framing is RAW
         self._request = request
         self._socket = socket
-        self._outlet = outlet
+        self._output = output
         self._heartbeat_delay = heartbeat_delay
         self._closing = closing
         self._is_compressed = False
@@ -96,7 +96,7 @@ class WebSocketReceiver:
     def open(self, writer: AbstractStreamWriter | None) -> None:
         """Begin to write, with what ``prepare`` of the socket has returned."""
         assert writer is not None, "a socket that was not prepared before has a writer"
-        self._outlet.open(writer)
+        self._output.open(writer)
         self._is_compressed = bool(self._socket.compress)
         if self._request.transport is not None:
             read_at_most(self._request.transport, READ_SIZE)
@@ -104,7 +104,7 @@ class WebSocketReceiver:
     @property
     def is_full(self) -> bool:
         """Whether the connection is congested, or closed."""
-        return self._outlet.is_congested or self._is_closed
+        return self._output.is_congested or self._is_closed
 
     @property
     def is_alive(self) -> bool:
@@ -120,7 +120,7 @@ class WebSocketReceiver:
     @property
     def buffered(self) -> int:
         """Bytes that the connection has not passed on."""
-        return self._outlet.buffered
+        return self._output.buffered
 
     def write(self, frame: bytes) -> None:
         """Take one frame; the close frame closes the WebSocket too."""
@@ -144,9 +144,9 @@ class WebSocketReceiver:
         if not self._taken:
             return self.buffered
         data, self._taken = self._taken, b""
-        buffered = self._outlet.write(data)
+        buffered = self._output.write(data)
         if self._is_closed:
-            self._outlet.end(self._closing.is_begun)
+            self._output.end(self._closing.is_begun)
         return buffered
 
     def _take_ping(self) -> None:
@@ -155,9 +155,9 @@ class WebSocketReceiver:
         self._is_ping_due = False
 
     def _flush_compressed(self) -> None:
-        if not self._outlet.is_congested:  # or aiohttp is at the last one: this is called again
+        if not self._output.is_congested:  # or aiohttp is at the last one: this is called again
             data, self._taken = self._taken, b""
-            self._outlet.wait(partial(self._write_compressed, data))
+            self._output.wait(partial(self._write_compressed, data))
 
     async def _write_compressed(self, data: bytes) -> None:
         turn = Turn()
@@ -169,11 +169,11 @@ class WebSocketReceiver:
             elif opcode == BINARY:
                 await self._socket.send_bytes(payload)
             else:
-                self._outlet.write(websocket_frame(opcode, payload))
+                self._output.write(websocket_frame(opcode, payload))
                 continue
             self.delivery.written += len(payload)  # about: nobody tells the compressed size
         if self._is_closed and not self._taken:
-            self._outlet.end(self._closing.is_begun)
+            self._output.end(self._closing.is_begun)
 
     def close(self, code: int, reason: str) -> None:
         """Write the WebSocket's close frame, with another code if that may not be sent."""
@@ -186,7 +186,7 @@ class WebSocketReceiver:
     def pong(self, payload: bytes) -> None:
         """Answer a ping, unless the client does not read: they must not fill memory."""
         if not self.is_full:
-            self._outlet.write(websocket_frame(PONG, payload))
+            self._output.write(websocket_frame(PONG, payload))
 
     def probe(self, busy: bool) -> bool:
         """Have `flush` ping the client; return False if the last ping has reached it and got no
@@ -199,7 +199,7 @@ class WebSocketReceiver:
             busy: Whether a hook runs: nothing is read meanwhile, so nothing can be missed, unless
                 it is the client that does not read.
         """
-        if self._outlet.is_congested:
+        if self._output.is_congested:
             self._ping_end = None
             return not self.delivery.is_stalled()
         if self._ping_end is None or self.is_heard or busy or self._has_data_come():
@@ -235,12 +235,12 @@ class WebSocketReceiver:
 
     def hang_up(self) -> None:
         """Close the connection without a close frame, once what was written has left."""
-        self._outlet.close()
+        self._output.close()
 
     def finish(self, timeout: float) -> Coroutine[Any, Any, None]:
         """Wait until all has left the process; for `timeout` seconds at most."""
-        return self._outlet.finish(timeout)
+        return self._output.finish(timeout)
 
     def abort(self) -> None:
         """Cut the connection."""
-        self._outlet.abort()
+        self._output.abort()

@@ -5,7 +5,7 @@ import inspect
 import logging
 from typing import Any, ClassVar
 
-from sockjs_aio import Outgoing
+from sockjs_aio import PreparedMessage
 from sockjs_aio.multiplex import escaped
 from sockjs_aio.tornado import proto
 from sockjs_aio.tornado.conn import SockJSConnection
@@ -156,10 +156,10 @@ class ChannelSession(BaseSession):
         is_ours = type(self) is ChannelSession and type(self.carrier).send is SockJSConnection.send
         return is_ours and self.carrier.session.is_shared
 
-    def send_outgoing(self, message: Outgoing) -> None:
+    def send_prepared(self, message: PreparedMessage) -> None:
         """Send a message that was encoded for many sessions."""
         if not self.is_closed:
-            self.carrier.session.send_outgoing(message.behind(f"msg,{self.name},"))
+            self.carrier.session.send_prepared(message.behind(f"msg,{self.name},"))
 
     def send_jsonified(self, msg: str, stats: bool = True) -> None:
         """Send JSON text."""

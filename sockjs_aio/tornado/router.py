@@ -110,7 +110,7 @@ class SockJSRouter:
         if isinstance(msg, bytes):
             msg = msg.decode()
         is_text = isinstance(msg, str)
-        outgoing = sockjs_aio.Outgoing(
+        outgoing = sockjs_aio.PreparedMessage(
             msg if is_text else proto.json_encode(msg), is_json=not is_text
         )
         for client in tuple(clients):  # its `on_close` may take it out
@@ -118,7 +118,7 @@ class SockJSRouter:
                 continue
             session = client.session
             if session.is_shared:
-                session.send_outgoing(outgoing)
+                session.send_prepared(outgoing)
             elif session.send_expects_json:
                 session.send_jsonified(proto.json_encode(msg))
             else:

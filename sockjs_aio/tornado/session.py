@@ -187,12 +187,12 @@ class BaseSession:
 
     @property
     def is_shared(self) -> bool:
-        """Whether it takes messages by `send_outgoing`: not if a derived class sends otherwise."""
+        """Whether it takes messages by `send_prepared`: not if a derived class sends otherwise."""
         return False
 
-    def send_outgoing(self, message: sockjs_aio.Outgoing) -> None:
+    def send_prepared(self, message: sockjs_aio.PreparedMessage) -> None:
         """Send a message that was encoded for many sessions."""
-        raise NotImplementedError(f"{type(self).__name__} has to override send_outgoing")
+        raise NotImplementedError(f"{type(self).__name__} has to override send_prepared")
 
     def broadcast(self, clients: "Iterable[SockJSConnection]", msg: Any) -> None:
         """Send `msg` to all `clients`, encoding it once."""
@@ -248,7 +248,7 @@ class Session(BaseSession):
             and kind.send_jsonified is Session.send_jsonified
         )
 
-    def send_outgoing(self, message: sockjs_aio.Outgoing) -> None:
+    def send_prepared(self, message: sockjs_aio.PreparedMessage) -> None:
         """Send a message that was encoded for many sessions, at the end of the loop's turn."""
         self._send(lambda session: session.send_shared(message), stats=True, at_once=False)
 

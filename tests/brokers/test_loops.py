@@ -9,7 +9,7 @@ import pytest
 
 from sockjs_aio import Broker, MemoryBroker
 from sockjs_aio.core.session import Session
-from sockjs_aio.protocol.framing import Outgoing
+from sockjs_aio.protocol.framing import PreparedMessage
 from tests.brokers.conftest import MakeBroker
 from tests.clients import WebSocket
 from tests.conftest import Recorder, Serve
@@ -21,7 +21,9 @@ class Ear:
     def __init__(self) -> None:
         self.texts: list[str | bytes] = []
 
-    def deliver(self, channel: str, message: Outgoing, exclude: Collection[Session] = ()) -> None:
+    def deliver(
+        self, channel: str, message: PreparedMessage, exclude: Collection[Session] = ()
+    ) -> None:
         self.texts.append(message.message)
 
 

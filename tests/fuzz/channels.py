@@ -8,7 +8,7 @@ from sockjs_aio.close_info import LOST
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.multiplex import MultiplexConnection
 from sockjs_aio.protocol.framing import SOCKJS
-from tests.fake_receiver import FakeInfo, FakeReceiver
+from tests.fake_writer import FakeInfo, FakeWriter
 from tests.virtual_loop import VirtualLoop
 
 
@@ -53,20 +53,20 @@ def fuzz_multiplex(data: bytes) -> None:
     assert len(REGISTRY) == 0
 
 
-async def carry(messages: list[str]) -> FakeReceiver:
+async def carry(messages: list[str]) -> FakeWriter:
     """Bring `messages` the way that a WebSocket does, and end."""
     Member.seen = []
-    receiver = FakeReceiver(is_http=False)
-    session = REGISTRY.open("id", FakeInfo(), SOCKJS, by_id=False)
+    receiver = FakeWriter(is_http=False)
+    session = REGISTRY.open_inline("id", FakeInfo(), SOCKJS)
     session.attach(receiver)
-    session.hooks.run_inline(lambda: False)
+    session.hooks.begin(lambda: False)
     await session.hooks.open()
     for message in messages:
         await session.hooks.message(message)
         await asyncio.sleep(0.001)  # one frame for each message's answers
-    session.fail(LOST)
+    session.peer_failed(LOST)
     await session.hooks.finish()
-    session.vanish()
+    session.end_now()
     session.hooks_returned()
     await asyncio.sleep(0.001)
     return receiver

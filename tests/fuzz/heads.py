@@ -14,9 +14,10 @@ from yarl import URL
 from sockjs_aio import Settings, SockJSConnection, SockJSRouter
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.errors import CallbackError
-from sockjs_aio.server.admission import Endpoint, is_valid_id
+from sockjs_aio.protocol.session_ids import is_valid_id
 from sockjs_aio.server.callback import read_callback
 from sockjs_aio.server.headers import set_session_cookie
+from sockjs_aio.server.service import Service
 
 NAME = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 ROOT = URL("/")
@@ -123,7 +124,7 @@ def fuzz_cookie(data: bytes) -> None:
 ORIGINS = ["https://good.example", "http://localhost:8080"]
 REFERER = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?")
 STRICT = Settings(origins=ORIGINS)
-ENDPOINT = Endpoint(STRICT, SessionRegistry(SockJSConnection, STRICT), None)
+SERVICE = Service(STRICT, SessionRegistry(SockJSConnection, STRICT), None)
 
 
 def fuzz_origin(data: bytes) -> None:
@@ -134,7 +135,7 @@ def fuzz_origin(data: bytes) -> None:
     request = made(**{"Host": "", **given})
     for is_linkable in (False, True):
         try:
-            ENDPOINT.check_origin(request, is_linkable=is_linkable)
+            SERVICE.check_origin(request, is_linkable=is_linkable)
         except web.HTTPForbidden:
             assert not must_pass(given, is_linkable)
         else:

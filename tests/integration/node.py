@@ -58,7 +58,7 @@ class Node(SockJSConnection):
         return {
             "closed": [each.session.id for each in cls.connections if each.has_left],
             "waiting": [
-                each.session.id for each in cls.connections if each.session.has_http_receiver
+                each.session.id for each in cls.connections if each.session.has_http_writer
             ],
         }
 

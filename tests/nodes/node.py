@@ -37,7 +37,7 @@ def make_app(options: dict[str, Any]) -> web.Application:
 
     async def receives(request: web.Request) -> web.Response:
         session = router._registry.get(request.query["session"])
-        return web.json_response(session is not None and session.has_http_receiver)
+        return web.json_response(session is not None and session.has_http_writer)
 
     async def stats(_request: web.Request) -> web.Response:
         work = nodes._work

@@ -11,7 +11,7 @@ from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
 from sockjs_aio.errors import ReceiverConflict
 from sockjs_aio.protocol.framing import SOCKJS
-from tests.fake_receiver import FakeInfo, FakeReceiver
+from tests.fake_writer import FakeInfo, FakeWriter
 
 SEND_QUEUE_LIMIT = 60_000
 FOREVER = 100_000
@@ -110,16 +110,17 @@ class Peer:
         self.seen: list[str] = []  # by the hooks
         self.sent: list[str] = []  # by the application, while the session was open
         self.offered: list[str] = []  # by the client, and accepted
-        self.receivers: list[FakeReceiver] = []
+        self.receivers: list[FakeWriter] = []
         self.tasks: list[asyncio.Task[None]] = []
         self._registry = registry
-        self.session = registry.open(self.id, FakeInfo(ip), SOCKJS, by_id=self.is_http)
+        make = registry.open if self.is_http else registry.open_inline
+        self.session = make(self.id, FakeInfo(ip), SOCKJS)
         self.connection = self.session.connection
         assert isinstance(self.connection, Application)
         self.connection.peer = self
 
     @property
-    def receiver(self) -> FakeReceiver | None:
+    def receiver(self) -> FakeWriter | None:
         """The receiver that the session has, as far as the client knows."""
         last = self.receivers[-1] if self.receivers else None
         return last if last and last.is_alive and not last.is_released else None
@@ -135,7 +136,7 @@ class Peer:
         """Come with a receiver that takes `limit` frames."""
         if not self.is_found:
             return
-        receiver = FakeReceiver(limit=limit)
+        receiver = FakeWriter(limit=limit)
         had = self.receiver
         try:
             self.session.attach(receiver)
@@ -171,7 +172,7 @@ class Peer:
         if receiver is not None:
             receiver.is_alive = False
             if is_seen:
-                self.session.lose(receiver)
+                self.session.connection_lost(receiver)
                 assert self.session.is_closed
 
     def stop_reading(self, buffered: int) -> None:
@@ -186,7 +187,7 @@ class Peer:
         receiver = self.receiver
         if receiver is not None and receiver.is_stuck:
             receiver.is_stuck, receiver.buffered = False, 0
-            self.session.receiver_changed()
+            self.session.writer_changed()
 
     # What the application does.
 
@@ -289,7 +290,7 @@ class WebSocketPeer(Peer):
         super().__init__(*args)
         self._incoming: asyncio.Queue[str | None] = asyncio.Queue()
         end = partial(self._incoming.put_nowait, None)
-        self.receivers.append(FakeReceiver(is_http=False, on_abort=end))
+        self.receivers.append(FakeWriter(is_http=False, on_abort=end))
         self.tasks.append(asyncio.get_running_loop().create_task(self._serve()))
 
     async def _serve(self) -> None:
@@ -298,16 +299,16 @@ class WebSocketPeer(Peer):
         hooks = session.hooks
         [receiver] = self.receivers
         session.attach(receiver)
-        hooks.run_inline(lambda: False)
+        hooks.begin(lambda: False)
         try:
             await hooks.open()
             await self._read(session)
         except asyncio.CancelledError:
             receiver.abort()
         finally:
-            session.fail((1006, "Connection lost", "network"))
+            session.peer_failed((1006, "Connection lost", "network"))
             await hooks.finish()
-            session.vanish()
+            session.end_now()
             receiver.is_alive = False
             session.hooks_returned()
 

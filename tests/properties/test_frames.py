@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sockjs_aio.errors import PayloadError, PayloadTooLarge
 from sockjs_aio.protocol import frames, json_text
-from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing, Outgoing
+from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing, PreparedMessage
 from sockjs_aio.protocol.json_text import quote
 from sockjs_aio.protocol.websocket import (
     BINARY,
@@ -187,7 +187,7 @@ def test_shared_messages_make_the_same_frames(
     messages = shared + own
     if not messages:
         return
-    pieces = [Outgoing(message).encoded(framing) for message in shared]
+    pieces = [PreparedMessage(message).encoded(framing) for message in shared]
     pieces += [framing.encode(message) for message in own]
     assert framing.join(pieces) == framing.join([framing.encode(x) for x in messages])
     for piece, message in zip(pieces, messages, strict=True):
@@ -196,7 +196,7 @@ def test_shared_messages_make_the_same_frames(
 
 @given(json_texts)
 def test_shared_json_makes_the_same_frames(text: str) -> None:
-    piece = Outgoing(text, is_json=True).encoded(SOCKJS)
+    piece = PreparedMessage(text, is_json=True).encoded(SOCKJS)
     assert SOCKJS.join([piece]) == SOCKJS.join([SOCKJS.encode_json(text)])
 
 

@@ -199,7 +199,7 @@ class Sequences(RuleBasedStateMachine):
     @precondition(may_end)
     @rule()
     def fail(self) -> None:
-        self.machine.fail(self.now)
+        self.machine.peer_failed(self.now)
         self.drop()
         if self.is_accepting:
             self.has_failed = True
@@ -209,7 +209,7 @@ class Sequences(RuleBasedStateMachine):
     @precondition(may_end)
     @rule()
     def vanish(self) -> None:
-        self.machine.vanish()
+        self.machine.end_now()
         self.model_vanish()
 
     def model_vanish(self) -> None:

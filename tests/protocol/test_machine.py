@@ -193,7 +193,7 @@ def test_heartbeat_owed_to_a_receiver_is_not_given_to_the_next() -> None:
 def test_heartbeat_that_is_due_is_not_written_once_nothing_more_is(event: str) -> None:
     machine = opened()
     machine.tick(25)
-    machine.fail(25) if event == "fail" else machine.vanish()
+    machine.peer_failed(25) if event == "fail" else machine.end_now()
     assert frames(machine) == []
 
 
@@ -244,7 +244,7 @@ def test_closed_session_waits_for_who_was_not_told() -> None:
 def test_vanished_session_is_over() -> None:
     machine = opened()
     send(machine, "a")
-    machine.vanish()
+    machine.end_now()
     assert machine.state is State.CLOSED
     assert frames(machine) == []
 

@@ -10,7 +10,7 @@ from sockjs_aio.core.session import Session
 from sockjs_aio.protocol.framing import SOCKJS
 from sockjs_aio.tornado.session import ConnectionInfo
 from tests.conftest import Served
-from tests.fake_receiver import FakeInfo, FakeReceiver
+from tests.fake_writer import FakeInfo, FakeWriter
 
 SESSION = "/echo/000/session"
 
@@ -44,8 +44,8 @@ def fill(router: SockJSRouter, count: int, limit: int | None = None) -> list[Ses
     info.headers, info._url, info.path = CIMultiDictProxy(CIMultiDict()), URL("/"), "/"
     info._cookies = {}
     for number in range(count):
-        session = registry.open(f"{number}", info, SOCKJS, by_id=True)
-        session.attach(FakeReceiver(limit=limit))
+        session = registry.open(f"{number}", info, SOCKJS)
+        session.attach(FakeWriter(limit=limit))
         session.hooks.start()
         sessions.append(session)
     return sessions
@@ -55,7 +55,7 @@ async def empty(router: SockJSRouter) -> None:
     """Have all sessions ended without waiting for anything."""
     for session in list(router._registry._sessions):
         session.hooks.cancel()
-        session.vanish()
+        session.end_now()
         session.hooks_returned()
     while router.session_count:
         await asyncio.sleep(0.01)

@@ -6,7 +6,7 @@ import pytest
 
 from sockjs_aio.cluster.relay import peers, signed_header
 from sockjs_aio.cluster.workers import command, placement, supervisor
-from sockjs_aio.server.run_app import Drain
+from sockjs_aio.server.drain import Drain
 from tests.test_docs import ROOT
 
 TEXT = re.sub(r"\s+", " ", (ROOT / "docs/workers.md").read_text())

@@ -14,7 +14,7 @@ from sockjs_aio import ConnectionInfo
 from sockjs_aio.cluster.relay.peers import OwnerLost, Peer
 from sockjs_aio.cluster.relay.session_lost import last_words
 from sockjs_aio.cluster.workers.placement import worker_at
-from sockjs_aio.server.admission import Endpoint
+from sockjs_aio.server.service import Service
 from tests.clients import HTTP, STREAMS, Client, Xhr
 from tests.workers.conftest import RunTeam
 from tests.workers.test_relay import each_http, open_elsewhere
@@ -142,7 +142,7 @@ class Said:
         self._peer = peer
         self._is_lost = is_lost
 
-    async def owner(self, session_id: str, endpoint: Endpoint, opens: bool) -> Peer | None:
+    async def owner(self, session_id: str, service: Service, opens: bool) -> Peer | None:
         self.asked.append((session_id, opens))
         if self._is_lost:
             raise OwnerLost

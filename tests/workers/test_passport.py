@@ -10,7 +10,7 @@ from sockjs_aio import ConnectionInfo, SockJSConnection
 from sockjs_aio.cluster.relay.peers import Peer
 from sockjs_aio.cluster.relay.signed_header import HEADER, VALIDITY, Passport, Passports, Purpose
 from sockjs_aio.cluster.workers.placement import worker_at
-from sockjs_aio.server.admission import Endpoint
+from sockjs_aio.server.service import Service
 from tests.clients import Xhr
 from tests.wire import Reply, Wire
 from tests.workers.conftest import Member, RunTeam
@@ -301,7 +301,7 @@ class Always:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
 
-    async def owner(self, session_id: str, endpoint: Endpoint, opens: bool) -> Peer:
+    async def owner(self, session_id: str, service: Service, opens: bool) -> Peer:
         return self._peer
 
     async def close(self) -> None:

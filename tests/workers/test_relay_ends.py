@@ -72,7 +72,7 @@ async def test_who_asks_again_after_giving_up_is_not_taken_for_a_second_receiver
 
 def has_receiver(workers: Team) -> bool:
     sessions = [session for worker in workers for session in worker.router._registry._sessions]
-    return any(session.has_http_receiver for session in sessions)
+    return any(session.has_http_writer for session in sessions)
 
 
 async def test_a_client_that_leaves_during_its_upload_is_noticed(team: RunTeam) -> None:

@@ -24,7 +24,8 @@ from sockjs_aio.cluster.relay.gateway import SENDS, Carrier, answer_question
 from sockjs_aio.cluster.relay.peers import OwnerLost, OwnerSilent, make_client
 from sockjs_aio.cluster.relay.session_lost import answer_lost
 from sockjs_aio.cluster.relay.signed_header import HEADER, PassportForged, Purpose
-from sockjs_aio.server.admission import Endpoint, unavailable
+from sockjs_aio.server.responses import unavailable
+from sockjs_aio.server.service import Service
 from sockjs_aio.server.urls import answer, reaches_transport
 
 logger = logging.getLogger("sockjs_aio")
@@ -69,19 +70,19 @@ class Gateway(Carrier):
         return self._directory.state
 
     async def respond(
-        self, endpoint: Endpoint, request: web.Request, handler: Handler
+        self, service: Service, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         """Answer a request that names a session, here or elsewhere."""
         if HEADER in request.headers:
-            return await self._take_in(endpoint, request, handler)
-        if not _has_to_be_found(endpoint, request):
+            return await self._take_in(service, request, handler)
+        if not _has_to_be_found(service, request):
             return await handler(request)
         try:
-            return await self._answer_somewhere(endpoint, request, handler)
+            return await self._answer_somewhere(service, request, handler)
         except (DirectoryUnavailable, Unreachable) as error:
             if self.state == "connected":  # otherwise it has been said why
                 self._complaints.make("refused", "requests are refused with 503: %s", error)
-            return await answer(endpoint, None, request, _refuse)
+            return await answer(service, None, request, _refuse)
 
     def check(self, name: str, entry: str | None) -> None:
         """Let go of a node that has ended, as what Redis says of it tells now."""
@@ -102,7 +103,7 @@ class Gateway(Carrier):
     # What comes from clients.
 
     async def _answer_somewhere(
-        self, endpoint: Endpoint, request: web.Request, handler: Handler
+        self, service: Service, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         """Answer a request for a session that is not here, or is not as yet.
 
@@ -111,16 +112,16 @@ class Gateway(Carrier):
             Unreachable: If that node cannot be reached.
         """
         key = self._key_of(request)
-        node, is_fresh = self._owners.get(key, endpoint.registry.now())
+        node, is_fresh = self._owners.get(key, service.registry.now())
         if node is not None and is_fresh:
             with contextlib.suppress(NobodyThere):  # perhaps somebody else has it by now
-                return await self._hand_on(endpoint, request, node, key)
+                return await self._hand_on(service, request, node, key)
         try:
-            if _may_open(endpoint, request):
-                with self._claim(endpoint, request, key) as claim:
+            if _may_open(service, request):
+                with self._claim(service, request, key) as claim:
                     owner = await self._hold(claim, key)
                     if owner is None:
-                        return await self._open(claim, key, request, endpoint, handler)
+                        return await self._open(claim, key, request, service, handler)
             else:
                 owner = None if self.claims.holds(key) else await self._directory.find(key)
                 if owner is None or owner.name == self._directory.own:
@@ -131,12 +132,12 @@ class Gateway(Carrier):
                 raise
         else:
             if node is None:
-                return await self._lose(endpoint, request, key)
-            self._owners.remember(key, node, endpoint.registry.now())
+                return await self._lose(service, request, key)
+            self._owners.remember(key, node, service.registry.now())
         try:
-            return await self._hand_on(endpoint, request, node, key)
+            return await self._hand_on(service, request, node, key)
         except NobodyThere:
-            return await self._lose(endpoint, request, key)
+            return await self._lose(service, request, key)
 
     def _key_of(self, request: web.Request) -> str:
         resource = request.match_info.route.resource
@@ -145,9 +146,9 @@ class Gateway(Carrier):
         return self._directory.session_key(prefix, request.match_info["session_id"])
 
     def _claim(
-        self, endpoint: Endpoint, request: web.Request, key: str
+        self, service: Service, request: web.Request, key: str
     ) -> contextlib.AbstractContextManager[Claim]:
-        return self.claims.use(key, endpoint.registry, request.match_info["session_id"])
+        return self.claims.use(key, service.registry, request.match_info["session_id"])
 
     async def _hold(self, claim: Claim, key: str) -> Owner | None:
         """Make a session this node's; return its owner if it is another node's.
@@ -168,7 +169,7 @@ class Gateway(Carrier):
         return None if claim.is_held else owner
 
     async def _open(
-        self, claim: Claim, key: str, request: web.Request, endpoint: Endpoint, handler: Handler
+        self, claim: Claim, key: str, request: web.Request, service: Service, handler: Handler
     ) -> web.StreamResponse:
         """Answer a request that may open a session, which is claimed.
 
@@ -178,7 +179,7 @@ class Gateway(Carrier):
         try:
             return await handler(request)
         finally:
-            if claim.users == 1 and not claim.has_session and not _may_open(endpoint, request):
+            if claim.users == 1 and not claim.has_session and not _may_open(service, request):
                 claim.is_held, claim.is_foreign = False, True
                 with contextlib.suppress(DirectoryUnavailable):
                     await self._directory.remove([key])
@@ -199,7 +200,7 @@ class Gateway(Carrier):
     # What goes to other nodes.
 
     async def _hand_on(
-        self, endpoint: Endpoint, request: web.Request, node: Node, key: str
+        self, service: Service, request: web.Request, node: Node, key: str
     ) -> web.StreamResponse:
         """Have a node answer.
 
@@ -209,14 +210,14 @@ class Gateway(Carrier):
             DirectoryUnavailable: If it cannot be reached, and nobody knows whether it has ended.
         """
         ask = functools.partial(self._ask_for_answer, node, key)
-        return await answer(endpoint, None, request, ask)
+        return await answer(service, None, request, ask)
 
     async def _ask_for_answer(
-        self, node: Node, key: str, endpoint: Endpoint, request: web.Request
+        self, node: Node, key: str, service: Service, request: web.Request
     ) -> web.StreamResponse:
         """Do what a transport does."""
         try:
-            return await self._carry(endpoint, request, node, Purpose.ANSWER)
+            return await self._carry(service, request, node, Purpose.ANSWER)
         except OwnerSilent:
             await self._see_why(node, None)
             return self._give_up(key, request)
@@ -236,9 +237,9 @@ class Gateway(Carrier):
             await self._see_why(node, error.__cause__)
             raise NobodyThere from None
 
-    def _is_last(self, endpoint: Endpoint) -> bool:
+    def _is_last(self, service: Service) -> bool:
         """See `Carrier`: those that pass through a node which is to end go elsewhere in time."""
-        return self.is_retiring or endpoint.registry.closing.is_known
+        return self.is_retiring or service.registry.closing.is_draining
 
     async def _see_why(self, node: Node, error: BaseException | None) -> None:
         """A node cannot be reached: return if that is because it has ended."""
@@ -253,13 +254,13 @@ class Gateway(Carrier):
                 "ended: is its url right, and may this host connect to it?"
             )
 
-    async def _lose(self, endpoint: Endpoint, request: web.Request, key: str) -> web.StreamResponse:
+    async def _lose(self, service: Service, request: web.Request, key: str) -> web.StreamResponse:
         """Answer a request whose session has ended with its node."""
 
-        async def give_up(_endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+        async def give_up(_endpoint: Service, request: web.Request) -> web.StreamResponse:
             return self._give_up(key, request)
 
-        return await answer(endpoint, None, request, give_up)
+        return await answer(service, None, request, give_up)
 
     def _give_up(self, key: str, request: web.Request) -> web.StreamResponse:
         """Say that a session has ended.
@@ -272,7 +273,7 @@ class Gateway(Carrier):
     # What comes from other nodes.
 
     async def _take_in(
-        self, endpoint: Endpoint, request: web.Request, handler: Handler
+        self, service: Service, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         """Answer what another node has handed on, or says so."""
         try:
@@ -283,19 +284,19 @@ class Gateway(Carrier):
             return misdirected()
         visitor = request.clone(scheme=passport.scheme, remote=passport.remote)
         if passport.purpose is not Purpose.ANSWER:
-            return answer_question(endpoint, visitor, passport.purpose)
-        if not _has_to_be_found(endpoint, visitor):
+            return answer_question(service, visitor, passport.purpose)
+        if not _has_to_be_found(service, visitor):
             return await handler(visitor)
         key = self._key_of(visitor)
-        if not _may_open(endpoint, visitor):
+        if not _may_open(service, visitor):
             is_elsewhere = await self._is_elsewhere(key)
             return misdirected() if is_elsewhere else await handler(visitor)
         try:
-            with self._claim(endpoint, visitor, key) as claim:
+            with self._claim(service, visitor, key) as claim:
                 if await self._hold(claim, key) is None:
-                    return await self._open(claim, key, visitor, endpoint, handler)
+                    return await self._open(claim, key, visitor, service, handler)
         except DirectoryUnavailable:
-            return await answer(endpoint, None, visitor, _refuse)
+            return await answer(service, None, visitor, _refuse)
         return misdirected()  # what that node knew of it was old; nothing is handed on twice
 
     async def _is_elsewhere(self, key: str) -> bool:
@@ -307,16 +308,16 @@ class Gateway(Carrier):
         return owner is not None and owner.name != self._directory.own
 
 
-async def _refuse(_endpoint: Endpoint, _request: web.Request) -> web.StreamResponse:
+async def _refuse(_endpoint: Service, _request: web.Request) -> web.StreamResponse:
     raise unavailable("Sessions cannot be found at present.\n")
 
 
-def _has_to_be_found(endpoint: Endpoint, request: web.Request) -> bool:
+def _has_to_be_found(service: Service, request: web.Request) -> bool:
     """Tell whether a request is for a session that others may have."""
     return (
-        endpoint.registry.get(request.match_info["session_id"]) is None
+        service.registry.get(request.match_info["session_id"]) is None
         and request.match_info["transport"] != "websocket"  # lives where it has come in
-        and reaches_transport(endpoint, request)
+        and reaches_transport(service, request)
     )
 
 
@@ -324,12 +325,12 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _may_open(endpoint: Endpoint, request: web.Request) -> bool:
+def _may_open(service: Service, request: web.Request) -> bool:
     """Tell whether a request would open a session, if there is none, and there is room for it."""
     if request.match_info["transport"] in SENDS:
         return False
     try:
-        endpoint.check_room(request)
+        service.admission.check_room(request)
     except (web.HTTPServiceUnavailable, web.HTTPTooManyRequests):
         return False
     return True

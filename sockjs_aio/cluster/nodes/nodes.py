@@ -130,12 +130,12 @@ class Nodes:
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        endpoint = serving(request)
-        if endpoint is None or self._work is None:
+        service = serving(request)
+        if service is None or self._work is None:
             return await handler(request)
         if not self._work.sweeper.is_sure:
             await self._work.sweeper.assure()
-        return await self._work.gateway.respond(endpoint, request, handler)
+        return await self._work.gateway.respond(service, request, handler)
 
     def _directory(self, own: str) -> "Directory":
         try:

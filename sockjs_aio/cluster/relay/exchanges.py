@@ -8,7 +8,7 @@ import async_timeout
 from aiohttp import web
 
 from sockjs_aio.core.tcp import is_left, is_left_unseen
-from sockjs_aio.server.admission import Endpoint
+from sockjs_aio.server.service import Service
 
 RELEASE_INTERVAL = 0.3
 """Seconds after which what has not ended is asked to once more."""
@@ -23,7 +23,7 @@ class Exchange:
 
     Args:
         request: From the client.
-        endpoint: Its service.
+        service: Its service.
         release: Has the other process end its response.
         is_send: Whether it carries messages, and receives none.
     """
@@ -33,7 +33,7 @@ class Exchange:
     def __init__(
         self,
         request: web.Request,
-        endpoint: Endpoint,
+        service: Service,
         release: Callable[[], Awaitable[object]],
         *,
         is_send: bool,
@@ -41,7 +41,7 @@ class Exchange:
         task = asyncio.current_task()
         assert task is not None, "a request is handled by a task"
         self.release = release
-        self.key = None if is_send else (id(endpoint), request.match_info["session_id"])
+        self.key = None if is_send else (id(service), request.match_info["session_id"])
         self._request = request
         self._task = task
 

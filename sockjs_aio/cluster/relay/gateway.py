@@ -12,9 +12,9 @@ from sockjs_aio.cluster.relay.forward import Forward
 from sockjs_aio.cluster.relay.peers import Exhausted, OwnerLost, OwnerSilent, Peer, Stamp, ask
 from sockjs_aio.cluster.relay.session_lost import last_words
 from sockjs_aio.cluster.relay.signed_header import HEADER, Passport, Passports, Purpose
-from sockjs_aio.server.admission import Endpoint, endpoint_of, plain_response, unavailable
 from sockjs_aio.server.body import IDLE_BODY_LIMIT, end_where_unsafe
-from sockjs_aio.server.run_app import registries_of
+from sockjs_aio.server.responses import plain_response, unavailable
+from sockjs_aio.server.service import Service, service_of, services_of
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -56,12 +56,12 @@ class Carrier:
 
     async def join(self, app: web.Application) -> None:
         """Let the services of `app` know that requests are handed on; for ``on_startup``."""
-        for registry in registries_of(app):
-            registry.relay = self
+        for service in services_of(app):
+            service.relay = self
 
     async def _carry(
         self,
-        endpoint: Endpoint,
+        service: Service,
         request: web.Request,
         peer: Peer,
         purpose: Purpose,
@@ -70,7 +70,7 @@ class Carrier:
         """Have another process answer `request`.
 
         Args:
-            endpoint: The service.
+            service: The service.
             request: From a client, or from another process that has not got the session either.
             peer: Who is to answer.
             purpose: What else that is to do.
@@ -89,14 +89,14 @@ class Carrier:
             peer,
             self._stamp(request, peer, purpose),
             last_words=last_words(name),
-            body_limit=endpoint.settings.max_message_size if name in SENDS else IDLE_BODY_LIMIT,
-            silence=endpoint.settings.heartbeat_delay,
-            patience=_patience(endpoint, name) if self.limits_silence else None,
-            is_last=lambda: self._is_last(endpoint),
+            body_limit=service.settings.max_message_size if name in SENDS else IDLE_BODY_LIMIT,
+            silence=service.settings.heartbeat_delay,
+            patience=_patience(service, name) if self.limits_silence else None,
+            is_last=lambda: self._is_last(service),
         )
         exchange = Exchange(
             request,
-            endpoint,
+            service,
             functools.partial(self._ask, request, peer, Purpose.RELEASE),
             is_send=name in SENDS,
         )
@@ -128,7 +128,7 @@ class Carrier:
             )
         return unavailable("There are too many connections.\n")
 
-    def _is_last(self, endpoint: Endpoint) -> bool:
+    def _is_last(self, service: Service) -> bool:
         """Tell whether clients' connections are to end with the next response."""
         return self.is_retiring
 
@@ -155,7 +155,7 @@ class Carrier:
         return response
 
 
-def _patience(endpoint: Endpoint, transport: str) -> float | None:
+def _patience(service: Service, transport: str) -> float | None:
     """Return how long the owner's process may write nothing.
 
     A send waits until there is room for its messages; what receives gets heartbeats, from when the
@@ -163,7 +163,7 @@ def _patience(endpoint: Endpoint, transport: str) -> float | None:
     """
     if transport in SENDS:
         return None
-    return 2 * endpoint.settings.heartbeat_delay + endpoint.settings.authorize_timeout
+    return 2 * service.settings.heartbeat_delay + service.settings.authorize_timeout
 
 
 async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.StreamResponse:
@@ -182,11 +182,9 @@ async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.Strea
         raise OwnerLost from None
 
 
-def answer_question(
-    endpoint: Endpoint, request: web.Request, purpose: Purpose
-) -> web.StreamResponse:
+def answer_question(service: Service, request: web.Request, purpose: Purpose) -> web.StreamResponse:
     """Answer what another process wants to know of a session."""
-    session = endpoint.registry.get(request.match_info["session_id"])
+    session = service.registry.get(request.match_info["session_id"])
     if session is None:
         return web.Response(status=404)
     if purpose is Purpose.RELEASE:
@@ -194,8 +192,8 @@ def answer_question(
     return web.Response(status=204)
 
 
-def serving(request: web.Request) -> Endpoint | None:
-    """Return the endpoint that answers a request which names a session."""
+def serving(request: web.Request) -> Service | None:
+    """Return the service that answers a request which names a session."""
     if "transport" not in request.match_info:
         return None
-    return endpoint_of(request.match_info.handler)
+    return service_of(request.match_info.handler)

@@ -10,7 +10,7 @@ from sockjs_aio.cluster.workers import logs
 from sockjs_aio.cluster.workers.app_loader import TargetError
 from sockjs_aio.cluster.workers.environment import PREFIX, EnvironmentParser
 from sockjs_aio.cluster.workers.workers import LOOPS, Workers
-from sockjs_aio.server.run_app import Drain
+from sockjs_aio.server.drain import Drain
 
 _SECONDS = {
     "drain_notice": (Drain.notice, "for load balancers to notice the end"),

@@ -15,20 +15,21 @@ from sockjs_aio.cluster.relay.peers import Exhausted, OwnerLost, Peer
 from sockjs_aio.cluster.relay.session_lost import answer_lost
 from sockjs_aio.cluster.relay.signed_header import HEADER, PassportExpired, PassportForged, Purpose
 from sockjs_aio.cluster.workers.logs import RELAYED
-from sockjs_aio.server.admission import Endpoint, unavailable
 from sockjs_aio.server.aiohttp_internals import guard
+from sockjs_aio.server.responses import unavailable
+from sockjs_aio.server.service import Service
 from sockjs_aio.server.urls import Transport, answer, reaches_transport
 
 
 class Places(Protocol):
     """Knows where sessions are that are not here."""
 
-    async def owner(self, session_id: str, endpoint: Endpoint, opens: bool) -> Peer | None:
+    async def owner(self, session_id: str, service: Service, opens: bool) -> Peer | None:
         """Return the process that has a session, or is to have it; None if it is this one.
 
         Args:
             session_id: Of a session that this process has not got.
-            endpoint: The service.
+            service: The service.
             opens: Whether the request that asks for it may open it.
 
         Raises:
@@ -65,15 +66,15 @@ class Gateway(Carrier):
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer a request, here or elsewhere."""
-        endpoint = serving(request)
-        if endpoint is None:
+        service = serving(request)
+        if service is None:
             response = await handler(request)
         elif HEADER in request.headers:
-            response = await self._take_in(endpoint, request, handler)
-        elif endpoint.registry.get(request.match_info["session_id"]) is not None:
+            response = await self._take_in(service, request, handler)
+        elif service.registry.get(request.match_info["session_id"]) is not None:
             response = await handler(request)
         else:
-            response = await self._place(endpoint, request, handler)
+            response = await self._place(service, request, handler)
         if self.is_retiring and not response.prepared:
             response.force_close()
         return response
@@ -81,59 +82,59 @@ class Gateway(Carrier):
     # What other processes hand on.
 
     async def _take_in(
-        self, endpoint: Endpoint, request: web.Request, handler: Handler
+        self, service: Service, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         """Answer the request of another process."""
         try:
             passport = self._passports.verify(request)
         except PassportExpired:
             late = unavailable("The session's process was held up.\n")
-            return await answer(endpoint, None, request, _raising(late))
+            return await answer(service, None, request, _raising(late))
         except PassportForged:
             return self._refuse(request)
         request[RELAYED] = True
         visitor = request.clone(scheme=passport.scheme, remote=passport.remote)
         if passport.purpose is Purpose.RELAY:
-            return await self._settle(endpoint, visitor, Purpose.ANSWER, handler)
+            return await self._settle(service, visitor, Purpose.ANSWER, handler)
         if passport.purpose is Purpose.ANSWER:
             return await handler(visitor)
-        return answer_question(endpoint, visitor, passport.purpose)
+        return answer_question(service, visitor, passport.purpose)
 
     # What comes from clients.
 
     async def _place(
-        self, endpoint: Endpoint, request: web.Request, handler: Handler
+        self, service: Service, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         """Answer a client's request for a session that is not here."""
         name = request.match_info["transport"]
-        if name == "websocket" or not reaches_transport(endpoint, request):  # stays where it is
+        if name == "websocket" or not reaches_transport(service, request):  # stays where it is
             return await handler(request)
         session_id = request.match_info["session_id"]
         try:
-            peer = await self._places.owner(session_id, endpoint, opens=name not in SENDS)
+            peer = await self._places.owner(session_id, service, opens=name not in SENDS)
         except OwnerLost:
-            return await answer(endpoint, None, request, _lost)
+            return await answer(service, None, request, _lost)
         if peer is None:
-            return await self._settle(endpoint, request, Purpose.RELAY, handler)
-        return await self._send_away(endpoint, request, peer, Purpose.RELAY)
+            return await self._settle(service, request, Purpose.RELAY, handler)
+        return await self._send_away(service, request, peer, Purpose.RELAY)
 
     async def _settle(
-        self, endpoint: Endpoint, request: web.Request, purpose: Purpose, handler: Handler
+        self, service: Service, request: web.Request, purpose: Purpose, handler: Handler
     ) -> web.StreamResponse:
         """Answer a request that belongs here, or, around a reload, to who was or will be here."""
         if self.predecessor is None and self.successor is None:  # as a rule
             return await handler(request)
-        if endpoint.registry.get(request.match_info["session_id"]) is not None:
+        if service.registry.get(request.match_info["session_id"]) is not None:
             return await handler(request)
         peer = self.successor
         try:
             if peer is None and await self._predecessor_has(request):
                 peer, purpose = self.predecessor, Purpose.ANSWER
         except Exhausted as error:
-            return await answer(endpoint, None, request, _raising(self._no_room(error)))
+            return await answer(service, None, request, _raising(self._no_room(error)))
         if peer is None:
             return await handler(request)
-        return await self._send_away(endpoint, request, peer, purpose)
+        return await self._send_away(service, request, peer, purpose)
 
     async def _predecessor_has(self, request: web.Request) -> bool:
         predecessor = self.predecessor
@@ -147,19 +148,19 @@ class Gateway(Carrier):
             return False
 
     async def _send_away(
-        self, endpoint: Endpoint, request: web.Request, peer: Peer, purpose: Purpose
+        self, service: Service, request: web.Request, peer: Peer, purpose: Purpose
     ) -> web.StreamResponse:
         hand_on = functools.partial(self._hand_on, peer, purpose)
-        return await answer(endpoint, None, request, hand_on)
+        return await answer(service, None, request, hand_on)
 
     async def _hand_on(
-        self, peer: Peer, purpose: Purpose, endpoint: Endpoint, request: web.Request
+        self, peer: Peer, purpose: Purpose, service: Service, request: web.Request
     ) -> web.StreamResponse:
         """Have another process answer `request`; what a transport does."""
         name = request.match_info["transport"]
         patience = 0 if name in SENDS else peer.patience
         try:
-            return await self._carry(endpoint, request, peer, purpose, patience)
+            return await self._carry(service, request, peer, purpose, patience)
         except OwnerLost:
             return answer_lost(name, request)
         except ConnectionRefusedError:
@@ -178,11 +179,11 @@ class Gateway(Carrier):
 
 
 def _raising(refusal: web.HTTPException) -> Transport:
-    async def refuse(_endpoint: Endpoint, _request: web.Request) -> web.StreamResponse:
+    async def refuse(_endpoint: Service, _request: web.Request) -> web.StreamResponse:
         raise refusal
 
     return refuse
 
 
-async def _lost(_endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+async def _lost(_endpoint: Service, request: web.Request) -> web.StreamResponse:
     return answer_lost(request.match_info["transport"], request)

@@ -13,7 +13,7 @@ import aiohttp
 
 from sockjs_aio.cluster.relay.peers import Peer, make_client
 from sockjs_aio.cluster.workers.accepting import Listener
-from sockjs_aio.server.admission import Endpoint
+from sockjs_aio.server.service import Service
 
 BACKLOG = 4096
 """Connections that may wait for a worker to accept them: the kernel allows no more as a rule."""
@@ -79,7 +79,7 @@ class HostPlaces:
         digest = hashlib.blake2b(name, digest_size=8, key=self._key).digest()
         return int.from_bytes(digest, "big") % self._count
 
-    async def owner(self, session_id: str, endpoint: Endpoint, opens: bool) -> Peer | None:
+    async def owner(self, session_id: str, service: Service, opens: bool) -> Peer | None:
         """Return the worker that a session belongs to; None if it is this one."""
         number = self.number(session_id)
         if number == self._own:

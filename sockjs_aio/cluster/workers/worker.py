@@ -28,8 +28,10 @@ from sockjs_aio.cluster.workers.gateway import Gateway
 from sockjs_aio.cluster.workers.placement import HostPlaces, worker_at
 from sockjs_aio.cluster.workers.worker_config import Order
 from sockjs_aio.core.closing import LAST_GRACE
+from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.forks import give_forks_their_signals
-from sockjs_aio.server.run_app import Drain, endings_of, healthz, readyz, registries_of
+from sockjs_aio.server.health import healthz, readyz
+from sockjs_aio.server.service import services_of
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -121,7 +123,7 @@ class Worker:
 
     def _tell_limits(self, app: web.Application) -> None:
         """Say how long `stop` may take: that follows from the application's settings."""
-        settings = [registry.settings for registry in registries_of(app)]
+        settings = [service.settings for service in services_of(app)]
         sessions = sum(each.shutdown_timeout + 2 * LAST_GRACE for each in settings)
         limit = sessions + 2 * SHUTDOWN_TIMEOUT + CLEANUP_LIMIT
         self._control.say("limit", limit)
@@ -179,17 +181,19 @@ class Worker:
 
     async def _notice(self) -> None:
         assert self._app is not None
-        for ending in endings_of(self._app):
-            ending.is_announced = True
+        for service in services_of(self._app):
+            service.registry.closing.is_announced = True
 
     async def _close_sessions(self) -> None:
         """Close all sessions; wait until their clients know, and those of the relay."""
         assert self._app is not None
-        endings = [ending.drain(self._drain.over) for ending in endings_of(self._app)]
+        endings = [
+            service.registry.closing.drain(self._drain.over) for service in services_of(self._app)
+        ]
         exchanges = self._relay.exchanges
         loop = asyncio.get_running_loop()
         number, start = self._order.number, loop.time()
-        count = sum(len(registry) for registry in registries_of(self._app))
+        count = sum(len(service.registry) for service in services_of(self._app))
         logger.info("worker %d: closing %d sessions over %g s", number, count, self._drain.over)
         until_left = exchanges.end if self._relay.is_retiring else exchanges.finished
         try:

@@ -12,7 +12,8 @@ from sockjs_aio.cluster.workers.listeners import Listeners
 from sockjs_aio.cluster.workers.placement import make_directory, new_key
 from sockjs_aio.cluster.workers.supervisor import Supervisor
 from sockjs_aio.cluster.workers.worker_config import Order
-from sockjs_aio.server.run_app import Drain, check_no_loop
+from sockjs_aio.server.drain import Drain
+from sockjs_aio.server.run_app import check_no_loop
 
 LOOPS = ("asyncio", "uvloop")
 

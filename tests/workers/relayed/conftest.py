@@ -12,7 +12,7 @@ from sockjs_aio import SockJSRouter
 from sockjs_aio.cluster.relay.peers import Peer
 from sockjs_aio.cluster.workers.gateway import Gateway
 from sockjs_aio.cluster.workers.placement import HostPlaces, new_key, worker_at
-from sockjs_aio.server.admission import Endpoint
+from sockjs_aio.server.service import Service
 from tests.conftest import Echo, Serve, Served
 
 
@@ -22,7 +22,7 @@ class All:
     def __init__(self, peer: Peer | None) -> None:
         self._peer = peer
 
-    async def owner(self, session_id: str, endpoint: Endpoint, opens: bool) -> Peer | None:
+    async def owner(self, session_id: str, service: Service, opens: bool) -> Peer | None:
         return self._peer
 
     async def close(self) -> None:

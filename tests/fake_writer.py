@@ -7,7 +7,7 @@ from sockjs_aio import ConnectionInfo
 from sockjs_aio.core.tcp import Delivery
 
 
-class FakeReceiver:
+class FakeWriter:
     """Does what the contract says; the test decides when it is full or lost."""
 
     def __init__(

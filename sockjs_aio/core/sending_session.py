@@ -1,0 +1,201 @@
+"""The half of a session that sends: what the application queues, until a writer takes it.
+
+Messages are encoded when they are sent and joined into frames when they are written, at the end of
+the loop's turn: a burst leaves as one frame, and a slow client costs one copy of each message.
+"""
+
+import abc
+import asyncio
+from typing import Protocol
+
+from sockjs_aio import connection
+from sockjs_aio.connection import SockJSConnection
+from sockjs_aio.core.channels import Channels
+from sockjs_aio.core.flusher import Flusher
+from sockjs_aio.core.frame_writer import FrameWriter
+from sockjs_aio.core.liveness import Liveness
+from sockjs_aio.core.loop_thread import LoopThread
+from sockjs_aio.info import ConnectionInfo
+from sockjs_aio.protocol.framing import Framing, PreparedMessage
+from sockjs_aio.protocol.machine import CLOSED, CLOSING, OPEN, SessionMachine
+from sockjs_aio.settings import Settings
+
+
+class SendingHost(Protocol):
+    """What a session needs of the registry that keeps it, in order to send."""
+
+    settings: Settings
+    thread: LoopThread
+    flusher: Flusher
+    channels: Channels
+
+    def now(self) -> float:
+        """Return the time on the event loop's clock, in seconds."""
+        ...
+
+
+class SendingSession(connection.Session):
+    """A session's queue, writer and channels; `Session` adds how it opens, ends and is kept.
+
+    Args:
+        session_id: As in the URL.
+        info: About the request that opened it.
+        host: The registry that keeps it.
+        framing: How its messages become frames.
+    """
+
+    __slots__ = (
+        "id",
+        "info",
+        "connection",
+        "close_info",
+        "_host",
+        "_framing",
+        "_machine",
+        "_writer",
+        "_liveness",
+        "_is_scheduled",
+        "_room",
+    )
+
+    connection: SockJSConnection
+    _host: SendingHost
+
+    def __init__(
+        self, session_id: str, info: ConnectionInfo, host: SendingHost, framing: Framing
+    ) -> None:
+        settings = host.settings
+        self.id = session_id
+        self.info = info
+        self.close_info = None
+        self._host = host
+        self._framing = framing
+        self._machine = SessionMachine(
+            framing,
+            heartbeat_delay=settings.heartbeat_delay,
+            disconnect_delay=settings.disconnect_delay,
+            send_queue_limit=settings.send_queue_limit,
+            now=host.now(),
+        )
+        # where frames go, and whether a client is there to take them
+        self._writer: FrameWriter | None = None
+        self._liveness = Liveness(settings.heartbeat_delay)
+        self._is_scheduled = False
+        # what drain() waits for
+        self._room: asyncio.Future[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages are accepted, in both directions."""
+        return self._machine.state is OPEN
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the session was closed, by either side or by a lost connection."""
+        return self._machine.state in (CLOSING, CLOSED)
+
+    @property
+    def channels(self) -> Channels:
+        """The subscriptions of the router's sessions, this one's among them."""
+        return self._host.channels
+
+    # For the connection.
+
+    def send(self, message: str | bytes) -> None:
+        """Queue `message`; it leaves at the end of this turn of the loop.
+
+        Raises:
+            TypeError: If the session's transport cannot carry a message of this type.
+        """
+        if self._machine.is_accepting:
+            self._queue(self._framing.encode(message))
+
+    def send_shared(self, message: PreparedMessage) -> None:
+        """As `send`, for a message that goes to many sessions and is encoded once."""
+        if self._machine.is_accepting:
+            self._queue(message.encoded(self._framing))
+
+    def send_json(self, text: str) -> None:
+        """As `send`, for JSON text: the client receives the value and not a string."""
+        if self._machine.is_accepting:
+            self._queue(self._framing.encode_json(text))
+
+    async def drain(self) -> None:
+        """Wait until at most a quarter of `send_queue_limit` is queued, or it is closed."""
+        while self.is_open and self._is_crowded():
+            if self._room is None:
+                self._room = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._room)
+
+    # To the writer.
+
+    def flush(self, now: float | None = None) -> None:
+        """Write what is queued, as far as the writer takes it, at the time `now`."""
+        self._is_scheduled = False
+        writer, machine = self._writer, self._machine
+        if writer is None:
+            return
+        if now is None:
+            now = self._host.now()
+        written = writer.delivery.written
+        while not writer.is_full:
+            frame = machine.next_frame(now)
+            if frame is None:
+                break
+            writer.write(frame)
+            if machine.queued:  # more than one frame takes: whether this leaves decides on the rest
+                writer.flush()
+            elif not machine.close_due:
+                break
+        machine.downstream = writer.flush()
+        if writer.is_done:
+            self._let_go(writer)
+        elif writer.is_http and writer.delivery.written > written and self.is_open:
+            self._liveness.expect(now)
+        if self._room is not None and not self._is_crowded():
+            self._announce_room()
+
+    def end_response(self) -> None:
+        """End the response that takes frames now, if there is one: the client asks for another."""
+        self.flush()
+        writer = self._writer
+        if writer is not None and writer.is_http:
+            writer.conclude()
+            self._let_go(writer)
+
+    @property
+    def has_http_writer(self) -> bool:
+        """Whether a request of the session waits for frames, or a stream takes them."""
+        return self._writer is not None and self._writer.is_http
+
+    def _queue(self, piece: bytes) -> None:
+        if self._host.thread.is_debug:
+            self._host.thread.check()
+        if not self._is_scheduled and self._writer is not None:
+            self._host.flusher.schedule(self)
+            self._is_scheduled = True
+        if not (self._machine.queue(piece) or self._queue_again(piece)):
+            self._overflow()
+
+    def _queue_again(self, piece: bytes) -> bool:
+        """Queue `piece` if what was downstream at the last flush has made room since."""
+        if self._writer is not None:
+            self._machine.downstream = self._writer.buffered
+        return self._machine.queue(piece)
+
+    def _is_crowded(self) -> bool:
+        machine = self._machine
+        return (machine.queued + machine.downstream) * 4 > self._host.settings.send_queue_limit
+
+    def _announce_room(self) -> None:
+        if self._room is not None:
+            room, self._room = self._room, None
+            room.set_result(None)
+
+    @abc.abstractmethod
+    def _let_go(self, writer: FrameWriter) -> None:
+        """Stop writing to `writer`, whose response has ended."""
+
+    @abc.abstractmethod
+    def _overflow(self) -> None:
+        """Close the session: its client does not keep up."""

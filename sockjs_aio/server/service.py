@@ -1,0 +1,150 @@
+"""One SockJS service: what its transports share, and how they find or open sessions."""
+
+import functools
+import logging
+import secrets
+from typing import Any, Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from sockjs_aio.core.inline import InlineSession
+from sockjs_aio.core.registry import EXPIRED_FRAME, SessionRegistry
+from sockjs_aio.core.session import Session
+from sockjs_aio.errors import SessionEnded
+from sockjs_aio.info import ConnectionInfo
+from sockjs_aio.protocol.framing import SOCKJS, Framing
+from sockjs_aio.server.admission import Admission, Authorize, Verify
+from sockjs_aio.server.stickiness import StickinessCheck
+from sockjs_aio.settings import Settings
+
+logger = logging.getLogger("sockjs_aio")
+
+_MARK = "sockjs_service"
+
+
+class Relaying(Protocol):
+    """What hands requests on to the processes that have their sessions."""
+
+    @property
+    def state(self) -> str | None:
+        """Whether it knows where sessions are; None if nothing can keep it from that."""
+
+
+class Service:
+    """What the transports of one router share.
+
+    Args:
+        settings: The router's settings.
+        registry: Its sessions.
+        authorize: See `SockJSRouter`.
+        verify: Likewise.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: SessionRegistry,
+        authorize: Authorize | None = None,
+        verify: Verify | None = None,
+    ) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.admission = Admission(settings, registry, authorize, verify)
+        self.stickiness = StickinessCheck()
+        self.relay: Relaying | None = None
+        """Set where requests that come in at another process are handed on."""
+        self._has_warned = False
+
+    def mark(self, handler: Handler) -> Handler:
+        """Have `service_of` find the service that `handler` answers for."""
+        setattr(handler, _MARK, self)
+        return handler
+
+    async def existing_session(self, request: web.Request) -> Session | None:
+        """Find the session that `request` names.
+
+        Raises:
+            web.HTTPForbidden: If it belongs to somebody else: see `Admission.check_owner`.
+        """
+        session_id = request.match_info["session_id"]
+        while (session := self.registry.get(session_id)) is not None:
+            has_waited = await self.admission.check_owner(request, session)
+            if not has_waited or self.registry.get(session_id) is session:
+                break  # or it has ended meanwhile, and the next one is somebody else's, perhaps
+        return session
+
+    async def session(self, request: web.Request, transport: str) -> Session:
+        """Find the session that `request` names, or open it.
+
+        Raises:
+            SessionEnded: If it has ended.
+            web.HTTPException: As `existing_session` and `Admission.admit`.
+        """
+        session = await self.existing_session(request)
+        if session is None:
+            self._check_not_ended(request)
+            identity = await self.admission.admit(request)
+            session = await self.existing_session(request)  # another request may have been faster
+            if session is None:
+                self._check_not_ended(request)
+                session = self.open_session(request, transport, identity)
+        return session
+
+    def _check_not_ended(self, request: web.Request) -> None:
+        frame = self.registry.ended(request.match_info["session_id"])
+        if frame is None:
+            return
+        if self.admission.is_personal:
+            frame = EXPIRED_FRAME  # nobody knows any more whose it was, and why it ended is theirs
+        raise SessionEnded(frame)
+
+    def open_session(self, request: web.Request, transport: str, identity: Any) -> Session:
+        """Open a session for a request that was admitted, as `identity`."""
+        self._warn_if_unmarked(request)
+        info = ConnectionInfo(request, transport, identity)
+        return self.registry.open(request.match_info["session_id"], info, SOCKJS)
+
+    def open_inline_session(
+        self,
+        request: web.Request,
+        transport: str,
+        framing: Framing,
+        identity: Any,
+        protocol: str | None,
+    ) -> InlineSession:
+        """Open the session of a WebSocket that was admitted, as `identity`."""
+        self._warn_if_unmarked(request)
+        info = ConnectionInfo(request, transport, identity, protocol)
+        # a raw WebSocket has no id; its lines in the log need one
+        session_id = request.match_info.get("session_id") or secrets.token_hex(4)
+        return self.registry.open_inline(session_id, info, framing)
+
+    def _warn_if_unmarked(self, request: web.Request) -> None:
+        if not self._has_warned and service_of(request.match_info.handler) is not self:
+            self._has_warned = True
+            logger.warning(
+                "%s is served by a handler that does not say what it wraps, so drains, readyz, "
+                "Workers and Nodes do not know its sessions: use functools.wraps in the decorator",
+                request.match_info.route.resource,
+            )
+
+
+def service_of(handler: Any) -> Service | None:
+    """Return the service that a route's handler answers for, if it is one of ours.
+
+    A decorator that uses `functools.wraps` keeps the mark; so does `functools.partial`.
+    """
+    while handler is not None:
+        service: Service | None = getattr(handler, _MARK, None)
+        if service is not None:
+            return service
+        is_partial = isinstance(handler, functools.partial)
+        handler = handler.func if is_partial else getattr(handler, "__wrapped__", None)
+    return None
+
+
+def services_of(app: web.Application) -> list[Service]:
+    """Return the SockJS services of `app` and of its sub-applications."""
+    services = (service_of(route.handler) for route in app.router.routes())
+    return list(dict.fromkeys(service for service in services if service is not None))
