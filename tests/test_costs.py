@@ -7,7 +7,7 @@ import asyncio
 import collections
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -284,9 +284,7 @@ async def test_kernel_is_not_asked_about_who_answers_pings(
     counts = []
     for beat in range(1, 4):
         questions.clear()
-        run_out(
-            registry._clock.steps(registry.now() + beat * 26)
-        )  # heartbeats are 25 s apart, ticks a second
+        run_out(registry._clock.steps(registry.now() + beat * 26))
         counts.append(len(questions))
         assert [await frame(wire), await frame(wire)] == [(1, b"h"), (9, b"")]
         wire.writer.write(masked(10, b"") + masked(1, b'["x"]'))

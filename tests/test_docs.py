@@ -11,7 +11,14 @@ import pytest
 
 from sockjs_aio import Settings, SettingsError, SockJSConnection, SockJSRouter
 from sockjs_aio.close_info import EXPIRED, LOST, STALLED, UNANSWERED, Initiator
-from sockjs_aio.protocol.frames import INTERNAL_ERROR, SERVICE_RESTART, SLOW_CONSUMER
+from sockjs_aio.protocol.frames import (
+    INTERNAL_ERROR,
+    INTERRUPTED,
+    SERVICE_RESTART,
+    SESSION_EXPIRED,
+    SLOW_CONSUMER,
+    close_frame,
+)
 from sockjs_aio.protocol.machine import State
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +66,15 @@ def test_every_end_is_documented() -> None:
     ends += [(*INTERNAL_ERROR, "error")]
     for code, reason, initiator in ends:
         assert (initiator, f"`{code} {reason}`") in rows
+
+
+def test_every_end_is_documented_with_the_frame_that_the_client_gets() -> None:
+    text = (ROOT / "docs/lifecycle.md").read_text()
+    gets = dict(re.findall(r"^\| `\w+` \| .*? \| `(\d+ .*?)` \| (.*) \|", text, re.M))
+    told = {LOST[:2]: INTERRUPTED, EXPIRED[:2]: SESSION_EXPIRED}
+    told |= {end: end for end in (SLOW_CONSUMER, SERVICE_RESTART, INTERNAL_ERROR)}
+    for (code, reason), frame in told.items():
+        assert f"`{close_frame(*frame).decode()}`" in gets[f"{code} {reason}"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -119,7 +135,7 @@ def test_every_module_is_in_the_architecture() -> None:
 def test_every_promise_names_tests_that_exist() -> None:
     tests = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
     lines = (ROOT / "docs/promises.md").read_text().splitlines()
-    rows = [x for x in lines if x.startswith("| ") and not x.endswith((" tests |", " --- |"))]
+    rows = [x for x in lines if x.startswith("| ") and not x.endswith((" | tests |", " --- |"))]
     assert len(rows) > 30
     for row in rows:
         names = re.findall(r"`(test_\w+|tests/[\w/]+\.py)`", row.split(" | ")[-1])

@@ -20,9 +20,7 @@ Kind = type[clients.Client]
 
 def tasks_of_the_package() -> list[str]:
     names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]  # type: ignore[union-attr]
-    return [
-        name for name in names if name.startswith(("SessionRegistry", "Hooks", "ConnectionWriter"))
-    ]
+    return [name for name in names if name.startswith(("Clock", "Hooks", "ConnectionWriter"))]
 
 
 @pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)

@@ -20,9 +20,9 @@ from typing import Any, Protocol
 from sockjs_aio.close_info import CloseInfo, End, Initiator
 from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.inbox import Inbox
+from sockjs_aio.core.turns import Turn
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.frames import GO_AWAY, INTERNAL_ERROR
-from sockjs_aio.turns import Turn
 
 logger = logging.getLogger("sockjs_aio")
 

@@ -11,11 +11,11 @@ from aiohttp import WebSocketError, WSMessage, web
 
 from sockjs_aio.close_info import LOST, End
 from sockjs_aio.core.inline import InlineSession
+from sockjs_aio.core.turns import TURN, clock
 from sockjs_aio.errors import PayloadBroken, PayloadTooLarge
 from sockjs_aio.protocol.frames import decode_websocket_messages
 from sockjs_aio.protocol.websocket import BINARY, CLOSE, PING, PONG, TEXT, is_sendable_code
 from sockjs_aio.server.websocket_writer import NORMAL, WebSocketWriter
-from sockjs_aio.turns import TURN, clock
 
 PROTOCOL_ERROR = 1002
 UNSUPPORTED = 1003

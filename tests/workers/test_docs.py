@@ -13,13 +13,13 @@ TEXT = re.sub(r"\s+", " ", (ROOT / "docs/workers.md").read_text())
 
 
 def test_limits_are_those_that_are_documented() -> None:
-    assert peers.BUFFER == 64 << 10 and "at most 64 KiB and what is read at a time wait" in TEXT
-    assert f"It is good for {signed_header.VALIDITY:g} seconds" in TEXT
-    assert f"wait for that, up to {placement.START_PATIENCE:g} seconds" in TEXT
-    assert f"before it had served for {supervisor.STEADY:g} seconds" in TEXT
+    assert peers.BUFFER == 64 << 10 and "at most 64 KiB wait in the relaying worker" in TEXT
+    assert f"The header is valid for {signed_header.VALIDITY:g} seconds" in TEXT
+    assert f"open a session on it wait for up to {placement.START_PATIENCE:g} seconds" in TEXT
+    assert f"before it has served for {supervisor.STEADY:g} seconds" in TEXT
     delays = [f"{delay:g}" for delay in supervisor.BACKOFF[1:]]
-    assert f"after {', '.join(delays[:-1])} and {delays[-1]} seconds" in TEXT
-    assert supervisor.MAX_QUICK_DEATHS == 5 and "after five such ends in a row" in TEXT
+    assert f"The pauses are {', '.join(delays[:-1])} and {delays[-1]} seconds" in TEXT
+    assert supervisor.MAX_QUICK_DEATHS == 5 and "dies like this five times in a row" in TEXT
 
 
 @pytest.mark.parametrize("name", ["notice", "over", "limit"])
