@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.info import ConnectionInfo
-from sockjs_aio.protocol.frames import GO_AWAY
+from sockjs_aio.protocol.ends import GO_AWAY
 from sockjs_aio.protocol.framing import PreparedMessage
 
 logger = logging.getLogger("sockjs_aio")
@@ -90,7 +90,7 @@ class Session(abc.ABC):
         """Wait until there is room in the queue; see `SockJSConnection.drain`."""
 
     @abc.abstractmethod
-    def close(self, code: int = GO_AWAY[0], reason: str = GO_AWAY[1]) -> None:
+    def close(self, code: int = GO_AWAY.code, reason: str = GO_AWAY.reason) -> None:
         """Close the session; see `SockJSConnection.close`."""
 
 
@@ -260,7 +260,7 @@ class SockJSConnection:
         """Tell who is there: see `SockJSRouter.members`."""
         return await self.session.channels.members(channel)
 
-    def close(self, code: int = GO_AWAY[0], reason: str = GO_AWAY[1]) -> None:
+    def close(self, code: int = GO_AWAY.code, reason: str = GO_AWAY.reason) -> None:
         """Close the session: what was sent before goes out first, then ``c[code,"reason"]``.
 
         Messages that were accepted and not handled are dropped.  Closing again does nothing.

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from aiohttp import web
 from multidict import CIMultiDictProxy, MultiDictProxy
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -47,7 +49,7 @@ class ConnectionInfo(Mapping[Any, Any]):
     """Path of the URL, decoded, without the query."""
     headers: CIMultiDictProxy[str]
     """The request's headers; names are case-insensitive."""
-    app: web.Application
+    app: "web.Application"
     """The application whose router matched, a sub-application perhaps."""
 
     identity: Any
@@ -58,7 +60,7 @@ class ConnectionInfo(Mapping[Any, Any]):
 
     def __init__(
         self,
-        request: web.Request,
+        request: "web.Request",
         transport: str,
         identity: Any = None,
         protocol: str | None = None,
@@ -85,7 +87,7 @@ class ConnectionInfo(Mapping[Any, Any]):
         return self._cookies
 
     @overload
-    def __getitem__(self, key: web.RequestKey[T]) -> T: ...
+    def __getitem__(self, key: "web.RequestKey[T]") -> T: ...
 
     @overload
     def __getitem__(self, key: Any) -> Any: ...
@@ -94,10 +96,10 @@ class ConnectionInfo(Mapping[Any, Any]):
         return self._stored[key]
 
     @overload
-    def get(self, key: web.RequestKey[T], default: None = None) -> T | None: ...
+    def get(self, key: "web.RequestKey[T]", default: None = None) -> T | None: ...
 
     @overload
-    def get(self, key: web.RequestKey[T], default: U) -> T | U: ...
+    def get(self, key: "web.RequestKey[T]", default: U) -> T | U: ...
 
     @overload
     def get(self, key: Any, default: Any = None) -> Any: ...

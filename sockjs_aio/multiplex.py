@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from sockjs_aio.close_info import CloseInfo, End, Initiator
+from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.connection import (
     Session,
     SockJSConnection,
@@ -21,14 +21,12 @@ from sockjs_aio.connection import (
 )
 from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.info import ConnectionInfo
-from sockjs_aio.protocol.frames import GO_AWAY
+from sockjs_aio.protocol.ends import GO_AWAY, UNSUBSCRIBED, End, Initiator
 from sockjs_aio.protocol.framing import PreparedMessage
 
 logger = logging.getLogger("sockjs_aio")
 
 Connect: TypeAlias = Callable[[Session], SockJSConnection]
-
-UNSUBSCRIBED: End = (1005, "", "client")
 
 UNESCAPED = frozenset(string.ascii_letters + string.digits + "@*_+-./")
 """What JavaScript's ``escape`` leaves alone."""
@@ -232,14 +230,14 @@ class Channel(Session):
 
     def close(
         self,
-        code: int = GO_AWAY[0],
-        reason: str = GO_AWAY[1],
+        code: int = GO_AWAY.code,
+        reason: str = GO_AWAY.reason,
         initiator: Initiator = "server",
     ) -> None:
         """Close the channel: ``uns,CHANNEL``, which has no place for a code and a reason."""
         if self.is_subscribed:
             self.carrier.send(f"uns,{self.name}")
-            self.leave((code, reason, initiator))
+            self.leave(End(code, reason, initiator))
 
     def leave(self, end: End) -> None:
         """End the channel without a word, and have `on_close` called unless a hook runs."""
@@ -254,7 +252,7 @@ class Channel(Session):
         """End the channel as its carrier has ended."""
         info = self.carrier.close_info
         assert info is not None, "the carrier's on_close is being called"
-        self.leave((info.code, info.reason, info.initiator))
+        self.leave(End(info.code, info.reason, info.initiator))
 
     def peer_failed(self, end: End) -> None:
         """Its carrier is told that, not a channel."""

@@ -8,25 +8,14 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sockjs_aio.errors import SettingsError
 from sockjs_aio.origins import Origins, is_entry
+from sockjs_aio.protocol.transports import TRANSPORTS, switches
 
-TRANSPORTS = (
-    "websocket",
-    "rawwebsocket",
-    "xhr",
-    "xhr_streaming",
-    "eventsource",
-    "htmlfile",
-    "jsonp",
-)
-"""The names that `Settings.disabled_transports` knows."""
-
-_WITHOUT_ORIGIN = ("jsonp", "htmlfile", "iframe")
+if TYPE_CHECKING:
+    from aiohttp import web
 
 # sockjs-client puts "ws" in the place of "http", so it has to be a whole URL
 _BASE_URL = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?(\?[^?#\s]*)?")
@@ -38,7 +27,7 @@ _COOKIE_ATTRIBUTE = re.compile(
 
 _PROTOCOL = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of HTTP
 
-SetCookie = Callable[[web.Request, web.StreamResponse], None]
+SetCookie: TypeAlias = "Callable[[web.Request, web.StreamResponse], None]"
 """Sets the cookie for a session request on its response, before the response starts."""
 
 
@@ -86,7 +75,7 @@ class Settings:
     max_ended_sessions: int = 10_000
     """Ended sessions that are remembered at a time; beyond, the oldest is forgotten."""
     disabled_transports: Collection[str] = ()
-    """Names from `TRANSPORTS`; their URLs answer 404."""
+    """Names as in URLs, such as ``"websocket"``; those answer 404."""
     sockjs_url: str = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js"
     """The client script that the iframe page loads; has to be of the version that the page uses."""
     response_limit: int = 131072
@@ -144,7 +133,7 @@ class Settings:
                 "allow_jsonp_and_frames cannot be used with a function as origins: the iframe page "
                 "has to name those that may embed it, so list them (patterns are possible)"
             )
-        if not any(self.is_enabled(transport) for transport in TRANSPORTS):
+        if not any(self.is_enabled(transport) for transport in switches()):
             raise SettingsError(
                 "no transport is left: disabled_transports has to leave one, besides jsonp and "
                 "htmlfile, which are off where origins is not '*' (see allow_jsonp_and_frames)"
@@ -167,8 +156,10 @@ class Settings:
         return min(self.session_check_interval, self.heartbeat_delay, self.disconnect_delay)
 
     def is_enabled(self, transport: str) -> bool:
-        """Tell whether `transport`, a name from `TRANSPORTS` or ``"iframe"``, is served."""
-        if transport in _WITHOUT_ORIGIN and self.origins != "*" and not self.allow_jsonp_and_frames:
+        """Tell whether `transport`, as in `disabled_transports`, or ``"iframe"`` is served."""
+        row = TRANSPORTS.get(transport)
+        tells_origin = row is not None and row.tells_origin
+        if not tells_origin and self.origins != "*" and not self.allow_jsonp_and_frames:
             return False
         return transport not in self.disabled_transports
 
@@ -223,7 +214,7 @@ def _is_collection(value: Any) -> bool:
 
 
 def _is_transport(value: Any) -> bool:
-    return value in TRANSPORTS
+    return value in switches()
 
 
 def _are_transports(value: Any) -> bool:
@@ -265,7 +256,7 @@ _RULES: dict[str, Rule] = {
     "ended_session_delay": _DELAY,
     "max_ended_sessions": ("a whole number above 0", _is_size),
     "disabled_transports": (
-        f"a list of names out of {', '.join(TRANSPORTS)} (as in URLs: sockjs-client's xhr-polling "
+        f"a list of names out of {', '.join(switches())} (as in URLs: sockjs-client's xhr-polling "
         "is xhr, its jsonp-polling is jsonp)",
         _are_transports,
     ),

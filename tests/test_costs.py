@@ -48,7 +48,7 @@ def run_out(steps: Iterator[None]) -> None:
 @pytest.fixture(autouse=True)
 def long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine little is done in a turn, and what it costs cannot be counted."""
-    for module in ("turns", "transports.websocket_reader"):
+    for module in ("turns", "server.websocket_reader"):
         monkeypatch.setattr(f"sockjs_aio.{module}.TURN", 60)
 
 

@@ -10,15 +10,19 @@ from typing import get_args
 import pytest
 
 from sockjs_aio import Settings, SettingsError, SockJSConnection, SockJSRouter
-from sockjs_aio.close_info import EXPIRED, LOST, STALLED, UNANSWERED, Initiator
-from sockjs_aio.protocol.frames import (
-    INTERNAL_ERROR,
+from sockjs_aio.protocol.ends import (
+    EXPIRED,
+    HOOK_FAILED,
     INTERRUPTED,
+    LOST,
     SERVICE_RESTART,
     SESSION_EXPIRED,
     SLOW_CONSUMER,
-    close_frame,
+    STALLED,
+    UNANSWERED,
+    Initiator,
 )
+from sockjs_aio.protocol.frames import close_frame
 from sockjs_aio.protocol.machine import State
 
 ROOT = Path(__file__).parent.parent
@@ -63,7 +67,7 @@ def test_every_end_is_documented() -> None:
     assert {initiator for initiator, _ in rows} == set(get_args(Initiator))
     ends = [LOST, EXPIRED, UNANSWERED, STALLED]
     ends += [(*SLOW_CONSUMER, "overflow"), (*SERVICE_RESTART, "shutdown")]
-    ends += [(*INTERNAL_ERROR, "error")]
+    ends += [(*HOOK_FAILED, "error")]
     for code, reason, initiator in ends:
         assert (initiator, f"`{code} {reason}`") in rows
 
@@ -72,7 +76,7 @@ def test_every_end_is_documented_with_the_frame_that_the_client_gets() -> None:
     text = (ROOT / "docs/lifecycle.md").read_text()
     gets = dict(re.findall(r"^\| `\w+` \| .*? \| `(\d+ .*?)` \| (.*) \|", text, re.M))
     told = {LOST[:2]: INTERRUPTED, EXPIRED[:2]: SESSION_EXPIRED}
-    told |= {end: end for end in (SLOW_CONSUMER, SERVICE_RESTART, INTERNAL_ERROR)}
+    told |= {end: end for end in (SLOW_CONSUMER, SERVICE_RESTART, HOOK_FAILED)}
     for (code, reason), frame in told.items():
         assert f"`{close_frame(*frame).decode()}`" in gets[f"{code} {reason}"]
 

@@ -268,7 +268,7 @@ async def test_nobody_is_cut_off_when_the_time_is_over(serve: Serve) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # or it grows to 32 MB
         member.stop_reading()
         await member.send("pour")
-    while not all(connection.session._receiver.is_full for connection in Slow.connections):
+    while not all(connection.session._writer.is_full for connection in Slow.connections):
         await asyncio.sleep(0.01)
     await served.router.drain()
     assert "returned" not in Slow.seen, "that is what it has waited for in vain"

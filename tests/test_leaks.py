@@ -84,7 +84,7 @@ async def test_idle_polling_session_owns_no_task(serve: Serve) -> None:
         await served.post(f"/0/{number}", '["a"]')
     await Noted.until("a", 10)
     await asyncio.sleep(0.02)
-    assert tasks_of_the_package() == ["SessionRegistry._run"]
+    assert tasks_of_the_package() == ["Clock._run"]
 
 
 async def test_poll_makes_no_task(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ async def test_websocket_owns_no_task_of_ours(serve: Serve) -> None:
     members = [await clients.WebSocket.open(served) for _ in range(10)]
     await asyncio.gather(*(member.send("a") for member in members))
     await Noted.until("a", 10)
-    assert tasks_of_the_package() == ["SessionRegistry._run"]
+    assert tasks_of_the_package() == ["Clock._run"]
     # aiohttp has two tasks for a connection: its own, and inside it the handler's
     assert len(asyncio.all_tasks()) - before <= 2 * 10 + 1
     await asyncio.gather(*(member.leave() for member in members))

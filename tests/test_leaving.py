@@ -247,7 +247,7 @@ async def test_time_out_in_on_close_works_when_the_client_leaves_meanwhile(
         write(wire, path, ["late"])
         await asyncio.sleep(0.05)
     wire.abort()
-    receiver = Noted.connections[0].session._receiver
+    receiver = Noted.connections[0].session._writer
     async with async_timeout.timeout(5):
         while receiver is not None and receiver.is_alive:
             await asyncio.sleep(0.001)

@@ -207,7 +207,7 @@ async def test_failing_flush_does_not_stop_the_others(
 async def test_many_sessions_are_flushed_in_turns(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sockjs_aio.core.turns.TURN", 0)
+    monkeypatch.setattr("sockjs_aio.turns.TURN", 0)
     members = [open_session(registry, str(number)) for number in range(40)]
     for session, _ in members:
         session.send("x")
@@ -220,7 +220,7 @@ async def test_many_sessions_are_flushed_in_turns(
 async def test_many_sessions_that_are_due_are_ticked_in_turns(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sockjs_aio.core.turns.TURN", 0)
+    monkeypatch.setattr("sockjs_aio.turns.TURN", 0)
     members = [open_session(registry, str(number)) for number in range(10)]
     registry.time += 26
     ticking = asyncio.ensure_future(registry._tick_in_turns())

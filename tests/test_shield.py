@@ -11,7 +11,8 @@ import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio.core.shield import Loss, Shielded
+from sockjs_aio.core.shield import Shielded
+from sockjs_aio.server.client_loss import ClientLoss
 from tests.conftest import Serve
 from tests.wire import Wire
 
@@ -139,7 +140,7 @@ async def handle(serve: Serve, hook: Callable[[], Coroutine[Any, Any, Any]]) -> 
     """Have `hook` run in a handler of a real server; the client is returned."""
 
     async def handler(request: web.Request) -> web.Response:
-        await shielded(hook(), Loss(request))
+        await shielded(hook(), ClientLoss(request))
         return web.Response()
 
     app = web.Application()

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from sockjs_aio.core.turns import Turn
+from sockjs_aio.turns import Turn
 
 logger = logging.getLogger("sockjs_aio")
 

@@ -8,10 +8,10 @@ from typing import Protocol
 import async_timeout
 
 from sockjs_aio.core.session import Session
-from sockjs_aio.core.turns import Turn
 from sockjs_aio.errors import BodyTimeout
-from sockjs_aio.protocol.frames import SERVICE_RESTART
+from sockjs_aio.protocol.ends import SERVICE_RESTART
 from sockjs_aio.settings import Settings
+from sockjs_aio.turns import Turn
 
 CLOSE_FRAME_TRAVEL = 1.0
 """Seconds that a close frame may take to reach its client, through proxies too."""
@@ -93,7 +93,7 @@ class Closing:
             elapsed = _now() - start
             due = math.ceil(len(sessions) * elapsed / over) if elapsed < over else len(sessions)
             while closed < due:
-                sessions[closed].close(*SERVICE_RESTART, "shutdown")
+                sessions[closed].close(*SERVICE_RESTART)
                 closed += 1
                 if turn.is_over:
                     await turn.next()

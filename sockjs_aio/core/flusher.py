@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from typing import Protocol
 
-from sockjs_aio.core.turns import Turn
+from sockjs_aio.turns import Turn
 
 logger = logging.getLogger("sockjs_aio")
 

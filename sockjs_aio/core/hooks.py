@@ -17,12 +17,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import CoroutineType
 from typing import Any, Protocol
 
-from sockjs_aio.close_info import CloseInfo, End, Initiator
+from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.inbox import Inbox
-from sockjs_aio.core.turns import Turn
 from sockjs_aio.info import ConnectionInfo
-from sockjs_aio.protocol.frames import GO_AWAY, INTERNAL_ERROR
+from sockjs_aio.protocol.ends import GO_AWAY, HOOK_FAILED, End, Initiator
+from sockjs_aio.turns import Turn
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -43,8 +43,8 @@ class HookedSession(Protocol):
 
     def close(
         self,
-        code: int = GO_AWAY[0],
-        reason: str = GO_AWAY[1],
+        code: int = GO_AWAY.code,
+        reason: str = GO_AWAY.reason,
         initiator: Initiator = "server",
     ) -> None:
         """Close it: a hook has failed, or has refused the client."""
@@ -118,7 +118,7 @@ class Hooks:
         self._opened = True
         connection, info = self._session.connection, self._session.info
         if await self._call("on_open", connection.on_open, info) is False:
-            self._session.close(*GO_AWAY)
+            self._session.close(GO_AWAY.code, GO_AWAY.reason)
 
     async def message(self, message: str | bytes) -> None:
         """Call `on_message`; the session is closed when it fails."""
@@ -257,7 +257,7 @@ class Hooks:
             text = "session %s: %s failed%s"
             self.log(logging.ERROR, text, self._session, hook, _hint(error), exc_info=error)
         self.discard()
-        self._session.close(*INTERNAL_ERROR, "error")
+        self._session.close(*HOOK_FAILED)
 
 
 def _hint(error: BaseException) -> str:

@@ -11,11 +11,11 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar
 
-from sockjs_aio.close_info import LOST, End
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hooks import HookedSession, Hooks, checked_hook
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.shield import Shielded
+from sockjs_aio.protocol.ends import LOST, End
 
 
 class InlineHooks(Hooks):

@@ -23,11 +23,12 @@ from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.inline import InlineSession
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.session import Session
-from sockjs_aio.core.turns import Turn
 from sockjs_aio.info import ConnectionInfo
-from sockjs_aio.protocol.frames import SESSION_EXPIRED, CloseFrame, close_frame
+from sockjs_aio.protocol.ends import SESSION_EXPIRED
+from sockjs_aio.protocol.frames import CloseFrame, close_frame
 from sockjs_aio.protocol.framing import Framing
 from sockjs_aio.settings import Settings
+from sockjs_aio.turns import Turn
 
 logger = logging.getLogger("sockjs_aio")
 

@@ -13,13 +13,23 @@ application or the server's end), `peer_failed` and `end_now` (its WebSocket has
 import logging
 from typing import ClassVar, Protocol
 
-from sockjs_aio.close_info import EXPIRED, LOST, STALLED, UNANSWERED, CloseInfo, End, Initiator
+from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.core.clock import Slot
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.core.sending_session import SendingHost, SendingSession
 from sockjs_aio.info import ConnectionInfo
-from sockjs_aio.protocol.frames import GO_AWAY, SLOW_CONSUMER, CloseFrame
+from sockjs_aio.protocol.ends import (
+    EXPIRED,
+    GO_AWAY,
+    LOST,
+    SLOW_CONSUMER,
+    STALLED,
+    UNANSWERED,
+    End,
+    Initiator,
+)
+from sockjs_aio.protocol.frames import CloseFrame
 from sockjs_aio.protocol.framing import Framing
 from sockjs_aio.protocol.machine import CLOSED
 
@@ -75,15 +85,15 @@ class Session(SendingSession):
 
     def close(
         self,
-        code: int = GO_AWAY[0],
-        reason: str = GO_AWAY[1],
+        code: int = GO_AWAY.code,
+        reason: str = GO_AWAY.reason,
         initiator: Initiator = "server",
     ) -> None:
         """Close the session: queued messages go out first, messages not yet handled are dropped."""
         self._host.thread.check()
         if self._machine.close(code, reason, now=self._host.now()):
             self.hooks.discard()
-            self._has_closed((code, reason, initiator))
+            self._has_closed(End(code, reason, initiator))
         elif initiator == "server":  # a lost client's messages are not wanted any more either
             self.hooks.discard()
 
@@ -129,7 +139,7 @@ class Session(SendingSession):
         """
         was_open = self.is_open
         self._machine.peer_failed(self._host.now())
-        if end[2] == "error":
+        if end.initiator == "error":
             self.hooks.discard()
         if was_open:
             self._has_closed(end)
@@ -229,7 +239,7 @@ class Session(SendingSession):
     def _overflow(self) -> None:
         self._machine.overflow(self._host.now())
         self.hooks.discard()
-        self._has_closed((*SLOW_CONSUMER, "overflow"))
+        self._has_closed(SLOW_CONSUMER)
         if self._writer is not None and self._writer.is_full:
             self._writer.abort()  # no close frame could get through
 

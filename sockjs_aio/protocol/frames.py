@@ -13,15 +13,6 @@ from sockjs_aio.protocol.json_text import parse, quote
 OPEN = b"o"
 HEARTBEAT = b"h"
 
-# Close codes that the server itself gives, each beside its text.
-GO_AWAY = (3000, "Go away!")
-ANOTHER_CONNECTION = (2010, "Another connection still open")
-INTERRUPTED = (1002, "Connection interrupted")
-SESSION_EXPIRED = (1002, "Session expired")
-SLOW_CONSUMER = (1008, "Slow consumer")
-INTERNAL_ERROR = (1011, "Internal error")
-SERVICE_RESTART = (1012, "Service restart")
-
 
 class SharedFrame(bytes):
     """An array frame that many receivers write: what a transport makes of it is made once."""

@@ -14,13 +14,8 @@ clock that does not go back.
 import enum
 
 from sockjs_aio.errors import ReceiverConflict
-from sockjs_aio.protocol.frames import (
-    ANOTHER_CONNECTION,
-    INTERRUPTED,
-    SLOW_CONSUMER,
-    CloseFrame,
-    close_frame,
-)
+from sockjs_aio.protocol.ends import ANOTHER_CONNECTION, INTERRUPTED, SLOW_CONSUMER
+from sockjs_aio.protocol.frames import CloseFrame, close_frame
 from sockjs_aio.protocol.framing import Framing
 
 FRAME_LIMIT = 65536
@@ -173,7 +168,7 @@ class SessionMachine:
     def overflow(self, now: float) -> None:
         """The client does not keep up: close, and free what is queued (1008)."""
         self._drop()
-        self.close(*SLOW_CONSUMER, now=now)
+        self.close(SLOW_CONSUMER.code, SLOW_CONSUMER.reason, now=now)
 
     def close(self, code: int, reason: str, *, now: float) -> bool:
         """Close the session once its queue is written.  Return whether it was open until now."""

@@ -6,8 +6,8 @@ import async_timeout
 from aiohttp import HttpVersion11, StreamReader, web
 
 from sockjs_aio.core.registry import SessionRegistry
-from sockjs_aio.core.turns import Turn
 from sockjs_aio.errors import BodyTimeout, PayloadTooLarge
+from sockjs_aio.turns import Turn
 
 IDLE_BODY_LIMIT = 65536
 """Bytes of a body that nobody wants, on a request that only receives."""

@@ -17,6 +17,7 @@ from sockjs_aio.core.session import Session
 from sockjs_aio.core.tcp import Delivery, give_up_after, is_left
 from sockjs_aio.errors import ReceiverRefused
 from sockjs_aio.protocol.frames import HEARTBEAT, javascript_string
+from sockjs_aio.protocol.transports import line
 from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
 from sockjs_aio.server.client_loss import connection_of
@@ -45,11 +46,6 @@ async def jsonp(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``GET .../jsonp?c=CALLBACK`` with a script that calls it with one frame."""
     callback = read_callback(request)
     return await _poll(service, request, "jsonp", JSONP_HEAD, partial(call, callback))
-
-
-def line(frame: bytes) -> bytes:
-    """Dress a frame for xhr."""
-    return frame + b"\n"
 
 
 def call(callback: bytes, frame: bytes) -> bytes:

@@ -13,13 +13,13 @@ from aiohttp import web
 from sockjs_aio.core.closing import CLOSE_FRAME_TRAVEL
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
-from sockjs_aio.core.turns import Turn
 from sockjs_aio.errors import PayloadMissing
 from sockjs_aio.protocol.frames import decode_messages
 from sockjs_aio.server.body import read_body
 from sockjs_aio.server.headers import PLAIN, readable_head, set_session_cookie, uncached
 from sockjs_aio.server.responses import ShortResponse, plain_response, unavailable
 from sockjs_aio.server.service import Service
+from sockjs_aio.turns import Turn
 
 FORM = "application/x-www-form-urlencoded"
 

@@ -5,13 +5,13 @@ Section of the protocol: "XhrStreaming", "EventSource", "HtmlFile".
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from aiohttp import HttpVersion11, web
 
 from sockjs_aio.core.tcp import Delivery, is_left, is_left_unseen
 from sockjs_aio.errors import ReceiverRefused
-from sockjs_aio.protocol.frames import SharedFrame, javascript_string
+from sockjs_aio.protocol.frames import SharedFrame
+from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
 from sockjs_aio.server.client_loss import connection_of
@@ -51,35 +51,16 @@ HTMLFILE_HEAD = b"""\
   </script>"""
 
 
-@dataclass(frozen=True)
-class Wire:
-    """How one streaming transport begins a response, and dresses frames."""
-
-    transport: str
-    begin: Callable[[web.Request], tuple[Headers, bytes]]
-    """Return headers, and what comes before all frames.
-
-    Raises:
-        CallbackError: If the request names no callback where it has to.
-    """
-    dress: Callable[[bytes], bytes]
+Begin = Callable[[web.Request], tuple[Headers, bytes]]
+"""Gives the headers of a stream, and what comes before all frames; may raise `CallbackError`."""
 
 
 def _begin_lines(request: web.Request) -> tuple[Headers, bytes]:
     return _headers(request, JAVASCRIPT), XHR_PRELUDE
 
 
-def _line(frame: bytes) -> bytes:
-    return frame + b"\n"
-
-
 def _begin_events(request: web.Request) -> tuple[Headers, bytes]:
     return _headers(request, EVENT_STREAM), b"\r\n"
-
-
-def _event(frame: bytes) -> bytes:
-    # sockjs-client decodes percent escapes in what it gets
-    return b"data: %b\r\n\r\n" % frame.replace(b"%", b"%25")
 
 
 def _begin_page(request: web.Request) -> tuple[Headers, bytes]:
@@ -90,10 +71,6 @@ def _begin_page(request: web.Request) -> tuple[Headers, bytes]:
     return headers, head.ljust(HTMLFILE_SIZE + 1) + b"\r\n\r\n"
 
 
-def _script(frame: bytes) -> bytes:
-    return b"<script>\np(%b);\n</script>\r\n" % javascript_string(frame)
-
-
 def _headers(request: web.Request, content_type: str) -> Headers:
     headers = uncached(content_type)
     allow_origin(request, headers)
@@ -101,28 +78,27 @@ def _headers(request: web.Request, content_type: str) -> Headers:
     return headers
 
 
-XHR_STREAMING = Wire("xhr_streaming", _begin_lines, _line)
-EVENTSOURCE = Wire("eventsource", _begin_events, _event)
-HTMLFILE = Wire("htmlfile", _begin_page, _script)
-
-
 async def xhr_streaming(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``POST .../xhr_streaming`` with frames, a line each."""
-    return await _stream(service, request, XHR_STREAMING)
+    return await _stream(service, request, "xhr_streaming", _begin_lines)
 
 
 async def eventsource(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``GET .../eventsource`` with frames, an event each."""
-    return await _stream(service, request, EVENTSOURCE)
+    return await _stream(service, request, "eventsource", _begin_events)
 
 
 async def htmlfile(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``GET .../htmlfile?c=CALLBACK`` with frames, a script element each."""
-    return await _stream(service, request, HTMLFILE)
+    return await _stream(service, request, "htmlfile", _begin_page)
 
 
-async def _stream(service: Service, request: web.Request, wire: Wire) -> web.StreamResponse:
-    headers, prelude = wire.begin(request)
+async def _stream(
+    service: Service, request: web.Request, transport: str, begin: Begin
+) -> web.StreamResponse:
+    headers, prelude = begin(request)
+    dress = TRANSPORTS[transport].dress
+    assert dress is not None, "it is a stream"
     await discard_body(request, service.registry)
     response = StreamingResponse(headers=headers)
     set_session_cookie(request, response, service.settings)
@@ -130,15 +106,15 @@ async def _stream(service: Service, request: web.Request, wire: Wire) -> web.Str
         response.force_close()  # the end of the connection is the end of the stream
     settings = service.settings
     try:
-        session = await service.session(request, wire.transport)
+        session = await service.session(request, transport)
         output = ConnectionWriter(request, settings, session)
-        writer = StreamWriter(request, output, wire.dress, settings.response_limit)
+        writer = StreamWriter(request, output, dress, settings.response_limit)
         writer.write_prelude(prelude)
         session.attach(writer)  # before anything is awaited: it must not expire meanwhile
     except ReceiverRefused as refusal:
         await response.prepare(request)
         await response.write(prelude)
-        await response.write(wire.dress(refusal.frame))
+        await response.write(dress(refusal.frame))
         return response
     try:
         await _start(response, request, output)

@@ -16,6 +16,7 @@ from sockjs_aio.errors import (
     PayloadTooLarge,
 )
 from sockjs_aio.protocol.session_ids import is_valid_id
+from sockjs_aio.protocol.transports import TRANSPORTS, Transport
 from sockjs_aio.server import pages, polling, sending, streaming, websocket
 from sockjs_aio.server.admission import OriginRefused
 from sockjs_aio.server.body import end_where_unsafe, invite_body
@@ -35,56 +36,54 @@ _FAILURES = (
 )
 """What reading a request may raise; see `_failure`."""
 
-Transport = Callable[[Service, web.Request], Awaitable[web.StreamResponse]]
+Answer = Callable[[Service, web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
-class Url:
-    """One kind of URL: what answers it, and how."""
+class Page:
+    """A URL that is no transport's."""
 
     method: str
-    answer: Transport
-    name: str | None = None
-    """What `Settings.is_enabled` calls it, if it can be disabled."""
+    answer: Answer
+    switch: str | None = None
+    """See `Transport.switch`."""
     has_preflight: bool = False
-    has_head: bool = False
     is_linkable: bool = False
-    """Whether a link, an image or a script could open a session by it."""
-
-    @property
-    def methods(self) -> str:
-        """The methods for ``Allow``."""
-        return f"OPTIONS, {self.method}" if self.has_preflight else self.method
 
 
 _PLAIN_PREFIX = re.compile(r"[A-Za-z0-9/._~!$&'()*+,;=:@-]*")
 """One with nothing to be encoded."""
 
-_GREETING = Url("GET", pages.greeting, has_head=True)
-_INFO = Url("GET", pages.info, has_preflight=True, has_head=True)
-_IFRAME = Url("GET", pages.iframe, "iframe", has_head=True)
-_RAW_WEBSOCKET = Url("GET", websocket.raw_websocket, "rawwebsocket")
+_GREETING = Page("GET", pages.greeting)
+_INFO = Page("GET", pages.info, has_preflight=True)
+_IFRAME = Page("GET", pages.iframe, "iframe")
 
-_SESSION_URLS = {
-    "xhr": Url("POST", polling.xhr, "xhr", has_preflight=True),
-    "xhr_send": Url("POST", sending.xhr_send, has_preflight=True),
-    "xhr_streaming": Url("POST", streaming.xhr_streaming, "xhr_streaming", has_preflight=True),
-    "websocket": Url("GET", websocket.websocket, "websocket"),
-    "eventsource": Url("GET", streaming.eventsource, "eventsource", is_linkable=True),
-    "htmlfile": Url("GET", streaming.htmlfile, "htmlfile", is_linkable=True),
-    "jsonp": Url("GET", polling.jsonp, "jsonp", is_linkable=True),
-    "jsonp_send": Url("POST", sending.jsonp_send, "jsonp"),
+ANSWERS: dict[str, Answer] = {
+    "websocket": websocket.websocket,
+    "rawwebsocket": websocket.raw_websocket,
+    "xhr": polling.xhr,
+    "xhr_streaming": streaming.xhr_streaming,
+    "eventsource": streaming.eventsource,
+    "htmlfile": streaming.htmlfile,
+    "jsonp": polling.jsonp,
+    "xhr_send": sending.xhr_send,
+    "jsonp_send": sending.jsonp_send,
 }
+"""What answers each transport of `protocol.transports`."""
 
 
 def routes(service: Service, prefix: str) -> list[web.RouteDef]:
     """Make the routes of the service at `prefix`, which may be empty."""
-    session_url = "/{server_id:[^/.]+}/{session_id:[^/.]+}/{transport:%s}"
-    urls: dict[str, tuple[str, Url | None]] = {
-        session_url % "|".join(_SESSION_URLS): ("sockjs_session", None),
+    transports = "|".join(name for name, row in TRANSPORTS.items() if row.has_session_url)
+    session_url = f"/{{server_id:[^/.]+}}/{{session_id:[^/.]+}}/{{transport:{transports}}}"
+    urls: dict[str, tuple[str, Page | Transport | None]] = {
+        session_url % "|".join(name for name, row in TRANSPORTS.items() if row.has_session_url): (
+            "sockjs_session",
+            None,
+        ),
         "/info": ("sockjs_info", _INFO),
         r"/{page:iframe(?:-[^/]*)?\.html}": ("sockjs_iframe", _IFRAME),
-        "/websocket": ("sockjs_raw_websocket", _RAW_WEBSOCKET),
+        "/websocket": ("sockjs_raw_websocket", TRANSPORTS["rawwebsocket"]),
         "/": ("sockjs_greeting", _GREETING),
     }
     if prefix:
@@ -110,7 +109,7 @@ def _matched(prefix: str) -> str:
     return f"/{{prefix_{prefix.encode().hex()}:{re.escape(prefix[1:])}}}"
 
 
-def _named(name: str, service: Service, url: Url | None) -> Handler:
+def _named(name: str, service: Service, url: Page | Transport | None) -> Handler:
     """Make a route's handler, with a name for tools that trace requests."""
     handler = _handler(service, url)
     handler.__name__ = handler.__qualname__ = name
@@ -120,14 +119,14 @@ def _named(name: str, service: Service, url: Url | None) -> Handler:
 def reaches_transport(service: Service, request: web.Request) -> bool:
     """Tell whether a request that names a session gets to its transport, or is answered before."""
     try:
-        url = _SESSION_URLS[request.match_info["transport"]]
+        url = TRANSPORTS[request.match_info["transport"]]
         return _answer_early(service, url, request) is None
     except web.HTTPForbidden:
         return False
 
 
 def answer(
-    service: Service, url: Url | None, request: web.Request, by: Transport | None = None
+    service: Service, url: Page | Transport | None, request: web.Request, by: Answer | None = None
 ) -> Awaitable[web.StreamResponse]:
     """Answer a request of `url`; None stands for those of sessions, told by their end.
 
@@ -136,14 +135,14 @@ def answer(
     return _handler(service, url, by)(request)
 
 
-def _handler(service: Service, url: Url | None, by: Transport | None = None) -> Handler:
+def _handler(service: Service, url: Page | Transport | None, by: Answer | None = None) -> Handler:
     # one coroutine for all, for memory: it stays as long as a WebSocket
     async def handler(request: web.Request) -> web.StreamResponse:
         try:
-            asked = url or _SESSION_URLS[request.match_info["transport"]]
+            asked = url or TRANSPORTS[request.match_info["transport"]]
             response = _answer_early(service, asked, request)
             if response is None:
-                response = await (by or asked.answer)(service, request)
+                response = await (by or _answer_of(asked))(service, request)
         except web.HTTPException as refusal:
             _finish_refusal(service, request, refusal)
             end_where_unsafe(request, refusal)
@@ -170,7 +169,9 @@ def _finish_refusal(
     vary(headers, "Origin")
 
 
-def _answer_early(service: Service, url: Url, request: web.Request) -> web.StreamResponse | None:
+def _answer_early(
+    service: Service, url: Page | Transport, request: web.Request
+) -> web.StreamResponse | None:
     """Answer what is not for a transport or page to decide; None leaves it to `url`."""
     if "session_id" in request.match_info and not _has_valid_ids(request):
         return plain_response(404, "Not found.\n")
@@ -178,13 +179,22 @@ def _answer_early(service: Service, url: Url, request: web.Request) -> web.Strea
     if method == "OPTIONS" and url.has_preflight:
         # also for a disabled transport: otherwise pages could not read that it is
         service.admission.check_origin(request, is_linkable=url.is_linkable)
-        return pages.preflight(service, request, url.methods)
-    if url.name is not None and not service.settings.is_enabled(url.name):
+        return pages.preflight(service, request, _methods(url))
+    if url.switch is not None and not service.settings.is_enabled(url.switch):
         return plain_response(404, "This transport is disabled.\n")
-    if not (method == url.method or (method == "HEAD" and url.has_head)):
-        return web.Response(status=405, headers={"Allow": url.methods})
+    if not (method == url.method or (method == "HEAD" and isinstance(url, Page))):
+        return web.Response(status=405, headers={"Allow": _methods(url)})
     service.admission.check_origin(request, is_linkable=url.is_linkable)
     return None
+
+
+def _answer_of(url: Page | Transport) -> Answer:
+    return url.answer if isinstance(url, Page) else ANSWERS[url.name]
+
+
+def _methods(url: Page | Transport) -> str:
+    """Return the methods for ``Allow``."""
+    return f"OPTIONS, {url.method}" if url.has_preflight else url.method
 
 
 def _has_valid_ids(request: web.Request) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from sockjs_aio.core.inline import InlineSession
+from sockjs_aio.protocol.ends import NORMAL
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
 from sockjs_aio.server.client_loss import ClientLoss, watch_loss
 from sockjs_aio.server.connection_writer import ConnectionWriter
@@ -21,7 +22,7 @@ from sockjs_aio.server.websocket_handshake import (
     refuse,
 )
 from sockjs_aio.server.websocket_reader import WebSocketReader
-from sockjs_aio.server.websocket_writer import NORMAL, WebSocketWriter
+from sockjs_aio.server.websocket_writer import WebSocketWriter
 from sockjs_aio.settings import Settings
 
 Answer = Coroutine[Any, Any, web.StreamResponse]

@@ -9,26 +9,33 @@ from collections.abc import Sequence
 
 from aiohttp import WebSocketError, WSMessage, web
 
-from sockjs_aio.close_info import LOST, End
 from sockjs_aio.core.inline import InlineSession
-from sockjs_aio.core.turns import TURN, clock
 from sockjs_aio.errors import PayloadBroken, PayloadTooLarge
+from sockjs_aio.protocol.ends import (
+    BROKEN_COMPRESSION,
+    BROKEN_JSON,
+    INVALID_CLOSE_CODE,
+    INVALID_UTF8,
+    LOST,
+    NO_CODE,
+    NORMAL,
+    NOT_TEXT,
+    PROTOCOL_ERROR,
+    TOO_BIG,
+    End,
+)
 from sockjs_aio.protocol.frames import decode_websocket_messages
 from sockjs_aio.protocol.websocket import BINARY, CLOSE, PING, PONG, TEXT, is_sendable_code
-from sockjs_aio.server.websocket_writer import NORMAL, WebSocketWriter
-
-PROTOCOL_ERROR = 1002
-UNSUPPORTED = 1003
-NO_CODE = 1005  # never on the wire
-INVALID_DATA = 1007
-TOO_BIG = 1009
+from sockjs_aio.server.websocket_writer import WebSocketWriter
+from sockjs_aio.turns import TURN, clock
 
 FRAME = TURN / 256
 """Seconds that a frame counts for besides its hooks' time: about what aiohttp takes to read it."""
 
 # plain numbers: to look a member up in aiohttp's enumeration takes 0.1 us (Python 3.11)
 _MESSAGES = (TEXT, BINARY)
-_VIOLATIONS = {INVALID_DATA: "Invalid UTF-8", TOO_BIG: "Message too big"}
+_VIOLATIONS = {end.code: end for end in (INVALID_UTF8, TOO_BIG)}
+"""What aiohttp's parser refuses, by its code."""
 
 
 class WebSocketReader:
@@ -97,20 +104,20 @@ class WebSocketReader:
         if self._writer.is_raw:
             return (message.data,)
         if message.type != TEXT:
-            self._refuse(UNSUPPORTED, "SockJS messages are text")
+            self._refuse(NOT_TEXT)
             return ()
         try:
             return decode_websocket_messages(message.data, self._max_messages)
         except PayloadTooLarge as error:
-            self._refuse(TOO_BIG, str(error))
+            self._refuse(TOO_BIG._replace(reason=str(error)))
         except PayloadBroken:
-            self._session.peer_failed((INVALID_DATA, "Broken JSON encoding", "error"))
+            self._session.peer_failed(BROKEN_JSON)
             self._writer.hang_up()
         return ()
 
-    def _refuse(self, code: int, reason: str) -> None:
-        self._session.peer_failed((code, reason, "error"))
-        self._writer.close(code, reason)
+    def _refuse(self, end: End) -> None:
+        self._session.peer_failed(end)
+        self._writer.close(end.code, end.reason)
 
     def _end(self, message: WSMessage) -> End:
         """Answer what ends the connection."""
@@ -118,18 +125,18 @@ class WebSocketReader:
             reply, reason = _reply_code(message.data), message.extra or ""
             if message.data not in (0, reply):
                 self._writer.close(reply, "")
-                return reply, "Invalid close code", "error"
+                return INVALID_CLOSE_CODE
             self._writer.close(reply, reason)  # browsers tell the page what comes back
-            return message.data or NO_CODE, reason, "client"
+            return End(message.data or NO_CODE, reason, "client")
         if isinstance(message.data, WebSocketError):
             code: int = message.data.code
-            reason = _VIOLATIONS.get(code, "Protocol error")
+            end = _VIOLATIONS.get(code, PROTOCOL_ERROR._replace(code=code))
         elif isinstance(message.data, Exception) and not isinstance(message.data, OSError):
-            code, reason = INVALID_DATA, "Broken compression"  # it is the decompressor's error
+            end = BROKEN_COMPRESSION  # it is the decompressor's error
         else:
             return LOST
-        self._writer.close(code, "")
-        return code, reason, "error"
+        self._writer.close(end.code, "")
+        return end
 
     async def _yield(self) -> None:
         """Let the loop go on once in a while: what is buffered is read without waiting."""
@@ -149,4 +156,4 @@ def _reply_code(code: int) -> int:
     """Return the code with which to answer a close frame; 0 stands for none."""
     if code == 0:
         return NORMAL
-    return code if is_sendable_code(code) else PROTOCOL_ERROR
+    return code if is_sendable_code(code) else PROTOCOL_ERROR.code

@@ -13,7 +13,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from sockjs_aio.core.closing import Closing
 from sockjs_aio.core.tcp import Delivery, is_left_unseen, read_at_most, seconds_since_data
-from sockjs_aio.core.turns import Turn
+from sockjs_aio.protocol.ends import NORMAL
 from sockjs_aio.protocol.frames import CloseFrame, SharedFrame
 from sockjs_aio.protocol.framing import RAW, Framing
 from sockjs_aio.protocol.websocket import (
@@ -29,8 +29,8 @@ from sockjs_aio.protocol.websocket import (
     websocket_frame,
 )
 from sockjs_aio.server.connection_writer import ConnectionWriter
+from sockjs_aio.turns import Turn
 
-NORMAL = 1000
 READ_SIZE = 65536
 PING_FRAME = websocket_frame(PING, b"")
 

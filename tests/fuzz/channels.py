@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 from sockjs_aio import ConnectionInfo, Settings, SockJSConnection
-from sockjs_aio.close_info import LOST
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.multiplex import MultiplexConnection
+from sockjs_aio.protocol.ends import LOST
 from sockjs_aio.protocol.framing import SOCKJS
 from tests.fake_writer import FakeInfo, FakeWriter
 from tests.virtual_loop import VirtualLoop

@@ -271,7 +271,7 @@ async def test_pings_of_a_client_that_does_not_read_cost_no_memory(serve: Serve)
         await asyncio.sleep(0)
     await Noted.until("open")
     await asyncio.sleep(0.05)
-    buffered = Noted.connections[0].session._receiver.buffered  # type: ignore[union-attr]
+    buffered = Noted.connections[0].session._writer.buffered  # type: ignore[union-attr]
     assert buffered < 200_000
 
 

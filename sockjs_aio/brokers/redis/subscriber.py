@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from sockjs_aio.brokers.redis.backoff import delay
 from sockjs_aio.brokers.redis.rate_limited_log import Complaints
 from sockjs_aio.brokers.redis.replies import read_reply, reason
-from sockjs_aio.core.turns import Turn
+from sockjs_aio.turns import Turn
 
 logger = logging.getLogger("sockjs_aio")
 

@@ -8,7 +8,7 @@ import math
 from sockjs_aio.cluster.nodes.claims import Claim
 from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailable
 from sockjs_aio.cluster.nodes.gateway import Gateway
-from sockjs_aio.protocol.frames import INTERRUPTED
+from sockjs_aio.protocol.ends import INTERRUPTED
 
 logger = logging.getLogger("sockjs_aio")
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+from collections.abc import Awaitable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -20,7 +21,7 @@ from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailable, 
 from sockjs_aio.cluster.nodes.node_record import EntryForged
 from sockjs_aio.cluster.nodes.owners import KnownNodes, Node, Owners
 from sockjs_aio.cluster.relay.forward import Misdirected, keeps_body, misdirected
-from sockjs_aio.cluster.relay.gateway import SENDS, Carrier, answer_question
+from sockjs_aio.cluster.relay.gateway import Carrier, answer_question, transport_of
 from sockjs_aio.cluster.relay.peers import OwnerLost, OwnerSilent, make_client
 from sockjs_aio.cluster.relay.session_lost import answer_lost
 from sockjs_aio.cluster.relay.signed_header import HEADER, PassportForged, Purpose
@@ -220,9 +221,9 @@ class Gateway(Carrier):
             return await self._carry(service, request, node, Purpose.ANSWER)
         except OwnerSilent:
             await self._see_why(node, None)
-            return self._give_up(key, request)
+            return await self._give_up(key, service, request)
         except OwnerLost:
-            return self._give_up(key, request)
+            return await self._give_up(key, service, request)
         except Misdirected:
             self._complaints.make(
                 "misdirected",
@@ -230,8 +231,8 @@ class Gateway(Carrier):
                 "two have the same url",
                 node.url,
             )
-            if request.match_info["transport"] in SENDS and not keeps_body(request):
-                return self._give_up(key, request)
+            if not transport_of(request).receives and not keeps_body(request):
+                return await self._give_up(key, service, request)
             raise NobodyThere from None
         except ConnectionRefusedError as error:
             await self._see_why(node, error.__cause__)
@@ -257,18 +258,20 @@ class Gateway(Carrier):
     async def _lose(self, service: Service, request: web.Request, key: str) -> web.StreamResponse:
         """Answer a request whose session has ended with its node."""
 
-        async def give_up(_endpoint: Service, request: web.Request) -> web.StreamResponse:
-            return self._give_up(key, request)
+        async def give_up(service: Service, request: web.Request) -> web.StreamResponse:
+            return await self._give_up(key, service, request)
 
         return await answer(service, None, request, give_up)
 
-    def _give_up(self, key: str, request: web.Request) -> web.StreamResponse:
+    def _give_up(
+        self, key: str, service: Service, request: web.Request
+    ) -> Awaitable[web.StreamResponse]:
         """Say that a session has ended.
 
         Redis keeps its id until the lease runs out: no late request opens it a second time.
         """
         self._owners.forget(key)
-        return answer_lost(request.match_info["transport"], request)
+        return answer_lost(service, request)
 
     # What comes from other nodes.
 
@@ -316,7 +319,7 @@ def _has_to_be_found(service: Service, request: web.Request) -> bool:
     """Tell whether a request is for a session that others may have."""
     return (
         service.registry.get(request.match_info["session_id"]) is None
-        and request.match_info["transport"] != "websocket"  # lives where it has come in
+        and not transport_of(request).is_connection  # lives where it has come in
         and reaches_transport(service, request)
     )
 
@@ -327,7 +330,7 @@ def _now() -> float:
 
 def _may_open(service: Service, request: web.Request) -> bool:
     """Tell whether a request would open a session, if there is none, and there is room for it."""
-    if request.match_info["transport"] in SENDS:
+    if not transport_of(request).receives:
         return False
     try:
         service.admission.check_room(request)

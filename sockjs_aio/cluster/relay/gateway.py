@@ -12,13 +12,12 @@ from sockjs_aio.cluster.relay.forward import Forward
 from sockjs_aio.cluster.relay.peers import Exhausted, OwnerLost, OwnerSilent, Peer, Stamp, ask
 from sockjs_aio.cluster.relay.session_lost import last_words
 from sockjs_aio.cluster.relay.signed_header import HEADER, Passport, Passports, Purpose
+from sockjs_aio.protocol.transports import TRANSPORTS, Transport
 from sockjs_aio.server.body import IDLE_BODY_LIMIT, end_where_unsafe
 from sockjs_aio.server.responses import plain_response, unavailable
 from sockjs_aio.server.service import Service, service_of, services_of
 
 logger = logging.getLogger("sockjs_aio")
-
-SENDS = ("xhr_send", "jsonp_send")
 
 WARNING_INTERVAL = 60.0
 """Seconds for which one warning of forged passports is enough."""
@@ -83,27 +82,27 @@ class Carrier:
             Misdirected: If it is another one.
             Exception: As `Forward.run`.
         """
-        name = request.match_info["transport"]
+        transport = transport_of(request)
         forward = Forward(
             request,
             peer,
             self._stamp(request, peer, purpose),
-            last_words=last_words(name),
-            body_limit=service.settings.max_message_size if name in SENDS else IDLE_BODY_LIMIT,
+            last_words=last_words(transport.name),
+            body_limit=IDLE_BODY_LIMIT if transport.receives else service.settings.max_message_size,
             silence=service.settings.heartbeat_delay,
-            patience=_patience(service, name) if self.limits_silence else None,
+            patience=_patience(service, transport) if self.limits_silence else None,
             is_last=lambda: self._is_last(service),
         )
         exchange = Exchange(
             request,
             service,
             functools.partial(self._ask, request, peer, Purpose.RELEASE),
-            is_send=name in SENDS,
+            is_send=not transport.receives,
         )
         async with self.exchanges.entered(exchange):
             self._forwards[forward] = peer
             try:
-                repeats = forward.can_be_repeated and (self.repeats_sends or name not in SENDS)
+                repeats = forward.can_be_repeated and (self.repeats_sends or transport.receives)
                 return await _run(forward, patience, repeats=repeats)
             except Exhausted as error:
                 raise self._no_room(error) from None
@@ -155,13 +154,13 @@ class Carrier:
         return response
 
 
-def _patience(service: Service, transport: str) -> float | None:
+def _patience(service: Service, transport: Transport) -> float | None:
     """Return how long the owner's process may write nothing.
 
     A send waits until there is room for its messages; what receives gets heartbeats, from when the
     application has let it in.
     """
-    if transport in SENDS:
+    if not transport.receives:
         return None
     return 2 * service.settings.heartbeat_delay + service.settings.authorize_timeout
 
@@ -190,6 +189,11 @@ def answer_question(service: Service, request: web.Request, purpose: Purpose) ->
     if purpose is Purpose.RELEASE:
         session.end_response()
     return web.Response(status=204)
+
+
+def transport_of(request: web.Request) -> Transport:
+    """Return the transport of a request that names a session."""
+    return TRANSPORTS[request.match_info["transport"]]
 
 
 def serving(request: web.Request) -> Service | None:

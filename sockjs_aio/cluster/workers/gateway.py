@@ -10,7 +10,7 @@ from typing import Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sockjs_aio.cluster.relay.gateway import SENDS, Carrier, answer_question, serving
+from sockjs_aio.cluster.relay.gateway import Carrier, answer_question, serving, transport_of
 from sockjs_aio.cluster.relay.peers import Exhausted, OwnerLost, Peer
 from sockjs_aio.cluster.relay.session_lost import answer_lost
 from sockjs_aio.cluster.relay.signed_header import HEADER, PassportExpired, PassportForged, Purpose
@@ -18,7 +18,7 @@ from sockjs_aio.cluster.workers.logs import RELAYED
 from sockjs_aio.server.aiohttp_internals import guard
 from sockjs_aio.server.responses import unavailable
 from sockjs_aio.server.service import Service
-from sockjs_aio.server.urls import Transport, answer, reaches_transport
+from sockjs_aio.server.urls import Answer, answer, reaches_transport
 
 
 class Places(Protocol):
@@ -106,14 +106,14 @@ class Gateway(Carrier):
         self, service: Service, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         """Answer a client's request for a session that is not here."""
-        name = request.match_info["transport"]
-        if name == "websocket" or not reaches_transport(service, request):  # stays where it is
+        transport = transport_of(request)
+        if transport.is_connection or not reaches_transport(service, request):  # stays where it is
             return await handler(request)
         session_id = request.match_info["session_id"]
         try:
-            peer = await self._places.owner(session_id, service, opens=name not in SENDS)
+            peer = await self._places.owner(session_id, service, opens=transport.receives)
         except OwnerLost:
-            return await answer(service, None, request, _lost)
+            return await answer(service, None, request, answer_lost)
         if peer is None:
             return await self._settle(service, request, Purpose.RELAY, handler)
         return await self._send_away(service, request, peer, Purpose.RELAY)
@@ -157,15 +157,15 @@ class Gateway(Carrier):
         self, peer: Peer, purpose: Purpose, service: Service, request: web.Request
     ) -> web.StreamResponse:
         """Have another process answer `request`; what a transport does."""
-        name = request.match_info["transport"]
-        patience = 0 if name in SENDS else peer.patience
+        transport = transport_of(request)
+        patience = peer.patience if transport.receives else 0
         try:
             return await self._carry(service, request, peer, purpose, patience)
         except OwnerLost:
-            return answer_lost(name, request)
+            return await answer_lost(service, request)
         except ConnectionRefusedError:
-            if name in SENDS:
-                return answer_lost(name, request)
+            if not transport.receives:
+                return await answer_lost(service, request)
             raise unavailable("The session's process is being restarted.\n") from None
 
     # The end.
@@ -178,12 +178,8 @@ class Gateway(Carrier):
         await self._places.close()
 
 
-def _raising(refusal: web.HTTPException) -> Transport:
+def _raising(refusal: web.HTTPException) -> Answer:
     async def refuse(_endpoint: Service, _request: web.Request) -> web.StreamResponse:
         raise refusal
 
     return refuse
-
-
-async def _lost(_endpoint: Service, request: web.Request) -> web.StreamResponse:
-    return answer_lost(request.match_info["transport"], request)
