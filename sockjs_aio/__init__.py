@@ -14,6 +14,7 @@ from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.router import SockJSRouter
 from sockjs_aio.server.run_app import run_app
 from sockjs_aio.settings import Settings
+from sockjs_aio.version import __version__ as __version__
 
 __all__ = [
     "Broker",
@@ -37,4 +38,3 @@ __all__ = [
     "readyz",
     "run_app",
 ]
-__version__ = "0.1.0"

@@ -80,7 +80,7 @@ class Settings:
     """The client script that the iframe page loads; has to be of the version that the page uses."""
     response_limit: int = 131072
     """Bytes of frames after which a streaming response ends and the client asks for the next."""
-    jsessionid: bool | str | SetCookie = False
+    jsessionid: "bool | str | SetCookie" = False
     """True sets a JSESSIONID cookie for load balancers, a str such as ``"SameSite=None; Secure"``
     one with these attributes; a callable sets the cookie it likes."""
     origins: Origins = "*"

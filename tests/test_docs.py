@@ -10,7 +10,8 @@ from typing import get_args
 import pytest
 
 from sockjs_aio import Settings, SettingsError, SockJSConnection, SockJSRouter
-from sockjs_aio.protocol.ends import (
+from sockjs_aio.protocol import ends
+from sockjs_aio.protocol.ends import Initiator
     EXPIRED,
     HOOK_FAILED,
     INTERRUPTED,
@@ -24,6 +25,7 @@ from sockjs_aio.protocol.ends import (
 )
 from sockjs_aio.protocol.frames import close_frame
 from sockjs_aio.protocol.machine import State
+from sockjs_aio.protocol.transports import TRANSPORTS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -61,24 +63,48 @@ def test_every_state_is_documented() -> None:
     assert rows == [state.name for state in State]
 
 
-def test_every_end_is_documented() -> None:
+def end_rows() -> list[tuple[str, str, str]]:
+    """Return initiator, code with reason, and what the client gets, of each row."""
     text = (ROOT / "docs/lifecycle.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| .*? \| (.*?) \|", text, re.M)
+    return re.findall(r"^\| `(\w+)` \| .*? \| (.*?) \| (.*) \|$", text, re.M)
+
+
+def test_every_end_is_documented() -> None:
+    rows = [(initiator, said) for initiator, said, _ in end_rows()]
     assert {initiator for initiator, _ in rows} == set(get_args(Initiator))
-    ends = [LOST, EXPIRED, UNANSWERED, STALLED]
-    ends += [(*SLOW_CONSUMER, "overflow"), (*SERVICE_RESTART, "shutdown")]
-    ends += [(*HOOK_FAILED, "error")]
-    for code, reason, initiator in ends:
-        assert (initiator, f"`{code} {reason}`") in rows
+    codes_of_violations = next(said for initiator, said in rows if said.startswith("1002, "))
+    for code, reason, initiator in ends.ENDS:
+        if (code, reason, initiator) == ends.GO_AWAY:
+            assert any(f"`{code} {reason}`" in said for who, said in rows if who == initiator)
+        elif initiator == "error" and code != ends.HOOK_FAILED.code:
+            assert str(code) in codes_of_violations
+        else:
+            assert (initiator, f"`{code} {reason}`") in rows
 
 
 def test_every_end_is_documented_with_the_frame_that_the_client_gets() -> None:
-    text = (ROOT / "docs/lifecycle.md").read_text()
-    gets = dict(re.findall(r"^\| `\w+` \| .*? \| `(\d+ .*?)` \| (.*) \|", text, re.M))
-    told = {LOST[:2]: INTERRUPTED, EXPIRED[:2]: SESSION_EXPIRED}
-    told |= {end: end for end in (SLOW_CONSUMER, SERVICE_RESTART, HOOK_FAILED)}
-    for (code, reason), frame in told.items():
+    gets = {said.strip("`"): frame for _, said, frame in end_rows()}
+    told: dict[ends.End, tuple[int, str]] = {
+        ends.LOST: ends.INTERRUPTED,
+        ends.EXPIRED: ends.SESSION_EXPIRED,
+    }
+    told |= {end: end[:2] for end in (ends.SLOW_CONSUMER, ends.SERVICE_RESTART, ends.HOOK_FAILED)}
+    for (code, reason, _), frame in told.items():
         assert f"`{close_frame(*frame).decode()}`" in gets[f"{code} {reason}"]
+
+
+def test_every_transport_is_documented() -> None:
+    text = (ROOT / "docs/protocol.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (GET|POST) \| (.*?) \| (.*?) \| (.*?) \|$", text, re.M)
+    assert [name for name, *_ in rows] == list(TRANSPORTS)
+    switches = {"by its name": lambda row: row.name, "no": lambda row: None}
+    for name, method, does, switch, restricted in rows:
+        row = TRANSPORTS[name]
+        assert row.method == method
+        assert row.receives is ("receives" in does)
+        assert (row.dress is not None) is ("stream" in does)
+        assert row.switch == switches.get(switch, lambda row: switch.split("`")[1])(row)
+        assert row.tells_origin is (restricted == "served") or row.switch is None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -131,9 +157,13 @@ def test_contributing_names_paths_that_exist() -> None:
 
 def test_every_module_is_in_the_architecture() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
-    for path in (ROOT / "sockjs_aio").rglob("*.py"):
-        if path.stem not in ("__init__", "headers", "callback", "body"):
-            assert re.search(rf"`{path.stem}(\.py)?`", text), path.stem
+    package = ROOT / "sockjs_aio"
+    modules = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if path.stem != "__init__"
+    }
+    assert set(re.findall(r"^\| `([\w/]+\.py)` \|", text, re.M)) == modules
 
 
 def test_every_promise_names_tests_that_exist() -> None:

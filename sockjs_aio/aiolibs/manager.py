@@ -19,7 +19,7 @@ from sockjs_aio.aiolibs.messages import (
     SockjsMessage,
 )
 from sockjs_aio.aiolibs.request import Request
-from sockjs_aio.aiolibs.session import Session
+from sockjs_aio.aiolibs.session import ClientConnection, Session
 
 T = TypeVar("T")
 
@@ -168,7 +168,7 @@ class SessionManager:
             raise
 
 
-class HandlerConnection(SockJSConnection):
+class HandlerConnection(ClientConnection):
     """Turns the hooks of one session into messages for the manager's handler."""
 
     def __init__(self, session: SockJSSession, manager: SessionManager) -> None:

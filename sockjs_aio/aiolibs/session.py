@@ -1,12 +1,16 @@
 """One client, as handlers see it."""
 
-from typing import TYPE_CHECKING
-
-from sockjs_aio.aiolibs.messages import SessionState
+from sockjs_aio import SockJSConnection
+from sockjs_aio.aiolibs.messages import MsgType, SessionState
 from sockjs_aio.aiolibs.request import Request
 
-if TYPE_CHECKING:
-    from sockjs_aio.aiolibs.manager import HandlerConnection
+
+class ClientConnection(SockJSConnection):
+    """A connection of the asynchronous API that such a session stands for."""
+
+    request: Request
+    told: MsgType
+    """What the handler was told last."""
 
 
 class Session:
@@ -39,7 +43,7 @@ class Session:
         self.disconnect_delay = disconnect_delay
         self.debug = debug
         # the connection from OPEN until CLOSED has been handled: no cycle is left behind
-        self._connection: HandlerConnection | None = None
+        self._connection: ClientConnection | None = None
         self._state = SessionState.NEW
 
     def __repr__(self) -> str:

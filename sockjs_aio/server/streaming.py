@@ -80,22 +80,23 @@ def _headers(request: web.Request, content_type: str) -> Headers:
 
 async def xhr_streaming(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``POST .../xhr_streaming`` with frames, a line each."""
-    return await _stream(service, request, "xhr_streaming", _begin_lines)
+    return await stream(service, request, "xhr_streaming", _begin_lines)
 
 
 async def eventsource(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``GET .../eventsource`` with frames, an event each."""
-    return await _stream(service, request, "eventsource", _begin_events)
+    return await stream(service, request, "eventsource", _begin_events)
 
 
 async def htmlfile(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``GET .../htmlfile?c=CALLBACK`` with frames, a script element each."""
-    return await _stream(service, request, "htmlfile", _begin_page)
+    return await stream(service, request, "htmlfile", _begin_page)
 
 
-async def _stream(
+async def stream(
     service: Service, request: web.Request, transport: str, begin: Begin
 ) -> web.StreamResponse:
+    """Answer a request with frames, dressed as the row of `transport` says."""
     headers, prelude = begin(request)
     dress = TRANSPORTS[transport].dress
     assert dress is not None, "it is a stream"

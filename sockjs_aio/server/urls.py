@@ -77,10 +77,7 @@ def routes(service: Service, prefix: str) -> list[web.RouteDef]:
     transports = "|".join(name for name, row in TRANSPORTS.items() if row.has_session_url)
     session_url = f"/{{server_id:[^/.]+}}/{{session_id:[^/.]+}}/{{transport:{transports}}}"
     urls: dict[str, tuple[str, Page | Transport | None]] = {
-        session_url % "|".join(name for name, row in TRANSPORTS.items() if row.has_session_url): (
-            "sockjs_session",
-            None,
-        ),
+        session_url: ("sockjs_session", None),
         "/info": ("sockjs_info", _INFO),
         r"/{page:iframe(?:-[^/]*)?\.html}": ("sockjs_iframe", _IFRAME),
         "/websocket": ("sockjs_raw_websocket", TRANSPORTS["rawwebsocket"]),

@@ -5,12 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sockjs_aio import __version__
 from sockjs_aio.cluster.workers import logs
 from sockjs_aio.cluster.workers.app_loader import TargetError
 from sockjs_aio.cluster.workers.environment import PREFIX, EnvironmentParser
 from sockjs_aio.cluster.workers.workers import LOOPS, Workers
 from sockjs_aio.server.drain import Drain
+from sockjs_aio.version import __version__
 
 _SECONDS = {
     "drain_notice": (Drain.notice, "for load balancers to notice the end"),
