@@ -12,17 +12,6 @@ import pytest
 from sockjs_aio import Settings, SettingsError, SockJSConnection, SockJSRouter
 from sockjs_aio.protocol import ends
 from sockjs_aio.protocol.ends import Initiator
-    EXPIRED,
-    HOOK_FAILED,
-    INTERRUPTED,
-    LOST,
-    SERVICE_RESTART,
-    SESSION_EXPIRED,
-    SLOW_CONSUMER,
-    STALLED,
-    UNANSWERED,
-    Initiator,
-)
 from sockjs_aio.protocol.frames import close_frame
 from sockjs_aio.protocol.machine import State
 from sockjs_aio.protocol.transports import TRANSPORTS
