@@ -9,6 +9,7 @@ from sockjs_aio.connection import Session, SockJSConnection, broadcast
 from sockjs_aio.errors import BrokerUnavailable, SettingsError, SockJSError, TooManyChannels
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.framing import PreparedMessage
+from sockjs_aio.server.aiohttp_internals import guard
 from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.router import SockJSRouter
@@ -34,6 +35,7 @@ __all__ = [
     "TooManyChannels",
     "Workers",
     "broadcast",
+    "guard",
     "healthz",
     "readyz",
     "run_app",

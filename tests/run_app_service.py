@@ -5,7 +5,7 @@ import sys
 
 from aiohttp import web
 
-from sockjs_aio import SockJSRouter, healthz, readyz, run_app
+from sockjs_aio import Drain, SockJSRouter, healthz, readyz, run_app
 from tests.conftest import Echo
 
 PAID = web.AppKey("paid", list[str])
@@ -42,8 +42,6 @@ if __name__ == "__main__":
         make(),
         host="127.0.0.1",
         port=int(port),
-        drain_notice=float(notice),
-        drain_over=float(over),
-        drain_limit=float(limit),
+        drain=Drain(float(notice), float(over), float(limit)),
         print=None,
     )

@@ -92,7 +92,7 @@ def test_every_transport_is_documented() -> None:
         assert row.method == method
         assert row.receives is ("receives" in does)
         assert (row.dress is not None) is ("stream" in does)
-        assert row.switch == switches.get(switch, lambda row: switch.split("`")[1])(row)
+        assert row.switch == switches.get(switch, lambda row, name=switch: name.split("`")[1])(row)
         assert row.tells_origin is (restricted == "served") or row.switch is None
 
 

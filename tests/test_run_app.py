@@ -12,7 +12,7 @@ import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio import SockJSRouter, Workers, readyz, run_app
+from sockjs_aio import Drain, SockJSRouter, Workers, readyz, run_app
 from tests.clients import SOCKJS, Client, WebSocket, Xhr, XhrStreaming
 from tests.conftest import Echo
 from tests.ports import free_port
@@ -215,9 +215,15 @@ async def test_what_runs_a_loop_is_not_called_within_one() -> None:
             run(target)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("name", ["drain_notice", "drain_over", "drain_limit"])
+@pytest.mark.parametrize("name", ["notice", "over", "limit"])
 @pytest.mark.parametrize("value", [-1, float("nan")])
 def test_times_that_cannot_be_are_refused(name: str, value: float) -> None:
     options: dict[str, Any] = {name: value}
-    with pytest.raises(ValueError, match="cannot be: seconds, 0 or above"):
-        run_app(None, **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must be seconds, 0 or above"):
+        Drain(**options)
+
+
+def test_a_drain_that_is_none_is_refused() -> None:
+    for run in (lambda drain: run_app(None, drain=drain), lambda drain: Workers(1, drain=drain)):
+        with pytest.raises(TypeError, match="must be a Drain such as Drain"):
+            run(5)

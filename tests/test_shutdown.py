@@ -295,7 +295,7 @@ async def test_process_that_drains_on_sigterm_loses_nobody(
     start = start.replace('"/echo")', '"/echo", {"disconnect_delay": 1})')
     script = tmp_path / "server.py"
     script.write_text(
-        f"from sockjs_aio import run_app\n{start}run_app(app, drain_notice=0.1, drain_over=0.1, "
+        f"from sockjs_aio import Drain, run_app\n{start}run_app(app, drain=Drain(0.1, 0.1), "
         + end.removeprefix("app, ")
     )
     process = await asyncio.create_subprocess_exec(

@@ -30,7 +30,7 @@ class Drain:
     def __post_init__(self) -> None:
         for name in ("notice", "over", "limit"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)!r} cannot be: seconds, 0 or above")
+                raise ValueError(f"{name}={getattr(self, name)!r} must be seconds, 0 or above")
 
     async def run(self, app: web.Application) -> None:
         """Do all that comes before the listener is closed, within `limit`."""

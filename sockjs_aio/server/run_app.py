@@ -16,13 +16,13 @@ from sockjs_aio.server.forks import give_forks_their_signals
 
 logger = logging.getLogger("sockjs_aio")
 
+_DEFAULT_DRAIN = Drain()
+
 
 def run_app(
     app: web.Application | Awaitable[web.Application],
     *,
-    drain_notice: float = Drain.notice,
-    drain_over: float = Drain.over,
-    drain_limit: float = Drain.limit,
+    drain: Drain = _DEFAULT_DRAIN,
     shutdown_timeout: float = 10.0,
     handle_signals: bool = True,
     **options: Any,
@@ -30,26 +30,25 @@ def run_app(
     """Run `app` as aiohttp's `web.run_app` does, until SIGTERM or SIGINT.
 
     At SIGTERM nobody is lost: `readyz` answers 404 and `SockJSRouter.health` 503; for
-    `drain_notice` seconds all goes on; then all sessions are closed with
-    ``c[1012,"Service restart"]``, spread over `drain_over` seconds, and polls are answered with
+    `drain.notice` seconds all goes on; then all sessions are closed with
+    ``c[1012,"Service restart"]``, spread over `drain.over` seconds, and polls are answered with
     that; at last the listener is closed, and `app` shut down.
     A second SIGTERM ends it at once, and so does SIGINT (Ctrl-C) at any time, as with aiohttp.
     On Windows there is Ctrl-C alone.
 
     Args:
         app: The application, or an awaitable that returns it.
-        drain_notice: Seconds for load balancers to notice: two of their checks.
-        drain_over: Seconds over which sessions are closed.
-        drain_limit: Seconds after which the listener is closed, whoever is left.
+        drain: How long SIGTERM waits for what, in seconds.
         shutdown_timeout: As aiohttp's: how long handlers have after that.
         handle_signals: As aiohttp's.
         options: The others of `web.run_app`.
 
     Raises:
-        ValueError: If a time is below 0.
+        TypeError: If `drain` is not a `Drain`.
         RuntimeError: If it is called while an event loop runs: by the import of a module, perhaps.
     """
-    drain = Drain(drain_notice, drain_over, drain_limit)
+    if not isinstance(drain, Drain):
+        raise TypeError(f"drain must be a Drain such as Drain(over=10), not {drain!r}")
     check_no_loop("run_app", app)
     web.run_app(
         _prepared(app, drain if handle_signals else None),

@@ -4,7 +4,7 @@ import sys
 
 from aiohttp import web
 
-from sockjs_aio import SockJSRouter, run_app
+from sockjs_aio import Drain, SockJSRouter, run_app
 from tests.conftest import Echo
 
 
@@ -17,4 +17,4 @@ def make_app() -> web.Application:
 
 
 if __name__ == "__main__":
-    run_app(make_app(), host="127.0.0.1", port=int(sys.argv[1]), drain_notice=0, print=None)
+    run_app(make_app(), host="127.0.0.1", port=int(sys.argv[1]), drain=Drain(notice=0), print=None)

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from aiohttp import web
 from aiohttp_remotes import XForwardedStrict, setup
 
-from sockjs_aio import Nodes, SockJSConnection, SockJSRouter, readyz, run_app
+from sockjs_aio import Drain, Nodes, SockJSConnection, SockJSRouter, readyz, run_app
 from tests.process import COMPLAINTS, PATIENCE
 from tests.wire import Wire
 
@@ -158,8 +158,7 @@ def main() -> None:
         run_app(
             make_app(options.redis, nodes),
             sock=listener,
-            drain_notice=options.notice,
-            drain_over=0.5,
+            drain=Drain(notice=options.notice, over=0.5),
             access_log=None,
         )
 

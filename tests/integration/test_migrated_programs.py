@@ -124,9 +124,10 @@ def started_anew(dashboard: Path) -> None:
         + f"\n\ndef main():\n{main_function}"
         "    app = web.Application()\n    router.attach(app)\n"
         "    app.cleanup_ctx.append(tornado_beside)\n    app.on_startup.append(start_ticking)\n"
-        "    run_app(app, host=options.address, port=options.port, drain_notice=0.1)\n\n\nmain()\n"
+        "    run_app(app, host=options.address, port=options.port, "
+        "drain=Drain(notice=0.1))\n\n\nmain()\n"
     )
-    imports = "from aiohttp import web\nfrom sockjs_aio import run_app\n"
+    imports = "from aiohttp import web\nfrom sockjs_aio import Drain, run_app\n"
     old = old.replace("define('port'", "define('old_port', type=int)\ndefine('port'")
     dashboard.write_text(imports + old + new)
 
@@ -206,9 +207,9 @@ async def test_chat_of_python_2_runs_after_it_was_moved(
     source, _, end = chat.read_text().partition("    app = tornado.web.Application")
     assert "print(" in end
     chat.write_text(
-        "from aiohttp import web\nfrom sockjs_aio import run_app\n"
+        "from aiohttp import web\nfrom sockjs_aio import Drain, run_app\n"
         f"{source}    app = web.Application()\n    router.attach(app)\n"
-        f"    run_app(app, host='127.0.0.1', port={port}, drain_notice=0.1)\n"
+        f"    run_app(app, host='127.0.0.1', port={port}, drain=Drain(notice=0.1))\n"
     )
     async with running(serve, "/chat", port, chat) as served:
         first = await kind.open(served)
@@ -248,7 +249,8 @@ async def test_snippet_with_tornado_beside_drains_its_clients(
     script, old, new = tmp_path / "a.py", free_port(), free_port()
     snippet = shown("old = tornado").replace("8081", str(old))
     # with a page that tells, and time to ask for it on a busy machine
-    ready = "app.router.add_get('/readyz', readyz)\nrun_app(app, drain_notice=3, drain_over=0.2, "
+    drain = "from sockjs_aio import Drain\nrun_app(app, drain=Drain(notice=3, over=0.2), "
+    ready = f"app.router.add_get('/readyz', readyz)\n{drain}"
     snippet = snippet.replace("run_app(app, ", ready).replace("8082", str(new))
     script.write_text(SIDE_BY_SIDE + snippet)
     async with running(serve, "/chat", new, script) as served:

@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sockjs_aio import Nodes, SockJSRouter, run_app
+from sockjs_aio import Drain, Nodes, SockJSRouter, run_app
 from tests.adapters import add_adapters
 from tests.process import Obedient
 
@@ -112,8 +112,7 @@ def main() -> None:
         port=arguments.port,
         access_log=None,
         ssl_context=context,
-        drain_notice=0.2,
-        drain_over=0.2,
+        drain=Drain(notice=0.2, over=0.2),
         print=lambda *_: print("ready", flush=True),
     )
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from aiohttp import web
 
-from sockjs_aio import SockJSConnection, SockJSRouter, run_app
+from sockjs_aio import Drain, SockJSConnection, SockJSRouter, run_app
 
 
 class Forking(SockJSConnection):
@@ -89,7 +89,6 @@ if __name__ == "__main__":
         make(),
         host="127.0.0.1",
         port=int(sys.argv[1]),
-        drain_notice=0.1,
-        drain_over=0.2,
+        drain=Drain(notice=0.1, over=0.2),
         access_log=None,
     )

@@ -321,10 +321,10 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {path!r})
 sys.path.append("/somewhere/else")
-from sockjs_aio import Workers
+from sockjs_aio import Drain, Workers
 {more}
 if __name__ == "__main__":
-    Workers(2, notice=0, over=0).run({target!r}, port=0)
+    Workers(2, drain=Drain(notice=0, over=0)).run({target!r}, port=0)
 """
 
 

@@ -13,7 +13,7 @@ from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined
 import async_timeout
 
 from sockjs_aio.cluster.workers.control import BEAT, GRACE
-from sockjs_aio.cluster.workers.worker_config import Order
+from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
 START_LIMIT = 60.0
 """Seconds within which a worker has to be ready."""
@@ -61,22 +61,22 @@ class Child:
         self._listening = asyncio.create_task(self._listen(reader))
 
     @classmethod
-    async def start(cls, order: Order) -> "Child":
-        """Start it with an order: a Python like this one."""
+    async def start(cls, config: WorkerConfig) -> "Child":
+        """Start it with an config: a Python like this one."""
         ours, theirs = socket.socketpair()
         with theirs:
-            program = _PROGRAM.format(path=sys.path, number=theirs.fileno(), policy=order.policy)
+            program = _PROGRAM.format(path=sys.path, number=theirs.fileno(), policy=config.policy)
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, *_args_from_interpreter_flags(), "-c", program),
-                pass_fds=(theirs.fileno(), *order.listeners),
+                pass_fds=(theirs.fileno(), *config.listeners),
                 stdin=asyncio.subprocess.DEVNULL,
             )
         try:
-            child = cls(order.number, process, *await asyncio.open_unix_connection(sock=ours))
+            child = cls(config.number, process, *await asyncio.open_unix_connection(sock=ours))
         except asyncio.CancelledError:  # nobody else knows it
             _send(process, signal.SIGKILL)
             raise
-        child._writer.write(order.encode())
+        child._writer.write(config.encode())
         return child
 
     def __str__(self) -> str:

@@ -58,9 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(options: argparse.Namespace) -> None:
     workers = Workers(
         options.workers,
-        notice=options.drain_notice,
-        over=options.drain_over,
-        limit=options.drain_limit,
+        drain=Drain(options.drain_notice, options.drain_over, options.drain_limit),
         access_log=options.access_log,
         hang_limit=options.hang_limit,
         lingering_time=options.lingering_time,

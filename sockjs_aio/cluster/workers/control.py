@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 
-from sockjs_aio.cluster.workers.worker_config import Order
+from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
 BEAT = 0.5
 """Seconds between two beats, by which the supervisor sees that the event loop runs."""
@@ -61,15 +61,15 @@ class Control:
         )
 
     @classmethod
-    async def open(cls, number: int) -> "tuple[Control, Order]":
+    async def open(cls, number: int) -> "tuple[Control, WorkerConfig]":
         """Begin to listen at the file descriptor `number`."""
         connection = socket.socket(fileno=number)
         watched = connection.dup()
         reader, writer = await asyncio.open_unix_connection(sock=connection)
-        order = Order.decode(await reader.readline())
+        config = WorkerConfig.decode(await reader.readline())
         control = cls(watched, reader, writer)
         threading.Thread(target=control._end_with_supervisor, daemon=True).start()
-        return control, order
+        return control, config
 
     def say(self, word: str, detail: object = None) -> None:
         """Tell the supervisor something."""

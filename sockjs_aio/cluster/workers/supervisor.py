@@ -1,4 +1,4 @@
-"""Starts the workers of one host, restarts those that die or hang, reloads and ends them in order.
+"""Starts the workers of one host, restarts those that die or hang, reloads and ends them in config.
 
 A worker is killed in two cases only: its event loop stands still for longer than it may, or it does
 not end within what its application's settings come to.  Both are logged as errors.
@@ -16,7 +16,7 @@ from sockjs_aio.cluster.workers.child import START_LIMIT, Child, WorkerEnded
 from sockjs_aio.cluster.workers.control import BEAT, GRACE
 from sockjs_aio.cluster.workers.listeners import Listeners
 from sockjs_aio.cluster.workers.worker import FAILED
-from sockjs_aio.cluster.workers.worker_config import Order
+from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -38,18 +38,18 @@ class Supervisor:
     """Keeps the workers.
 
     Args:
-        order: What all of them are told.
+        config: What all of them are told.
         listeners: The sockets that they share.
     """
 
-    def __init__(self, order: Order, listeners: Listeners) -> None:
-        self._order = order
+    def __init__(self, config: WorkerConfig, listeners: Listeners) -> None:
+        self._config = config
         self._listeners = listeners
         self._current: dict[int, Child] = {}
         self._retiring: set[Child] = set()
         self._reload = asyncio.Event()
         # held while a worker is started or replaced, by one task at a time
-        self._changing = [asyncio.Lock() for _ in range(order.count)]
+        self._changing = [asyncio.Lock() for _ in range(config.count)]
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
         self._failure: str | None = None
@@ -62,7 +62,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ask_end, signal.Signals(number).name)
         watching = asyncio.create_task(self._watch())
-        tasks = [asyncio.create_task(self._keep(n)) for n in range(self._order.count)]
+        tasks = [asyncio.create_task(self._keep(n)) for n in range(self._config.count)]
         tasks += [
             asyncio.create_task(self._reload_when_asked()),
             asyncio.create_task(self._announce()),
@@ -100,7 +100,7 @@ class Supervisor:
         self._ending.set()
 
     async def _announce(self) -> None:
-        count = self._order.count
+        count = self._config.count
         while sum(child.is_ready for child in self._current.values()) < count:
             await asyncio.sleep(0.05)
         urls = ", ".join(self._listeners.urls)
@@ -122,14 +122,14 @@ class Supervisor:
                         "killed after %g s",
                         child,
                         NOTICED,
-                        self._order.hang_limit,
+                        self._config.hang_limit,
                     )
 
     def _patience(self, child: Child) -> float:
         """Return for how long the event loop of a worker may stand still."""
         if self._ending.is_set() and (self._hurry.is_set() or not _has_sessions(child)):
             return GRACE
-        return self._order.hang_limit if child.is_ready else START_LIMIT
+        return self._config.hang_limit if child.is_ready else START_LIMIT
 
     def _abort(self, child: Child) -> None:
         if child.was_aborted:
@@ -147,13 +147,13 @@ class Supervisor:
     # One worker.
 
     async def _start(self, number: int, *, replaces: bool) -> Child:
-        order = dataclasses.replace(
-            self._order,
+        config = dataclasses.replace(
+            self._config,
             number=number,
             listeners=self._listeners.filenos(number),
             replaces=replaces,
         )
-        return await Child.start(order)
+        return await Child.start(config)
 
     async def _keep(self, number: int) -> None:
         """Start a worker, and start it again whenever it has ended."""
@@ -216,7 +216,7 @@ class Supervisor:
             await self._reload.wait()
             self._reload.clear()
             logger.info("reloading, one worker at a time")
-            for number in range(self._order.count):
+            for number in range(self._config.count):
                 async with self._changing[number]:
                     old = await self._replace(number)
                 if old is None:
@@ -286,16 +286,16 @@ class Supervisor:
         )
 
     async def _drain(self, children: list[Child]) -> None:
-        order = self._order
+        config = self._config
         logger.info(
             "ending: readiness is off; in %g s sessions are closed, over %g s, for at most %g s",
-            order.notice,
-            order.over,
-            order.limit,
+            config.drain.notice,
+            config.drain.over,
+            config.drain.limit,
         )
         for child in children:
             child.tell("notice")
-        await self._unless_hurried(asyncio.sleep(order.notice))
+        await self._unless_hurried(asyncio.sleep(config.drain.notice))
         for child in children:
             child.tell("drain")
         await self._unless_hurried(self._await_drained(children))
@@ -321,7 +321,10 @@ class Supervisor:
         await asyncio.gather(*map(self._await_one_drained, children))
 
     async def _await_one_drained(self, child: Child) -> None:
-        for limit in (self._order.limit, GRACE):  # one whose event loop runs is late by a moment
+        for limit in (
+            self._config.drain.limit,
+            GRACE,
+        ):  # one whose event loop runs is late by a moment
             try:
                 return await child.hear("drained", limit)
             except WorkerEnded:

@@ -1,8 +1,8 @@
 """One worker: serves the application, and does what its supervisor says.
 
-Its supervisor starts it with the number of a file descriptor, which is a socket: an `Order` comes
-on it, then commands, a word a line, and the worker's answers go back.  If the supervisor ends, so
-does the worker.
+Its supervisor starts it with the number of a file descriptor, which is a socket: a `WorkerConfig`
+comes on it, then commands, a word a line, and the worker's answers go back.  If the supervisor
+ends, so does the worker.
 """
 
 import asyncio
@@ -26,9 +26,8 @@ from sockjs_aio.cluster.workers.app_loader import TargetError, load, report
 from sockjs_aio.cluster.workers.control import Control
 from sockjs_aio.cluster.workers.gateway import Gateway
 from sockjs_aio.cluster.workers.placement import HostPlaces, worker_at
-from sockjs_aio.cluster.workers.worker_config import Order
+from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.closing import LAST_GRACE
-from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.forks import give_forks_their_signals
 from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.service import services_of
@@ -52,14 +51,14 @@ FAILED = 3
 class Worker:
     """Serves one application in one of several processes."""
 
-    def __init__(self, order: Order, control: Control) -> None:
-        self._order = order
+    def __init__(self, config: WorkerConfig, control: Control) -> None:
+        self._config = config
         self._control = control
-        key = bytes.fromhex(order.key)
-        self._places = HostPlaces(order.directory, order.count, order.number, key)
+        key = bytes.fromhex(config.key)
+        self._places = HostPlaces(config.directory, config.count, config.number, key)
         control.clear_up = self._places.clear_up
         self._relay = Gateway(self._places, key)
-        self._drain = Drain(order.notice, order.over, order.limit)
+        self._drain = config.drain
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
         self._sites: list[tuple[web.SockSite, socket.socket]] = []
@@ -74,10 +73,10 @@ class Worker:
         try:
             await self._start()
         except SystemExit as error:  # would end this process without a word to the supervisor
-            raise TargetError(f"{self._order.target} ends the process: {error}") from None
+            raise TargetError(f"{self._config.target} ends the process: {error}") from None
 
     async def _start(self) -> None:
-        app = await load(self._order.target)
+        app = await load(self._config.target)
         if NODES in app:
             raise TargetError(
                 "an application with Nodes is no application for Workers: start its processes each "
@@ -89,10 +88,10 @@ class Worker:
         self._runner = web.AppRunner(
             app,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
-            lingering_time=self._order.lingering_time,
-            keepalive_timeout=self._order.keepalive_timeout,
+            lingering_time=self._config.lingering_time,
+            keepalive_timeout=self._config.keepalive_timeout,
             access_log_class=logs.EntryLogger,
-            access_log=access_logger if self._order.access_log else None,
+            access_log=access_logger if self._config.access_log else None,
         )
         await self._runner.setup()
         await web.SockSite(self._runner, self._places.listen(), backlog=placement.BACKLOG).start()
@@ -110,7 +109,7 @@ class Worker:
         obeying.cancel()
         await asyncio.wait((obeying,))
         if self._control.is_lost:
-            logger.warning("worker %d: the supervisor has ended", self._order.number)
+            logger.warning("worker %d: the supervisor has ended", self._config.number)
             await self._drain.run(self._app)
 
     async def stop(self) -> None:
@@ -146,16 +145,16 @@ class Worker:
     async def _publish(self) -> None:
         """Begin to serve."""
         assert self._runner is not None
-        self._places.publish(replaces=self._order.replaces)
-        if self._order.replaces:
+        self._places.publish(replaces=self._config.replaces)
+        if self._config.replaces:
             # nobody starts that one anew
             self._relay.predecessor = worker_at(self._places.previous_path, patience=0)
-        for number in self._order.listeners:
+        for number in self._config.listeners:
             listener = Listener(fileno=number)
             site = web.SockSite(self._runner, listener, backlog=listeners.BACKLOG)
             await site.start()
             self._sites.append((site, listener))
-        self._control.patience = self._order.hang_limit
+        self._control.patience = self._config.hang_limit
         self._control.say("ready")
 
     async def _succeed(self) -> None:
@@ -192,7 +191,7 @@ class Worker:
         ]
         exchanges = self._relay.exchanges
         loop = asyncio.get_running_loop()
-        number, start = self._order.number, loop.time()
+        number, start = self._config.number, loop.time()
         count = sum(len(service.registry) for service in services_of(self._app))
         logger.info("worker %d: closing %d sessions over %g s", number, count, self._drain.over)
         until_left = exchanges.end if self._relay.is_retiring else exchanges.finished
@@ -228,9 +227,9 @@ async def work(number: int) -> int:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(signal_number, _leave_to_supervisor)  # that hears them, too
-    control, order = await Control.open(number)
-    logs.set_up(order.log_level, order.log_format)
-    worker = Worker(order, control)
+    control, config = await Control.open(number)
+    logs.set_up(config.log_level, config.log_format)
+    worker = Worker(config, control)
     status = 0
     starting = asyncio.create_task(worker.start())
     ending = asyncio.create_task(control.ending.wait())
@@ -239,7 +238,7 @@ async def work(number: int) -> int:
         starting.cancel()
         await asyncio.wait((starting,))
     elif error := starting.exception():
-        control.say("failed", report(order.target, error))
+        control.say("failed", report(config.target, error))
         status = FAILED
     else:
         await worker.serve()
@@ -262,7 +261,7 @@ def _leave_to_supervisor() -> None:
 
 
 def main(number: int, policy: str) -> None:
-    """Run a worker, for a supervisor at the file descriptor `number`; `Order` has the `policy`."""
+    """Run a worker for a supervisor at the file descriptor `number`, with an event loop `policy`."""
     with contextlib.suppress(AttributeError, ValueError, OSError):  # there may be no stderr
         faulthandler.enable()  # says where it hangs when the supervisor ends it by SIGABRT
     give_forks_their_signals()

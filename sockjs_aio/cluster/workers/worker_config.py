@@ -3,9 +3,11 @@
 import json
 from dataclasses import asdict, dataclass
 
+from sockjs_aio.server.drain import Drain
+
 
 @dataclass(frozen=True)
-class Order:
+class WorkerConfig:
     """All that a worker has to know; goes to it as one line of JSON."""
 
     target: str
@@ -20,9 +22,7 @@ class Order:
     """The file descriptors of the sockets for clients."""
     replaces: bool
     """Whether there is a worker of the same number that goes on for a while."""
-    notice: float
-    over: float
-    limit: float
+    drain: Drain
     hang_limit: float
     """Seconds for which its event loop may be held up."""
     lingering_time: float
@@ -38,6 +38,7 @@ class Order:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
-    def decode(cls, line: bytes) -> "Order":
+    def decode(cls, line: bytes) -> "WorkerConfig":
         """Read a line."""
-        return cls(**json.loads(line))
+        values = json.loads(line)
+        return cls(**{**values, "drain": Drain(**values["drain"])})

@@ -11,7 +11,7 @@ from sockjs_aio.cluster.workers.app_loader import split
 from sockjs_aio.cluster.workers.listeners import Listeners
 from sockjs_aio.cluster.workers.placement import make_directory, new_key
 from sockjs_aio.cluster.workers.supervisor import Supervisor
-from sockjs_aio.cluster.workers.worker_config import Order
+from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.run_app import check_no_loop
 
@@ -30,9 +30,7 @@ class Workers:
 
     Args:
         count: How many processes.
-        notice: Seconds for load balancers to notice the end, before sessions are closed.
-        over: Seconds over which the sessions of a process are closed.
-        limit: Seconds after which a process ends, whoever is left.
+        drain: How long each process waits for what at its end, in seconds.
         access_log: Whether requests are logged.
         hang_limit: Seconds after which a process whose event loop is held up is killed and
             replaced; infinity for never.
@@ -46,12 +44,11 @@ class Workers:
 
     Raises:
         ValueError: If there is less than one, a time is below 0, or a name is unknown.
+        TypeError: If `drain` is not a `Drain`.
     """
 
     count: int
-    notice: float = Drain.notice
-    over: float = Drain.over
-    limit: float = Drain.limit
+    drain: Drain = Drain()  # noqa: RUF009
     access_log: bool = False
     hang_limit: float = 30.0
     lingering_time: float = 0.0
@@ -63,7 +60,8 @@ class Workers:
     def __post_init__(self) -> None:
         if not (isinstance(self.count, int) and self.count >= 1):
             raise ValueError(f"Workers({self.count!r}) is impossible: give a whole number above 0")
-        Drain(self.notice, self.over, self.limit)
+        if not isinstance(self.drain, Drain):
+            raise TypeError(f"drain must be a Drain such as Drain(over=10), not {self.drain!r}")
         for name in ("lingering_time", "keepalive_timeout"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be seconds, 0 or above")
@@ -115,15 +113,15 @@ class Workers:
         directory = make_directory()
         try:
             with Listeners(self.count, hosts, port, unix=unix, fds=fd) as listeners:
-                order = self._order(target, directory, policy)
-                status = asyncio.run(Supervisor(order, listeners).run())
+                config = self._config(target, directory, policy)
+                status = asyncio.run(Supervisor(config, listeners).run())
         finally:
             shutil.rmtree(directory, ignore_errors=True)
         if status:
             raise SystemExit(status)
 
-    def _order(self, target: str, directory: str, policy: str) -> Order:
-        return Order(
+    def _config(self, target: str, directory: str, policy: str) -> WorkerConfig:
+        return WorkerConfig(
             target=target,
             number=0,
             count=self.count,
@@ -131,9 +129,7 @@ class Workers:
             key=new_key().hex(),
             listeners=[],
             replaces=False,
-            notice=self.notice,
-            over=self.over,
-            limit=self.limit,
+            drain=self.drain,
             hang_limit=self.hang_limit,
             lingering_time=self.lingering_time,
             keepalive_timeout=self.keepalive_timeout,
@@ -145,7 +141,7 @@ class Workers:
 
 
 def _policy(loop: str | None) -> str:
-    """Return the class of the event loop policy for workers, as `Order` has it.
+    """Return the class of the event loop policy for workers, as `WorkerConfig` has it.
 
     Raises:
         ValueError: If it cannot be made in another process.
