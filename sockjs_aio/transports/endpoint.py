@@ -262,6 +262,11 @@ def endpoint_of(handler: Any) -> Endpoint | None:
     return None
 
 
+def is_wrapped(handler: Any) -> bool:
+    """Tell whether a route's handler, which leads to one of ours, is something around that."""
+    return getattr(handler, _MARK, None) is None or hasattr(handler, "__wrapped__")
+
+
 def is_valid_id(segment: str) -> bool:
     """Tell whether `segment` of a URL's path, still encoded, may be a server or session id."""
     if len(segment) > MAX_ID_LENGTH:

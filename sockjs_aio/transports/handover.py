@@ -6,6 +6,7 @@ from aiohttp import web
 
 from sockjs_aio.receiver import Receiver
 from sockjs_aio.session import Session
+from sockjs_aio.transports.client_connection import ClientConnection
 from sockjs_aio.transports.outlet import HIGH_WATER
 
 
@@ -17,13 +18,16 @@ class Handover:
     the connection, for hours perhaps: so this lets go of the session.
     """
 
-    __slots__ = ("is_read", "_session", "_receiver")
+    __slots__ = ("is_read", "_session", "_receiver", "_connection")
 
-    def __init__(self, session: Session, receiver: Receiver) -> None:
+    def __init__(
+        self, session: Session, receiver: Receiver, connection: ClientConnection | None
+    ) -> None:
         self.is_read = False
         """Whether somebody has looked into the response: what it says may go out in a copy."""
         self._session: Session | None = session
         self._receiver: Receiver | None = receiver
+        self._connection = connection
 
     def watch(self, request: web.Request) -> None:
         """End it with `request`, whatever a middleware does with the response."""
@@ -49,8 +53,10 @@ class Handover:
         """It has left, as far as this process can tell."""
         if self._session is not None and self._receiver is not None:
             self._receiver.delivery.finish()
+            if self._connection is not None:
+                self._connection.response_ended(self._receiver.delivery)
             self._session.delivered()
-        self._session = self._receiver = None
+        self._session = self._receiver = self._connection = None
 
     def failed(self) -> None:
         """It cannot be written."""
@@ -59,6 +65,8 @@ class Handover:
         self.succeeded()
 
     def _request_done(self, _task: "asyncio.Future[object]") -> None:
+        if self._receiver is not None and self._connection is not None:
+            self._connection.request_done(self._receiver.delivery)
         if self._receiver is not None and self.is_read and self._receiver.is_alive:
             self.succeeded()
         else:

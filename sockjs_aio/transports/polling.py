@@ -20,7 +20,7 @@ from sockjs_aio.tcp import Delivery, give_up_after, is_left
 from sockjs_aio.transports.body import discard_body
 from sockjs_aio.transports.callback import read_callback
 from sockjs_aio.transports.client_connection import connection_of
-from sockjs_aio.transports.endpoint import Endpoint
+from sockjs_aio.transports.endpoint import Endpoint, is_wrapped
 from sockjs_aio.transports.handover import Handover
 from sockjs_aio.transports.headers import (
     JAVASCRIPT,
@@ -78,7 +78,8 @@ async def _poll(
     frame = await receiver.wait(session)
     receiver.give_up_after(PATIENCE * endpoint.settings.heartbeat_delay)
     body = b"" if frame is None else dress(frame)
-    may_be_replaced = any(map(_middlewares, request.match_info.apps))
+    match = request.match_info
+    may_be_replaced = any(map(_middlewares, match.apps)) or is_wrapped(match.handler)
     kind = ReplaceableResponse if may_be_replaced else PollResponse
     response = kind(session, receiver, body, head)
     if may_be_replaced:
@@ -97,7 +98,7 @@ _middlewares = operator.attrgetter("middlewares")
 class PollReceiver:
     """Takes one frame, and is done with it before the response starts."""
 
-    __slots__ = ("is_full", "is_done", "delivery", "_request", "_connection", "_frame", "_waiter")
+    __slots__ = ("is_full", "is_done", "delivery", "_request", "connection", "_frame", "_waiter")
 
     is_http = True
     buffered = 0
@@ -106,7 +107,7 @@ class PollReceiver:
         self.is_full = self.is_done = False
         self.delivery = Delivery(request.transport)
         self._request = request
-        self._connection = connection_of(request)
+        self.connection = connection_of(request)
         self._frame: bytes | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -124,16 +125,16 @@ class PollReceiver:
     async def wait(self, session: Session) -> bytes | None:
         """Wait for the frame; None if the client has gone before there was one."""
         if self._frame is None and self._waiter is None and self.is_alive:
-            assert self._connection is not None, "it is there while the client waits"
+            assert self.connection is not None, "it is there while the client waits"
             self._waiter = asyncio.get_running_loop().create_future()
-            self._connection.lost = self.release
+            self.connection.lost = self.release
             try:
                 await self._waiter
             except asyncio.CancelledError:
                 session.lose(self)
                 raise
             finally:
-                self._connection.lost = None
+                self.connection.lost = None
         if not self.is_alive:
             session.lose(self)
         frame, self._frame = self._frame, None
@@ -141,9 +142,9 @@ class PollReceiver:
 
     def give_up_after(self, seconds: float) -> None:
         """Have the kernel end a connection that takes nothing: it may outlive the session."""
-        if self._connection is not None and self._request.transport is not None:
+        if self.connection is not None and self._request.transport is not None:
             give_up_after(self._request.transport, seconds)
-            self._connection.use(self.delivery)
+            self.connection.use(self.delivery)
 
     def write(self, frame: bytes) -> None:
         """Take the frame that is the response."""
@@ -177,7 +178,7 @@ class PollResponse(ShortResponse):
     """The response to a poll; it tells the session whether it could be delivered."""
 
     def __init__(self, session: Session, receiver: PollReceiver, body: bytes, head: Head) -> None:
-        self._handover = Handover(session, receiver)
+        self._handover = Handover(session, receiver, receiver.connection)
         super().__init__(head, body)
 
     def watch(self, request: web.Request) -> None:
@@ -210,7 +211,7 @@ class PollResponse(ShortResponse):
 
 
 class ReplaceableResponse(PollResponse):
-    """A poll's response that a middleware may drop, or answer with a copy of."""
+    """A poll's response that a middleware or a decorator may drop, or answer with a copy of."""
 
     @property
     def body(self) -> "bytes | bytearray | Payload | None":

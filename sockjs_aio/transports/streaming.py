@@ -142,7 +142,7 @@ async def _stream(endpoint: Endpoint, request: web.Request, wire: Wire) -> web.S
         return response
     try:
         await _start(response, request, outlet)
-        response.handover = Handover(session, receiver)
+        response.handover = Handover(session, receiver, connection_of(request))
         response.handover.watch(request)
         receiver.delivery.is_unfinished = True
         session.flush()
