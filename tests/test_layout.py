@@ -115,7 +115,7 @@ def test_adapters_use_the_public_interface() -> None:
                 if imported.startswith("sockjs_aio."):
                     inner = imported.removeprefix("sockjs_aio.")
                     assert inner in sockjs_aio.__all__ or inner.startswith(
-                        ("tornado", "multiplex", "aiolibs")
+                        ("tornado", "multiplex", "aiolibs", "connection_guard")
                     ), imported
 
 
