@@ -5,6 +5,7 @@ sessions (`core.session`) implement it, and so do the channels of `multiplex`.
 """
 
 import abc
+import contextvars
 import difflib
 import functools
 import inspect
@@ -60,6 +61,11 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def is_closed(self) -> bool:
         """Whether the session was closed, by either side or by a lost connection."""
+
+    @property
+    @abc.abstractmethod
+    def context(self) -> contextvars.Context:
+        """What the hooks of this session run in."""
 
     @property
     @abc.abstractmethod

@@ -5,6 +5,7 @@ The client sends ``sub,CHANNEL``, ``msg,CHANNEL,DATA`` and ``uns,CHANNEL``; the 
 """
 
 import asyncio
+import contextvars
 import logging
 import string
 from collections.abc import Callable, Mapping
@@ -195,6 +196,11 @@ class Channel(Session):
     def is_closed(self) -> bool:
         """Whether the channel or its carrier has been closed, by whomever."""
         return not self.is_subscribed or self.carrier.is_closed
+
+    @property
+    def context(self) -> contextvars.Context:
+        """What the hooks of this channel run in: a copy of the carrier's."""
+        return self.hooks.context
 
     @property
     def is_cut_off(self) -> bool:

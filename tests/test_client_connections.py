@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import signal
 import socket
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from sockjs_aio import SockJSRouter
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve, Served
 from tests.test_run_app import Run
@@ -19,6 +21,7 @@ from tests.wire import Wire
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
+streams = pytest.mark.parametrize("kind", clients.STREAMS, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
 
 RARELY = {"session_check_interval": 60, "heartbeat_delay": 60, "disconnect_delay": 60}
@@ -130,6 +133,100 @@ async def test_session_does_not_live_by_other_downloads_on_its_connection(
         wire.send("GET", "/large")
         await served.until_empty()
         wire.abort()
+
+
+@http
+async def test_what_is_set_for_a_response_does_not_reach_a_request_that_came_along(
+    serve: Serve, kind: Kind
+) -> None:
+    """A download that pauses would be reset."""
+    async with shared(serve, kind, send_queue_limit=4000, response_limit=1) as (served, client):
+        fresh = await (await served.wire()).request("GET", "/options")
+        method, url = client._request()
+        wire = await served.wire()
+        wire.send(method, served.prefix + client.path + url, b"" if method == "POST" else None)
+        wire.send("GET", "/options")
+        assert (await wire.reply()).status == 200
+        assert (await wire.reply()).body == fresh.body
+
+
+@http
+async def test_session_does_not_live_by_a_download_that_was_asked_for_along_with_a_poll(
+    serve: Serve, kind: Kind
+) -> None:
+    async with shared(serve, kind, response_limit=1, **SHORT) as (served, client):
+        method, url = client._request()
+        wire = await served.wire(limit=50_000)
+        wire.send(method, served.prefix + client.path + url, b"" if method == "POST" else None)
+        wire.send("GET", "/large")
+        assert (await wire.reply()).status == 200
+        taken: list[int] = []
+        reading = asyncio.ensure_future(slowly(wire, taken))
+        await served.until_empty()
+        assert sum(taken) < 15_000_000, "it lives until all has been taken"
+        reading.cancel()
+        wire.abort()
+
+
+async def slowly(wire: Wire, taken: list[int]) -> None:
+    """Take something of what comes again and again."""
+    while data := await wire.reader.read(100_000):
+        taken.append(len(data))
+        await asyncio.sleep(0.01)
+
+
+@streams
+async def test_nothing_is_set_for_a_stream_that_is_refused(serve: Serve, kind: Kind) -> None:
+    async with shared(serve, kind, send_queue_limit=4000) as (served, client):
+        fresh = await (await served.wire()).request("GET", "/options")
+        await client.connect()
+        assert await client.frame() == b"o"
+        method, url = client._request()
+        wire = await served.wire()
+        path = served.prefix + client.path + url
+        refused = await wire.request(method, path, b"" if method == "POST" else None)
+        assert b"Another connection still open" in refused.body
+        assert (await wire.request("GET", "/options")).body == fresh.body
+        client.abort()
+
+
+@pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("what", ["copies", "hides"])
+async def test_connection_is_not_cut_for_a_response_that_a_decorator_replaced(
+    serve: Serve, kind: Kind, what: str
+) -> None:
+    is_on = True
+
+    def replace(handler: Handler) -> Handler:
+        @functools.wraps(handler)
+        async def wrapper(request: web.Request) -> web.StreamResponse:
+            response = await handler(request)
+            if not is_on or not isinstance(response, web.Response):
+                return response
+            if what == "hides":
+                return web.Response(status=500, text="Sorry.")
+            return web.Response(body=response.body, headers=response.headers)
+
+        return wrapper
+
+    app = web.Application()
+    for route in SockJSRouter(Echo, "/decorated").routes:
+        app.router.add_route(route.method, route.path, replace(route.handler), **route.kwargs)
+    served = await serve(prefix="/other", app=app)
+    served.prefix = "/decorated"
+    client = kind(served, {})
+    method, url = client._request()  # type: ignore[attr-defined]
+    path = served.prefix + client.path + url
+    wire = await served.wire()
+    reply = await wire.request(method, path, b"")
+    assert reply.status == (200 if what == "copies" else 500)
+    is_on = False
+    if what == "copies":
+        await client.send("a")
+    body = (await served.request(method, client.path + url, b"")).body
+    expected = b'["a"]' if what == "copies" else b"Connection interrupted"
+    assert expected in body.replace(b"\\", b"")
+    assert (await wire.request("GET", "/other/info")).status == 200
 
 
 @pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)

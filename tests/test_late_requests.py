@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -268,6 +269,38 @@ async def test_missing_answer_of_authorize_lets_nobody_in(
     with pytest.raises((AssertionError, Exception), match="403"):
         await kind.open(served)
     assert served.router.session_count == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: web.HTTPForbidden(),
+        lambda: web.HTTPForbidden,
+        lambda: web.Response(status=401),
+        lambda: ValueError("no such user"),
+    ],
+    ids=["HTTP exception", "its class", "response", "exception"],
+)
+@pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+async def test_refusal_that_authorize_returns_lets_nobody_in(
+    serve: Serve, kind: Kind, answer: Callable[[], object]
+) -> None:
+    async def authorize(request: web.Request) -> object:
+        return answer()
+
+    served = await serve(Echo, authorize=authorize)
+    with pytest.raises((AssertionError, Exception), match="403"):
+        await kind.open(served)
+    assert served.router.session_count == 0
+
+
+async def test_refusal_that_authorize_returns_keeps_its_status(serve: Serve) -> None:
+    async def authorize(request: web.Request) -> object:
+        return web.HTTPUnauthorized(headers={"WWW-Authenticate": "Basic"})
+
+    served = await serve(Echo, authorize=authorize)
+    reply = await served.request("POST", "/000/x/xhr", b"")
+    assert (reply.status, reply.header("WWW-Authenticate")) == (401, "Basic")
 
 
 @pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)

@@ -10,6 +10,7 @@ application or the server's end), `peer_failed` and `end_now` (its WebSocket has
 `connection_lost` (an HTTP connection broke), `_overflow`, and `_expire` (nobody came back).
 """
 
+import contextvars
 import logging
 from typing import ClassVar, Protocol
 
@@ -77,6 +78,11 @@ class Session(SendingSession):
 
     def __repr__(self) -> str:
         return f"<Session {self} {self._machine!r}>"
+
+    @property
+    def context(self) -> contextvars.Context:
+        """What the hooks of this session run in."""
+        return self.hooks.context
 
     @property
     def is_cut_off(self) -> bool:

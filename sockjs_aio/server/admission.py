@@ -19,7 +19,7 @@ from sockjs_aio.settings import Settings
 
 Authorize = Callable[[web.Request], Awaitable[Any]]
 """Lets a request in by returning True, or who it comes from; anything raised refuses it, and so do
-None and False (403)."""
+None, False, responses and exceptions (403)."""
 
 Verify = Callable[[web.Request, ConnectionInfo], "bool | Awaitable[bool]"]
 """Tells by True whether a request may use the session that another one has opened."""
@@ -129,7 +129,9 @@ class Admission:
         if self._authorize is None:
             return None
         identity = await self._authorized(self._authorize, request)
-        if identity is None or identity is False:  # a forgotten return must not let anybody in
+        if isinstance(identity, web.HTTPException):  # returned where it was to be raised
+            raise identity
+        if _is_refusal(identity):
             raise web.HTTPForbidden(text="Not authorized.\n")
         self.check_room(request)
         return None if identity is True else identity
@@ -180,6 +182,20 @@ class Admission:
                 text="Too many sessions from this address.\n",
                 headers={"Retry-After": RETRY_AFTER},
             )
+
+
+def _is_refusal(identity: object) -> bool:
+    """Tell whether `authorize` refuses by what it returns.
+
+    A forgotten return must not let anybody in, nor a response or an exception, which is nobody.
+    """
+    if isinstance(identity, type):
+        return issubclass(identity, BaseException)
+    return (
+        identity is None
+        or identity is False
+        or isinstance(identity, (web.StreamResponse, BaseException))
+    )
 
 
 def _origin(request: web.Request) -> str:

@@ -102,7 +102,7 @@ async def _joined_parts(content: StreamReader, limit: int) -> bytes:
 def end_where_unsafe(request: web.Request, response: web.StreamResponse) -> None:
     """Have the connection end with `response` where aiohttp would do harm with what follows.
 
-    `connection_guard` says what harm, and does this for all URLs; here it is done once more for
+    `aiohttp_internals` says what harm, and does this for all URLs; here it is done once more for
     ours, since a router may be in an application whose own has no guard.
     """
     if "Transfer-Encoding" in request.headers:

@@ -94,16 +94,33 @@ class ClientConnection(_Watched):
             self._delivery.has_passed = self._delivery.is_finished
             self._delivery = None
 
+    def response_ended(self, delivery: Delivery) -> None:
+        """The response of `delivery` has ended; if another request has come already, no data tells
+        when that begins.
+        """
+        # aiohttp's queue of requests
+        if self._delivery is delivery and getattr(self._protocol, "_messages", None):
+            self._take_back()
+
+    def request_done(self, delivery: Delivery) -> None:
+        """As `response_ended`, once aiohttp has gone on to the next request, or waits for it."""
+        if self._delivery is delivery and getattr(self._protocol, "_waiter", True) is None:
+            self._take_back()
+
     def data_received(self, data: bytes) -> None:
         """Hand it on."""
         if self._delivery is not None and self._delivery.is_finished:
+            self._take_back()
+        self._protocol.data_received(data)
+
+    def _take_back(self) -> None:
+        if self._delivery is not None:
             self._delivery.has_passed = True
             self._delivery = None
             give_up_after(self._transport, 0)
             if self._is_limited:
                 limit_buffer(self._transport, None)
                 self._is_limited = False
-        self._protocol.data_received(data)
 
 
 def connection_of(request: web.Request) -> ClientConnection | None:

@@ -42,6 +42,7 @@ class ConnectionWriter:
         "_writer",
         "_is_plain",
         "_high_water",
+        "_patience",
         "_session",
         "_waiting",
     )
@@ -55,13 +56,17 @@ class ConnectionWriter:
         self._session = session
         self._waiting: asyncio.Task[None] | None = None
         self._is_plain = self.transport is not None and not is_tls(self.transport)
-        if self.transport is not None:
-            give_up_after(self.transport, PATIENCE * settings.heartbeat_delay)
-            if self.is_limited:
-                limit_buffer(self.transport, self._high_water)
+        self._patience = PATIENCE * settings.heartbeat_delay
 
     def open(self, writer: AbstractStreamWriter) -> None:
-        """Begin, with what ``prepare`` of the response has returned, which waits for room."""
+        """Begin, with what ``prepare`` of the response has returned, which waits for room.
+
+        Nothing is set on the connection before: it may serve others if this request is refused.
+        """
+        if self.transport is not None:
+            give_up_after(self.transport, self._patience)
+            if self.is_limited:
+                limit_buffer(self.transport, self._high_water)
         self._writer = writer
         self.is_congested = False
 

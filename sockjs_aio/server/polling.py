@@ -31,7 +31,7 @@ from sockjs_aio.server.headers import (
 )
 from sockjs_aio.server.response_outcome import ResponseOutcome
 from sockjs_aio.server.responses import ShortResponse
-from sockjs_aio.server.service import Service
+from sockjs_aio.server.service import Service, is_wrapped
 
 JSONP_HEAD = uncached_head(200, JAVASCRIPT)
 
@@ -74,7 +74,8 @@ async def _poll(
     frame = await writer.wait(session)
     writer.give_up_after(PATIENCE * service.settings.heartbeat_delay)
     body = b"" if frame is None else dress(frame)
-    may_be_replaced = any(map(_middlewares, request.match_info.apps))
+    match = request.match_info
+    may_be_replaced = any(map(_middlewares, match.apps)) or is_wrapped(match.handler)
     kind = ReplaceableResponse if may_be_replaced else PollResponse
     response = kind(session, writer, body, head)
     if may_be_replaced:
@@ -93,7 +94,7 @@ _middlewares = operator.attrgetter("middlewares")
 class PollWriter:
     """Takes one frame, and is done with it before the response starts."""
 
-    __slots__ = ("is_full", "is_done", "delivery", "_request", "_connection", "_frame", "_waiter")
+    __slots__ = ("is_full", "is_done", "delivery", "_request", "connection", "_frame", "_waiter")
 
     is_http = True
     buffered = 0
@@ -102,7 +103,7 @@ class PollWriter:
         self.is_full = self.is_done = False
         self.delivery = Delivery(request.transport)
         self._request = request
-        self._connection = connection_of(request)
+        self.connection = connection_of(request)
         self._frame: bytes | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -120,16 +121,16 @@ class PollWriter:
     async def wait(self, session: Session) -> bytes | None:
         """Wait for the frame; None if the client has gone before there was one."""
         if self._frame is None and self._waiter is None and self.is_alive:
-            assert self._connection is not None, "it is there while the client waits"
+            assert self.connection is not None, "it is there while the client waits"
             self._waiter = asyncio.get_running_loop().create_future()
-            self._connection.lost = self.release
+            self.connection.lost = self.release
             try:
                 await self._waiter
             except asyncio.CancelledError:
                 session.connection_lost(self)
                 raise
             finally:
-                self._connection.lost = None
+                self.connection.lost = None
         if not self.is_alive:
             session.connection_lost(self)
         frame, self._frame = self._frame, None
@@ -137,9 +138,9 @@ class PollWriter:
 
     def give_up_after(self, seconds: float) -> None:
         """Have the kernel end a connection that takes nothing: it may outlive the session."""
-        if self._connection is not None and self._request.transport is not None:
+        if self.connection is not None and self._request.transport is not None:
             give_up_after(self._request.transport, seconds)
-            self._connection.use(self.delivery)
+            self.connection.use(self.delivery)
 
     def write(self, frame: bytes) -> None:
         """Take the frame that is the response."""
@@ -173,7 +174,7 @@ class PollResponse(ShortResponse):
     """The response to a poll; it tells the session whether it could be delivered."""
 
     def __init__(self, session: Session, writer: PollWriter, body: bytes, head: Head) -> None:
-        self._outcome = ResponseOutcome(session, writer)
+        self._outcome = ResponseOutcome(session, writer, writer.connection)
         super().__init__(head, body)
 
     def watch(self, request: web.Request) -> None:
@@ -206,7 +207,7 @@ class PollResponse(ShortResponse):
 
 
 class ReplaceableResponse(PollResponse):
-    """A poll's response that a middleware may drop, or answer with a copy of."""
+    """A poll's response that a middleware or a decorator may drop, or answer with a copy of."""
 
     @property
     def body(self) -> "bytes | bytearray | Payload | None":

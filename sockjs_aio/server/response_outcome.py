@@ -6,6 +6,7 @@ from aiohttp import web
 
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.session import Session
+from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.connection_writer import HIGH_WATER
 
 
@@ -17,13 +18,16 @@ class ResponseOutcome:
     the connection, for hours perhaps: so this lets go of the session.
     """
 
-    __slots__ = ("is_read", "_session", "_writer")
+    __slots__ = ("is_read", "_session", "_writer", "_connection")
 
-    def __init__(self, session: Session, writer: FrameWriter) -> None:
+    def __init__(
+        self, session: Session, writer: FrameWriter, connection: ClientConnection | None
+    ) -> None:
         self.is_read = False
         """Whether somebody has looked into the response: what it says may go out in a copy."""
         self._session: Session | None = session
         self._writer: FrameWriter | None = writer
+        self._connection = connection
 
     def watch(self, request: web.Request) -> None:
         """End it with `request`, whatever a middleware does with the response."""
@@ -49,8 +53,10 @@ class ResponseOutcome:
         """It has left, as far as this process can tell."""
         if self._session is not None and self._writer is not None:
             self._writer.delivery.finish()
+            if self._connection is not None:
+                self._connection.response_ended(self._writer.delivery)
             self._session.delivered()
-        self._session = self._writer = None
+        self._session = self._writer = self._connection = None
 
     def failed(self) -> None:
         """It cannot be written."""
@@ -59,6 +65,8 @@ class ResponseOutcome:
         self.succeeded()
 
     def _request_done(self, _task: "asyncio.Future[object]") -> None:
+        if self._writer is not None and self._connection is not None:
+            self._connection.request_done(self._writer.delivery)
         if self._writer is not None and self.is_read and self._writer.is_alive:
             self.succeeded()
         else:

@@ -144,6 +144,11 @@ def service_of(handler: Any) -> Service | None:
     return None
 
 
+def is_wrapped(handler: Any) -> bool:
+    """Tell whether a route's handler, which leads to one of ours, is something around that."""
+    return getattr(handler, _MARK, None) is None or hasattr(handler, "__wrapped__")
+
+
 def services_of(app: web.Application) -> list[Service]:
     """Return the SockJS services of `app` and of its sub-applications."""
     services = (service_of(route.handler) for route in app.router.routes())

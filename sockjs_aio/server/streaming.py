@@ -119,7 +119,7 @@ async def stream(
         return response
     try:
         await _start(response, request, output)
-        response.outcome = ResponseOutcome(session, writer)
+        response.outcome = ResponseOutcome(session, writer, connection_of(request))
         response.outcome.watch(request)
         writer.delivery.is_unfinished = True
         session.flush()

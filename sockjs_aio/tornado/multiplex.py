@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import logging
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 from sockjs_aio import PreparedMessage
 from sockjs_aio.multiplex import escaped
@@ -20,6 +21,8 @@ from sockjs_aio.tornado.session import (
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
 
 logger = logging.getLogger("sockjs_aio")
+
+T = TypeVar("T")
 
 
 class MultiplexConnection(SockJSConnection):
@@ -178,6 +181,9 @@ class ChannelSession(BaseSession):
         if not self.is_in_hook:
             self._finish_closing()
 
+    def _in_context(self, function: Callable[[], T]) -> T:
+        return self.carrier.session._in_context(function)
+
     def hook_returned(self) -> None:
         """Go on with what an `on_close` that was called meanwhile has returned."""
         self.is_in_hook = False
@@ -187,7 +193,8 @@ class ChannelSession(BaseSession):
         awaitable, self._closing = self._closing, None
         if inspect.isawaitable(awaitable):
             # a task, as whoever closes a channel need not be one of its hooks, or await anything
-            self.closing = asyncio.get_running_loop().create_task(self._await(awaitable))
+            create_task = asyncio.get_running_loop().create_task
+            self.closing = self._in_context(lambda: create_task(self._await(awaitable)))
             self.carrier.closings[self.name] = self.closing
             self.closing.add_done_callback(lambda _: self.carrier.closings.pop(self.name, None))
 

@@ -97,6 +97,7 @@ class SockJSRouter:
 
     def attach(self, app: web.Application) -> None:
         """Install the routes on `app`, and end the sessions when it shuts down."""
+        sockjs_aio.guard(app)
         app.add_routes(self.urls)
         app.on_shutdown.append(self._shutdown)
 
@@ -173,6 +174,7 @@ class SockJSRouter:
             finally:
                 self.stats.on_conn_closed()
 
+        del handle.__wrapped__  # it returns responses as they are
         return handle
 
     async def _check_websocket_origin(self, request: web.Request) -> bool:
@@ -200,7 +202,7 @@ class Bridge(sockjs_aio.SockJSConnection):
             )
         else:
             self.target = router.create_session(session.id, register=False)
-        self.target._session = session
+        self.target._bind(session)
 
     async def on_open(self, info: sockjs_aio.ConnectionInfo) -> bool:
         """Open the application's session."""

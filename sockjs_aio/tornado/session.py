@@ -6,8 +6,9 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import Context, ContextVar
 from http.cookies import CookieError, Morsel, SimpleCookie
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sockjs_aio
 from sockjs_aio.tornado import proto
@@ -28,6 +29,11 @@ CLOSED = 3
 GO_AWAY = (3000, "Go away!")
 
 MakeConnection = Callable[["BaseSession"], "SockJSConnection"]
+
+T = TypeVar("T")
+
+_owner: ContextVar[object] = ContextVar("sockjs_aio.tornado owner", default=None)
+"""Marks the context that the hooks of a session run in, and those that were copied from it."""
 
 
 class ConnectionInfo:
@@ -164,9 +170,13 @@ class BaseSession:
 
     def _call_on_close(self) -> None:
         try:
-            self._closing = self.conn.on_close()
+            self._closing = self._in_context(self.conn.on_close)
         except Exception:
             logger.exception("session %s: on_close failed", self)
+
+    def _in_context(self, function: Callable[[], T]) -> T:
+        """Call `function` as this session's hooks are called, whoever does so."""
+        return function()
 
     def delayed_close(self) -> None:
         """Close the session at the next turn of the event loop."""
@@ -224,7 +234,21 @@ class Session(BaseSession):
     ) -> None:
         self.session_id = session_id
         self.expiry = expiry
+        self._mark: object = None
         super().__init__(conn, server)
+
+    def _bind(self, session: sockjs_aio.Session) -> None:
+        """Serve `session`, in whose context this is called."""
+        self._session = session
+        self._mark = object()  # not the session, which the context would keep
+        _owner.set(self._mark)
+
+    def _in_context(self, function: Callable[[], T]) -> T:
+        if self._session is None or _owner.get() is self._mark:
+            return function()
+        # another session's hook has closed this one, or something that is no hook
+        context = self._session.context
+        return (context.copy() if _is_entered(context) else context).run(function)
 
     def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
         """Send text, `bytes` of UTF-8, or any other value as JSON value."""
@@ -276,6 +300,15 @@ class Session(BaseSession):
             session.flush()
         if stats:
             self.stats.on_pack_sent(1)
+
+
+def _is_entered(context: Context) -> bool:
+    """Tell whether a function further up runs in `context`: two sessions may close each other."""
+    try:
+        context.run(bool)
+    except RuntimeError:
+        return True
+    return False
 
 
 class RawSession(Session):

@@ -8,14 +8,15 @@ import contextlib
 import gzip
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio import ConnectionInfo, Nodes
+from sockjs_aio import ConnectionInfo, Nodes, aiolibs, tornado
 from sockjs_aio.server.aiohttp_internals import guard
+from tests.adapters import TornadoEcho, echo
 from tests.conftest import Echo, Recorder, Serve
 from tests.hostile.raw_http import SEND, head
 from tests.hostile.urls import URLS
@@ -111,6 +112,31 @@ async def test_nothing_follows_a_body_in_chunks_on_its_connection(
     assert len(await answers_to_two(served, head(line + b" HTTP/1.1", *fields), trailer)) == 1
     assert all(each.session.id != "next" for each in Noted.connections)
     assert not any(trailer.split(": ")[1] in headers.values() for headers in Noted.seen)
+
+
+def attach_tornado(app: web.Application) -> None:
+    tornado.SockJSRouter(TornadoEcho, "/adapted").attach(app)
+
+
+def add_aiolibs(app: web.Application) -> None:
+    aiolibs.add_endpoint(app, echo, prefix="/adapted")
+
+
+@pytest.mark.parametrize("add", [attach_tornado, add_aiolibs])
+async def test_adapters_make_an_application_safe(add: Callable[[web.Application], None]) -> None:
+    app = make_app()
+    add(app)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    served = Target(runner.addresses[0][1], "/adapted")
+    try:
+        for line in (b"POST /elsewhere", b"GET /page", b"POST /sub/page", b"GET /adapted/info"):
+            first = head(line + b" HTTP/1.1", CHUNKED)
+            assert len(await answers_to_two(served, first, "Cookie: user=evil")) == 1
+    finally:
+        await served.hang_up()
+        await runner.cleanup()
 
 
 @pytest.mark.parametrize("line", OTHERS.values(), ids=OTHERS)

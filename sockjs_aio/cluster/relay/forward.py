@@ -23,7 +23,8 @@ from sockjs_aio.cluster.relay.peers import (
 )
 from sockjs_aio.cluster.relay.signed_header import HEADER
 from sockjs_aio.cluster.relay.upload import Upload
-from sockjs_aio.core.tcp import give_up_after
+from sockjs_aio.core.tcp import Delivery, give_up_after
+from sockjs_aio.server.client_loss import connection_of
 
 CONNECT_INTERVAL = 0.05
 """Seconds between two attempts to reach a process that is being started."""
@@ -107,6 +108,7 @@ class Forward:
         self.is_cut = False
         self._waiting: asyncio.Task[object] | None = None
         self._answer: aiohttp.ClientResponse | None = None
+        self._delivery: Delivery | None = None
         self._headers = _request_headers(request)
         content = request.content
         self._body: bytes | Upload | None = None
@@ -209,6 +211,7 @@ class Forward:
                 response = await self._begin(answer)
             if content.at_eof():
                 await response.write_eof(data)
+                self._take_back()
                 return response
             await response.write(data)
 
@@ -217,10 +220,20 @@ class Forward:
         is_last = self._is_last() or not request.content.is_eof()
         response = RelayedResponse(request, answer, is_last=is_last)
         await response.prepare(request)
-        if response.is_stream and request.transport is not None:
+        connection = connection_of(request) if response.is_stream else None
+        if connection is not None and request.transport is not None:
             # the other process cannot see whether the client takes what it is sent
             give_up_after(request.transport, self._silence)
+            self._delivery = Delivery(request.transport)
+            connection.use(self._delivery)
         return response
+
+    def _take_back(self) -> None:
+        """Have the connection as it was with the next request, if the response was limited."""
+        connection = connection_of(self._request)
+        if connection is not None and self._delivery is not None:
+            self._delivery.finish()
+            connection.response_ended(self._delivery)
 
     async def _break_off(
         self, response: "RelayedResponse", is_at_boundary: bool, last_words: bytes

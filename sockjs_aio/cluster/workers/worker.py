@@ -261,7 +261,7 @@ def _leave_to_supervisor() -> None:
 
 
 def main(number: int, policy: str) -> None:
-    """Run a worker for a supervisor at the file descriptor `number`, with an event loop `policy`."""
+    """Run a worker for a supervisor at the file descriptor `number`, with this event loop policy."""
     with contextlib.suppress(AttributeError, ValueError, OSError):  # there may be no stderr
         faulthandler.enable()  # says where it hangs when the supervisor ends it by SIGABRT
     give_forks_their_signals()
