@@ -47,7 +47,7 @@ LAYERS = [
     {"nodes.nodes"},
     {"workers.accepting"},
     {"workers.order", "workers.target", "workers.listeners", "workers.places"}
-    | {"workers.logs", "workers.environment"},
+    | {"workers.logs", "workers.environment", "workers.bequest"},
     {"workers.gateway", "workers.control"},
     {"workers.worker"},
     {"workers.child"},

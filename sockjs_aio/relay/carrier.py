@@ -186,11 +186,13 @@ def answer_question(
     endpoint: Endpoint, request: web.Request, purpose: Purpose
 ) -> web.StreamResponse:
     """Answer what another process wants to know of a session."""
-    session = endpoint.registry.get(request.match_info["session_id"])
+    session_id = request.match_info["session_id"]
+    if purpose is Purpose.FIND:
+        return web.Response(status=204 if endpoint.registry.knows(session_id) else 404)
+    session = endpoint.registry.get(session_id)
     if session is None:
         return web.Response(status=404)
-    if purpose is Purpose.RELEASE:
-        session.end_response()
+    session.end_response()
     return web.Response(status=204)
 
 

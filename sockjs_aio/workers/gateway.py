@@ -17,6 +17,7 @@ from sockjs_aio.relay.passport import HEADER, PassportExpired, PassportForged, P
 from sockjs_aio.relay.peers import Exhausted, OwnerLost, Peer
 from sockjs_aio.transports.endpoint import Endpoint, unavailable
 from sockjs_aio.transports.urls import Transport, answer, reaches_transport
+from sockjs_aio.workers import bequest
 from sockjs_aio.workers.logs import RELAYED
 
 
@@ -34,6 +35,10 @@ class Places(Protocol):
         Raises:
             OwnerLost: If that process has ended, and the session with it.
         """
+
+    @property
+    def bequest_path(self) -> str:
+        """Where this process leaves what its successor has to know."""
 
     async def close(self) -> None:
         """End the connections to other processes."""
@@ -54,9 +59,11 @@ class Gateway(Carrier):
         self._former: Peer | None = None
         self.successor: Peer | None = None
         self._places = places
+        self._app: web.Application | None = None
 
     def install(self, app: web.Application) -> None:
         """Put it before all middlewares of `app`, which has not started."""
+        self._app = app
         guard(app)
         app.middlewares.insert(0, self.middleware)
         app.on_startup.append(self.join)
@@ -123,7 +130,7 @@ class Gateway(Carrier):
         """Answer a request that belongs here, or, around a reload, to who was or will be here."""
         if self.predecessor is None and self.successor is None:  # as a rule
             return await handler(request)
-        if endpoint.registry.get(request.match_info["session_id"]) is not None:
+        if endpoint.registry.knows(request.match_info["session_id"]):
             return await handler(request)
         peer = self.successor
         try:
@@ -142,9 +149,21 @@ class Gateway(Carrier):
         try:
             return await self._ask(request, predecessor, Purpose.FIND) == 204
         except OwnerLost:  # it has ended
+            self.take_over()
             self.predecessor = None
             self._former = predecessor  # to be closed at the end: others may be asking it just now
             return False
+
+    def take_over(self) -> None:
+        """Remember which sessions of the predecessor have ended."""
+        if self.predecessor is not None and self._app is not None:
+            bequest.read(self._app, self._places.bequest_path)
+
+    def bequeath(self) -> None:
+        """Have the successor remember which sessions have ended here."""
+        if self._app is not None:
+            self.take_over()
+            bequest.write(self._app, self._places.bequest_path)
 
     async def _send_away(
         self, endpoint: Endpoint, request: web.Request, peer: Peer, purpose: Purpose

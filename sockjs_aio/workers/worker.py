@@ -202,6 +202,8 @@ class Worker:
             )
         else:
             logger.info("worker %d: the drain is over, after %.1f s", number, loop.time() - start)
+        if self._relay.is_retiring:
+            self._relay.bequeath()
         self._control.say("drained")
 
     async def _stop_accepting(self) -> None:
