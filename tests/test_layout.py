@@ -10,7 +10,7 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 # From the inside out: a module imports from its own line and from lines above it.
 LAYERS = [
     {"errors", "tcp", "receiver", "shield", "info", "close_info", "addresses"}
-    | {"stickiness", "loop_thread", "connection_guard", "turns", "origins", "forks"},
+    | {"stickiness", "loop_thread", "turns", "origins", "forks"},
     {"settings", "liveness", "protocol.websocket", "protocol.json_text"},
     {"protocol.frames"},
     {"protocol.framing", "ended_sessions"},
@@ -34,6 +34,7 @@ LAYERS = [
     {"transports.pages", "transports.polling", "transports.streaming"}
     | {"transports.upstream", "transports.websocket"},
     {"transports.urls"},
+    {"connection_guard"},
     {"router", "running"},
     {"relay.passport", "relay.lost", "relay.exchanges", "relay.upload"},
     {"relay.peers"},

@@ -8,8 +8,8 @@ bytes are put together from a head that is there already, for half of that.
 
 import email.utils
 import functools
-import operator
 import time
+from collections.abc import Callable, Coroutine
 from http.cookies import SimpleCookie
 from typing import Any
 
@@ -18,6 +18,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE
 
 from sockjs_aio.transports.headers import Head
+
+Hook = Callable[[web.Request, web.StreamResponse], Coroutine[Any, Any, None]]
 
 
 class ShortResponse(web.Response):
@@ -110,7 +112,15 @@ class ShortResponse(web.Response):
         return f"<{type(self).__name__} {self.status} {self.reason}>"
 
 
-_hooks = operator.attrgetter("on_response_prepare")
+def for_refusals(hook: Hook) -> Hook:
+    """Mark one of an application's `on_response_prepare` as one that leaves `ShortResponse` as it
+    is: there need be no other way for that then.
+    """
+    setattr(hook, _FOR_REFUSALS, True)
+    return hook
+
+
+_FOR_REFUSALS = "sockjs_for_refusals"
 
 
 @functools.lru_cache(maxsize=1)
@@ -123,4 +133,8 @@ def _dated(second: int) -> tuple[str, bytes]:
 def _has_hooks(request: web.BaseRequest) -> bool:
     """Tell whether an application wants to see each response before it starts."""
     assert isinstance(request, web.Request), "routers get those"
-    return any(map(_hooks, request.match_info.apps))
+    for app in request.match_info.apps:
+        for hook in app.on_response_prepare:
+            if not hasattr(hook, _FOR_REFUSALS):
+                return True
+    return False

@@ -17,8 +17,15 @@ from sockjs_aio.errors import (
 )
 from sockjs_aio.transports import pages, polling, streaming, upstream, websocket
 from sockjs_aio.transports.body import end_where_unsafe, invite_body
-from sockjs_aio.transports.endpoint import Endpoint, OriginRefused, is_valid_id, plain_response
+from sockjs_aio.transports.endpoint import (
+    Endpoint,
+    OriginRefused,
+    endpoint_of,
+    is_valid_id,
+    plain_response,
+)
 from sockjs_aio.transports.headers import allow_origin, vary
+from sockjs_aio.transports.response import for_refusals
 
 _FAILURES = (
     PayloadMissing,
@@ -165,6 +172,19 @@ def _finish_refusal(
     if not is_said and endpoint.may_read(request):
         allow_origin(request, headers)
     vary(headers, "Origin")
+
+
+@for_refusals
+async def finish_refusal(request: web.Request, response: web.StreamResponse) -> None:
+    """Do the same for refusals that are not ours: of middlewares, and of aiohttp where code fails.
+
+    It is to be among an application's `on_response_prepare`.
+    """
+    if response.status < 300 or response.status == 304:
+        return
+    endpoint = endpoint_of(request.match_info.handler)
+    if endpoint is not None and "Origin" not in response.headers.get("Vary", ""):
+        _finish_refusal(endpoint, request, response)
 
 
 def _answer_early(endpoint: Endpoint, url: Url, request: web.Request) -> web.StreamResponse | None:

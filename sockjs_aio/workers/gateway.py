@@ -36,10 +36,6 @@ class Places(Protocol):
             OwnerLost: If that process has ended, and the session with it.
         """
 
-    @property
-    def bequest_path(self) -> str:
-        """Where this process leaves what its successor has to know."""
-
     async def close(self) -> None:
         """End the connections to other processes."""
 
@@ -58,6 +54,8 @@ class Gateway(Carrier):
         self.predecessor: Peer | None = None
         self._former: Peer | None = None
         self.successor: Peer | None = None
+        self.bequest_path = ""
+        """Where a process that is replaced leaves what its successor has to know."""
         self._places = places
         self._app: web.Application | None = None
 
@@ -157,13 +155,13 @@ class Gateway(Carrier):
     def take_over(self) -> None:
         """Remember which sessions of the predecessor have ended."""
         if self.predecessor is not None and self._app is not None:
-            bequest.read(self._app, self._places.bequest_path)
+            bequest.read(self._app, self.bequest_path)
 
     def bequeath(self) -> None:
         """Have the successor remember which sessions have ended here."""
         if self._app is not None:
             self.take_over()
-            bequest.write(self._app, self._places.bequest_path)
+            bequest.write(self._app, self.bequest_path)
 
     async def _send_away(
         self, endpoint: Endpoint, request: web.Request, peer: Peer, purpose: Purpose

@@ -57,6 +57,7 @@ class Worker:
         self._places = HostPlaces(order.directory, order.count, order.number, key)
         control.clear_up = self._places.clear_up
         self._relay = Gateway(self._places, key)
+        self._relay.bequest_path = self._places.bequest_path
         self._drain = Drain(order.notice, order.over, order.limit)
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
