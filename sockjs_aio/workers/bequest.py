@@ -3,6 +3,7 @@
 It is a file in the directory of the workers' sockets, which nobody else may enter.
 """
 
+import functools
 import json
 import logging
 import os
@@ -44,10 +45,11 @@ def read(app: web.Application, path: str) -> None:
     except (OSError, ValueError) as error:
         logger.warning("it is not known which sessions have ended before: %s", error)
         return
+    make_frame = functools.lru_cache(close_frame)
     for name, registry in _registries(app).items():
         offset = time.time() - registry.now()
         registry.ended_sessions.take_over(
-            (session_id, ended_at - offset, close_frame(code, reason))
+            (session_id, ended_at - offset, make_frame(code, reason))
             for session_id, ended_at, code, reason in left.get(name, ())
         )
 
