@@ -30,6 +30,8 @@ async def test_sessions_that_have_ended_are_not_opened_again_after_reloads(
                 assert await served.post(path, '["buy"]') == 404
     for path in PATHS:
         assert await served.poll(path) == EXPIRED
+    assert await served.stop() == 0
+    assert not served.has_failed, served.said
 
 
 async def test_clients_that_a_reload_did_not_reach_are_told_of_it_afterwards(
@@ -43,3 +45,5 @@ async def test_clients_that_a_reload_did_not_reach_are_told_of_it_afterwards(
     for path in PATHS:
         assert await served.poll(path) == RESTART
         assert await served.post(path, '["buy"]') == 404
+    assert await served.stop() == 0
+    assert not served.has_failed, served.said
