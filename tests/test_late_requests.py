@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import async_timeout
 import pytest
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, SockJSRouter
+from sockjs_aio.core.closing import CLOSE_FRAME_TRAVEL
 from sockjs_aio.core.ended_sessions import EndedSessions
 from sockjs_aio.protocol.frames import close_frame
 from tests import clients
@@ -114,6 +118,33 @@ async def test_send_right_behind_the_close_frame_is_answered_after_it_has_arrive
     assert not send.done()
     assert await send == 404
     await client.leave()
+
+
+@pytest.mark.not_over("sharing", "tls")  # the proxy, and TLS, take what the client does not
+@pytest.mark.skipif(sys.platform != "linux", reason="no other kernel tells what has arrived")
+async def test_sends_are_accepted_while_a_slow_line_brings_the_close_frame(serve: Serve) -> None:
+    class Ended(Recorder):
+        pass
+
+    served = await serve(Ended, settings={"response_limit": 1 << 20})
+    path = "/0/slow"
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", served.port))
+    wire = await served.wire(sock=sock, limit=1024)
+    wire.send("POST", served.prefix + path + "/xhr_streaming", "")
+    await Ended.until("open")
+    Ended.connections[0].send("x" * 100_000)
+    Ended.connections[0].close(4001, "x")
+    for _ in range(2):
+        await asyncio.sleep(CLOSE_FRAME_TRAVEL)  # what is sent earlier waits as long
+        assert await served.post(path, '["a"]') == 204
+    received = b""
+    async with async_timeout.timeout(10):
+        while b'c[4001,"x"]' not in received:
+            received += await wire.reader.read(65536)
+    assert await served.post(path, '["a"]') == 404
+    wire.close()
 
 
 @http

@@ -187,6 +187,39 @@ async def test_ends_of_the_service_can_be_read(serve: Serve, transport: str) -> 
     assert_readable(reply, 404 if transport.endswith("_send") else 503)
 
 
+FAILURES: dict[str, tuple[Exception, int]] = {
+    "mistake": (ZeroDivisionError("mistake"), 500),
+    "database away": (ConnectionRefusedError("mistake"), 500),
+}
+
+
+@pytest.mark.logs("mistake")
+@lists
+@opening
+@pytest.mark.parametrize("name", FAILURES)
+async def test_failures_of_authorize_can_be_read(
+    serve: Serve, name: str, transport: str, origins: object
+) -> None:
+    error, status = FAILURES[name]
+
+    async def authorize(request: web.Request) -> object:
+        raise error
+
+    served = await serve(Echo, settings=allowing(origins), authorize=authorize)
+    assert_readable(await answered(served, SESSION, transport, Origin=GOOD), status)
+
+
+@pytest.mark.logs("mistake")
+@opening
+async def test_failures_of_the_connection_class_can_be_read(serve: Serve, transport: str) -> None:
+    class Failing(SockJSConnection):
+        def __init__(self, session: Any) -> None:
+            raise ZeroDivisionError("mistake")
+
+    served = await serve(Failing, settings=allowing([GOOD]))
+    assert_readable(await answered(served, SESSION, transport, Origin=GOOD), 500)
+
+
 @transports
 async def test_refused_origins_read_nothing(serve: Serve, transport: str) -> None:
     served = await serve(Echo, settings=allowing([GOOD], disabled_transports=["xhr"]))

@@ -317,6 +317,29 @@ class Slow(Old):
 
 
 @both
+async def test_channel_whose_constructor_closes_the_client_is_not_opened(
+    start: Start, kind: Kind
+) -> None:
+    """What is not opened is not closed either."""
+
+    class Closing(Old):
+        def __init__(self, session: Any) -> None:
+            self.seen.append("made")
+            session.carrier.close()
+
+    class Carrier(MultiplexConnection):
+        def on_close(self) -> Any:
+            Closing.seen.append("carrier closed")
+            return super().on_close()
+
+    client = await kind.open(await start(Carrier.get(ann=Closing), SHORT))
+    await client.send("sub,ann", "msg,ann,a", "sub,ann")
+    assert await client.frame() == b'c[3000,"Go away!"]'
+    await client.leave()
+    assert Closing.seen == ["made", "carrier closed"]
+
+
+@both
 async def test_new_connection_of_a_channel_waits_for_on_close_of_the_one_before(
     start: Start, kind: Kind
 ) -> None:

@@ -4,6 +4,8 @@ A client whose line stalled for longer than `disconnect_delay` goes on with the 
 session by that id would get the second half of a conversation that the application has closed.
 """
 
+from collections.abc import Iterable
+
 from sockjs_aio.protocol.frames import CloseFrame
 
 
@@ -40,6 +42,16 @@ class EndedSessions:
         if session_id not in self._frames or self._is_old(session_id, now):
             return None
         return self._frames[session_id][1]
+
+    def items(self) -> list[tuple[str, float, CloseFrame]]:
+        """Return ids, the times of their ends and their close frames, the oldest first."""
+        return [(session_id, *ended) for session_id, ended in self._frames.items()]
+
+    def take_over(self, ended: Iterable[tuple[str, float, CloseFrame]]) -> None:
+        """Remember what another process did, the oldest first; what ended here is newer."""
+        own, self._frames = self.items(), {}
+        for session_id, time, frame in (*ended, *own):
+            self.add(session_id, frame, time)
 
     def ended_at(self, session_id: str) -> float | None:
         """Return when a session ended; None if it is not remembered."""

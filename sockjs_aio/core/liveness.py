@@ -60,6 +60,11 @@ class Liveness:
         """Whether the end of a response has not left."""
         return self._delivery is not None and self._delivery.is_unfinished
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the peer has not taken all that was written to it; this is no `ask`."""
+        return self._delivery is not None and not self._delivery.has_arrived(self._delivery.written)
+
     def is_in_touch(self) -> bool:
         """Tell whether the last response is still on its way, or the next request has come and the
         server is too busy to look at it.

@@ -89,6 +89,16 @@ class SessionRegistry:
         """Return the close frame of a session that has ended; None if it is not remembered."""
         return self.ended_sessions.get(session_id, self.now())
 
+    def knows(self, session_id: str) -> bool:
+        """Tell whether there is such a session, or one that has ended is remembered."""
+        return session_id in self._by_id or self.ended(session_id) is not None
+
+    def endings(self) -> list[tuple[str, float, CloseFrame]]:
+        """Return the ids, times and close frames that a successor has to remember."""
+        now = self.now()
+        here = [(name, now, s.close_frame or EXPIRED_FRAME) for name, s in self._by_id.items()]
+        return self.ended_sessions.items() + here
+
     def open(self, session_id: str, info: ConnectionInfo, framing: Framing) -> Session:
         """Make a session that requests will look for by its id, and its connection."""
         session = self._keep(Session(session_id, info, self, framing))

@@ -217,6 +217,11 @@ class Session(SendingSession):
         return self._machine.told_at
 
     @property
+    def is_awaited(self) -> bool:
+        """Whether what was written last is still on its way to the client, and not lost."""
+        return self._liveness.is_awaited
+
+    @property
     def close_frame(self) -> CloseFrame | None:
         """What later receiving requests get; None unless the session was closed with a frame."""
         return self._machine.close_frame

@@ -17,17 +17,22 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from sockjs_aio.server.urls import finish_refusal
+
 _GUARDED = web.AppKey("sockjs_aio guarded", bool)
 
 
 def guard(app: web.Application) -> None:
     """Have connections to `app` end with a body in chunks, and with a compressed one left unread.
 
+    Besides, pages of allowed origins can read who refuses them on the URLs of its services, also
+    where that is a middleware or a failure.
     It has to be the application that is run: requests for sub-applications are made by that.
     """
     if _GUARDED in app:
         return
     app[_GUARDED] = True
+    app.on_response_prepare.append(finish_refusal)
     make_request = app._make_request
 
     def make_guarded(

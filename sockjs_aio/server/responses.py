@@ -8,8 +8,8 @@ bytes are put together from a head that is there already, for half of that.
 
 import email.utils
 import functools
-import operator
 import time
+from collections.abc import Callable, Coroutine
 from http.cookies import SimpleCookie
 from typing import Any
 
@@ -31,6 +31,9 @@ def plain_response(status: int, text: str) -> web.Response:
 def unavailable(text: str) -> web.HTTPServiceUnavailable:
     """Make the refusal of a request that there is no room for now."""
     return web.HTTPServiceUnavailable(text=text, headers={"Retry-After": RETRY_AFTER})
+
+
+Hook = Callable[[web.Request, web.StreamResponse], Coroutine[Any, Any, None]]
 
 
 class ShortResponse(web.Response):
@@ -123,7 +126,15 @@ class ShortResponse(web.Response):
         return f"<{type(self).__name__} {self.status} {self.reason}>"
 
 
-_hooks = operator.attrgetter("on_response_prepare")
+def for_refusals(hook: Hook) -> Hook:
+    """Mark one of an application's `on_response_prepare` as one that leaves `ShortResponse` as it
+    is: there need be no other way for that then.
+    """
+    setattr(hook, _FOR_REFUSALS, True)
+    return hook
+
+
+_FOR_REFUSALS = "sockjs_for_refusals"
 
 
 @functools.lru_cache(maxsize=1)
@@ -136,4 +147,8 @@ def _dated(second: int) -> tuple[str, bytes]:
 def _has_hooks(request: web.BaseRequest) -> bool:
     """Tell whether an application wants to see each response before it starts."""
     assert isinstance(request, web.Request), "routers get those"
-    return any(map(_hooks, request.match_info.apps))
+    for app in request.match_info.apps:
+        for hook in app.on_response_prepare:
+            if not hasattr(hook, _FOR_REFUSALS):
+                return True
+    return False

@@ -80,12 +80,13 @@ async def _is_forgiven(session: Session, registry: SessionRegistry) -> bool:
     """Tell whether a send that found its session closed is answered as if it had been in time.
 
     It is until the client was told the close frame.  After that the answer waits for as long as
-    that frame may be on its way: a client that gets 404 first would not learn why it ends.
+    that frame may be on its way: a client that gets 404 first would not learn why it ends.  On a
+    slow line, what the session has written may take longer, as the kernel can tell.
     """
     if not session.is_told:
         return True
     await _let_close_frame_arrive(session.told_at, registry)
-    return False
+    return session.is_awaited
 
 
 async def _let_close_frame_arrive(told_at: float | None, registry: SessionRegistry) -> None:

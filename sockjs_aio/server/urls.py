@@ -21,8 +21,8 @@ from sockjs_aio.server import pages, polling, sending, streaming, websocket
 from sockjs_aio.server.admission import OriginRefused
 from sockjs_aio.server.body import end_where_unsafe, invite_body
 from sockjs_aio.server.headers import allow_origin, vary
-from sockjs_aio.server.responses import plain_response
-from sockjs_aio.server.service import Service
+from sockjs_aio.server.responses import for_refusals, plain_response
+from sockjs_aio.server.service import Service, service_of
 
 _FAILURES = (
     PayloadMissing,
@@ -164,6 +164,19 @@ def _finish_refusal(
     if not is_said and service.admission.may_read(request):
         allow_origin(request, headers)
     vary(headers, "Origin")
+
+
+@for_refusals
+async def finish_refusal(request: web.Request, response: web.StreamResponse) -> None:
+    """Do the same for refusals that are not ours: of middlewares, and of aiohttp where code fails.
+
+    It is to be among an application's `on_response_prepare`.
+    """
+    if response.status < 300 or response.status == 304:
+        return
+    service = service_of(request.match_info.handler)
+    if service is not None and "Origin" not in response.headers.get("Vary", ""):
+        _finish_refusal(service, request, response)
 
 
 def _answer_early(

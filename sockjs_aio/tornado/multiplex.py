@@ -92,7 +92,7 @@ class MultiplexConnection(SockJSConnection):
             )
             self.send(f"uns,{name}")
             return None
-        if endpoint.state == CLOSED:  # by the constructor
+        if CLOSED in (endpoint.state, self.session.state):  # by the constructor
             return None
         self.endpoints[name] = endpoint
         endpoint.set_handler(_Handler(self.session.conn_info))

@@ -76,7 +76,8 @@ class SockJSRouter:
         self._connection = connection
         self._session_kls = session_kls or Session
         self._sessions: dict[str, Session] = {}
-        self._router = sockjs_aio.SockJSRouter(
+        self._router = CountingRouter(
+            self.stats,
             lambda session: Bridge(session, self),
             prefix,
             _known(self.settings),
@@ -90,16 +91,15 @@ class SockJSRouter:
         ``sockjs_aio.run_app`` and ``serve`` know its sessions and tell their clients when they end.
         With aiohttp's ``web.run_app`` that takes `attach`.
         """
-        return [
-            web.route(route.method, route.path, self._counted(route.handler), **route.kwargs)
-            for route in self._router.routes
-        ]
+        return self._router.routes
 
     def attach(self, app: web.Application) -> None:
-        """Install the routes on `app`, and end the sessions when it shuts down."""
-        sockjs_aio.guard(app)
-        app.add_routes(self.urls)
-        app.on_shutdown.append(self._shutdown)
+        """Install the routes on `app`, and end the sessions when it shuts down.
+
+        Raises:
+            RuntimeError: As `sockjs_aio.SockJSRouter.attach`.
+        """
+        self._router.attach(app)
 
     def apply_routes(self, routes: list[Any]) -> list[Any]:
         """Add the routes to the list `routes`, and return it."""
@@ -161,22 +161,6 @@ class SockJSRouter:
         if self._sessions.get(session.session_id) is session:
             del self._sessions[session.session_id]
 
-    async def _shutdown(self, _app: web.Application) -> None:
-        await self._router.shutdown()
-
-    def _counted(self, handler: Any) -> Handler:
-        @functools.wraps(handler)  # which says that it is a service's
-        async def handle(request: web.Request) -> web.StreamResponse:
-            self.stats.on_conn_opened()
-            try:
-                response: web.StreamResponse = await handler(request)
-                return response
-            finally:
-                self.stats.on_conn_closed()
-
-        del handle.__wrapped__  # it returns responses as they are
-        return handle
-
     async def _check_websocket_origin(self, request: web.Request) -> bool:
         """Tell whether a WebSocket comes from an origin that `websocket_allow_origin` has."""
         origin = request.headers.get("Origin")
@@ -189,6 +173,35 @@ class SockJSRouter:
         except ValueError:  # brackets that are no IPv6 address
             return False
         return host == request.host.lower() or host in self._allowed_hosts
+
+
+class CountingRouter(sockjs_aio.SockJSRouter):
+    """The asynchronous router, which counts its requests."""
+
+    def __init__(self, stats: StatsCollector, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stats = stats
+
+    @property
+    def routes(self) -> list[web.RouteDef]:
+        """As the base class's."""
+        return [
+            web.route(route.method, route.path, self._counted(route.handler), **route.kwargs)
+            for route in super().routes
+        ]
+
+    def _counted(self, handler: Any) -> Handler:
+        @functools.wraps(handler)  # which says that it is a service's
+        async def handle(request: web.Request) -> web.StreamResponse:
+            self._stats.on_conn_opened()
+            try:
+                response: web.StreamResponse = await handler(request)
+                return response
+            finally:
+                self._stats.on_conn_closed()
+
+        del handle.__wrapped__  # it returns responses as they are
+        return handle
 
 
 class Bridge(sockjs_aio.SockJSConnection):

@@ -14,7 +14,8 @@ import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio import ConnectionInfo, Nodes, aiolibs, tornado
+from sockjs_aio import ConnectionInfo, Nodes, SockJSRouter, aiolibs, tornado
+from sockjs_aio.aiolibs import add_endpoint
 from sockjs_aio.server.aiohttp_internals import guard
 from tests.adapters import TornadoEcho, echo
 from tests.conftest import Echo, Recorder, Serve
@@ -194,6 +195,24 @@ async def test_nodes_make_an_application_safe() -> None:
     assert app._make_request.__qualname__ != guarded
     Nodes("redis://127.0.0.1:1", url="http://127.0.0.1:2", secret="x" * 32).attach(app)
     assert app._make_request.__qualname__ == guarded
+
+
+def test_services_of_adapters_make_an_application_safe() -> None:
+    async def handler(manager: object, session: object, message: object) -> None:
+        pass
+
+    guarded = []
+    for add in (
+        SockJSRouter(Echo, "/echo").attach,
+        tornado.SockJSRouter(tornado.SockJSConnection, "/echo").attach,
+        lambda app: add_endpoint(app, handler),
+    ):
+        app = make_app()
+        unsafe = app._make_request.__qualname__
+        add(app)
+        assert app._make_request.__qualname__ != unsafe
+        guarded.append(app._make_request.__qualname__)
+    assert len(set(guarded)) == 1
 
 
 BOMB = gzip.compress(bytes(200 << 20), 9)

@@ -183,11 +183,13 @@ async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.Strea
 
 def answer_question(service: Service, request: web.Request, purpose: Purpose) -> web.StreamResponse:
     """Answer what another process wants to know of a session."""
-    session = service.registry.get(request.match_info["session_id"])
+    session_id = request.match_info["session_id"]
+    if purpose is Purpose.FIND:
+        return web.Response(status=204 if service.registry.knows(session_id) else 404)
+    session = service.registry.get(session_id)
     if session is None:
         return web.Response(status=404)
-    if purpose is Purpose.RELEASE:
-        session.end_response()
+    session.end_response()
     return web.Response(status=204)
 
 

@@ -28,7 +28,7 @@ class Purpose(enum.Enum):
 
     RELAY = "relay"  # answer it, or have your predecessor do it
     ANSWER = "answer"  # answer it
-    FIND = "find"  # do you have its session?
+    FIND = "find"  # do you have its session, or remember its end?
     RELEASE = "release"  # end the response that its session has now, so that the client asks anew
 
 

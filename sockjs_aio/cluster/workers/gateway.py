@@ -14,11 +14,16 @@ from sockjs_aio.cluster.relay.gateway import Carrier, answer_question, serving, 
 from sockjs_aio.cluster.relay.peers import Exhausted, OwnerLost, Peer
 from sockjs_aio.cluster.relay.session_lost import answer_lost
 from sockjs_aio.cluster.relay.signed_header import HEADER, PassportExpired, PassportForged, Purpose
+from sockjs_aio.cluster.workers import ended_ids_file
 from sockjs_aio.cluster.workers.logs import RELAYED
 from sockjs_aio.server.aiohttp_internals import guard
 from sockjs_aio.server.responses import unavailable
 from sockjs_aio.server.service import Service
 from sockjs_aio.server.urls import Answer, answer, reaches_transport
+
+
+class PredecessorGoneError(Exception):
+    """The process before this one has ended, and what it knew is known here."""
 
 
 class Places(Protocol):
@@ -54,10 +59,14 @@ class Gateway(Carrier):
         self.predecessor: Peer | None = None
         self._former: Peer | None = None
         self.successor: Peer | None = None
+        self.ended_ids_path = ""
+        """Where a process that is replaced leaves what its successor has to know."""
         self._places = places
+        self._app: web.Application | None = None
 
     def install(self, app: web.Application) -> None:
         """Put it before all middlewares of `app`, which has not started."""
+        self._app = app
         guard(app)
         app.middlewares.insert(0, self.middleware)
         app.on_startup.append(self.join)
@@ -124,7 +133,7 @@ class Gateway(Carrier):
         """Answer a request that belongs here, or, around a reload, to who was or will be here."""
         if self.predecessor is None and self.successor is None:  # as a rule
             return await handler(request)
-        if service.registry.get(request.match_info["session_id"]) is not None:
+        if service.registry.knows(request.match_info["session_id"]):
             return await handler(request)
         peer = self.successor
         try:
@@ -134,7 +143,10 @@ class Gateway(Carrier):
             return await answer(service, None, request, _raising(self._no_room(error)))
         if peer is None:
             return await handler(request)
-        return await self._send_away(service, request, peer, purpose)
+        try:
+            return await self._send_away(service, request, peer, purpose)
+        except PredecessorGoneError:
+            return await handler(request)
 
     async def _predecessor_has(self, request: web.Request) -> bool:
         predecessor = self.predecessor
@@ -142,10 +154,26 @@ class Gateway(Carrier):
             return False
         try:
             return await self._ask(request, predecessor, Purpose.FIND) == 204
-        except OwnerLost:  # it has ended
-            self.predecessor = None
-            self._former = predecessor  # to be closed at the end: others may be asking it just now
+        except OwnerLost:
+            self._predecessor_ended()
             return False
+
+    def _predecessor_ended(self) -> None:
+        self.take_over()
+        if self.predecessor is not None:
+            self._former = self.predecessor  # closed at the end: others may be asking it just now
+            self.predecessor = None
+
+    def take_over(self) -> None:
+        """Remember which sessions of the predecessor have ended."""
+        if self.predecessor is not None and self._app is not None:
+            ended_ids_file.read(self._app, self.ended_ids_path)
+
+    def leave_ended_ids(self) -> None:
+        """Have the successor remember which sessions have ended here."""
+        if self._app is not None:
+            self.take_over()
+            ended_ids_file.write(self._app, self.ended_ids_path)
 
     async def _send_away(
         self, service: Service, request: web.Request, peer: Peer, purpose: Purpose
@@ -166,6 +194,9 @@ class Gateway(Carrier):
         except ConnectionRefusedError:
             if not transport.receives:
                 return await answer_lost(service, request)
+            if peer in (self.predecessor, self._former):  # it has ended since it said that it knows the session
+                self._predecessor_ended()
+                raise PredecessorGoneError from None
             raise unavailable("The session's process is being restarted.\n") from None
 
     # The end.

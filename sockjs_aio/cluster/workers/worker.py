@@ -58,6 +58,7 @@ class Worker:
         self._places = HostPlaces(config.directory, config.count, config.number, key)
         control.clear_up = self._places.clear_up
         self._relay = Gateway(self._places, key)
+        self._relay.ended_ids_path = self._places.ended_ids_path
         self._drain = config.drain
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
@@ -205,6 +206,8 @@ class Worker:
             )
         else:
             logger.info("worker %d: the drain is over, after %.1f s", number, loop.time() - start)
+        if self._relay.is_retiring:
+            self._relay.leave_ended_ids()
         self._control.say("drained")
 
     async def _stop_accepting(self) -> None:
@@ -261,7 +264,7 @@ def _leave_to_supervisor() -> None:
 
 
 def main(number: int, policy: str) -> None:
-    """Run a worker for a supervisor at the file descriptor `number`, with this event loop policy."""
+    """Run a worker for the supervisor at the file descriptor `number`, with a loop `policy`."""
     with contextlib.suppress(AttributeError, ValueError, OSError):  # there may be no stderr
         faulthandler.enable()  # says where it hangs when the supervisor ends it by SIGABRT
     give_forks_their_signals()
