@@ -194,7 +194,7 @@ class Gateway(Carrier):
         except ConnectionRefusedError:
             if not transport.receives:
                 return await answer_lost(service, request)
-            if peer in (self.predecessor, self._former):  # it has ended since it said that it knows the session
+            if peer in (self.predecessor, self._former):  # it has ended since it was asked
                 self._predecessor_ended()
                 raise PredecessorGoneError from None
             raise unavailable("The session's process is being restarted.\n") from None
