@@ -72,7 +72,7 @@ class Bench:
         )
         result: Result = json.loads(done.stdout)
         if done.stderr:
-            result["complaints"] = done.stderr.splitlines()
+            result["rate_limited"] = done.stderr.splitlines()
         return result
 
 

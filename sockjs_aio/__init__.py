@@ -6,7 +6,12 @@ from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.cluster.nodes.nodes import Nodes
 from sockjs_aio.cluster.workers.workers import Workers
 from sockjs_aio.connection import Session, SockJSConnection, broadcast
-from sockjs_aio.errors import BrokerUnavailable, SettingsError, SockJSError, TooManyChannels
+from sockjs_aio.errors import (
+    BrokerUnavailableError,
+    SettingsError,
+    SockJSError,
+    TooManyChannelsError,
+)
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.server.aiohttp_internals import guard
@@ -19,7 +24,7 @@ from sockjs_aio.version import __version__ as __version__
 
 __all__ = [
     "Broker",
-    "BrokerUnavailable",
+    "BrokerUnavailableError",
     "CloseInfo",
     "ConnectionInfo",
     "Drain",
@@ -32,7 +37,7 @@ __all__ = [
     "SockJSConnection",
     "SockJSError",
     "SockJSRouter",
-    "TooManyChannels",
+    "TooManyChannelsError",
     "Workers",
     "broadcast",
     "guard",

@@ -224,7 +224,7 @@ class SockJSConnection:
                 a user's name, or JSON.
 
         Raises:
-            TooManyChannels: If there are `max_channels` already.
+            TooManyChannelsError: If there are `max_channels` already.
             TypeError: If `channel` or `member` is no `str`.
             ValueError: If it is too short or too long, or has characters that it may not have.
         """
@@ -256,7 +256,7 @@ class SockJSConnection:
             exclude: A connection that does not get it, or several.
 
         Raises:
-            BrokerUnavailable: If it may not have reached other processes.
+            BrokerUnavailableError: If it may not have reached other processes.
             TypeError: If `channel` or `message` is no `str`.
             ValueError: If `channel` cannot be a name, or `message` is too large.
         """

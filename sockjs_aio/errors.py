@@ -4,16 +4,16 @@
 
     SockJSError
     +-- SettingsError (ValueError)      the application: a setting that cannot be used
-    +-- TooManyChannels                 the application: a session that subscribes without end
-    +-- BrokerUnavailable               the broker: what lies behind it does not answer
-    +-- ReceiverRefused                 the peer: a receiving request that gets a close frame only
-    |   +-- ReceiverConflict            the session writes to another one
-    |   +-- SessionEnded                the session has ended
+    +-- TooManyChannelsError            the application: a session that subscribes without end
+    +-- BrokerUnavailableError          the broker: what lies behind it does not answer
+    +-- ReceiverRefusedError            the peer: a receiving request that gets a close frame only
+    |   +-- ReceiverConflictError       the session writes to another one
+    |   +-- SessionEndedError           the session has ended
     +-- PayloadError                    the peer: a body or WebSocket message that is not SockJS
-    |   +-- PayloadMissing
-    |   +-- PayloadBroken
-    |   +-- PayloadTooLarge
-    +-- BodyTimeout                     the peer: a request body that does not come to its end
+    |   +-- PayloadMissingError
+    |   +-- PayloadBrokenError
+    |   +-- PayloadTooLargeError
+    +-- BodyTimeoutError                the peer: a request body that does not come to its end
     +-- CallbackError                   the peer: a `callback` parameter that cannot be used
 
 Whatever a peer does wrong is answered by the transports and never reaches the application.
@@ -28,18 +28,18 @@ class SettingsError(SockJSError, ValueError):
     """A setting is unknown, of the wrong type or out of range."""
 
 
-class TooManyChannels(SockJSError):
+class TooManyChannelsError(SockJSError):
     """The session is subscribed to as many channels as the broker's `max_channels` allows."""
 
 
-class BrokerUnavailable(SockJSError):
+class BrokerUnavailableError(SockJSError):
     """What lies behind the broker cannot be reached, or does not answer in time.
 
     Sessions of this process got the message.  Whether others did is not known.
     """
 
 
-class ReceiverRefused(SockJSError):
+class ReceiverRefusedError(SockJSError):
     """A receiving request gets a close frame, and nothing else.
 
     Args:
@@ -51,11 +51,11 @@ class ReceiverRefused(SockJSError):
         self.frame = frame
 
 
-class ReceiverConflict(ReceiverRefused):
+class ReceiverConflictError(ReceiverRefusedError):
     """The session writes to another response already (answered with ``c[2010,...]``)."""
 
 
-class SessionEnded(ReceiverRefused):
+class SessionEndedError(ReceiverRefusedError):
     """The session has ended and is not opened again (answered with its close frame)."""
 
 
@@ -63,19 +63,19 @@ class PayloadError(SockJSError):
     """A peer sent a payload that is not a JSON array of strings."""
 
 
-class PayloadMissing(PayloadError):
+class PayloadMissingError(PayloadError):
     """The payload is empty."""
 
 
-class PayloadBroken(PayloadError):
+class PayloadBrokenError(PayloadError):
     """The payload is not valid UTF-8, not valid JSON, or not an array of strings."""
 
 
-class PayloadTooLarge(PayloadError):
+class PayloadTooLargeError(PayloadError):
     """The payload has more bytes or more messages than the settings allow."""
 
 
-class BodyTimeout(SockJSError):
+class BodyTimeoutError(SockJSError):
     """A request has not brought its body within `receive_timeout`."""
 
 

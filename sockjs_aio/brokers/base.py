@@ -83,7 +83,7 @@ class Broker(abc.ABC):
             exclude: A connection that does not get it, or several.
 
         Raises:
-            BrokerUnavailable: If it may not have reached other processes.
+            BrokerUnavailableError: If it may not have reached other processes.
             RuntimeError: If the broker works in another event loop, as with all methods.
             TypeError: If `channel` or `message` is no `str`.
             ValueError: If `channel` cannot be a name, or `message` is too large.
@@ -98,7 +98,7 @@ class Broker(abc.ABC):
         """Tell who is subscribed to `channel` as a member, in whichever process.
 
         Raises:
-            BrokerUnavailable: If other processes' members cannot be found out.
+            BrokerUnavailableError: If other processes' members cannot be found out.
             RuntimeError, TypeError, ValueError: As `publish`.
         """
         self.check_loop()
@@ -259,11 +259,11 @@ class Broker(abc.ABC):
 
     @abc.abstractmethod
     async def send(self, channel: str, message: str) -> None:
-        """Have `deliver` called in the other processes.  Raises `BrokerUnavailable`."""
+        """Have `deliver` called in the other processes.  Raises `BrokerUnavailableError`."""
 
     @abc.abstractmethod
     async def remote_members(self, channel: str) -> set[str]:
-        """Ask for what other processes have announced.  Raises `BrokerUnavailable`."""
+        """Ask for what other processes have announced.  Raises `BrokerUnavailableError`."""
 
 
 def check_channel(name: object) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from sockjs_aio.brokers.base import Broker, Exclude, check_channel, check_member
 from sockjs_aio.connection import Session, SockJSConnection
-from sockjs_aio.errors import TooManyChannels
+from sockjs_aio.errors import TooManyChannelsError
 from sockjs_aio.protocol.framing import PreparedMessage
 
 
@@ -92,7 +92,9 @@ class Channels:
             return
         limit = self.broker.max_channels
         if len(channels) >= limit:
-            raise TooManyChannels(f"session {session} is subscribed to {limit} channels already")
+            raise TooManyChannelsError(
+                f"session {session} is subscribed to {limit} channels already"
+            )
         channels.add(channel)
         self._channels[session] = channels
         if channel not in self._sessions:

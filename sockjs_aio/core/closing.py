@@ -8,7 +8,7 @@ from typing import Protocol
 import async_timeout
 
 from sockjs_aio.core.session import Session
-from sockjs_aio.errors import BodyTimeout
+from sockjs_aio.errors import BodyTimeoutError
 from sockjs_aio.protocol.ends import SERVICE_RESTART
 from sockjs_aio.settings import Settings
 from sockjs_aio.turns import Turn
@@ -73,7 +73,7 @@ class Closing:
         self.is_begun = True
         await self._close_all(0)
         for upload in self.uploads:  # nobody is there any more to get them
-            upload.set_exception(BodyTimeout("the server shuts down"))
+            upload.set_exception(BodyTimeoutError("the server shuts down"))
         if not await self._until(_is_over, self._timeout):
             await self._abort()
             if not await self._until(_is_over, LAST_GRACE):

@@ -109,7 +109,7 @@ class Session(SendingSession):
         """Write to `writer` from now on, and at once what is queued, as far as it takes it.
 
         Raises:
-            ReceiverConflict: If there is a writer already, and its client is alive.
+            ReceiverConflictError: If there is a writer already, and its client is alive.
         """
         if self._is_scheduled:  # what the present writer is owed may end it
             self.flush()

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring
 
-from sockjs_aio.errors import PayloadBroken, PayloadMissing, PayloadTooLarge
+from sockjs_aio.errors import PayloadBrokenError, PayloadMissingError, PayloadTooLargeError
 from sockjs_aio.protocol.json_text import parse, quote
 
 OPEN = b"o"
@@ -69,9 +69,9 @@ def decode_messages(payload: bytes | str, max_messages: int) -> list[str]:
     """Decode what a client sent: a JSON array of at most `max_messages` strings.
 
     Raises:
-        PayloadMissing: If `payload` is empty.
-        PayloadBroken: If it is not valid UTF-8, not valid JSON, or not such an array.
-        PayloadTooLarge: If the array has more than `max_messages` strings.
+        PayloadMissingError: If `payload` is empty.
+        PayloadBrokenError: If it is not valid UTF-8, not valid JSON, or not such an array.
+        PayloadTooLargeError: If the array has more than `max_messages` strings.
 
     Section: "XhrPolling".
     """
@@ -84,8 +84,8 @@ def decode_websocket_messages(payload: str, max_messages: int) -> list[str]:
     An empty `payload` is legal and has no messages.
 
     Raises:
-        PayloadBroken: If it is neither.
-        PayloadTooLarge: If the array has more than `max_messages` strings.
+        PayloadBrokenError: If it is neither.
+        PayloadTooLargeError: If the array has more than `max_messages` strings.
 
     Section: "WebSocket protocol".
     """
@@ -97,20 +97,20 @@ def decode_websocket_messages(payload: str, max_messages: int) -> list[str]:
 
 def _checked(decoded: object, max_messages: int) -> list[str]:
     if type(decoded) is not list:
-        raise PayloadBroken("not an array")
+        raise PayloadBrokenError("not an array")
     for message in decoded:
         if type(message) is not str:
-            raise PayloadBroken("not an array of strings")
+            raise PayloadBrokenError("not an array of strings")
     if len(decoded) > max_messages:
-        raise PayloadTooLarge(f"more than {max_messages} messages")
+        raise PayloadTooLargeError(f"more than {max_messages} messages")
     return decoded
 
 
 def _decode_json(payload: bytes | str, max_messages: int) -> object:
     if not payload:
-        raise PayloadMissing("empty payload")
+        raise PayloadMissingError("empty payload")
     try:
         text = payload.decode() if isinstance(payload, bytes) else payload
         return parse(text, max_messages)
     except ValueError as error:
-        raise PayloadBroken("not a JSON array of strings") from error
+        raise PayloadBrokenError("not a JSON array of strings") from error

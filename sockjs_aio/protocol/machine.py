@@ -13,7 +13,7 @@ clock that does not go back.
 
 import enum
 
-from sockjs_aio.errors import ReceiverConflict
+from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.ends import ANOTHER_CONNECTION, INTERRUPTED, SLOW_CONSUMER
 from sockjs_aio.protocol.frames import CloseFrame, close_frame
 from sockjs_aio.protocol.framing import Framing
@@ -115,11 +115,11 @@ class SessionMachine:
         """A receiver came.
 
         Raises:
-            ReceiverConflict: If there is one already; nothing has changed then.
+            ReceiverConflictError: If there is one already; nothing has changed then.
         """
         assert self.state is not CLOSED, "nobody finds a session that is over"
         if self._receiving:
-            raise ReceiverConflict(close_frame(*ANOTHER_CONNECTION))
+            raise ReceiverConflictError(close_frame(*ANOTHER_CONNECTION))
         if self.state is CONNECTING:
             self.state = OPEN
             self._greeting = self._framing.greeting

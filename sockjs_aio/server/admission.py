@@ -30,7 +30,7 @@ CLIENT_PATIENCE = 0.3
 """Seconds that sockjs-client waits for a transport at least."""
 
 
-class OriginRefused(web.HTTPForbidden):
+class OriginRefusedError(web.HTTPForbidden):
     """The page that asks may not, nor read that."""
 
 
@@ -74,7 +74,7 @@ class Admission:
                 it unless it tells where it comes from.
 
         Raises:
-            OriginRefused: If the request comes from a page that is not allowed.
+            OriginRefusedError: If the request comes from a page that is not allowed.
         """
         allowed = self._settings.origins
         if allowed == "*":
@@ -83,7 +83,7 @@ class Admission:
             request, "null" if is_linkable else None
         )
         if sender is not None and not is_allowed(allowed, sender):
-            raise OriginRefused(text="This origin is not allowed.\n")
+            raise OriginRefusedError(text="This origin is not allowed.\n")
 
     def may_read(self, request: web.Request) -> bool:
         """Tell whether the page that asks may read the answer, also a refusal."""

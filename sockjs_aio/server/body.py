@@ -6,7 +6,7 @@ import async_timeout
 from aiohttp import HttpVersion11, StreamReader, web
 
 from sockjs_aio.core.registry import SessionRegistry
-from sockjs_aio.errors import BodyTimeout, PayloadTooLarge
+from sockjs_aio.errors import BodyTimeoutError, PayloadTooLargeError
 from sockjs_aio.turns import Turn
 
 IDLE_BODY_LIMIT = 65536
@@ -37,8 +37,8 @@ async def read_body(request: web.Request, registry: SessionRegistry) -> bytes:
     """Read the whole body, whatever its type and character set claim to be.
 
     Raises:
-        PayloadTooLarge: If it has more than `max_message_size` bytes, after unpacking.
-        BodyTimeout: If its end has not come within `receive_timeout`, or before a shutdown.
+        PayloadTooLargeError: If it has more than `max_message_size` bytes, after unpacking.
+        BodyTimeoutError: If its end has not come within `receive_timeout`, or before a shutdown.
     """
     return await _read(request, registry, registry.settings.max_message_size)
 
@@ -49,8 +49,8 @@ async def discard_body(request: web.Request, registry: SessionRegistry) -> None:
     With unread input in front of it aiohttp would not see the end of the connection.
 
     Raises:
-        PayloadTooLarge: If it has more than 64 KiB.
-        BodyTimeout: As `read_body`.
+        PayloadTooLargeError: If it has more than 64 KiB.
+        BodyTimeoutError: As `read_body`.
     """
     if request.can_read_body:
         await _read(request, registry, IDLE_BODY_LIMIT)
@@ -58,7 +58,7 @@ async def discard_body(request: web.Request, registry: SessionRegistry) -> None:
 
 async def _read(request: web.Request, registry: SessionRegistry, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
-        raise PayloadTooLarge(f"more than {limit} bytes")
+        raise PayloadTooLargeError(f"more than {limit} bytes")
     if request.content.is_eof():  # as a rule all of it has come with the head: no timer then
         return await _read_parts(request, limit)
     timeout = registry.settings.receive_timeout
@@ -67,7 +67,7 @@ async def _read(request: web.Request, registry: SessionRegistry, limit: int) -> 
         async with async_timeout.timeout(timeout):
             return await _read_parts(request, limit)
     except asyncio.TimeoutError:
-        raise BodyTimeout(f"not within {timeout} seconds") from None
+        raise BodyTimeoutError(f"not within {timeout} seconds") from None
     finally:
         registry.closing.uploads.discard(request.content)
 
@@ -80,7 +80,7 @@ async def _read_parts(request: web.Request, limit: int) -> bytes:
         body = await _joined_parts(content, limit)
     body = body or await request.read()  # a middleware may have read it before
     if len(body) > limit:
-        raise PayloadTooLarge(f"more than {limit} bytes")
+        raise PayloadTooLargeError(f"more than {limit} bytes")
     return body
 
 
@@ -94,7 +94,7 @@ async def _joined_parts(content: StreamReader, limit: int) -> bytes:
             await turn.next()
         size += len(part)
         if size > limit:
-            raise PayloadTooLarge(f"more than {limit} bytes")
+            raise PayloadTooLargeError(f"more than {limit} bytes")
         parts.append(part)
     return b"".join(parts)
 

@@ -15,7 +15,7 @@ from aiohttp.payload import Payload
 
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.tcp import Delivery, give_up_after, is_left
-from sockjs_aio.errors import ReceiverRefused
+from sockjs_aio.errors import ReceiverRefusedError
 from sockjs_aio.protocol.frames import HEARTBEAT, javascript_string
 from sockjs_aio.protocol.transports import line
 from sockjs_aio.server.body import discard_body
@@ -66,7 +66,7 @@ async def _poll(
         session = await service.session(request, transport)
         writer = PollWriter(request)
         session.attach(writer)
-    except ReceiverRefused as refusal:
+    except ReceiverRefusedError as refusal:
         last = ShortResponse(head, dress(refusal.frame))
         set_session_cookie(request, last, service.settings)
         return last

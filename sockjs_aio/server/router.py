@@ -174,7 +174,7 @@ class SockJSRouter:
         Whoever is there several times is told once.
 
         Raises:
-            BrokerUnavailable: If other processes' members cannot be found out.
+            BrokerUnavailableError: If other processes' members cannot be found out.
             TypeError, ValueError: If `channel` cannot be a name.
         """
         return await self._registry.channels.members(channel)

@@ -13,7 +13,7 @@ from aiohttp import web
 from sockjs_aio.core.closing import CLOSE_FRAME_TRAVEL
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
-from sockjs_aio.errors import PayloadMissing
+from sockjs_aio.errors import PayloadMissingError
 from sockjs_aio.protocol.frames import decode_messages
 from sockjs_aio.server.body import read_body
 from sockjs_aio.server.headers import PLAIN, readable_head, set_session_cookie, uncached
@@ -123,7 +123,7 @@ def form_field(form: bytes) -> bytes:
     """Return the first field of an urlencoded form that is called ``d``.
 
     Raises:
-        PayloadMissing: If there is none.
+        PayloadMissingError: If there is none.
     """
     return b"".join(_field_parts(form))
 
@@ -145,7 +145,7 @@ def _raw_field(form: bytes) -> bytes:
     starts = [form.find(b"&%b%b" % (name, end)) for name in (b"d", b"%64") for end in (b"=", b"&")]
     start = min((start for start in starts if start >= 0), default=None)
     if start is None:
-        raise PayloadMissing("the form has no such field")
+        raise PayloadMissingError("the form has no such field")
     return form[start + 1 : form.index(b"&", start + 1)].partition(b"=")[2]
 
 

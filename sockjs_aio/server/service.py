@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 from sockjs_aio.core.inline import InlineSession
 from sockjs_aio.core.registry import EXPIRED_FRAME, SessionRegistry
 from sockjs_aio.core.session import Session
-from sockjs_aio.errors import SessionEnded
+from sockjs_aio.errors import SessionEndedError
 from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.framing import SOCKJS, Framing
 from sockjs_aio.server.admission import Admission, Authorize, Verify
@@ -78,7 +78,7 @@ class Service:
         """Find the session that `request` names, or open it.
 
         Raises:
-            SessionEnded: If it has ended.
+            SessionEndedError: If it has ended.
             web.HTTPException: As `existing_session` and `Admission.admit`.
         """
         session = await self.existing_session(request)
@@ -97,7 +97,7 @@ class Service:
             return
         if self.admission.is_personal:
             frame = EXPIRED_FRAME  # nobody knows any more whose it was, and why it ended is theirs
-        raise SessionEnded(frame)
+        raise SessionEndedError(frame)
 
     def open_session(self, request: web.Request, transport: str, identity: Any) -> Session:
         """Open a session for a request that was admitted, as `identity`."""

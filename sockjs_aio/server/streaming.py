@@ -9,7 +9,7 @@ from collections.abc import Callable
 from aiohttp import HttpVersion11, web
 
 from sockjs_aio.core.tcp import Delivery, is_left, is_left_unseen
-from sockjs_aio.errors import ReceiverRefused
+from sockjs_aio.errors import ReceiverRefusedError
 from sockjs_aio.protocol.frames import SharedFrame
 from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server.body import discard_body
@@ -112,7 +112,7 @@ async def stream(
         writer = StreamWriter(request, output, dress, settings.response_limit)
         writer.write_prelude(prelude)
         session.attach(writer)  # before anything is awaited: it must not expire meanwhile
-    except ReceiverRefused as refusal:
+    except ReceiverRefusedError as refusal:
         await response.prepare(request)
         await response.write(prelude)
         await response.write(dress(refusal.frame))

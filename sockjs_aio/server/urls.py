@@ -9,27 +9,27 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from sockjs_aio.errors import (
-    BodyTimeout,
+    BodyTimeoutError,
     CallbackError,
-    PayloadBroken,
-    PayloadMissing,
-    PayloadTooLarge,
+    PayloadBrokenError,
+    PayloadMissingError,
+    PayloadTooLargeError,
 )
 from sockjs_aio.protocol.session_ids import is_valid_id
 from sockjs_aio.protocol.transports import TRANSPORTS, Transport
 from sockjs_aio.server import pages, polling, sending, streaming, websocket
-from sockjs_aio.server.admission import OriginRefused
+from sockjs_aio.server.admission import OriginRefusedError
 from sockjs_aio.server.body import end_where_unsafe, invite_body
 from sockjs_aio.server.headers import allow_origin, vary
 from sockjs_aio.server.responses import for_refusals, plain_response
 from sockjs_aio.server.service import Service, service_of
 
 _FAILURES = (
-    PayloadMissing,
-    PayloadBroken,
-    PayloadTooLarge,
+    PayloadMissingError,
+    PayloadBrokenError,
+    PayloadTooLargeError,
     CallbackError,
-    BodyTimeout,
+    BodyTimeoutError,
     web.RequestPayloadError,
     HttpProcessingError,  # the same, from aiohttp's parser in Python
     ConnectionError,
@@ -160,7 +160,7 @@ def _finish_refusal(
     """Let pages of allowed origins read why they are refused; nobody keeps it: others are not."""
     headers = refusal.headers
     headers.setdefault("Cache-Control", "no-store")
-    is_said = isinstance(refusal, OriginRefused) or "Access-Control-Allow-Origin" in headers
+    is_said = isinstance(refusal, OriginRefusedError) or "Access-Control-Allow-Origin" in headers
     if not is_said and service.admission.may_read(request):
         allow_origin(request, headers)
     vary(headers, "Origin")
@@ -225,14 +225,14 @@ def _failure(request: web.Request, error: BaseException) -> web.Response:
         if request.transport is not None and not request.transport.is_closing():
             raise error  # of a connection of the application's, to a database perhaps
         return web.Response()  # for a client that has gone
-    if isinstance(error, BodyTimeout):
+    if isinstance(error, BodyTimeoutError):
         return _last_response(request, 408, "The request body did not come in time.\n")
     if isinstance(error, (web.RequestPayloadError, HttpProcessingError)):
         return _last_response(request, 400, "The request body cannot be read.\n")
-    if isinstance(error, PayloadTooLarge):
+    if isinstance(error, PayloadTooLargeError):
         return plain_response(413, "Payload too large.\n")
-    if isinstance(error, PayloadMissing):
+    if isinstance(error, PayloadMissingError):
         return plain_response(500, "Payload expected.")
-    if isinstance(error, PayloadBroken):
+    if isinstance(error, PayloadBrokenError):
         return plain_response(500, "Broken JSON encoding.")
     return plain_response(500, str(error))

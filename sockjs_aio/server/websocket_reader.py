@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from aiohttp import WebSocketError, WSMessage, web
 
 from sockjs_aio.core.inline import InlineSession
-from sockjs_aio.errors import PayloadBroken, PayloadTooLarge
+from sockjs_aio.errors import PayloadBrokenError, PayloadTooLargeError
 from sockjs_aio.protocol.ends import (
     BROKEN_COMPRESSION,
     BROKEN_JSON,
@@ -108,9 +108,9 @@ class WebSocketReader:
             return ()
         try:
             return decode_websocket_messages(message.data, self._max_messages)
-        except PayloadTooLarge as error:
+        except PayloadTooLargeError as error:
             self._refuse(TOO_BIG._replace(reason=str(error)))
-        except PayloadBroken:
+        except PayloadBrokenError:
             self._session.peer_failed(BROKEN_JSON)
             self._writer.hang_up()
         return ()

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from sockjs_aio import BrokerUnavailable, SockJSConnection
+from sockjs_aio import BrokerUnavailableError, SockJSConnection
 
 
 class Talker(SockJSConnection):
@@ -23,7 +23,7 @@ class Talker(SockJSConnection):
                 await self.publish(channel, rest[0])
             else:
                 await self.publish(channel, rest[0], exclude=self)
-        except BrokerUnavailable:
+        except BrokerUnavailableError:
             self.send("unavailable")
         else:
             self.send("done")

@@ -12,7 +12,7 @@ from sockjs_aio import (
     ConnectionInfo,
     SockJSConnection,
     SockJSRouter,
-    TooManyChannels,
+    TooManyChannelsError,
 )
 from sockjs_aio.multiplex import MultiplexConnection
 from tests import clients
@@ -250,7 +250,7 @@ async def test_session_may_have_so_many_channels_and_no_more(
             for number in range(3):
                 await self.subscribe(f"channel {number}")
                 await self.subscribe(f"channel {number}")
-            with pytest.raises(TooManyChannels, match="3 channels already"):
+            with pytest.raises(TooManyChannelsError, match="3 channels already"):
                 await self.subscribe("one more")
             await self.unsubscribe("channel 1")
             await self.subscribe("one more")

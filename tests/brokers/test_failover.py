@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sockjs_aio import BrokerUnavailable
+from sockjs_aio import BrokerUnavailableError
 from sockjs_aio.brokers.redis import RedisBroker
 from tests import clients
 from tests.brokers.proxy import Proxy
@@ -84,7 +84,7 @@ async def test_replica_is_not_used_until_the_proxy_leads_elsewhere(
     accepted = proxy.accepted
     await until(lambda: proxy.accepted > accepted + 4)
     for publisher in (served.router, RedisBroker(proxy.url, on_unavailable="raise")):
-        with pytest.raises(BrokerUnavailable, match="it is a replica"):
+        with pytest.raises(BrokerUnavailableError, match="it is a replica"):
             await publisher.publish("news", "x")
     assert (broker.state, broker.gaps) == ("reconnecting", 1)
     assert len(said(caplog)) == 1

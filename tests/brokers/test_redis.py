@@ -11,7 +11,7 @@ from typing import Any
 import async_timeout
 import pytest
 
-from sockjs_aio import BrokerUnavailable, ConnectionInfo, SettingsError
+from sockjs_aio import BrokerUnavailableError, ConnectionInfo, SettingsError
 from sockjs_aio.brokers.redis import RedisBroker
 from sockjs_aio.brokers.redis.payload import make_label, pack
 from tests import clients
@@ -220,7 +220,7 @@ async def test_other_keys_and_channels_are_left_alone(
     served = await serve(Talker, broker=redis_broker(on_unavailable="raise"))
     client = await WebSocket.open(served)
     await tell(client, "sub news ann", "sub other bob")
-    with pytest.raises(BrokerUnavailable, match="refuses"):
+    with pytest.raises(BrokerUnavailableError, match="refuses"):
         await served.router.members("news")
     assert await served.router.members("other") == {"bob"}
     await served.router.publish("news", "still")
@@ -242,9 +242,9 @@ async def test_what_redis_refuses_is_said(
     await tell(client, "sub news ann")
     await client.send("pub news 1")
     assert await client.messages(2) == ["1", "unavailable"]
-    with pytest.raises(BrokerUnavailable, match=r"Redis refuses: .*permissions.*publish"):
+    with pytest.raises(BrokerUnavailableError, match=r"Redis refuses: .*permissions.*publish"):
         await served.router.publish("news", "2")
-    with pytest.raises(BrokerUnavailable, match="eval"):
+    with pytest.raises(BrokerUnavailableError, match="eval"):
         await served.router.members("news")
     assert await client.messages(1) == ["2"]
     async with async_timeout.timeout(5):
@@ -264,9 +264,9 @@ async def test_wrong_password_is_said_without_it(
     redis = own_redis.url.replace("//", f"//{url}")
     broker = RedisBroker(redis, on_unavailable="raise")
     served = await serve(Talker, broker=broker)
-    with pytest.raises(BrokerUnavailable, match=r"(?i)password") as error:
+    with pytest.raises(BrokerUnavailableError, match=r"(?i)password") as error:
         await served.router.publish("news", "x")
-    with pytest.raises(BrokerUnavailable, match=r"(?i)password"):
+    with pytest.raises(BrokerUnavailableError, match=r"(?i)password"):
         await RedisBroker(redis, on_unavailable="raise").publish("news", "x")
     assert "wrong" not in str(error.value) + caplog.text.replace("wrong number", "")
     assert broker.state == "reconnecting"

@@ -11,7 +11,7 @@ from typing import Any
 import async_timeout
 import pytest
 
-from sockjs_aio import BrokerUnavailable, ConnectionInfo
+from sockjs_aio import BrokerUnavailableError, ConnectionInfo
 from sockjs_aio.brokers.redis import RedisBroker
 from tests import clients
 from tests.brokers.redis_server import RedisServer
@@ -72,7 +72,7 @@ class Traffic:
             self.published += 1
             try:
                 await self.nodes[0].router.publish("numbers", str(number))
-            except BrokerUnavailable:
+            except BrokerUnavailableError:
                 self.failed.add(number)
             await asyncio.sleep(0.002)
 
@@ -116,7 +116,7 @@ async def test_server_starts_and_serves_without_redis(
     await one.send("pub news 1")
     assert await one.messages(2) == ["1", "unavailable"]
     assert await two.messages(1) == ["1"]
-    with pytest.raises(BrokerUnavailable, match="Error 111"):
+    with pytest.raises(BrokerUnavailableError, match="Error 111"):
         await served.router.members("news")
     assert (broker.state, broker.gaps, broker.dropped) == ("reconnecting", 1, 1)
     assert len(said(caplog)) == 1 and "are missed from now on" in said(caplog)[0]
@@ -178,7 +178,7 @@ async def test_sessions_stay_while_redis_is_away(
 async def test_publishing_without_a_server_raises_if_one_likes(own_redis: RedisServer) -> None:
     own_redis.kill()
     await RedisBroker(own_redis.url).publish("news", "nobody hears")
-    with pytest.raises(BrokerUnavailable, match="Error 111"):
+    with pytest.raises(BrokerUnavailableError, match="Error 111"):
         await RedisBroker(own_redis.url, on_unavailable="raise").publish("news", "nobody hears")
 
 
@@ -214,7 +214,7 @@ async def test_redis_that_accepts_and_says_nothing_is_given_up(serve: Serve) -> 
     client = await WebSocket.open(served)
     await client.send("sub news ann", "pub news 1")
     assert await client.messages(3) == ["done", "1", "unavailable"]
-    with pytest.raises(BrokerUnavailable, match="no answer in time"):
+    with pytest.raises(BrokerUnavailableError, match="no answer in time"):
         await RedisBroker(f"redis://127.0.0.1:{port}", **{**STRICT, "timeout": 0.1}).publish(
             "news", "x"
         )
@@ -265,7 +265,7 @@ async def test_traffic_goes_on_and_comes_back(
 async def _is(answer: Awaitable[Any], expected: Any) -> bool:
     try:
         return bool(await answer == expected)
-    except BrokerUnavailable:
+    except BrokerUnavailableError:
         return False
 
 
@@ -326,7 +326,7 @@ async def test_server_ends_in_time_without_redis(
     async with async_timeout.timeout(5):
         await served.runner.cleanup()
     for task in waiting:
-        with pytest.raises(BrokerUnavailable):
+        with pytest.raises(BrokerUnavailableError):
             await task
     assert broker.state == "stopped"
 

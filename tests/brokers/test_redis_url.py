@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from sockjs_aio import BrokerUnavailable, Nodes, SettingsError
+from sockjs_aio import BrokerUnavailableError, Nodes, SettingsError
 from sockjs_aio.brokers.redis import RedisBroker
 from sockjs_aio.brokers.redis.url import OPTIONS
 from tests.brokers.redis_server import RedisServer
@@ -110,7 +110,7 @@ async def test_encoded_password_is_the_password(own_redis: RedisServer) -> None:
     own_redis.cli("ACL", "SETUSER", "default", "resetpass", f">{secret}")
     url = own_redis.url.replace("//", f"//:{quote(secret, safe='')}@")
     await RedisBroker(url, on_unavailable="raise").publish("news", "x")
-    with pytest.raises(BrokerUnavailable, match="refuses the login"):
+    with pytest.raises(BrokerUnavailableError, match="refuses the login"):
         await RedisBroker(own_redis.url, on_unavailable="raise").publish("news", "x")
 
 

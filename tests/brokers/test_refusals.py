@@ -10,7 +10,7 @@ import async_timeout
 import pytest
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
-from sockjs_aio import BrokerUnavailable
+from sockjs_aio import BrokerUnavailableError
 from sockjs_aio.brokers.redis import RedisBroker
 from sockjs_aio.brokers.redis.replies import ends_connection, reason
 from tests import clients
@@ -73,7 +73,7 @@ async def use(broker: RedisBroker, verb: bytes) -> None:
             await broker.ready("news")
         elif verb == b"EVAL":
             await broker.members("news")
-    except BrokerUnavailable:
+    except BrokerUnavailableError:
         pass
 
 
@@ -86,7 +86,7 @@ VERBS = pytest.mark.parametrize(
 async def test_replies_are_told_apart(redis: ScriptedRedis, text: bytes) -> None:
     redis.answers[b"PUBLISH"] = b"-" + text + b"\r\n"
     expected = r": (it |a reply that cannot be read)" if text in NO_USE else " refuses: "
-    with pytest.raises(BrokerUnavailable, match=expected):
+    with pytest.raises(BrokerUnavailableError, match=expected):
         await RedisBroker(redis.url, on_unavailable="raise").publish("news", "x")
 
 
@@ -103,7 +103,7 @@ async def test_reply_that_says_that_the_server_is_no_use_ends_the_connection(
         if verb in (b"SUBSCRIBE", b"DEL"):  # without these nothing is settled
             await until(lambda: len(redis._writers) > 6)
             assert (broker.state, broker.gaps) == ("reconnecting", 1)
-            with pytest.raises(BrokerUnavailable, match="it "):
+            with pytest.raises(BrokerUnavailableError, match="it "):
                 await broker.members("news")
         del redis.answers[verb]
         await until_connected(broker)
@@ -113,7 +113,7 @@ async def test_reply_that_says_that_the_server_is_no_use_ends_the_connection(
 async def _publishes(broker: RedisBroker) -> bool:
     try:
         await broker.publish("news", "x")
-    except BrokerUnavailable:
+    except BrokerUnavailableError:
         return False
     return True
 
@@ -173,7 +173,7 @@ async def test_channels_that_were_refused_by_a_busy_server_are_listened_to_after
         await until(lambda: own_redis.command("PING").startswith(b"-BUSY"))
         await tell(new, "sub new bob")
         await until(lambda: broker.state == "reconnecting")
-        with pytest.raises(BrokerUnavailable, match="it is busy with a script"):
+        with pytest.raises(BrokerUnavailableError, match="it is busy with a script"):
             await served.router.publish("old", "x")
         assert await old.messages(1) == ["x"]
         assert broker.gaps == 1
@@ -275,7 +275,7 @@ async def test_missing_password_never_looks_like_a_connection(
         states.add(broker.state)
     assert states <= {"connecting", "reconnecting"}
     for publisher in (served.router, RedisBroker(own_redis.url, on_unavailable="raise")):
-        with pytest.raises(BrokerUnavailable, match="it refuses the login"):
+        with pytest.raises(BrokerUnavailableError, match="it refuses the login"):
             await publisher.publish("news", "x")
     assert broker.gaps == 1
     assert len(said(caplog)) == 1
@@ -295,7 +295,7 @@ async def test_later_reason_of_a_gap_is_logged_once(
     await until(lambda: broker.state == "reconnecting")
     own_redis.start("--requirepass", "right")
     await until(lambda: "refuses the login" in caplog.text)
-    with pytest.raises(BrokerUnavailable, match="it refuses the login"):
+    with pytest.raises(BrokerUnavailableError, match="it refuses the login"):
         await served.router.publish("news", "x")
     own_redis.kill()
     own_redis.start("--requirepass", "right")
@@ -325,7 +325,7 @@ def test_call_waits_for_a_silent_redis_for_timeout_at_most(moment: float) -> Non
             for verb in (b"PING", b"DEL", b"PUBLISH"):
                 redis.hold(verb)
             begun = clock()
-            with pytest.raises(BrokerUnavailable, match="no answer in time"):
+            with pytest.raises(BrokerUnavailableError, match="no answer in time"):
                 await broker.publish("news", "x")
             waited = clock() - begun
         await redis.stop()

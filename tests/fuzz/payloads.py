@@ -7,7 +7,7 @@ from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any
 from urllib.parse import parse_qsl
 
-from sockjs_aio.errors import PayloadBroken, PayloadMissing, PayloadTooLarge
+from sockjs_aio.errors import PayloadBrokenError, PayloadMissingError, PayloadTooLargeError
 from sockjs_aio.protocol.frames import array_frame, decode_messages, decode_websocket_messages
 from sockjs_aio.protocol.json_text import quote
 from sockjs_aio.server.sending import form_field
@@ -48,27 +48,27 @@ def outcome(decode: Any, payload: bytes | str) -> Any:
     """Return the messages, or the type of the refusal."""
     try:
         return decode(payload, MAX_MESSAGES)
-    except (PayloadBroken, PayloadMissing, PayloadTooLarge) as error:
+    except (PayloadBrokenError, PayloadMissingError, PayloadTooLargeError) as error:
         return type(error)
 
 
 def expected(value: Any) -> Any:
     """Return what should come of a decoded value: messages, or the type of the refusal."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        return PayloadBroken
-    return PayloadTooLarge if len(value) > MAX_MESSAGES else value
+        return PayloadBrokenError
+    return PayloadTooLargeError if len(value) > MAX_MESSAGES else value
 
 
 def fuzz_messages(data: bytes) -> None:
     """The body of xhr_send."""
     found = outcome(decode_messages, data)
     if not data:
-        assert found is PayloadMissing
+        assert found is PayloadMissingError
         return
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        assert found is PayloadBroken
+        assert found is PayloadBrokenError
         return
     assert found == expected(reference(text))
     assert outcome(decode_messages, text) == found
@@ -94,7 +94,7 @@ def fuzz_form(data: bytes) -> None:
     values = [value.encode("latin-1") for name, value in fields if name == "d"]
     try:
         found = form_field(data)
-    except PayloadMissing:
+    except PayloadMissingError:
         assert not values
     else:
         assert found == values[0]

@@ -45,9 +45,9 @@ class Pair:
 
     line: Cable
     owner: Node
-    entry: Node
+    record: Node
     at_owner: FarTarget
-    at_entry: FarTarget
+    at_record: FarTarget
 
     async def ask(self, target: FarTarget, path: str, body: bytes = b"") -> tuple[int, bytes]:
         """Post something; return the answer's status and body."""
@@ -58,7 +58,7 @@ class Pair:
     async def waiting(self, path: str) -> Wire:
         """Open a session at its owner, and poll it at the other node."""
         assert await self.ask(self.at_owner, path + "/xhr") == (200, b"o\n")
-        wire = await self.at_entry.wire()
+        wire = await self.at_record.wire()
         wire.send("POST", f"/echo{path}/xhr", b"")
         return wire
 
@@ -66,7 +66,7 @@ class Pair:
         """Wait until so many requests have gone to the owner, and are there as good as certain."""
         async with async_timeout.timeout(LIMIT):
             while True:
-                wire = await self.at_entry.wire()
+                wire = await self.at_record.wire()
                 if b'"relayed": %d,' % count in (await wire.request("GET", "/stats")).body:
                     break
                 await asyncio.sleep(0.05)
@@ -85,11 +85,11 @@ async def pair(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Pair]:
             nodes[-1].start()
         for node in nodes:
             node.until_ready()
-        owner, entry = nodes
+        owner, record = nodes
         at_owner = FarTarget(line.server, owner.port, "/echo", SERVER)
-        at_entry = FarTarget(line.client, entry.port, "/echo", CLIENT)
-        yield Pair(line, owner, entry, at_owner, at_entry)
-        for target in (at_owner, at_entry):
+        at_record = FarTarget(line.client, record.port, "/echo", CLIENT)
+        yield Pair(line, owner, record, at_owner, at_record)
+        for target in (at_owner, at_record):
             await target.hang_up()
         for node in nodes:
             node.kill()
@@ -99,17 +99,17 @@ async def pair(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Pair]:
 async def test_a_send_on_a_kept_connection_is_answered_503_in_seconds(pair: Pair) -> None:
     assert await pair.ask(pair.at_owner, "/0/a/xhr") == (200, b"o\n")
     for _ in range(3):
-        assert await pair.ask(pair.at_entry, "/0/a/xhr_send", b'["x"]') == (204, b"")
+        assert await pair.ask(pair.at_record, "/0/a/xhr_send", b'["x"]') == (204, b"")
     pair.line.cut()
     async with async_timeout.timeout(LIMIT):
-        wire = await pair.at_entry.wire()
+        wire = await pair.at_record.wire()
         reply = await wire.request("POST", "/echo/0/a/xhr_send", b'["y"]')
     assert (reply.status, reply.header("Retry-After")) == (503, "5")
-    assert f"the node at {pair.owner.url} cannot be reached" in pair.entry.said
+    assert f"the node at {pair.owner.url} cannot be reached" in pair.record.said
     # the session has not ended
     assert await pair.ask(pair.at_owner, "/0/a/xhr") == (200, b'a["x","x","x"]\n')
     pair.line.mend()
-    assert await pair.ask(pair.at_entry, "/0/a/xhr_send", b'["z"]') == (204, b"")
+    assert await pair.ask(pair.at_record, "/0/a/xhr_send", b'["z"]') == (204, b"")
     assert await pair.ask(pair.at_owner, "/0/a/xhr") == (200, b'a["z"]\n')
 
 
@@ -117,7 +117,7 @@ async def test_many_sends_at_once_are_answered_503_in_seconds(pair: Pair) -> Non
     assert await pair.ask(pair.at_owner, "/0/a/xhr") == (200, b"o\n")
 
     async def send() -> int:
-        return (await pair.ask(pair.at_entry, "/0/a/xhr_send", b'["x"]'))[0]
+        return (await pair.ask(pair.at_record, "/0/a/xhr_send", b'["x"]'))[0]
 
     assert set(await asyncio.gather(*(send() for _ in range(20)))) == {204}
     pair.line.cut()
@@ -144,7 +144,7 @@ async def test_streams_end_in_seconds_and_in_an_orderly_way(
     pair: Pair, transport: type[Client]
 ) -> None:
     """Without a close frame: the session has not ended."""
-    client: Any = transport(pair.at_entry, {})
+    client: Any = transport(pair.at_record, {})
     assert await pair.ask(pair.at_owner, client.path + "/xhr") == (200, b"o\n")
     await client.connect()
     await pair.until_relayed(1)

@@ -3,7 +3,7 @@
 import async_timeout
 import pytest
 
-from sockjs_aio.cluster.nodes.batched_lookup import Answer, Question, Questions
+from sockjs_aio.cluster.nodes.batched_lookup import Answer, BatchedLookup, Question
 from tests.axes import make_tasks_eager
 from tests.brokers.redis_server import RedisServer
 from tests.nodes.conftest import Reach, RunNodes
@@ -22,7 +22,7 @@ async def test_a_question_is_asked_after_one_that_was_answered_at_once() -> None
             raise OSError("refused")
         return [[key] for key, _ in questions]
 
-    questions = Questions(ask)  # type: ignore[arg-type]
+    questions = BatchedLookup(ask)  # type: ignore[arg-type]
     async with async_timeout.timeout(PATIENCE):
         for _ in range(3):
             with pytest.raises(OSError, match="refused"):

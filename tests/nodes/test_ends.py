@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import async_timeout
 import pytest
 
-from sockjs_aio.cluster.nodes.node_record import make_entry
+from sockjs_aio.cluster.nodes.node_record import make_record
 from tests.brokers.redis_server import RedisServer
 from tests.clients import XhrStreaming
 from tests.nodes.conftest import Reach, RunNodes
@@ -148,11 +148,11 @@ async def test_a_node_that_drains_tells_clients_wherever_they_come_in(
 async def test_clients_go_on_through_another_node_when_theirs_ends(
     run_nodes: RunNodes, reach: Reach
 ) -> None:
-    owner, entry = run_nodes(2)
-    clients = [await opened_elsewhere(owner, entry, reach, transport) for transport in HTTP]
+    owner, record = run_nodes(2)
+    clients = [await opened_elsewhere(owner, record, reach, transport) for transport in HTTP]
     for client in clients:
         client.served = reach(owner)
-    await entry.end()
+    await record.end()
     for client in clients:
         is_stream = type(client) in STREAMS
         # the response ends in an orderly way
@@ -201,8 +201,8 @@ async def test_messages_that_a_node_may_have_got_are_not_sent_again(
     (node,) = run_nodes(1, expiry=60, lease=600)
     server = await asyncio.start_server(read, "127.0.0.1", 0)
     url = "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
-    entry = make_entry(SECRET.encode(), "other", url, time.time())
-    own_redis.cli("set", "sockjs:node:other", entry)
+    record = make_record(SECRET.encode(), "other", url, time.time())
+    own_redis.cli("set", "sockjs:node:other", record)
     own_redis.cli("set", "sockjs:session:/echo:a", "other")
     own_redis.cli("set", "sockjs:session:/echo:b", "other")
     assert await reach(node).post("/0/a", '["x"]') == 404
@@ -264,8 +264,8 @@ async def test_what_waits_for_a_node_that_writes_nothing_is_given_up(
     (node,) = run_nodes(1, settings, expiry=60, lease=600)
     server = await asyncio.start_server(read, "127.0.0.1", 0)
     url = "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
-    entry = make_entry(SECRET.encode(), "other", url, time.time())
-    own_redis.cli("set", "sockjs:node:other", entry)
+    record = make_record(SECRET.encode(), "other", url, time.time())
+    own_redis.cli("set", "sockjs:node:other", record)
     own_redis.cli("set", "sockjs:session:/echo:a", "other")
     async with async_timeout.timeout(PATIENCE):
         stream = await reach(node).request("POST", "/0/a/xhr_streaming", b"")

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailable
+from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
 from tests.brokers.redis_server import RedisServer
 
 pytestmark = pytest.mark.redis
@@ -18,7 +18,7 @@ async def test_a_question_does_not_overtake_the_news_that_redis_has_forgotten(
         directory = Directory(
             own_redis.url,
             own=f"me{number}",
-            entry=lambda: "x",
+            record=lambda: "x",
             namespace="sockjs:",
             lease=600,
             expiry=60,
@@ -34,6 +34,6 @@ async def test_a_question_does_not_overtake_the_news_that_redis_has_forgotten(
             await asyncio.sleep(0)
         found = await asyncio.gather(*finds, return_exceptions=True)
         await telling
-        assert {type(one) for one in found} == {DirectoryUnavailable}
+        assert {type(one) for one in found} == {DirectoryUnavailableError}
         assert own_redis.cli("exists", "k").strip() == "0"
         await directory.close()

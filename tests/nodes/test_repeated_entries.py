@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sockjs_aio.cluster.nodes.node_record import EntryForged, make_entry, read_entry
+from sockjs_aio.cluster.nodes.node_record import RecordForgedError, make_record, read_record
 from tests.brokers.redis_server import RedisServer
 from tests.clients import XhrStreaming
 from tests.nodes.conftest import Reach, RunNodes
@@ -21,12 +21,14 @@ def test_an_entry_is_good_for_as_long_as_redis_keeps_it_and_clocks_may_differ(
     age: float, is_good: bool
 ) -> None:
     key = b"0" * 16
-    entry = make_entry(key, "me", "http://a:1", 1000)
+    record = make_record(key, "me", "http://a:1", 1000)
     if is_good:
-        assert read_entry(key, "me", entry, now=1000 + age, expiry=5).url == "http://a:1"
+        assert read_record(key, "me", record, now=1000 + age, expiry=5).url == "http://a:1"
     else:
-        with pytest.raises(EntryForged, match=f"has written it {age} s ago, if the clocks are"):
-            read_entry(key, "me", entry, now=1000 + age, expiry=5)
+        with pytest.raises(
+            RecordForgedError, match=f"has written it {age} s ago, if the clocks are"
+        ):
+            read_record(key, "me", record, now=1000 + age, expiry=5)
 
 
 @contextlib.asynccontextmanager
@@ -52,9 +54,9 @@ async def test_what_a_node_that_has_ended_wrote_cannot_be_repeated(
     assert await reach(owner).poll("/0/a") == b"o"
     assert await reach(other).post("/0/a", '["they know each other"]') == 204
     key = f"sockjs:node:{name_of(owner, own_redis)}"
-    entry = own_redis.cli("get", key)
+    record = own_redis.cli("get", key)
     owner.kill()
-    own_redis.cli("set", key, entry)  # for ever, and nobody sees it gone
+    own_redis.cli("set", key, record)  # for ever, and nobody sees it gone
     async with trap(owner.port) as caught:
         await other.until_said(f"the node at {owner.url} has ended, or is taken for dead")
         for _ in range(3):
@@ -76,13 +78,13 @@ async def test_what_was_written_long_ago_or_by_a_clock_that_is_wrong_is_not_used
     url = f"http://127.0.0.1:{port}"
     own_redis.cli("set", "sockjs:session:/echo:a", "old")
     async with trap(port) as caught:
-        entry = make_entry(SECRET.encode(), "old", url, time.time() - age)
-        own_redis.cli("set", "sockjs:node:old", entry)
+        record = make_record(SECRET.encode(), "old", url, time.time() - age)
+        own_redis.cli("set", "sockjs:node:old", record)
         reply = await reach(node).request("POST", "/0/a/xhr_send", b'["x"]')
         assert (reply.status, reply.header("Retry-After")) == (503, "5")
         assert caught == []
-        entry = make_entry(SECRET.encode(), "old", url, time.time())
-        own_redis.cli("set", "sockjs:node:old", entry)
+        record = make_record(SECRET.encode(), "old", url, time.time())
+        own_redis.cli("set", "sockjs:node:old", record)
         assert await reach(node).post("/0/a", b'["x"]') == 204
         assert len(caught) == 1
     assert "they may not differ by more than 30 s" in node.said
@@ -101,8 +103,8 @@ async def test_a_node_whose_clock_is_put_wrong_keeps_what_is_on_its_way(
     await client.connect()
     await owner.until_receiving(client)
     name = name_of(owner, own_redis)
-    entry = make_entry(SECRET.encode(), name, owner.url, time.time() + 3600)
-    own_redis.cli("set", f"sockjs:node:{name}", entry)
+    record = make_record(SECRET.encode(), name, owner.url, time.time() + 3600)
+    own_redis.cli("set", f"sockjs:node:{name}", record)
     await other.until_said("they may not differ by more than 30 s")
     assert await client.send_payload('["x"]') == 503
     assert await reach(owner).post(client.path, '["y"]') == 204

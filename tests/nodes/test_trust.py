@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from sockjs_aio.cluster.nodes.node_record import (
-    Entry,
-    EntryForged,
-    make_entry,
-    read_entry,
+    NodeRecord,
+    RecordForgedError,
+    make_record,
+    read_record,
     read_secret,
 )
-from sockjs_aio.cluster.relay.signed_header import Passport, Passports, Purpose
+from sockjs_aio.cluster.relay.signed_header import HeaderSigner, Purpose, SignedHeader
 from tests.brokers.redis_server import RedisServer
 from tests.certificate import make_certificate
 from tests.nodes.conftest import Reach, RunNodes
@@ -28,10 +28,10 @@ from tests.wire import Reply
 TARGET = "/echo/0/sealed/xhr_send"
 
 
-def passport(recipient: str, method: str = "POST", target: str = TARGET) -> str:
+def signed(recipient: str, method: str = "POST", target: str = TARGET) -> str:
     """Make one as another node does."""
-    shown = Passport(Purpose.ANSWER, "https", "192.0.2.7", recipient)
-    return Passports(SECRET.encode()).issue(shown, method, target)
+    shown = SignedHeader(Purpose.ANSWER, "https", "192.0.2.7", recipient)
+    return HeaderSigner(SECRET.encode()).issue(shown, method, target)
 
 
 def name_of(node: Node, redis: RedisServer) -> str:
@@ -55,10 +55,10 @@ async def test_a_passport_is_good_at_the_node_that_it_was_made_for(
     (node,) = run_nodes(1, {"verify_ip": True})
     assert await reach(node).poll("/0/sealed") == b"o"
     name = name_of(node, own_redis)
-    reply = await ask(node, reach, {"Sockjs-Relay": passport(name)})
+    reply = await ask(node, reach, {"Sockjs-Relay": signed(name)})
     assert (reply.status, reply.body) == (403, b"This session belongs to another address.\n")
     for other in ("another", ""):
-        reply = await ask(node, reach, {"Sockjs-Relay": passport(other)})
+        reply = await ask(node, reach, {"Sockjs-Relay": signed(other)})
         assert (reply.status, reply.header("Sockjs-Relay")) == (421, "misdirected")
     assert node.said == ""
 
@@ -70,14 +70,14 @@ async def test_forged_passports_are_refused_and_told_of(
     (node,) = run_nodes(1)
     assert await reach(node).poll("/0/sealed") == b"o"
     name = name_of(node, own_redis)
-    good = passport(name)
+    good = signed(name)
     for forged in (
         *("", "x", "\u00fc", "answer https 192.0.2.7 1 " + "0" * 64),
         good.replace("192.0.2.7", "192.0.2.8"),
         good.replace("answer", "release"),
         good.replace(name, "another"),
-        passport(name, method="GET"),
-        passport(name, target=TARGET + "?a"),
+        signed(name, method="GET"),
+        signed(name, target=TARGET + "?a"),
     ):
         reply = await ask(node, reach, {"Sockjs-Relay": forged})
         assert reply.status == 403, forged
@@ -118,23 +118,23 @@ async def test_redis_cannot_send_requests_elsewhere(
 
 def test_an_entry_of_which_anything_was_changed_is_forged() -> None:
     key = b"0" * 16
-    entry = make_entry(key, "me", "http://a:1", 1000)
-    assert read_entry(key, "me", entry, now=1000, expiry=5) == Entry("http://a:1", 1000)
+    record = make_record(key, "me", "http://a:1", 1000)
+    assert read_record(key, "me", record, now=1000, expiry=5) == NodeRecord("http://a:1", 1000)
     for name, changed in [
-        ("you", entry),
-        ("me", entry[:-1]),
-        ("me", entry + "0"),
-        ("me", entry.replace("a:1", "b:1")),
-        ("me", entry.replace("1000", "1001")),
+        ("you", record),
+        ("me", record[:-1]),
+        ("me", record + "0"),
+        ("me", record.replace("a:1", "b:1")),
+        ("me", record.replace("1000", "1001")),
         ("me", "http://a:1"),
         ("me", "http://a:1 1000.000"),
         ("me", "\udcff"),
         ("me", ""),
     ]:
-        with pytest.raises(EntryForged):
-            read_entry(key, name, changed, now=1000, expiry=5)
-    with pytest.raises(EntryForged):
-        read_entry(b"1" * 16, "me", entry, now=1000, expiry=5)
+        with pytest.raises(RecordForgedError):
+            read_record(key, name, changed, now=1000, expiry=5)
+    with pytest.raises(RecordForgedError):
+        read_record(b"1" * 16, "me", record, now=1000, expiry=5)
 
 
 @pytest.mark.parametrize("secret", ["short", b"15 bytes.......", ""])

@@ -9,7 +9,7 @@ from typing import Any
 from sockjs_aio import ConnectionInfo, SockJSConnection
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
-from sockjs_aio.errors import ReceiverConflict
+from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.framing import SOCKJS
 from tests.fake_writer import FakeInfo, FakeWriter
 
@@ -140,7 +140,7 @@ class Peer:
         had = self.receiver
         try:
             self.session.attach(receiver)
-        except ReceiverConflict:
+        except ReceiverConflictError:
             assert self.receiver is had is not None
             assert not receiver.frames
         else:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockjs_aio.errors import PayloadError, PayloadTooLarge
+from sockjs_aio.errors import PayloadError, PayloadTooLargeError
 from sockjs_aio.protocol import frames, json_text
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing, PreparedMessage
 from sockjs_aio.protocol.json_text import quote
@@ -104,7 +104,7 @@ def _large_outcome(payload: str) -> object:
 def _outcome(payload: str) -> object:
     try:
         return frames.decode_websocket_messages(payload, 4)
-    except PayloadTooLarge:  # what comes behind need not be looked at
+    except PayloadTooLargeError:  # what comes behind need not be looked at
         return PayloadError
     except PayloadError:
         return PayloadError

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sockjs_aio.errors import ReceiverConflict
+from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
 from sockjs_aio.protocol.machine import FRAME_LIMIT, MESSAGE_OVERHEAD, SessionMachine, State
 from sockjs_aio.protocol.websocket import split_frames
@@ -121,7 +121,7 @@ class Sequences(RuleBasedStateMachine):
     @rule()
     def attach_another(self) -> None:
         before = repr(self.machine)
-        with pytest.raises(ReceiverConflict):
+        with pytest.raises(ReceiverConflictError):
             self.machine.attach(self.now)
         assert repr(self.machine) == before
 

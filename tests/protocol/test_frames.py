@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from sockjs_aio.errors import PayloadBroken, PayloadMissing, PayloadTooLarge
+from sockjs_aio.errors import PayloadBrokenError, PayloadMissingError, PayloadTooLargeError
 from sockjs_aio.protocol import frames, json_text
 from sockjs_aio.protocol.framing import SOCKJS
 from sockjs_aio.protocol.json_text import quote
@@ -50,7 +50,7 @@ def test_long_texts_are_as_short_ones(monkeypatch: pytest.MonkeyPatch, is_instal
         assert quote(padding + character) == quoted
         assert frames.decode_messages(b"[%b]" % quoted, 1) == [padding + character]
     for payload in ["[1]", '["', "[[]]", "{}", '["x"]]', "[NaN]", "[1e9]", "[" * 100_000]:
-        with pytest.raises(PayloadBroken):
+        with pytest.raises(PayloadBrokenError):
             frames.decode_messages(" " * 1000 + payload, 1)
 
 
@@ -157,7 +157,7 @@ BROKEN = [
 
 @pytest.mark.parametrize("payload", BROKEN, ids=lambda payload: repr(payload[:12]))
 def test_everything_else_is_broken(payload: bytes) -> None:
-    with pytest.raises(PayloadBroken):
+    with pytest.raises(PayloadBrokenError):
         frames.decode_messages(payload, 10)
 
 
@@ -170,23 +170,23 @@ def test_large_string_may_have_any_number_of_brackets() -> None:
 @pytest.mark.parametrize("tail", ['"x",[]]', '"x"', '"x"]]', '"x",]', "[]]", "1]"])
 @pytest.mark.parametrize("start", ["[" + '"[",' * 9_000, '["' + "[" * 20_000 + '",'])
 def test_large_payload_with_many_brackets_is_refused_as_a_small_one(start: str, tail: str) -> None:
-    with pytest.raises(PayloadBroken):
+    with pytest.raises(PayloadBrokenError):
         frames.decode_messages(start + tail, 10_000)
 
 
 def test_what_comes_behind_too_many_messages_is_not_looked_at() -> None:
-    with pytest.raises(PayloadTooLarge):
+    with pytest.raises(PayloadTooLargeError):
         frames.decode_messages("[" + '"a",' * 30_000 + "broken", 10_000)
 
 
 def test_an_empty_payload_is_missing() -> None:
-    with pytest.raises(PayloadMissing):
+    with pytest.raises(PayloadMissingError):
         frames.decode_messages(b"", 10)
 
 
 def test_too_many_messages_are_refused() -> None:
     assert len(frames.decode_messages(b'["","",""]', 3)) == 3
-    with pytest.raises(PayloadTooLarge):
+    with pytest.raises(PayloadTooLargeError):
         frames.decode_messages(b'["","","",""]', 3)
 
 
@@ -200,7 +200,7 @@ def test_websocket_messages_may_be_bare_strings(payload: str, messages: list[str
 
 @pytest.mark.parametrize("payload", ['"m', '"m""n"', "m", "{}", "1", " ", '["m"', '"a",'])
 def test_other_websocket_messages_are_broken(payload: str) -> None:
-    with pytest.raises(PayloadBroken):
+    with pytest.raises(PayloadBrokenError):
         frames.decode_websocket_messages(payload, 10)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sockjs_aio.errors import ReceiverConflict
+from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
 from sockjs_aio.protocol.machine import FRAME_LIMIT, MESSAGE_OVERHEAD, SessionMachine, State
 
@@ -67,7 +67,7 @@ def test_messages_wait_for_a_receiver() -> None:
 def test_second_receiver_is_refused_and_changes_nothing() -> None:
     machine = opened()
     before = repr(machine)
-    with pytest.raises(ReceiverConflict):
+    with pytest.raises(ReceiverConflictError):
         machine.attach(1)
     assert repr(machine) == before
 

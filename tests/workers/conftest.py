@@ -11,7 +11,7 @@ from aiohttp import web
 
 from sockjs_aio import SockJSRouter, Workers
 from sockjs_aio.cluster.workers.gateway import Gateway
-from sockjs_aio.cluster.workers.placement import HostPlaces, new_key
+from sockjs_aio.cluster.workers.placement import HostPlacement, new_key
 from tests.conftest import Echo, Served
 from tests.workers.commanding import Command
 
@@ -21,7 +21,7 @@ class Member(Served):
     """A worker of which one can ask things, and that can be talked to directly."""
 
     relay: Gateway
-    places: HostPlaces
+    placement: HostPlacement
 
 
 class Team(list[Member]):
@@ -36,7 +36,7 @@ class Team(list[Member]):
         return self[self.owner_number(path)]
 
     def owner_number(self, path: str) -> int:
-        return self[0].places.number(path.rsplit("/", 1)[1])
+        return self[0].placement.number(path.rsplit("/", 1)[1])
 
     @property
     def sessions(self) -> int:
@@ -53,24 +53,28 @@ async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
     numbers = itertools.count()
 
     async def member(
-        places: HostPlaces, key: bytes, connection: Any, settings: Any, options: dict[str, Any]
+        placement: HostPlacement,
+        key: bytes,
+        connection: Any,
+        settings: Any,
+        options: dict[str, Any],
     ) -> Member:
         app = web.Application(middlewares=options.pop("middlewares", ()))
         app.on_response_prepare.extend(options.pop("on_response_prepare", ()))
         checks = {name: options.pop(name, None) for name in ("authorize", "verify")}
         router = SockJSRouter(connection, "/echo", settings, **checks)
         router.attach(app)
-        relay = Gateway(places, key)
+        relay = Gateway(placement, key)
         relay.install(app)
         options.setdefault("handler_cancellation", True)
         options.setdefault("lingering_time", Workers.lingering_time)
         runner = web.AppRunner(app, access_log=None, **options)
         await runner.setup()
-        await web.SockSite(runner, places.listen()).start()
-        places.publish(replaces=False)
+        await web.SockSite(runner, placement.listen()).start()
+        placement.publish(replaces=False)
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        return Member(site.port, "/echo", app, router, runner, relay, places)
+        return Member(site.port, "/echo", app, router, runner, relay, placement)
 
     async def run(
         count: int,
@@ -84,8 +88,8 @@ async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
         key = key or new_key()
         started = Team()
         for number in range(count):
-            places = HostPlaces(str(directory), count, number, key)
-            started.append(await member(places, key, connection, settings, dict(options)))
+            placement = HostPlacement(str(directory), count, number, key)
+            started.append(await member(placement, key, connection, settings, dict(options)))
         members.extend(started)
         return started
 

@@ -43,8 +43,8 @@ async def test_sessions_of_others_are_not_called_lost(
     workers = await team(2)
     path = "/0/a"
     assert await workers.owner(path).poll(path) == b"o"
-    entry = workers.elsewhere(path)
-    wires = [await entry.wire() for _ in range(3)]
+    record = workers.elsewhere(path)
+    wires = [await record.wire() for _ in range(3)]
     for wire in wires:
         await wire.request("GET", "/echo")  # it is accepted
     with no_more_files():
@@ -52,13 +52,13 @@ async def test_sessions_of_others_are_not_called_lost(
             reply = await wire.request("POST", f"/echo{path}/{what}", '["x"]')
             assert (reply.status, reply.header("Retry-After")) == (503, "5"), reply
     assert caplog.text.count("is the limit of open files high enough") == 1
-    assert await entry.post(path, '["x"]') == 204  # it is there all the same
+    assert await record.post(path, '["x"]') == 204  # it is there all the same
 
 
 async def test_a_predecessor_that_cannot_be_asked_is_not_forgotten(team: RunTeam) -> None:
     first, second = await team(1, key=KEY), await team(1, key=KEY)
     old, new = first[0], second[0]
-    new.relay.predecessor = worker_at(old.places.own_path)
+    new.relay.predecessor = worker_at(old.placement.own_path)
     assert await old.poll("/0/a") == b"o"
     wire = await new.wire()
     await wire.request("GET", "/echo")
@@ -69,9 +69,9 @@ async def test_a_predecessor_that_cannot_be_asked_is_not_forgotten(team: RunTeam
 
 async def test_a_listener_fails_once_a_second() -> None:
     served = asyncio.Event()
-    complaints: list[float] = []
+    rate_limited: list[float] = []
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: complaints.append(time.monotonic()))
+    loop.set_exception_handler(lambda _, context: rate_limited.append(time.monotonic()))
     listener = Listener(socket.AF_INET, socket.SOCK_STREAM)
     listener.bind(("127.0.0.1", 0))
 
@@ -85,10 +85,10 @@ async def test_a_listener_fails_once_a_second() -> None:
         with no_more_files():
             await loop.sock_connect(client, listener.getsockname())
             await asyncio.sleep(1.5)
-        assert len(complaints) == 2
-        assert complaints[1] - complaints[0] > 0.9
+        assert len(rate_limited) == 2
+        assert rate_limited[1] - rate_limited[0] > 0.9
         await asyncio.wait_for(served.wait(), 10)
-    assert len(complaints) == 2
+    assert len(rate_limited) == 2
     server.close()
     await server.wait_closed()
 

@@ -8,7 +8,13 @@ import pytest
 
 from sockjs_aio import ConnectionInfo, SockJSConnection
 from sockjs_aio.cluster.relay.peers import Peer
-from sockjs_aio.cluster.relay.signed_header import HEADER, VALIDITY, Passport, Passports, Purpose
+from sockjs_aio.cluster.relay.signed_header import (
+    HEADER,
+    VALIDITY,
+    HeaderSigner,
+    Purpose,
+    SignedHeader,
+)
 from sockjs_aio.cluster.workers.placement import worker_at
 from sockjs_aio.server.service import Service
 from tests.clients import Xhr
@@ -33,9 +39,9 @@ PATH = "/echo/0/abc/xhr"
 def made_by(
     key: bytes, purpose: str, *, method: str = "POST", target: str = PATH, age: float = 0
 ) -> str:
-    """Return a passport in which a client comes by TLS from 192.0.2.66."""
-    passports = Passports(key, lambda: time.time() - age)
-    return passports.issue(Passport(Purpose(purpose), "https", "192.0.2.66"), method, target)
+    """Return a signed in which a client comes by TLS from 192.0.2.66."""
+    signer = HeaderSigner(key, lambda: time.time() - age)
+    return signer.issue(SignedHeader(Purpose(purpose), "https", "192.0.2.66"), method, target)
 
 
 def forgeries() -> dict[str, list[str]]:
@@ -89,7 +95,7 @@ async def test_a_forged_passport_is_refused_wherever_it_comes_in(team: RunTeam, 
         assert reply.status == 403
         assert reply.body == b"This is not from another process of the service.\n"
         assert (await send_raw(served.port, request_with(values, HEADER.upper()))).status == 403
-        reader, writer = await asyncio.open_unix_connection(served.places.own_path)
+        reader, writer = await asyncio.open_unix_connection(served.placement.own_path)
         wire = Wire(reader, writer)
         wire.writer.write(request_with(values).encode("latin-1"))
         assert (await wire.reply()).status == 403
@@ -155,7 +161,7 @@ async def test_a_refused_body_is_not_unpacked(team: RunTeam) -> None:
 
 def test_there_are_no_passports_without_a_key() -> None:
     with pytest.raises(ValueError, match="need a secret"):
-        Passports(b"")
+        HeaderSigner(b"")
 
 
 HOP_BY_HOP = [
@@ -292,7 +298,7 @@ async def test_a_request_that_was_handed_on_is_not_handed_on_again(team: RunTeam
     workers = await team(2)
     path = "/0/abc"
     for worker, other in (workers, reversed(workers)):
-        worker.relay._places = Always(worker_at(other.places.own_path))
+        worker.relay._placement = Always(worker_at(other.placement.own_path))
     assert await workers[0].poll(path) == b"o"
     assert [worker.relay.exchanges.count for worker in workers] == [1, 0]
 

@@ -231,8 +231,8 @@ async def open_at(client: Any) -> bytes:
 
 
 async def restart(member: Member) -> None:
-    await web.SockSite(member.runner, member.places.listen()).start()
-    member.places.publish(replaces=False)
+    await web.SockSite(member.runner, member.placement.listen()).start()
+    member.placement.publish(replaces=False)
 
 
 async def test_a_stream_that_breaks_off_within_a_chunk_is_cut(team: RunTeam) -> None:

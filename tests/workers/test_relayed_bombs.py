@@ -57,8 +57,8 @@ async def test_a_worker_unpacks_no_more_than_the_owner_would_take(
     """And gives others their turn meanwhile."""
     process = Patient()
     server = await asyncio.start_unix_server(process.serve, str(tmp_path / "patient"))
-    (entry,) = await team(1, settings={"max_message_size": LIMIT})
-    entry.relay._places = Said(worker_at(str(tmp_path / "patient")))
+    (record,) = await team(1, settings={"max_message_size": LIMIT})
+    record.relay._placement = Said(worker_at(str(tmp_path / "patient")))
     steps: list[int] = []
 
     async def watch() -> None:
@@ -69,7 +69,7 @@ async def test_a_worker_unpacks_no_more_than_the_owner_would_take(
             before = process.taken
 
     watching = asyncio.create_task(watch())
-    reply = await sent(entry, f"/0/a/{end}")
+    reply = await sent(record, f"/0/a/{end}")
     watching.cancel()
     assert (reply.status, reply.body) == (413, b"Payload too large.\n")
     assert process.taken < LIMIT + SLACK

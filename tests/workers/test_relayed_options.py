@@ -31,10 +31,10 @@ async def test_what_is_set_for_a_relayed_stream_does_not_outlive_it(
 ) -> None:
     workers = await team(2, settings={"response_limit": 1}, middlewares=[options])
     client = kind(workers[0], {})
-    entry = workers.elsewhere(client.path)
-    wire = await entry.wire()
+    record = workers.elsewhere(client.path)
+    wire = await record.wire()
     method, url = client._request()  # type: ignore[attr-defined]
-    wire.send(method, entry.prefix + client.path + url, b"" if method == "POST" else None)
+    wire.send(method, record.prefix + client.path + url, b"" if method == "POST" else None)
     if is_pipelined:
         wire.send("GET", "/options")
     assert (await wire.reply()).status == 200

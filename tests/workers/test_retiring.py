@@ -18,9 +18,9 @@ async def test_streams_through_a_worker_that_retires_end_and_go_on_elsewhere(
 ) -> None:
     workers = await team(2)
     client = await open_elsewhere(workers, transport)
-    entry, owner = client.served, workers.owner(client.path)
-    entry.relay.is_retiring = True
-    await entry.relay.exchanges.end()
+    record, owner = client.served, workers.owner(client.path)
+    record.relay.is_retiring = True
+    await record.relay.exchanges.end()
     assert await client.frame() == b""
     await client.send("while nobody listens")
     client.served = owner
@@ -55,16 +55,16 @@ async def test_who_comes_while_a_worker_retires_is_asked_to_leave_too(
 ) -> None:
     workers = await team(2)
     client = await open_elsewhere(workers, transport)
-    entry = client.served
-    entry.relay.is_retiring = True
-    late = transport(entry, {})
-    while workers.owner(late.path) is entry:
+    record = client.served
+    record.relay.is_retiring = True
+    late = transport(record, {})
+    while workers.owner(late.path) is record:
         late.path += "x"
-    wire = await entry.wire()
+    wire = await record.wire()
     method, end = late._request()  # type: ignore[attr-defined]
-    ending = asyncio.create_task(entry.relay.exchanges.end())
+    ending = asyncio.create_task(record.relay.exchanges.end())
     await asyncio.sleep(0)  # the first have been asked, those that there are
-    wire.send(method, entry.prefix + late.url(end), b"" if method == "POST" else None)
+    wire.send(method, record.prefix + late.url(end), b"" if method == "POST" else None)
     assert (await wire.reply()).status == 200  # and it has an end
     await ending
     assert await client.frame() == b""
@@ -89,8 +89,8 @@ async def test_sessions_that_a_predecessor_has_are_found(
     first, second = await team(1, key=KEY), await team(1, key=KEY)
     old, new = first[0], second[0]
     client = await transport.open(old)
-    new.relay.predecessor = worker_at(old.places.own_path)
-    old.relay.successor = worker_at(new.places.own_path)
+    new.relay.predecessor = worker_at(old.placement.own_path)
+    old.relay.successor = worker_at(new.placement.own_path)
     client.served = new
     await client.send("old")
     client.served = old
@@ -106,7 +106,7 @@ async def test_sessions_that_a_predecessor_has_are_found(
 
 async def test_a_predecessor_that_has_ended_is_forgotten(team: RunTeam) -> None:
     (worker,) = await team(1)
-    predecessor = worker.relay.predecessor = worker_at(worker.places.own_path + ".nobody")
+    predecessor = worker.relay.predecessor = worker_at(worker.placement.own_path + ".nobody")
     assert await worker.poll("/0/a") == b"o"
     assert worker.relay.predecessor is None
     assert not predecessor.client.closed  # other requests may be on their way to it

@@ -13,8 +13,8 @@ except ModuleNotFoundError as error:
 from sockjs_aio.brokers.base import Broker, State, check_delay, check_size
 from sockjs_aio.brokers.redis.payload import MAX_LABEL, PayloadError, Reader, make_label, pack
 from sockjs_aio.brokers.redis.presence import Presence, members_question
-from sockjs_aio.brokers.redis.rate_limited_log import Complaints
-from sockjs_aio.errors import BrokerUnavailable, SettingsError
+from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
+from sockjs_aio.errors import BrokerUnavailableError, SettingsError
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -47,7 +47,7 @@ class RedisBroker(Broker):
         prefix: What the names of channels and keys in Redis begin with.
         on_unavailable: What `publish` and `members` do when Redis does not answer: ``"drop"`` the
             message for other processes, and know this process's members only; or ``"raise"``
-            `BrokerUnavailable`, which closes the session whose hook lets it pass.
+            `BrokerUnavailableError`, which closes the session whose hook lets it pass.
         timeout: Seconds without a sign of Redis after which the connections are given up.
         max_retry_delay: Seconds between two attempts to connect, at most.
         member_expiry: Seconds after which the members of a process that has died vanish; the same
@@ -96,7 +96,7 @@ class RedisBroker(Broker):
         self._max_retry_delay = max_retry_delay
         self._member_expiry = member_expiry
         self._queue_limit = publish_queue_limit
-        self._complaints = Complaints()
+        self._rate_limited = RateLimitedLog()
         try:
             # a replica refuses to write, even if there is nothing to write
             self._server = Server(url, timeout, probe=("DEL", f"{prefix}probe"))
@@ -123,10 +123,12 @@ class RedisBroker(Broker):
         """See `Broker`; unless ``on_unavailable="raise"``, this process's members at least."""
         try:
             return await super().members(channel)
-        except BrokerUnavailable as error:
+        except BrokerUnavailableError as error:
             if self._on_unavailable == "raise":
                 raise
-            self._complaints.make("asked", "channel %r: members are not known: %s", channel, error)
+            self._rate_limited.warn(
+                "asked", "channel %r: members are not known: %s", channel, error
+            )
             return self.local_members(channel)
 
     # The contract.
@@ -139,7 +141,7 @@ class RedisBroker(Broker):
             self,
             prefix=self._prefix,
             expiry=self._member_expiry,
-            complaints=self._complaints,
+            rate_limited=self._rate_limited,
         )
         link = Link(
             self._server,
@@ -150,7 +152,7 @@ class RedisBroker(Broker):
             timeout=self._timeout,
             max_retry_delay=self._max_retry_delay,
             queue_limit=self._queue_limit,
-            complaints=self._complaints,
+            rate_limited=self._rate_limited,
         )
         self._work = _Work(node, Reader(node), presence, link)
         for channel in self.channels:
@@ -189,7 +191,7 @@ class RedisBroker(Broker):
         if work is not None:
             await work.link.confirmed(self._name(channel))
             if channel in self.populated:
-                with contextlib.suppress(BrokerUnavailable):
+                with contextlib.suppress(BrokerUnavailableError):
                     await work.link.call(("PING",))  # is answered after what was announced
 
     async def send(self, channel: str, message: str) -> None:
@@ -201,11 +203,11 @@ class RedisBroker(Broker):
             else:
                 label = make_label(work.node, work.link.number)
                 await work.link.call(("PUBLISH", name, pack(message, label)))
-        except BrokerUnavailable as error:
+        except BrokerUnavailableError as error:
             self.dropped += 1
             if self._on_unavailable == "raise":
                 raise
-            self._complaints.make("sent", "channel %r: messages are dropped: %s", channel, error)
+            self._rate_limited.warn("sent", "channel %r: messages are dropped: %s", channel, error)
 
     async def remote_members(self, channel: str) -> set[str]:
         """See `Broker`."""
@@ -228,7 +230,9 @@ class RedisBroker(Broker):
                 self.deliver(channel, text)
         except PayloadError as error:
             self.refused += 1
-            self._complaints.make("refused", "channel %r: a message is dropped: %s", channel, error)
+            self._rate_limited.warn(
+                "refused", "channel %r: a message is dropped: %s", channel, error
+            )
         except Exception:
             logger.exception("channel %r: a message could not be delivered", channel)
 

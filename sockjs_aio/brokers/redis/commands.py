@@ -10,7 +10,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from sockjs_aio.brokers.redis.replies import read_reply, reason
-from sockjs_aio.errors import BrokerUnavailable
+from sockjs_aio.errors import BrokerUnavailableError
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
@@ -52,11 +52,11 @@ class Commands:
         """Queue `commands` one behind the other, and return the answer to the last.
 
         Raises:
-            BrokerUnavailable: If the queue is full, the link is lost or Redis refuses the command.
+            BrokerUnavailableError: If the queue is full, the link is lost or Redis refuses it.
         """
         answer = asyncio.get_running_loop().create_future()
         if not self.cast(*commands, answer=answer):
-            raise BrokerUnavailable(f"{self._limit} bytes wait for Redis already")
+            raise BrokerUnavailableError(f"{self._limit} bytes wait for Redis already")
         return await answer
 
     def cast(
@@ -94,7 +94,7 @@ class Commands:
         self._size = 0
         for pending in lost:
             if pending.answer is not None and not pending.answer.done():
-                pending.answer.set_exception(BrokerUnavailable(why))
+                pending.answer.set_exception(BrokerUnavailableError(why))
 
     async def run(self, connection: AbstractConnection) -> None:
         """Send what is queued, and read the answers, while the connection lasts."""
@@ -128,7 +128,7 @@ class Commands:
         if pending.answer is None or pending.answer.done():
             return
         if is_refused:
-            pending.answer.set_exception(BrokerUnavailable(f"Redis refuses: {reason(reply)}"))
+            pending.answer.set_exception(BrokerUnavailableError(f"Redis refuses: {reason(reply)}"))
         else:
             pending.answer.set_result(reply)
 

@@ -21,11 +21,11 @@ from redis.exceptions import ResponseError
 from sockjs_aio.brokers.base import State
 from sockjs_aio.brokers.redis.backoff import delay
 from sockjs_aio.brokers.redis.commands import Command, Commands
-from sockjs_aio.brokers.redis.rate_limited_log import Complaints, Reasons
+from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog, Reasons
 from sockjs_aio.brokers.redis.replies import FAILURES, read_reply, reason
 from sockjs_aio.brokers.redis.subscriber import Subscriber
 from sockjs_aio.brokers.redis.url import address, make_pool
-from sockjs_aio.errors import BrokerUnavailable
+from sockjs_aio.errors import BrokerUnavailableError
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -81,7 +81,7 @@ class Server:
         """Run one command on a connection of its own, and return the answer.
 
         Raises:
-            BrokerUnavailable: If Redis cannot be reached, does not answer in time or refuses.
+            BrokerUnavailableError: If Redis cannot be reached, does not answer in time or refuses.
         """
         try:
             connection = await self.connection()
@@ -92,9 +92,9 @@ class Server:
             finally:
                 await connection.disconnect()
         except FAILURES as error:
-            raise BrokerUnavailable(f"Redis at {self}: {reason(error)}") from error
+            raise BrokerUnavailableError(f"Redis at {self}: {reason(error)}") from error
         if isinstance(reply, ResponseError):
-            raise BrokerUnavailable(f"Redis at {self} refuses: {reason(reply)}")
+            raise BrokerUnavailableError(f"Redis at {self} refuses: {reason(reply)}")
         return reply
 
 
@@ -110,7 +110,7 @@ class Link:
         timeout: Seconds without a sign of Redis after which the connections are given up.
         max_retry_delay: Seconds between two attempts to connect, at most.
         queue_limit: Bytes of commands that wait.
-        complaints: Where to say what Redis refuses.
+        rate_limited: Where to say what Redis refuses.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Link:
         timeout: float,
         max_retry_delay: float,
         queue_limit: int,
-        complaints: Complaints,
+        rate_limited: RateLimitedLog,
     ) -> None:
         self._state: State = "connecting"
         self.number = 0  # of connections that there have been
@@ -138,7 +138,7 @@ class Link:
         self._why = ""  # it is down
         self._reasons = Reasons()
         self._subscriber = Subscriber(
-            echo, receive, lost=lost, max_retry_delay=max_retry_delay, complaints=complaints
+            echo, receive, lost=lost, max_retry_delay=max_retry_delay, rate_limited=rate_limited
         )
         self._commands = Commands(queue_limit, server.probe)
         self.listen = self._subscriber.listen
@@ -154,7 +154,7 @@ class Link:
     async def stop(self) -> None:
         """Wait for what is queued to be answered, if Redis does, and end."""
         if self._state == "connected":
-            with contextlib.suppress(BrokerUnavailable, asyncio.TimeoutError):
+            with contextlib.suppress(BrokerUnavailableError, asyncio.TimeoutError):
                 async with async_timeout.timeout(self._timeout):
                     await self._commands.call(("PING",))
         self._state = "stopped"
@@ -171,10 +171,10 @@ class Link:
         """Run `commands`, one behind the other and behind those before; return the last answer.
 
         Raises:
-            BrokerUnavailable: If the link is down or gets lost, or Redis refuses.
+            BrokerUnavailableError: If the link is down or gets lost, or Redis refuses.
         """
         if self._state == "reconnecting":
-            raise BrokerUnavailable(self._why)
+            raise BrokerUnavailableError(self._why)
         return await self._commands.call(*commands)
 
     def cast(self, *commands: Command, refused: "Callable[[], object] | None" = None) -> bool:
@@ -274,7 +274,7 @@ class Link:
             echoes = self._subscriber.echoes
             try:
                 await self._commands.call(("PUBLISH", self._echo, b""))
-            except BrokerUnavailable:
+            except BrokerUnavailableError:
                 continue  # it has no room, or may not publish
             await self._subscriber.answered()  # a server sends the answer behind the echo
             await asyncio.sleep(self._timeout / 2)  # a replica may be late

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from sockjs_aio.brokers.redis.commands import Command
 from sockjs_aio.brokers.redis.link import Link
-from sockjs_aio.brokers.redis.rate_limited_log import Complaints
-from sockjs_aio.errors import BrokerUnavailable
+from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
+from sockjs_aio.errors import BrokerUnavailableError
 
 CHUNK = 500
 """Members in one command, and channels that are refreshed in one go."""
@@ -50,13 +50,13 @@ class Presence:
         roll: Who is there.
         prefix: What all keys begin with.
         expiry: Seconds after which a node that has not refreshed its sets is taken for dead.
-        complaints: Where to say what Redis refuses.
+        rate_limited: Where to say what Redis refuses.
     """
 
     def __init__(
-        self, node: str, roll: Roll, *, prefix: str, expiry: float, complaints: Complaints
+        self, node: str, roll: Roll, *, prefix: str, expiry: float, rate_limited: RateLimitedLog
     ) -> None:
-        self._complaints = complaints
+        self._rate_limited = rate_limited
         self._node = node
         self._roll = roll
         self._prefix = prefix
@@ -115,9 +115,11 @@ class Presence:
     async def _ask(self, link: Link, channel: str, *commands: Command) -> Any:
         try:
             return await link.call(*commands)
-        except BrokerUnavailable as error:
+        except BrokerUnavailableError as error:
             self._stale.add(channel)
-            self._complaints.make("members", "channel %r: members are not told: %s", channel, error)
+            self._rate_limited.warn(
+                "members", "channel %r: members are not told: %s", channel, error
+            )
 
     def _keep(self, channel: str) -> tuple[Command, ...]:
         nodes, expiry = self._nodes(channel), round(self._expiry * 1000)

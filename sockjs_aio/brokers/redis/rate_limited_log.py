@@ -12,13 +12,13 @@ MAX_REASONS = 10
 """Different reasons that are logged while one thing lasts."""
 
 
-class Complaints:
+class RateLimitedLog:
     """Logs a warning of each kind once in `INTERVAL`."""
 
     def __init__(self) -> None:
         self._silent_until: dict[str, float] = {}
 
-    def make(self, kind: str, text: str, *arguments: object) -> None:
+    def warn(self, kind: str, text: str, *arguments: object) -> None:
         """Log `text`, unless one of its kind was logged a short time ago."""
         now = time.monotonic()
         if now >= self._silent_until.get(kind, 0):

@@ -17,7 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from sockjs_aio.brokers.redis.backoff import delay
-from sockjs_aio.brokers.redis.rate_limited_log import Complaints
+from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
 from sockjs_aio.brokers.redis.replies import read_reply, reason
 from sockjs_aio.turns import Turn
 
@@ -43,7 +43,7 @@ class Subscriber:
         receive: Called with the name of a Redis channel and the payload.
         lost: Called when Redis begins to refuse channels.
         max_retry_delay: Seconds after which refused channels are asked for again, at most.
-        complaints: Where to say what Redis refuses.
+        rate_limited: Where to say what Redis refuses.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class Subscriber:
         *,
         lost: Callable[[], None],
         max_retry_delay: float,
-        complaints: Complaints,
+        rate_limited: RateLimitedLog,
     ) -> None:
         self._echo = echo
         self._receive = receive
         self._lost = lost
         self._max_retry_delay = max_retry_delay
-        self._complaints = complaints
+        self._rate_limited = rate_limited
         self._wanted: set[bytes] = set()
         self._changed = asyncio.Event()
         # who waits for a channel, whatever becomes of it
@@ -242,7 +242,7 @@ class Subscriber:
             self._lost()
         self.missing.add(name)
         text = "Redis refuses %s: %s; its messages of other processes are missed"
-        self._complaints.make("subscribe", text, name.decode(), reason(error))
+        self._rate_limited.warn("subscribe", text, name.decode(), reason(error))
         self._release(name)
         self._retry_later()
 

@@ -10,15 +10,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 BATCH = 200
-"""Questions in one command."""
+"""BatchedLookup in one command."""
 
 Question: TypeAlias = tuple[str, str]
 Answer: TypeAlias = "list[str | None]"
 Ask: TypeAlias = Callable[[Sequence[Question]], Awaitable[list[Answer]]]
 
 
-class Questions:
-    """Questions that wait; those that have come while others are being answered go together.
+class BatchedLookup:
+    """BatchedLookup that wait; those that have come while others are being answered go together.
 
     Args:
         ask: Gets some of them answered.

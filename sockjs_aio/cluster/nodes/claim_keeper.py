@@ -6,7 +6,7 @@ import logging
 import math
 
 from sockjs_aio.cluster.nodes.claims import Claim
-from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailable
+from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
 from sockjs_aio.cluster.nodes.gateway import Gateway
 from sockjs_aio.protocol.ends import INTERRUPTED
 
@@ -16,7 +16,7 @@ BATCH = 200
 """Sessions that one command refreshes or removes: neither Redis nor the loop is held up by that."""
 
 
-class Sweeper:
+class ClaimKeeper:
     """Looks after the claims of a gateway, and the nodes that it knows.
 
     Args:
@@ -58,7 +58,7 @@ class Sweeper:
         """Ask Redis which sessions are still this node's, before it answers for one of them."""
         async with self._looking:
             if not self.is_sure:  # otherwise somebody else has just asked
-                with contextlib.suppress(DirectoryUnavailable):
+                with contextlib.suppress(DirectoryUnavailableError):
                     await self._look()
 
     async def run(self) -> None:
@@ -67,7 +67,7 @@ class Sweeper:
             await asyncio.sleep(self._interval)
             try:
                 await self.look()
-            except DirectoryUnavailable:
+            except DirectoryUnavailableError:
                 pass  # which it has said
             except Exception:
                 logger.exception("the sessions of this node could not be told to Redis")
@@ -76,7 +76,7 @@ class Sweeper:
         """Tell what has to be told now.
 
         Raises:
-            DirectoryUnavailable: If Redis does not answer.
+            DirectoryUnavailableError: If Redis does not answer.
         """
         async with self._looking:
             await self._look()
@@ -84,8 +84,8 @@ class Sweeper:
     async def _look(self) -> None:
         start = _now()
         entries = await self._directory.register(self._gateway.nodes.names)
-        for name, entry in entries.items():
-            self._gateway.check(name, entry)
+        for name, record in entries.items():
+            self._gateway.check(name, record)
         now = _now()
         before = max(now - self._refresh_after, self._directory.lost_at)
         while keys := self._claims.due(before, now, BATCH):
@@ -99,7 +99,7 @@ class Sweeper:
     async def leave(self) -> None:
         """Tell Redis that the node ends, unless it does not answer."""
         keys = self._claims.take_all()
-        with contextlib.suppress(DirectoryUnavailable):
+        with contextlib.suppress(DirectoryUnavailableError):
             for first in range(0, len(keys), BATCH):
                 await self._directory.remove(keys[first : first + BATCH])
             await self._directory.leave()

@@ -21,7 +21,7 @@ from sockjs_aio.brokers.base import State
 from sockjs_aio.brokers.redis.rate_limited_log import Reasons
 from sockjs_aio.brokers.redis.replies import FAILURES, ends_connection, reason
 from sockjs_aio.brokers.redis.url import address, make_pool
-from sockjs_aio.cluster.nodes.batched_lookup import Answer, Question, Questions
+from sockjs_aio.cluster.nodes.batched_lookup import Answer, BatchedLookup, Question
 
 logger = logging.getLogger("sockjs_aio")
 
@@ -66,7 +66,7 @@ end
 """
 
 
-class DirectoryUnavailable(Exception):
+class DirectoryUnavailableError(Exception):
     """Redis does not answer, or does not know enough as yet."""
 
 
@@ -75,7 +75,7 @@ class Owner:
     """Who has a session."""
 
     name: str
-    entry: str | None
+    record: str | None
     """What it has said of itself; None if it has ended."""
 
 
@@ -85,7 +85,7 @@ class Directory:
     Args:
         url: As redis-py takes it.
         own: The name of this node.
-        entry: Makes what is told to others of it, at the time when it is told.
+        record: Makes what is told to others of it, at the time when it is told.
         namespace: What all keys begin with.
         lease: Seconds after which a session that is not refreshed is nobody's.
         expiry: Seconds after which a node that is not refreshed has ended.
@@ -100,7 +100,7 @@ class Directory:
         url: str,
         *,
         own: str,
-        entry: Callable[[], str],
+        record: Callable[[], str],
         namespace: str,
         lease: float,
         expiry: float,
@@ -112,7 +112,7 @@ class Directory:
 
         Others may have taken its sessions over since then.
         """
-        self._entry = entry
+        self._record = record
         self._nodes = f"{namespace}node:"
         self._sessions = f"{namespace}session:"
         self._lease = round(lease * 1000)
@@ -134,7 +134,7 @@ class Directory:
         self._ask = self._redis.register_script(CONSULT)
         self._refresh = self._redis.register_script(REFRESH)
         self._remove = self._redis.register_script(REMOVE)
-        self._questions = Questions(self._consult)
+        self._questions = BatchedLookup(self._consult)
         # a question whose answer comes before this node hears that Redis has lost what it knew, but
         # that Redis has read after this node was told to it anew, would find nothing, and claim it
         self._turn = asyncio.Lock()
@@ -178,13 +178,13 @@ class Directory:
         Those that have ended have None there; there is nothing while nobody can tell.
 
         Raises:
-            DirectoryUnavailable: If Redis does not answer.
+            DirectoryUnavailableError: If Redis does not answer.
         """
 
         async def ask() -> list[Any]:
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.exists(self._nodes + self.own)
-            pipeline.set(self._nodes + self.own, self._entry(), px=round(self._expiry * 1000))
+            pipeline.set(self._nodes + self.own, self._record(), px=round(self._expiry * 1000))
             for other in others:
                 pipeline.get(self._nodes + other)
             return await pipeline.execute()
@@ -215,19 +215,19 @@ class Directory:
         """Tell who has a session; claim it first, if asked to, unless somebody has it.
 
         Raises:
-            DirectoryUnavailable: If that cannot be found out.
+            DirectoryUnavailableError: If that cannot be found out.
         """
         found = await self._questions.put((key, "+" if claim else ""))
         owner = Owner(str(found[0]), found[1]) if found else None
-        if (owner is None or owner.entry is None) and not self.is_settled:
-            raise DirectoryUnavailable("Redis has lost what it knew a moment ago")
+        if (owner is None or owner.record is None) and not self.is_settled:
+            raise DirectoryUnavailableError("Redis has lost what it knew a moment ago")
         return owner
 
     async def _consult(self, questions: Sequence[Question]) -> list[Answer]:
         keys = [key for key, _ in questions]
         for _ in range(2):
             if self._why_down is not None:  # at once: a probe may have the turn
-                raise DirectoryUnavailable(self._why_down)
+                raise DirectoryUnavailableError(self._why_down)
             async with self._turn:
                 # what somebody may have told Redis before it has lost that is not to be claimed
                 wishes = [wish if wish != "+" or self.is_settled else "" for _, wish in questions]
@@ -236,24 +236,24 @@ class Directory:
             if found != [None]:
                 return cast("list[Answer]", found)
             await self.register(())
-        raise DirectoryUnavailable(f"Redis at {self} does not keep what it is told")
+        raise DirectoryUnavailableError(f"Redis at {self} does not keep what it is told")
 
-    async def entry_of(self, name: str) -> str | None:
+    async def record_of(self, name: str) -> str | None:
         """Return what a node has said of itself; None if it has ended.
 
         Raises:
-            DirectoryUnavailable: If that cannot be found out.
+            DirectoryUnavailableError: If that cannot be found out.
         """
-        entry = await self._run(lambda: self._redis.get(self._nodes + name))
-        if entry is None and not self.is_settled:
-            raise DirectoryUnavailable("Redis has lost what it knew a moment ago")
-        return cast("str | None", entry)
+        record = await self._run(lambda: self._redis.get(self._nodes + name))
+        if record is None and not self.is_settled:
+            raise DirectoryUnavailableError("Redis has lost what it knew a moment ago")
+        return cast("str | None", record)
 
     async def refresh(self, keys: list[str]) -> list[str]:
         """Keep sessions; return which of them have become somebody else's.
 
         Raises:
-            DirectoryUnavailable: If Redis does not answer.
+            DirectoryUnavailableError: If Redis does not answer.
         """
         arguments: list[str | int] = [self.own, self._lease]
         foreign = await self._run(lambda: self._refresh(keys, arguments))
@@ -263,7 +263,7 @@ class Directory:
         """Remove sessions, those of them that are this node's.
 
         Raises:
-            DirectoryUnavailable: If Redis does not answer.
+            DirectoryUnavailableError: If Redis does not answer.
         """
         await self._run(lambda: self._remove(keys, [self.own]))
 
@@ -271,7 +271,7 @@ class Directory:
         """Tell Redis that this node ends.
 
         Raises:
-            DirectoryUnavailable: If Redis does not answer.
+            DirectoryUnavailableError: If Redis does not answer.
         """
         await self._run(lambda: self._redis.delete(self._nodes + self.own))
 
@@ -283,7 +283,7 @@ class Directory:
     async def _run(self, ask: Callable[[], Awaitable[T]], *, is_probe: bool = False) -> T:
         """Ask Redis; at once it is unavailable if it was a moment ago."""
         if self._why_down is not None and not is_probe:
-            raise DirectoryUnavailable(self._why_down)
+            raise DirectoryUnavailableError(self._why_down)
         try:
             return await self._in_time(ask)
         except FAILURES as error:
@@ -303,7 +303,7 @@ class Directory:
             if self._reasons.is_new(why):
                 logger.warning(text, why)
             self._why_down = why
-            raise DirectoryUnavailable(why) from error
+            raise DirectoryUnavailableError(why) from error
 
     async def _in_time(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask, and once more if it was this process that was held up, and not Redis."""
@@ -323,7 +323,7 @@ class Directory:
             return True
         if self._registered is None:
             return False  # it could not know it
-        # otherwise this process was held up for so long that its entry has expired
+        # otherwise this process was held up for so long that its record has expired
         return now <= self._registered + self._expiry
 
 

@@ -13,18 +13,18 @@ from collections.abc import Awaitable
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sockjs_aio.brokers.redis.rate_limited_log import Complaints
+from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
 from sockjs_aio.brokers.redis.replies import reason
 from sockjs_aio.cluster.nodes.claims import Claim, Claims
 from sockjs_aio.cluster.nodes.connector import make_connector
-from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailable, Owner
-from sockjs_aio.cluster.nodes.node_record import EntryForged
+from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError, Owner
+from sockjs_aio.cluster.nodes.node_record import RecordForgedError
 from sockjs_aio.cluster.nodes.owners import KnownNodes, Node, Owners
-from sockjs_aio.cluster.relay.forward import Misdirected, keeps_body, misdirected
-from sockjs_aio.cluster.relay.gateway import Carrier, answer_question, transport_of
-from sockjs_aio.cluster.relay.peers import OwnerLost, OwnerSilent, make_client
+from sockjs_aio.cluster.relay.forward import MisdirectedError, keeps_body, misdirected
+from sockjs_aio.cluster.relay.gateway import Relay, answer_question, transport_of
+from sockjs_aio.cluster.relay.peers import OwnerLostError, OwnerSilentError, make_client
 from sockjs_aio.cluster.relay.session_lost import answer_lost
-from sockjs_aio.cluster.relay.signed_header import HEADER, PassportForged, Purpose
+from sockjs_aio.cluster.relay.signed_header import HEADER, Purpose, SignatureForgedError
 from sockjs_aio.server.responses import unavailable
 from sockjs_aio.server.service import Service
 from sockjs_aio.server.urls import answer, reaches_transport
@@ -32,15 +32,15 @@ from sockjs_aio.server.urls import answer, reaches_transport
 logger = logging.getLogger("sockjs_aio")
 
 
-class NobodyThere(Exception):
+class NobodyThereError(Exception):
     """A node has ended; nothing of a request has reached it."""
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """A node has not ended, as far as anybody knows, and cannot be reached."""
 
 
-class Gateway(Carrier):
+class Gateway(Relay):
     """Lets in what other nodes hand on, and hands on what is theirs.
 
     Args:
@@ -63,7 +63,7 @@ class Gateway(Carrier):
         self._client = make_client(make_connector(silence), timeout)
         self.nodes = KnownNodes(key, expiry, self._client)
         self._owners = Owners()
-        self._complaints = Complaints()
+        self._rate_limited = RateLimitedLog()
 
     @property
     def state(self) -> str | None:
@@ -80,17 +80,17 @@ class Gateway(Carrier):
             return await handler(request)
         try:
             return await self._answer_somewhere(service, request, handler)
-        except (DirectoryUnavailable, Unreachable) as error:
+        except (DirectoryUnavailableError, UnreachableError) as error:
             if self.state == "connected":  # otherwise it has been said why
-                self._complaints.make("refused", "requests are refused with 503: %s", error)
+                self._rate_limited.warn("refused", "requests are refused with 503: %s", error)
             return await answer(service, None, request, _refuse)
 
-    def check(self, name: str, entry: str | None) -> None:
+    def check(self, name: str, record: str | None) -> None:
         """Let go of a node that has ended, as what Redis says of it tells now."""
         try:
-            node = self.nodes.check(name, entry, _now())
-        except EntryForged as error:  # what is on its way to the node stays
-            self._complaints.make("forged", "what Redis says of a node is not used: %s", error)
+            node = self.nodes.check(name, record, _now())
+        except RecordForgedError as error:  # what is on its way to the node stays
+            self._rate_limited.warn("forged", "what Redis says of a node is not used: %s", error)
         else:
             if node is not None:
                 logger.warning("the node at %s has ended, or is taken for dead", node.url)
@@ -109,13 +109,13 @@ class Gateway(Carrier):
         """Answer a request for a session that is not here, or is not as yet.
 
         Raises:
-            DirectoryUnavailable: If nobody knows where it is.
-            Unreachable: If that node cannot be reached.
+            DirectoryUnavailableError: If nobody knows where it is.
+            UnreachableError: If that node cannot be reached.
         """
         key = self._key_of(request)
         node, is_fresh = self._owners.get(key, service.registry.now())
         if node is not None and is_fresh:
-            with contextlib.suppress(NobodyThere):  # perhaps somebody else has it by now
+            with contextlib.suppress(NobodyThereError):  # perhaps somebody else has it by now
                 return await self._hand_on(service, request, node, key)
         try:
             if _may_open(service, request):
@@ -128,7 +128,7 @@ class Gateway(Carrier):
                 if owner is None or owner.name == self._directory.own:
                     return await handler(request)
             node = self._node(owner)
-        except DirectoryUnavailable:
+        except DirectoryUnavailableError:
             if node is None:
                 raise
         else:
@@ -137,7 +137,7 @@ class Gateway(Carrier):
             self._owners.remember(key, node, service.registry.now())
         try:
             return await self._hand_on(service, request, node, key)
-        except NobodyThere:
+        except NobodyThereError:
             return await self._lose(service, request, key)
 
     def _key_of(self, request: web.Request) -> str:
@@ -155,13 +155,13 @@ class Gateway(Carrier):
         """Make a session this node's; return its owner if it is another node's.
 
         Raises:
-            DirectoryUnavailable: If Redis does not answer.
+            DirectoryUnavailableError: If Redis does not answer.
         """
         if claim.is_held:
             return None
         try:
             owner = await self._directory.find(key, claim=True)
-        except DirectoryUnavailable:
+        except DirectoryUnavailableError:
             # nothing to give up: that would grow with each opening for as long as Redis is away
             claim.is_foreign = not claim.is_held
             raise
@@ -182,21 +182,21 @@ class Gateway(Carrier):
         finally:
             if claim.users == 1 and not claim.has_session and not _may_open(service, request):
                 claim.is_held, claim.is_foreign = False, True
-                with contextlib.suppress(DirectoryUnavailable):
+                with contextlib.suppress(DirectoryUnavailableError):
                     await self._directory.remove([key])
 
     def _node(self, owner: Owner) -> Node | None:
         """Return the node that is an owner; None if it has ended.
 
         Raises:
-            Unreachable: If what it says of itself is of no use.
+            UnreachableError: If what it says of itself is of no use.
         """
-        if owner.entry is None:
+        if owner.record is None:
             return None
         try:
-            return self.nodes.meet(owner.name, owner.entry, _now())
-        except (EntryForged, ValueError) as error:
-            raise Unreachable(f"what Redis says of a node is not used: {error}") from None
+            return self.nodes.meet(owner.name, owner.record, _now())
+        except (RecordForgedError, ValueError) as error:
+            raise UnreachableError(f"what Redis says of a node is not used: {error}") from None
 
     # What goes to other nodes.
 
@@ -206,9 +206,9 @@ class Gateway(Carrier):
         """Have a node answer.
 
         Raises:
-            NobodyThere: If it has ended, and the request is still here.
-            Unreachable: If it cannot be reached all the same.
-            DirectoryUnavailable: If it cannot be reached, and nobody knows whether it has ended.
+            NobodyThereError: If it has ended, and the request is still here.
+            UnreachableError: If it cannot be reached all the same.
+            DirectoryUnavailableError: If it cannot be reached, and may have ended.
         """
         ask = functools.partial(self._ask_for_answer, node, key)
         return await answer(service, None, request, ask)
@@ -219,13 +219,13 @@ class Gateway(Carrier):
         """Do what a transport does."""
         try:
             return await self._carry(service, request, node, Purpose.ANSWER)
-        except OwnerSilent:
+        except OwnerSilentError:
             await self._see_why(node, None)
             return await self._give_up(key, service, request)
-        except OwnerLost:
+        except OwnerLostError:
             return await self._give_up(key, service, request)
-        except Misdirected:
-            self._complaints.make(
+        except MisdirectedError:
+            self._rate_limited.warn(
                 "misdirected",
                 "at %s is another node than the one that had a session: it has started anew, or "
                 "two have the same url",
@@ -233,24 +233,24 @@ class Gateway(Carrier):
             )
             if not transport_of(request).receives and not keeps_body(request):
                 return await self._give_up(key, service, request)
-            raise NobodyThere from None
+            raise NobodyThereError from None
         except ConnectionRefusedError as error:
             await self._see_why(node, error.__cause__)
-            raise NobodyThere from None
+            raise NobodyThereError from None
 
     def _is_last(self, service: Service) -> bool:
-        """See `Carrier`: those that pass through a node which is to end go elsewhere in time."""
+        """See `Relay`: those that pass through a node which is to end go elsewhere in time."""
         return self.is_retiring or service.registry.closing.is_draining
 
     async def _see_why(self, node: Node, error: BaseException | None) -> None:
         """A node cannot be reached: return if that is because it has ended."""
         cause = getattr(error, "os_error", error) or TimeoutError()
         if isinstance(cause, ConnectionRefusedError):
-            self._complaints.make(
+            self._rate_limited.warn(
                 "lost", "nobody listens at %s: the node has ended, or its url is wrong", node.url
             )
-        elif self.nodes.is_there(node.name, await self._directory.entry_of(node.name)):
-            raise Unreachable(
+        elif self.nodes.is_there(node.name, await self._directory.record_of(node.name)):
+            raise UnreachableError(
                 f"the node at {node.url} cannot be reached ({reason(cause)}), though it has not "
                 "ended: is its url right, and may this host connect to it?"
             )
@@ -280,14 +280,14 @@ class Gateway(Carrier):
     ) -> web.StreamResponse:
         """Answer what another node has handed on, or says so."""
         try:
-            passport = self._passports.verify(request)
-        except PassportForged:
+            signed = self._signer.verify(request)
+        except SignatureForgedError:
             return self._refuse(request)
-        if passport.recipient != self._directory.own:
+        if signed.recipient != self._directory.own:
             return misdirected()
-        visitor = request.clone(scheme=passport.scheme, remote=passport.remote)
-        if passport.purpose is not Purpose.ANSWER:
-            return answer_question(service, visitor, passport.purpose)
+        visitor = request.clone(scheme=signed.scheme, remote=signed.remote)
+        if signed.purpose is not Purpose.ANSWER:
+            return answer_question(service, visitor, signed.purpose)
         if not _has_to_be_found(service, visitor):
             return await handler(visitor)
         key = self._key_of(visitor)
@@ -298,7 +298,7 @@ class Gateway(Carrier):
             with self._claim(service, visitor, key) as claim:
                 if await self._hold(claim, key) is None:
                     return await self._open(claim, key, visitor, service, handler)
-        except DirectoryUnavailable:
+        except DirectoryUnavailableError:
             return await answer(service, None, visitor, _refuse)
         return misdirected()  # what that node knew of it was old; nothing is handed on twice
 
@@ -306,7 +306,7 @@ class Gateway(Carrier):
         """Tell whether another node has a session for which a request was sent here."""
         try:
             owner = await self._directory.find(key)
-        except DirectoryUnavailable:
+        except DirectoryUnavailableError:
             return False
         return owner is not None and owner.name != self._directory.own
 

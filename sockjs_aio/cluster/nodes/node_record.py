@@ -10,7 +10,7 @@ MIN_SECRET = 16
 """Bytes of a secret."""
 
 
-class EntryForged(Exception):
+class RecordForgedError(Exception):
     """Nobody who has the secret has written it, or that was long ago."""
 
 
@@ -32,14 +32,14 @@ def read_secret(secret: object) -> bytes:
     return key
 
 
-def make_entry(key: bytes, name: str, url: str, issued: float) -> str:
+def make_record(key: bytes, name: str, url: str, issued: float) -> str:
     """Write down where the node of a name is, at a time that its clock shows."""
     seconds = f"{issued:.3f}"
     return f"{url} {seconds} {_sign(key, name, url, seconds)}"
 
 
 @dataclass(frozen=True)
-class Entry:
+class NodeRecord:
     """What a node has written of itself."""
 
     url: str
@@ -47,7 +47,7 @@ class Entry:
     """When, by the clock of that node's host."""
 
 
-def read_entry(key: bytes, name: str, entry: str, *, now: float, expiry: float) -> Entry:
+def read_record(key: bytes, name: str, record: str, *, now: float, expiry: float) -> NodeRecord:
     """Return what the node of a name has written, if it has done so a short time ago.
 
     A node that has ended cannot say so for certain: somebody who can write to Redis can repeat what
@@ -56,29 +56,29 @@ def read_entry(key: bytes, name: str, entry: str, *, now: float, expiry: float) 
     Args:
         key: A secret of all nodes.
         name: Which node it is.
-        entry: What is in Redis.
+        record: What is in Redis.
         now: The time that the clock of this host shows.
         expiry: Seconds for which Redis keeps it.
 
     Raises:
-        EntryForged: If somebody else has written that, or it is too old.
+        RecordForgedError: If somebody else has written that, or it is too old.
     """
-    url, _, rest = entry.partition(" ")
+    url, _, rest = record.partition(" ")
     seconds, _, signature = rest.partition(" ")
     given = signature.encode("utf-8", "surrogateescape")
     if not hmac.compare_digest(given, _sign(key, name, url, seconds).encode()):
-        raise EntryForged(f"{url!r} has another secret")
+        raise RecordForgedError(f"{url!r} has another secret")
     issued = float(seconds)
     if not -VALIDITY <= now - issued <= expiry + VALIDITY:
-        raise EntryForged(
+        raise RecordForgedError(
             f"{url!r} has written it {now - issued:.0f} s ago, if the clocks are right: they may "
             f"not differ by more than {VALIDITY:g} s; or somebody repeats what a node that has "
             "ended wrote"
         )
-    return Entry(url, issued)
+    return NodeRecord(url, issued)
 
 
 def _sign(key: bytes, name: str, url: str, seconds: str) -> str:
-    # no passport has a line like the first, see `Passports`
+    # no signed has a line like the first, see `HeaderSigner`
     message = f"node\n{name}\n{url}\n{seconds}".encode("utf-8", "surrogateescape")
     return hmac.digest(key, message, hashlib.sha256).hex()

@@ -15,14 +15,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sockjs_aio.brokers.base import State, check_delay
-from sockjs_aio.cluster.nodes.node_record import make_entry, read_secret
+from sockjs_aio.cluster.nodes.node_record import make_record, read_secret
 from sockjs_aio.cluster.nodes.owners import check_url
 from sockjs_aio.cluster.relay.gateway import serving
 from sockjs_aio.errors import SettingsError
 from sockjs_aio.server.aiohttp_internals import guard
 
 if TYPE_CHECKING:
-    from sockjs_aio.cluster.nodes.claim_keeper import Sweeper
+    from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
     from sockjs_aio.cluster.nodes.directory import Directory
     from sockjs_aio.cluster.nodes.gateway import Gateway
 
@@ -39,7 +39,7 @@ class _Work:
 
     directory: "Directory"
     gateway: "Gateway"
-    sweeper: "Sweeper"
+    keeper: "ClaimKeeper"
     task: "asyncio.Task[None]"
 
 
@@ -133,8 +133,8 @@ class Nodes:
         service = serving(request)
         if service is None or self._work is None:
             return await handler(request)
-        if not self._work.sweeper.is_sure:
-            await self._work.sweeper.assure()
+        if not self._work.keeper.is_sure:
+            await self._work.keeper.assure()
         return await self._work.gateway.respond(service, request, handler)
 
     def _directory(self, own: str) -> "Directory":
@@ -146,7 +146,7 @@ class Nodes:
             return Directory(
                 self._redis,
                 own=own,
-                entry=lambda: make_entry(self._key, own, self.url, time.time()),
+                record=lambda: make_record(self._key, own, self.url, time.time()),
                 namespace=self._namespace,
                 lease=self._lease,
                 expiry=self._expiry,
@@ -156,9 +156,9 @@ class Nodes:
             raise SettingsError(f"the URL of Redis cannot be used: {error}") from None
 
     async def _start(self, app: web.Application) -> None:
-        from sockjs_aio.cluster.nodes.claim_keeper import Sweeper
+        from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
         from sockjs_aio.cluster.nodes.connector import silence_limit
-        from sockjs_aio.cluster.nodes.directory import DirectoryUnavailable
+        from sockjs_aio.cluster.nodes.directory import DirectoryUnavailableError
         from sockjs_aio.cluster.nodes.gateway import Gateway
 
         directory = self._directory(secrets.token_hex(8))  # another name at each start
@@ -169,18 +169,18 @@ class Nodes:
             silence=silence_limit(self._expiry),
             expiry=self._expiry,
         )
-        sweeper = Sweeper(
+        keeper = ClaimKeeper(
             directory,
             gateway,
             interval=self._expiry / LOOKS,
             expiry=self._expiry,
             refresh_after=self._lease / 3,
         )
-        with contextlib.suppress(DirectoryUnavailable):
-            await sweeper.look()
+        with contextlib.suppress(DirectoryUnavailableError):
+            await keeper.look()
         await gateway.join(app)
-        task = asyncio.get_running_loop().create_task(sweeper.run())
-        self._work = _Work(directory, gateway, sweeper, task)
+        task = asyncio.get_running_loop().create_task(keeper.run())
+        self._work = _Work(directory, gateway, keeper, task)
 
     async def _release(self, _app: web.Application) -> None:
         """Have clients of other nodes ask elsewhere: this process ends."""
@@ -195,7 +195,7 @@ class Nodes:
         if work is not None:
             work.task.cancel()
             await asyncio.wait([work.task])
-            await work.sweeper.leave()
+            await work.keeper.leave()
             await work.gateway.close()
             await work.directory.close()
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from sockjs_aio.cluster.nodes.node_record import Entry, EntryForged, read_entry
+from sockjs_aio.cluster.nodes.node_record import NodeRecord, RecordForgedError, read_record
 from sockjs_aio.cluster.relay.peers import Peer
 from sockjs_aio.cluster.relay.signed_header import VALIDITY
 
@@ -42,7 +42,7 @@ class Node(Peer):
 
     Args:
         name: Its own, another one at each start.
-        entry: What it has said of itself.
+        record: What it has said of itself.
         now: The time on the loop's clock.
         client: Makes the connections to it.
 
@@ -50,16 +50,18 @@ class Node(Peer):
         ValueError: If `url` is none.
     """
 
-    def __init__(self, name: str, entry: Entry, now: float, client: aiohttp.ClientSession) -> None:
-        super().__init__(check_url(entry.url), client, name=name)
+    def __init__(
+        self, name: str, record: NodeRecord, now: float, client: aiohttp.ClientSession
+    ) -> None:
+        super().__init__(check_url(record.url), client, name=name)
         self.is_lost = False
-        self.issued = entry.issued
+        self.issued = record.issued
         self._renewed = now
 
-    def is_renewed(self, entry: Entry, now: float, expiry: float) -> bool:
+    def is_renewed(self, record: NodeRecord, now: float, expiry: float) -> bool:
         """Tell whether it has said within `expiry` that it is there, whatever its clock shows."""
-        if entry.issued > self.issued:
-            self.issued = entry.issued
+        if record.issued > self.issued:
+            self.issued = record.issued
             self._renewed = now
         return now - self._renewed <= expiry
 
@@ -86,37 +88,39 @@ class KnownNodes:
         """What they call themselves."""
         return list(self._nodes)
 
-    def meet(self, name: str, entry: str, now: float) -> Node:
-        """Return the node that has written an entry.
+    def meet(self, name: str, record: str, now: float) -> Node:
+        """Return the node that has written an record.
 
         Raises:
-            EntryForged: If it is not to be believed.
+            RecordForgedError: If it is not to be believed.
             ValueError: If there is no URL in it.
         """
         node = self._nodes.get(name)
         if node is None:
-            read = self._read(name, entry)
+            read = self._read(name, record)
             if name in self._ended and read.issued <= self._ended[name][0]:
-                raise EntryForged(f"{read.url!r} has ended, and somebody repeats what it wrote")
+                raise RecordForgedError(
+                    f"{read.url!r} has ended, and somebody repeats what it wrote"
+                )
             node = self._nodes[name] = Node(name, read, now, self._client)
         return node
 
-    def check(self, name: str, entry: str | None, now: float) -> Node | None:
+    def check(self, name: str, record: str | None, now: float) -> Node | None:
         """Forget a node that is not to be asked any more, and return it if it has ended.
 
         Args:
             name: Which one.
-            entry: What it says of itself now; None if Redis does not know it any more.
+            record: What it says of itself now; None if Redis does not know it any more.
             now: The time on the loop's clock.
 
         Raises:
-            EntryForged: If what it says is not to be believed.
+            RecordForgedError: If what it says is not to be believed.
         """
         node = self._nodes.pop(name, None)
         if node is None:
             return None
         node.is_lost = True
-        if entry is None or not node.is_renewed(self._read(name, entry), now, self._expiry):
+        if record is None or not node.is_renewed(self._read(name, record), now, self._expiry):
             self._note_end(name, node.issued, now)
             return node
         node.is_lost = False
@@ -127,15 +131,15 @@ class KnownNodes:
         self._ended = {one: what for one, what in self._ended.items() if what[1] > now}
         self._ended[name] = issued, now + self._expiry + 2 * VALIDITY
 
-    def is_there(self, name: str, entry: str | None) -> bool:
+    def is_there(self, name: str, record: str | None) -> bool:
         """Tell whether a node of which Redis says something has not ended."""
         try:
-            return entry is not None and bool(self._read(name, entry))
-        except EntryForged:
+            return record is not None and bool(self._read(name, record))
+        except RecordForgedError:
             return False
 
-    def _read(self, name: str, entry: str) -> Entry:
-        return read_entry(self._key, name, entry, now=time.time(), expiry=self._expiry)
+    def _read(self, name: str, record: str) -> NodeRecord:
+        return read_record(self._key, name, record, now=time.time(), expiry=self._expiry)
 
 
 class Owners:

@@ -12,8 +12,8 @@ from multidict import CIMultiDict
 
 from sockjs_aio.cluster.relay.peers import (
     BUFFER,
-    OwnerLost,
-    OwnerSilent,
+    OwnerLostError,
+    OwnerSilentError,
     Peer,
     Stamp,
     check_room,
@@ -57,7 +57,7 @@ _OF_REQUEST = _OF_CONNECTION | {"content-length", "content-encoding", "expect", 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-class Misdirected(Exception):
+class MisdirectedError(Exception):
     """At that place is another process than the one that was meant."""
 
 
@@ -77,7 +77,7 @@ class Forward:
     Args:
         request: From the client.
         peer: Who is to answer.
-        stamp: Makes the passport that goes along.
+        stamp: Makes the signed that goes along.
         last_words: What a stream ends with if the other process ends first.
         body_limit: Bytes that the other process takes of the request's body.
         silence: Seconds for which a client may take nothing of a stream.
@@ -134,10 +134,10 @@ class Forward:
 
         Raises:
             ConnectionRefusedError: If it cannot be reached.
-            OwnerLost: If it has ended, and nothing has gone to the client.
-            Exhausted: If this process can make no connection.
-            OwnerSilent: If it does not answer, and nothing has gone to the client.
-            Misdirected: If it is another one.
+            OwnerLostError: If it has ended, and nothing has gone to the client.
+            ExhaustedError: If this process can make no connection.
+            OwnerSilentError: If it does not answer, and nothing has gone to the client.
+            MisdirectedError: If it is another one.
             web.RequestPayloadError: If the body cannot be read.
             ConnectionError: If the client has gone before its end.
         """
@@ -150,10 +150,10 @@ class Forward:
                 raise
             if sys.version_info >= (3, 11) and self._waiting is not None:
                 self._waiting.uncancel()
-            raise OwnerLost from None
+            raise OwnerLostError from None
         async with answer:
             if answer.status == MISDIRECTED and HEADER in answer.headers:
-                raise Misdirected
+                raise MisdirectedError
             return await self._pass_on(answer)
 
     def cut(self) -> None:
@@ -189,8 +189,8 @@ class Forward:
                 if isinstance(self._body, Upload) and self._body.error is not None:
                     raise self._body.error from None
                 if is_silence(error.__cause__):
-                    raise OwnerSilent from error
-                raise OwnerLost from error
+                    raise OwnerSilentError from error
+                raise OwnerLostError from error
             await asyncio.sleep(CONNECT_INTERVAL)
 
     async def _pass_on(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -204,7 +204,7 @@ class Forward:
             except ClientError as error:
                 silent = is_silence(error) or is_silence(end_of(connection))
                 if response is None:
-                    raise (OwnerSilent if silent else OwnerLost) from error
+                    raise (OwnerSilentError if silent else OwnerLostError) from error
                 await self._break_off(response, is_at_boundary, b"" if silent else self._last_words)
                 return response
             if response is None:

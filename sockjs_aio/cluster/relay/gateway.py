@@ -9,9 +9,16 @@ from aiohttp import web
 
 from sockjs_aio.cluster.relay.exchanges import Exchange, Exchanges
 from sockjs_aio.cluster.relay.forward import Forward
-from sockjs_aio.cluster.relay.peers import Exhausted, OwnerLost, OwnerSilent, Peer, Stamp, ask
+from sockjs_aio.cluster.relay.peers import (
+    ExhaustedError,
+    OwnerLostError,
+    OwnerSilentError,
+    Peer,
+    Stamp,
+    ask,
+)
 from sockjs_aio.cluster.relay.session_lost import last_words
-from sockjs_aio.cluster.relay.signed_header import HEADER, Passport, Passports, Purpose
+from sockjs_aio.cluster.relay.signed_header import HEADER, HeaderSigner, Purpose, SignedHeader
 from sockjs_aio.protocol.transports import TRANSPORTS, Transport
 from sockjs_aio.server.body import IDLE_BODY_LIMIT, end_where_unsafe
 from sockjs_aio.server.responses import plain_response, unavailable
@@ -20,10 +27,10 @@ from sockjs_aio.server.service import Service, service_of, services_of
 logger = logging.getLogger("sockjs_aio")
 
 WARNING_INTERVAL = 60.0
-"""Seconds for which one warning of forged passports is enough."""
+"""Seconds for which one warning of forged signer is enough."""
 
 
-class Carrier:
+class Relay:
     """Knows what is on its way to other processes, and signs it.
 
     Args:
@@ -45,7 +52,7 @@ class Carrier:
         self.is_retiring = False
         """Whether clients are to come by other connections: each ends with its next response."""
         self._forwards: dict[Forward, Peer] = {}
-        self._passports = Passports(key)
+        self._signer = HeaderSigner(key)
         self._next_warning = self._next_warning_of_room = -math.inf
 
     @property
@@ -77,9 +84,9 @@ class Carrier:
 
         Raises:
             ConnectionRefusedError: If it cannot be reached.
-            OwnerLost: If it has ended, and nothing has gone to the client.
-            OwnerSilent: If it does not answer, and nothing has gone to the client.
-            Misdirected: If it is another one.
+            OwnerLostError: If it has ended, and nothing has gone to the client.
+            OwnerSilentError: If it does not answer, and nothing has gone to the client.
+            MisdirectedError: If it is another one.
             Exception: As `Forward.run`.
         """
         transport = transport_of(request)
@@ -104,7 +111,7 @@ class Carrier:
             try:
                 repeats = forward.can_be_repeated and (self.repeats_sends or transport.receives)
                 return await _run(forward, patience, repeats=repeats)
-            except Exhausted as error:
+            except ExhaustedError as error:
                 raise self._no_room(error) from None
             finally:
                 del self._forwards[forward]
@@ -115,7 +122,7 @@ class Carrier:
             if to is peer:
                 forward.cut()
 
-    def _no_room(self, error: Exhausted) -> web.HTTPException:
+    def _no_room(self, error: ExhaustedError) -> web.HTTPException:
         """Make the refusal of a request that this process cannot hand on."""
         now = asyncio.get_running_loop().time()
         if now >= self._next_warning_of_room:
@@ -135,11 +142,11 @@ class Carrier:
         return await ask(request, peer, self._stamp(request, peer, purpose))
 
     def _stamp(self, request: web.Request, peer: Peer, purpose: Purpose) -> Stamp:
-        passport = Passport(purpose, request.scheme, request.remote or "", peer.name)
-        return functools.partial(self._passports.issue, passport)
+        signed = SignedHeader(purpose, request.scheme, request.remote or "", peer.name)
+        return functools.partial(self._signer.issue, signed)
 
     def _refuse(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request with a forged passport."""
+        """Answer a request with a forged signed."""
         now = asyncio.get_running_loop().time()
         if now >= self._next_warning:
             self._next_warning = now + WARNING_INTERVAL
@@ -168,9 +175,9 @@ def _patience(service: Service, transport: Transport) -> float | None:
 async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.StreamResponse:
     try:
         return await forward.run(patience)
-    except OwnerSilent:
+    except OwnerSilentError:
         raise
-    except OwnerLost:
+    except OwnerLostError:
         if forward.is_cut or not repeats:
             raise
     # it may have ended a connection that nobody has used for long, or have a successor; what comes
@@ -178,7 +185,7 @@ async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.Strea
     try:
         return await forward.run(0)
     except ConnectionRefusedError:
-        raise OwnerLost from None
+        raise OwnerLostError from None
 
 
 def answer_question(service: Service, request: web.Request, purpose: Purpose) -> web.StreamResponse:

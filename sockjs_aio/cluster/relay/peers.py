@@ -12,7 +12,7 @@ from yarl import URL
 from sockjs_aio.cluster.relay.signed_header import HEADER
 
 Stamp = Callable[[str, str], str]
-"""Makes the passport for a request of a method for a target."""
+"""Makes the signed for a request of a method for a target."""
 
 CONNECT_LIMIT = 2.0
 """Seconds for a connection to another process."""
@@ -28,19 +28,19 @@ _ASK_TIMEOUT = aiohttp.ClientTimeout(total=5)
 _AUTOMATIC = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
 
 
-class OwnerLost(Exception):
+class OwnerLostError(Exception):
     """The process that has the session has ended before it has answered, or cannot be reached."""
 
 
-class Exhausted(Exception):
+class ExhaustedError(Exception):
     """This process can make no connection: it says nothing of the other one."""
 
 
-class OwnerSilent(OwnerLost):
+class OwnerSilentError(OwnerLostError):
     """The process that has the session does not answer, and nobody knows whether it has ended."""
 
 
-class PeerBroke(ClientError):
+class PeerBrokeError(ClientError):
     """The connection has ended before there was an answer."""
 
 
@@ -113,17 +113,17 @@ async def _once(
         aiohttp.ServerDisconnectedError,
         aiohttp.SocketTimeoutError,
     ) as error:
-        raise PeerBroke from error
+        raise PeerBrokeError from error
 
 
 def check_room(error: aiohttp.ClientConnectorError) -> None:
     """Look why there is no connection.
 
     Raises:
-        Exhausted: If that is because this process has too much of something.
+        ExhaustedError: If that is because this process has too much of something.
     """
     if error.os_error.errno in _NO_ROOM:
-        raise Exhausted(error.os_error.strerror) from error
+        raise ExhaustedError(error.os_error.strerror) from error
 
 
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -146,8 +146,8 @@ async def ask(request: web.Request, peer: Peer, stamp: Stamp) -> int:
     """Ask another process about the session of `request`; return its answer's status.
 
     Raises:
-        OwnerLost: If there is no answer.
-        Exhausted: If this process cannot ask.
+        OwnerLostError: If there is no answer.
+        ExhaustedError: If this process cannot ask.
     """
     url = url_at(request, peer)
     headers = {HEADER: stamp(request.method, url.raw_path_qs)}
@@ -158,6 +158,6 @@ async def ask(request: web.Request, peer: Peer, stamp: Stamp) -> int:
             return answer.status
     except aiohttp.ClientConnectorError as error:
         check_room(error)
-        raise OwnerLost from error
+        raise OwnerLostError from error
     except (ClientError, asyncio.TimeoutError) as error:
-        raise OwnerLost from error
+        raise OwnerLostError from error

@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from aiohttp import web
 
 from sockjs_aio.core.session import Session
-from sockjs_aio.errors import SessionEnded
+from sockjs_aio.errors import SessionEndedError
 from sockjs_aio.protocol.ends import INTERRUPTED
 from sockjs_aio.protocol.frames import close_frame
 from sockjs_aio.protocol.transports import TRANSPORTS
@@ -26,7 +26,7 @@ class _LostSessions(Service):
         return None
 
     async def session(self, request: web.Request, transport: str) -> Session:
-        raise SessionEnded(FRAME)
+        raise SessionEndedError(FRAME)
 
 
 def last_words(transport: str) -> bytes:

@@ -12,14 +12,14 @@ from aiohttp import web
 HEADER = "Sockjs-Relay"
 
 VALIDITY = 30.0
-"""Seconds for which a passport is good; clocks may differ by as much."""
+"""Seconds for which a signed is good; clocks may differ by as much."""
 
 
-class PassportForged(Exception):
+class SignatureForgedError(Exception):
     """Nobody who has the key has made it for this request, or that was long ago."""
 
 
-class PassportExpired(PassportForged):
+class SignatureExpiredError(SignatureForgedError):
     """Somebody who has the key has made it for this request, too long ago."""
 
 
@@ -33,7 +33,7 @@ class Purpose(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Passport:
+class SignedHeader:
     """What the process at which a request has come in knows of it."""
 
     purpose: Purpose
@@ -43,11 +43,11 @@ class Passport:
     """The only process for which it is good, by its name; all if it is empty."""
 
 
-class Passports:
-    """Issues passports, and verifies those of others.
+class HeaderSigner:
+    """Issues signer, and verifies those of others.
 
     Args:
-        key: A secret of all processes; there are no passports without one.
+        key: A secret of all processes; there are no signer without one.
         now: The time that their clocks show.
     """
 
@@ -57,35 +57,35 @@ class Passports:
         self._key = key
         self._now = now
 
-    def issue(self, passport: Passport, method: str, target: str) -> str:
+    def issue(self, signed: SignedHeader, method: str, target: str) -> str:
         """Return the header's value for a request of `method` for `target`, as it will be sent."""
-        purpose, remote = passport.purpose.value, passport.remote or "-"
-        fields = f"{purpose} {passport.scheme} {remote} {self._now():.0f}"
-        if passport.recipient:
-            fields += f" {passport.recipient}"
+        purpose, remote = signed.purpose.value, signed.remote or "-"
+        fields = f"{purpose} {signed.scheme} {remote} {self._now():.0f}"
+        if signed.recipient:
+            fields += f" {signed.recipient}"
         return f"{fields} {self._sign(method, target, fields).decode()}"
 
-    def verify(self, request: web.Request) -> Passport:
+    def verify(self, request: web.Request) -> SignedHeader:
         """Read the header of a request that has one.
 
         Raises:
-            PassportForged: If it is not to be believed.
-            PassportExpired: If it is too old for that; on one host, as this process was held up.
+            SignatureForgedError: If it is not to be believed.
+            SignatureExpiredError: If it is too old; on one host, because this process was blocked.
         """
         values = request.headers.getall(HEADER)
         fields, _, signature = values[0].rpartition(" ")
         expected = self._sign(request.method, request.raw_path, fields)
         given = signature.encode("utf-8", "surrogateescape")
         if len(values) > 1 or not hmac.compare_digest(expected, given):
-            raise PassportForged
+            raise SignatureForgedError
         purpose, scheme, remote, issued, *recipient = fields.split(" ")
         age = self._now() - int(issued)
         if age > VALIDITY:
-            raise PassportExpired
+            raise SignatureExpiredError
         if age < -VALIDITY:
-            raise PassportForged
+            raise SignatureForgedError
         remote = "" if remote == "-" else remote
-        return Passport(Purpose(purpose), scheme, remote, *recipient)
+        return SignedHeader(Purpose(purpose), scheme, remote, *recipient)
 
     def _sign(self, method: str, target: str, fields: str) -> bytes:
         message = f"{method} {target}\n{fields}".encode("utf-8", "surrogateescape")

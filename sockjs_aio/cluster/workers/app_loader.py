@@ -71,7 +71,7 @@ async def load(target: str) -> web.Application:
 
 
 def report(target: str, error: BaseException) -> str:
-    """Say why an application cannot start, with the places in its own code alone."""
+    """Say why an application cannot start, with the placement in its own code alone."""
     if isinstance(error, TargetError):
         return str(error)
     own = _own_part(error.__traceback__)

@@ -27,7 +27,7 @@ _PROGRAM = (
 )
 
 
-class WorkerEnded(Exception):
+class WorkerEndedError(Exception):
     """The worker has ended, or does not answer."""
 
 
@@ -116,17 +116,17 @@ class Child:
         """Wait until it has said something.
 
         Raises:
-            WorkerEnded: If it ends before, or does not say it within `limit` seconds.
+            WorkerEndedError: If it ends before, or does not say it within `limit` seconds.
         """
         try:
             async with async_timeout.timeout(limit):
                 while word not in self._heard:
                     if self.has_ended:
-                        raise WorkerEnded
+                        raise WorkerEndedError
                     self._news.clear()
                     await self._news.wait()
         except asyncio.TimeoutError:
-            raise WorkerEnded from None
+            raise WorkerEndedError from None
 
     async def ended(self) -> int:
         """Wait for its end; return its exit status, below 0 for a signal."""

@@ -10,10 +10,15 @@ from typing import Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sockjs_aio.cluster.relay.gateway import Carrier, answer_question, serving, transport_of
-from sockjs_aio.cluster.relay.peers import Exhausted, OwnerLost, Peer
+from sockjs_aio.cluster.relay.gateway import Relay, answer_question, serving, transport_of
+from sockjs_aio.cluster.relay.peers import ExhaustedError, OwnerLostError, Peer
 from sockjs_aio.cluster.relay.session_lost import answer_lost
-from sockjs_aio.cluster.relay.signed_header import HEADER, PassportExpired, PassportForged, Purpose
+from sockjs_aio.cluster.relay.signed_header import (
+    HEADER,
+    Purpose,
+    SignatureExpiredError,
+    SignatureForgedError,
+)
 from sockjs_aio.cluster.workers import ended_ids_file
 from sockjs_aio.cluster.workers.logs import RELAYED
 from sockjs_aio.server.aiohttp_internals import guard
@@ -26,7 +31,7 @@ class PredecessorGoneError(Exception):
     """The process before this one has ended, and what it knew is known here."""
 
 
-class Places(Protocol):
+class Placement(Protocol):
     """Knows where sessions are that are not here."""
 
     async def owner(self, session_id: str, service: Service, opens: bool) -> Peer | None:
@@ -38,22 +43,22 @@ class Places(Protocol):
             opens: Whether the request that asks for it may open it.
 
         Raises:
-            OwnerLost: If that process has ended, and the session with it.
+            OwnerLostError: If that process has ended, and the session with it.
         """
 
     async def close(self) -> None:
         """End the connections to other processes."""
 
 
-class Gateway(Carrier):
+class Gateway(Relay):
     """Lets in what other workers hand on, and hands on what is theirs.
 
     Args:
-        places: Tells where a session belongs.
+        placement: Tells where a session belongs.
         key: A secret of all processes.
     """
 
-    def __init__(self, places: Places, key: bytes) -> None:
+    def __init__(self, placement: Placement, key: bytes) -> None:
         super().__init__(key)
         # while this process takes over from another one, or hands over to another one
         self.predecessor: Peer | None = None
@@ -61,7 +66,7 @@ class Gateway(Carrier):
         self.successor: Peer | None = None
         self.ended_ids_path = ""
         """Where a process that is replaced leaves what its successor has to know."""
-        self._places = places
+        self._placement = placement
         self._app: web.Application | None = None
 
     def install(self, app: web.Application) -> None:
@@ -95,19 +100,19 @@ class Gateway(Carrier):
     ) -> web.StreamResponse:
         """Answer the request of another process."""
         try:
-            passport = self._passports.verify(request)
-        except PassportExpired:
+            signed = self._signer.verify(request)
+        except SignatureExpiredError:
             late = unavailable("The session's process was held up.\n")
             return await answer(service, None, request, _raising(late))
-        except PassportForged:
+        except SignatureForgedError:
             return self._refuse(request)
         request[RELAYED] = True
-        visitor = request.clone(scheme=passport.scheme, remote=passport.remote)
-        if passport.purpose is Purpose.RELAY:
+        visitor = request.clone(scheme=signed.scheme, remote=signed.remote)
+        if signed.purpose is Purpose.RELAY:
             return await self._settle(service, visitor, Purpose.ANSWER, handler)
-        if passport.purpose is Purpose.ANSWER:
+        if signed.purpose is Purpose.ANSWER:
             return await handler(visitor)
-        return answer_question(service, visitor, passport.purpose)
+        return answer_question(service, visitor, signed.purpose)
 
     # What comes from clients.
 
@@ -120,8 +125,8 @@ class Gateway(Carrier):
             return await handler(request)
         session_id = request.match_info["session_id"]
         try:
-            peer = await self._places.owner(session_id, service, opens=transport.receives)
-        except OwnerLost:
+            peer = await self._placement.owner(session_id, service, opens=transport.receives)
+        except OwnerLostError:
             return await answer(service, None, request, answer_lost)
         if peer is None:
             return await self._settle(service, request, Purpose.RELAY, handler)
@@ -139,7 +144,7 @@ class Gateway(Carrier):
         try:
             if peer is None and await self._predecessor_has(request):
                 peer, purpose = self.predecessor, Purpose.ANSWER
-        except Exhausted as error:
+        except ExhaustedError as error:
             return await answer(service, None, request, _raising(self._no_room(error)))
         if peer is None:
             return await handler(request)
@@ -154,7 +159,7 @@ class Gateway(Carrier):
             return False
         try:
             return await self._ask(request, predecessor, Purpose.FIND) == 204
-        except OwnerLost:
+        except OwnerLostError:
             self._predecessor_ended()
             return False
 
@@ -189,7 +194,7 @@ class Gateway(Carrier):
         patience = peer.patience if transport.receives else 0
         try:
             return await self._carry(service, request, peer, purpose, patience)
-        except OwnerLost:
+        except OwnerLostError:
             return await answer_lost(service, request)
         except ConnectionRefusedError:
             if not transport.receives:
@@ -206,7 +211,7 @@ class Gateway(Carrier):
         for peer in (self.predecessor, self._former, self.successor):
             if peer is not None:
                 await peer.client.close()
-        await self._places.close()
+        await self._placement.close()
 
 
 def _raising(refusal: web.HTTPException) -> Answer:

@@ -53,8 +53,8 @@ def make_directory() -> str:
     )
 
 
-class HostPlaces:
-    """The places of one host's workers: a session belongs where its id hashes to.
+class HostPlacement:
+    """The placement of one host's workers: a session belongs where its id hashes to.
 
     Args:
         directory: Where the sockets are; nobody else may enter it.

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
-from sockjs_aio.cluster.workers.child import START_LIMIT, Child, WorkerEnded
+from sockjs_aio.cluster.workers.child import START_LIMIT, Child, WorkerEndedError
 from sockjs_aio.cluster.workers.control import BEAT, GRACE
 from sockjs_aio.cluster.workers.listeners import Listeners
 from sockjs_aio.cluster.workers.worker import FAILED
@@ -193,7 +193,7 @@ class Supervisor:
             await child.hear("loaded", START_LIMIT)
             child.tell("publish")
             await child.hear("ready", START_LIMIT)
-        except WorkerEnded:
+        except WorkerEndedError:
             if not child.has_ended:
                 logger.error("%s was not ready within %g s", child, START_LIMIT)
             await child.end()  # as a rule it just does, with a status of its own
@@ -236,7 +236,7 @@ class Supervisor:
             await self._have_succeeded(old)  # from here on it has no new sessions
             new.tell("publish")
             await new.hear("ready", START_LIMIT)
-        except WorkerEnded:
+        except WorkerEndedError:
             new.kill()
             await new.ended()
             self._retiring.discard(new)
@@ -260,7 +260,7 @@ class Supervisor:
         """
         old.forget("succeeded")  # of a successor that has not come to serve
         old.tell("succeed")
-        with contextlib.suppress(WorkerEnded):
+        with contextlib.suppress(WorkerEndedError):
             await old.hear("succeeded", None)
 
     async def _retire(self, old: Child) -> None:
@@ -327,7 +327,7 @@ class Supervisor:
         ):  # one whose event loop runs is late by a moment
             try:
                 return await child.hear("drained", limit)
-            except WorkerEnded:
+            except WorkerEndedError:
                 if child.has_ended or child.silence >= GRACE:
                     return
 

@@ -25,7 +25,7 @@ from sockjs_aio.cluster.workers.accepting import Listener
 from sockjs_aio.cluster.workers.app_loader import TargetError, load, report
 from sockjs_aio.cluster.workers.control import Control
 from sockjs_aio.cluster.workers.gateway import Gateway
-from sockjs_aio.cluster.workers.placement import HostPlaces, worker_at
+from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.closing import LAST_GRACE
 from sockjs_aio.server.forks import give_forks_their_signals
@@ -55,10 +55,10 @@ class Worker:
         self._config = config
         self._control = control
         key = bytes.fromhex(config.key)
-        self._places = HostPlaces(config.directory, config.count, config.number, key)
-        control.clear_up = self._places.clear_up
-        self._relay = Gateway(self._places, key)
-        self._relay.ended_ids_path = self._places.ended_ids_path
+        self._placement = HostPlacement(config.directory, config.count, config.number, key)
+        control.clear_up = self._placement.clear_up
+        self._relay = Gateway(self._placement, key)
+        self._relay.ended_ids_path = self._placement.ended_ids_path
         self._drain = config.drain
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
@@ -95,7 +95,9 @@ class Worker:
             access_log=access_logger if self._config.access_log else None,
         )
         await self._runner.setup()
-        await web.SockSite(self._runner, self._places.listen(), backlog=placement.BACKLOG).start()
+        await web.SockSite(
+            self._runner, self._placement.listen(), backlog=placement.BACKLOG
+        ).start()
         self._tell_limits(app)
         self._control.say("loaded")
 
@@ -119,7 +121,7 @@ class Worker:
         if self._runner is not None:
             await self._runner.cleanup()
         if self._control.is_lost:
-            self._places.clear_up()
+            self._placement.clear_up()
 
     def _tell_limits(self, app: web.Application) -> None:
         """Say how long `stop` may take: that follows from the application's settings."""
@@ -146,10 +148,10 @@ class Worker:
     async def _publish(self) -> None:
         """Begin to serve."""
         assert self._runner is not None
-        self._places.publish(replaces=self._config.replaces)
+        self._placement.publish(replaces=self._config.replaces)
         if self._config.replaces:
             # nobody starts that one anew
-            self._relay.predecessor = worker_at(self._places.previous_path, patience=0)
+            self._relay.predecessor = worker_at(self._placement.previous_path, patience=0)
         for number in self._config.listeners:
             listener = Listener(fileno=number)
             site = web.SockSite(self._runner, listener, backlog=listeners.BACKLOG)
@@ -160,20 +162,20 @@ class Worker:
 
     async def _succeed(self) -> None:
         """Somebody else takes over: new sessions are theirs."""
-        self._places.yield_place()
-        self._relay.successor = worker_at(self._places.own_path)
+        self._placement.yield_place()
+        self._relay.successor = worker_at(self._placement.own_path)
         self._control.say("succeeded")
 
     async def _resume(self) -> None:
         """Nobody takes over after all."""
         successor, self._relay.successor = self._relay.successor, None
         if successor is not None:
-            self._places.reclaim()
+            self._placement.reclaim()
             await successor.client.close()
 
     async def _retire(self) -> None:
         """Have all clients go elsewhere: the successor has the same listener."""
-        self._places.leave()
+        self._placement.leave()
         await self._stop_accepting()
         self._relay.is_retiring = True
         await asyncio.sleep(LATECOMERS)

@@ -17,7 +17,7 @@ class WorkerConfig:
     directory: str
     """Where the workers' sockets are."""
     key: str
-    """Of the places of sessions, and of passports; in hexadecimal digits."""
+    """Of the placement of sessions, and of signer; in hexadecimal digits."""
     listeners: list[int]
     """The file descriptors of the sockets for clients."""
     replaces: bool

@@ -11,7 +11,7 @@ from aiohttp import web
 from sockjs_aio import SockJSRouter
 from sockjs_aio.cluster.relay.peers import Peer
 from sockjs_aio.cluster.workers.gateway import Gateway
-from sockjs_aio.cluster.workers.placement import HostPlaces, new_key, worker_at
+from sockjs_aio.cluster.workers.placement import HostPlacement, new_key, worker_at
 from sockjs_aio.server.service import Service
 from tests.conftest import Echo, Serve, Served
 
@@ -50,23 +50,23 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         directory = tmp_path / str(next(numbers))
         directory.mkdir()
         key = new_key()
-        places = HostPlaces(str(directory), 1, 0, key)
+        placement = HostPlacement(str(directory), 1, 0, key)
         runners = []
-        for of_entry in (False, True):
-            made = app if app is not None and not of_entry else web.Application()
+        for of_record in (False, True):
+            made = app if app is not None and not of_record else web.Application()
             router = SockJSRouter(connection, prefix, settings, authorize=authorize)
             router.attach(made)
-            Gateway(All(worker_at(places.own_path) if of_entry else None), key).install(made)
+            Gateway(All(worker_at(placement.own_path) if of_record else None), key).install(made)
             runner = web.AppRunner(made, access_log=None, **runner_options)
             await runner.setup()
             runners.append((made, router, runner))
-        owner, entry = runners
-        await web.SockSite(owner[2], places.listen(), backlog=1024).start()
-        places.publish(replaces=False)
-        site = web.TCPSite(entry[2], "127.0.0.1", 0)
+        owner, record = runners
+        await web.SockSite(owner[2], placement.listen(), backlog=1024).start()
+        placement.publish(replaces=False)
+        site = web.TCPSite(record[2], "127.0.0.1", 0)
         await site.start()
         servers.append(Served(site.port, prefix.rstrip("/"), *owner))
-        entries.append(entry[2])
+        entries.append(record[2])
         return servers[-1]
 
     yield run
