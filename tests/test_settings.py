@@ -208,3 +208,17 @@ def test_router_takes_settings_or_a_mapping() -> None:
 def test_prefixes_that_cannot_be_routed_are_refused(prefix: str) -> None:
     with pytest.raises(ValueError, match="prefix"):
         SockJSRouter(SockJSConnection, prefix)
+
+
+def test_router_takes_settings_by_name_too() -> None:
+    assert SockJSRouter(SockJSConnection, "/a", heartbeat_delay=3).settings.heartbeat_delay == 3
+    for given in ({"heartbeat_delay": 1, "verify_ip": True}, Settings(verify_ip=True)):
+        router = SockJSRouter(SockJSConnection, "/a", given, heartbeat_delay=3)
+        assert (router.settings.heartbeat_delay, router.settings.verify_ip) == (3, True)
+
+
+def test_misspelt_keywords_of_the_router_are_answered_with_the_nearest() -> None:
+    with pytest.raises(SettingsError, match="did you mean 'heartbeat_delay'"):
+        SockJSRouter(SockJSConnection, "/a", hearbeat_delay=3)
+    with pytest.raises(TypeError, match="has no argument 'authorise': did you mean 'authorize'"):
+        SockJSRouter(SockJSConnection, "/a", authorise=None)

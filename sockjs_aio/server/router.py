@@ -1,8 +1,10 @@
 """The part of the package that an application mounts."""
 
 import concurrent.futures
+import dataclasses
+import difflib
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -43,6 +45,8 @@ class SockJSRouter:
             that opened it, and awaited if it is a coroutine function; unless it returns True the
             request is refused with 403.  Without it, anyone who knows a session's id can send to
             it and poll it.
+        more_settings: Settings by name, such as ``heartbeat_delay=10``; they take precedence over
+            those of `settings`.
         broker: What carries the messages of channels; several routers may have the same one.
             Without it, channels are the router's own, and end at its process.
 
@@ -50,8 +54,8 @@ class SockJSRouter:
         SettingsError: If a setting is unknown, of the wrong type or out of range.
         ValueError: If `prefix` does not start with a slash, or no path of a request could have it.
         TypeError: If `connection` or `verify` cannot be called, `authorize` is not a coroutine
-            function, `connection` is a class that is no `SockJSConnection`, or `broker` is no
-            `Broker`.
+            function, a keyword is misspelt, `connection` is a class that is no `SockJSConnection`,
+            or `broker` is no `Broker`.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class SockJSRouter:
         authorize: Authorize | None = None,
         verify: Verify | None = None,
         broker: Broker | None = None,
+        **more_settings: Any,
     ) -> None:
         _check_connection(connection)
         if authorize is not None and not is_coroutine_function(authorize):
@@ -74,9 +79,7 @@ class SockJSRouter:
             raise TypeError(f"verify must be a function, not {verify!r}")
         if broker is not None and not isinstance(broker, Broker):
             raise TypeError(f"broker has to be a Broker such as RedisBroker(url), not {broker!r}")
-        if not isinstance(settings, Settings):
-            settings = Settings.from_mapping({} if settings is None else settings)
-        self.settings = settings
+        self.settings = settings = _made_settings(settings, more_settings)
         self.prefix = _checked_prefix(prefix)
         self.authorize = authorize
         self._is_attached = False
@@ -221,6 +224,28 @@ class SockJSRouter:
 
     async def _shutdown(self, _app: web.Application) -> None:
         await self.shutdown()
+
+
+def _made_settings(
+    settings: Settings | Mapping[str, Any] | None, more: Mapping[str, Any]
+) -> Settings:
+    _check_keywords(more)
+    if isinstance(settings, Settings):
+        return dataclasses.replace(settings, **more) if more else settings
+    made = Settings.from_mapping({} if settings is None else settings)
+    return dataclasses.replace(made, **more) if more else made
+
+
+_ARGUMENTS = ("authorize", "verify", "broker")
+
+
+def _check_keywords(names: Iterable[str]) -> None:
+    """Raise TypeError for a misspelt argument; Settings answers for those like its names."""
+    known = [*_ARGUMENTS, *(field.name for field in dataclasses.fields(Settings))]
+    for name in names:
+        nearest = difflib.get_close_matches(name, known, n=1)
+        if nearest and nearest[0] in _ARGUMENTS:
+            raise TypeError(f"SockJSRouter has no argument {name!r}: did you mean {nearest[0]!r}?")
 
 
 def _check_connection(connection: object) -> None:

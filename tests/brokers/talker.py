@@ -18,7 +18,7 @@ class Talker(SockJSConnection):
             if verb == "sub":
                 await self.subscribe(channel, member=rest[0] if rest else None)
             elif verb == "unsub":
-                await self.unsubscribe(channel)
+                self.unsubscribe(channel)
             elif verb == "pub":
                 await self.publish(channel, rest[0])
             else:

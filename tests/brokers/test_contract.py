@@ -252,7 +252,7 @@ async def test_session_may_have_so_many_channels_and_no_more(
                 await self.subscribe(f"channel {number}")
             with pytest.raises(TooManyChannelsError, match="3 channels already"):
                 await self.subscribe("one more")
-            await self.unsubscribe("channel 1")
+            self.unsubscribe("channel 1")
             await self.subscribe("one more")
             await super().on_message(message)
 
@@ -380,11 +380,15 @@ async def test_impossible_names_are_refused(
 
     class Mistaken(Recorder):
         async def on_open(self, info: ConnectionInfo) -> None:
-            for call in (self.subscribe(name), self.unsubscribe(name), self.publish(name, "x")):
+            for call in (self.subscribe(name), self.publish(name, "x")):
                 try:
                     await call
                 except (TypeError, ValueError) as error:
                     errors.append(type(error))
+            try:
+                self.unsubscribe(name)
+            except (TypeError, ValueError) as error:
+                errors.append(type(error))
             await super().on_open(info)
 
     served = await serve(Mistaken, broker=make_broker())

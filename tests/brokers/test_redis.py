@@ -72,7 +72,7 @@ async def test_subscribers_that_come_and_go_quickly_end_up_right(
             for _ in range(int(message)):
                 waiting.append(asyncio.ensure_future(self.subscribe("news")))
                 await asyncio.sleep(0)
-                await self.unsubscribe("news")
+                self.unsubscribe("news")
                 waiting.append(asyncio.ensure_future(self.subscribe("news")))
                 await asyncio.sleep(0)
             async with async_timeout.timeout(5):
