@@ -17,6 +17,8 @@ PYTHON2 = {
     "print to a file": "print >>sys.stderr, 'x' % y, 'z'; print 'x'",
     "except": "try:\n    f()\nexcept ValueError, e:\n    pass",
     "except of several": "try:\n    f()\nexcept (A, b.C), e:\n    pass",
+    "except into two": "try:\n    f()\nexcept socket.error, (errno, text):\n    pass",
+    "except into a name that is bound": "e = 1\ntry:\n    f()\nexcept b.C, e:\n    pass",
     "raise": "raise ValueError, 'x'",
     "exec": "exec 'x' in {}",
     "unequal": "x = 1 <> 2",
@@ -43,6 +45,31 @@ def test_python_2_is_called_so_and_its_imports_are_listed(code: str) -> None:
     assert imports[0].advice == "will be import sockjs_aio.tornado"
     assert broken.line > 4 and broken.kind is Kind.BROKEN
     assert broken.render(Path("a.py")).startswith(f"a.py:{broken.line}: broken: Python 2: make it ")
+
+
+TWO_CLASSES = {
+    "capitals": "except ValueError, KeyError:",
+    "attributes": "except socket.error, select.error:",
+    "an import": "except OSError, timeout:",
+    "a class of the file": "except OSError, error:",
+    "three": "except ValueError, KeyError, error:",
+    "a group": "except* ValueError, KeyError:",
+}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="needs parentheses before Python 3.14")
+@pytest.mark.parametrize("handler", TWO_CLASSES.values(), ids=TWO_CLASSES)
+def test_two_classes_without_parentheses_are_not_python_2(handler: str) -> None:
+    source = (
+        "import sockjs.tornado\nfrom socket import timeout\nclass error(Exception): pass\n"
+        f"try:\n    f()\n{handler}\n    pass\n"
+    )
+    assert examine(source.encode()).rewritten
+
+
+def test_two_classes_in_parentheses_are_not_python_2() -> None:
+    source = "import sockjs.tornado\ntry:\n    f()\nexcept (A, e):\n    pass\n"
+    assert examine(source.encode()).rewritten
 
 
 @pytest.mark.parametrize("code", ["def f(:\n", "x = (\n", "print('x'", "x = 1 +", "class", "for x"])
