@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 PEERS := .venv-peers
 SOCKJS_CLIENT := $(VENV)/npm/node_modules/sockjs-client/dist/sockjs.min.js
 MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_client.js
-VERSIONS := 3.10 3.11 3.12 3.13
+# 3.14 only where it is found: the last of these is tested on uvloop
+VERSIONS := 3.10 3.11 3.12 3.13 $(shell python3.14 -c 'print(3.14)' 2>/dev/null)
 OLDEST_AIOHTTP := 3.14.4
 # tests wait more than they compute
 WORKERS ?= 3
@@ -45,11 +46,11 @@ axes: $(VENV)/test ## the tests over TLS, with eager tasks, in debug mode ... ea
 	@$(BIN)/python $(AXIS) --loop debug $(ALL_KINDS) tests/test_races.py
 	@echo "== aiohttp without C extensions"
 	@AIOHTTP_NO_EXTENSIONS=1 $(BIN)/python $(AXIS) $(ALL_KINDS) $(WITHOUT_EXTENSIONS)
-	@for version in 3.12 3.13; do \
+	@for version in 3.12 3.13 3.14; do \
 		if python$$version -c '' 2>/dev/null; then \
 			exec $(MAKE) --no-print-directory eager-$$version; \
 		fi; \
-	done; echo "== eager tasks: no Python 3.12 or 3.13 found"
+	done; echo "== eager tasks: no Python 3.12 to 3.14 found"
 
 eager-%:
 	@test -x $(VENV)-$*/bin/python || python$* -m venv $(VENV)-$*

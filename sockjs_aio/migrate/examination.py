@@ -8,7 +8,7 @@ from sockjs_aio.migrate.findings import Examination, Finding, Kind, broken
 from sockjs_aio.migrate.handlers import Handlers
 from sockjs_aio.migrate.loop import BeforeTheLoop
 from sockjs_aio.migrate.mover import Mover
-from sockjs_aio.migrate.python2 import is_python2, is_user, leftovers, python2
+from sockjs_aio.migrate.python2 import is_python2, is_user, leftovers, python2, reject_old_except
 from sockjs_aio.migrate.settings_files import examine_settings, is_settings_file
 from sockjs_aio.migrate.source import Source
 from sockjs_aio.migrate.start import Start
@@ -31,6 +31,7 @@ def examine(raw: bytes) -> Examination:
     try:
         source = Source(raw)
         source.parse()
+        reject_old_except(source.tree)
         return _examined(source, raw)
     except SyntaxError as error:
         if source is not None and is_python2(source.text, error):

@@ -18,11 +18,12 @@ _ADVICE = (
 )
 _SIGNS = re.compile(
     r"""^\s*print\s+[^\s=(]|^\s*print\s*>>|^\s*exec\s+[^\s=(]|<>|`[^`]+`
-    |\bexcept\s+[\w.]+\s*,\s*\w+\s*:|\bexcept\s*\([^)]*\)\s*,\s*\w+\s*:
+    |\bexcept\s+[\w.]+\s*,\s*(\w+|\([\w\s,]+\))\s*:|\bexcept\s*\([^)]*\)\s*,\s*\w+\s*:
     |^\s*raise\s+[\w.]+\s*,|\b0[0-7]+[lL]?\b|\b\d+[lL]\b|\b[uU][rR]["']
     |\blambda\s*\(|\bdef\s+\w+\([^)]*\([^)]*\)""",
     re.VERBOSE,
 )
+_CLASS = re.compile(r"[A-Z]\w")  # by its name; a single capital is a variable
 _TABS = "inconsistent use of tabs"
 _IMPORT = re.compile(r"^\s*(?:from\s+sockjs\.tornado\b.*|import\s+sockjs\.tornado\b.*)", re.M)
 
@@ -38,6 +39,35 @@ def is_python2(text: str, error: SyntaxError) -> bool:
     lines = text.splitlines()
     line = lines[error.lineno - 1] if error.lineno and error.lineno <= len(lines) else ""
     return _TABS in error.msg or bool(_SIGNS.search(line))
+
+
+def reject_old_except(tree: ast.Module) -> None:
+    """Read ``except A, e:`` as Python did before 3.14, which takes `e` for a second class.
+
+    Raises:
+        SyntaxError: If `tree` has a handler that must mean what Python 2 makes of it.
+    """
+    nodes = list(ast.walk(tree))
+    classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            classes |= {alias.asname or alias.name for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ExceptHandler) and _binds_last(node.type, classes):
+            error = SyntaxError("multiple exception types must be parenthesized")
+            error.lineno = node.lineno
+            raise error
+
+
+def _binds_last(caught: ast.expr | None, classes: set[str]) -> bool:
+    if not isinstance(caught, ast.Tuple) or len(caught.elts) != 2:
+        return False
+    first, last = caught.elts
+    if (last.end_lineno, last.end_col_offset) != (caught.end_lineno, caught.end_col_offset):
+        return False  # it has parentheses
+    if isinstance(first, ast.Tuple) or isinstance(last, ast.Tuple):
+        return True  # no Python 3 catches by a tuple in a tuple
+    return isinstance(last, ast.Name) and last.id not in classes and not _CLASS.match(last.id)
 
 
 def python2(text: str, line: int | None) -> Iterator[Finding]:

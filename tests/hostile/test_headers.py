@@ -1,5 +1,7 @@
 """Header values made to get into the response, or to be taken for something else."""
 
+from http.cookies import CookieError, Morsel
+
 import pytest
 
 from tests.conftest import Echo, Recorder, Serve
@@ -74,20 +76,32 @@ async def test_cookie_comes_back_only_if_it_is_plain(
     assert_nothing_injected(reply, cookie=f"JSESSIONID={value}; Path=/")
 
 
+def cookies_refuse_controls() -> bool:
+    """Tell whether Python leaves no control characters in cookies, as 3.14.8 does."""
+    try:
+        Morsel[str]().set("a", "\n", "\n")
+    except CookieError:
+        return True
+    return False
+
+
+COOKIES_REFUSE_CONTROLS = cookies_refuse_controls()
+
+
 @pytest.mark.parametrize("transport", OPENING)
 async def test_hooks_read_cookies_as_aiohttp_does_with_octal_escapes_undone(
     serve: Serve, transport: str
 ) -> None:
     class Noted(Recorder):
         async def on_open(self, info: object) -> None:
-            self.seen.append(self.info.cookies["a"])
+            self.seen.append(self.info.cookies.get("a", "left out"))
 
     served = await serve(Noted)
     cookie = 'a="\\015\\012Set-Cookie: x=1"; b='
     _, reply = await started(served, "/000/abcdefgh", transport, Cookie=cookie)
     assert reply.status in (101, 200)
     assert_nothing_injected(reply)
-    await Noted.until("\r\nSet-Cookie: x=1")
+    await Noted.until("left out" if COOKIES_REFUSE_CONTROLS else "\r\nSet-Cookie: x=1")
 
 
 @pytest.mark.parametrize("transport", STREAMS_AND_POLLS)

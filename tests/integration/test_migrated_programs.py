@@ -19,7 +19,7 @@ from tests import clients
 from tests.conftest import Serve, Served
 from tests.integration.test_tornado_examples import shown
 from tests.ports import free_port
-from tests.test_migrate_tornado import PROGRAMS, converted
+from tests.test_migrate_python2 import PROGRAMS, converted
 
 web = pytest.importorskip("tornado.web")
 pytestmark = pytest.mark.timeout(120)
