@@ -26,7 +26,7 @@ from aiohttp.typedefs import Handler
 
 from benchmarks.servers import sockjs_aio_server
 from sockjs_aio.cluster.workers.gateway import Gateway
-from sockjs_aio.cluster.workers.placement import HostPlaces, new_key
+from sockjs_aio.cluster.workers.placement import HostPlacement, new_key
 
 TARGET = "benchmarks.relay:make_app"
 ROUNDS = 15
@@ -214,7 +214,7 @@ async def costs_at_the_owner(count: int) -> None:
     apps["an empty"].middlewares.append(nothing)
     with tempfile.TemporaryDirectory() as directory:
         key = new_key()
-        Gateway(HostPlaces(directory, 1, 0, key), key).install(apps["the relay as"])
+        Gateway(HostPlacement(directory, 1, 0, key), key).install(apps["the relay as"])
     async with contextlib.AsyncExitStack() as stack:
         servers = {k: await stack.enter_async_context(running(app)) for k, app in apps.items()}
         costs: dict[str, list[float]] = {name: [] for name in servers}

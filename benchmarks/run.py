@@ -72,7 +72,7 @@ class Bench:
         )
         result: Result = json.loads(done.stdout)
         if done.stderr:
-            result["rate_limited"] = done.stderr.splitlines()
+            result["complaints"] = done.stderr.splitlines()
         return result
 
 

@@ -65,6 +65,6 @@ def failures(runs: Runs) -> list[str]:
             for result in results:
                 what = result.get("failed") or (result["errors"] and f"{result['errors']} errors")
                 if what:
-                    rate_limited = "; ".join(result.get("rate_limited", [])[:2])
-                    found.append(f"{scenario}, {contender}: {what} {rate_limited}".rstrip())
+                    complaints = "; ".join(result.get("complaints", [])[:2])
+                    found.append(f"{scenario}, {contender}: {what} {complaints}".rstrip())
     return found

@@ -128,7 +128,7 @@ class Subscriptions(Protocol):
 class SockJSConnection:
     """One client, as the application sees it; the router makes an instance for each session.
 
-    WorkerConfig: the open frame goes out, then `on_open` is awaited while messages wait, then
+    Order: the open frame goes out, then `on_open` is awaited while messages wait, then
     `on_message` for each message, one at a time and in order, then `on_close`, exactly once and
     after whichever hook was running has returned: however the session ended.  The hooks of one
     session never run at the same time, those of different sessions do not wait for each other.

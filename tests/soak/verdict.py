@@ -38,7 +38,7 @@ class Check:
         return f"{mark} {self.name}: {self.value:g} ({sign} {self.bound:g})"
 
 
-def rate_limited(log: str) -> list[str]:
+def complaints(log: str) -> list[str]:
     """Return the lines of the server's log that should not be there."""
     words = (*COMPLAINTS, "Exception ignored")
     lines = []
@@ -80,7 +80,7 @@ def checks(result: Result) -> list[Check]:
         "faults seen by clients": sum(result.load["faults"].values()),
         "faults of probes": len(result.probe_faults),
         "faults in calling hooks": sum(result.server["faults"].values()),
-        "rate_limited in the server's log": len(rate_limited(result.log)),
+        "complaints in the server's log": len(complaints(result.log)),
         "sessions after the load": result.end.sessions,
         "on_open without on_close": abs(result.server["opened"] - result.server["closed"]),
         "exit status": abs(result.exit_status or 0),
@@ -132,7 +132,7 @@ def report(result: Result) -> str:
         *(f"  client: {fault} ({count} times)" for fault, count in result.load["faults"].items()),
         *(f"  server: {fault} ({count} times)" for fault, count in result.server["faults"].items()),
         *(f"  {fault}" for fault in result.probe_faults),
-        *(f"  log: {line}" for line in rate_limited(result.log)[:20]),
+        *(f"  log: {line}" for line in complaints(result.log)[:20]),
     ]
     return "\n".join(lines)
 
