@@ -76,8 +76,7 @@ def add_endpoint(
 
     Raises:
         SettingsError: If a transport or a setting is unknown, or a value is invalid.
-        ValueError: If the name is in use, differs from that of `manager`, or `manager` has an
-            endpoint already.
+        ValueError: If the name is in use, or `manager` has another name or another endpoint.
         RuntimeError: If the prefix is in use, or `app` has started.
         TypeError: If an argument has the wrong type.
     """

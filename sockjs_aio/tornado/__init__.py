@@ -1,6 +1,6 @@
 """Runs code written for sockjs-tornado on aiohttp.
 
-In most modules of your application you only change the import:
+In your application's modules, you only change the import:
 ``from sockjs_aio.tornado import SockJSRouter, SockJSConnection``.  For the start of the server, see
 docs/migrating-from-sockjs-tornado.md.  Names and behaviour are those of sockjs-tornado 1.0.7.  You
 do not need Tornado.

@@ -280,7 +280,7 @@ def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _allowed_hosts(allowed: Any) -> frozenset[str] | None:
-    """Return the hosts that `websocket_allow_origin` allows besides the own one; None for all."""
+    """Return the hosts that `websocket_allow_origin` allows besides our own; None for all."""
     if allowed == "*":
         return None
     if isinstance(allowed, Collection) and not isinstance(allowed, (str, bytes)):
