@@ -1,7 +1,7 @@
-"""`python -m benchmarks`: sockjs-aio beside bare aiohttp and other SockJS servers.
+"""`python -m benchmarks`: compares sockjs-aio with bare aiohttp and other SockJS servers.
 
-Prints the tables; a complete run with `--write` puts them and the chart into the documentation.
-Messages are checked: the exit status is 1 if one was lost, doubled, altered or out of order.
+It prints the tables; a complete run with `--write` puts them and the chart into the documentation.
+It also checks all messages: the exit status is 1 if one was lost, doubled, altered or out of order.
 """
 
 import argparse
@@ -28,16 +28,16 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=(__doc__ or "").split("\n")[0]
     )
-    patterns = "names or patterns, with commas"
+    patterns = "names or patterns, separated by commas"
     parser.add_argument("--scenarios", metavar="NAMES", help=patterns)
     parser.add_argument("--only", metavar="SERVERS", help=patterns)
-    parser.add_argument("--list", action="store_true", help="list scenarios and servers, and stop")
+    parser.add_argument("--list", action="store_true", help="list scenarios and servers, then exit")
     parser.add_argument("--rounds", type=int, default=3, help="(3)")
-    parser.add_argument("--seconds", type=float, default=0.45, help="measured in a run (0.45)")
+    parser.add_argument("--seconds", type=float, default=0.45, help="measured per run (0.45)")
     parser.add_argument("--warmup", type=float, default=0.15, help="seconds before that (0.15)")
     parser.add_argument("--uvloop", action="store_true", help="for sockjs-aio and bare aiohttp")
-    parser.add_argument("--write", action="store_true", help="into docs/, if the run is complete")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep all results there")
+    parser.add_argument("--write", action="store_true", help="update docs/ if the run is complete")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
     return parser.parse_args()
 
 
@@ -48,11 +48,11 @@ def selected_scenarios(patterns: str | None) -> list[Scenario]:
 
 
 def selected_contenders(patterns: str | None, uvloop: bool) -> list[Contender]:
-    """Return those that are asked for and installed; say what is missing."""
+    """Return the selected servers that are installed; print which ones are not."""
     found = [x for x in contenders(uvloop) if patterns is None or _matches(x.name, patterns)]
     for contender in found:
         if not contender.is_installed:
-            say(f"without {contender.name}, which is not installed (make bench-peers)")
+            say(f"skipping {contender.name}, which is not installed: run make bench-peers")
     return [contender for contender in found if contender.is_installed]
 
 
@@ -61,7 +61,7 @@ def _matches(name: str, patterns: str) -> bool:
 
 
 def compiled_loadgen() -> Path:
-    """Compile the load generator, unless that has happened."""
+    """Compile the load generator if its source has changed."""
     program = BUILD / "loadgen"
     if not program.exists() or program.stat().st_mtime < SOURCE.stat().st_mtime:
         compiler = shutil.which("cc")
@@ -73,7 +73,7 @@ def compiled_loadgen() -> Path:
 
 
 def compare(bench: Bench, scenarios: list[Scenario], servers: list[Contender], rounds: int) -> Runs:
-    """Make all runs: the servers take turns, so that a slow moment does not meet one only."""
+    """Make all runs; the servers take turns, so that a slow moment does not affect only one."""
     runs: Runs = {scenario.name: {} for scenario in scenarios}
     for scenario in scenarios:
         say(scenario.name)
@@ -86,7 +86,7 @@ def compare(bench: Bench, scenarios: list[Scenario], servers: list[Contender], r
 
 
 def tick_table() -> str:
-    """Measure what idle sessions cost, in a process of its own."""
+    """Measure what idle sessions cost, in a separate process."""
     command = [sys.executable, "-m", "benchmarks.ticks"]
     return subprocess.run(
         command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
@@ -122,7 +122,10 @@ def main() -> int:
         report.put("ticks", ticks)
         draw(runs, scenarios, names)
     elif options.write:
-        say("docs/ stays as it is: only a complete run of 3 rounds or more goes there")
+        say(
+            "docs/ is unchanged: to update it, run all scenarios with sockjs-aio and bare "
+            "aiohttp, at least 3 rounds, without --uvloop"
+        )
     failures = summary.failures(runs)
     for failure in failures:
         say(failure)
@@ -131,7 +134,7 @@ def main() -> int:
 
 def draw(runs: Runs, scenarios: list[Scenario], names: list[str]) -> None:
     if importlib.util.find_spec("matplotlib") is None:
-        say("no chart: matplotlib is not installed")
+        say("no chart: install matplotlib to draw it")
         return
     from benchmarks import chart
 

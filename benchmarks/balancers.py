@@ -1,7 +1,7 @@
-"""`python -m benchmarks.balancers`: what it costs to do without stickiness, behind haproxy.
+"""`python -m benchmarks.balancers`: measures the cost of no stickiness, behind haproxy.
 
-Three nodes, and two haproxies before them that differ in their configuration alone.  As in
-`benchmarks.nodes` the CPU time of the servers counts, here haproxy among them.
+There are three nodes, and two haproxies in front of them that differ only in their configuration.
+As in `benchmarks.nodes`, only the servers' CPU time is counted; haproxy is one of the servers.
 """
 
 import argparse
@@ -23,7 +23,7 @@ PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbi
 
 @contextlib.contextmanager
 def running_haproxy(name: str, folder: str, nodes: list[Service]) -> Iterator[Service]:
-    """Run haproxy with a configuration of the project before three nodes."""
+    """Run haproxy in front of three nodes, with the project's configuration `name`."""
     service = Service.__new__(Service)
     service.port = free_port()
     ports = [node.port for node in nodes]
@@ -32,7 +32,7 @@ def running_haproxy(name: str, folder: str, nodes: list[Service]) -> Iterator[Se
     env.update(
         SOCKJS_BIND=f"127.0.0.1:{service.port}",
         SOCKJS_ADMIN=f"{folder}/{name}",
-        SOCKJS_READY="/echo",  # which answers 200
+        SOCKJS_READY="/echo",  # it answers 200
     )
     service.process = subprocess.Popen(
         [
@@ -60,7 +60,7 @@ def measure(count: int) -> None:
         for name in ("by-session", "by-relay"):
             haproxy = stack.enter_context(running_haproxy(name, folder, nodes))
             talks[f"through haproxy, {name}"] = Talk(name, haproxy, haproxy, *nodes)
-        for _ in range(ROUNDS):  # by turns: the machine's speed changes
+        for _ in range(ROUNDS):  # take turns: the machine's speed changes
             for talk in talks.values():
                 talk.run(count // ROUNDS)
         for place, talk in talks.items():

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.channels`: one publish to 1,000 WebSockets, beside a broadcast to them.
+"""`python -m benchmarks.channels`: compares a publish to 1,000 WebSockets with a broadcast.
 
-The servers and Redis share one CPU, the load generator has another.  Messages are checked: the exit
-status is 1 if one was lost, doubled, altered or out of order.
+The servers and Redis share one CPU, the load generator uses another.  All messages are checked: the
+exit status is 1 if one was lost, doubled, altered or out of order.
 """
 
 import argparse
@@ -27,12 +27,12 @@ PAGE = ROOT / "docs/scaling.md"
 
 @dataclass(frozen=True)
 class Way:
-    """How 1,000 clients are told.
+    """One way to send a message to 1,000 clients.
 
     Args:
-        title: For the table.
+        title: The title in the table.
         path: The server's prefix.
-        nodes: How many processes share the clients.
+        nodes: The number of processes that share the clients.
     """
 
     title: str
@@ -50,7 +50,7 @@ WAYS = [
 
 @contextmanager
 def running(command: list[str], port: int) -> Iterator[int]:
-    """Run a server on the first CPU; yield its process's number."""
+    """Run a server on the first CPU; yield its process id."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -68,7 +68,7 @@ def running(command: list[str], port: int) -> Iterator[int]:
 
 @contextmanager
 def nodes(count: int) -> Iterator[tuple[int, list[int]]]:
-    """Run Redis and `count` servers; yield the port that these share, and all processes."""
+    """Run Redis and `count` servers; yield the port that the servers share, and all process ids."""
     redis, port = free_port(), free_port()
     server = [sys.executable, "-m", "benchmarks.servers.channels_server", "--port", str(port)]
     server += ["--redis", f"redis://127.0.0.1:{redis}"]
@@ -98,7 +98,7 @@ def run(way: Way, seconds: float) -> Result:
 
 
 def table(results: dict[Way, list[Result]]) -> str:
-    """Write medians as Markdown; ratios of CPU are taken within a round."""
+    """Return the medians as a Markdown table; CPU ratios compare runs of the same round."""
     lines = [
         "| 1,000 WebSockets, 32 bytes | deliveries per second | µs of CPU per delivery "
         "| beside `broadcast` | publish to last client, p50 |",
@@ -120,11 +120,11 @@ def main() -> int:
         prog="python -m benchmarks.channels", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--rounds", type=int, default=5, help="(5)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="measured in a run (1.5)")
-    parser.add_argument("--write", action="store_true", help="into docs/scaling.md")
+    parser.add_argument("--seconds", type=float, default=1.5, help="measured per run (1.5)")
+    parser.add_argument("--write", action="store_true", help="update docs/scaling.md")
     options = parser.parse_args()
     if shutil.which("redis-server") is None:
-        sys.exit("this needs redis-server")
+        sys.exit("redis-server is not installed: install it")
     results: dict[Way, list[Result]] = {way: [] for way in WAYS}
     for number in range(options.rounds):
         say(f"round {number + 1}")

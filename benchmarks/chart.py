@@ -1,11 +1,11 @@
-"""Draw the figures: a panel for each, a bar for each server."""
+"""Draws a chart: one panel for each figure, with one bar for each server."""
 
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg")  # no window
+matplotlib.use("Agg")  # draw without a window
 
 from matplotlib import pyplot
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -21,7 +21,7 @@ OTHERS = "#c3c9cf"
 
 
 def draw(runs: Runs, scenarios: list[Scenario], names: list[str], path: Path) -> None:
-    """Write the chart to `path`, an SVG."""
+    """Draw the chart and save it as an SVG at `path`."""
     panels = [(scenario, row) for scenario in scenarios for row in scenario.rows]
     count = -(-len(panels) // COLUMNS)
     matplotlib.rcParams.update(

@@ -1,4 +1,4 @@
-"""Which servers are compared, how each is started, and which of them are installed."""
+"""The servers that are compared, how each is started, and whether it is installed."""
 
 import os
 import sys
@@ -16,15 +16,15 @@ BARE = "bare aiohttp"
 
 @dataclass(frozen=True)
 class Contender:
-    """A server.
+    """A server to compare.
 
     Args:
-        name: For tables.
-        command: Starts it; ``--port`` and perhaps ``--heartbeat`` are added.
-        needs: What is there if it is installed.
-        warmup: Seconds before it is measured, if it needs more than the others.
-        is_bare: Whether it speaks plain WebSocket, and over HTTP what looks like SockJS.
-        environment: Variables besides the present ones.
+        name: The name in tables.
+        command: Starts the server; ``--port`` and perhaps ``--heartbeat`` are added.
+        needs: A path that exists if the server is installed.
+        warmup: Seconds of load before measuring, if it needs more than the other servers.
+        is_bare: Whether it speaks plain WebSocket, and over HTTP only imitates SockJS.
+        environment: Environment variables to add.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Contender:
         return self.needs.exists()
 
     def start_command(self, port: int, scenario: Scenario) -> list[str]:
-        """Return the command that starts it for `scenario`."""
+        """Return the command that starts the server for `scenario`."""
         command = [*self.command, "--port", str(port)]
         if scenario.heartbeat is not None and not self.is_bare:
             command += ["--heartbeat", f"{scenario.heartbeat:g}"]
         return command
 
     def load_options(self, scenario: Scenario) -> list[str] | None:
-        """Return the load generator's options for it; None where it has nothing to compare."""
+        """Return the load generator's options; None if the server cannot run `scenario`."""
         options = scenario.options.split()
         is_broadcast = "broadcast" in options
         if not self.is_bare:
@@ -61,7 +61,7 @@ class Contender:
 
 
 def contenders(uvloop: bool) -> list[Contender]:
-    """Return all, installed or not; `uvloop` is for sockjs-aio and bare aiohttp."""
+    """Return all servers, installed or not; only sockjs-aio and bare aiohttp use `uvloop`."""
     python = sys.executable
     loop = ("--uvloop",) if uvloop else ()
     tornado, aiolibs = PEERS / "tornado/bin/python", PEERS / "aiolibs/bin/python"
@@ -75,7 +75,7 @@ def contenders(uvloop: bool) -> list[Contender]:
             "sockjs-node",
             ("node", str(SERVERS / "node_server.js")),
             packages / "sockjs",
-            warmup=1,  # until its compiler has seen the load
+            warmup=1,  # until V8 has compiled the hot code
             environment={"NODE_PATH": str(packages)},
         ),
         Contender("aio-libs sockjs", (str(aiolibs), str(SERVERS / "aiolibs_server.py")), aiolibs),
@@ -88,5 +88,5 @@ def contenders(uvloop: bool) -> list[Contender]:
 
 
 def environment(contender: Contender) -> dict[str, str]:
-    """Return the environment to start it in."""
+    """Return the environment to start a server in."""
     return os.environ | contender.environment

@@ -1,8 +1,9 @@
-"""`python -m benchmarks.idle_clients PORT KIND FIRST COUNT`: opens sessions and keeps them, idle.
+"""`python -m benchmarks.idle_clients PORT KIND FIRST COUNT`: opens sessions and keeps them idle.
 
-A process of its own, so that what it needs is not counted as the server's.  KIND is ``websocket``,
-``xhr`` (a poll waits) or ``between`` (the poll was answered, and the connection closed); the
-sessions are numbered from FIRST on.  It prints a line when all are open, and ends with its input.
+It runs in its own process, so that its memory and CPU time are not counted as the server's.  KIND
+is ``websocket``, ``xhr`` (a poll is waiting) or ``between`` (the poll was answered and its
+connection closed).  Sessions are numbered from FIRST.  When all are open, it prints their number;
+it exits at the end of its input.
 """
 
 import socket

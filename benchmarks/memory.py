@@ -1,7 +1,7 @@
-"""`python -m benchmarks.memory`: what one idle session holds, object by object.
+"""`python -m benchmarks.memory`: measures the memory of one idle session, object by object.
 
-tracemalloc counts every byte that Python allocates for it; the objects are those that the garbage
-collector knows.  The kernel's memory for the connection is not in it.
+tracemalloc counts every byte that Python allocates for the session.  The objects are those that the
+garbage collector tracks.  The kernel's memory for the TCP connection is not included.
 """
 
 import argparse
@@ -24,17 +24,17 @@ KINDS = {
     "between": "polling session between two polls",
 }
 WARM_UP = 50
-"""Sessions that are opened before, for what is allocated once: caches, tables, code."""
+"""Sessions opened before measuring, so that caches, tables and code are allocated already."""
 
 
 @dataclass
 class Holdings:
-    """What a session holds, on average.
+    """The memory of one session, on average.
 
     Args:
-        total: Bytes.
-        objects: By type: how many, and their bytes without what they refer to.
-        owners: Bytes by the package whose code has allocated them.
+        total: All bytes.
+        objects: By type, the number of objects and their bytes without what they refer to.
+        owners: Bytes by the package whose code allocated them.
     """
 
     total: float
@@ -43,7 +43,7 @@ class Holdings:
 
 
 async def measure(kind: str, count: int) -> Holdings:
-    """Open `count` sessions besides some that are there, and compare."""
+    """Open `count` sessions in addition to a few others, and measure what they add."""
     app = web.Application()
     SockJSRouter(SockJSConnection, "/echo", {"disconnect_delay": 600}).attach(app)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, keepalive_timeout=600)
@@ -52,7 +52,7 @@ async def measure(kind: str, count: int) -> Holdings:
     port = runner.addresses[0][1]
     clients = [await _open(port, kind, 0, WARM_UP)]
     gc.collect()
-    gc.freeze()  # from here on the collector tells of new objects only
+    gc.freeze()  # gc.get_objects() returns only new objects from now on
     tracemalloc.start()
     before = tracemalloc.take_snapshot()
     clients.append(await _open(port, kind, WARM_UP, count))
@@ -85,12 +85,12 @@ async def _open(port: int, kind: str, first: int, count: int) -> asyncio.subproc
     assert client.stdout is not None
     line = await client.stdout.readline()
     assert line == b"%d\n" % count, line
-    await asyncio.sleep(0.2)  # the server sees the ends of closed connections
+    await asyncio.sleep(0.2)  # the server notices the connections that were closed
     return client
 
 
 def _census() -> dict[str, tuple[int, int]]:
-    """Count the objects that the collector knows by type, and their bytes."""
+    """Count the objects that the collector tracks, and their bytes, by type."""
     found: dict[str, tuple[int, int]] = {}
     for thing in gc.get_objects():
         kind = type(thing)
@@ -101,7 +101,7 @@ def _census() -> dict[str, tuple[int, int]]:
 
 
 def _owner(filename: str) -> str:
-    """Name the package that a file belongs to."""
+    """Return the name of the package that a file belongs to."""
     path = Path(filename)
     for folder in path.parents:
         if folder == ROOT or folder.name == "site-packages":
@@ -110,7 +110,7 @@ def _owner(filename: str) -> str:
 
 
 def table(holdings: Holdings) -> str:
-    """Write what a session holds as Markdown, the largest share first."""
+    """Return the memory of a session as Markdown tables, largest share first."""
     lines = ["| allocated by | bytes |", "| --- | ---: |"]
     for name, size in sorted(holdings.owners.items(), key=lambda item: -item[1]):
         if size >= 16:
@@ -125,10 +125,10 @@ def table(holdings: Holdings) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)} (all)")
+    parser.add_argument("kinds", nargs="*", help=f"some of {', '.join(KINDS)} (all)")
     parser.add_argument("--sessions", type=int, default=500)
     parser.add_argument(
-        "--total", action="store_true", help="print the bytes: all, and the package's"
+        "--total", action="store_true", help="print only two numbers: all bytes, and the package's"
     )
     options = parser.parse_args()
     for kind in options.kinds or KINDS:

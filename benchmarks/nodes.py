@@ -1,6 +1,7 @@
-"""`python -m benchmarks.nodes`: what it costs to find a session at another node.
+"""`python -m benchmarks.nodes`: measures the cost of relaying requests to another node.
 
-As in `benchmarks.relay` the CPU time of the nodes and of Redis counts, not that of the clients.
+As in `benchmarks.relay`, only the CPU time of the servers (nodes and Redis) is counted, not that of
+the clients.
 """
 
 import argparse
@@ -28,7 +29,7 @@ MANY = 10_000
 
 
 def serve(port: int, redis: str) -> None:
-    """Be a node, or a process without others if there is no Redis."""
+    """Run a node, or a single process if `redis` is empty."""
     app = sockjs_aio_server.make_app(25)
     if redis:
         Nodes(redis, url=f"http://127.0.0.1:{port}", secret=SECRET).attach(app)
@@ -60,7 +61,7 @@ def start(redis: str) -> Service:
 
 @contextlib.contextmanager
 def running_redis() -> Iterator[tuple[int, str]]:
-    """Run Redis; yield its process's number and its URL."""
+    """Run Redis; yield its process id and its URL."""
     port = free_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -73,11 +74,11 @@ def running_redis() -> Iterator[tuple[int, str]]:
 
 
 class Talk:
-    """One session, and what a send and a poll of it cost where they come in."""
+    """One session, and the cost of its sends and polls when they arrive at `entry`."""
 
     def __init__(self, session: str, owner: Service, entry: Service, *others: Service) -> None:
         self.session = session
-        self.services = {owner, entry, *others}  # those that take part
+        self.services = {owner, entry, *others}  # those whose CPU time counts
         self.costs: list[float] = []
         self.delays: list[float] = []
         Wire(owner.port).post(f"/echo/0/{session}/xhr")
@@ -95,7 +96,7 @@ class Talk:
 
 
 def opening_cost(services: list[Service], count: int) -> float:
-    """Return the CPU microseconds of opening a session by a poll."""
+    """Return the CPU microseconds of opening one session with a poll."""
     wire = Wire(services[-1].port)
     before = sum(sum(service.cpu()) for service in services)
     for _ in range(count):
@@ -128,7 +129,7 @@ def measure(count: int) -> None:
 
 
 class Registry:
-    """Has all sessions."""
+    """A registry that has every session."""
 
     def now(self) -> float:
         return 0.0
@@ -138,7 +139,7 @@ class Registry:
 
 
 async def sweep(url: str) -> str:
-    """Refresh many claims at once; tell what it takes and how long it holds up the loop."""
+    """Refresh many claims at once; report how long it takes and how long it blocks the loop."""
     directory = Directory(
         url, own="x", entry=lambda: "x", namespace="sweep:", lease=60, expiry=5, timeout=5
     )
@@ -148,7 +149,7 @@ async def sweep(url: str) -> str:
         with gateway.claims.use(f"sweep:session:/echo:{number:08}", registry, str(number)):
             pass
     sweeper = Sweeper(directory, gateway, interval=1, refresh_after=0)
-    await sweeper.look()  # loads the script
+    await sweeper.look()  # the first call loads the script
     longest, is_done = 0.0, False
 
     async def watch() -> None:
@@ -169,8 +170,8 @@ async def sweep(url: str) -> str:
     await gateway.close()
     await directory.close()
     return (
-        f"{MANY:,} claims refreshed at once: {taken * 1000:.0f} ms, of which the loop is held up "
-        f"for {longest * 1000:.1f} ms at most"
+        f"{MANY:,} claims refreshed at once: {taken * 1000:.0f} ms, blocking the loop for at most "
+        f"{longest * 1000:.1f} ms at a time"
     )
 
 

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.relay`: what it costs to find a session at another worker.
+"""`python -m benchmarks.relay`: measures the cost of relaying requests to another worker.
 
-What it adds at the session's own worker is told by servers that differ in nothing else, in one
-process: from process to process the same work differs by more than that.
+The cost at the session's own worker is measured with servers in one process that differ in nothing
+else, because the same work varies more than that from process to process.
 
-The CPU time of the workers is what counts, as the kernel keeps it: other load on the machine, and
-that of the clients here, do not.  The rates are of one client at a time for each connection.
+Only the workers' CPU time is counted, as the kernel measures it, so other load on the machine, such
+as the clients, does not matter.  Rates are measured with one request at a time per connection.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def make_app() -> web.Application:
 
 
 class Service:
-    """Workers, or one process without any, and the CPU time that they have taken."""
+    """A server with workers, or in one process, and the CPU time that it has used."""
 
     def __init__(self, *command: str) -> None:
         self.process = subprocess.Popen(
@@ -77,7 +77,7 @@ class Service:
     processes: list[int]
 
     def cpu(self) -> list[float]:
-        """Return the microseconds that each process has taken, with all its threads."""
+        """Return the CPU microseconds that each process has used, in all its threads."""
         return [
             sum(
                 int((thread / "schedstat").read_text().split()[0]) / 1000
@@ -106,7 +106,7 @@ def request(path: str, body: bytes = b"") -> bytes:
 
 
 class Wire:
-    """One connection, for one request at a time."""
+    """A TCP connection that carries one request at a time."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -118,7 +118,7 @@ class Wire:
 
 
 def cycle(wire: Wire, session: str, count: int) -> None:
-    """Send and poll, so often."""
+    """Send a message and poll its echo, `count` times."""
     for _ in range(count):
         assert b" 204 " in wire.post(f"/echo/0/{session}/xhr_send", b'["0123456789abcdef"]')
         assert wire.post(f"/echo/0/{session}/xhr").endswith(b"]\n")
@@ -129,7 +129,7 @@ ECHO = b"\x81\x15" + b'a["0123456789abcdef"]'
 
 
 def echo_over_websocket(port: int, number: int) -> Callable[[int], None]:
-    """Connect; return what has so many messages come back."""
+    """Connect; return a function that has the server echo `count` messages."""
     wire = socket.create_connection(("127.0.0.1", port))
     wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     wire.sendall(
@@ -150,14 +150,14 @@ def echo_over_websocket(port: int, number: int) -> Callable[[int], None]:
 
 
 def echo_over_xhr(port: int, number: int) -> Callable[[int], None]:
-    """Open a session; return what has so many messages come back."""
+    """Open a session; return a function that has the server echo `count` messages."""
     wire = Wire(port)
     wire.post(f"/echo/0/session{number}/xhr")
     return lambda count: cycle(wire, f"session{number}", count)
 
 
 class Talk:
-    """One session, and what a send and a poll of it cost."""
+    """One session, and the cost of a send and a poll."""
 
     def __init__(self, service: Service, session: str) -> None:
         self.costs: list[float] = []
@@ -186,7 +186,7 @@ async def nothing(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @contextlib.asynccontextmanager
 async def running(app: web.Application) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
-    """Run `app`, and have one session there send and poll, so often."""
+    """Run `app`; yield a coroutine function that sends and polls `count` times in one session."""
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -209,7 +209,7 @@ async def running(app: web.Application) -> AsyncIterator[Callable[[int], Awaitab
 
 
 async def costs_at_the_owner(count: int) -> None:
-    """Print the CPU time of a send and a poll with and without a relay, client and all."""
+    """Print the CPU time of a send and a poll with and without a relay, including the client."""
     apps = {name: sockjs_aio_server.make_app(25) for name in ("no", "an empty", "the relay as")}
     apps["an empty"].middlewares.append(nothing)
     with tempfile.TemporaryDirectory() as directory:
@@ -225,12 +225,12 @@ async def costs_at_the_owner(count: int) -> None:
                 costs[name].append((time.thread_time() - before) / (count // ROUNDS) * 1e6)
     for name, taken in costs.items():
         print(
-            f"send and poll, {name} middleware: {statistics.median(taken):.0f} us, client and all"
+            f"send and poll, {name} middleware: {statistics.median(taken):.0f} us with the client"
         )
 
 
 def costs_of_one(count: int) -> None:
-    """Print the CPU time of a send and a poll in one process, at their owner, and elsewhere."""
+    """Print the CPU time of a send and a poll in one process, at the owner, and elsewhere."""
     with (
         stopping(Service.of_workers(2)) as workers,
         stopping(Service.of_one_process()) as process,
@@ -241,7 +241,7 @@ def costs_of_one(count: int) -> None:
             talk = Talk(workers, f"session{number}")
             talks.setdefault("elsewhere" if talk.is_handed_on() else "at the owner", talk)
             number += 1
-        for _ in range(ROUNDS):  # by turns: the machine's speed changes
+        for _ in range(ROUNDS):  # take turns: the machine's speed changes
             for talk in talks.values():
                 talk.run(count // ROUNDS)
     for place, talk in talks.items():
@@ -252,7 +252,7 @@ def costs_of_one(count: int) -> None:
 def rate(
     workers: int, clients: int, count: int, connect: Callable[[int, int], Callable[[int], None]]
 ) -> tuple[float, float]:
-    """Return echoes a second, and the workers' CPU microseconds of each."""
+    """Return the echoes per second, and the workers' CPU microseconds per echo."""
     with stopping(Service.of_workers(workers)) as service:
         talks = [connect(service.port, number) for number in range(clients)]
         before, start = sum(service.cpu()), time.perf_counter()

@@ -1,4 +1,4 @@
-"""The results as Markdown, and where they stand in the documentation."""
+"""Formats the results as Markdown, and puts them into the documentation."""
 
 import datetime
 import os
@@ -16,7 +16,7 @@ PAGE = ROOT / "docs/performance.md"
 
 
 def number(value: float | None) -> str:
-    """Write three digits, or all there are of a larger number."""
+    """Format `value` with three digits, or with all its digits if it is 100 or more."""
     if value is None:
         return "-"
     if value >= 100:
@@ -25,7 +25,7 @@ def number(value: float | None) -> str:
 
 
 def costs(runs: Runs, scenarios: list[Scenario], names: list[str]) -> str:
-    """The table: a row for each figure, the median and in parentheses the best round."""
+    """Return the table: one row for each figure, with the median and, in brackets, the best."""
     others = [name for name in names if name not in (OURS, BARE)]
     head = ["", OURS, BARE, "ratio", "goal", *others]
     lines = [_line(head), "| --- |" + " ---: |" * (len(head) - 1)]
@@ -47,7 +47,7 @@ def costs(runs: Runs, scenarios: list[Scenario], names: list[str]) -> str:
 
 
 def latencies(runs: Runs, scenarios: list[Scenario]) -> str:
-    """What else sockjs-aio's rounds say: rates, latencies, and how evenly sessions are served."""
+    """Return a table of sockjs-aio's rates, latencies, and how evenly it serves sessions."""
     head = ["", "per second", "p50, ms", "p99, ms", "p99 / p50", "worst session's p99, ms"]
     head += ["fewest to most messages of a session", "longest stall, ms"]
     lines = [_line(head), "| --- |" + " ---: |" * (len(head) - 1)]
@@ -68,7 +68,7 @@ def latencies(runs: Runs, scenarios: list[Scenario]) -> str:
 
 
 def circumstances(rounds: int, seconds: float, uvloop: bool) -> str:
-    """Say in one paragraph what the figures were measured with."""
+    """Describe in one paragraph how the figures were measured."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     loop = "uvloop" if uvloop else "asyncio"
     load = os.getloadavg()[2]
@@ -81,14 +81,14 @@ def circumstances(rounds: int, seconds: float, uvloop: bool) -> str:
 
 
 def put(name: str, text: str, path: Path | None = None) -> None:
-    """Replace what stands between the markers `name` of the page, or of the one at `path`."""
+    """Replace the text between the markers `name` in docs/performance.md, or in `path`."""
     path = path or PAGE
     page = path.read_text()
     begin, end = f"<!-- {name}: written by make bench -->\n", f"<!-- end of {name} -->"
     before, found, rest = page.partition(begin)
     _, found_end, after = rest.partition(end)
     if not (found and found_end):
-        raise ValueError(f"{path} has no markers for {name}")
+        raise ValueError(f"{path} has no markers for {name}: add {begin!r} and {end!r}")
     path.write_text(f"{before}{begin}\n{text}\n\n{end}{after}")
 
 

@@ -1,4 +1,4 @@
-"""One run: a fresh server on one CPU, the load generator on another, and what it has measured."""
+"""One run: a new server on one CPU, the load generator on another, and what it measures."""
 
 import json
 import os
@@ -14,16 +14,16 @@ from benchmarks.contenders import ROOT, Contender, environment
 from benchmarks.scenarios import Result, Scenario
 
 PATIENCE = 20.0
-"""Seconds within which a server has to listen, and 90 more within which all has to be over."""
+"""Seconds that a server may take to listen; a run may take 90 seconds longer than that."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """How runs are made.
+    """Makes runs.
 
     Args:
-        loadgen: The load generator's program.
-        seconds: How long is measured.
+        loadgen: Path of the load generator's program.
+        seconds: How long each run is measured.
         warmup: How long the load runs before that.
     """
 
@@ -32,7 +32,7 @@ class Bench:
     warmup: float
 
     def run(self, contender: Contender, scenario: Scenario) -> Result:
-        """Make one run; its result has only ``failed`` if there is none."""
+        """Make one run; if it fails, the result contains only ``failed``."""
         cpus = sorted(os.sched_getaffinity(0))
         port = free_port()
         server = subprocess.Popen(
@@ -49,14 +49,14 @@ class Bench:
         except (RuntimeError, ValueError, OSError, subprocess.TimeoutExpired) as error:
             return {"failed": f"{type(error).__name__}: {error}"}
         finally:
-            server.kill()  # a graceful end may wait for sessions
+            server.kill()  # a graceful shutdown may wait for sessions
             server.wait()
 
     def _load(
         self, contender: Contender, scenario: Scenario, port: int, pid: int, cpu: int
     ) -> Result:
         options = contender.load_options(scenario)
-        assert options is not None, "it was asked before"
+        assert options is not None, "only runs that have options are made"
         seconds, warmup = self.seconds, max(self.warmup, contender.warmup)
         if scenario.heartbeat is not None:
             seconds = scenario.heartbeat * 1.04
@@ -77,7 +77,7 @@ class Bench:
 
 
 def prepare(cpu: int) -> Callable[[], None]:
-    """Make what a new process does first: stay on `cpu`, and allow itself all the files it may."""
+    """Return what a new process runs first: pin it to `cpu`, and raise its limit on open files."""
 
     def pin() -> None:
         os.sched_setaffinity(0, {cpu})
@@ -102,6 +102,6 @@ def wait_until_listening(server: "subprocess.Popen[bytes]", port: int) -> None:
         except OSError:
             time.sleep(0.01)
         else:
-            time.sleep(0.05)  # it sees the end of that connection before the load comes
+            time.sleep(0.05)  # let it notice that this connection has closed
             return
     raise RuntimeError("the server did not start")

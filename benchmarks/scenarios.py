@@ -1,4 +1,4 @@
-"""What is measured: the load generator's options, and the figures taken from its result."""
+"""What is measured: the load generator's options, and the figures computed from its results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ Result = dict[str, Any]
 
 
 def cpu_each(result: Result) -> float | None:
-    """Microseconds of the server's CPU for a message, or a session: milliseconds for 1,000."""
+    """Server CPU microseconds per message or session, which equals milliseconds per 1,000."""
     figure: float = result["server_cpu_ms_per_1000"]
     return figure or None
 
 
 def memory_each(result: Result) -> float | None:
-    """KiB of resident memory for a session."""
+    """KiB of resident memory per session."""
     resident = result["server_rss_kb"]
     return float(resident["open"] - resident["before"]) / int(result["connections"])
 
 
 def cpu_per_heartbeat(result: Result) -> float | None:
-    """Microseconds of the server's CPU for a heartbeat, whatever else it does meanwhile."""
+    """Server CPU microseconds per heartbeat, including all else that it does meanwhile."""
     if not result["heartbeats"]:
         return None
     return float(result["server_cpu_s"]) * 1e6 / int(result["heartbeats"])
@@ -32,11 +32,11 @@ class Row:
     """One figure of a scenario: a row of the table, a panel of the chart.
 
     Args:
-        title: What it is about.
+        title: What is measured.
         unit: What the figure counts; less is better.
-        figure: Takes it from a result; None where the server has nothing of the kind.
-        goal: Says what sockjs-aio is to reach.
-        reference: The scenario whose figure of bare aiohttp it is compared with, if another one.
+        figure: Computes the figure from a result; returns None if the result has none.
+        goal: The goal for sockjs-aio, as text.
+        reference: The scenario that gives bare aiohttp's figure, if it is another one.
     """
 
     title: str
@@ -51,12 +51,12 @@ class Scenario:
     """One way to load a server.
 
     Args:
-        name: For `--scenarios`.
-        options: The load generator's.
-        rows: What it tells.
-        heartbeat: The servers' heartbeat delay in seconds, if it is not the default; then the run
-            takes a little longer than that, so that it has one heartbeat of each session.
-        probe: Whether an echo session measures how long the server is held up meanwhile.
+        name: The name for `--scenarios`.
+        options: Options of the load generator.
+        rows: The figures to report.
+        heartbeat: The servers' heartbeat delay in seconds, if it is not the default.  The run then
+            takes a little longer than that, so that each session has one heartbeat.
+        probe: Whether an echo session measures how long the server is blocked meanwhile.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Rounds to figures: medians, the best round, and ratios within a round."""
+"""Computes figures from rounds: medians, the best round, and ratios within a round."""
 
 import statistics
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from benchmarks.contenders import BARE, OURS
 from benchmarks.scenarios import Result, Row, Scenario
 
 Runs = dict[str, dict[str, list[Result]]]
-"""Results by scenario and contender, a list of rounds each."""
+"""Results by scenario and contender: a list with one result for each round."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What the rounds of one contender say.
+    """A figure of one contender, over all rounds.
 
     Args:
-        median: Of the rounds.
-        best: Of the least disturbed round.
+        median: The median of the rounds.
+        best: The value of the least disturbed round.
     """
 
     median: float
@@ -24,7 +24,7 @@ class Figure:
 
 
 def figures(runs: Runs, scenario: str, row: Row, contender: str) -> list[float | None]:
-    """Return the figure of each round; None where a round failed or has none."""
+    """Return the figure of each round; None for a round that failed or does not have it."""
     results = runs.get(scenario, {}).get(contender, [])
     return [None if "failed" in result else row.figure(result) for result in results]
 
@@ -35,9 +35,9 @@ def figure(runs: Runs, scenario: str, row: Row, contender: str) -> Figure | None
 
 
 def ratio(runs: Runs, scenario: Scenario, row: Row) -> float | None:
-    """Return how much sockjs-aio costs in terms of bare aiohttp: the median of the rounds' ratios.
+    """Return the cost of sockjs-aio relative to bare aiohttp: the median of the rounds' ratios.
 
-    The servers take turns, so the two of one round have met the same disturbances.
+    The servers take turns, so both runs of a round have the same disturbances.
     """
     ours = figures(runs, scenario.name, row, OURS)
     bare = figures(runs, row.reference or scenario.name, row, BARE)
@@ -58,7 +58,7 @@ def median(runs: Runs, scenario: str, contender: str, *keys: str) -> float | Non
 
 
 def failures(runs: Runs) -> list[str]:
-    """Name the runs that failed or in which messages were lost, doubled or altered."""
+    """Describe the runs that failed, or in which messages were lost, doubled or altered."""
     found = []
     for scenario, contenders in runs.items():
         for contender, results in contenders.items():

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.ticks`: what idle sessions cost a minute, against their number.
+"""`python -m benchmarks.ticks`: measures what idle sessions cost per minute, by their number.
 
-The registry's clock is in our hands, so that a minute takes as long as the work of its ticks; the
-receivers write to nowhere, so that the work is this package's alone.
+The benchmark sets the registry's clock, so a minute takes only as long as the work of its ticks.
+The frame writers discard all frames, so only this package's work is measured.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ KINDS = ("websocket", "xhr_streaming")
 
 
 class Registry(SessionRegistry):
-    """A registry whose time is set."""
+    """A registry whose clock the benchmark sets."""
 
     time = 1000.0
 
@@ -25,7 +25,7 @@ class Registry(SessionRegistry):
         return self.time
 
     def minute(self) -> float:
-        """Let a minute pass; return the seconds of CPU that its ticks have taken."""
+        """Let a minute pass; return the CPU seconds that its ticks took."""
         start = time.process_time()
         for _ in range(round(60 / self.settings.tick_interval)):
             self.time += self.settings.tick_interval
@@ -34,7 +34,7 @@ class Registry(SessionRegistry):
 
 
 class Nowhere:
-    """A receiver that takes all."""
+    """A frame writer that discards all frames."""
 
     is_full = is_done = is_left = False
     is_alive = True
@@ -62,7 +62,7 @@ class Nowhere:
 
 
 class Info(ConnectionInfo):
-    """About no request at all."""
+    """The info of a session without a request."""
 
     def __init__(self, transport: str) -> None:
         self.ip = "127.0.0.1"
@@ -70,7 +70,7 @@ class Info(ConnectionInfo):
 
 
 async def measure(kind: str, count: int) -> float:
-    """Return the seconds of CPU a minute of `count` sessions that came over half a minute."""
+    """Return the CPU seconds per minute of `count` sessions that opened within half a minute."""
     registry = Registry(SockJSConnection, Settings())
     receivers = []
     for number in range(count):
@@ -91,7 +91,7 @@ async def measure(kind: str, count: int) -> float:
 
 
 def table(costs: dict[str, dict[int, float]]) -> str:
-    """Write the seconds of CPU a minute as Markdown."""
+    """Return the CPU seconds per minute as a Markdown table."""
     lines = ["| idle sessions | " + " | ".join(costs) + " |", "| ---: |" + " ---: |" * len(costs)]
     for count in next(iter(costs.values())):
         cells = [f"{costs[kind][count]:.3f} s" for kind in costs]

@@ -590,7 +590,7 @@ def test_what_cannot_be_used_is_refused_at_once() -> None:
         add_endpoint(app, echo, cors_config=object())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="SessionManager"):
         add_endpoint(app, echo, manager=object())  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="'a', the endpoint 'b'"):
+    with pytest.raises(ValueError, match="'a', the endpoint's 'b'"):
         add_endpoint(app, echo, name="b", manager=SessionManager("a", app, echo))
     with pytest.raises(SettingsError, match="disconnect_delay=0"):
         add_endpoint(app, echo, disconnect_delay=0)
@@ -599,7 +599,7 @@ def test_what_cannot_be_used_is_refused_at_once() -> None:
     assert len(app.router.routes()) == 0
 
     add_endpoint(app, echo, name="a", prefix="/a", settings={"max_sessions": 5})
-    with pytest.raises(ValueError, match="endpoint 'a' already"):
+    with pytest.raises(ValueError, match="already has an endpoint 'a'"):
         add_endpoint(app, echo, name="a", prefix="/b")
     with pytest.raises(RuntimeError, match="'/a'"):
         add_endpoint(app, echo, name="c", prefix="/a")

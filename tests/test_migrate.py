@@ -205,10 +205,12 @@ def test_undecidable_places_are_listed_and_left(source: str, lines: list[int]) -
 
 def test_the_reason_is_said_and_the_rest_points_to_its_line() -> None:
     source = "import sockjs.tornado\nx = sockjs\nsockjs.tornado.proto\n"
+    again = "change that line, then run the command again"
     assert undecidable(source) == [
-        "1: import sockjs.tornado -> left because of line 2",
-        "2: sockjs -> the name sockjs is used for more than sockjs.tornado",
-        "3: sockjs.tornado.proto -> left because of line 2",
+        f"1: import sockjs.tornado -> not rewritten because of line 2; {again}",
+        "2: sockjs -> the name sockjs is used for more than sockjs.tornado; change this by hand, "
+        "then run the command again",
+        f"3: sockjs.tornado.proto -> not rewritten because of line 2; {again}",
     ]
 
 
@@ -285,9 +287,9 @@ def test_start_of_the_server_is_reported_and_left() -> None:
         ("from tornado.ioloop import IOLoop; self.x = IOLoop(); self.x.start()", "run_app"),
         ("from tornado.httpserver import HTTPServer; HTTPServer(app)", "ssl_context"),
         ("self.http_server.listen(options.port)", "port=options.port"),
-        ("SockJSRouter(C, '/', io_loop=loop)", "without io_loop"),
-        ("SockJSRouter(C, '/', {}, loop)", "without io_loop"),
-        ("PeriodicCallback(f, 1000, io_loop=loop)", "without io_loop"),
+        ("SockJSRouter(C, '/', io_loop=loop)", "remove io_loop"),
+        ("SockJSRouter(C, '/', {}, loop)", "remove io_loop"),
+        ("PeriodicCallback(f, 1000, io_loop=loop)", "remove io_loop"),
     ],
 )
 def test_forms_of_the_start(line: str, advice: str) -> None:
@@ -316,7 +318,7 @@ def test_session_class_is_noted_as_supported() -> None:
     for call in ("SockJSRouter(C, '/', session_kls=S)", "SockJSRouter(C, '/', {}, None, S)"):
         examination = examine(f"from sockjs.tornado import SockJSRouter\n{call}\n".encode())
         (found,) = listed(examination, Kind.SUPPORTED)
-        assert found.endswith("-> as it is: session_kls is supported")
+        assert found.endswith("-> no change needed: session_kls is supported")
 
 
 SOURCE = (
@@ -359,7 +361,7 @@ def test_file_whose_encoding_does_not_give_its_bytes_back_is_left() -> None:
     examination = examine(raw)
     assert examination.rewritten is None
     (found,) = listed(examination, Kind.UNDECIDABLE)
-    assert "left: utf-7 does not give back the same bytes" in found
+    assert "not rewritten: saving it as utf-7 would change other bytes" in found
 
 
 def test_files_without_a_word_of_sockjs_are_only_parsed() -> None:
@@ -504,7 +506,7 @@ def test_file_that_cannot_be_replaced_is_as_it_was(
     monkeypatch.setattr(os, "replace", fail)
     assert main([str(file), "--write"]) == 1
     out = capsys.readouterr().out
-    assert out.startswith(f"{file}:1: broken: cannot be written: Permission denied\n")
+    assert out.startswith(f"{file}:1: broken: cannot be written: Permission denied; fix this, ")
     assert out.endswith("1 file: 0 places rewritten, 3 by hand, 0 undecidable, 1 broken\n")
     assert file.read_text() == SERVER
     assert os.listdir(tmp_path) == ["a.py"]
@@ -532,10 +534,11 @@ def test_unreadable_files_and_directories_are_reported_and_skipped(
     monkeypatch.setattr(os, "scandir", refuse_directory)
     monkeypatch.setattr(Path, "read_bytes", refuse_file)
     assert main([str(tmp_path)]) == 1
+    fix = "fix this, then run the command again"
     assert capsys.readouterr().out.splitlines()[:-1] == [
-        f"{tmp_path}/closed:1: broken: cannot be read: Permission denied",
-        f"{tmp_path}/pipe.py:1: broken: cannot be read: not a regular file",
-        f"{tmp_path}/secret.py:1: broken: cannot be read: Permission denied",
+        f"{tmp_path}/closed:1: broken: cannot be read: Permission denied; {fix}",
+        f"{tmp_path}/pipe.py:1: broken: cannot be read: not a regular file; {fix}",
+        f"{tmp_path}/secret.py:1: broken: cannot be read: Permission denied; {fix}",
         f"{tmp_path}/z.py:1: import sockjs.tornado -> import sockjs_aio.tornado",
     ]
 

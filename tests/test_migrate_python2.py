@@ -42,9 +42,9 @@ def test_python_2_is_called_so_and_its_imports_are_listed(code: str) -> None:
     *imports, broken = examination.findings
     assert [(f.line, f.kind) for f in imports] == [(3, Kind.UNDECIDABLE), (4, Kind.UNDECIDABLE)]
     assert imports[0].found == "import sockjs.tornado"
-    assert imports[0].advice == "will be import sockjs_aio.tornado"
+    assert imports[0].advice == "in Python 3, change it to import sockjs_aio.tornado"
     assert broken.line > 4 and broken.kind is Kind.BROKEN
-    assert broken.render(Path("a.py")).startswith(f"a.py:{broken.line}: broken: Python 2: make it ")
+    assert broken.render(Path("a.py")).startswith(f"a.py:{broken.line}: broken: Python 2: convert ")
 
 
 TWO_CLASSES = {
@@ -84,7 +84,7 @@ def test_names_of_python_2_are_told_in_one_line() -> None:
     (found,) = advice(code)
     assert found == (
         "Python 3 has no urllib2 (line 4), unicode (line 5), xrange (line 5), iteritems (line 6), "
-        "print >> (line 8): 2to3 knows what it has instead"
+        "print >> (line 8): run 2to3 to replace them"
     )
 
 

@@ -85,15 +85,15 @@ def test_server_listens_no_wider_than_before(code: str, start: str) -> None:
         ("xheaders=options.xheaders", "XForwardedStrict"),
         ("protocol='https'", "XForwardedStrict"),
         ("trusted_downstream=['10.0.0.1']", "XForwardedStrict"),
-        ("ssl_options=TLS", "cert_reqs and ca_certs included"),
+        ("ssl_options=TLS", "including cert_reqs and ca_certs"),
         ("max_body_size=10", "max_message_size"),
         ("max_buffer_size=10", "max_message_size"),
         ("idle_connection_timeout=9", "keepalive_timeout"),
         ("body_timeout=9", "receive_timeout"),
         ("decompress_request=True", "within the size limits"),
-        ("no_keep_alive=True", "no_keep_alive: has no counterpart, and is lost"),
-        ("chunk_size=5", "chunk_size: has no counterpart, and is lost"),
-        ("**more", "**more: has it an address, TLS?"),
+        ("no_keep_alive=True", "no_keep_alive: remove it; run_app has no such option"),
+        ("chunk_size=5", "chunk_size: remove it; run_app has no such option"),
+        ("**more", "**more: if it contains an address or TLS options"),
     ],
 )
 def test_no_option_vanishes_without_a_word(how: str, option: str, advice: str) -> None:
@@ -104,7 +104,10 @@ def test_no_option_vanishes_without_a_word(how: str, option: str, advice: str) -
 @pytest.mark.parametrize("option", ["xheaders=False", "ssl_options=None", "protocol=None"])
 def test_options_that_are_off_need_no_word(option: str) -> None:
     (found,) = advice_for(f"app.listen(8080, {option})")
-    assert found == "run_app(app, port=8080), on all addresses as before, where the loop is started"
+    assert found == (
+        "run_app(app, port=8080), which listens on all addresses as before; "
+        "put this where the loop is started"
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,7 @@ def test_one_process_needs_no_word(call: str) -> None:
 )
 def test_end_of_the_loop_is_told(code: str) -> None:
     (advice,) = advice_for(code)
-    assert advice.startswith("run_app ends the loop, on SIGTERM and SIGINT")
+    assert advice.startswith("remove it: run_app ends the loop on SIGTERM and SIGINT")
 
 
 def test_handlers_for_one_host_stay_with_it() -> None:
@@ -177,19 +180,19 @@ NEVER = {
 def test_what_is_started_before_the_loop_is_told(code: str) -> None:
     advice = [found for found in advice_for(code) if "on_startup" in found]
     assert advice == [
-        "before the loop runs this never happens: do it in a function in app.on_startup"
+        "this has no effect before the loop runs: do it in a function in app.on_startup"
     ]
 
 
 def test_what_may_be_started_before_the_loop_is_told_with_an_if() -> None:
     for scope in ("def helper():", "class Ticker:\n  def go(self):"):
         (advice,) = advice_for(f"{scope}\n      PeriodicCallback(f, 1000).start()")
-        assert advice.startswith("if this is called before the loop runs, it never happens")
+        assert advice.startswith("if this is called before the loop runs, it has no effect")
 
 
 def test_run_sync_has_a_loop_of_its_own() -> None:
     (advice,) = advice_for("IOLoop.current().run_sync(connect_to_database)")
-    assert "another loop than run_app's" in advice
+    assert "another loop than run_app does" in advice
 
 
 @pytest.mark.parametrize(

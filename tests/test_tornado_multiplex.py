@@ -246,7 +246,7 @@ async def test_awaitable_on_close_that_fails_closes_its_channel_only(start: Star
     await client.leave()
 
 
-@pytest.mark.logs("the connection of channel bad could not be made")
+@pytest.mark.logs("creating the connection of channel bad failed")
 async def test_channel_whose_constructor_raises_closes_alone(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -146,7 +146,7 @@ async def test_websocket_allow_origin(
     ],
 )
 def test_websocket_allow_origin_that_cannot_be_meant_is_refused(value: Any) -> None:
-    with pytest.raises(SettingsError, match="websocket_allow_origin has to be") as error:
+    with pytest.raises(SettingsError, match="websocket_allow_origin must be") as error:
         SockJSRouter(Old, "/a", {"websocket_allow_origin": value})
     wrong = value[-1] if isinstance(value, list) else value
     assert repr(wrong) in str(error.value)

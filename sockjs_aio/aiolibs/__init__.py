@@ -1,12 +1,12 @@
-"""For handlers written for aio-libs' sockjs 0.13: its names, served by this package.
+"""Runs handlers written for aio-libs' sockjs 0.13.
 
-An application changes its import and no more::
+In your application, you only change the import::
 
     from sockjs_aio.aiolibs import MsgType, add_endpoint, get_manager
 
-Nothing here speaks the protocol: a `SessionManager` makes a connection for each session of a
-`SockJSRouter`, and the connection turns hooks into messages for the handler.  What differs from
-sockjs 0.13 is in docs/migrating-from-aiolibs-sockjs.md.
+This adapter uses the public interface only: a `SessionManager` makes a connection for each session
+of a `SockJSRouter`, and the connection turns hooks into messages for your handler.
+docs/migrating-from-aiolibs-sockjs.md lists the differences from sockjs 0.13.
 """
 
 from sockjs_aio.aiolibs.endpoint import CDN, add_endpoint, get_manager

@@ -12,10 +12,10 @@ from sockjs_aio.aiolibs.manager import Handler, SessionManager
 CDN = "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js"
 
 Authorize = Callable[[web.Request], Awaitable[Any]]
-"""Lets a request open a session, or refuses it: see `SockJSRouter`."""
+"""Decides whether a request may open a session: see `SockJSRouter`."""
 
 NEVER = 1e9
-"""Seconds: what turns heartbeats off, where sockjs has ``heartbeat_delay=0``."""
+"""A heartbeat delay in seconds that turns heartbeats off, as ``heartbeat_delay=0`` in sockjs."""
 
 TRANSPORTS = {
     "websocket-raw": "rawwebsocket",
@@ -23,17 +23,17 @@ TRANSPORTS = {
     "xhr-streaming": "xhr_streaming",
     "jsonp-polling": "jsonp",
 }
-"""The transports that sockjs calls otherwise; the other names are the same."""
+"""Our names of the transports that sockjs names differently."""
 
 NO_CORS_CONFIG = (
-    "cors_config cannot be used: the endpoint answers CORS itself, for all origins; restrict them "
-    'with settings={"origins": ["https://example.com"]}'
+    "remove cors_config: the endpoint handles CORS itself, for all origins; to restrict them, pass "
+    'settings={"origins": ["https://example.com"]}'
 )
 MANAGERS: web.AppKey[dict[str, SessionManager]] = web.AppKey("sockjs_aio.aiolibs.MANAGERS", dict)
 
 
 def get_manager(name: str, app: web.Application) -> SessionManager:
-    """Find the manager of the endpoint `name` of `app`.
+    """Return the manager of the endpoint `name` of `app`.
 
     Raises:
         KeyError: If `app` has no such endpoint.
@@ -59,26 +59,26 @@ def add_endpoint(
     settings: Mapping[str, Any] | None = None,
     authorize: Authorize | None = None,
 ) -> list[web.AbstractRoute]:
-    """Serve an endpoint below `prefix` of `app`, end it at shutdown; return the routes it has.
+    """Serve an endpoint below `prefix` of `app`, end it at shutdown, and return its routes.
 
     Args:
         app: An application that has not started.
         handler: See `SessionManager`, also for `heartbeat_delay`, `disconnect_delay` and `debug`.
-        name: For `get_manager`; made up if empty.
-        prefix: Path of the endpoint; a slash at its end makes no difference.
-        manager: Used instead of a new one, with its own handler and delays.
-        disable_transports: Transports not to be served, by sockjs' names or by ours.
+        name: The name for `get_manager`; if it is empty, a random one is used.
+        prefix: Path of the endpoint; a trailing slash makes no difference.
+        manager: Your own manager, with its own handler and delays; by default, one is made.
+        disable_transports: Names of transports that are not served; sockjs' names or ours.
         sockjs_cdn: URL of the client script that the iframe page loads.
         cookie_needed: Whether to set a JSESSIONID cookie for load balancers.
-        cors_config: Has to be None: the endpoint answers CORS itself, see the setting `origins`.
+        cors_config: Must be None: the endpoint handles CORS itself, see the setting `origins`.
         settings: More settings of `SockJSRouter`, such as ``{"origins": [...]}``.
-        authorize: Decides who may come in, before there is a session: see `SockJSRouter`.
+        authorize: Decides which requests may open a session: see `SockJSRouter`.
 
     Raises:
-        SettingsError: If a transport or a setting is unknown, or a value cannot be used.
-        ValueError: If there is an endpoint of this name, or `manager` has another one.
-        RuntimeError: If there is an endpoint at this prefix, or `app` has started.
-        TypeError: If an argument cannot be used.
+        SettingsError: If a transport or a setting is unknown, or a value is invalid.
+        ValueError: If the name is in use, or `manager` has another name or another endpoint.
+        RuntimeError: If the prefix is in use, or `app` has started.
+        TypeError: If an argument has the wrong type.
     """
     _check_cors_config(cors_config)
     managers: dict[str, SessionManager] = app.get(MANAGERS, {})
@@ -101,9 +101,9 @@ def _options(
     cookie_needed: bool,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the arguments of `add_endpoint` as settings."""
+    """Turn the arguments of `add_endpoint` into settings."""
     if isinstance(disabled, str):
-        raise TypeError(f"disable_transports={disabled!r} has to be a list of names")
+        raise TypeError(f"disable_transports must be a list of names, not {disabled!r}")
     return {
         "disabled_transports": [TRANSPORTS.get(name, name) for name in disabled],
         "sockjs_url": sockjs_cdn,
@@ -123,10 +123,12 @@ def _check_manager(
     manager: SessionManager, name: str, managers: Mapping[str, SessionManager]
 ) -> None:
     if not isinstance(manager, SessionManager):
-        raise TypeError(f"{manager!r} is no sockjs_aio.aiolibs.SessionManager")
+        raise TypeError(f"manager must be a sockjs_aio.aiolibs.SessionManager, not {manager!r}")
     if name and manager.name != name:
-        raise ValueError(f"the manager is called {manager.name!r}, the endpoint {name!r}")
+        raise ValueError(
+            f"the manager's name is {manager.name!r}, the endpoint's {name!r}: use the same name"
+        )
     if manager.name in managers:
-        raise ValueError(f"there is an endpoint {manager.name!r} already")
+        raise ValueError(f"the application already has an endpoint {manager.name!r}: rename one")
     if manager._router is not None:
-        raise ValueError(f"the manager {manager.name!r} has an endpoint already: make another one")
+        raise ValueError(f"the manager {manager.name!r} already has an endpoint: make another one")

@@ -31,14 +31,15 @@ class SessionManager:
     """The sessions of one endpoint, and the handler that gets their messages.
 
     Args:
-        name: Of the endpoint, for `get_manager`.
-        app: The application of the endpoint.
-        handler: Awaited with the manager, the session and a `SockjsMessage`: for each session
-            OPEN, the messages and CLOSED, one at a time; different sessions do not wait for each
-            other.  When it raises, that is logged and the session is closed.
+        name: The endpoint's name, for `get_manager`.
+        app: The endpoint's application.
+        handler: Called with the manager, the session and a `SockjsMessage`, and awaited.  For each
+            session it gets OPEN, the messages and CLOSED, one at a time; sessions do not wait for
+            each other.  If the handler raises, the error is logged and the session is closed.
         heartbeat_delay: Seconds of silence after which a client gets a heartbeat; 0 for none.
-        disconnect_delay: Seconds that a session lives without a receiving connection.
-        debug: For reading only; log records of level DEBUG go to the logger ``sockjs_aio``.
+        disconnect_delay: Seconds that a session lives without a receiving request.
+        debug: Kept as an attribute only; to see debug output, set the logger ``sockjs_aio`` to
+            DEBUG.
 
     Raises:
         TypeError: If `handler` does not take three arguments.
@@ -71,24 +72,25 @@ class SessionManager:
     def get(self, session_id: str, create: bool = False, *, default: T) -> Session | T: ...
 
     def get(self, session_id: str, create: bool = False, default: Any = ...) -> Any:
-        """Find a session, from its OPEN until its CLOSED has been handled.
+        """Return a session: from its OPEN message until its CLOSED message has been handled.
 
         Args:
-            session_id: Its `Session.id`.
-            create: Has to be False: sessions are made by clients' requests.
-            default: Returned if there is none.
+            session_id: The `Session.id`.
+            create: Must be False: only clients' requests make sessions.
+            default: Returned if there is no such session.
 
         Raises:
-            KeyError: If there is none, and no `default`.
+            KeyError: If there is no such session, and no `default`.
+            TypeError: If `create` is true.
         """
         if create:
-            raise TypeError("get(create=True) cannot be: sessions are made by clients' requests")
+            raise TypeError("remove create=True: only clients' requests make sessions")
         if default is ...:
             return self.sessions[session_id]
         return self.sessions.get(session_id, default)
 
     def active_sessions(self) -> Iterator[Session]:
-        """Go through the sessions that are open; they may come and go meanwhile."""
+        """Iterate over the open sessions; sessions may open and close meanwhile."""
         return (session for session in list(self.sessions.values()) if not session.expired)
 
     def is_acquired(self, session: Session) -> bool:
@@ -105,14 +107,13 @@ class SessionManager:
         """Send `message` to all open sessions, encoding it once.
 
         Args:
-            message: Text, or what `json.dumps` takes: clients get that as an object, an array or
-                a number.
-            exclude_session_ids: Ids of sessions that do not get it.
-            exclude: More that do not get it: sessions or ids.
+            message: Text, or a value for `json.dumps`, which clients get as an object, an array
+                or a number.
+            exclude_session_ids: Ids of sessions that do not get the message.
+            exclude: More sessions that do not get it, or their ids.
 
         Raises:
-            TypeError: If `message` cannot be written as JSON.
-            ValueError: Likewise.
+            TypeError, ValueError: If `message` cannot be written as JSON.
         """
         outgoing = _outgoing(message)
         ids = {x.id if isinstance(x, Session) else x for x in exclude}
@@ -122,28 +123,28 @@ class SessionManager:
                 session._connection.session.send_shared(outgoing)
 
     async def clear(self) -> None:
-        """Close all sessions; does not wait until their CLOSED has been handled."""
+        """Close all sessions; do not wait until their CLOSED messages have been handled."""
         for session in list(self.sessions.values()):
             session.close()
 
     async def stop(self, _app: web.Application | None = None) -> None:
-        """Open no more sessions, close those that there are and wait for their CLOSED.
+        """Refuse new sessions, close the others and wait until their CLOSED has been handled.
 
-        The endpoint does that when the application shuts down.  Not to be awaited in the handler,
-        which it waits for.
+        The endpoint does this when the application shuts down.  Do not await it in the handler:
+        it waits for the handler to return.
         """
         if self._router is not None:
             await self._router.shutdown()
 
-    # For the router and the connections.
+    # Called by the router and the connections.
 
     def _connect(self, session: SockJSSession) -> SockJSConnection:
         return HandlerConnection(session, self)
 
     def _admit(self, connection: "HandlerConnection") -> Session:
-        """Make the handler's session, under an id that no other one has."""
+        """Make the session that the handler sees, with a unique id."""
         session_id = connection.session.id
-        while not session_id or session_id in self.sessions:  # WebSockets may share an id
+        while not session_id or session_id in self.sessions:  # two WebSockets may use the same id
             session_id = f"{connection.session.id}-{secrets.token_hex(4)}".removeprefix("-")
         session = self.factory(
             session_id,
@@ -179,22 +180,22 @@ class HandlerConnection(ClientConnection):
         self.told = MsgType.OPEN
 
     async def on_open(self, info: ConnectionInfo) -> None:
-        """Tell the handler OPEN."""
+        """Send OPEN to the handler."""
         self.client = self.manager._admit(self)
         await self.manager._tell(self.client, OPEN_MESSAGE)
 
     async def on_message(self, message: str | bytes) -> None:
-        """Tell the handler MESSAGE."""
-        assert self.client is not None, "on_open has failed, and that closes the session"
-        if isinstance(message, str):  # handlers know no binary messages of raw WebSockets
+        """Send MESSAGE to the handler."""
+        assert self.client is not None, "if on_open fails, the session is closed"
+        if isinstance(message, str):  # sockjs has no binary messages, as on raw WebSockets
             await self.manager._tell(self.client, SockjsMessage(MsgType.MESSAGE, message))
 
     async def on_close(self) -> None:
-        """Tell the handler CLOSE, unless it has closed the session itself, and CLOSED."""
+        """Send CLOSE to the handler, unless the server closed the session; then send CLOSED."""
         client, manager = self.client, self.manager
-        if client is None:  # the factory has failed
+        if client is None:  # the factory failed
             return
-        assert self.close_info is not None, "it is set before on_close is called"
+        assert self.close_info is not None, "close_info is set before on_close is called"
         try:
             if self.close_info.initiator != "server" and not client.interrupted:
                 await manager._tell(client, CLOSE_MESSAGE)
@@ -205,7 +206,7 @@ class HandlerConnection(ClientConnection):
             finally:
                 manager.sessions.pop(client.id, None)
                 client._connection = self.client = None
-                client.exception = None  # its traceback has frames that know the session
+                client.exception = None  # its traceback's frames refer to the session
 
     def _sockjs_hook_name(self, hook: str) -> str:
         if self.client is None:
@@ -224,15 +225,15 @@ def _outgoing(message: Any) -> PreparedMessage:
 
 def _check_handler(handler: Handler) -> None:
     if not callable(handler):
-        raise TypeError(f"handler {handler!r} has to be a coroutine function")
+        raise TypeError(f"handler must be a coroutine function, not {handler!r}")
     try:
         signature = inspect.signature(handler)
-    except ValueError:  # of some builtins it cannot be told
+    except ValueError:  # some builtins do not have one
         return
     try:
         signature.bind(None, None, None)
     except TypeError:
         raise TypeError(
-            f"{handler!r} has to be handler(manager, session, msg): before sockjs 0.13 it was "
-            "handler(msg, session)"
+            f"{handler!r} must take (manager, session, msg); before sockjs 0.13, handlers took "
+            "(msg, session)"
         ) from None

@@ -1,4 +1,4 @@
-"""What handlers are told, and the states and exceptions that they know."""
+"""The messages that handlers get, and sockjs' names of states and exceptions."""
 
 import enum
 from dataclasses import dataclass
@@ -7,28 +7,31 @@ from sockjs_aio import SockJSError
 
 
 class SessionIsAcquired(SockJSError):
-    """Never raised here: transports answer a second receiver.  For ``except`` clauses."""
+    """Never raised, but your ``except`` clauses still work.
+
+    If a client sends a second receiving request, the transport answers it.
+    """
 
 
 class SessionIsClosed(SockJSError):
-    """Never raised here: `Session.send` returns False.  For ``except`` clauses."""
+    """Never raised, but your ``except`` clauses still work: `Session.send` returns False."""
 
 
 class MsgType(enum.Enum):
-    """What a handler is told."""
+    """The type of a message that a handler gets."""
 
     OPEN = 1
-    """A client is in; the first message of each session."""
+    """A client has connected; the first message of each session."""
     MESSAGE = 2
-    """`SockjsMessage.data` has come from the client."""
+    """The client has sent `SockjsMessage.data`."""
     CLOSE = 3
-    """The session has ended otherwise than by the application; `CLOSED` follows at once."""
+    """The session has ended, but the application did not close it; `CLOSED` follows at once."""
     CLOSED = 4
     """The session is over; the last message of each session."""
 
 
 class SessionState(enum.Enum):
-    """Where a session is, seen from its handler."""
+    """A session's state, as its handler sees it."""
 
     NEW = 0
     OPEN = 1
@@ -38,7 +41,7 @@ class SessionState(enum.Enum):
 
 @dataclass(frozen=True)
 class SockjsMessage:
-    """What a handler gets: a type, and with `MsgType.MESSAGE` the client's text."""
+    """A message for a handler: its type, and for `MsgType.MESSAGE` the client's text."""
 
     type: MsgType
     data: str | None

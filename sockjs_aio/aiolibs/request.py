@@ -1,4 +1,4 @@
-"""The request that opened a session, as far as it is remembered."""
+"""What a session keeps of the request that opened it."""
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar, overload
@@ -12,19 +12,19 @@ T = TypeVar("T")
 
 
 class Request(MutableMapping[Any, Any]):
-    """What `Session.request` is: about the request that opened the session, which is over.
+    """The value of `Session.request`: describes the request that opened the session.
 
-    As a mapping it has what middlewares stored on the request, and takes more, as requests do:
-    ``aiohttp_session.get_session(session.request)`` keeps there what it has loaded.
+    Like a request, it is a mapping: it contains what middlewares stored on the request, and you can
+    store more.  ``aiohttp_session.get_session(session.request)`` stores the loaded session there.
 
     Args:
-        info: What the session's connection knows.
+        info: The info of the session's connection.
     """
 
     __slots__ = ("_stored", "info")
 
     info: ConnectionInfo
-    """What connections of this package have for it."""
+    """The same information, as this package's own connections have it."""
 
     def __init__(self, info: ConnectionInfo) -> None:
         self.info = info
@@ -32,14 +32,14 @@ class Request(MutableMapping[Any, Any]):
 
     @property
     def remote(self) -> str | None:
-        """Address of the client, as with aiohttp's requests."""
+        """The client's address, as in aiohttp's requests."""
         return self.info.ip
 
     ip = remote
 
     @property
     def transport(self) -> str:
-        """Name of the transport, such as ``"websocket"`` or ``"xhr_streaming"``."""
+        """The transport's name, such as ``"websocket"`` or ``"xhr_streaming"``."""
         return self.info.transport
 
     @property
@@ -49,7 +49,7 @@ class Request(MutableMapping[Any, Any]):
 
     @property
     def query(self) -> "MultiDictProxy[str]":
-        """The parameters of the URL's query, decoded."""
+        """The query parameters of the URL, decoded."""
         return self.info.query
 
     @property
@@ -59,12 +59,12 @@ class Request(MutableMapping[Any, Any]):
 
     @property
     def cookies(self) -> Mapping[str, str]:
-        """The cookies that the request carried, by name."""
+        """The cookies of the request, by name."""
         return self.info.cookies
 
     @property
     def app(self) -> web.Application:
-        """The application whose router matched, a sub-application perhaps."""
+        """The application whose router matched, which may be a sub-application."""
         return self.info.app
 
     @property
@@ -96,7 +96,7 @@ class Request(MutableMapping[Any, Any]):
     def __bool__(self) -> bool:
         return True
 
-    # each is about a request of its own, whatever is stored
+    # two requests with the same stored values are still different requests
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 

@@ -6,29 +6,29 @@ from sockjs_aio.aiolibs.request import Request
 
 
 class ClientConnection(SockJSConnection):
-    """A connection of the asynchronous API that such a session stands for."""
+    """The asynchronous connection behind a `Session`."""
 
     request: Request
     told: MsgType
-    """What the handler was told last."""
+    """The type of the last message that the handler got."""
 
 
 class Session:
-    """One client, as handlers see it; they may keep attributes of their own on it.
+    """One client, as handlers see it; you may set your own attributes on it.
 
-    A subclass is put to use by ``manager.factory = MySession``.
+    To use a subclass, set ``manager.factory = MySession``.
 
     Args:
-        session_id: As in the URL, or made unique by a suffix.
-        heartbeat_delay: For reading only; the endpoint's is in force.
-        disconnect_delay: Likewise.
-        debug: Likewise.
+        session_id: The id in the URL, with a suffix if another session has it.
+        heartbeat_delay: For reading only; changing it has no effect.
+        disconnect_delay: For reading only.
+        debug: For reading only.
     """
 
     interrupted = False
-    """Whether the handler has raised."""
+    """Whether the handler has raised an exception."""
     exception: BaseException | None = None
-    """What the handler has raised; None again after CLOSED."""
+    """The exception that the handler raised; None again after CLOSED."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Session:
         self.heartbeat_delay = heartbeat_delay
         self.disconnect_delay = disconnect_delay
         self.debug = debug
-        # the connection from OPEN until CLOSED has been handled: no cycle is left behind
+        # set only from OPEN until CLOSED has been handled, so that no reference cycle remains
         self._connection: ClientConnection | None = None
         self._state = SessionState.NEW
 
@@ -51,48 +51,48 @@ class Session:
 
     @property
     def state(self) -> SessionState:
-        """Where the session is: `SessionState.CLOSED` from its CLOSED message on."""
+        """The session's state: `SessionState.CLOSED` from its CLOSED message on."""
         if self._state is SessionState.OPEN and not self._is_open:
             return SessionState.CLOSING
         return self._state
 
     @property
     def expired(self) -> bool:
-        """Whether the session has ended, be it that CLOSED is still to be handled."""
+        """Whether the session has ended, even if CLOSED has not been handled yet."""
         return self.state in (SessionState.CLOSING, SessionState.CLOSED)
 
     @property
     def acquired(self) -> bool:
-        """Whether the session is open; a polling client need not be waiting just now."""
+        """Whether the session is open, even if a polling client has no request waiting."""
         return self.state is SessionState.OPEN
 
     @property
     def request(self) -> Request | None:
-        """About the request that opened the session: headers, cookies, query, path, app, remote.
+        """The request that opened the session: headers, cookies, query, path, app, remote.
 
         None before OPEN and after CLOSED.
         """
         return None if self._connection is None else self._connection.request
 
     def send(self, msg: str) -> bool:
-        """Send `msg` to the client; return False, and do nothing, if the session is not open.
+        """Send `msg` to the client; if the session is not open, do nothing and return False.
 
         Raises:
-            TypeError: If `msg` is no text.
+            TypeError: If `msg` is not a `str`.
         """
         if not isinstance(msg, str):
             name = type(msg).__name__
-            raise TypeError(f"session.send() takes a str, not {name}: try json.dumps() first")
+            raise TypeError(f"session.send() takes a str, not {name}: call json.dumps() first")
         connection = self._connection
         if connection is None or connection.is_closed:
             return False
         connection.send(msg)
-        return not connection.is_closed  # it is if the client does not keep up
+        return not connection.is_closed  # a full send queue closes it
 
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
-        """Close the session: what was sent before goes out first, and CLOSED follows.
+        """Close the session: the client gets what was sent before, and CLOSED follows.
 
-        Messages that have come and were not handled are dropped.  Closing again does nothing.
+        Messages from the client that are still waiting are dropped.  Closing again does nothing.
         """
         if self._connection is not None:
             self._connection.close(code, reason)

@@ -1,9 +1,9 @@
 """Moves code written for sockjs-tornado to the adapter: ``python -m sockjs_aio.migrate``.
 
-Sources are read with `ast` and never run; what cannot be decided from one file alone is listed, not
-guessed.  Only imports and ``sockjs.tornado.X`` are rewritten, by putting ``_aio`` behind the word
-``sockjs``; the result has to parse to the tree that was meant, or the file is left alone.  Nothing
-here imports the rest of the package.
+The command parses sources with `ast` and never runs them.  What it cannot decide from one file
+alone, it lists instead of guessing.  It rewrites only imports and uses of ``sockjs.tornado.X``, by
+turning the word ``sockjs`` into ``sockjs_aio``.  If the result does not parse to the intended tree,
+it leaves the file unchanged.  Nothing here imports the rest of the package.
 """
 
 from sockjs_aio.migrate.command import main, migrate, migrate_file

@@ -1,4 +1,4 @@
-"""The command line: files are examined one by one, and the findings printed."""
+"""The command line: examines files one by one and prints the findings."""
 
 import argparse
 import io
@@ -14,41 +14,45 @@ from sockjs_aio.migrate.files import files_below, read_file, replace_file
 from sockjs_aio.migrate.findings import Examination, Finding, Kind, broken
 
 _START = """\
-The start of the server becomes (from aiohttp import web; from sockjs_aio import run_app):
+Start the server like this (from aiohttp import web; from sockjs_aio import run_app):
     app = web.Application()
     router.attach(app)
     run_app(app, host=..., port=...)"""
 
 _EPILOG = """\
-Without --write nothing is changed. Directories are searched for *.py, requirements and
-configurations (*.toml *.cfg *.ini *.conf *.yaml *.json), except in hidden directories, virtual
-environments, node_modules and __pycache__; symbolic links in them are not followed.
+Without --write, nothing is changed. In directories, the command examines *.py, requirements and
+configuration files (*.toml *.cfg *.ini *.conf *.yaml *.yml *.json). It skips hidden directories,
+virtual environments, node_modules and __pycache__, and does not follow symbolic links.
 
-Only imports are ever rewritten. Lines marked "by hand" say what to change, such as the start of the
-server, and what else of Tornado is there: it may stay. Lines marked "undecidable" need a decision
-first; "broken" files could not be read or written, Python 2 among them.
+--write changes imports and uses of sockjs.tornado.X, and nothing else. The other lines are for you:
+  by hand      change this line as it says, for example where the server starts;
+               Tornado's request handlers and the like are listed too, but may stay on Tornado
+  undecidable  the command cannot tell what is right: decide, and change the line yourself
+  broken       the file cannot be read or written, or is Python 2: fix that, then run this again
 
 exit status:
-  0  nothing is left to decide (there may still be changes to make, or lines marked "by hand")
+  0  nothing is left to decide (there may still be imports to rewrite, or lines marked "by hand")
   1  undecidable places or broken files were listed
-  2  wrong use, for instance a PATH that does not exist; nothing was changed"""
+  2  wrong usage, for example a PATH that does not exist; nothing was changed"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; see ``--help``."""
     parser = argparse.ArgumentParser(
         prog="python -m sockjs_aio.migrate",
-        description="Report what code for sockjs-tornado has to change for sockjs_aio.tornado.",
+        description="Report what to change in code for sockjs-tornado to use sockjs_aio.tornado.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="file or directory")
-    parser.add_argument("--write", action="store_true", help="rewrite imports and sockjs.tornado.X")
+    parser.add_argument(
+        "--write", action="store_true", help="rewrite imports and uses of sockjs.tornado.X"
+    )
     options = parser.parse_args(arguments)
     for path in options.paths:
         if not os.path.exists(path):
             parser.error(f"{path}: no such file or directory")
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name of a file may not be printable
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may not be printable
         sys.stdout.reconfigure(errors="backslashreplace")
     files = 0
     counts: Counter[Kind] = Counter()
@@ -71,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def migrate(paths: Iterable[Path], *, write: bool) -> Iterator[tuple[Path, list[Finding]]]:
     """Examine the files below `paths`, each once, and rewrite them if `write` is true.
 
-    What a file has of Tornado besides is told if any of them uses sockjs-tornado.
+    Findings about Tornado itself are included only if one of the files uses sockjs-tornado.
     """
     seen = set()
     reports: list[tuple[Path, Examination]] = []
@@ -106,7 +110,7 @@ def _migrated(path: Path, *, write: bool) -> Examination:
             failure = broken(error.strerror or str(error), found="cannot be written")
             left = [f for f in examination.findings if f.kind is not Kind.REWRITE]
             return replace(examination, findings=failure.findings + left)
-    # the content of many files is not kept
+    # the caller collects the reports of all files: do not keep their content
     return replace(examination, rewritten=None)
 
 

@@ -1,8 +1,8 @@
-"""What of sockjs-tornado the adapter has, and what to do about the rest: tables, no sources."""
+"""Tables: which names of sockjs-tornado the adapter has, and what to use instead of the others."""
 
 OLD, NEW = "sockjs.tornado", "sockjs_aio.tornado"
 
-# The modules of the adapter, and what code written for sockjs-tornado finds in them.
+# The adapter's modules, and what code written for sockjs-tornado can import from them.
 COUNTERPARTS = {
     "": {"SockJSConnection", "SockJSRouter"},
     "conn": {"SockJSConnection"},
@@ -17,23 +17,25 @@ COUNTERPARTS = {
     "transports.base": {"BaseTransportMixin"},
 }
 
-# Modules of sockjs-tornado that the adapter does without, and what to do instead.
+# Modules of sockjs-tornado that the adapter does not have, and what to do instead.
 MISSING = {
-    "basehandler": "requests are aiohttp's, there are no Tornado handlers to derive from",
-    "periodic": "use tornado.ioloop.PeriodicCallback or a task; heartbeats are the server's own",
-    "sessioncontainer": "the router keeps the sessions: see router.get_session(id)",
-    "static": "the router serves the greeting, info and iframe pages itself",
-    "util": "its helpers were internal to sockjs-tornado",
-    "websocket": "WebSockets are aiohttp's; for a handler see sockjs_aio.tornado.migrate",
+    "basehandler": "remove it; aiohttp handles the requests, so there is no handler to derive from",
+    "periodic": "use tornado.ioloop.PeriodicCallback or an asyncio task; the server sends "
+    "heartbeats itself",
+    "sessioncontainer": "use router.get_session(id); the router keeps the sessions",
+    "static": "remove it; the router serves the greeting, info and iframe pages itself",
+    "util": "copy the helpers that you need; they were internal to sockjs-tornado",
+    "websocket": "remove it; aiohttp handles WebSockets (to port a WebSocketHandler, derive from "
+    "sockjs_aio.tornado.migrate.WebsocketHandler)",
 }
 
-_TRANSPORT = "transports are not classes here; the setting disabled_transports chooses among them"
+_TRANSPORT = "use the setting disabled_transports to choose transports; they are not classes here"
 
 
 def why_missing(dotted: str) -> str | None:
     """Say why ``sockjs.tornado.DOTTED`` has no counterpart in the adapter; None if it has one.
 
-    What follows a class or a function in `dotted` is not looked at.
+    Attributes of a class or a function are not checked.
     """
     parts = dotted.split(".") if dotted else []
     module = max((m for m in COUNTERPARTS if is_within(dotted, m)), key=len)
@@ -41,10 +43,11 @@ def why_missing(dotted: str) -> str | None:
     if not rest or rest[0] in COUNTERPARTS[module]:
         return None
     if rest[0] == "*":
-        return "which names are used? import them by name"
+        return "replace * with the names that you use"
     missing = f"{module}.{rest[0]}".lstrip(".")
-    advice = _TRANSPORT if module == "transports" else MISSING.get(missing, "")
-    return f"{NEW}.{missing} does not exist" + (advice and f": {advice}")
+    other = MISSING.get(missing, "change the code that uses it")
+    advice = _TRANSPORT if module == "transports" else other
+    return f"{NEW}.{missing} does not exist: {advice}"
 
 
 def is_within(dotted: str, module: str) -> bool:

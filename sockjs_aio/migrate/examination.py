@@ -1,4 +1,4 @@
-"""One file from its bytes to its findings and its new bytes; nothing here does I/O."""
+"""Examines one file: bytes in, findings and new bytes out; does no I/O."""
 
 import unicodedata
 from pathlib import PurePath
@@ -16,16 +16,16 @@ from sockjs_aio.migrate.strings import requirements, strings, tornado_loggers
 
 
 def examine_file(name: str, raw: bytes) -> Examination:
-    """Find what a file called `name`, of content `raw`, has to change."""
+    """Find what to change in a file called `name` with the content `raw`."""
     if is_settings_file(name) and PurePath(name).suffix != ".py":
         return examine_settings(raw)
     return examine(raw)
 
 
 def examine(raw: bytes) -> Examination:
-    """Find what code for sockjs-tornado has to change in a Python file of content `raw`.
+    """Find what to change in a Python file with the content `raw`.
 
-    The `rewritten` content of the answer is None where nothing is to be rewritten.
+    `Examination.rewritten` is None if there is nothing to rewrite.
     """
     source = None
     try:
@@ -45,7 +45,7 @@ def examine(raw: bytes) -> Examination:
 
 
 def _examined(source: Source, raw: bytes) -> Examination:
-    text = unicodedata.normalize("NFKC", source.text)  # as in identifiers
+    text = unicodedata.normalize("NFKC", source.text)  # as Python normalizes identifiers
     if "sockjs" not in text and "tornado" not in text:
         return Examination([])
     facts = Facts(source.tree)
@@ -77,4 +77,5 @@ def _rewritten(source: Source, raw: bytes, mover: Mover, findings: list[Finding]
 
 
 def _left(finding: Finding, reason: str) -> Finding:
-    return Finding(finding.line, finding.found, f"left: {reason}", Kind.UNDECIDABLE)
+    advice = f"not rewritten: {reason}; change it by hand"
+    return Finding(finding.line, finding.found, advice, Kind.UNDECIDABLE)

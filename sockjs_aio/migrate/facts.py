@@ -1,4 +1,4 @@
-"""What a file imports, and what it binds otherwise: one walk over its tree."""
+"""What a file imports and which other names it binds, found in one walk over its tree."""
 
 import ast
 from collections.abc import Callable
@@ -11,25 +11,25 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """An import of sockjs-tornado: moved as a whole, or left."""
+    """An import of sockjs-tornado, which is rewritten as a whole or not at all."""
 
     place: ast.alias | ast.ImportFrom
     line: int
     text: str
     binds: frozenset[str]
-    reason: str | None  # why it has no counterpart
+    reason: str | None  # why it cannot be rewritten, if so
 
 
 class Facts:
-    """What one walk over a tree finds: who imports what, and who else binds which name."""
+    """What one walk over a tree finds: imports, and names that are bound in other ways."""
 
     def __init__(self, tree: ast.Module) -> None:
         self.nodes = list(ast.walk(tree))
         self.parents = {child: n for n in self.nodes for child in ast.iter_child_nodes(n)}
         self.imports: list[Import] = []
-        self.plain: list[Import] = []  # those that bind the name ``sockjs`` to the package
-        self.origins: dict[str, set[str]] = {}  # full names of what imports bind
-        self.bound: dict[str, int] = {}  # names bound otherwise, and in which line
+        self.plain: list[Import] = []  # those that bind ``sockjs`` itself
+        self.origins: dict[str, set[str]] = {}  # full names by the name that an import binds
+        self.bound: dict[str, int] = {}  # lines by the name that they bind without importing it
         self.is_user = False
         for node in self.nodes:
             if isinstance(node, ast.Import):
@@ -79,7 +79,7 @@ class Facts:
         return top, text
 
     def assigned(self, is_it: Callable[[ast.expr], bool]) -> dict[str, list[ast.expr]]:
-        """Return the values of some kind, by what they are assigned to: ``"self.ticker"``."""
+        """Return the values that `is_it` accepts, by their targets, such as ``"self.ticker"``."""
         found: dict[str, list[ast.expr]] = {}
         for node in self.nodes:
             if isinstance(node, ast.Assign) and is_it(node.value):
@@ -88,7 +88,7 @@ class Facts:
         return found
 
     def scopes(self, node: ast.AST) -> list[ast.AST]:
-        """Return the functions and classes that `node` stands in, from the inside out."""
+        """Return the functions and classes that contain `node`, innermost first."""
         found: list[ast.AST] = []
         parent = self.parents.get(node)
         while parent is not None:
@@ -98,7 +98,7 @@ class Facts:
         return found
 
     def full_name(self, node: ast.expr) -> str:
-        """Return the full name of what the imports of the file make of `node`, or ``""``."""
+        """Return the full name that `node` has by the file's imports; ``""`` if it has none."""
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):
             attributes.insert(0, node.attr)
@@ -112,11 +112,11 @@ class Facts:
 def _why_not_moved(name: str) -> str | None:
     if is_within(name, OLD):
         return why_missing(name[len(OLD) + 1 :])
-    return f"{name} stays where it is: import it in a statement of its own"
+    return f"import {name} in a separate statement; it is not part of sockjs-tornado"
 
 
 def bindings(node: ast.AST) -> list[str]:
-    """Return the names that `node` itself binds, or declares, other than by an import."""
+    """Return the names that `node` itself binds or declares, except by importing them."""
     if isinstance(node, ast.Name):
         return [] if isinstance(node.ctx, ast.Load) else [node.id]
     if isinstance(node, ast.Global | ast.Nonlocal):
@@ -130,6 +130,6 @@ def bindings(node: ast.AST) -> list[str]:
 
 
 def brief(node: ast.AST) -> str:
-    """Return the code of `node` on one line, cut short where it is long."""
+    """Return the code of `node` on one line of at most 100 characters."""
     text = " ".join(ast.unparse(node).split())
     return text if len(text) <= 100 else f"{text[:97]}..."

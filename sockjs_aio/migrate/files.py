@@ -1,4 +1,4 @@
-"""Files are found, read and replaced; nothing here knows what is in them."""
+"""Finds, reads and replaces files, whatever they contain."""
 
 import os
 import shutil
@@ -11,11 +11,11 @@ from sockjs_aio.migrate.settings_files import is_settings_file
 
 
 def files_below(path: Path) -> Iterator[Path | OSError]:
-    """Yield the files to read at and below `path` in sorted order, and the errors on the way.
+    """Yield the files to examine at and below `path` in sorted order, and errors on the way.
 
-    These are Python files, requirements and configurations; a file that is `path` itself is taken
-    whatever its name is.  Hidden directories, virtual environments, node_modules
-    and __pycache__ are left out, unless `path` itself is one, and so are symbolic links below it.
+    These are Python files, requirements and configuration files.  If `path` is a file itself, its
+    name does not matter.  Below `path`, hidden directories, virtual environments, node_modules,
+    __pycache__ and symbolic links are skipped.
     """
     if not os.path.isdir(path):
         yield path
@@ -41,7 +41,7 @@ def read_file(path: Path) -> bytes:
     """Return the content of a regular file.
 
     Raises:
-        OSError: If it cannot be read, or is something else, whose end might never come.
+        OSError: If it cannot be read, or is not a regular file: reading a pipe might never end.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("not a regular file")
@@ -49,12 +49,12 @@ def read_file(path: Path) -> bytes:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Give the file at `path` a new content in one step, and keep its mode.
+    """Replace the content of the file at `path` atomically, and keep its mode.
 
     Raises:
-        OSError: If that fails; the file is then as it was.
+        OSError: If that fails; the file is then unchanged.
     """
-    target = path.resolve()  # a link stays a link
+    target = path.resolve()  # replace what a link points to, not the link
     descriptor, name = tempfile.mkstemp(prefix=".migrate-", dir=target.parent)
     try:
         with open(descriptor, "wb") as file:

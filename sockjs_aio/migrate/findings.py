@@ -1,4 +1,4 @@
-"""What the report on a file is made of; nothing here knows how it is found."""
+"""The report on one file: its findings, and how each is printed."""
 
 import enum
 from dataclasses import dataclass, field
@@ -6,18 +6,18 @@ from pathlib import Path
 
 
 class Kind(enum.Enum):
-    """What is to be done about a finding."""
+    """What to do about a finding."""
 
     REWRITE = enum.auto()  # --write does it
-    BY_HAND = enum.auto()  # what to do is known, but is more than a change of names
-    SUPPORTED = enum.auto()  # stays as it is
-    UNDECIDABLE = enum.auto()
-    BROKEN = enum.auto()  # the file is skipped
+    BY_HAND = enum.auto()  # the user changes it, as the advice says
+    SUPPORTED = enum.auto()  # nothing
+    UNDECIDABLE = enum.auto()  # the user must decide first
+    BROKEN = enum.auto()  # the user must repair the file, which is skipped
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """A line of the report: what was found in line `line`, and what to make of it."""
+    """A line of the report: what was found in line `line`, and what to do about it."""
 
     line: int
     found: str
@@ -36,14 +36,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What became of one file: the findings by line, and its new content if that differs."""
+    """The result for one file: its findings by line, and its new content if that differs."""
 
     findings: list[Finding]
     rewritten: bytes | None = None
-    beside: list[Finding] = field(default_factory=list)  # worth telling if any file is a user
-    is_user: bool = False  # it uses sockjs-tornado, or the adapter
+    beside: list[Finding] = field(default_factory=list)  # reported if any file is a user
+    is_user: bool = False  # it uses sockjs-tornado or the adapter
 
 
 def broken(reason: str, line: int = 1, *, found: str = "cannot be read") -> Examination:
-    """Return what becomes of a file that is skipped for `reason`."""
-    return Examination([Finding(line, found, reason, Kind.BROKEN)])
+    """Return the result for a file that is skipped because of `reason`."""
+    advice = f"{reason}; fix this, then run the command again"
+    return Examination([Finding(line, found, advice, Kind.BROKEN)])

@@ -1,7 +1,7 @@
-"""What an application has of Tornado besides its loop: handlers, templates, signed cookies, tests.
+"""Finds what else an application uses of Tornado: handlers, templates, signed cookies, tests.
 
-None of it is rewritten.  Handlers may stay on Tornado, in one process or behind one proxy; what
-protects them there (xsrf, `authenticated`, `check_origin`) does not move with them.
+None of it is rewritten.  Handlers may stay on Tornado, in the same process or behind the same
+proxy.  What protects them there (xsrf, `authenticated`, `check_origin`) does not move with them.
 """
 
 import ast
@@ -13,20 +13,20 @@ from sockjs_aio.migrate.findings import Finding, Kind
 _HANDLERS = {"RequestHandler", "StaticFileHandler", "ErrorHandler", "RedirectHandler"}
 _VERBS = {"get", "post", "put", "delete", "head", "patch", "prepare", "initialize", "write_error"}
 _STAY = (
-    "leave it on Tornado beside the service, see “One endpoint at a time” in the guide; or a "
-    "coroutine function of aiohttp"
+    "leave it on Tornado beside the service (see “One endpoint at a time” in "
+    "docs/migrating-from-sockjs-tornado.md), or rewrite it as a coroutine function for aiohttp"
 )
 _WEBSOCKET = (
-    "WebsocketHandler of sockjs_aio.tornado.migrate with a router of its own; Tornado's lets in "
-    "pages of its own host alone, so give the router origins=[...]"
+    "derive from WebsocketHandler of sockjs_aio.tornado.migrate, with a router of its own; Tornado "
+    'allows only pages of its own host, so give the router {"origins": [...]}'
 )
-_TEMPLATES = "templates (tornado.template.Loader works by itself)"
-_SIGNED = "signed cookies (tornado.web.decode_signed_value works by itself)"
-_LOGIN = "authenticated (without a check of its own the new handler is open to everybody)"
-_XSRF = "xsrf (without a check of its own the new handler takes forged requests)"
-_EXECUTOR = "an executor (run_on_executor goes on working, or loop.run_in_executor)"
+_TEMPLATES = "templates (tornado.template.Loader works without a handler)"
+_SIGNED = "signed cookies (tornado.web.decode_signed_value works without a handler)"
+_LOGIN = "authenticated (give the new handler a check, or it is open to everybody)"
+_XSRF = "xsrf (give the new handler a check, or it accepts forged requests)"
+_EXECUTOR = "an executor (keep run_on_executor, or use loop.run_in_executor)"
 
-# What handlers use, by the name of the attribute.
+# Features of Tornado, by the attribute through which handlers use them.
 _USES = {
     "render": _TEMPLATES,
     "render_string": _TEMPLATES,
@@ -39,40 +39,47 @@ _USES |= dict.fromkeys(
     ("get_secure_cookie", "set_secure_cookie", "get_signed_cookie", "set_signed_cookie"), _SIGNED
 )
 
-_INSTALLED = "as it is, while Tornado is installed"
-# What may be used anywhere, by its full name.
+_INSTALLED = "no change needed while Tornado is installed"
+# Advice on what is also used outside of handlers, by its full name.
 _NAMES = {
     "tornado.web.decode_signed_value": (
-        f"{_INSTALLED}; in hooks the value is info.get_cookie(NAME).value",
+        f"{_INSTALLED}; in hooks, get the cookie's value from info.get_cookie(NAME).value",
         Kind.SUPPORTED,
     ),
     "tornado.web.create_signed_value": (_INSTALLED, Kind.SUPPORTED),
     "tornado.template": (_INSTALLED, Kind.SUPPORTED),
     "tornado.concurrent.run_on_executor": (_INSTALLED, Kind.SUPPORTED),
     "tornado.wsgi": (
-        "leave it to a server for WSGI, such as gunicorn; the proxy sends the service's paths here",
+        "run the WSGI application on a WSGI server such as gunicorn, and have the proxy send the "
+        "SockJS service's paths here",
         Kind.BY_HAND,
     ),
-    "tornado.testing.gen_test": ("an async def test, with pytest-aiohttp", Kind.BY_HAND),
+    "tornado.testing.gen_test": (
+        "rewrite it as an async def test, with pytest-aiohttp",
+        Kind.BY_HAND,
+    ),
 }
-_TEST = "a test with pytest-aiohttp or aiohttp.test_utils; the service is served by real sockets"
+_TEST = (
+    "rewrite it as a test with pytest-aiohttp or aiohttp.test_utils, which serve the application "
+    "on a real socket"
+)
 _DJANGO = (
-    "hooks run on the event loop, where Django's ORM raises SynchronousOnlyOperation: await "
-    "asgiref's sync_to_async(...) in async hooks"
+    "hooks run on the event loop, where Django's ORM raises SynchronousOnlyOperation: make hooks "
+    "that use it async, and await asgiref's sync_to_async(...)"
 )
 _NO_XSRF = (
-    "aiohttp checks no xsrf cookies: decide for each handler that takes forms whether it stays on "
-    "Tornado, or which check it gets"
+    "aiohttp does not check xsrf cookies: leave each handler that accepts forms on Tornado, or "
+    "give it a check of its own"
 )
 
 
 class Handlers:
-    """Finds what is Tornado's own in a file."""
+    """Finds uses of Tornado's own features in a file."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
         self._classes = [node for node in facts.nodes if isinstance(node, ast.ClassDef)]
-        self._own: set[str] = set()  # names of classes of this file that are handlers
+        self._own: set[str] = set()  # names of the handler classes in this file
         self._is_tornados = any(
             origin.split(".")[0] == "tornado"
             for names in facts.origins.values()
@@ -80,7 +87,7 @@ class Handlers:
         )
 
     def findings(self) -> Iterator[Finding]:
-        """List it: a line for each class, and for what stands outside of handlers."""
+        """List each handler class, with all that it uses, and each use outside of handlers."""
         in_handlers: set[ast.AST] = set()
         for cls in self._classes:
             if advice := self._of_class(cls):
@@ -117,7 +124,7 @@ class Handlers:
         self._own.add(node.name)
         used = [_USES.get(_name(child), "") for child in ast.walk(node)]
         uses = "; ".join(dict.fromkeys(filter(None, used)))
-        return f"{_STAY}; uses {uses}" if uses else _STAY
+        return f"{_STAY}; it uses {uses}" if uses else _STAY
 
     def _of_name(self, node: ast.AST) -> Iterator[Finding]:
         used: list[ast.expr] = [node.func] if isinstance(node, ast.Call) else []

@@ -1,7 +1,8 @@
-"""Where a Tornado server listens, and how the same is written for `run_app`: never wider.
+"""Finds where a Tornado server listens, and writes a call of `run_app` that listens there.
 
-What has a counterpart is carried over; the rest is named.  Where the options are not known from
-the line itself, the advice listens on 127.0.0.1 alone.
+The advice must never expose a service more widely than before.  Options with a counterpart are
+carried over; the others are named.  If a line does not show all its options, the advice listens on
+127.0.0.1 only.
 """
 
 import ast
@@ -10,32 +11,33 @@ from collections.abc import Sequence
 _NARROW = "'127.0.0.1'"
 _EVERYWHERE = {"AF_INET": "'0.0.0.0'", "AF_INET6": "'::'"}
 
-# Options of HTTPServer and of listen(): what to say about them.
+# What to do about options of HTTPServer and listen().
 _OPTIONS = {
-    "xheaders": "xheaders: nothing here believes X-Real-Ip or X-Forwarded-For, info.ip and "
-    "verify_ip see the proxy's address until XForwardedStrict of aiohttp-remotes is set up",
-    "protocol": "protocol: the scheme is that of the connection until XForwardedStrict of "
-    "aiohttp-remotes is set up",
-    "trusted_downstream": "trusted_downstream: name these proxies to XForwardedStrict of "
+    "xheaders": "xheaders: set up XForwardedStrict of aiohttp-remotes; without it X-Real-Ip and "
+    "X-Forwarded-For are ignored, and info.ip and verify_ip see the proxy's address",
+    "protocol": "protocol: set up XForwardedStrict of aiohttp-remotes; without it the scheme is "
+    "that of the connection",
+    "trusted_downstream": "trusted_downstream: pass these proxies to XForwardedStrict of "
     "aiohttp-remotes",
-    "max_body_size": "max_body_size: max_message_size of the router, and client_max_size of "
+    "max_body_size": "max_body_size: set max_message_size of the router, and client_max_size of "
     "web.Application for other handlers",
-    "max_buffer_size": "max_buffer_size: max_message_size of the router, and client_max_size of "
-    "web.Application for other handlers",
-    "idle_connection_timeout": "idle_connection_timeout: keepalive_timeout=... of run_app",
-    "body_timeout": "body_timeout: receive_timeout of the router",
-    "decompress_request": "decompress_request: aiohttp always unpacks, within the size limits",
+    "max_buffer_size": "max_buffer_size: set max_message_size of the router, and client_max_size "
+    "of web.Application for other handlers",
+    "idle_connection_timeout": "idle_connection_timeout: pass keepalive_timeout=... to run_app",
+    "body_timeout": "body_timeout: set receive_timeout of the router",
+    "decompress_request": "decompress_request: remove it; aiohttp always decompresses, within the "
+    "size limits",
 }
-_HANDED_ON = {"backlog", "reuse_port"}  # run_app has them under these names
+_HANDED_ON = {"backlog", "reuse_port"}  # run_app takes these under the same names
 
 
 class Listening:
-    """What calls say about where to listen: ``app.listen(8080, "127.0.0.1", xheaders=True)``.
+    """What a call says about where to listen: ``app.listen(8080, "127.0.0.1", xheaders=True)``.
 
     Args:
-        call: Of `listen`, `bind` or `HTTPServer`.
-        names: What its positional arguments are called.
-        makers: Calls of `HTTPServer` whose options hold for `call`, too.
+        call: A call of `listen`, `bind` or `HTTPServer`.
+        names: The names of its positional arguments.
+        makers: Calls of `HTTPServer` whose options also apply to `call`.
     """
 
     def __init__(
@@ -56,11 +58,11 @@ class Listening:
 
     @property
     def is_somewhere(self) -> bool:
-        """Whether it listens somewhere."""
+        """Whether the call says where to listen."""
         return bool(self.given.keys() & {"port", "sockets"} or self.unknown)
 
     def start(self) -> str:
-        """Return the call of `run_app` that listens in the same place, and no wider."""
+        """Return the call of `run_app` that listens in the same place, and not more widely."""
         arguments = ["app"]
         if "sockets" in self.given:
             arguments.append(f"sock={ast.unparse(self.given['sockets'])}")
@@ -80,29 +82,30 @@ class Listening:
         return arguments + [f"{name}={ast.unparse(self.given[name])}" for name in handed_on]
 
     def notes(self) -> list[str]:
-        """Return what is lost unless something is done about it."""
+        """Return what to do about options that the call of `run_app` does not carry over."""
         notes = []
         if self.unknown:
-            notes.append(f"{', '.join(self.unknown)}: has it an address, TLS? then carry them over")
+            unknown = ", ".join(self.unknown)
+            notes.append(f"{unknown}: if it contains an address or TLS options, carry them over")
         if self._has_tls():
             notes.append(
-                "ssl_options: write ssl_context_of, which makes an ssl.SSLContext of them, "
-                "cert_reqs and ca_certs included"
+                "ssl_options: write a function ssl_context_of that makes an ssl.SSLContext from "
+                "them, including cert_reqs and ca_certs"
             )
         own = {"port", "address", "family", "ssl_options", "request_callback", "io_loop", "sockets"}
         for name, value in self.given.items():
             if name not in own | _HANDED_ON and not is_constant(value, None, False):
-                notes.append(_OPTIONS.get(name, f"{name}: has no counterpart, and is lost"))
+                notes.append(_OPTIONS.get(name, f"{name}: remove it; run_app has no such option"))
         return notes
 
     def advice(self, where: str) -> str:
-        """Return it all on one line; `where` says where that is to be written."""
+        """Return all advice on one line; `where` says where to put the call of `run_app`."""
         is_told = "sockets" in self.given or self._host()
-        scope = "" if is_told else ", on all addresses as before"
-        return "; ".join([f"{self.start()}{scope}, {where}", *self.notes()])
+        scope = "" if is_told else ", which listens on all addresses as before"
+        return "; ".join([f"{self.start()}{scope}", where, *self.notes()])
 
     def _host(self) -> str | None:
-        """Return what listens no wider than before; None stands for all addresses."""
+        """Return a host that listens no more widely than before; None means all addresses."""
         if self.unknown:
             return _NARROW
         address, family = self.given.get("address"), self.given.get("family")
@@ -118,18 +121,19 @@ class Listening:
 
 
 def is_constant(node: ast.expr, *values: object) -> bool:
-    """Tell whether `node` is written as one of `values`."""
+    """Tell whether `node` is a literal of one of `values`."""
     return isinstance(node, ast.Constant) and any(
         node.value is v or node.value == v for v in values
     )
 
 
 def processes(count: ast.expr | None) -> str | None:
-    """Say what becomes of a number of processes, of which 1 needs no words."""
+    """Say how to run `count` processes; None if there is only one."""
     if count is None or is_constant(count, 1):
         return None
     number = "N" if is_constant(count, None, 0) else ast.unparse(count)
     return (
-        f"several processes: python -m sockjs_aio serve MODULE:FACTORY --workers {number} --host "
-        "... --port ..., see docs/workers.md; requests then find the process of their session"
+        "to run several processes, use python -m sockjs_aio serve MODULE:FACTORY "
+        f"--workers {number} --host ... --port ... (see docs/workers.md); it passes each request "
+        "to the process that has its session"
     )

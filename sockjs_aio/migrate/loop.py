@@ -1,4 +1,4 @@
-"""What is started on Tornado's loop before there is one that runs: it would never happen."""
+"""Finds what is started on Tornado's loop before the loop runs, and so would have no effect."""
 
 import ast
 import re
@@ -11,13 +11,16 @@ _TICKER = "tornado.ioloop.PeriodicCallback"
 _LOOP = "tornado.ioloop.IOLoop"
 _LATER = {"add_callback", "add_timeout", "call_at", "call_later", "spawn_callback", "add_future"}
 _LATER |= {"add_handler", "add_callback_from_signal", "set_default_executor"}
-_ADVICE = "before the loop runs this never happens: do it in a function in app.on_startup"
-_PERHAPS = f"if this is called {_ADVICE}".replace("runs this", "runs, it")
-_RUN_SYNC = "another loop than run_app's: do it in a function in app.on_startup"
+_ADVICE = "this has no effect before the loop runs: do it in a function in app.on_startup"
+_PERHAPS = (
+    "if this is called before the loop runs, it has no effect: do it in a function in "
+    "app.on_startup"
+)
+_RUN_SYNC = "this runs another loop than run_app does: do it in a function in app.on_startup"
 
 
 class BeforeTheLoop:
-    """Finds tickers and callbacks that are started where no loop runs yet."""
+    """Finds tickers and callbacks that are started before the loop runs."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
@@ -25,7 +28,7 @@ class BeforeTheLoop:
         self._loops = facts.assigned(lambda value: self._is(value, _LOOP))
 
     def findings(self) -> Iterator[Finding]:
-        """List them; what stands in a hook of a connection runs on the loop, and is left out."""
+        """List them, except in the hooks of a connection, which run on the loop."""
         for node in self._facts.nodes:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
@@ -44,7 +47,7 @@ class BeforeTheLoop:
     def _when(self, node: ast.AST) -> str | None:
         scopes = self._facts.scopes(node)
         if all(isinstance(scope, ast.ClassDef) for scope in scopes):
-            return _ADVICE  # when the module is imported
+            return _ADVICE  # it runs when the module is imported
         if any(isinstance(scope, ast.AsyncFunctionDef | ast.Lambda) for scope in scopes):
             return None
         classes = [scope for scope in scopes if isinstance(scope, ast.ClassDef)]
@@ -56,7 +59,7 @@ class BeforeTheLoop:
         return _PERHAPS
 
     def _starts(self, scope: ast.AST) -> bool:
-        """Tell whether the server starts in this function."""
+        """Tell whether this function starts the server."""
         for node in ast.walk(scope):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner, name = node.func.value, node.func.attr

@@ -1,7 +1,7 @@
-"""Python 2: told from other mistakes by what stands in the line that Python 3 does not read.
+"""Recognises Python 2, as opposed to other errors, by the line that Python 3 cannot parse.
 
-Such a file has no tree.  Its imports of sockjs-tornado are found line by line, so that they can be
-listed; nothing is rewritten.
+Such a file has no tree.  Its imports of sockjs-tornado are searched for line by line and listed;
+nothing is rewritten.
 """
 
 import ast
@@ -13,8 +13,8 @@ from sockjs_aio.migrate.facts import Facts
 from sockjs_aio.migrate.findings import Finding, Kind
 
 _ADVICE = (
-    "make it Python 3 first (2to3 -w, which comes with Python up to 3.12, does most of it) and run "
-    "this again; until then only its imports are listed"
+    "convert it to Python 3 first (2to3 -w, which comes with Python up to 3.12, does most of it), "
+    "then run the command again; until then only its imports are listed"
 )
 _SIGNS = re.compile(
     r"""^\s*print\s+[^\s=(]|^\s*print\s*>>|^\s*exec\s+[^\s=(]|<>|`[^`]+`
@@ -23,11 +23,11 @@ _SIGNS = re.compile(
     |\blambda\s*\(|\bdef\s+\w+\([^)]*\([^)]*\)""",
     re.VERBOSE,
 )
-_CLASS = re.compile(r"[A-Z]\w")  # by its name; a single capital is a variable
+_CLASS = re.compile(r"[A-Z]\w")  # what looks like a class; a single capital is a variable
 _TABS = "inconsistent use of tabs"
 _IMPORT = re.compile(r"^\s*(?:from\s+sockjs\.tornado\b.*|import\s+sockjs\.tornado\b.*)", re.M)
 
-# Names that are gone, and that a file may have which Python 3 can read.
+# Names that Python 3 has removed; a file with them may still parse.
 _BUILTINS = {"basestring", "raw_input", "unichr", "unicode", "xrange"}
 _MODULES = {"ConfigParser", "Cookie", "HTMLParser", "Queue", "StringIO", "cPickle", "cStringIO"}
 _MODULES |= {"httplib", "urllib2", "urlparse"}
@@ -35,17 +35,17 @@ _METHODS = {"has_key", "iteritems", "iterkeys", "itervalues"}
 
 
 def is_python2(text: str, error: SyntaxError) -> bool:
-    """Tell whether `error`, of parsing `text`, comes of its being Python 2."""
+    """Tell whether parsing `text` raised `error` because it is Python 2."""
     lines = text.splitlines()
     line = lines[error.lineno - 1] if error.lineno and error.lineno <= len(lines) else ""
     return _TABS in error.msg or bool(_SIGNS.search(line))
 
 
 def reject_old_except(tree: ast.Module) -> None:
-    """Read ``except A, e:`` as Python did before 3.14, which takes `e` for a second class.
+    """Refuse ``except A, e:``, which Python 3.14 parses as catching two classes, `A` and `e`.
 
     Raises:
-        SyntaxError: If `tree` has a handler that must mean what Python 2 makes of it.
+        SyntaxError: If `e` must be the name that Python 2 binds, as older Python 3 raises.
     """
     nodes = list(ast.walk(tree))
     classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
@@ -66,28 +66,28 @@ def _binds_last(caught: ast.expr | None, classes: set[str]) -> bool:
     if (last.end_lineno, last.end_col_offset) != (caught.end_lineno, caught.end_col_offset):
         return False  # it has parentheses
     if isinstance(first, ast.Tuple) or isinstance(last, ast.Tuple):
-        return True  # no Python 3 catches by a tuple in a tuple
+        return True  # Python 3 code does not catch nested tuples
     return isinstance(last, ast.Name) and last.id not in classes and not _CLASS.match(last.id)
 
 
 def python2(text: str, line: int | None) -> Iterator[Finding]:
-    """List what is to be done with a file of Python 2 that is not read from `line` on."""
+    """List what to do about a Python 2 file whose line `line` cannot be parsed."""
     yield Finding(line or 1, "Python 2", _ADVICE, Kind.BROKEN)
     for match in _IMPORT.finditer(text):
         found = match[0].strip()
-        advice = f"will be {found.replace('sockjs', 'sockjs_aio', 1)}"
+        advice = f"in Python 3, change it to {found.replace('sockjs', 'sockjs_aio', 1)}"
         number = text.count("\n", 0, match.start() + len(match[0]) - len(match[0].lstrip())) + 1
         yield Finding(number, found, advice, Kind.UNDECIDABLE)
 
 
 def is_user(text: str) -> bool:
-    """Tell whether a file of Python 2 imports sockjs-tornado."""
-    assert OLD == "sockjs.tornado", "it is what _IMPORT has"
+    """Tell whether a Python 2 file imports sockjs-tornado."""
+    assert OLD == "sockjs.tornado", "_IMPORT contains this name"
     return bool(_IMPORT.search(text))
 
 
 def leftovers(facts: Facts) -> Iterator[Finding]:
-    """List names that Python 3 does not have, in a line of their own for all of them."""
+    """List all names that Python 3 does not have, in one finding."""
     found: dict[str, int] = {}
     for node in facts.nodes:
         for name in _gone(node, facts):
@@ -96,7 +96,7 @@ def leftovers(facts: Facts) -> Iterator[Finding]:
     if found:
         in_order = sorted(found.items(), key=lambda item: (item[1], item[0]))
         places = ", ".join(f"{name} (line {line})" for name, line in in_order)
-        advice = f"Python 3 has no {places}: 2to3 knows what it has instead"
+        advice = f"Python 3 has no {places}: run 2to3 to replace them"
         yield Finding(min(found.values()), "Python 2", advice, Kind.BY_HAND)
 
 
@@ -120,7 +120,7 @@ def _gone(node: ast.AST, facts: Facts) -> list[str]:
 
 
 def _is_guarded(node: ast.AST, facts: Facts) -> bool:
-    """Tell whether an import may fail: it is written for both Pythons then."""
+    """Tell whether an import is conditional, as in code for both Pythons."""
     parent = facts.parents.get(node)
     while parent is not None:
         if isinstance(parent, ast.Try | ast.If):

@@ -1,6 +1,6 @@
-"""Files besides the sources that name sockjs-tornado: requirements, and logging's configuration.
+"""Finds sockjs-tornado in files other than sources: requirements and logging configurations.
 
-They are read line by line, whatever their format, and never rewritten.
+It reads them line by line, whatever their format, and never rewrites them.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import PurePath
 from sockjs_aio.migrate.findings import Examination, Finding, Kind
 
 MAX_SIZE = 1_000_000
-"""Bytes: what is larger is data."""
+"""Bytes; a larger file is data, not settings, and is skipped."""
 
 _ENDINGS = {".cfg", ".conf", ".ini", ".json", ".toml", ".yaml", ".yml"}
 _NAMES = re.compile(
@@ -21,12 +21,12 @@ _LOCKS = {"package.json", "package-lock.json", "composer.json"}  # of other lang
 _REQUIREMENT = re.compile(r"(?<![\w.-])sockjs[-_]tornado(?![\w-])", re.IGNORECASE)
 _LOGGER = re.compile(r"(?<![\w.])sockjs\.tornado(?!_)\b[\w.]*|(?<![\w.])tornado\.general\b")
 
-REQUIRED = "sockjs-aio; tornado as well, in a line of its own, if other code uses it"
-LOGGER = 'the logger is "sockjs_aio" now (sockjs-tornado\'s was "tornado.general")'
+REQUIRED = "require sockjs-aio instead, and tornado on its own line if other code uses it"
+LOGGER = 'use the logger "sockjs_aio" instead (sockjs-tornado used "tornado.general")'
 
 
 def is_settings_file(name: str) -> bool:
-    """Tell by its name whether a file may be one of these."""
+    """Tell by its name whether a file may contain requirements or a logging configuration."""
     path = PurePath(name)
     if path.name in _LOCKS or path.name.endswith(".lock"):
         return False
@@ -35,7 +35,7 @@ def is_settings_file(name: str) -> bool:
 
 
 def examine_settings(raw: bytes) -> Examination:
-    """Find the lines of a file of content `raw` that name sockjs-tornado."""
+    """Find the lines that name sockjs-tornado in a file with the content `raw`."""
     if len(raw) > MAX_SIZE or b"ornado" not in raw:
         return Examination([])
     text = raw.decode(errors="replace")

@@ -1,6 +1,6 @@
-"""The text of a file and its tree, and the one edit that is made: ``_aio`` behind ``sockjs``.
+"""The text of a file, its tree, and the only edit: ``sockjs`` becomes ``sockjs_aio``.
 
-The result has to parse to the tree that was meant, or there is none.
+If the result does not parse to the intended tree, the edit is refused.
 """
 
 import ast
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 
 class Source:
-    """The text of a file, and where in it the nodes of its tree stand."""
+    """The text of a file, and the positions in it of its tree's nodes."""
 
     def __init__(self, raw: bytes) -> None:
-        lines = re.sub(rb"\r\n?", b"\n", raw)  # the detector knows no other ends of lines
+        lines = re.sub(rb"\r\n?", b"\n", raw)  # detect_encoding knows only \n
         self.encoding, _ = tokenize.detect_encoding(io.BytesIO(lines).readline)
         self.text = raw.decode(self.encoding)
         self._starts = [0] + [end.end() for end in re.finditer(r"\r\n|\r|\n", self.text)]
@@ -25,7 +25,7 @@ class Source:
         """Make the tree.
 
         Raises:
-            SyntaxError: If that cannot be done.
+            SyntaxError: If the text is not valid Python 3.
         """
         self.tree = _parse(self.text)
 
@@ -40,13 +40,13 @@ class Source:
         return start if start >= 0 and self.text.startswith("sockjs", start) else None
 
     def rewrite(self, places: "Sequence[Place]", raw: bytes) -> bytes:
-        """Return the file, of content `raw`, with ``sockjs_aio`` at each of `places`.
+        """Return the content with ``sockjs_aio`` at each of `places`; `raw` is the present one.
 
         Raises:
             ValueError: If that would change anything else.
         """
         if self.text.encode(self.encoding) != raw:
-            raise ValueError(f"{self.encoding} does not give back the same bytes")
+            raise ValueError(f"saving it as {self.encoding} would change other bytes")
         text = self.text
         for at in sorted({self.word(place) or 0 for place in places}, reverse=True):
             text = f"{text[:at]}sockjs_aio{text[at + 6 :]}"
@@ -61,7 +61,7 @@ Place = ast.Name | ast.alias | ast.ImportFrom
 
 
 def _parse(text: str) -> ast.Module:
-    with warnings.catch_warnings():  # about escapes in strings, for instance
+    with warnings.catch_warnings():  # about escapes in strings, for example
         warnings.simplefilter("ignore")
         return ast.parse(text)
 
@@ -76,7 +76,7 @@ def _rename(node: Place) -> None:
 
 
 def _shape(tree: ast.AST) -> list[object]:
-    """Return what two trees have in common if only their positions differ, without recursion."""
+    """Return a tree without positions, to compare with another; does not recurse."""
 
     def plain(value: object) -> object:
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The start of the server, in what words it may come: listed to be changed by hand."""
+"""Finds the start of the server, in all the ways to write it; you change it by hand."""
 
 import ast
 import re
@@ -12,19 +12,22 @@ from sockjs_aio.migrate.listening import Listening, is_constant, processes
 _SERVER = "tornado.httpserver.HTTPServer"
 _PORT = ("port", "address", "family", "backlog", "reuse_port")
 _LISTENS = {"listen": _PORT, "bind": _PORT, "add_sockets": ("sockets",), "add_socket": ("sockets",)}
-_END = "run_app ends the loop, on SIGTERM and SIGINT; what is left to do goes into app.on_cleanup"
-_START = "where the loop is started"
-_SOCKETS = "as it is, while Tornado is installed; the sockets go to run_app(app, sock=...)"
+_END = (
+    "remove it: run_app ends the loop on SIGTERM and SIGINT; put cleanup into a function in "
+    "app.on_cleanup"
+)
+_START = "put this where the loop is started"
+_SOCKETS = "no change needed while Tornado is installed; pass the sockets to run_app(app, sock=...)"
 _MOVED = {
     "tornado.netutil.bind_sockets": (_SOCKETS, Kind.SUPPORTED),
     "tornado.netutil.bind_unix_socket": (_SOCKETS, Kind.SUPPORTED),
-    "tornado.autoreload.start": ("nothing reloads code here: leave it out", Kind.BY_HAND),
-    "tornado.autoreload.wait": ("nothing reloads code here: leave it out", Kind.BY_HAND),
+    "tornado.autoreload.start": ("remove it: nothing reloads code here", Kind.BY_HAND),
+    "tornado.autoreload.wait": ("remove it: nothing reloads code here", Kind.BY_HAND),
 }
 
 
 class Start:
-    """Finds what starts a Tornado server, and arguments that mean something else now."""
+    """Finds what starts a Tornado server, and arguments that have another meaning now."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
@@ -32,7 +35,7 @@ class Start:
         self._servers = facts.assigned(self._makes_server)
 
     def findings(self) -> Iterator[Finding]:
-        """List what is to be changed by hand, and what stays although it looks like it."""
+        """List what to change by hand, and what needs no change although it may look so."""
         for node in self._facts.nodes:
             if isinstance(node, ast.Call):
                 if advice := self._advice(node):
@@ -43,7 +46,10 @@ class Start:
                 bases = [base for base in node.bases if self._is_application(base)]
                 for base in bases:
                     found = f"class {node.name}({ast.unparse(base)})"
-                    advice = "a function that makes app = web.Application() and attaches the router"
+                    advice = (
+                        "replace the class with a function that makes app = web.Application() and "
+                        "attaches the router"
+                    )
                     yield Finding(node.lineno, found, advice, Kind.BY_HAND)
 
     def _advice(self, call: ast.Call) -> str | None:
@@ -75,14 +81,15 @@ class Start:
         return None
 
     def _server(self, call: ast.Call) -> str:
-        """Carry over what is said here instead of where it listens."""
+        """Carry over options that are given here and not where the server listens."""
         start = (
-            "run_app(app, host=..., port=...), as said where it listens; for TLS ssl_context=..."
+            "run_app(app, host=..., port=...), with the address from the line where it listens; "
+            "for TLS add ssl_context=..."
         )
         return "; ".join([start, *Listening(call, ("request_callback",)).notes()])
 
     def _makers(self, owner: ast.expr) -> list[ast.Call]:
-        """Return the calls of HTTPServer that may have made `owner`, an application perhaps."""
+        """Return the calls of HTTPServer that may have made `owner`, or serve it."""
         made = self._servers.get(ast.unparse(owner), [owner] if self._makes_server(owner) else None)
         calls = self._facts.nodes if made is None else made
         return [
@@ -92,7 +99,7 @@ class Start:
         ]
 
     def _application(self, call: ast.Call) -> str:
-        """Name the routers whose ``urls`` a Tornado application is made of."""
+        """Attach the routers whose ``urls`` the Tornado application serves."""
         inside = [node for node in ast.walk(call) if isinstance(node, ast.Attribute)]
         owners = [ast.unparse(n.value) for n in inside if n.attr in {"urls", "apply_routes"}]
         routers = sorted(dict.fromkeys(owners), key=ast.unparse(call).find) or ["router"]
@@ -103,9 +110,9 @@ class Start:
         full = self._facts.full_name(call.func)
         is_router = full.startswith((OLD, NEW)) and full.endswith(".SockJSRouter")
         if "io_loop" in names or (is_router and len(call.args) > 3):
-            yield "without io_loop: the running asyncio loop serves", Kind.BY_HAND
+            yield "remove io_loop: the running asyncio loop is used", Kind.BY_HAND
         if "session_kls" in names or (is_router and len(call.args) > 4):
-            yield "as it is: session_kls is supported", Kind.SUPPORTED
+            yield "no change needed: session_kls is supported", Kind.SUPPORTED
         if full in _MOVED:
             yield _MOVED[full]
 
@@ -138,10 +145,10 @@ class Start:
 
 
 def _for_one_host(pattern: ast.expr) -> str:
-    """Say how handlers are kept to the hosts that they were for."""
+    """Say how to serve handlers only for the hosts that they are for."""
     if is_constant(pattern, ".*", ".*$", "^.*$", ""):
         return "router.attach(app)"
     return (
-        "sub = web.Application(); router.attach(sub); app.add_domain(HOST, sub), or it answers for "
-        f"other hosts than {ast.unparse(pattern)}, too"
+        "sub = web.Application(); router.attach(sub); app.add_domain(HOST, sub); without "
+        f"add_domain it also answers for other hosts than {ast.unparse(pattern)}"
     )

@@ -1,4 +1,4 @@
-"""Names in strings: they are listed and never rewritten."""
+"""Finds names of sockjs-tornado in strings, which are listed and never rewritten."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ def _is_string(node: ast.AST) -> TypeGuard[_String]:
 
 
 def quoted_names(facts: Facts) -> list[_String]:
-    """Return the strings that name what the file binds: in annotations and in ``__all__``."""
+    """Return the strings in annotations and in ``__all__``: they name what the file binds."""
     roots: list[ast.AST | None] = []
     for node in facts.nodes:
         if isinstance(node, ast.arg | ast.AnnAssign):
@@ -39,8 +39,9 @@ def quoted_names(facts: Facts) -> list[_String]:
 
 
 def strings(facts: Facts) -> Iterator[Finding]:
-    """List imports by a string, and other strings that name sockjs-tornado or a part of it."""
-    seen: set[ast.AST] = set(quoted_names(facts)) if facts.plain else set()  # obstacles already
+    """List imports by string, and other strings that name sockjs-tornado or a part of it."""
+    # `Mover` lists the quoted names
+    seen: set[ast.AST] = set(quoted_names(facts)) if facts.plain else set()
     for node in facts.nodes:
         if not isinstance(node, ast.Call) or not _is_dynamic_import(node):
             continue
@@ -49,7 +50,7 @@ def strings(facts: Facts) -> Iterator[Finding]:
             *values.values()
         }:
             seen |= values.keys()
-            advice = f"an import at run time: of {NEW}?"
+            advice = f"an import at run time; if it is of {OLD}, change it to {NEW}"
             yield Finding(node.lineno, brief(node), advice, Kind.UNDECIDABLE)
     for node in facts.nodes:
         if not _is_string(node) or node in seen:
@@ -58,26 +59,26 @@ def strings(facts: Facts) -> Iterator[Finding]:
         if is_name and _names_a_logger(node, facts):
             yield Finding(node.lineno, brief(node), LOGGER, Kind.BY_HAND)
         elif is_name:
-            advice = f"a name in a string: of {NEW}?"
+            advice = f"a name in a string; if it means the module, change it to {NEW}"
             yield Finding(node.lineno, brief(node), advice, Kind.UNDECIDABLE)
 
 
 def tornado_loggers(facts: Facts) -> Iterator[Finding]:
-    """List where the logger is named that sockjs-tornado wrote to."""
+    """List uses of the logger that sockjs-tornado writes to."""
     for node in facts.nodes:
         if _is_string(node) and node.value == "tornado.general" and _names_a_logger(node, facts):
             yield Finding(node.lineno, brief(node), LOGGER, Kind.BY_HAND)
 
 
 def requirements(facts: Facts) -> Iterator[Finding]:
-    """List requirements in strings: those of a setup.py."""
+    """List requirements in strings, as in a setup.py."""
     for node in facts.nodes:
         if _is_string(node) and _REQUIREMENT.fullmatch(node.value):
             yield Finding(node.lineno, brief(node), REQUIRED, Kind.BY_HAND)
 
 
 def _names_a_logger(node: ast.AST, facts: Facts) -> bool:
-    """Tell whether a string is given to `getLogger`, or stands in a table of loggers."""
+    """Tell whether a string is an argument of `getLogger`, or a key in a table of loggers."""
     parent = facts.parents.get(node)
     if isinstance(parent, ast.Call):
         function = parent.func

@@ -1,8 +1,9 @@
-"""What code written for sockjs-tornado imports, on aiohttp.
+"""Runs code written for sockjs-tornado on aiohttp.
 
-``from sockjs_aio.tornado import SockJSRouter, SockJSConnection`` is the whole change in an
-application's modules; see docs/migrating-from-sockjs-tornado.md for the start of the server.  Names
-and behaviour are those of sockjs-tornado 1.0.7; Tornado is not needed.
+In your application's modules, you only change the import:
+``from sockjs_aio.tornado import SockJSRouter, SockJSConnection``.  For the start of the server, see
+docs/migrating-from-sockjs-tornado.md.  Names and behaviour are those of sockjs-tornado 1.0.7.  You
+do not need Tornado.
 """
 
 from sockjs_aio.tornado import conn, migrate, multiplex, proto, router, session, stats, transports

@@ -8,17 +8,17 @@ if TYPE_CHECKING:
 
 
 class SockJSConnection:
-    """One client; derive from it and override the hooks.
+    """One client; derive your class from this one and override the hooks.
 
-    Hooks run directly on the event loop.  One that returns an awaitable (``async def``, a Tornado
-    coroutine) is awaited before the next one is called.
+    Hooks run directly on the event loop.  If a hook returns an awaitable (``async def``, a Tornado
+    coroutine), the router awaits it before it calls the next hook.
     """
 
     session: "BaseSession"
-    """The session; set before ``__init__``, which need not call this class's own."""
+    """The session; set before ``__init__``, so yours need not call ``super().__init__``."""
 
     def __new__(cls, session: "BaseSession", *_args: Any, **_kwargs: Any) -> "SockJSConnection":
-        """Set `session`, whatever ``__init__`` does."""
+        """Set `session` even if a derived ``__init__`` does not."""
         self = super().__new__(cls)
         self.session = session
         return self
@@ -27,33 +27,32 @@ class SockJSConnection:
         self.session = session
 
     def on_open(self, info: "ConnectionInfo") -> Any:
-        """The client has been let in.
+        """Called when a client connects.
 
-        Returning False rejects it; so does raising an HTTP error: `aiohttp.web.HTTPException`, or
-        anything with an integer `status_code`.
+        To reject it, return False or raise an HTTP error: `aiohttp.web.HTTPException`, or any
+        exception with an integer `status_code`.
         """
 
     def on_message(self, message: str) -> Any:
-        """A message came."""
-        raise NotImplementedError(f"{type(self).__name__} has to override on_message")
+        """Called for each message from the client."""
+        raise NotImplementedError(f"{type(self).__name__} must override on_message")
 
     def on_close(self) -> Any:
-        """The session is over; called once."""
+        """Called once, when the session is over."""
 
     def send(self, message: Any, binary: bool = False) -> None:
-        """Send `message`: text, `bytes` of UTF-8, or any value, which goes out as JSON value.
-
-        Once closed, this does nothing.
+        """Send `message` to the client; do nothing once the session is closed.
 
         Args:
-            message: A `dict`, say, arrives in the browser as an object, not as a string.
-            binary: Send `bytes` as they are; over the raw WebSocket only.
+            message: Text, `bytes` in UTF-8, or any value that JSON can represent.  The browser
+                receives a `dict` as an object, not as a string.
+            binary: Send `bytes` as a binary message; raw WebSocket only.
         """
         if not self.is_closed:
             self.session.send_message(message, binary=binary)
 
     def broadcast(self, clients: "Iterable[SockJSConnection]", message: Any) -> None:
-        """Send `message` to all `clients`, encoding it once; closed ones are skipped."""
+        """Send `message` to all `clients`, encoding it once; closed clients are skipped."""
         self.session.broadcast(clients, message)
 
     def close(self) -> None:

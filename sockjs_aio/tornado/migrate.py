@@ -1,4 +1,4 @@
-"""For code that was written for ``tornado.websocket.WebSocketHandler``."""
+"""A connection class for code written for ``tornado.websocket.WebSocketHandler``."""
 
 from typing import Any
 
@@ -7,13 +7,16 @@ from sockjs_aio.tornado.session import ConnectionInfo
 
 
 class WebsocketHandler(SockJSConnection):
-    """Has the hooks and methods of a Tornado WebSocket handler; `request` is the info."""
+    """Has the hooks and methods of a Tornado WebSocket handler.
+
+    `request` is the info that `SockJSConnection.on_open` gets, not Tornado's request.
+    """
 
     ip: str | None
     request: ConnectionInfo
 
     def open(self) -> Any:
-        """The client has been let in."""
+        """Called when a client connects."""
 
     def on_open(self, info: ConnectionInfo) -> Any:
         """Set `ip` and `request`, and call `open`."""
@@ -22,5 +25,5 @@ class WebsocketHandler(SockJSConnection):
         return self.open()
 
     def write_message(self, message: Any, binary: bool = False) -> None:
-        """Send `message`, see `SockJSConnection.send`."""
+        """Send `message`; see `SockJSConnection.send`."""
         self.send(message, binary)

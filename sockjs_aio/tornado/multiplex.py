@@ -1,4 +1,4 @@
-"""Several channels over one session, with synchronous hooks: the twin of `sockjs_aio.multiplex`."""
+"""Several channels over one session: `sockjs_aio.multiplex`, but with synchronous hooks."""
 
 import asyncio
 import inspect
@@ -28,9 +28,8 @@ T = TypeVar("T")
 class MultiplexConnection(SockJSConnection):
     """Carries channels: ``MultiplexConnection.get(ann=AnnConnection, bob=BobConnection)``.
 
-    Each channel has an ordinary `SockJSConnection`.  A hook or a constructor that raises is
-    logged and closes its channel and no other.  Unknown channels and malformed messages are
-    ignored.
+    Each channel has an ordinary `SockJSConnection`.  If a hook or a constructor raises, the error
+    is logged and only its channel is closed.  Unknown channels and malformed messages are ignored.
     """
 
     channels: ClassVar[dict[str, MakeConnection]] = {}
@@ -40,21 +39,21 @@ class MultiplexConnection(SockJSConnection):
         """Make the connection class for a service with these channels.
 
         Raises:
-            ValueError: If a name has a comma.
+            ValueError: If a name contains a comma.
         """
         if any("," in name for name in channels):
-            raise ValueError("the name of a channel cannot have a comma")
-        # websocket-multiplex's client escapes names; others may send them as they are
+            raise ValueError("the name of a channel must not contain a comma")
+        # websocket-multiplex's client escapes names; other clients may not
         known = {**channels, **{escaped(name): make for name, make in channels.items()}}
         return type(cls.__name__, (cls,), {"channels": known})
 
     def on_open(self, info: ConnectionInfo) -> Any:
-        """Begin without channels."""
+        """Start without channels; the client subscribes to them."""
         self.endpoints: dict[str, ChannelSession] = {}
         self.closings: dict[str, asyncio.Task[None]] = {}
 
     def on_message(self, message: str) -> Any:
-        """Do what one message of the client says."""
+        """Handle ``sub,NAME``, ``msg,NAME,TEXT`` or ``uns,NAME`` from the client."""
         verb, _, rest = message.partition(",")
         name, comma, data = rest.partition(",")
         endpoint = self.endpoints.get(name)
@@ -68,7 +67,7 @@ class MultiplexConnection(SockJSConnection):
         return None
 
     def on_close(self) -> Any:
-        """Close the channels."""
+        """Close all channels."""
         endpoints = list(self.endpoints.values())
         for endpoint in endpoints:
             endpoint.leave()
@@ -78,7 +77,7 @@ class MultiplexConnection(SockJSConnection):
         await asyncio.gather(*self.closings.values())
 
     async def _resubscribe(self, name: str, closing: asyncio.Task[None]) -> None:
-        """Subscribe once the `on_close` of the channel before has returned."""
+        """Subscribe once the `on_close` of the previous subscription has returned."""
         await asyncio.wait([closing])
         if not self.is_closed:
             await finish(self._subscribe(name))
@@ -88,11 +87,11 @@ class MultiplexConnection(SockJSConnection):
             endpoint = ChannelSession(self.channels[name], self, name)
         except Exception:
             logger.exception(
-                "session %s: the connection of channel %s could not be made", self.session, name
+                "session %s: creating the connection of channel %s failed", self.session, name
             )
             self.send(f"uns,{name}")
             return None
-        if CLOSED in (endpoint.state, self.session.state):  # by the constructor
+        if CLOSED in (endpoint.state, self.session.state):  # the constructor closed it
             return None
         self.endpoints[name] = endpoint
         endpoint.set_handler(_Handler(self.session.conn_info))
@@ -103,7 +102,7 @@ class MultiplexConnection(SockJSConnection):
         return endpoint.closing
 
     def _guard(self, endpoint: "ChannelSession", call: Any, may_refuse: bool = False) -> Any:
-        """Call a hook; if it fails, or refuses by returning False, close its channel."""
+        """Call a hook; if it fails, or rejects the client by returning False, close its channel."""
         endpoint.is_in_hook = True
         result = None
         try:
@@ -134,7 +133,7 @@ class MultiplexConnection(SockJSConnection):
 
 
 class ChannelSession(BaseSession):
-    """What a channel's connection has as its `session`."""
+    """The `session` of a channel's connection."""
 
     def __init__(self, conn: MakeConnection, carrier: MultiplexConnection, name: str) -> None:
         self.carrier = carrier
@@ -145,7 +144,7 @@ class ChannelSession(BaseSession):
         super().__init__(conn, carrier.session.server)
 
     def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
-        """Send text, `bytes` of UTF-8, or the JSON text of any other value."""
+        """Send text, `bytes` in UTF-8, or any other value as JSON text."""
         if isinstance(msg, bytes):
             msg = msg.decode()
         elif not isinstance(msg, str):
@@ -155,17 +154,20 @@ class ChannelSession(BaseSession):
 
     @property
     def is_shared(self) -> bool:
-        """Whether neither this class nor the carrier's sends in a way of its own."""
+        """Whether `send_prepared` may be used: neither this class nor the carrier's overrides send.
+
+        An overridden `send` must see every message.
+        """
         is_ours = type(self) is ChannelSession and type(self.carrier).send is SockJSConnection.send
         return is_ours and self.carrier.session.is_shared
 
     def send_prepared(self, message: PreparedMessage) -> None:
-        """Send a message that was encoded for many sessions."""
+        """Send a message that is encoded once for many sessions."""
         if not self.is_closed:
             self.carrier.session.send_prepared(message.behind(f"msg,{self.name},"))
 
     def send_jsonified(self, msg: str, stats: bool = True) -> None:
-        """Send JSON text."""
+        """Send `msg`, which is JSON text already."""
         self.send_message(msg, stats)
 
     def close(self, code: int = GO_AWAY[0], message: str = GO_AWAY[1]) -> None:
@@ -175,7 +177,7 @@ class ChannelSession(BaseSession):
             self.leave(code, message)
 
     def leave(self, code: int = GO_AWAY[0], message: str = GO_AWAY[1]) -> None:
-        """Close the channel without a word."""
+        """Close the channel without telling the client."""
         self.carrier.endpoints.pop(self.name, None)
         super().close(code, message)
         if not self.is_in_hook:
@@ -185,14 +187,14 @@ class ChannelSession(BaseSession):
         return self.carrier.session._in_context(function)
 
     def hook_returned(self) -> None:
-        """Go on with what an `on_close` that was called meanwhile has returned."""
+        """Finish an `on_close` that was called while the hook ran."""
         self.is_in_hook = False
         self._finish_closing()
 
     def _finish_closing(self) -> None:
         awaitable, self._closing = self._closing, None
         if inspect.isawaitable(awaitable):
-            # a task, as whoever closes a channel need not be one of its hooks, or await anything
+            # in a task: code outside of this channel's hooks may close it, and awaits nothing
             create_task = asyncio.get_running_loop().create_task
             self.closing = self._in_context(lambda: create_task(self._await(awaitable)))
             self.carrier.closings[self.name] = self.closing
@@ -212,5 +214,5 @@ class _Handler(BaseTransportMixin):
         self._conn_info = conn_info
 
     def get_conn_info(self) -> ConnectionInfo:
-        assert self._conn_info is not None, "the carrier is open"
+        assert self._conn_info is not None, "an open carrier has its info"
         return self._conn_info

@@ -1,4 +1,4 @@
-"""Frames as sockjs-tornado's applications make them, and its JSON functions."""
+"""The frames and JSON functions that applications import from sockjs-tornado's `proto`."""
 
 import json
 from typing import Any
@@ -10,12 +10,12 @@ HEARTBEAT = "h"
 
 
 def json_encode(data: Any) -> str:
-    """Encode `data` as JSON without blanks."""
+    """Encode `data` as JSON without whitespace."""
     return json.dumps(data, separators=(",", ":"))
 
 
 def json_decode(text: str | bytes) -> Any:
-    """Decode JSON.  Raises `ValueError` if `text` is none."""
+    """Decode JSON; raise `ValueError` if `text` is not valid JSON."""
     return json.loads(text)
 
 

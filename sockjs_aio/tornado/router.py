@@ -1,4 +1,4 @@
-"""The router: sockjs-tornado's settings and methods over `sockjs_aio.SockJSRouter`."""
+"""The router: sockjs-tornado's settings and methods on top of `sockjs_aio.SockJSRouter`."""
 
 import functools
 import logging
@@ -38,9 +38,10 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "verify_ip": True,
     "websocket_allow_origin": "*",
 }
-# what the asynchronous router does not know: the adapter sees to it, or aiohttp does
+# `sockjs_aio.Settings` does not have these: the adapter handles them, or aiohttp does
 _OWN = {"immediate_flush", "disable_nagle", "websocket_allow_origin"}
-# lower case, as origins are; a scheme, a path or several hosts in one text would match nothing
+# lower case, like the origins that browsers send; a value with a scheme, a path or several hosts
+# would never match
 _HOST = re.compile(r"[a-z0-9._-]+(:\d+)?|\[[0-9a-f:.]+\](:\d+)?")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -50,11 +51,12 @@ class SockJSRouter:
     """Serves a connection class with synchronous hooks below `prefix`.
 
     Args:
-        connection: The class, or a callable that takes the session.
+        connection: The connection class, or a callable that takes the session and makes one.
         prefix: Path of the service.
-        user_settings: Of `DEFAULT_SETTINGS`, or of `sockjs_aio.Settings`; others are warned about.
-        io_loop: Kept as an attribute; the running asyncio loop is used.
-        session_kls: Makes the sessions of all SockJS transports, as
+        user_settings: Settings of `DEFAULT_SETTINGS` or of `sockjs_aio.Settings`.  An unknown
+            name is ignored, with a warning in the log.
+        io_loop: Kept as an attribute only; the router uses the running asyncio loop.
+        session_kls: A session class, or a callable, for all SockJS transports; called as
             ``session_kls(connection, router, session_id, expiry)``.
 
     Raises:
@@ -86,10 +88,10 @@ class SockJSRouter:
 
     @property
     def urls(self) -> list[web.RouteDef]:
-        """The routes, a plain list to be extended; ``app.add_routes(router.urls)`` serves them.
+        """The routes, as a plain list; ``app.add_routes(router.urls)`` serves them.
 
-        ``sockjs_aio.run_app`` and ``serve`` know its sessions and tell their clients when they end.
-        With aiohttp's ``web.run_app`` that takes `attach`.
+        `sockjs_aio.run_app` and ``serve`` tell the clients when the server ends.  With aiohttp's
+        `web.run_app`, that works only if you use `attach` instead.
         """
         return self._router.routes
 
@@ -97,7 +99,7 @@ class SockJSRouter:
         """Install the routes on `app`, and end the sessions when it shuts down.
 
         Raises:
-            RuntimeError: As `sockjs_aio.SockJSRouter.attach`.
+            RuntimeError: See `sockjs_aio.SockJSRouter.attach`.
         """
         self._router.attach(app)
 
@@ -107,14 +109,14 @@ class SockJSRouter:
         return routes
 
     def broadcast(self, clients: Iterable[SockJSConnection], msg: Any) -> None:
-        """Send `msg` to all `clients`, encoding it once; closed ones are skipped."""
+        """Send `msg` to all `clients`, encoding it once; closed clients are skipped."""
         if isinstance(msg, bytes):
             msg = msg.decode()
         is_text = isinstance(msg, str)
         outgoing = sockjs_aio.PreparedMessage(
             msg if is_text else proto.json_encode(msg), is_json=not is_text
         )
-        for client in tuple(clients):  # its `on_close` may take it out
+        for client in tuple(clients):  # a copy: `on_close` may remove a client from `clients`
             if client.is_closed:
                 continue
             session = client.session
@@ -126,7 +128,7 @@ class SockJSRouter:
                 session.send_message(msg)
 
     def create_session(self, session_id: str, register: bool = True) -> Session:
-        """Make a session of the router's class; `get_session` finds it if it is to `register`."""
+        """Make a session of the router's class; `get_session` finds it if `register` is true."""
         session = self._session_kls(
             self._connection, self, session_id, self.settings["disconnect_delay"]
         )
@@ -135,7 +137,7 @@ class SockJSRouter:
         return session
 
     def get_session(self, session_id: str) -> Session | None:
-        """Find the session of a client that does not use WebSocket, by its id."""
+        """Return the session with this id, or None; WebSocket sessions are not found."""
         return self._sessions.get(session_id)
 
     def get_connection_class(self) -> MakeConnection:
@@ -149,20 +151,20 @@ class SockJSRouter:
 
     @property
     def cookie_needed(self) -> bool:
-        """Whether clients are told that cookies are needed."""
+        """Whether ``/info`` tells clients that the service needs cookies."""
         return bool(self.settings["jsessionid"])
 
     def register(self, session: Session) -> None:
-        """Have `get_session` find `session`."""
+        """Let `get_session` find `session`."""
         self._sessions[session.session_id] = session
 
     def forget(self, session: Session) -> None:
-        """Find `session` no more."""
+        """Undo `register`."""
         if self._sessions.get(session.session_id) is session:
             del self._sessions[session.session_id]
 
     async def _check_websocket_origin(self, request: web.Request) -> bool:
-        """Tell whether a WebSocket comes from an origin that `websocket_allow_origin` has."""
+        """Check the origin of a WebSocket against the setting `websocket_allow_origin`."""
         origin = request.headers.get("Origin")
         if self._allowed_hosts is None or origin is None:
             return True
@@ -170,13 +172,13 @@ class SockJSRouter:
             return True
         try:
             host = urlsplit(origin).netloc.lower()
-        except ValueError:  # brackets that are no IPv6 address
+        except ValueError:  # brackets without an IPv6 address
             return False
         return host == request.host.lower() or host in self._allowed_hosts
 
 
 class CountingRouter(sockjs_aio.SockJSRouter):
-    """The asynchronous router, which counts its requests."""
+    """The asynchronous router, with its requests counted in `stats`."""
 
     def __init__(self, stats: StatsCollector, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -184,14 +186,14 @@ class CountingRouter(sockjs_aio.SockJSRouter):
 
     @property
     def routes(self) -> list[web.RouteDef]:
-        """As the base class's."""
+        """The routes of the base class, with handlers that count requests."""
         return [
             web.route(route.method, route.path, self._counted(route.handler), **route.kwargs)
             for route in super().routes
         ]
 
     def _counted(self, handler: Any) -> Handler:
-        @functools.wraps(handler)  # which says that it is a service's
+        @functools.wraps(handler)  # copies the mark of a service's handler
         async def handle(request: web.Request) -> web.StreamResponse:
             self._stats.on_conn_opened()
             try:
@@ -200,12 +202,12 @@ class CountingRouter(sockjs_aio.SockJSRouter):
             finally:
                 self._stats.on_conn_closed()
 
-        del handle.__wrapped__  # it returns responses as they are
+        del handle.__wrapped__  # not `is_wrapped`: it returns responses unchanged
         return handle
 
 
 class Bridge(sockjs_aio.SockJSConnection):
-    """The asynchronous connection that calls an application's synchronous hooks."""
+    """The asynchronous connection that calls the application's synchronous hooks."""
 
     def __init__(self, session: sockjs_aio.Session, router: SockJSRouter) -> None:
         super().__init__(session)
@@ -219,10 +221,10 @@ class Bridge(sockjs_aio.SockJSConnection):
 
     async def on_open(self, info: sockjs_aio.ConnectionInfo) -> bool:
         """Open the application's session."""
-        if self.target.state == CLOSED:  # by the constructor
+        if self.target.state == CLOSED:  # the constructor closed it
             self.session.close(*self.target.get_close_reason())
             return True
-        # not before: only who has been opened is closed, and so forgotten
+        # not earlier: `on_close` forgets the session, and is only called after `on_open`
         if info.transport not in ("websocket", "rawwebsocket"):
             self.target.server.register(self.target)
         self.target.set_handler(_Handler(info))
@@ -235,27 +237,27 @@ class Bridge(sockjs_aio.SockJSConnection):
             return False
 
     async def on_message(self, message: str | bytes) -> None:
-        """Hand a message to the application."""
+        """Pass a message to the application."""
         target = self.target
         target.stats.on_pack_recv(1)
         await finish(target.conn.on_message(message))  # type: ignore[arg-type]
 
     async def on_close(self) -> None:
-        """Close the application's session, unless it has closed itself."""
+        """Close the application's session, unless the application has closed it."""
         target = self.target
         target.server.forget(target)
         target._session = None
         if target.state != CLOSED:
             target.close(*target.get_close_reason())
         await finish(target._closing)
-        del target.conn  # a cycle of references, which would keep both
+        del target.conn  # break the cycle of references between session and connection
 
     def _sockjs_hook_name(self, hook: str) -> str:
         return f"{type(self.target.conn).__name__}.{hook}"
 
 
 class _Handler(BaseTransportMixin):
-    """What a session knows of its transport."""
+    """The transport handler of a session: its name and its connection info."""
 
     def __init__(self, info: sockjs_aio.ConnectionInfo) -> None:
         self.name = info.transport
@@ -266,16 +268,19 @@ class _Handler(BaseTransportMixin):
 
 
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what the asynchronous router knows; warn about what nobody does."""
+    """Return the settings that the asynchronous router has; warn about unknown names."""
     names = sockjs_aio.Settings.__dataclass_fields__
     for name in settings:
         if name not in names and name not in _OWN:
-            logger.warning("SockJSRouter: there is no setting %r, it is ignored", name)
+            logger.warning(
+                "SockJSRouter ignores the setting %r, which does not exist: correct or remove it",
+                name,
+            )
     return {name: value for name, value in settings.items() if name in names}
 
 
 def _allowed_hosts(allowed: Any) -> frozenset[str] | None:
-    """Return what `websocket_allow_origin` lets in besides the service's own host; None for all."""
+    """Return the hosts that `websocket_allow_origin` allows besides our own; None for all."""
     if allowed == "*":
         return None
     if isinstance(allowed, Collection) and not isinstance(allowed, (str, bytes)):
@@ -285,8 +290,8 @@ def _allowed_hosts(allowed: Any) -> frozenset[str] | None:
     else:
         wrong = [allowed]
     raise sockjs_aio.SettingsError(
-        'websocket_allow_origin has to be "*", or a list of hosts as browsers write them, with the '
-        'port unless it is the usual one, such as ["example.com", "example.com:8443"]; not '
+        'websocket_allow_origin must be "*" or a list of hosts in lower case, each with its port '
+        'unless that is the default one, such as ["example.com", "example.com:8443"]; not '
         f"{', '.join(map(repr, wrong))}"
     )
 

@@ -1,4 +1,4 @@
-"""What a connection sees as `self.session`, and as argument of `on_open`."""
+"""The connection's `self.session`, and the argument of `on_open`."""
 
 import asyncio
 import contextlib
@@ -33,18 +33,18 @@ MakeConnection = Callable[["BaseSession"], "SockJSConnection"]
 T = TypeVar("T")
 
 _owner: ContextVar[object] = ContextVar("sockjs_aio.tornado owner", default=None)
-"""Marks the context that the hooks of a session run in, and those that were copied from it."""
+"""Marks the context that a session's hooks run in, and all copies of that context."""
 
 
 class ConnectionInfo:
-    """About the request that opened a session.
+    """Describes the request that opened a session.
 
     Args:
-        ip: Address of the client.
-        cookies: From names to morsels.
-        arguments: From names of the query to lists of `bytes`.
-        headers: From names to values, whatever the case of a name.
-        path: Of the URL, without the query.
+        ip: The client's address.
+        cookies: Morsels by cookie name.
+        arguments: The query's parameters: lists of `bytes` by name.
+        headers: Values by header name; names are case-insensitive.
+        path: Path of the URL, without the query.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class ConnectionInfo:
 
     @classmethod
     def of(cls, info: sockjs_aio.ConnectionInfo) -> "ConnectionInfo":
-        """Make it of the asynchronous API's."""
+        """Make one from the asynchronous API's info."""
         return _RequestInfo(info)
 
     def get_argument(self, name: str) -> bytes | None:
-        """Return the first value of a parameter of the query, or None."""
+        """Return the first value of a query parameter, or None."""
         values = self.arguments.get(name)
         return values[0] if values else None
 
     def get_cookie(self, name: str) -> "Morsel[str] | None":
-        """Return the morsel of a cookie (its text is in `value`), or None."""
+        """Return the morsel of a cookie, or None; the cookie's text is ``morsel.value``."""
         return self.cookies.get(name)
 
     def get_header(self, name: str) -> str | None:
@@ -81,7 +81,7 @@ class ConnectionInfo:
 
 
 class _RequestInfo(ConnectionInfo):
-    """Has morsels made only when somebody asks for cookies; aiohttp has parsed the header."""
+    """Makes morsels only when `cookies` is read; aiohttp has parsed the header already."""
 
     def __init__(self, info: sockjs_aio.ConnectionInfo) -> None:
         self.ip, self.headers, self.path = info.ip, info.headers, info.path
@@ -92,22 +92,22 @@ class _RequestInfo(ConnectionInfo):
 
     @functools.cached_property
     def cookies(self) -> "SimpleCookie":  # type: ignore[override]
-        # not SimpleCookie.load: on Pythons without the remedy of CVE-2024-7592 its time is
-        # quadratic in what the client sends
+        # not SimpleCookie.load: on Pythons without the fix for CVE-2024-7592, it takes time
+        # quadratic in the length of what the client sends
         cookies = SimpleCookie()
         for name, value in self._values.items():
-            with contextlib.suppress(CookieError):  # a name that no morsel can have
+            with contextlib.suppress(CookieError):  # http.cookies does not allow this name
                 cookies[name] = value
         return cookies
 
 
 class BaseSession:
-    """A session by itself: states, hooks and statistics, without a client.
+    """A session's states, hooks and statistics, without a client.
 
-    Multiplexing code derives its channels from it, overriding `send_message`.
+    Multiplexing code derives its channels from this class and overrides `send_message`.
 
     Args:
-        conn: Makes the connection of a session.
+        conn: Takes the session and makes its connection.
         server: The router.
     """
 
@@ -122,13 +122,13 @@ class BaseSession:
         self.state = CONNECTING
         self.conn_info: ConnectionInfo | None = None
         self.close_reason: tuple[int, str] | None = None
-        self._closing: Any = None  # what on_close has returned, if that is awaitable
+        self._closing: Any = None  # what on_close returned, perhaps an awaitable
         self.conn = conn(self)
 
     def set_handler(self, handler: BaseTransportMixin) -> bool:
-        """Take name and connection info of `handler`, and count the session."""
+        """Take the name and connection info from `handler`, and count the session."""
         if self.handler is not None:
-            raise RuntimeError("this session has a handler already")
+            raise RuntimeError("this session already has a handler: call remove_handler first")
         self.handler = handler
         self.transport_name = handler.name
         if self.conn_info is None:
@@ -139,11 +139,11 @@ class BaseSession:
     def remove_handler(self, handler: BaseTransportMixin) -> None:
         """Undo `set_handler`."""
         if self.handler is not handler:
-            raise RuntimeError("this session has another handler")
+            raise RuntimeError("this is not the session's handler: pass session.handler")
         self.handler = None
 
     def verify_state(self) -> Any:
-        """Open the session, if it is not open: call `on_open`, and return what that returns."""
+        """Open the session if it is new: call `on_open` and return its result."""
         if self.state != CONNECTING:
             return None
         self.state = OPEN
@@ -155,13 +155,13 @@ class BaseSession:
         return self.state in (CLOSING, CLOSED)
 
     def close(self, code: int = GO_AWAY[0], message: str = GO_AWAY[1]) -> None:
-        """Close the session; `on_close` is called before this returns."""
+        """Close the session; calls `on_close` before it returns."""
         if self.state == CLOSED:
             return
         was_counted = self.conn_info is not None
         self.state = CLOSED
         self.close_reason = (code, message)
-        if hasattr(self, "conn"):  # a constructor that closes has not been opened
+        if hasattr(self, "conn"):  # there is none yet if its constructor closes the session
             self._call_on_close()
         if was_counted:
             self.stats.on_sess_closed(self.transport_name)
@@ -175,34 +175,34 @@ class BaseSession:
             logger.exception("session %s: on_close failed", self)
 
     def _in_context(self, function: Callable[[], T]) -> T:
-        """Call `function` as this session's hooks are called, whoever does so."""
+        """Call `function` in the context of this session's hooks, from any context."""
         return function()
 
     def delayed_close(self) -> None:
-        """Close the session at the next turn of the event loop."""
+        """Close the session in the next iteration of the event loop."""
         self.state = CLOSING
         asyncio.get_running_loop().call_soon(self.close)
 
     def get_close_reason(self) -> tuple[int, str]:
-        """Return code and text of the close frame."""
+        """Return the code and text of the close frame."""
         return self.close_reason or GO_AWAY
 
     def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
-        """Send `msg`.  A derived class says how."""
-        raise NotImplementedError(f"{type(self).__name__} has to override send_message")
+        """Send `msg`; a derived class must implement this."""
+        raise NotImplementedError(f"{type(self).__name__} must override send_message")
 
     def send_jsonified(self, msg: str, stats: bool = True) -> None:
-        """Send `msg`, which is JSON text already.  A derived class says how."""
-        raise NotImplementedError(f"{type(self).__name__} has to override send_jsonified")
+        """Send `msg`, which is JSON text already; a derived class must implement this."""
+        raise NotImplementedError(f"{type(self).__name__} must override send_jsonified")
 
     @property
     def is_shared(self) -> bool:
-        """Whether it takes messages by `send_prepared`: not if a derived class sends otherwise."""
+        """Whether `send_prepared` may be used: not if a derived class overrides how to send."""
         return False
 
     def send_prepared(self, message: sockjs_aio.PreparedMessage) -> None:
-        """Send a message that was encoded for many sessions."""
-        raise NotImplementedError(f"{type(self).__name__} has to override send_prepared")
+        """Send a message that is encoded once for many sessions."""
+        raise NotImplementedError(f"{type(self).__name__} must override send_prepared")
 
     def broadcast(self, clients: "Iterable[SockJSConnection]", msg: Any) -> None:
         """Send `msg` to all `clients`, encoding it once."""
@@ -216,10 +216,10 @@ class Session(BaseSession):
     """The session of a client.
 
     Args:
-        conn: Makes the connection of a session.
+        conn: Takes the session and makes its connection.
         server: The router.
-        session_id: As in the URL.
-        expiry: `disconnect_delay`, in seconds.
+        session_id: The id in the URL.
+        expiry: The router's `disconnect_delay`, in seconds.
     """
 
     send_expects_json = True
@@ -238,20 +238,20 @@ class Session(BaseSession):
         super().__init__(conn, server)
 
     def _bind(self, session: sockjs_aio.Session) -> None:
-        """Serve `session`, in whose context this is called."""
+        """Attach this session to `session`; must be called in the context of its hooks."""
         self._session = session
-        self._mark = object()  # not the session, which the context would keep
+        self._mark = object()  # not the session itself, which the context would keep alive
         _owner.set(self._mark)
 
     def _in_context(self, function: Callable[[], T]) -> T:
         if self._session is None or _owner.get() is self._mark:
             return function()
-        # another session's hook has closed this one, or something that is no hook
+        # called by another session's hook, or by code outside of hooks
         context = self._session.context
         return (context.copy() if _is_entered(context) else context).run(function)
 
     def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
-        """Send text, `bytes` of UTF-8, or any other value as JSON value."""
+        """Send text, `bytes` in UTF-8, or any other value as a JSON value."""
         if isinstance(msg, bytes):
             msg = msg.decode()
         if isinstance(msg, str):
@@ -273,11 +273,14 @@ class Session(BaseSession):
         )
 
     def send_prepared(self, message: sockjs_aio.PreparedMessage) -> None:
-        """Send a message that was encoded for many sessions, at the end of the loop's turn."""
+        """Send a message that is encoded once for many sessions.
+
+        It is written at the end of the loop's turn, even with `immediate_flush`.
+        """
         self._send(lambda session: session.send_shared(message), stats=True, at_once=False)
 
     def close(self, code: int = GO_AWAY[0], message: str = GO_AWAY[1]) -> None:
-        """Close the session: the client gets what was sent, and the close frame."""
+        """Close the session: the client gets what was sent, then the close frame."""
         if self.state == CLOSED:
             return
         if self._session is not None:
@@ -286,7 +289,7 @@ class Session(BaseSession):
 
     @property
     def is_closed(self) -> bool:
-        """Whether the session is closed, or about to be told so."""
+        """Whether the session is closed, even if `on_close` has not been called yet."""
         return super().is_closed or (self._session is not None and self._session.is_closed)
 
     def _send(
@@ -303,7 +306,7 @@ class Session(BaseSession):
 
 
 def _is_entered(context: Context) -> bool:
-    """Tell whether a function further up runs in `context`: two sessions may close each other."""
+    """Tell whether a caller runs in `context`, as when two sessions close each other."""
     try:
         context.run(bool)
     except RuntimeError:
@@ -317,7 +320,7 @@ class RawSession(Session):
     send_expects_json = False
 
     def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
-        """Send text, `bytes` (as they are if `binary`), or the JSON text of any other value."""
+        """Send text, `bytes` (as a binary message if `binary`), or any other value as JSON text."""
         if isinstance(msg, bytes) and binary:
             self._send(lambda session: session.send(msg), stats)
         else:
@@ -325,5 +328,5 @@ class RawSession(Session):
 
 
 async def finish(result: Any) -> Any:
-    """Await what a hook has returned, if that is awaitable."""
+    """Await what a hook returned if it is awaitable, and return the result."""
     return await result if inspect.isawaitable(result) else result

@@ -1,4 +1,4 @@
-"""Counts and moving averages, as ``router.stats.dump()`` gives them."""
+"""The counts and moving averages of ``router.stats.dump()``."""
 
 import asyncio
 from collections import Counter, deque
@@ -9,7 +9,7 @@ PERIOD = 10
 
 
 class MovingAverage:
-    """Average of what was added in each of the last `period` seconds."""
+    """The average per second over the last `period` seconds."""
 
     def __init__(self, period: int = PERIOD) -> None:
         self.period = period
@@ -19,11 +19,11 @@ class MovingAverage:
         self.last_average = 0.0
 
     def add(self, n: int) -> None:
-        """Count `n` in the present second."""
+        """Add `n` to the current second."""
         self.accumulator += n
 
     def flush(self) -> None:
-        """End the present second."""
+        """End the current second and update the average."""
         self.stream.append(self.accumulator)
         self.accumulator = 0
         self.sum = sum(self.stream)
@@ -31,10 +31,10 @@ class MovingAverage:
 
 
 class StatsCollector:
-    """Counts sessions, requests and messages of a router.
+    """Counts a router's sessions, requests and messages.
 
-    A message costs one addition.  Seconds are told by a timer that runs while there is something
-    to tell: sessions, requests, or averages that have not come down to zero.
+    A message costs one addition.  A timer ends each second.  It runs only while there are
+    sessions, requests, or averages above zero, so an idle router costs nothing.
     """
 
     def __init__(self, io_loop: Any = None) -> None:
@@ -48,7 +48,7 @@ class StatsCollector:
         self._timer: asyncio.TimerHandle | None = None
 
     def dump(self) -> dict[str, float]:
-        """Return the counts; ``transp_NAME`` is there for each transport that was ever used."""
+        """Return the counts, with one ``transp_NAME`` for each transport used so far."""
         transports = {f"transp_{name}": n for name, n in self.sess_transports.items()}
         return {
             "sessions_active": self.sess_active,
@@ -60,32 +60,32 @@ class StatsCollector:
         }
 
     def on_sess_opened(self, transport: str) -> None:
-        """Count a session."""
+        """Count a session that opens."""
         self.sess_active += 1
         self.sess_transports[transport] += 1
         self._start()
 
     def on_sess_closed(self, transport: str) -> None:
-        """A session has ended."""
+        """Count a session that ends."""
         self.sess_active -= 1
         self.sess_transports[transport] -= 1
 
     def on_conn_opened(self) -> None:
-        """Count a request."""
+        """Count a request that starts."""
         self.conn_active += 1
         self.conn_ps.add(1)
         self._start()
 
     def on_conn_closed(self) -> None:
-        """A request has ended."""
+        """Count a request that ends."""
         self.conn_active -= 1
 
     def on_pack_sent(self, num: int) -> None:
-        """Count messages to clients."""
+        """Count `num` messages to clients."""
         self.pack_sent_ps.accumulator += num
 
     def on_pack_recv(self, num: int) -> None:
-        """Count messages from clients."""
+        """Count `num` messages from clients."""
         self.pack_recv_ps.accumulator += num
 
     def _start(self) -> None:

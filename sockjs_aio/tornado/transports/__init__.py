@@ -1,4 +1,4 @@
-"""What applications import of sockjs-tornado's transports."""
+"""The only module of sockjs-tornado's transports that applications import."""
 
 from sockjs_aio.tornado.transports import base
 

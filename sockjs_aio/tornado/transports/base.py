@@ -1,4 +1,4 @@
-"""The part of a transport handler that a session deals with."""
+"""The part of a transport handler that sessions use."""
 
 from typing import TYPE_CHECKING
 
@@ -7,16 +7,16 @@ if TYPE_CHECKING:
 
 
 class BaseTransportMixin:
-    """Derive from it to give a session of your own a handler (as multiplexing code does)."""
+    """Base class for the handler of your own sessions, as in multiplexing code."""
 
     name = "override_me_please"
-    """The transport's name, for statistics."""
+    """The transport's name in the statistics."""
 
     active = True
 
     def get_conn_info(self) -> "ConnectionInfo":
-        """Return what `on_open` gets."""
+        """Return the argument of `on_open`."""
         raise NotImplementedError
 
     def session_closed(self) -> None:
-        """The session has been closed."""
+        """Called when the session has been closed."""
