@@ -19,7 +19,7 @@ from tests.target import Target
 if TYPE_CHECKING:  # a plugin is imported by pytest first
     from tests.axes import Axes
 
-pytest_plugins = ["tests.log_check", "tests.axes"]
+pytest_plugins = ["tests.log_check", "tests.axes", "tests.selection"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

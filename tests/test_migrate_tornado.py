@@ -241,6 +241,7 @@ def converted(path: Path) -> None:
     subprocess.run([*command, "-w", "-n", path], check=True, capture_output=True, timeout=50)
 
 
+@pytest.mark.programs
 def test_program_of_python_2_moves_in_two_steps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,6 +348,7 @@ def test_other_files_are_left_alone(
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("arguments", [["migrate"], ["migrate", "--write"]])
 def test_migrate_is_a_command_of_the_package(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "a.py").write_text("import sockjs.tornado\n")

@@ -102,6 +102,7 @@ async def test_the_command_takes_its_options_from_the_environment(command: RunCo
         assert json.loads(line)["process"]
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("arguments", [["--version"], ["serve", "--version"]])
 def test_the_command_tells_its_version(arguments: list[str]) -> None:
     run = subprocess.run(
@@ -346,6 +347,7 @@ async def script(tmp_path: Path, target: str, more: str = "") -> Command:
     return served
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("more", ["", "import uvloop; uvloop.install()"])
 async def test_the_path_and_the_policy_of_a_script_reach_workers(tmp_path: Path, more: str) -> None:
     if more:
@@ -360,6 +362,7 @@ async def test_the_path_and_the_policy_of_a_script_reach_workers(tmp_path: Path,
     assert await served.stop() == 0
 
 
+@pytest.mark.programs
 async def test_a_script_ends_with_a_status_that_tells(tmp_path: Path) -> None:
     served = await script(tmp_path, INSPECTED + "make_without_variable")
     assert await served.ended() == 1
