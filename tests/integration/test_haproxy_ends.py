@@ -215,6 +215,12 @@ async def begun(
     pids = await pids_of(clients)
     for client in clients:
         await client.begin()
+
+    async def have_come() -> bool:
+        waiting = [(await node.state())["waiting"] for node in front.nodes]
+        return {client.session_id for client in clients} <= set().union(*waiting)
+
+    await until(have_come)  # all the way to their sessions
     return clients, pids
 
 
