@@ -8,9 +8,11 @@ MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_clien
 VERSIONS := 3.10 3.11 3.12 3.13 $(shell python3.14 -c 'print(3.14)' 2>/dev/null)
 OLDEST_AIOHTTP := 3.14.4
 # tests wait more than they compute
-WORKERS ?= 3
+WORKERS ?= 6
+# Tests and what they start are compiled once, whatever the environment says: there are many processes.
+export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo cluster test axes soak fuzz bench bench-peers lint format matrix clean
+.PHONY: help demo cluster test quick coverage axes soak fuzz bench bench-peers lint format matrix clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets; ARGS="..." is passed on
@@ -22,11 +24,19 @@ demo: $(VENV)/demo $(SOCKJS_CLIENT) ## the chat page, on http://127.0.0.1:8080/
 cluster: $(VENV)/cluster $(SOCKJS_CLIENT) ## the same on three nodes, behind haproxy, with Redis between them
 	$(BIN)/python -m examples.cluster $(ARGS)
 
-test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this machine can run, with coverage
-	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --cov --cov-report=term $(ARGS)
+PYTEST = -m pytest --numprocesses=$(WORKERS) --dist=worksteal
+
+test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this machine can run
+	$(BIN)/python $(PYTEST) $(ARGS)
+
+quick: $(VENV)/test ## the tests that need no other programs, in less than a minute
+	$(BIN)/python $(PYTEST) -q --only quick $(ARGS)
+
+coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests, with coverage
+	$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
 
 # Other surroundings, each for the tests that it may change; see tests/axes.py.
-AXIS = -m pytest -q --numprocesses=$(WORKERS) $(ARGS)
+AXIS = $(PYTEST) -q $(ARGS)
 ALL_KINDS = tests/test_lifecycle.py tests/transports
 OVER_TLS = tests/test_leaving.py tests/test_limits.py tests/test_dead_peers.py tests/test_shutdown.py \
 	tests/test_drain.py tests/nodes/test_traffic.py
@@ -35,28 +45,45 @@ WITH_EAGER_TASKS = tests/test_contexts.py tests/test_close_info.py tests/test_ai
 WITHOUT_EXTENSIONS = tests/hostile/test_websocket.py tests/hostile/test_websocket_compression.py
 BEHIND_A_PROXY = tests/test_client_connections.py tests/test_authorize.py tests/test_drain.py
 
-axes: $(VENV)/test ## the tests over TLS, with eager tasks, in debug mode ... each for those that it may change
+AXES = tls proxy middleware debug no-extensions
+# Python 3.12 has them first
+EAGER ?= 3.12 3.13
+
+axes: $(AXES:%=axis-%) $(EAGER:%=eager-%) ## the tests over TLS, with eager tasks, in debug mode ... each for those that it may change
+
+axis-tls: $(VENV)/test
 	@echo "== over TLS"
 	@$(BIN)/python $(AXIS) --tls $(ALL_KINDS) $(OVER_TLS)
+
+axis-proxy: $(VENV)/test
 	@echo "== behind a proxy that shares its connections between clients"
 	@$(BIN)/python $(AXIS) --proxy sharing tests/test_lifecycle.py $(BEHIND_A_PROXY)
+
+axis-middleware: $(VENV)/test
 	@echo "== behind a middleware that replaces responses"
 	@$(BIN)/python $(AXIS) --middleware replacing $(ALL_KINDS) tests/test_deliveries.py
+
+axis-debug: $(VENV)/test
 	@echo "== asyncio's debug mode"
 	@$(BIN)/python $(AXIS) --loop debug $(ALL_KINDS) tests/test_races.py
+
+axis-no-extensions: $(VENV)/test
 	@echo "== aiohttp without C extensions"
 	@AIOHTTP_NO_EXTENSIONS=1 $(BIN)/python $(AXIS) $(ALL_KINDS) $(WITHOUT_EXTENSIONS)
-	@for version in 3.12 3.13 3.14; do \
-		if python$$version -c '' 2>/dev/null; then \
-			exec $(MAKE) --no-print-directory eager-$$version; \
-		fi; \
-	done; echo "== eager tasks: no Python 3.12 to 3.14 found"
 
 eager-%:
+	@if python$* -c '' 2>/dev/null; then \
+		$(MAKE) --no-print-directory $(VENV)-$*/test && \
+		echo "== Python $*, eager tasks" && \
+		$(VENV)-$*/bin/python $(AXIS) --loop eager $(ALL_KINDS) $(WITH_EAGER_TASKS); \
+	else \
+		echo "== eager tasks: Python $* not found"; \
+	fi
+
+$(VENV)-%/test: pyproject.toml
 	@test -x $(VENV)-$*/bin/python || python$* -m venv $(VENV)-$*
-	@$(MATRIX_PIP) -e '.[test]'
-	@echo "== Python $*, eager tasks"
-	@$(VENV)-$*/bin/python $(AXIS) --loop eager $(ALL_KINDS) $(WITH_EAGER_TASKS)
+	@$(MATRIX_PIP) --upgrade aiohttp -e '.[test]'
+	@touch $@
 
 soak: $(VENV)/soak ## ten minutes of all that clients do, with a report; ARGS="--seconds 60"
 	$(BIN)/python -m tests.soak --output soak $(ARGS)
@@ -89,31 +116,42 @@ format: $(VENV)/lint ## format and auto-fix
 
 # Each Python that is found; uvloop with the newest, the oldest aiohttp with the oldest of them.
 # Stalls are measured once, by `make test`: its figures are those of one version of Python.
-MATRIX_TEST = $(VENV)-$*/bin/python -m pytest -q --numprocesses=$(WORKERS) -m 'not browser and not haproxy' \
-	--ignore=tests/stalls $(ARGS)
+MATRIX_TEST = $(VENV)-$*/bin/python $(PYTEST) -q -m 'not browser and not haproxy' --ignore=tests/stalls $(ARGS)
 # a ResourceWarning that is an error keeps uvloop from closing what it warns of, and then it waits for ever
 UVLOOP = --loop uvloop -W default::ResourceWarning
 MATRIX_PIP = $(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check
+# what the versions of Python between the oldest and the newest change
+ASYNCIO = tests/test_contexts.py tests/test_shield.py tests/test_threads.py tests/test_leaks.py \
+	tests/test_leaving.py tests/test_shutdown.py tests/brokers/test_loops.py tests/test_run_app.py
+OLDEST = $(firstword $(VERSIONS))
+NEWEST = $(lastword $(VERSIONS))
 
-matrix: ## the tests on every Python that is found, on uvloop, on the oldest aiohttp; ONCE=1: each Python once
-	@for version in $(VERSIONS); do \
-		if python$$version -c '' 2>/dev/null; then \
-			$(MAKE) --no-print-directory matrix-$$version || exit 1; \
-		else \
-			echo "== Python $$version: not found"; \
-		fi; \
-	done
+matrix: $(VERSIONS:%=matrix-%) ## the tests on every Python that is found, on uvloop, on the oldest aiohttp; PART=1: half of them
 
 matrix-%:
-	@test -x $(VENV)-$*/bin/python || python$* -m venv $(VENV)-$*
-	@$(MATRIX_PIP) --upgrade aiohttp -e '.[test]'
-	@if [ -z "$(ONCE)" ] || [ $* != $(lastword $(VERSIONS)) -a $* != $(firstword $(VERSIONS)) ]; then \
-		echo "== Python $*" && $(MATRIX_TEST); \
+	@if python$* -c '' 2>/dev/null; then \
+		$(MAKE) --no-print-directory $(VENV)-$*/test $(if $(PART),part-$*,all-$*); \
+	else \
+		echo "== Python $*: not found"; \
 	fi
-	@if [ $* = $(lastword $(VERSIONS)) ]; then echo "== Python $*, uvloop"; $(MATRIX_TEST) $(UVLOOP); fi
-	@if [ $* = $(firstword $(VERSIONS)) ]; then \
+
+all-%:
+	@$(MATRIX_PIP) --upgrade aiohttp
+	@echo "== Python $*" && $(MATRIX_TEST)
+	@if [ $* = $(NEWEST) ]; then echo "== Python $*, uvloop"; $(MATRIX_TEST) $(UVLOOP); fi
+	@if [ $* = $(OLDEST) ]; then \
 		echo "== Python $*, aiohttp $(OLDEST_AIOHTTP)"; \
 		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST); \
+	fi
+
+part-%:
+	@if [ $* = $(OLDEST) ]; then \
+		echo "== Python $*, aiohttp $(OLDEST_AIOHTTP)"; \
+		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST) --only half; \
+	elif [ $* = $(NEWEST) ]; then \
+		echo "== Python $*, uvloop"; $(MATRIX_TEST) --only half $(UVLOOP); \
+	else \
+		echo "== Python $*"; $(MATRIX_TEST) $(ASYNCIO); \
 	fi
 
 clean: ## delete everything generated

@@ -19,7 +19,7 @@ from tests.target import Target
 if TYPE_CHECKING:  # a plugin is imported by pytest first
     from tests.axes import Axes
 
-pytest_plugins = ["tests.log_check", "tests.axes"]
+pytest_plugins = ["tests.log_check", "tests.axes", "tests.selection"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,6 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 SHORT = {"disconnect_delay": 0.1, "heartbeat_delay": 0.2, "session_check_interval": 0.02}
 """Settings for tests that wait for time to pass."""
+
+PATIENCE = 20.0
+"""Seconds after which what a test waits for is taken to never happen."""
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ class Served(Target):
 
     async def until_empty(self) -> None:
         """Wait until the router has no session left."""
-        async with async_timeout.timeout(5):
+        async with async_timeout.timeout(PATIENCE):
             while self.router.session_count:
                 await asyncio.sleep(0.002)
 
@@ -135,6 +138,6 @@ class Recorder(SockJSConnection):
     @classmethod
     async def until(cls, what: Any, count: int = 1) -> None:
         """Wait until `what` has been seen `count` times."""
-        async with async_timeout.timeout(5):
+        async with async_timeout.timeout(PATIENCE):
             while cls.seen.count(what) < count:
                 await asyncio.sleep(0.001)

@@ -143,7 +143,7 @@ async def test_receive_timeout(serve: Serve, method: str, path: str, is_dripping
 
 @websockets
 async def test_handshake_with_a_body_is_refused_before_it_comes(serve: Serve, path: str) -> None:
-    served = await serve(Echo)
+    served = await serve(Echo, lingering_time=0.1)
     reply = await ask(served, "GET", path, **{"Content-Length": "1000"})
     assert reply.status == 400
 

@@ -292,6 +292,7 @@ async def test_kernel_is_not_asked_about_who_answers_pings(
     assert counts == [1, 0, 0], "the first ping may be behind much that was written before"
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("kind", LIMITS)
 async def test_idle_session_holds_so_many_bytes(kind: str) -> None:
     # in a process of its own: coverage and pytest allocate too

@@ -397,6 +397,7 @@ def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
 
 
+@pytest.mark.programs
 def test_command_reports_then_writes_then_has_nothing_to_do(tmp_path: Path) -> None:
     server, other = tmp_path / "server.py", tmp_path / "other.py"
     server.write_text(SERVER)
@@ -428,6 +429,7 @@ def test_command_reports_then_writes_then_has_nothing_to_do(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.py", "server.py"]
 
 
+@pytest.mark.programs
 def test_exit_status_is_in_the_help() -> None:
     result = run("--help")
     assert result.returncode == 0
@@ -443,6 +445,7 @@ def test_status_is_1_if_something_is_left_to_decide(tmp_path: Path, source: str)
     assert (tmp_path / "b.py").read_text() == "from sockjs_aio.tornado import proto"
 
 
+@pytest.mark.programs
 def test_path_that_does_not_exist_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("import sockjs.tornado")
     (tmp_path / "loop").symlink_to("loop")

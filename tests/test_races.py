@@ -284,7 +284,7 @@ async def test_clients_that_leave_during_a_shutdown_are_no_errors(
 async def test_receiving_request_with_a_large_body_is_refused(
     serve: Serve, path: str, chunked: bool
 ) -> None:
-    served = await serve(Echo)
+    served = await serve(Echo, lingering_time=0.1 if chunked else 10)
     wire = await served.wire()
     if chunked:
         head = f"POST /echo/0/1/{path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

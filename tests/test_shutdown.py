@@ -207,6 +207,7 @@ SERVER = """
 """
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("cancellation", [True, False])
 async def test_run_app_ends_promptly_with_100_streaming_clients(
@@ -286,6 +287,7 @@ async def test_shutdown_again_is_harmless(serve: Serve, caplog: pytest.LogCaptur
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.programs
 @every
 async def test_process_that_drains_on_sigterm_loses_nobody(
     serve: Serve, axes: Axes, unused_tcp_port: int, tmp_path: Path, kind: Kind

@@ -100,6 +100,7 @@ def test_names_are_there() -> None:
     assert [session.CONNECTING, session.OPEN, session.CLOSING, session.CLOSED] == [0, 1, 2, 3]
 
 
+@pytest.mark.programs
 async def test_tornado_is_not_imported() -> None:
     code = "import sys, sockjs_aio.tornado; assert 'tornado' not in sys.modules"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)

@@ -296,6 +296,7 @@ def test_impossible_options_are_refused(options: dict[str, Any], text: str) -> N
         RedisBroker("redis://127.0.0.1", **options)
 
 
+@pytest.mark.programs
 def test_package_works_without_redis_py() -> None:
     script = (
         "import sys\n"

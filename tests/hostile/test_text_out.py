@@ -122,6 +122,7 @@ process.stdin.on("data", data => input += data).on("end", () => {
 """
 
 
+@pytest.mark.programs
 async def test_javascript_engine_reads_every_string_as_meant(serve: Serve) -> None:
     node = shutil.which("node")
     require(node, "node")

@@ -93,6 +93,7 @@ async def test_broken_compression_is_named_in_close_info(serve: Serve) -> None:
     assert Noted.ends[0].reason == "Broken compression"
 
 
+@pytest.mark.programs
 @both
 async def test_bombs_cost_no_memory(unused_tcp_port: int, path: str) -> None:
     settings = {**ON, "max_message_size": MEGABYTE}

@@ -13,7 +13,7 @@ from typing import Any
 
 import async_timeout
 from aiohttp import web
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.conftest import require
 
@@ -33,6 +33,8 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 
+
+expect.set_options(timeout=20_000)  # a busy machine draws pages slowly
 
 # A JSONP poll cannot be cut short: when the page closes its socket, sockjs-client forgets the
 # callback, which the server's next frame still calls.

@@ -98,6 +98,15 @@ SERVICES: dict[str, tuple[type[Node], dict[str, Any]]] = {
 
 
 @web.middleware
+async def spare_lost(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Keep requests whose client has gone from aiohttp-remotes, which asserts that it has not."""
+    if request.transport is None:
+        return web.Response(status=499)
+    response: web.StreamResponse = await handler(request)
+    return response
+
+
+@web.middleware
 async def note_scheme(request: web.Request, handler: Any) -> web.StreamResponse:
     """Let connections see ``X-Forwarded-Proto``."""
     request["scheme"] = request.scheme
@@ -126,6 +135,7 @@ async def make_app(redis: str | None = None, nodes: Nodes | None = None) -> web.
     app = web.Application()
     # health checks and `state` come without the header that everybody else has
     paths = ["/readyz", "/health", "/state"]
+    app.middlewares.append(spare_lost)
     await setup(app, XForwardedStrict([["127.0.0.1"]], white_paths=paths))
     app.middlewares.append(note_scheme)
     if nodes is not None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -199,27 +199,47 @@ async def test_killed_process_disturbs_nobody_else(
         pass
 
 
-@only_by_relay
-async def test_clients_of_a_killed_process_are_told_by_the_others(
-    front: Haproxy, own_nodes: list[NodeProcess], open_clients: OpenClients
-) -> None:
+async def begun(
+    front: Haproxy, open_clients: OpenClients, transports: Iterable[str]
+) -> tuple[list[Client], list[int]]:
+    """Have clients of `transports` wait at the processes; return them and where their sessions are.
+
+    Chance decides who waits where: haproxy may lead all of a transport to their own process.
+    """
     clients = [
         client
-        for transport in TRANSPORTS
-        for client in await open_clients(front, MANY, transport, "/short")
+        for transport in transports
+        for client in await open_clients(front, MANY // 2, transport, "/short")
     ]
     await have_streams_move(clients)
     pids = await pids_of(clients)
     for client in clients:
         await client.begin()
-    cut, told, _ = await sort(front, clients, pids)
+
+    async def have_come() -> bool:
+        waiting = [(await node.state())["waiting"] for node in front.nodes]
+        return {client.session_id for client in clients} <= set().union(*waiting)
+
+    await until(have_come)  # all the way to their sessions
+    return clients, pids
+
+
+@only_by_relay
+async def test_clients_of_a_killed_process_are_told_by_the_others(
+    front: Haproxy, own_nodes: list[NodeProcess], open_clients: OpenClients
+) -> None:
+    cut: list[Client] = []
+    told: list[Client] = []
+    while missing := TRANSPORTS.keys() - {client.transport for client in told}:
+        there, elsewhere, _ = await sort(front, *await begun(front, open_clients, missing))
+        cut += there
+        told += elsewhere
     own_nodes[0].stop(signal.SIGKILL)
     for client in told:
         await see_end(client, is_told=True)
         assert (await client.post("x")).status == 404
     for client in cut:
         await see_end(client, is_told=False)
-    assert {client.transport for client in told} == set(TRANSPORTS)
 
 
 @only_by_relay
@@ -256,9 +276,12 @@ async def test_what_was_handed_on_is_not_sent_twice_when_a_process_dies(
     client = next(x for x, pid in zip(clients, pids, strict=True) if pid == own_nodes[1].pid)
     os.kill(own_nodes[1].pid, signal.SIGSTOP)
     sends = [asyncio.ensure_future(client.post(str(number))) for number in range(6)]
+    while len(await front.entries()) < len(sends):
+        await asyncio.sleep(0.01)
     await asyncio.sleep(0.5)  # they are with the owner, or on their way through the others
     own_nodes[0].stop(signal.SIGKILL)
-    await asyncio.sleep(0.5)  # haproxy has noticed
+    await asyncio.wait(sends, return_when=asyncio.FIRST_COMPLETED)  # haproxy has noticed
+    await asyncio.sleep(0.2)
     os.kill(own_nodes[1].pid, signal.SIGCONT)
     statuses = [reply.status for reply in await asyncio.gather(*sends)]
     messages = json.loads((await client.receive())[1:])
@@ -274,24 +297,21 @@ async def test_process_that_hangs_for_a_while_ends_no_session_of_the_others(
     front: Haproxy, own_nodes: list[NodeProcess], open_clients: OpenClients
 ) -> None:
     """Their polls and streams wait there with it, and go on when it does."""
-    clients = [
-        client
-        for transport in TRANSPORTS
-        for client in await open_clients(front, MANY // 2, transport, "/short")
-    ]
-    await have_streams_move(clients)
-    pids = await pids_of(clients)
-    for client in clients:
-        await client.begin()
-    waiting, _, kept = await sort(front, clients, pids)
-    theirs = [client for client in waiting if pids[clients.index(client)] != own_nodes[0].pid]
-    assert {client.transport for client in theirs} == set(TRANSPORTS)
+    pids: dict[int, int] = {}  # by the ids of clients
+    theirs: list[Client] = []
+    kept: list[Client] = []
+    while missing := TRANSPORTS.keys() - {client.transport for client in theirs}:
+        clients, its = await begun(front, open_clients, missing)
+        pids.update(zip(map(id, clients), its, strict=True))
+        waiting, _, others = await sort(front, clients, its)
+        theirs += [client for client in waiting if pids[id(client)] != own_nodes[0].pid]
+        kept += others
     os.kill(own_nodes[0].pid, signal.SIGSTOP)
     await front.until_status("one", "DOWN")
-    assert await pids_of(kept) == [pids[clients.index(client)] for client in kept]
+    assert await pids_of(kept) == [pids[id(client)] for client in kept]
     os.kill(own_nodes[0].pid, signal.SIGCONT)
     await front.until_status("one", "UP")
-    assert await pids_of(theirs) == [pids[clients.index(client)] for client in theirs]
+    assert await pids_of(theirs) == [pids[id(client)] for client in theirs]
 
 
 # All at once.

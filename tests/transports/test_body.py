@@ -22,7 +22,7 @@ async def test_body_is_asked_for(serve: Serve, expected: bytes) -> None:
 
 
 async def test_http_1_0_knows_no_expectations(serve: Serve) -> None:
-    served = await serve()
+    served = await serve(lingering_time=0.1)
     wire = await served.wire()
     wire.writer.write(HEAD % (0, b"100-continue"))
     assert (await wire.reply()).status == 404
@@ -32,7 +32,7 @@ async def test_http_1_0_knows_no_expectations(serve: Serve) -> None:
 async def test_other_expectations_are_refused_without_repeating_them(
     serve: Serve, expected: bytes
 ) -> None:
-    served = await serve()
+    served = await serve(lingering_time=0.1)
     wire = await served.wire()
     wire.writer.write(HEAD % (1, expected))
     reply = await wire.reply()

@@ -1,6 +1,7 @@
 """An application that tells what kind of process it runs in, and factories that fail."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -8,8 +9,10 @@ import os
 import signal
 import sys
 import warnings
+from multiprocessing.connection import Connection
 from typing import NoReturn
 
+import async_timeout
 from aiohttp import web
 
 from sockjs_aio import Drain, SockJSConnection, SockJSRouter, run_app
@@ -20,23 +23,27 @@ class Forking(SockJSConnection):
 
     async def on_message(self, message: str | bytes) -> None:
         number = getattr(signal, str(message))
+        context = multiprocessing.get_context("fork")
+        here, there = context.Pipe(duplex=False)
         with warnings.catch_warnings():  # 3.12 warns of forks beside threads
             warnings.simplefilter("ignore")
-            process = multiprocessing.get_context("fork").Process(target=wait_for_ever)
+            process = context.Process(target=wait_for_ever, args=(there,))
             process.start()
         assert process.pid is not None
-        await asyncio.sleep(0.3)
+        while not here.poll():
+            await asyncio.sleep(0.01)
         os.kill(process.pid, number)
-        for _ in range(200):
-            await asyncio.sleep(0.02)
-            if not process.is_alive():
-                break
+        with contextlib.suppress(TimeoutError):
+            async with async_timeout.timeout(10):
+                while process.is_alive():
+                    await asyncio.sleep(0.01)
         self.send(str(process.exitcode))
         process.kill()
 
 
-def wait_for_ever() -> NoReturn:
+def wait_for_ever(there: Connection) -> NoReturn:
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    there.send("ready")
     while True:
         signal.pause()
 

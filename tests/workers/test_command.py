@@ -26,6 +26,9 @@ pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 INSPECTED = "tests.workers.inspected:"
 
+NOT_WAITED_FOR = {"shutdown_timeout": 0.5}
+"""Sessions whose clients do not fetch their close frame: the end need not wait for them."""
+
 
 async def told_by(served: Command) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads((await served.ask("/interpreter")).body)
@@ -99,6 +102,7 @@ async def test_the_command_takes_its_options_from_the_environment(command: RunCo
         assert json.loads(line)["process"]
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("arguments", [["--version"], ["serve", "--version"]])
 def test_the_command_tells_its_version(arguments: list[str]) -> None:
     run = subprocess.run(
@@ -174,7 +178,7 @@ async def test_the_level_holds_for_workers_too(command: RunCommand) -> None:
 async def test_a_request_is_logged_once_with_its_address(
     command: RunCommand, transport: type[Client]
 ) -> None:
-    served = await command("--access-log", workers=3)
+    served = await command("--access-log", workers=3, settings=NOT_WAITED_FOR)
     client = await transport.open(served)
     for number in range(8):
         await client.send_payload(f'["{number}"]')
@@ -217,7 +221,7 @@ async def test_it_listens_at_a_unix_socket(command: RunCommand, tmp_path: Path) 
         if left_over:
             with socket.socket(socket.AF_UNIX) as dead:
                 dead.bind(path)
-        served = await command("--unix", path, wait=False)
+        served = await command("--unix", path, wait=False, settings=NOT_WAITED_FOR)
         await served.until_said(f"workers serve unix:{path}")
         connector = aiohttp.UnixConnector(path)
         async with aiohttp.ClientSession(connector=connector) as client:
@@ -249,7 +253,7 @@ async def test_it_takes_a_socket_that_is_open(command: RunCommand) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number = listener.fileno()
         for _ in range(2):
-            served = await command("--fd", str(number), pass_fds=(number,))
+            served = await command("--fd", str(number), pass_fds=(number,), settings=NOT_WAITED_FOR)
             assert served.port == listener.getsockname()[1]
             for transport in (WebSocket, XhrStreaming):
                 client: Any = await transport.open(served)
@@ -343,6 +347,7 @@ async def script(tmp_path: Path, target: str, more: str = "") -> Command:
     return served
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("more", ["", "import uvloop; uvloop.install()"])
 async def test_the_path_and_the_policy_of_a_script_reach_workers(tmp_path: Path, more: str) -> None:
     if more:
@@ -357,6 +362,7 @@ async def test_the_path_and_the_policy_of_a_script_reach_workers(tmp_path: Path,
     assert await served.stop() == 0
 
 
+@pytest.mark.programs
 async def test_a_script_ends_with_a_status_that_tells(tmp_path: Path) -> None:
     served = await script(tmp_path, INSPECTED + "make_without_variable")
     assert await served.ended() == 1
