@@ -88,7 +88,7 @@ async def test_constructor_that_forgets_its_base(
 
     served = await serve(Forgetful if base == "forgotten" else lambda session: None)
     assert (await served.request("POST", "/0/1/xhr", b"")).status == 500
-    expected = "call super().__init__(session)" if base == "forgotten" else "None is no SockJSCon"
+    expected = "call super().__init__(session)" if base == "forgotten" else "None is not a SockJSC"
     assert expected in caplog.text
     assert served.router.session_count == 0
 
@@ -163,7 +163,7 @@ def test_name_that_is_nearly_a_hooks(
         pass
 
     type("Chat", (SockJSConnection,), {name: method})
-    assert f"Chat.{name} is no hook: did you mean {hook}?" in caplog.text
+    assert f"Chat.{name} is not a hook: did you mean {hook}?" in caplog.text
     caplog.clear()
     type("Chat", (SockJSConnection,), {name: method, hook: method})  # it knows what it does
     assert not caplog.records
@@ -202,9 +202,6 @@ async def test_bytes_reach_raw_websockets_up_to_the_first_client_of_sockjs(serve
         await client.leave()
 
 
-PLAIN = "is a plain function, and fails when it is called unless it returns something to await"
-
-
 @pytest.mark.parametrize("way", ["class", "partial", "channel"])
 def test_plain_hooks_are_told_when_the_router_is_made(
     caplog: pytest.LogCaptureFixture, way: str
@@ -225,7 +222,9 @@ def test_plain_hooks_are_told_when_the_router_is_made(
         SockJSRouter(Sync if way == "class" else functools.partial(Sync), "/x")
     name = Sync.__qualname__
     assert caplog.messages == [
-        f"{name}.{hook} {PLAIN}: write async def {hook}" for hook in ("on_open", "on_close")
+        f"{name}.{hook} is a plain function: write async def {hook} "
+        "(unless it returns an awaitable)"
+        for hook in ("on_open", "on_close")
     ]
 
 
