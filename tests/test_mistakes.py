@@ -190,7 +190,7 @@ async def test_bytes_reach_raw_websockets_up_to_the_first_client_of_sockjs(serve
     polling = await clients.Xhr.open(served)
     last = await clients.RawWebSocket.open(served)
     await Mixed.until("open", 3)
-    with pytest.raises(TypeError, match="bytes go over the raw WebSocket only"):
+    with pytest.raises(TypeError, match="only raw WebSockets carry bytes"):
         broadcast(Mixed.connections, b"\x00")
     raw = [each for each in Mixed.connections if each.info.transport == "rawwebsocket"]
     broadcast(raw, b"\x01")
