@@ -132,7 +132,7 @@ async def test_wrong_close_and_broadcast(serve: Serve) -> None:
         broadcast([], {"a": 1})  # type: ignore[arg-type]
 
 
-@pytest.mark.logs("TypeError: on_open has to be a coroutine: write async def on_open")
+@pytest.mark.logs("TypeError: on_open must be a coroutine function: write async def on_open")
 async def test_hook_that_is_no_coroutine_and_returns_something(serve: Serve) -> None:
     class Sync(Recorder):
         def on_open(self, info: object) -> bool:  # type: ignore[override]
