@@ -1,4 +1,4 @@
-"""Runs a command: ``python -m sockjs_aio serve``, or ``python -m sockjs_aio migrate``."""
+"""Runs a command: ``python -m sockjs_aio serve`` or ``python -m sockjs_aio migrate``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""How and why a session ended: what `on_close` and the log are told."""
+"""How and why a session ended, for `on_close` and for the log."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,20 @@ from sockjs_aio.protocol.ends import Initiator
 class CloseInfo:
     """The end of one session.
 
-    As everywhere in WebSockets (RFC 6455, section 7.1.5), code 1005 stands for a close frame
-    without a code, and 1006 for an end without a close frame.
+    As for WebSockets (RFC 6455, section 7.1.5), code 1005 means a close frame without a code, and
+    1006 means that the connection ended without a close frame.
     """
 
     code: int
     """The close code, sent or received."""
     reason: str
-    """The text with it; a client's own words if the client closed."""
+    """The close reason; the client's own text if the client closed."""
     initiator: Initiator
     """Who or what ended the session."""
     seconds: float
-    """How long it was open."""
+    """How long the session was open."""
     transport: str
-    """Name of the transport that opened it, such as ``"websocket"``."""
+    """The name of the transport that opened the session, such as ``"websocket"``."""
 
     def __str__(self) -> str:
         return f"{self.initiator}, {self.code} {self.reason!r}, after {self.seconds:.3g} s"

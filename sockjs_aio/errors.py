@@ -1,22 +1,22 @@
-"""The exceptions of this package; nothing here does anything.
+"""The exceptions of this package.
 
 ::
 
     SockJSError
-    +-- SettingsError (ValueError)      the application: a setting that cannot be used
-    +-- TooManyChannelsError            the application: a session that subscribes without end
-    +-- BrokerUnavailableError          the broker: what lies behind it does not answer
-    +-- ReceiverRefusedError            the peer: a receiving request that gets a close frame only
-    |   +-- ReceiverConflictError       the session writes to another one
+    +-- SettingsError (ValueError)      application: a setting is not valid
+    +-- TooManyChannelsError            application: a session has too many subscriptions
+    +-- BrokerUnavailableError          broker: its server cannot be reached or does not answer
+    +-- ReceiverRefusedError            client: a receiving request gets only a close frame
+    |   +-- ReceiverConflictError       the session already writes to another request
     |   +-- SessionEndedError           the session has ended
-    +-- PayloadError                    the peer: a body or WebSocket message that is not SockJS
+    +-- PayloadError                    client: a body or WebSocket message is not valid SockJS
     |   +-- PayloadMissingError
     |   +-- PayloadBrokenError
     |   +-- PayloadTooLargeError
-    +-- BodyTimeoutError                the peer: a request body that does not come to its end
-    +-- CallbackError                   the peer: a `callback` parameter that cannot be used
+    +-- BodyTimeoutError                client: a request body is not complete in time
+    +-- CallbackError                   client: a `callback` parameter is not valid
 
-Whatever a peer does wrong is answered by the transports and never reaches the application.
+The transports answer the client's errors; the application never sees them.
 """
 
 
@@ -33,14 +33,14 @@ class TooManyChannelsError(SockJSError):
 
 
 class BrokerUnavailableError(SockJSError):
-    """What lies behind the broker cannot be reached, or does not answer in time.
+    """The broker's server, such as Redis, cannot be reached or does not answer in time.
 
-    Sessions of this process got the message.  Whether others did is not known.
+    Subscribers in this process got the message.  Those in other processes may or may not have.
     """
 
 
 class ReceiverRefusedError(SockJSError):
-    """A receiving request gets a close frame, and nothing else.
+    """A receiving request gets a close frame and nothing else.
 
     Args:
         frame: The close frame.
@@ -52,15 +52,15 @@ class ReceiverRefusedError(SockJSError):
 
 
 class ReceiverConflictError(ReceiverRefusedError):
-    """The session writes to another response already (answered with ``c[2010,...]``)."""
+    """The session already writes to another response (answered with ``c[2010,...]``)."""
 
 
 class SessionEndedError(ReceiverRefusedError):
-    """The session has ended and is not opened again (answered with its close frame)."""
+    """The session has ended and cannot be opened again (answered with its close frame)."""
 
 
 class PayloadError(SockJSError):
-    """A peer sent a payload that is not a JSON array of strings."""
+    """A client sent a payload that is not a JSON array of strings."""
 
 
 class PayloadMissingError(PayloadError):
@@ -76,7 +76,7 @@ class PayloadTooLargeError(PayloadError):
 
 
 class BodyTimeoutError(SockJSError):
-    """A request has not brought its body within `receive_timeout`."""
+    """A request's body did not arrive within `receive_timeout`."""
 
 
 class CallbackError(SockJSError):

@@ -16,16 +16,16 @@ _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class ConnectionInfo(Mapping[Any, Any]):
-    """A snapshot of the request that opened a session, which does not keep the request alive.
+    """A snapshot of the request that opened a session.  It does not keep the request alive.
 
-    As a mapping it has what middlewares stored on the request: ``request["user"]`` is
-    ``info["user"]``.
+    As a mapping, it has what middlewares stored on the request: ``info["user"]`` is what was stored
+    as ``request["user"]``.
 
     Args:
-        request: The request to take the snapshot of.
-        transport: The name of the transport it asked for, as in its URL.
+        request: The request to copy from.
+        transport: The name of its transport, as in the URL.
         identity: What `authorize` returned.
-        protocol: The WebSocket subprotocol that was agreed on.
+        protocol: The WebSocket subprotocol that the server selected.
     """
 
     __slots__ = (
@@ -42,21 +42,22 @@ class ConnectionInfo(Mapping[Any, Any]):
     )
 
     ip: str | None
-    """Address of the client: aiohttp's ``request.remote``, which aiohttp-remotes can correct."""
+    """The client's address: aiohttp's ``request.remote``.  Behind a proxy, aiohttp-remotes can
+    correct it."""
     transport: str
-    """Name of the transport, such as ``"websocket"`` or ``"xhr_streaming"``."""
+    """The name of the transport, such as ``"websocket"`` or ``"xhr_streaming"``."""
     path: str
-    """Path of the URL, decoded, without the query."""
+    """The path of the URL, decoded, without the query."""
     headers: CIMultiDictProxy[str]
     """The request's headers; names are case-insensitive."""
     app: "web.Application"
-    """The application whose router matched, a sub-application perhaps."""
+    """The application whose router matched; it may be a sub-application."""
 
     identity: Any
-    """What `authorize` returned, such as a user; None if it returned True, or there is none."""
+    """What `authorize` returned, such as a user.  None if it returned True or is not set."""
 
     protocol: str | None
-    """The WebSocket subprotocol that was agreed on, out of the setting `protocols`."""
+    """The WebSocket subprotocol that the server selected from the setting `protocols`."""
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class ConnectionInfo(Mapping[Any, Any]):
 
     @property
     def cookies(self) -> Mapping[str, str]:
-        """The cookies that the request carried, by name."""
+        """The request's cookies, by name."""
         return self._cookies
 
     @overload
@@ -105,7 +106,7 @@ class ConnectionInfo(Mapping[Any, Any]):
     def get(self, key: Any, default: Any = None) -> Any: ...
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """Return what is stored for `key`, or `default`."""
+        """Return the value that a middleware stored under `key`, or `default`."""
         return self._stored.get(key, default)
 
     def __iter__(self) -> Iterator[Any]:
@@ -117,10 +118,10 @@ class ConnectionInfo(Mapping[Any, Any]):
     def __bool__(self) -> bool:
         return True
 
-    # each is about a request of its own, whatever is stored
+    # two snapshots with the same stored values are still of two requests
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        # without the path, which has the session's id
+        # the path has the session's id, which must not get into logs
         return f"<ConnectionInfo {self.transport} from {self.ip}>"

@@ -1,7 +1,7 @@
-"""Several channels over one session: the protocol of websocket-multiplex, and nothing of HTTP.
+"""Several channels over one session, with the protocol of websocket-multiplex.
 
 The client sends ``sub,CHANNEL``, ``msg,CHANNEL,DATA`` and ``uns,CHANNEL``; the server sends
-``msg,CHANNEL,DATA`` and ``uns,CHANNEL``.  The session that carries them is the *carrier*.
+``msg,CHANNEL,DATA`` and ``uns,CHANNEL``.  The session that carries the channels is the *carrier*.
 """
 
 import asyncio
@@ -30,20 +30,20 @@ logger = logging.getLogger("sockjs_aio")
 Connect: TypeAlias = Callable[[Session], SockJSConnection]
 
 UNESCAPED = frozenset(string.ascii_letters + string.digits + "@*_+-./")
-"""What JavaScript's ``escape`` leaves alone."""
+"""The characters that JavaScript's ``escape`` does not change."""
 
 
 class MultiplexConnection(SockJSConnection):
-    """Carries channels: `get` makes a class of it that a `SockJSRouter` takes.
+    """Carries channels.  Call `get` for a class that you can pass to `SockJSRouter`.
 
-    Each channel has an ordinary `SockJSConnection`, whose hooks are called as for a session of its
-    own: `on_open` when the client subscribes, `on_message` for each message, `on_close` exactly
-    once, when the client unsubscribes, the server closes the channel or the carrier goes.  A hook
-    that raises, or an `on_open` that returns False, closes its channel and no other.
+    Each channel has an ordinary `SockJSConnection`, and its hooks are called as for a session:
+    `on_open` when the client subscribes, `on_message` for each message, and `on_close` exactly
+    once, when the client unsubscribes, the server closes the channel or the carrier ends.  A hook
+    that raises, or an `on_open` that returns False, closes only its own channel.
 
-    The channels of one carrier take turns: the next message is looked at when the hook that runs
-    has returned, whichever channel it is for.  Messages that are none of the protocol's, or are for
-    no channel that is open, are ignored.
+    The channels of one carrier take turns: the next message, for any channel, is handled when the
+    running hook has returned.  Messages that are not part of the protocol, or are for a channel
+    that is not open, are ignored.
     """
 
     _services: Mapping[str, "_Service"] = MappingProxyType({})
@@ -53,17 +53,17 @@ class MultiplexConnection(SockJSConnection):
         """Make the connection class for a service with these channels.
 
         Args:
-            channels: By name, the connection class of each, or any callable that takes what serves
-                as the session (a `Channel`) and returns a `SockJSConnection`.
+            channels: For each name, a connection class, or a callable that takes a `Channel` (it
+                serves as the session) and returns a `SockJSConnection`.
 
         Raises:
             ValueError: If a name has a comma.
-            TypeError: If what is given for a name cannot be called, or is a class that is no
+            TypeError: If a value is not callable, or is a class that does not derive from
                 `SockJSConnection`.
         """
         for name, connect in channels.items():
             _check(name, connect)
-        # websocket-multiplex's client escapes names; others may send them as they are
+        # websocket-multiplex's client escapes names; other clients may not
         services = {name: _Service(name, connect) for name, connect in channels.items()}
         for name, connect in channels.items():
             services[escaped(name)] = _Service(escaped(name), connect)
@@ -74,7 +74,7 @@ class MultiplexConnection(SockJSConnection):
         self._channels: dict[str, Channel] = {}
 
     async def on_message(self, message: Any) -> None:
-        """Do what one message of the client says; who overrides this calls it."""
+        """Handle one message of the protocol.  If you override this, call it too."""
         verb, _, rest = message.partition(",") if isinstance(message, str) else ("", "", "")
         name, comma, data = rest.partition(",")
         channel = self._channels.get(name)
@@ -88,13 +88,13 @@ class MultiplexConnection(SockJSConnection):
         else:
             logger.debug("session %s: ignored %.80r", self.session, message)
             return
-        # if the carrier has gone, on_close sees to it, and can be cancelled as a whole
+        # if the carrier has ended, its on_close does this, and can be cancelled as a whole
         if channel and not channel.is_subscribed and self.session.is_open:
             await channel.hooks.finish()
             channel.hooks_returned()
 
     async def on_close(self) -> None:
-        """Close the channels; who overrides this calls it."""
+        """Close the channels.  If you override this, call it too."""
         channels = list(self._channels.values())
         for channel in channels:
             channel.leave_with_carrier()
@@ -109,7 +109,7 @@ class MultiplexConnection(SockJSConnection):
     async def _subscribe(self, service: "_Service") -> "Channel | None":
         before = self._channels.get(service.name)
         if before is not None:
-            await before.hooks.finish()  # closed by the server a moment ago
+            await before.hooks.finish()  # the server closed it a moment ago
         channel = Channel(self.session, service, self._channels)
         try:
             channel.connection = checked(service.connect(channel), channel)
@@ -123,12 +123,13 @@ class MultiplexConnection(SockJSConnection):
 
 
 class Channel(Session):
-    """What a channel's connection has as its `session`.
+    """One channel; its connection has it as `session`.
 
     Args:
-        carrier: The session that carries it.
-        service: What the client has subscribed to.
-        channels: The carrier's channels by name, where it stands until its `on_close` has returned.
+        carrier: The session that carries the channel.
+        service: The service that the client subscribed to.
+        channels: The carrier's channels by name.  The channel stays in it until its `on_close` has
+            returned.
     """
 
     __slots__ = (
@@ -164,17 +165,17 @@ class Channel(Session):
 
     @property
     def name(self) -> str:
-        """The channel's name as the client writes it: escaped, by websocket-multiplex's client."""
+        """The channel's name as the client writes it; websocket-multiplex's client escapes it."""
         return self._service.name
 
     @property
     def id(self) -> str:  # type: ignore[override]
-        """The carrier's: the same for all channels of one client."""
+        """The carrier's id: the same for all channels of one client."""
         return self.carrier.id
 
     @property
     def info(self) -> ConnectionInfo:  # type: ignore[override]
-        """About the request that opened the carrier."""
+        """About the request that opened the carrier's session."""
         return self.carrier.info
 
     @property
@@ -184,45 +185,45 @@ class Channel(Session):
 
     @property
     def channels(self) -> Subscriptions:
-        """The subscriptions of the router's sessions."""
+        """The subscriptions of all sessions of the router."""
         return self.carrier.channels
 
     @property
     def is_open(self) -> bool:
-        """Whether messages are accepted, in both directions."""
+        """True while the channel accepts messages, in both directions."""
         return self.is_subscribed and self.carrier.is_open
 
     @property
     def is_closed(self) -> bool:
-        """Whether the channel or its carrier has been closed, by whomever."""
+        """True once the channel or its carrier was closed, by either side."""
         return not self.is_subscribed or self.carrier.is_closed
 
     @property
     def context(self) -> contextvars.Context:
-        """What the hooks of this channel run in: a copy of the carrier's."""
+        """The context in which the hooks of this channel run: a copy of the carrier's."""
         return self.hooks.context
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the server is ending and has cancelled the carrier's hook, and so ours in it."""
+        """True if shutdown has cancelled the carrier's hook, in which this channel's hook runs."""
         return self.hooks.is_cancelled or self.carrier.is_cut_off
 
     def send(self, message: str | bytes) -> None:
         """Queue `message` for the carrier.
 
         Raises:
-            TypeError: If `message` is no text: the protocol carries nothing else.
+            TypeError: If `message` is not a `str`: the protocol carries only text.
         """
         if self.is_subscribed:
             self.carrier.send(self._service.addressed(message))
 
     def send_shared(self, message: PreparedMessage) -> None:
-        """As `send`, for a message that goes to many and is encoded once for each channel name."""
+        """Like `send`, for a message to many clients, encoded once for each channel name."""
         if self.is_subscribed:
             self.carrier.send_shared(message.behind(self._service.prefix))
 
     def send_json(self, text: str) -> None:
-        """As `send`: the protocol carries text, so JSON arrives as text."""
+        """Like `send`: the protocol carries only text, so the client gets JSON as text."""
         self.send(text)
 
     def flush(self) -> None:
@@ -230,7 +231,7 @@ class Channel(Session):
         self.carrier.flush()
 
     async def drain(self) -> None:
-        """Wait until the carrier, whose queue the channels share, has room; not once closed."""
+        """Wait until the carrier's queue, which all its channels share, has room."""
         if self.is_subscribed:
             await self.carrier.drain()
 
@@ -240,13 +241,13 @@ class Channel(Session):
         reason: str = GO_AWAY.reason,
         initiator: Initiator = "server",
     ) -> None:
-        """Close the channel: ``uns,CHANNEL``, which has no place for a code and a reason."""
+        """Close the channel with ``uns,CHANNEL``; the client does not get the code and reason."""
         if self.is_subscribed:
             self.carrier.send(f"uns,{self.name}")
             self.leave(End(code, reason, initiator))
 
     def leave(self, end: End) -> None:
-        """End the channel without a word, and have `on_close` called unless a hook runs."""
+        """End the channel without telling the client; have `on_close` called unless a hook runs."""
         if self.is_subscribed:
             self.is_subscribed = False
             seconds = asyncio.get_running_loop().time() - self._born
@@ -255,45 +256,48 @@ class Channel(Session):
         self.hooks.close()
 
     def leave_with_carrier(self) -> None:
-        """End the channel as its carrier has ended."""
+        """End the channel for the same reason as its carrier."""
         info = self.carrier.close_info
         assert info is not None, "the carrier's on_close is being called"
         self.leave(End(info.code, info.reason, info.initiator))
 
     def peer_failed(self, end: End) -> None:
-        """Its carrier is told that, not a channel."""
+        """Do nothing: the carrier handles this."""
 
     def hooks_returned(self) -> None:
-        """`on_close` has returned: forget the channel; again, this does nothing."""
+        """Forget the channel, as `on_close` has returned.  A second call does nothing."""
         if self._channels.get(self.name) is self:
             del self._channels[self.name]
-            self.hooks.break_cycles()  # they must not wait for the garbage collector
+            self.hooks.break_cycles()  # so that it does not wait for the garbage collector
             del self.connection
 
 
 class _ChannelHooks(Hooks):
-    """Calls a channel's hooks inside the carrier's; an `on_close` with none before it in a task."""
+    """Calls a channel's hooks inside the carrier's hook.
+
+    If an `on_close` is due while no hook of the carrier runs, it is called in a task.
+    """
 
     __slots__ = ("_channel",)
 
     def __init__(self, channel: Channel) -> None:
-        super().__init__(channel, receive_queue_limit=0)  # messages do not wait here
+        super().__init__(channel, receive_queue_limit=0)  # messages wait in the carrier
         self._channel: Channel | None = channel
 
     def break_cycles(self) -> None:
-        """Forget the channel, which is over."""
+        """Forget the channel, which has ended."""
         super().break_cycles()
         self._channel = None
 
     def _fail(self, name: str, error: BaseException) -> None:
-        # what is cancelled at shutdown is the carrier's hook, and so the channel's inside it
+        # shutdown cancels the carrier's hook, and with it the channel's hook that runs inside it
         if self._channel is not None:
             self.is_cancelled = self.is_cancelled or self._channel.carrier.is_cut_off
         super()._fail(name, error)
 
 
 class _Service:
-    """What a client can subscribe to under one name."""
+    """What a client gets when it subscribes to a name."""
 
     __slots__ = ("name", "connect", "prefix")
 
@@ -303,17 +307,17 @@ class _Service:
         self.prefix = f"msg,{name},"
 
     def addressed(self, message: str | bytes) -> str:
-        """Make the carrier's message of the channel's."""
+        """Return the carrier's message for a message of the channel."""
         if not isinstance(message, str):
             raise TypeError(
                 f"a channel's message is a str, not {type(message).__name__}: encode it first, "
-                "for instance with json.dumps()"
+                "for example with json.dumps()"
             )
         return self.prefix + message
 
 
 def escaped(name: str) -> str:
-    """Write `name` as JavaScript's ``escape`` does, and with it websocket-multiplex's client."""
+    """Escape `name` like JavaScript's ``escape``, which websocket-multiplex's client uses."""
     units = name.encode("utf-16-be", "surrogatepass")
     return "".join(map(_escaped_unit, units[::2], units[1::2]))
 
@@ -332,11 +336,12 @@ async def _finish(channels: list[Channel]) -> None:
 
 def _check(name: str, connect: object) -> None:
     if "," in name:
-        raise ValueError(f"channel {name!r} cannot be used: its name has a comma")
+        raise ValueError(f"channel {name!r} is not valid: its name has a comma")
     if not callable(connect) or (
         isinstance(connect, type) and not issubclass(connect, SockJSConnection)
     ):
         raise TypeError(
-            f"channel {name!r}: {connect!r} has to be a SockJSConnection class, or return one"
+            f"channel {name!r}: {connect!r} must be a SockJSConnection class, or a callable that "
+            "returns a connection"
         )
     warn_of_plain_hooks(connect)

@@ -1,4 +1,4 @@
-"""Which origins a page may have: the values of the setting `origins`, and what they let in."""
+"""Which pages may connect: the values of the setting `origins`, and which origins they allow."""
 
 import logging
 import re
@@ -8,11 +8,11 @@ from typing import Any
 logger = logging.getLogger("sockjs_aio")
 
 IsAllowed = Callable[[str], bool]
-"""Tells by True whether pages of an origin may connect."""
+"""Returns True if pages of an origin may connect."""
 
 Origins = str | Collection[str] | IsAllowed
 
-# as browsers write it: what differs in a letter's case or a port would never be found
+# as browsers write it: an entry with upper case or a default port would never match
 _ORIGIN = re.compile(
     r"(?!http:.*:80\Z|https:.*:443\Z)"
     r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?"
@@ -23,7 +23,7 @@ _PATTERN = re.compile(
 )
 _SUBDOMAIN = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
-# what has no host: pages in sandboxes, and of files (Cordova, Electron)
+# origins without a host: sandboxed pages, and pages from files (Cordova, Electron)
 _WITHOUT_HOST = ("null", "file://")
 
 
@@ -35,7 +35,7 @@ def is_origin(value: Any) -> bool:
 
 
 def is_entry(value: Any) -> bool:
-    """Tell whether `value` may be on a list: an origin, or a pattern of its subdomains."""
+    """Tell whether `value` may be on a list: an origin, or a pattern for subdomains."""
     return is_origin(value) or (isinstance(value, str) and _PATTERN.fullmatch(value) is not None)
 
 
@@ -46,22 +46,22 @@ def is_allowed(origins: Origins, origin: str) -> bool:
     if origins == "*":
         return True
     if origin in origins:
-        return "*" not in origin  # a pattern on the list is no origin itself
+        return "*" not in origin  # a client may send a pattern itself as its origin
     return any("*" in entry and _matches(entry, origin) for entry in origins)
 
 
 def frame_ancestors(origins: Collection[str]) -> str:
-    """Write a list for ``Content-Security-Policy``, whose patterns mean the same."""
+    """Write the list for ``Content-Security-Policy``, where patterns have the same meaning."""
     return " ".join(entry for entry in origins if entry not in _WITHOUT_HOST) or "'none'"
 
 
 def _is_allowed_by(function: IsAllowed, origin: str) -> bool:
-    if not is_origin(origin):  # a function that looks at its end only need not know all tricks
+    if not is_origin(origin):  # so that a function that only tests how it ends is safe
         return False
     try:
         return function(origin) is True
     except Exception as error:
-        logger.error("origins(%r) failed, and so refuses", origin, exc_info=error)
+        logger.error("origins(%r) failed: the client is refused", origin, exc_info=error)
         return False
 
 

@@ -1,4 +1,4 @@
-"""The settings of a router: names, defaults, and what is allowed; checked when they are made."""
+"""The settings of a router: names, defaults and allowed values, checked when you create them."""
 
 import dataclasses
 import difflib
@@ -17,25 +17,25 @@ from sockjs_aio.protocol.transports import TRANSPORTS, switches
 if TYPE_CHECKING:
     from aiohttp import web
 
-# sockjs-client puts "ws" in the place of "http", so it has to be a whole URL
+# sockjs-client replaces "http" by "ws", so it must be a whole URL
 _BASE_URL = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?(\?[^?#\s]*)?")
 
-# a browser drops a cookie without a word where these contradict each other
+# browsers silently drop a cookie whose attributes contradict each other
 _COOKIE_ATTRIBUTE = re.compile(
     r"Secure|HttpOnly|Partitioned|SameSite=(Strict|Lax|None)|Path=/[!-:<-~]*|Domain=[a-z0-9.-]+"
 )
 
-_PROTOCOL = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of HTTP
+_PROTOCOL = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, as HTTP defines it
 
 SetCookie: TypeAlias = "Callable[[web.Request, web.StreamResponse], None]"
-"""Sets the cookie for a session request on its response, before the response starts."""
+"""Sets the cookie on the response to a session request, before the response starts."""
 
 
 T = TypeVar("T")
 
 
 def _knowing_its_names(cls: type[T]) -> type[T]:
-    """Have the constructor of a dataclass answer a misspelt name with the nearest."""
+    """Make a dataclass suggest the nearest name when an argument is misspelt."""
     construct: Callable[..., None] = vars(cls)["__init__"]
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
 
@@ -53,71 +53,71 @@ def _knowing_its_names(cls: type[T]) -> type[T]:
 @_knowing_its_names
 @dataclass(frozen=True)
 class Settings:
-    """Everything about a router that can be set.
-
-    Times are in seconds, sizes in bytes.
+    """The settings of a router.  Times are in seconds, sizes in bytes.
 
     Raises:
         SettingsError: If a name is unknown, or a value has the wrong type or is out of range.
     """
 
     session_check_interval: float = 1
-    """Seconds between two looks for due heartbeats and expired sessions; a shorter
-    `heartbeat_delay` or `disconnect_delay` makes it as short as that."""
+    """Seconds between two checks for due heartbeats and expired sessions.  If `heartbeat_delay` or
+    `disconnect_delay` is shorter, that is used instead."""
     disconnect_delay: float = 5
     """Seconds that a session lives without a receiving connection."""
     heartbeat_delay: float = 25
-    """Seconds of silence after which a receiving connection gets a heartbeat; also the time
-    within which a WebSocket peer has to answer a ping."""
+    """Seconds of silence after which a receiving connection gets a heartbeat.  A WebSocket client
+    has the same time to answer a ping."""
     ended_session_delay: float = 300
-    """Seconds for which the id of an ended session is remembered: late requests get its close frame
-    and do not open it again."""
+    """Seconds for which the server remembers the id of an ended session.  Late requests get its
+    close frame and do not open it again."""
     max_ended_sessions: int = 10_000
-    """Ended sessions that are remembered at a time; beyond, the oldest is forgotten."""
+    """How many ended sessions to remember.  Above it, the oldest is forgotten."""
     disabled_transports: Collection[str] = ()
-    """Names as in URLs, such as ``"websocket"``; those answer 404."""
+    """Names of transports as in URLs, such as ``"websocket"``.  Their URLs answer 404."""
     sockjs_url: str = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js"
-    """The client script that the iframe page loads; has to be of the version that the page uses."""
+    """The client script that the iframe page loads.  It must have the version that your page uses.
+    """
     response_limit: int = 131072
-    """Bytes of frames after which a streaming response ends and the client asks for the next."""
+    """Bytes of frames after which a streaming response ends; the client then asks for the next."""
     jsessionid: "bool | str | SetCookie" = False
-    """True sets a JSESSIONID cookie for load balancers, a str such as ``"SameSite=None; Secure"``
-    one with these attributes; a callable sets the cookie it likes."""
+    """True sets a JSESSIONID cookie for load balancers.  A str such as ``"SameSite=None; Secure"``
+    sets it with these attributes.  A callable sets any cookie you like."""
     origins: Origins = "*"
-    """Origins such as ``https://example.com`` or ``https://*.example.com`` whose pages may connect,
-    a function that returns True for those, or ``*`` for all.  The iframe transports ask from the
-    service's own origin: list that too if they are wanted."""
+    """The origins whose pages may connect, such as ``https://example.com`` or
+    ``https://*.example.com``; a function that returns True for an allowed origin; or ``*`` for all.
+    The iframe transports connect from the service's own origin: list it too if you want them."""
     allow_jsonp_and_frames: bool = False
-    """Whether jsonp, htmlfile and the iframe page are served although `origins` is restricted:
-    browsers send no ``Origin`` with those, and old ones nothing else that could be trusted."""
+    """Whether to serve jsonp, htmlfile and the iframe page although `origins` is restricted.
+    Browsers send no ``Origin`` with these, and old browsers send nothing else that you can trust.
+    """
     verify_ip: bool = False
-    """Whether all requests of a session have to come from the address of its first one."""
+    """Whether all requests of a session must come from the address of its first request."""
     max_message_size: int = 1 << 20
-    """Bytes of one request body or WebSocket message; beyond: 413, or close code 1009."""
+    """Bytes of one request body or WebSocket message.  Above it: 413, or close code 1009."""
     max_messages: int = 10_000
-    """Messages in one request body or WebSocket message; beyond: 413, or close code 1009."""
+    """Messages in one request body or WebSocket message.  Above it: 413, or close code 1009."""
     send_queue_limit: int = 4 << 20
-    """Bytes queued to one session, transport buffers included; beyond: ``c[1008,...]``."""
+    """Bytes queued for one client, including transport buffers.  Above it: ``c[1008,...]``."""
     receive_queue_limit: int = 1 << 20
-    """Bytes accepted from a session and not handled yet; a full queue delays the next 204."""
+    """Bytes received from one client and not handled yet.  A full queue delays the next 204."""
     receive_timeout: float = 30
-    """Seconds that a request may take to bring its body; beyond: 408."""
+    """Seconds within which the body of a request must arrive.  Above it: 408."""
     max_sessions: int | None = None
-    """Sessions that may exist at a time; beyond: 503.  None for no limit."""
+    """Sessions that may exist at a time.  Above it: 503.  None for no limit."""
     max_sessions_per_ip: int | None = None
-    """Sessions that one address, or one IPv6 network of 64 bits, may have at a time; beyond: 429.
-    None for no limit."""
+    """Sessions that one address, or one IPv6 network of 64 bits, may have at a time.  Above it:
+    429.  None for no limit."""
     websocket_compression: bool = False
-    """Whether to agree to permessage-deflate, which costs memory and time per connection."""
+    """Whether to accept permessage-deflate, which costs memory and time for each connection."""
     protocols: Collection[str] = ()
-    """WebSocket subprotocols that are spoken, such as ``v12.stomp``: `info.protocol` has the first
-    that the client offers.  A handshake that offers only others is answered 400."""
+    """WebSocket subprotocols that you support, such as ``v12.stomp``.  The server selects the
+    client's first choice among them (`info.protocol`); if it offers only others, it gets 400."""
     base_url: str | None = None
-    """The whole URL that ``/info`` tells clients to connect to instead."""
+    """The whole URL to which ``/info`` sends clients instead."""
     authorize_timeout: float = 10
-    """Seconds that `authorize` may take; beyond: 503."""
+    """Seconds that `authorize` may take.  Above it: 503."""
     shutdown_timeout: float = 10
-    """Seconds that hooks and slow clients have when the application shuts down or drains."""
+    """Seconds that hooks and slow clients get when the application shuts down or drains."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -125,38 +125,38 @@ class Settings:
             value = getattr(self, field.name)
             if not is_allowed(value):
                 raise SettingsError(
-                    f"{field.name}={value!r} cannot be used: it has to be {allowed}"
+                    f"{field.name}={value!r} is not valid: it must be {allowed}"
                     + _wrong_entries(field.name, value)
                 )
         if self.allow_jsonp_and_frames and callable(self.origins):
             raise SettingsError(
-                "allow_jsonp_and_frames cannot be used with a function as origins: the iframe page "
-                "has to name those that may embed it, so list them (patterns are possible)"
+                "allow_jsonp_and_frames does not work with a function as origins: the iframe page "
+                "must name the origins that may embed it, so list them (patterns are allowed)"
             )
         if not any(self.is_enabled(transport) for transport in switches()):
             raise SettingsError(
-                "no transport is left: disabled_transports has to leave one, besides jsonp and "
-                "htmlfile, which are off where origins is not '*' (see allow_jsonp_and_frames)"
+                "no transport is left: remove one from disabled_transports (jsonp and htmlfile "
+                "are also disabled unless origins is '*', see allow_jsonp_and_frames)"
             )
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "Settings":
-        """Make settings of a mapping from names to values.
+        """Make settings from a mapping of names to values.
 
         Raises:
-            SettingsError: If it is no mapping, besides what the constructor raises.
+            SettingsError: If `mapping` is not a mapping, or as the constructor.
         """
         if not isinstance(mapping, Mapping):
-            raise SettingsError(f"settings are a Settings or a mapping, not {mapping!r}")
+            raise SettingsError(f"settings must be a Settings or a mapping, not {mapping!r}")
         return cls(**{str(name): value for name, value in mapping.items()})
 
     @property
     def tick_interval(self) -> float:
-        """Seconds between two looks at what is due."""
+        """Seconds between two ticks of the clock."""
         return min(self.session_check_interval, self.heartbeat_delay, self.disconnect_delay)
 
     def is_enabled(self, transport: str) -> bool:
-        """Tell whether `transport`, as in `disabled_transports`, or ``"iframe"`` is served."""
+        """Tell whether `transport`, a name as in `disabled_transports` or "iframe", is served."""
         row = TRANSPORTS.get(transport)
         tells_origin = row is not None and row.tells_origin
         if not tells_origin and self.origins != "*" and not self.allow_jsonp_and_frames:
@@ -230,7 +230,7 @@ def _are_protocols(value: Any) -> bool:
 
 
 def _wrong_entries(name: str, value: Any) -> str:
-    """Say which entries of a list are not allowed."""
+    """Return text that names the entries of a list that are not allowed."""
     is_allowed = {
         "origins": is_entry,
         "disabled_transports": _is_transport,
@@ -239,7 +239,7 @@ def _wrong_entries(name: str, value: Any) -> str:
     if is_allowed is None or not _is_collection(value):
         return ""
     wrong = [repr(entry) for entry in value if not is_allowed(entry)]
-    return f"; {', '.join(wrong)} cannot be on it"
+    return f"; not allowed: {', '.join(wrong)}"
 
 
 _DELAY: Rule = ("a number of seconds above 0", lambda value: _is_number(value) and value > 0)
@@ -256,21 +256,21 @@ _RULES: dict[str, Rule] = {
     "ended_session_delay": _DELAY,
     "max_ended_sessions": ("a whole number above 0", _is_size),
     "disabled_transports": (
-        f"a list of names out of {', '.join(switches())} (as in URLs: sockjs-client's xhr-polling "
-        "is xhr, its jsonp-polling is jsonp)",
+        f"a list of names from {', '.join(switches())} (as in URLs: for sockjs-client's "
+        "xhr-polling write xhr, for its jsonp-polling write jsonp)",
         _are_transports,
     ),
     "sockjs_url": ("the URL of a script, without quotes, spaces, < or >", _is_script_url),
     "response_limit": _SIZE,
     "jsessionid": (
-        'True, False, attributes like "SameSite=None; Secure" (of Secure, HttpOnly, Partitioned, '
-        "SameSite=, Path=, Domain=; each once, SameSite=None and Partitioned with Secure), or a "
+        'True, False, attributes like "SameSite=None; Secure" (from Secure, HttpOnly, Partitioned, '
+        "SameSite=, Path=, Domain=; each once; SameSite=None and Partitioned need Secure), or a "
         "callable that takes the request and the response",
         lambda value: _is_boolean(value) or callable(value) or _are_cookie_attributes(value),
     ),
     "origins": (
         '"*", or a list of origins as browsers write them, like "https://example.com" (lower case, '
-        "no path, no slash at the end, no port 80 or 443), or of their subdomains, like "
+        "no path, no slash at the end, no port 80 or 443) and patterns for subdomains, like "
         '"https://*.example.com", or a plain function that takes an origin',
         _are_origins,
     ),
@@ -285,11 +285,11 @@ _RULES: dict[str, Rule] = {
     "max_sessions_per_ip": _LIMIT,
     "websocket_compression": _FLAG,
     "protocols": (
-        'a list of names of WebSocket subprotocols, like "v12.stomp"',
+        'a list of WebSocket subprotocols, like "v12.stomp"',
         _are_protocols,
     ),
     "base_url": (
-        "a whole URL such as https://example.com/chat, without # and user, or None",
+        "a whole URL such as https://example.com/chat, without # and user name, or None",
         lambda value: value is None or bool(isinstance(value, str) and _BASE_URL.fullmatch(value)),
     ),
     "authorize_timeout": _DELAY,

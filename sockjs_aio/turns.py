@@ -1,21 +1,21 @@
-"""One clock for all that works on much at a time: after a few milliseconds the loop gets its turn.
+"""Long work in the event loop: after a few milliseconds it lets other tasks run.
 
-A number of items would not do, as nobody knows what an item costs: a message may be an addition, or
-a broadcast to thousands.
+It measures time instead of counting items because the cost of an item is unknown: handling a
+message may take a microsecond, or broadcast to thousands.
 """
 
 import asyncio
 import time
 
 TURN = 0.005
-"""Seconds of work after which the others get their turn."""
+"""Seconds of work after which other tasks run."""
 
-# not the loop's clock: uvloop's stands still while a callback runs
+# not the loop's clock: uvloop's does not advance while a callback runs
 clock = time.perf_counter
 
 
 class Turn:
-    """A share of the loop's time, from when it is made until it is over."""
+    """A share of the loop's time; it starts when it is created."""
 
     __slots__ = ("_end",)
 
@@ -24,10 +24,10 @@ class Turn:
 
     @property
     def is_over(self) -> bool:
-        """Whether it is time for the others."""
+        """True once other tasks should run."""
         return clock() >= self._end
 
     async def next(self) -> None:
-        """Let the others have their turn; then the next one begins."""
+        """Let other tasks run, then start the next turn."""
         await asyncio.sleep(0)
         self._end = clock() + TURN

@@ -45,7 +45,7 @@ def test_every_number_is_checked(field: "dataclasses.Field[object]") -> None:
     if str(field.type).startswith("int"):
         bad.append(1.5)
     for value in bad:
-        with pytest.raises(SettingsError, match=f"^{field.name}=.*it has to be a "):
+        with pytest.raises(SettingsError, match=f"^{field.name}=.*it must be a "):
             Settings.from_mapping({field.name: value})
 
 

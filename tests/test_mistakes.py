@@ -88,7 +88,7 @@ async def test_constructor_that_forgets_its_base(
 
     served = await serve(Forgetful if base == "forgotten" else lambda session: None)
     assert (await served.request("POST", "/0/1/xhr", b"")).status == 500
-    expected = "call super().__init__(session)" if base == "forgotten" else "None is no SockJSCon"
+    expected = "call super().__init__(session)" if base == "forgotten" else "None is not a SockJSC"
     assert expected in caplog.text
     assert served.router.session_count == 0
 
@@ -132,7 +132,7 @@ async def test_wrong_close_and_broadcast(serve: Serve) -> None:
         broadcast([], {"a": 1})  # type: ignore[arg-type]
 
 
-@pytest.mark.logs("TypeError: on_open has to be a coroutine: write async def on_open")
+@pytest.mark.logs("TypeError: on_open must be a coroutine function: write async def on_open")
 async def test_hook_that_is_no_coroutine_and_returns_something(serve: Serve) -> None:
     class Sync(Recorder):
         def on_open(self, info: object) -> bool:  # type: ignore[override]
@@ -163,7 +163,7 @@ def test_name_that_is_nearly_a_hooks(
         pass
 
     type("Chat", (SockJSConnection,), {name: method})
-    assert f"Chat.{name} is no hook: did you mean {hook}?" in caplog.text
+    assert f"Chat.{name} is not a hook: did you mean {hook}?" in caplog.text
     caplog.clear()
     type("Chat", (SockJSConnection,), {name: method, hook: method})  # it knows what it does
     assert not caplog.records
@@ -190,7 +190,7 @@ async def test_bytes_reach_raw_websockets_up_to_the_first_client_of_sockjs(serve
     polling = await clients.Xhr.open(served)
     last = await clients.RawWebSocket.open(served)
     await Mixed.until("open", 3)
-    with pytest.raises(TypeError, match="bytes go over the raw WebSocket only"):
+    with pytest.raises(TypeError, match="only raw WebSockets carry bytes"):
         broadcast(Mixed.connections, b"\x00")
     raw = [each for each in Mixed.connections if each.info.transport == "rawwebsocket"]
     broadcast(raw, b"\x01")
@@ -200,9 +200,6 @@ async def test_bytes_reach_raw_websockets_up_to_the_first_client_of_sockjs(serve
         assert [(await client.socket.receive(5)).data for _ in expected] == expected
     for client in (first, polling, last):
         await client.leave()
-
-
-PLAIN = "is a plain function, and fails when it is called unless it returns something to await"
 
 
 @pytest.mark.parametrize("way", ["class", "partial", "channel"])
@@ -225,7 +222,9 @@ def test_plain_hooks_are_told_when_the_router_is_made(
         SockJSRouter(Sync if way == "class" else functools.partial(Sync), "/x")
     name = Sync.__qualname__
     assert caplog.messages == [
-        f"{name}.{hook} {PLAIN}: write async def {hook}" for hook in ("on_open", "on_close")
+        f"{name}.{hook} is a plain function: write async def {hook} "
+        "(unless it returns an awaitable)"
+        for hook in ("on_open", "on_close")
     ]
 
 

@@ -169,7 +169,7 @@ async def test_session_that_is_due_again_at_once_is_not_lost(
     monkeypatch.undo()
 
 
-@pytest.mark.logs("its tick failed")
+@pytest.mark.logs("tick failed")
 async def test_failing_tick_does_not_stop_the_others(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -182,10 +182,10 @@ async def test_failing_tick_does_not_stop_the_others(
     broken.write = fail  # type: ignore[method-assign]
     registry.advance(25)
     assert receiver.frames == [b"o", b"h"]
-    assert "session brok… (xhr_streaming): its tick failed" in caplog.text
+    assert "session brok… (xhr_streaming): tick failed" in caplog.text
 
 
-@pytest.mark.logs("could not be written to")
+@pytest.mark.logs("writing failed")
 async def test_failing_flush_does_not_stop_the_others(
     registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,7 +201,7 @@ async def test_failing_flush_does_not_stop_the_others(
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert receiver.frames == [b"o", b'a["x"]']
-    assert "could not be written to" in caplog.text
+    assert "writing failed" in caplog.text
 
 
 async def test_many_sessions_are_flushed_in_turns(

@@ -1,1 +1,1 @@
-"""What carries the messages of channels from process to process."""
+"""Brokers carry the messages of channels from process to process."""

@@ -1,7 +1,7 @@
-"""The contract of brokers, and what all of them share: who listens in this process, and as whom.
+"""The contract of brokers, and what all of them share: this process's subscriptions and members.
 
-Who calls what: the `Channels` of a router start the broker and subscribe, anybody publishes.  What
-is left to a broker itself is to carry messages and members from one process to another.
+A router's `Channels` start the broker and subscribe; anything may publish.  A subclass only has to
+carry messages and members from one process to another.
 """
 
 import abc
@@ -17,10 +17,10 @@ from sockjs_aio.errors import SettingsError
 from sockjs_aio.protocol.framing import PreparedMessage
 
 MAX_NAME = 200
-"""Bytes of a channel's name in UTF-8."""
+"""The longest name of a channel, in bytes of UTF-8."""
 
 MAX_MEMBER = 1000
-"""Bytes of a member in UTF-8."""
+"""The longest member, in bytes of UTF-8."""
 
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 
@@ -29,38 +29,38 @@ Exclude: TypeAlias = SockJSConnection | Collection[SockJSConnection]
 
 
 class Listener(Protocol):
-    """Whatever has subscribers in this process."""
+    """An object that has subscribers in this process."""
 
     def deliver(
         self, channel: str, message: PreparedMessage, exclude: Collection[Session] = ()
     ) -> None:
-        """Hand `message` on to them, at once."""
+        """Send `message` to them at once."""
 
 
 class Broker(abc.ABC):
-    """Carries messages between the sessions of all processes whose brokers lead to the same place.
+    """Carries messages between the sessions of all processes whose brokers use the same server.
 
-    A message reaches a subscriber at most once, and those that one process publishes to one channel
-    arrive in their order.  Several routers of one process may share a broker; then they share its
-    channels.  A broker belongs to one event loop at a time, the one where it is started.
+    A message reaches a subscriber at most once.  Messages that one process publishes to one channel
+    arrive in order.  Several routers in one process may share a broker; then they share its
+    channels.  A broker belongs to one event loop at a time, the one in which it was started.
 
     Args:
-        max_message_size: Bytes of a message in UTF-8; `publish` refuses larger ones.
-        max_channels: Channels that one session may be subscribed to at a time.
+        max_message_size: Bytes of a message in UTF-8; `publish` refuses larger messages.
+        max_channels: How many channels one session may be subscribed to at a time.
 
     Raises:
-        SettingsError: If one of them cannot be used.
+        SettingsError: If an argument is not valid.
     """
 
     gaps = 0
-    """How many times messages of other processes may have been missed."""
+    """How many times messages from other processes may have been missed."""
 
     def __init__(self, *, max_message_size: int = 1 << 20, max_channels: int = 1000) -> None:
         check_size("max_message_size", max_message_size)
         check_size("max_channels", max_channels)
         self.max_message_size = max_message_size
         self.max_channels = max_channels
-        # who has it started, and where
+        # who started it, and in which loop
         self._users: set[object] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         # the subscriptions of this process
@@ -70,23 +70,24 @@ class Broker(abc.ABC):
     @property
     @abc.abstractmethod
     def state(self) -> State:
-        """Whether messages of all channels pass from process to process: while ``"connected"``."""
+        """The broker's state; while ``"connected"``, it carries messages of all channels."""
 
     async def publish(self, channel: str, message: str, *, exclude: Exclude = ()) -> None:
-        """Send `message` to all subscribers of `channel`, in whichever process.
+        """Send `message` to all subscribers of `channel`, in all processes.
 
-        Those of this process have it queued before anything is waited for.
+        The message is queued for the subscribers of this process before this method waits for
+        anything.
 
         Args:
-            channel: Its name: 1 to 200 bytes, no control characters.
+            channel: The channel's name: 1 to 200 bytes, no control characters.
             message: Text.
-            exclude: A connection that does not get it, or several.
+            exclude: One or more connections that do not get the message.
 
         Raises:
-            BrokerUnavailableError: If it may not have reached other processes.
-            RuntimeError: If the broker works in another event loop, as with all methods.
-            TypeError: If `channel` or `message` is no `str`.
-            ValueError: If `channel` cannot be a name, or `message` is too large.
+            BrokerUnavailableError: If other processes may not have got the message.
+            RuntimeError: If the broker was started in another event loop; so for all methods.
+            TypeError: If `channel` or `message` is not a `str`.
+            ValueError: If `channel` is not a valid name, or `message` is too large.
         """
         self.check_loop()
         check_channel(channel)
@@ -95,26 +96,26 @@ class Broker(abc.ABC):
         await self.send(channel, message)
 
     async def members(self, channel: str) -> set[str]:
-        """Tell who is subscribed to `channel` as a member, in whichever process.
+        """Return the members of `channel`, in all processes.
 
         Raises:
-            BrokerUnavailableError: If other processes' members cannot be found out.
-            RuntimeError, TypeError, ValueError: As `publish`.
+            BrokerUnavailableError: If the members in other processes cannot be found out.
+            RuntimeError, TypeError, ValueError: Like `publish`.
         """
         self.check_loop()
         check_channel(channel)
         return self.local_members(channel) | await self.remote_members(channel)
 
-    # For whoever has subscribers: a router, or an application that wants to listen itself.
+    # For routers, and for applications that listen to channels themselves.
 
     def start(self, user: object) -> None:
-        """Work for `user`, until `stop` is called with it; again, this does nothing.
+        """Work for `user` until `stop` is called with it.  A second call does nothing.
 
         Raises:
-            RuntimeError: If the broker works in another event loop.
+            RuntimeError: If the broker was started in another event loop.
         """
         if self._loop is not None and self._loop.is_closed():
-            self._users.clear()  # they have ended without a word
+            self._users.clear()  # they ended without calling stop
         self.check_loop()
         self._loop = asyncio.get_running_loop()
         if not self._users:
@@ -122,7 +123,7 @@ class Broker(abc.ABC):
         self._users.add(user)
 
     async def stop(self, user: object) -> None:
-        """Work for `user` no more; with the last one the broker ends, and may be started again."""
+        """Stop working for `user`.  After the last one, the broker ends; it can start again."""
         self.check_loop()
         if user in self._users:
             self._users.remove(user)
@@ -130,7 +131,7 @@ class Broker(abc.ABC):
                 await self.disconnect()
 
     def subscribe(self, channel: str, listener: Listener) -> None:
-        """Have messages handed to `listener`; those of other processes once `ready` returns."""
+        """Deliver messages to `listener`; from other processes, once `ready` has returned."""
         self.check_loop()
         listeners = self._listeners.setdefault(channel, [])
         listeners.append(listener)
@@ -138,7 +139,7 @@ class Broker(abc.ABC):
             self.listen(channel)
 
     def unsubscribe(self, channel: str, listener: Listener) -> None:
-        """Hand no more messages to `listener`."""
+        """Stop delivering messages to `listener`."""
         self.check_loop()
         listeners = self._listeners[channel]
         listeners.remove(listener)
@@ -147,7 +148,7 @@ class Broker(abc.ABC):
             self.unlisten(channel)
 
     def join(self, channel: str, member: str) -> None:
-        """Count `member` in; a member may be there several times."""
+        """Add `member` once.  The same member may be added several times."""
         self.check_loop()
         members = self._members.setdefault(channel, Counter())
         members[member] += 1
@@ -155,7 +156,7 @@ class Broker(abc.ABC):
             self.announce(channel, member)
 
     def leave(self, channel: str, member: str) -> None:
-        """Count `member` out."""
+        """Remove `member` once."""
         self.check_loop()
         members = self._members[channel]
         members[member] -= 1
@@ -168,12 +169,12 @@ class Broker(abc.ABC):
     # For brokers.
 
     def check_loop(self) -> None:
-        """Make sure that the broker, if it is started, belongs to the running event loop.
+        """Check that the broker, if it is started, belongs to the running event loop.
 
-        Without that a call from another one would wait for ever, as it is woken up nowhere.
+        Without this check, a call from another loop would wait forever.
 
         Raises:
-            RuntimeError: If it belongs to another one.
+            RuntimeError: If it belongs to another loop.
         """
         if not self._users:
             return
@@ -183,8 +184,9 @@ class Broker(abc.ABC):
             is_here = False
         if not is_here:
             raise RuntimeError(
-                "this broker was started in another event loop: from another thread use "
-                "asyncio.run_coroutine_threadsafe(broker.publish(...), loop), or make one there"
+                "this broker was started in another event loop: from another thread call "
+                "asyncio.run_coroutine_threadsafe(broker.publish(...), loop), or create another "
+                "broker there"
             )
 
     def deliver(self, channel: str, message: str, exclude: Exclude = ()) -> None:
@@ -221,94 +223,94 @@ class Broker(abc.ABC):
         if not isinstance(message, str):
             raise TypeError(
                 f"publish(channel, message) takes a str, not {type(message).__name__}: encode it "
-                "first, for instance with json.dumps()"
+                "first, for example with json.dumps()"
             )
         limit = self.max_message_size
         if len(message) * 4 > limit and len(message.encode("utf-8", "surrogatepass")) > limit:
-            raise ValueError(f"a message of more than {limit} bytes cannot be published")
+            raise ValueError(f"the message is larger than max_message_size={limit} bytes")
 
-    # What a broker defines.  Only `ready`, `send`, `remote_members` and `disconnect` may wait.
+    # What a subclass defines.  Only `ready`, `send`, `remote_members` and `disconnect` may wait.
 
     @abc.abstractmethod
     def connect(self) -> None:
-        """Begin to work, in the running event loop, with `channels` and members as they are."""
+        """Start in the running event loop, with the present `channels` and members."""
 
     @abc.abstractmethod
     async def disconnect(self) -> None:
-        """End: leave nothing behind, no task and no member."""
+        """End, and leave nothing behind: no task and no member."""
 
     @abc.abstractmethod
     def listen(self, channel: str) -> None:
-        """From now on call `deliver` for what other processes publish to `channel`."""
+        """From now on, call `deliver` when another process publishes to `channel`."""
 
     @abc.abstractmethod
     def unlisten(self, channel: str) -> None:
-        """Do that no more."""
+        """Stop calling `deliver` for `channel`."""
 
     @abc.abstractmethod
     def announce(self, channel: str, member: str) -> None:
-        """From now on `member` is one of other processes' `remote_members`."""
+        """From now on, include `member` in the `remote_members` of other processes."""
 
     @abc.abstractmethod
     def withdraw(self, channel: str, member: str) -> None:
-        """From now on it is not."""
+        """Remove `member` from the `remote_members` of other processes."""
 
     @abc.abstractmethod
     async def ready(self, channel: str) -> None:
-        """Wait until what was asked for about `channel` is so, or it is known that it cannot be."""
+        """Wait until `listen` and `announce` for `channel` have taken effect, or cannot now."""
 
     @abc.abstractmethod
     async def send(self, channel: str, message: str) -> None:
-        """Have `deliver` called in the other processes.  Raises `BrokerUnavailableError`."""
+        """Have the other processes call `deliver`.  Raises `BrokerUnavailableError`."""
 
     @abc.abstractmethod
     async def remote_members(self, channel: str) -> set[str]:
-        """Ask for what other processes have announced.  Raises `BrokerUnavailableError`."""
+        """Return the members that other processes announced.  Raises `BrokerUnavailableError`."""
 
 
 def check_channel(name: object) -> None:
-    """Make sure that `name` can be a channel's.
+    """Check that `name` is a valid name for a channel.
 
     Raises:
-        TypeError: If it is no `str`.
-        ValueError: If it is empty, too long, or has control characters or half a surrogate pair.
+        TypeError: If it is not a `str`.
+        ValueError: If it is empty, too long, or has control characters or a lone surrogate.
     """
     if not isinstance(name, str):
-        raise TypeError(f"a channel's name is a str, not {name!r}")
+        raise TypeError(f"a channel's name must be a str, not {name!r}")
     if not _fits(name, MAX_NAME):
         raise ValueError(
-            f"channel {name!r:.80} cannot be used: it has to be 1 to {MAX_NAME} bytes of UTF-8"
+            f"channel {name!r:.80} is not valid: it must be 1 to {MAX_NAME} bytes of UTF-8"
         )
     if _CONTROL.search(name):
-        raise ValueError(f"channel {name!r:.80} cannot be used: it has control characters")
+        raise ValueError(f"channel {name!r:.80} is not valid: it has control characters")
 
 
 def check_member(member: object) -> None:
-    """Make sure that `member` can be one.
+    """Check that `member` is a valid member.
 
     Raises:
-        TypeError: If it is no `str`.
-        ValueError: If it is empty, too long, or has half a surrogate pair.
+        TypeError: If it is not a `str`.
+        ValueError: If it is empty, too long, or has a lone surrogate.
     """
     if not isinstance(member, str):
-        raise TypeError(f"a member is a str, not {member!r}: encode it with json.dumps(), say")
+        raise TypeError(f"a member must be a str, not {member!r}: use json.dumps(), for example")
     if not _fits(member, MAX_MEMBER):
         raise ValueError(
-            f"member {member!r:.80} cannot be used: it has to be 1 to {MAX_MEMBER} bytes of UTF-8"
+            f"member {member!r:.80} is not valid: it must be 1 to {MAX_MEMBER} bytes of UTF-8"
         )
 
 
 def check_size(name: str, value: object) -> None:
     """Raise `SettingsError` unless `value` is a whole number above 0."""
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise SettingsError(f"{name}={value!r} cannot be used: it has to be a whole number above 0")
+        raise SettingsError(f"{name}={value!r} is not valid: it must be a whole number above 0")
 
 
 def check_delay(name: str, value: object) -> None:
     """Raise `SettingsError` unless `value` is a number of seconds above 0."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 < value < math.inf:  # type: ignore[operator]
-        raise SettingsError(f"{name}={value!r} cannot be used: it has to be seconds above 0")
+        raise SettingsError(f"{name}={value!r} is not valid: it must be a number above 0 (seconds)")
 
 
 def _fits(text: str, limit: int) -> bool:

@@ -1,12 +1,12 @@
-"""The broker of a single process, which carries nothing anywhere."""
+"""The broker for a single process: it has nothing to carry to other processes."""
 
 from sockjs_aio.brokers.base import Broker, State
 
 
 class MemoryBroker(Broker):
-    """Keeps messages and members in this process; what a router has unless it is told otherwise.
+    """Keeps messages and members in this process.  It is a router's default broker.
 
-    Args: those of `Broker`.
+    Args: the same as for `Broker`.
     """
 
     @property
@@ -15,29 +15,29 @@ class MemoryBroker(Broker):
         return "connected"
 
     def connect(self) -> None:
-        """There is nothing to do."""
+        """Do nothing."""
 
     async def disconnect(self) -> None:
-        """There is nothing to do."""
+        """Do nothing."""
 
     def listen(self, channel: str) -> None:
-        """There is nobody else to listen to."""
+        """Do nothing: no other process publishes."""
 
     def unlisten(self, channel: str) -> None:
-        """There is nobody else to listen to."""
+        """Do nothing: no other process publishes."""
 
     def announce(self, channel: str, member: str) -> None:
-        """There is nobody else who would ask."""
+        """Do nothing: no other process asks."""
 
     def withdraw(self, channel: str, member: str) -> None:
-        """There is nobody else who would ask."""
+        """Do nothing: no other process asks."""
 
     async def ready(self, channel: str) -> None:
-        """It is so already."""
+        """Do nothing: `listen` and `announce` have no effect to wait for."""
 
     async def send(self, channel: str, message: str) -> None:
-        """There is nobody else to send it to."""
+        """Do nothing: no other process has subscribers."""
 
     async def remote_members(self, channel: str) -> set[str]:
-        """Nobody."""
+        """Return an empty set: no other process has members."""
         return set()

@@ -1,13 +1,13 @@
-"""How many sessions each address has, where that is limited."""
+"""Counts the sessions of each address, if there is a limit."""
 
 import ipaddress
 
 
 class AddressCounter:
-    """Counts sessions by the address of their client, if there is a limit; else does nothing.
+    """Counts sessions by their client's address; without a limit, it does nothing.
 
-    An IPv6 client has a network of 64 bits to choose addresses from, so that is what counts as one
-    address (RFC 6177).  What is no IP address, as behind a unix socket, is not counted.
+    An IPv6 client can choose any address in a network of 64 bits, so such a network counts as one
+    address (RFC 6177).  Clients without an IP address, as behind a Unix socket, are not counted.
 
     Args:
         limit: `max_sessions_per_ip`.
@@ -20,16 +20,16 @@ class AddressCounter:
         self._counts: dict[str, int] = {}
 
     def is_full(self, ip: str | None) -> bool:
-        """Tell whether `ip` has all the sessions that it may have."""
+        """Tell whether `ip` has reached the limit."""
         return self._limit is not None and self._counts.get(_network(ip), 0) >= self._limit
 
     def add(self, ip: str | None) -> None:
-        """Count one more."""
+        """Count one more session of `ip`."""
         if self._limit is not None and (network := _network(ip)):
             self._counts[network] = self._counts.get(network, 0) + 1
 
     def remove(self, ip: str | None) -> None:
-        """Count one less."""
+        """Count one session of `ip` less."""
         if self._limit is not None and (network := _network(ip)):
             self._counts[network] -= 1
             if not self._counts[network]:

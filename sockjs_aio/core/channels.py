@@ -1,4 +1,4 @@
-"""The subscriptions of one router's sessions; nothing is kept for those that have none."""
+"""The subscriptions of one router's sessions.  Sessions without subscriptions cost nothing."""
 
 from collections.abc import Collection
 
@@ -9,10 +9,10 @@ from sockjs_aio.protocol.framing import PreparedMessage
 
 
 class Channels:
-    """Which session is subscribed to which channels, and as which member.
+    """Knows which sessions are subscribed to which channels, and as which members.
 
     Args:
-        broker: What carries the messages; other routers may have the same one.
+        broker: Carries the messages between processes.  Other routers may share it.
     """
 
     __slots__ = ("broker", "_is_over", "_sessions", "_channels")
@@ -20,19 +20,19 @@ class Channels:
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self._is_over = False
-        self._sessions: dict[str, dict[Session, str | None]] = {}  # with the member that each is
+        self._sessions: dict[str, dict[Session, str | None]] = {}  # with each session's member
         self._channels: dict[Session, set[str]] = {}
 
     def __repr__(self) -> str:
         return f"<Channels: {len(self._channels)} sessions in {len(self._sessions)} channels>"
 
     def start(self) -> None:
-        """Have the broker work; again, or once it was stopped, this does nothing."""
+        """Start the broker.  A second call, or a call after `stop`, does nothing."""
         if not self._is_over:
             self.broker.start(self)
 
     async def stop(self) -> None:
-        """Need the broker no more."""
+        """Stop using the broker."""
         self._is_over = True
         await self.broker.stop(self)
 
@@ -80,8 +80,8 @@ class Channels:
     def deliver(
         self, channel: str, message: PreparedMessage, exclude: Collection[Session] = ()
     ) -> None:
-        """Send `message` to the sessions that are subscribed to `channel`, as `broadcast` does."""
-        # of a copy: a session that does not keep up is closed, and leaves
+        """Send `message` to the sessions that are subscribed to `channel`, like `broadcast`."""
+        # over a copy: a session that does not keep up is closed, and leaves the channel
         for session in list(self._sessions.get(channel, ())):
             if not exclude or session not in exclude:
                 session.send_shared(message)
@@ -93,7 +93,7 @@ class Channels:
         limit = self.broker.max_channels
         if len(channels) >= limit:
             raise TooManyChannelsError(
-                f"session {session} is subscribed to {limit} channels already"
+                f"session {session} is already subscribed to max_channels={limit} channels"
             )
         channels.add(channel)
         self._channels[session] = channels

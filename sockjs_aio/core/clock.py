@@ -1,8 +1,8 @@
-"""Has sessions look after themselves when something is due; one task for all of them.
+"""Ticks sessions when a heartbeat, ping or expiry is due.  One task serves all sessions.
 
-What is due is found in slots, one for each tick: a session stands in the slot of its deadline or of
-an earlier one.  So a tick costs what is due and not what exists, and a session that is written to
-all the time is not moved: it is asked again at the old deadline.
+There is a slot for each tick, and a session is in the slot of its deadline or in an earlier one.
+So the cost of a tick depends on how many sessions are due, not on how many exist.  A message moves
+its session's deadline but not the session: that is looked at again at the old deadline.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ CATCH_UP_TURNS = 20
 
 
 class Ticked(Protocol):
-    """What the clock ticks: a session."""
+    """What the clock needs of a session."""
 
     due_slot: "Slot | None"
 
     def deadline(self) -> float:
-        """Return the time at which `tick` has something to do; infinity if there is none."""
+        """Return the time at which `tick` has something to do, or infinity."""
         ...
 
     def tick(self, now: float) -> None:
@@ -34,7 +34,7 @@ class Ticked(Protocol):
 
 
 class Slot(set[Ticked]):
-    """Those that are due at tick `number`."""
+    """The sessions that are due at tick `number`."""
 
     __slots__ = ("number",)
 
@@ -44,11 +44,11 @@ class Slot(set[Ticked]):
 
 
 class Clock:
-    """Ticks what is armed.
+    """Ticks the sessions that are armed.
 
     Args:
         interval: Seconds between two ticks.
-        stopped: Called when the event loop cancels the clock's task, which nobody here has done.
+        stopped: Called if something other than `stop` cancels the clock's task.
     """
 
     __slots__ = ("_interval", "_stopped", "_slots", "_current_slot", "_task")
@@ -61,21 +61,21 @@ class Clock:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, now: float) -> None:
-        """Begin to tick, at the time `now`; if it ticks already, do nothing."""
+        """Start to tick at the time `now`; if the clock ticks already, do nothing."""
         if self._task is None:
             loop = asyncio.get_running_loop()
             self._current_slot = math.floor(now / self._interval)
-            # in a context of its own: it belongs to no one request
+            # in an empty context, not that of the request which happens to start it
             self._task = contextvars.Context().run(loop.create_task, self._run())
 
     def stop(self) -> None:
-        """Tick no more."""
+        """Stop ticking."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
 
     def arm(self, session: Ticked) -> None:
-        """Have `session` ticked at its deadline, or earlier."""
+        """Tick `session` at its deadline, or earlier."""
         deadline = session.deadline()
         if deadline == math.inf:
             return
@@ -90,7 +90,7 @@ class Clock:
         session.due_slot = slot
 
     def disarm(self, session: Ticked) -> None:
-        """Do not tick `session` any more."""
+        """Stop ticking `session`."""
         slot, session.due_slot = session.due_slot, None
         if slot is not None:
             slot.discard(session)
@@ -98,18 +98,18 @@ class Clock:
                 self._slots.pop(slot.number, None)
 
     def steps(self, now: float) -> Iterator[None]:
-        """Tick those that are due at `now`, one at each step, so that others can run in between."""
+        """Tick the sessions due at `now`, one in each step, so that other tasks can run between."""
         first, last = self._current_slot, math.floor(now / self._interval)
-        self._current_slot = last + 1  # whatever is armed from here on must not get behind us
+        self._current_slot = last + 1  # what is armed from now on must go into a later slot
         for number in range(first, last + 1):
             slot = self._slots.get(number)
-            while slot:  # a tick may have other sessions armed or forgotten
+            while slot:  # a tick may arm or forget other sessions
                 session = slot.pop()
                 session.due_slot = None
                 try:
                     session.tick(now)
                 except Exception:
-                    logger.exception("session %s: its tick failed", session)
+                    logger.exception("session %s: tick failed", session)
                 self.arm(session)
                 yield
             self._slots.pop(number, None)
@@ -127,15 +127,15 @@ class Clock:
                     if turn.is_over:
                         await turn.next()
         except asyncio.CancelledError:
-            if self._task is asyncio.current_task():  # the loop ends, without a shutdown before
+            if self._task is asyncio.current_task():  # the loop ends without a shutdown
                 self._stopped()
             raise
 
     async def _catch_up(self, seconds: float) -> None:
-        """Take in what came while something held up the loop: the delay is ours.
+        """Read what came while the loop was blocked, because that delay is not the clients' fault.
 
-        Polls and pongs that have come in time wait in sockets.  They take some turns of the loop,
-        and an application's middlewares their time.
+        Polls and pongs that came in time wait in socket buffers.  They need a few turns of the
+        loop, and time for the application's middlewares.
         """
         for _ in range(CATCH_UP_TURNS):
             await asyncio.sleep(seconds / CATCH_UP_TURNS)

@@ -1,4 +1,4 @@
-"""Ends all sessions of a registry: spread over a time, or at once."""
+"""Ends all sessions of a registry, spread over a time or at once."""
 
 import asyncio
 import math
@@ -14,27 +14,27 @@ from sockjs_aio.settings import Settings
 from sockjs_aio.turns import Turn
 
 CLOSE_FRAME_TRAVEL = 1.0
-"""Seconds that a close frame may take to reach its client, through proxies too."""
+"""Seconds that a close frame may take to reach its client, even through proxies."""
 
 BATCH_INTERVAL = 0.05
 """Seconds between two batches of sessions that `drain` closes."""
 
 LAST_GRACE = 1.0
-"""Seconds that `on_close` has once shutdown had to cancel the hook before it."""
+"""Seconds that `on_close` gets after shutdown has cancelled the hook before it."""
 
 
 class Upload(Protocol):
-    """A request's body on its way, which somebody waits for."""
+    """A request's body that is still arriving, while the request's handler waits for it."""
 
     def set_exception(self, exc: BaseException) -> None:
-        """Have waiting for it fail."""
+        """Make the wait fail with `exc`."""
 
 
 class Closing:
-    """The end of a service: from when it begins, no session is opened any more.
+    """The end of a service.  Once it has begun, no session can be opened.
 
     Args:
-        sessions: Those of the registry, whatever they are at the time.
+        sessions: The registry's own collection of its sessions, which changes.
         settings: The router's settings.
     """
 
@@ -42,20 +42,21 @@ class Closing:
 
     def __init__(self, sessions: Collection[Session], settings: Settings) -> None:
         self.is_begun = self.is_announced = False
-        self.uploads: set[Upload] = set()  # request bodies on their way
+        self.uploads: set[Upload] = set()  # request bodies that are still arriving
         self._sessions = sessions
         self._timeout = settings.shutdown_timeout
         self._changed: asyncio.Future[None] | None = None
 
     @property
     def is_draining(self) -> bool:
-        """Whether load balancers are told."""
+        """True while load balancers should send no new clients."""
         return self.is_begun or self.is_announced
 
     async def drain(self, over: float) -> None:
-        """Close all sessions, spread over `over` seconds, and wait until all know and are over.
+        """Close all sessions, spread over `over` seconds; wait until all are told and have ended.
 
-        Sends may still come of clients that the close frame has not reached, and must find us.
+        Then it waits a moment more: clients that the close frame has not reached yet may still send
+        messages, and must find this process.
         """
         self.is_begun = True
         await self._close_all(over)
@@ -67,13 +68,13 @@ class Closing:
     async def shutdown(self) -> None:
         """Close all sessions at once, and wait for them to end.
 
-        Hooks and clients that have not finished after `shutdown_timeout` seconds are cut off;
-        `on_close` is called all the same, and cancelled if it does not return soon.
+        After `shutdown_timeout` seconds, running hooks are cancelled and remaining connections are
+        cut.  `on_close` is still called, and is cancelled if it does not return soon.
         """
         self.is_begun = True
         await self._close_all(0)
-        for upload in self.uploads:  # nobody is there any more to get them
-            upload.set_exception(BodyTimeoutError("the server shuts down"))
+        for upload in self.uploads:  # their sessions are closed
+            upload.set_exception(BodyTimeoutError("the server is shutting down"))
         if not await self._until(_is_over, self._timeout):
             await self._abort()
             if not await self._until(_is_over, LAST_GRACE):
@@ -81,7 +82,7 @@ class Closing:
                 await self._until(_is_over, LAST_GRACE)
 
     def session_changed(self) -> None:
-        """Look again whether all sessions have ended, if somebody waits for that."""
+        """Check again whether all sessions have ended, if something waits for that."""
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
@@ -97,7 +98,7 @@ class Closing:
                 closed += 1
                 if turn.is_over:
                     await turn.next()
-            while closed < len(sessions) and sessions[closed].is_closed:  # by whomever
+            while closed < len(sessions) and sessions[closed].is_closed:  # by something else
                 closed += 1
             if closed == len(sessions):
                 return
@@ -112,7 +113,7 @@ class Closing:
                 await turn.next()
 
     async def _until(self, is_enough: Callable[[Session], bool], timeout: float) -> bool:
-        """Wait until `is_enough` is true of all; return whether it was within `timeout` seconds."""
+        """Wait until `is_enough` is true for all sessions; return False after `timeout` seconds."""
         remaining = list(self._sessions)
         turn = Turn()
         try:

@@ -1,7 +1,8 @@
-"""The ids of sessions that have ended, so that late requests do not open them a second time.
+"""The ids of ended sessions, so that late requests do not open them a second time.
 
-A client whose line stalled for longer than `disconnect_delay` goes on with the id it has.  A new
-session by that id would get the second half of a conversation that the application has closed.
+A client whose network stalled for longer than `disconnect_delay` continues with its old id.  If
+that opened a new session, the application would get the second half of a conversation that it has
+already closed.
 """
 
 from collections.abc import Iterable
@@ -10,11 +11,11 @@ from sockjs_aio.protocol.frames import CloseFrame
 
 
 class EndedSessions:
-    """Remembers the close frames of ended sessions, the oldest for `delay` seconds at most.
+    """Remembers the close frames of ended sessions.
 
     Args:
-        delay: Seconds.
-        limit: Ids; beyond, the oldest is forgotten.
+        delay: Seconds after which an ended session is forgotten.
+        limit: How many to remember.  Above it, the oldest is forgotten.
     """
 
     __slots__ = ("_delay", "_limit", "_frames")
@@ -28,7 +29,7 @@ class EndedSessions:
         return len(self._frames)
 
     def add(self, session_id: str, frame: CloseFrame, now: float) -> None:
-        """Remember that a session ended at the time `now`, and forget what is too old."""
+        """Remember that a session ended at the time `now`, and forget those that are too old."""
         self._frames.pop(session_id, None)
         self._frames[session_id] = (now, frame)
         while self._frames:
@@ -38,17 +39,17 @@ class EndedSessions:
             del self._frames[oldest]
 
     def get(self, session_id: str, now: float) -> CloseFrame | None:
-        """Return the close frame of a session that has ended; None if it is not remembered."""
+        """Return the close frame of an ended session; None if it is not remembered."""
         if session_id not in self._frames or self._is_old(session_id, now):
             return None
         return self._frames[session_id][1]
 
     def items(self) -> list[tuple[str, float, CloseFrame]]:
-        """Return ids, the times of their ends and their close frames, the oldest first."""
+        """Return the id, the time of the end and the close frame of each, the oldest first."""
         return [(session_id, *ended) for session_id, ended in self._frames.items()]
 
     def take_over(self, ended: Iterable[tuple[str, float, CloseFrame]]) -> None:
-        """Remember what another process did, the oldest first; what ended here is newer."""
+        """Remember sessions of another process too, given oldest first; sessions here are newer."""
         own, self._frames = self.items(), {}
         for session_id, time, frame in (*ended, *own):
             self.add(session_id, frame, time)

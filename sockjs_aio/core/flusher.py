@@ -1,4 +1,13 @@
-"""Write what sessions have queued: one callback a turn of the loop, however many sessions."""
+"""Writes what sessions have queued, at the end of the event loop's turn.
+
+`send` only queues a message and asks for a flush.  All messages that a session gets within one turn
+then leave as one frame and one write, which is much cheaper than a write for each message.
+
+One callback serves all sessions: a broadcast would otherwise schedule one for each of thousands.
+Sessions that ask while it runs wait for the next turn, so that it always comes to an end.  After a
+few milliseconds (see `turns`) it stops and schedules itself again, so that a broadcast to many
+sessions does not block the loop.
+"""
 
 import asyncio
 import logging
@@ -11,14 +20,14 @@ logger = logging.getLogger("sockjs_aio")
 
 
 FEW = 16
-"""Sessions that are written to without a look at the clock: a write is 64 KiB at most."""
+"""Sessions to flush before looking at the clock; each writes 64 KiB at most."""
 
 
 class Flushable(Protocol):
-    """What has something to write: a session."""
+    """What the flusher needs of a session."""
 
     def flush(self, now: float | None = None) -> None:
-        """Write what is queued, at the time `now`."""
+        """Write queued messages, at the time `now`."""
 
 
 class Flusher:
@@ -31,7 +40,7 @@ class Flusher:
         self._is_scheduled = False
 
     def schedule(self, session: Flushable) -> None:
-        """Have `session` flushed; to be called once until that has happened."""
+        """Flush `session` at the end of the turn.  Do not call this again before that."""
         if not self._is_scheduled:
             asyncio.get_running_loop().call_soon(self._run)  # raises in a thread without a loop
             self._is_scheduled = True
@@ -39,14 +48,14 @@ class Flusher:
 
     def _run(self) -> None:
         now = asyncio.get_running_loop().time()
-        count = len(self._waiting)  # who comes meanwhile is written to in the next turn
+        count = len(self._waiting)  # sessions that ask from now on wait for the next turn
         turn = Turn() if count > FEW else None
         for number in range(1, count + 1):
             session = self._waiting.popleft()
             try:
                 session.flush(now)
             except Exception:
-                logger.exception("session %s: could not be written to", session)
+                logger.exception("session %s: writing failed", session)
             if turn is not None and number % FEW == 0 and turn.is_over:
                 break
         self._is_scheduled = bool(self._waiting)

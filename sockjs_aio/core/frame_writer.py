@@ -1,10 +1,10 @@
-"""The contract between a session and what it writes to; the transports implement it.
+"""The contract between a session and the writer of its frames; the transports implement it.
 
-The session calls `write` for each frame while the receiver is not full, then `flush` once.  A
-receiver that `is_done` is let go of in the same turn: the session calls `release`, and the response
-ends.  When a full receiver takes frames again, or its connection is lost meanwhile, it calls
-`Session.writer_changed`; its own coroutine calls `Session.connection_lost` when its request is
-lost.
+The session calls `write` for each frame while the writer is not full, then `flush` once.  If the
+writer `is_done` after that, the session calls `release` at once, and the response ends.  When a
+full writer can take frames again, or its connection is lost meanwhile, it calls
+`Session.writer_changed`.  When a request is lost, its own coroutine calls
+`Session.connection_lost`.
 """
 
 from typing import Protocol
@@ -17,23 +17,23 @@ class FrameWriter(Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether it takes no frame now; its session's `writer_changed` tells when it does."""
+        """True while it takes no frames.  Then it calls the session's `writer_changed`."""
 
     @property
     def is_done(self) -> bool:
-        """Whether its response ends with what was written: the session lets go of it."""
+        """True if its response ends with what was written; the session releases it."""
 
     @property
     def is_http(self) -> bool:
-        """Whether the session outlives it, and has to look whether it is still there."""
+        """True if the session outlives it, and so must check whether the client is still there."""
 
     @property
     def is_alive(self) -> bool:
-        """Whether its connection has not been lost."""
+        """True while its connection is not lost."""
 
     @property
     def is_left(self) -> bool:
-        """Whether its client has ended the connection, be it that nobody has read so far."""
+        """True if the client closed its side, even if we have not read the EOF yet."""
 
     @property
     def buffered(self) -> int:
@@ -41,25 +41,26 @@ class FrameWriter(Protocol):
 
     @property
     def delivery(self) -> Delivery:
-        """Watches over what was written to it."""
+        """Tells what the client has taken of what was written."""
 
     def write(self, frame: bytes) -> None:
         """Take one frame."""
 
     def flush(self) -> int:
-        """Put what was taken on the wire; return what is `buffered` then."""
+        """Send the frames that were taken; return the bytes still `buffered` after that."""
         ...
 
     def conclude(self) -> None:
-        """End the response soon, be there room for more; of HTTP only."""
+        """End the response soon, even if it has room for more.  Called only for HTTP."""
 
     def release(self) -> None:
-        """The session has let go of it: end the response, if it has not ended."""
+        """The session no longer writes here: end the response, unless it has ended."""
 
     def probe(self, busy: bool) -> bool:
-        """Ask the peer for a sign of life, with the next `flush`; return False if it owed one and
-        gave none.
+        """Ask the client for a sign of life, sent with the next `flush`.
+
+        Return False if the client has not answered the last one in time.
         """
 
     def abort(self) -> None:
-        """End its connection at once."""
+        """Cut its connection at once."""

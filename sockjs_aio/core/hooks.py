@@ -1,12 +1,13 @@
-"""Call the hooks of one connection: in order, one at a time, each as often as promised.
+"""Calls the hooks of one connection: in order, one at a time, and `on_close` exactly once.
 
-Requests of HTTP transports come and go, so nobody is there to await a hook.  A task does, which
-exists only while there is something to call: an idle session costs none.  WebSockets have a task of
-their own already, and call their hooks in it: see `core.inline`.
+With HTTP transports, requests come and go, so no request can await a hook.  A task does that.  It
+exists only while there is a hook to call, so an idle session costs no task.  A WebSocket has a task
+already, and its hooks run in that: see `core.inline`.
 
 All hooks of a session run in one context (`contextvars`), a copy of that of the request that opened
-it, so that what a middleware has set there is seen in each; and none starts inside the code that
-caused it, so an application's data never changes in the middle of its own loop.
+the session, so each of them sees what a middleware has set there.  No hook starts inside the call
+that caused it, such as `close`: an application's data must not change while its own code loops over
+it.
 """
 
 import asyncio
@@ -47,13 +48,13 @@ class HookedSession(Protocol):
         reason: str = GO_AWAY.reason,
         initiator: Initiator = "server",
     ) -> None:
-        """Close it: a hook has failed, or has refused the client."""
+        """Close the session, because a hook failed or refused the client."""
 
     def peer_failed(self, end: End) -> None:
-        """Its client has gone while a hook ran."""
+        """The client disconnected while a hook was running."""
 
     def hooks_returned(self) -> None:
-        """No hook runs now."""
+        """The running hook has returned, and no other one follows now."""
 
 
 class Hooks:
@@ -82,35 +83,35 @@ class Hooks:
 
     def __init__(self, session: HookedSession, receive_queue_limit: int) -> None:
         self.context = contextvars.copy_context()
-        """What each hook of the session runs in, or a copy that takes its place afterwards: tasks
-        cannot share a context before Python 3.11."""
+        """The context for the session's hooks.  Each task replaces it by its own copy when it ends,
+        because tasks cannot share a context before Python 3.11."""
         self._session = session
         self._limit = receive_queue_limit
         self._inbox: Inbox | None = None
-        # what has been called
+        # whether a hook runs, and which were called
         self.is_running = False
         self._opened = False
         self._closed = False
-        # what does that, while there is something to do
+        # the task that calls them, while there is something to call
         self._task: asyncio.Task[None] | None = None
         self._is_starting = False
-        self.is_cancelled = False  # the server is ending, and the hook took too long
-        self.is_dropping = False  # messages are handled no more
+        self.is_cancelled = False  # the server is shutting down, and the hook took too long
+        self.is_dropping = False  # no more messages are handled
 
     @property
     def is_finished(self) -> bool:
-        """Whether no hook will be called any more, once the session is closed."""
+        """For a closed session: True if no hook runs and none will be called."""
         return not self.is_running and self._task is None and (self._closed or not self._opened)
 
     def start(self) -> None:
-        """Have `on_open` called; from the second call on, or if the session is over, do nothing."""
+        """Have `on_open` called.  A second call, or one after the session's end, does nothing."""
         if not self._opened and self._session.is_open:
             self._wake()
 
     async def open(self) -> None:
-        """Call `on_open`; the session is closed when it refuses or fails.
+        """Call `on_open`; close the session if it returns False or fails.
 
-        If the session is over already no hook is ever called.
+        If the session has ended already, no hook is ever called.
         """
         if self._session.close_info is not None:
             self.discard()
@@ -121,7 +122,7 @@ class Hooks:
             self._session.close(GO_AWAY.code, GO_AWAY.reason)
 
     async def message(self, message: str | bytes) -> None:
-        """Call `on_message`; the session is closed when it fails."""
+        """Call `on_message`; close the session if it fails."""
         await self._call("on_message", self._session.connection.on_message, message)
 
     async def finish(self) -> None:
@@ -133,15 +134,16 @@ class Hooks:
 
     @property
     def inbox(self) -> Inbox:
-        """Where requests queue what they bring: see `accept`."""
+        """The queue for messages of requests: see `accept`."""
         if self._inbox is None:
             self._inbox = Inbox(self._limit)
         return self._inbox
 
     async def accept(self, messages: Sequence[str], size: int) -> bool:
-        """Queue `messages` of `size` bytes in all, in one's turn; wait while the queue is full.
+        """Queue `messages` of `size` bytes in all; wait while the queue is full.
 
-        Return whether they were queued: not if the session has closed meanwhile.
+        The caller must hold `inbox.turn`.  Return False if the session was closed meanwhile; then
+        nothing is queued.
         """
         if not self._session.is_open or not await self.inbox.put(messages, size):
             return False
@@ -150,20 +152,20 @@ class Hooks:
         return True
 
     def discard(self) -> None:
-        """Forget the messages that were accepted and not handled."""
+        """Drop the messages that were accepted and not handled yet."""
         self.is_dropping = True
         if self._inbox is not None:
             self._inbox.clear()
 
     def close(self) -> None:
-        """The session has closed: have `on_close` called once the hook that runs has returned."""
+        """The session has closed: have `on_close` called when the running hook has returned."""
         if self._inbox is not None:
             self._inbox.close()
         if self._opened and not self.is_running and self._is_on_its_own():
             self._wake()
 
     def cancel(self) -> None:
-        """Cancel the hook that runs, and forget what would come before `on_close`: time is over."""
+        """Cancel the running hook and drop messages; `on_close` comes next.  For shutdown."""
         self.discard()
         task = self._running_task()
         if self.is_running and task is not None:
@@ -173,18 +175,18 @@ class Hooks:
     def log(
         self, level: int, text: str, *arguments: object, exc_info: BaseException | None = None
     ) -> None:
-        """Log something about the session with the context variables that its hooks see."""
-        # in a copy: a hook that closes its session is in the context already
+        """Log a line about the session, with the context variables that its hooks see."""
+        # in a copy: if a hook closes its session, the context is already entered
         self.context.copy().run(logger.log, level, text, *arguments, exc_info=exc_info)
 
     def break_cycles(self) -> None:
-        """Forget the session, which is over: it must not wait for the garbage collector."""
+        """Forget the session, which has ended, so that it does not need the garbage collector."""
         del self._session
 
     # The task.
 
     def _is_on_its_own(self) -> bool:
-        """Tell whether nobody comes to `finish` by themselves."""
+        """Return True if nothing else will call `finish`."""
         return True
 
     def _running_task(self) -> "asyncio.Task[Any] | None":
@@ -200,7 +202,7 @@ class Hooks:
 
     async def _run(self) -> None:
         try:
-            if self._is_starting:  # an eager task (Python 3.12): its maker goes on first
+            if self._is_starting:  # an eager task (Python 3.12): the code that made it goes first
                 await asyncio.sleep(0)
             if not self._opened:
                 await self.open()
@@ -243,7 +245,7 @@ class Hooks:
             return await running
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # CancelledError: of what it waited for, or of itself
+        except BaseException as error:  # also CancelledError: what it awaited, or it itself
             self._fail(name, error)
         finally:
             self.is_running = self.is_cancelled = False
@@ -261,23 +263,23 @@ class Hooks:
 
 
 def _hint(error: BaseException) -> str:
-    """Say what the commonest mistake is, whose own message does not."""
+    """Explain the most common mistake, because Python's own message does not."""
     text = str(error) if isinstance(error, TypeError) else ""
-    if "NoneType" in text and "await" in text:  # the words differ between versions of Python
+    if "NoneType" in text and "await" in text:  # the words differ between Python versions
         return ": send, broadcast and close are plain functions, do not await them"
     return ""
 
 
 def checked_hook(name: str, awaitable: Any) -> Coroutine[Any, Any, Any]:
-    """Return what calling the hook `name` has given, as a coroutine.
+    """Return the result of calling the hook `name` as a coroutine.
 
     Raises:
-        TypeError: If it is nothing to await.
+        TypeError: If the hook did not return an awaitable.
     """
     if type(awaitable) is CoroutineType:
         return awaitable
     if not inspect.isawaitable(awaitable):
-        raise TypeError(f"{name} has to be a coroutine: write async def {name}")
+        raise TypeError(f"{name} must be a coroutine function: write async def {name}")
     return _coroutine(awaitable)
 
 

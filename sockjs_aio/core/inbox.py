@@ -1,4 +1,4 @@
-"""What requests have brought for one session and no hook has handled yet."""
+"""The messages that requests have brought for one session and no hook has handled yet."""
 
 import asyncio
 from collections import deque
@@ -8,16 +8,16 @@ from typing import Literal
 from sockjs_aio.protocol.machine import MESSAGE_OVERHEAD
 
 MAX_WAITING = 64
-"""Requests of one session that wait for their turn; sockjs-client has one on its way at a time."""
+"""How many requests of one session may wait for their turn; sockjs-client sends one at a time."""
 
 
 class Turn(asyncio.Lock):
-    """A lock that knows how many wait for it."""
+    """A lock that counts the tasks waiting for it."""
 
     waiting = 0
 
     async def acquire(self) -> Literal[True]:
-        """Wait for the turn."""
+        """Wait for the lock."""
         self.waiting += 1
         try:
             return await super().acquire()
@@ -26,21 +26,21 @@ class Turn(asyncio.Lock):
 
 
 class Inbox:
-    """Messages in their order, with a limit; who brings more waits for room.
+    """A queue of messages with a limit; a request that brings more waits for room.
 
     Args:
-        limit: Bytes that may wait, `MESSAGE_OVERHEAD` of bookkeeping for each message included; one
-            request's messages may always, if they are alone.
+        limit: Bytes that may wait, including `MESSAGE_OVERHEAD` for each message.  An empty inbox
+            takes the messages of one request even if they exceed the limit.
     """
 
     __slots__ = ("turn", "size", "is_closed", "_limit", "_messages", "_room")
 
     def __init__(self, limit: int) -> None:
         self.turn = Turn()
-        """To be held from before a request's body is read until its messages are queued.
+        """A request must hold it from before its body is read until its messages are queued.
 
-        So whoever came first is served first, and a session has one body in memory, however many
-        requests wait: theirs stay with the connections.
+        So requests are served in order, and a session has only one body in memory.  The bodies of
+        waiting requests stay in their sockets.
         """
         self.size = 0  # bytes
         self.is_closed = False
@@ -50,16 +50,17 @@ class Inbox:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether so many wait for their turn that nobody else may."""
+        """True if so many requests wait for their turn that a further one is refused."""
         return self.turn.waiting >= MAX_WAITING
 
     def __bool__(self) -> bool:
         return bool(self._messages)
 
     async def put(self, messages: Sequence[str], size: int) -> bool:
-        """Queue `messages` of `size` bytes in all, in one's turn; wait while there is no room.
+        """Queue `messages` of `size` bytes in all; wait while there is no room.
 
-        Return whether they were queued: not if the inbox is closed, or has been meanwhile.
+        The caller must hold `turn`.  Return False if the inbox is closed, or was closed meanwhile;
+        then nothing is queued.
         """
         size += len(messages) * MESSAGE_OVERHEAD
         while self.size > 0 and self.size + size > self._limit and not self.is_closed:
@@ -80,21 +81,21 @@ class Inbox:
 
     def take(self) -> str:
         """Remove the first message."""
-        assert self._messages, "somebody has asked whether there is one"
+        assert self._messages, "the caller has checked that the inbox is not empty"
         message, size = self._messages.popleft()
         if not self._messages:
-            self._messages = None  # an idle session keeps nothing
+            self._messages = None  # an idle session keeps no deque
         self.size -= size
         self._make_room()
         return message
 
     def close(self) -> None:
-        """Take no more; those who wait are told so."""
+        """Accept no more messages, and release the request that waits for room."""
         self.is_closed = True
         self._make_room()
 
     def clear(self) -> None:
-        """Forget what has not been taken."""
+        """Drop all messages."""
         self._messages = None
         self.size = 0
         self._make_room()

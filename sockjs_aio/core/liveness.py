@@ -1,4 +1,4 @@
-"""Whether a session's peer is still there: what it is asked for, and what it has taken."""
+"""Whether a session's client is still there: it must answer pings and take what was written."""
 
 import math
 
@@ -7,10 +7,13 @@ from sockjs_aio.core.tcp import Delivery
 
 
 class Liveness:
-    """Asks for signs of life while there is something to answer, and watches the last response.
+    """Asks the client for signs of life, and watches the delivery of the last response.
+
+    A WebSocket is asked at regular intervals.  An HTTP writer is checked only while something
+    that was written has not arrived.
 
     Args:
-        delay: Seconds between two questions; a peer has as long to answer.
+        delay: Seconds between two checks; a client has as long to answer.
     """
 
     __slots__ = ("due", "_delay", "_delivery")
@@ -22,27 +25,27 @@ class Liveness:
         self._delivery: Delivery | None = None
 
     def attach(self, writer: FrameWriter, now: float) -> None:
-        """Watch over what is written to `writer` from now on."""
+        """Watch what is written to `writer` from now on."""
         self._delivery = writer.delivery
         if not writer.is_http:
             self.due = now + self._delay
 
     def expect(self, now: float) -> None:
-        """Something was written: it has to arrive."""
+        """Something was written: check that it arrives."""
         if self.due == math.inf:
             self.due = now + self._delay
 
     def rest(self) -> None:
-        """Ask no more: the writer is gone, or the session is closed."""
+        """Stop asking, because the writer is gone or the session is closed."""
         self.due = math.inf
 
     def forget(self) -> None:
-        """Watch over nothing any more."""
+        """Stop asking, and stop watching the last response."""
         self.due = math.inf
         self._delivery = None
 
     def ask(self, writer: FrameWriter, busy: bool, now: float) -> bool:
-        """Return False if the peer owed a sign of life and gave none; see `FrameWriter.probe`."""
+        """Ask again; return False if the client did not answer in time (`FrameWriter.probe`)."""
         self.due = now + self._delay
         if not writer.probe(busy):
             return False
@@ -52,27 +55,28 @@ class Liveness:
         return True
 
     def is_of(self, writer: FrameWriter) -> bool:
-        """Tell whether `writer` was the last one."""
+        """Tell whether `writer` was the last writer."""
         return self._delivery is writer.delivery
 
     @property
     def is_delivering(self) -> bool:
-        """Whether the end of a response has not left."""
+        """True while the end of the last response has not left this process."""
         return self._delivery is not None and self._delivery.is_unfinished
 
     @property
     def is_awaited(self) -> bool:
-        """Whether the peer has not taken all that was written to it; this is no `ask`."""
+        """True while the client has not taken all that was written.  This does not ask it."""
         return self._delivery is not None and not self._delivery.has_arrived(self._delivery.written)
 
     def is_in_touch(self) -> bool:
-        """Tell whether the last response is still on its way, or the next request has come and the
-        server is too busy to look at it.
+        """Tell whether the client still takes the last response, or has sent the next request.
+
+        A busy server may not have read that request yet.
         """
         delivery = self._delivery
         return delivery is not None and (delivery.progresses() or delivery.is_replied_to())
 
     def abort_response(self) -> None:
-        """Cut the connection of a response that is unfinished."""
+        """Cut the connection if the last response is unfinished."""
         if self._delivery is not None:
             self._delivery.abort()

@@ -1,4 +1,4 @@
-"""The thread of the event loop that sessions belong to, and the way in for others."""
+"""The thread of the event loop that sessions belong to, and how other threads call into it."""
 
 import asyncio
 import concurrent.futures
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Remembers an event loop and its thread, once it has been told by `bind`."""
+    """Remembers the event loop and thread in which `bind` was called."""
 
     __slots__ = ("is_debug", "_loop", "_thread")
 
@@ -25,24 +25,24 @@ class LoopThread:
 
     @property
     def is_bound(self) -> bool:
-        """Whether the loop is known."""
+        """True once `bind` was called."""
         return self._loop is not None
 
     def bind(self) -> None:
-        """Belong to the running event loop and its thread."""
+        """Remember the running event loop and the current thread."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.is_debug = self._loop.get_debug()
 
     def check(self) -> None:
-        """In asyncio's debug mode, make sure that this is the event loop's thread.
+        """In asyncio's debug mode, check that this is the event loop's thread.
 
         Raises:
-            RuntimeError: If it is another one.
+            RuntimeError: If it is another thread.
         """
         if self.is_debug and threading.get_ident() != self._thread:
             raise RuntimeError(
-                "sessions belong to the event loop's thread: from another one use "
+                "sessions belong to the event loop's thread: from another thread call "
                 "router.call_threadsafe(connection.send, message)"
             )
 
@@ -51,9 +51,12 @@ class LoopThread:
     ) -> "concurrent.futures.Future[T]":
         """See `SockJSRouter.call_threadsafe`."""
         if inspect.iscoroutinefunction(function):
-            raise TypeError("call_threadsafe() takes a plain function, not a coroutine function")
+            raise TypeError(
+                "call_threadsafe() takes a plain function: for a coroutine function use "
+                "asyncio.run_coroutine_threadsafe()"
+            )
         if self._loop is None:
-            raise RuntimeError("call_threadsafe() is possible once the application has started")
+            raise RuntimeError("call_threadsafe() works only once the application has started")
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._loop.call_soon_threadsafe(_call, future, function, arguments)
         return future

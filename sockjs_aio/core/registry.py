@@ -1,8 +1,8 @@
 """The sessions of one router: opened, found by id, and ended together.
 
-What belongs to all sessions stands here, because a session has no room for it: an idle one is to
-cost little more than its socket.  Sessions themselves see a `Host`, which this implements; nothing
-here knows of requests or transports.
+What all sessions share is kept here, such as the clock and the flusher: an idle session should cost
+little more than its socket.  A session sees the registry as a `Host` (see `core.session`).  The
+registry does not know requests or transports.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from sockjs_aio.turns import Turn
 logger = logging.getLogger("sockjs_aio")
 
 EXPIRED_FRAME = close_frame(*SESSION_EXPIRED)
-"""What a late request gets whose session has ended without a close frame."""
+"""What a late request gets if its session ended without a close frame."""
 
 S = TypeVar("S", bound=Session)
 
@@ -42,9 +42,9 @@ class SessionRegistry:
     """Keeps sessions, and a clock that ticks while there are any.
 
     Args:
-        connect: Makes the application's connection of a session.
+        connect: Makes the application's connection for a session.
         settings: The router's settings.
-        broker: What carries the messages of channels.
+        broker: Carries the messages of channels between processes.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SessionRegistry:
         self.thread = LoopThread()
         self.channels = Channels(broker or MemoryBroker())
         self._connect = connect
-        # all; by id those whose requests come and go
+        # all sessions; by id, only those of HTTP transports, whose requests must find them
         self._sessions: set[Session] = set()
         self.closing = Closing(self._sessions, settings)
         self._by_id: dict[str, Session] = {}
@@ -77,7 +77,7 @@ class SessionRegistry:
 
     @property
     def is_full(self) -> bool:
-        """Whether `max_sessions` are there."""
+        """True if there are `max_sessions` sessions."""
         limit = self.settings.max_sessions
         return limit is not None and len(self._sessions) >= limit
 
@@ -86,21 +86,21 @@ class SessionRegistry:
         return self._by_id.get(session_id)
 
     def ended(self, session_id: str) -> CloseFrame | None:
-        """Return the close frame of a session that has ended; None if it is not remembered."""
+        """Return the close frame of an ended session; None if it is not remembered."""
         return self.ended_sessions.get(session_id, self.now())
 
     def knows(self, session_id: str) -> bool:
-        """Tell whether there is such a session, or one that has ended is remembered."""
+        """Tell whether there is such a session, or an ended one is remembered."""
         return session_id in self._by_id or self.ended(session_id) is not None
 
     def endings(self) -> list[tuple[str, float, CloseFrame]]:
-        """Return the ids, times and close frames that a successor has to remember."""
+        """Return the ids, times and close frames that a successor of this process must remember."""
         now = self.now()
         here = [(name, now, s.close_frame or EXPIRED_FRAME) for name, s in self._by_id.items()]
         return self.ended_sessions.items() + here
 
     def open(self, session_id: str, info: ConnectionInfo, framing: Framing) -> Session:
-        """Make a session that requests will look for by its id, and its connection."""
+        """Make a session that requests find by its id, and its connection."""
         session = self._keep(Session(session_id, info, self, framing))
         self._by_id[session_id] = session
         return session
@@ -121,13 +121,13 @@ class SessionRegistry:
         return session
 
     def retire(self, session: Session) -> None:
-        """Have requests find it no more: it is over, though a hook may still be running."""
+        """Hide an ended session from requests, although a hook may still be running."""
         if self._by_id.get(session.id) is session:
             del self._by_id[session.id]
             self.ended_sessions.add(session.id, session.close_frame or EXPIRED_FRAME, self.now())
 
     def forget(self, session: Session) -> None:
-        """Let go of a session that is over; again, this does nothing."""
+        """Remove a session that has ended.  A second call does nothing."""
         if session not in self._sessions:
             return
         self._sessions.remove(session)
@@ -141,13 +141,13 @@ class SessionRegistry:
             self._clock.stop()
 
     def arm(self, session: Session) -> None:
-        """Have `session` ticked at its deadline, or earlier."""
-        if session in self._sessions:  # or its connection is being made, or it is over
+        """Tick `session` at its deadline, or earlier."""
+        if session in self._sessions:  # not while its connection is made, nor once it has ended
             self._clock.arm(session)
             self.closing.session_changed()
 
     def session_changed(self) -> None:
-        """A session may have ended, and the server's end may wait for that."""
+        """A session may have ended; a shutdown or drain may wait for that."""
         self.closing.session_changed()
 
     def _abort_all(self) -> None:

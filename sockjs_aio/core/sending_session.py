@@ -1,7 +1,7 @@
-"""The half of a session that sends: what the application queues, until a writer takes it.
+"""The half of a session that sends: it queues messages until a writer takes them.
 
-Messages are encoded when they are sent and joined into frames when they are written, at the end of
-the loop's turn: a burst leaves as one frame, and a slow client costs one copy of each message.
+`send` encodes a message; at the end of the loop's turn, `flush` joins the queue into frames and
+writes them.  So a burst leaves as one frame, and a slow client costs one copy of each message.
 """
 
 import abc
@@ -22,7 +22,7 @@ from sockjs_aio.settings import Settings
 
 
 class SendingHost(Protocol):
-    """What a session needs of the registry that keeps it, in order to send."""
+    """What a session needs of its registry in order to send."""
 
     settings: Settings
     thread: LoopThread
@@ -35,13 +35,13 @@ class SendingHost(Protocol):
 
 
 class SendingSession(connection.Session):
-    """A session's queue, writer and channels; `Session` adds how it opens, ends and is kept.
+    """A session's queue, writer and channels; `Session` adds how it opens and ends.
 
     Args:
-        session_id: As in the URL.
-        info: About the request that opened it.
-        host: The registry that keeps it.
-        framing: How its messages become frames.
+        session_id: The id, as in the URL.
+        info: About the request that opened the session.
+        host: The registry that keeps the session.
+        framing: How messages become frames.
     """
 
     __slots__ = (
@@ -86,17 +86,17 @@ class SendingSession(connection.Session):
 
     @property
     def is_open(self) -> bool:
-        """Whether messages are accepted, in both directions."""
+        """True while the session accepts messages, in both directions."""
         return self._machine.state is OPEN
 
     @property
     def is_closed(self) -> bool:
-        """Whether the session was closed, by either side or by a lost connection."""
+        """True once the session was closed, by either side or by a lost connection."""
         return self._machine.state in (CLOSING, CLOSED)
 
     @property
     def channels(self) -> Channels:
-        """The subscriptions of the router's sessions, this one's among them."""
+        """The subscriptions of all sessions of the router."""
         return self._host.channels
 
     # For the connection.
@@ -111,17 +111,17 @@ class SendingSession(connection.Session):
             self._queue(self._framing.encode(message))
 
     def send_shared(self, message: PreparedMessage) -> None:
-        """As `send`, for a message that goes to many sessions and is encoded once."""
+        """Like `send`, for a message that goes to many sessions and is encoded once."""
         if self._machine.is_accepting:
             self._queue(message.encoded(self._framing))
 
     def send_json(self, text: str) -> None:
-        """As `send`, for JSON text: the client receives the value and not a string."""
+        """Like `send`, for JSON text: the client receives the value instead of a string."""
         if self._machine.is_accepting:
             self._queue(self._framing.encode_json(text))
 
     async def drain(self) -> None:
-        """Wait until at most a quarter of `send_queue_limit` is queued, or it is closed."""
+        """Wait until the session is closed or at most a quarter of `send_queue_limit` is queued."""
         while self.is_open and self._is_crowded():
             if self._room is None:
                 self._room = asyncio.get_running_loop().create_future()
@@ -130,7 +130,7 @@ class SendingSession(connection.Session):
     # To the writer.
 
     def flush(self, now: float | None = None) -> None:
-        """Write what is queued, as far as the writer takes it, at the time `now`."""
+        """Write queued messages at the time `now`, until the writer is full."""
         self._is_scheduled = False
         writer, machine = self._writer, self._machine
         if writer is None:
@@ -143,7 +143,7 @@ class SendingSession(connection.Session):
             if frame is None:
                 break
             writer.write(frame)
-            if machine.queued:  # more than one frame takes: whether this leaves decides on the rest
+            if machine.queued:  # not all fitted into one frame: see whether the writer is full now
                 writer.flush()
             elif not machine.close_due:
                 break
@@ -156,7 +156,7 @@ class SendingSession(connection.Session):
             self._announce_room()
 
     def end_response(self) -> None:
-        """End the response that takes frames now, if there is one: the client asks for another."""
+        """End the response that takes frames now, if any; the client sends another request."""
         self.flush()
         writer = self._writer
         if writer is not None and writer.is_http:
@@ -165,7 +165,7 @@ class SendingSession(connection.Session):
 
     @property
     def has_http_writer(self) -> bool:
-        """Whether a request of the session waits for frames, or a stream takes them."""
+        """True while a poll or a stream of the session takes frames."""
         return self._writer is not None and self._writer.is_http
 
     def _queue(self, piece: bytes) -> None:
@@ -178,7 +178,7 @@ class SendingSession(connection.Session):
             self._overflow()
 
     def _queue_again(self, piece: bytes) -> bool:
-        """Queue `piece` if what was downstream at the last flush has made room since."""
+        """Try again: the client may have taken data since the last flush, which makes room."""
         if self._writer is not None:
             self._machine.downstream = self._writer.buffered
         return self._machine.queue(piece)
@@ -198,4 +198,4 @@ class SendingSession(connection.Session):
 
     @abc.abstractmethod
     def _overflow(self) -> None:
-        """Close the session: its client does not keep up."""
+        """Close the session, because its client does not keep up."""

@@ -1,13 +1,14 @@
 """The life of a session: how it opens, what happens when its client comes and goes, how it ends.
 
-Who calls what: a transport attaches a frame writer, and the session writes frames to it as they
-come; the transport tells the session when that connection is lost.  The application's connection
-sends and closes.  The registry's clock ticks.  The session knows no HTTP and owns no timer and no
-task: with 50,000 clients each of those would cost more than the session itself.
+A transport attaches a frame writer, the session writes frames to it, and the transport tells the
+session when that connection is lost.  The application's connection calls `send` and `close`, and
+the registry's clock calls `tick`.  The session knows nothing about HTTP.  It has no timer and no
+task: with 50,000 clients, each of those would cost more than the session itself.
 
-A session ends in one of these ways, and each calls `_has_closed` exactly once: `close` (either the
-application or the server's end), `peer_failed` and `end_now` (its WebSocket has ended),
-`connection_lost` (an HTTP connection broke), `_overflow`, and `_expire` (nobody came back).
+A session ends in one of these ways, and each calls `_has_closed` exactly once: `close` (by the
+application, or at shutdown), `peer_failed` and `end_now` (its WebSocket has ended),
+`connection_lost` (an HTTP connection broke), `_overflow` (the client does not read), and `_expire`
+(the client did not come back).
 """
 
 import contextvars
@@ -36,29 +37,29 @@ from sockjs_aio.protocol.machine import CLOSED
 
 
 class Host(SendingHost, Protocol):
-    """What a session needs of the registry that keeps it."""
+    """What a session needs of its registry."""
 
     def arm(self, session: "Session") -> None:
-        """Have `session` ticked at its deadline."""
+        """Tick `session` at its deadline."""
 
     def session_changed(self) -> None:
-        """A session may have ended, and the server's end may wait for that."""
+        """A session may have ended; a shutdown or drain may wait for that."""
 
     def retire(self, session: "Session") -> None:
-        """Have requests find `session` no more."""
+        """Hide `session`, which has ended, from requests."""
 
     def forget(self, session: "Session") -> None:
-        """Let go of `session`, which is over."""
+        """Remove `session`, which has ended."""
 
 
 class Session(SendingSession):
     """One client's session, from its first request to its `on_close`.
 
     Args:
-        session_id: As in the URL.
-        info: About the request that opened it.
-        host: The registry that keeps it.
-        framing: How its messages become frames.
+        session_id: The id, as in the URL.
+        info: About the request that opened the session.
+        host: The registry that keeps the session.
+        framing: How messages become frames.
     """
 
     __slots__ = ("hooks", "due_slot", "_born", "__weakref__")
@@ -70,7 +71,7 @@ class Session(SendingSession):
     def __init__(self, session_id: str, info: ConnectionInfo, host: Host, framing: Framing) -> None:
         super().__init__(session_id, info, host, framing)
         self.hooks = self.HOOKS(self, host.settings.receive_queue_limit)
-        self.due_slot: Slot | None = None  # the clock's note of where it is armed
+        self.due_slot: Slot | None = None  # the clock's slot that the session is in
         self._born = host.now()
 
     def __str__(self) -> str:
@@ -81,12 +82,12 @@ class Session(SendingSession):
 
     @property
     def context(self) -> contextvars.Context:
-        """What the hooks of this session run in."""
+        """The context (`contextvars`) in which the hooks of this session run."""
         return self.hooks.context
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the server is ending and has cancelled the hook that runs."""
+        """True if the server is shutting down and has cancelled the running hook."""
         return self.hooks.is_cancelled
 
     def close(
@@ -95,42 +96,42 @@ class Session(SendingSession):
         reason: str = GO_AWAY.reason,
         initiator: Initiator = "server",
     ) -> None:
-        """Close the session: queued messages go out first, messages not yet handled are dropped."""
+        """Close the session: send queued messages first, and drop messages not handled yet."""
         self._host.thread.check()
         if self._machine.close(code, reason, now=self._host.now()):
             self.hooks.discard()
             self._has_closed(End(code, reason, initiator))
-        elif initiator == "server":  # a lost client's messages are not wanted any more either
+        elif initiator == "server":  # the application no longer wants a lost client's messages
             self.hooks.discard()
 
     # For transports.
 
     def attach(self, writer: FrameWriter) -> None:
-        """Write to `writer` from now on, and at once what is queued, as far as it takes it.
+        """Write to `writer` from now on, starting with what is queued.
 
         Raises:
-            ReceiverConflictError: If there is a writer already, and its client is alive.
+            ReceiverConflictError: If there is another writer and its client is still there.
         """
-        if self._is_scheduled:  # what the present writer is owed may end it
+        if self._is_scheduled:  # writing what is due may end the present writer's response
             self.flush()
         if self._writer is not None and self._writer.is_left:
             self.connection_lost(self._writer)
         elif self._writer is None and self._liveness.is_delivering:
-            self._liveness.abort_response()  # its client has not waited for the end of that
+            self._liveness.abort_response()  # the client did not wait for the end of the last one
             self._interrupt(LOST)
         now = self._host.now()
         self._machine.attach(now)
         self._writer = writer
         self._liveness.attach(writer, now)
-        if not writer.is_full:  # or its response has not begun
+        if not writer.is_full:  # it is full also while its response has not begun
             self.flush(now)
         self._host.arm(self)
 
     def connection_lost(self, writer: FrameWriter, end: End = LOST) -> None:
-        """The connection of `writer` was lost to the network: close the session.
+        """The connection of `writer` was lost: close the session.
 
-        This is also so when the session had let go of `writer` and no other request has come since:
-        what was written to it has not arrived then.
+        The session also closes if it had released `writer` already and no other request has come
+        since, because then what was written has not arrived.
         """
         is_last = self._writer is None and self._liveness.is_of(writer)
         if self._writer is writer or is_last:
@@ -138,10 +139,10 @@ class Session(SendingSession):
             self._interrupt(end)
 
     def peer_failed(self, end: End) -> None:
-        """The peer has left, or broken the protocol: write nothing more; its connection ends now.
+        """The client has left or broken the protocol: close the session and write nothing more.
 
-        The transport ends it; if that has not happened within `disconnect_delay`, the session does.
-        What the peer sent before it left is handled, as over HTTP.
+        The transport ends the connection; if it has not done so after `disconnect_delay`, the
+        session does.  If the client left, messages that it sent before are still handled.
         """
         was_open = self.is_open
         self._machine.peer_failed(self._host.now())
@@ -151,7 +152,7 @@ class Session(SendingSession):
             self._has_closed(end)
 
     def end_now(self) -> None:
-        """End the session at once: it lives as long as its WebSocket, and that has ended."""
+        """End the session at once, because its WebSocket has ended."""
         was_open = self.is_open
         self._writer = None
         self._machine.end_now()
@@ -159,7 +160,7 @@ class Session(SendingSession):
             self._has_closed(LOST)
 
     def writer_changed(self) -> None:
-        """The writer takes frames again after it was full, or its connection is lost.
+        """The writer was full and takes frames again, or its connection is lost.
 
         `drain` may be waiting for either.
         """
@@ -172,7 +173,7 @@ class Session(SendingSession):
             self.peer_failed(LOST)
 
     def delivered(self) -> None:
-        """The end of a response has left: the server's end may wait for that."""
+        """The end of a response has left; a shutdown or drain may wait for that."""
         self._host.session_changed()
 
     # For the registry.
@@ -188,7 +189,7 @@ class Session(SendingSession):
             self._probe(writer, now)
         if now < machine.deadline():
             if writer is not None:
-                writer.flush()  # a ping, if it does not leave with a heartbeat
+                writer.flush()  # send the ping, unless a heartbeat follows and takes it along
             return
         was_open = self.is_open
         if not (was_open and writer) and self._liveness.is_in_touch():
@@ -201,39 +202,39 @@ class Session(SendingSession):
             self.flush(now)
 
     def hooks_returned(self) -> None:
-        """No hook runs now: if the session is over, forget it."""
+        """No hook runs now: if the session has ended, forget it."""
         self._host.session_changed()
         if self._machine.state is CLOSED and self.hooks.is_finished:
             self._host.forget(self)
 
     @property
     def is_told(self) -> bool:
-        """Whether nobody is owed the close frame: it was written, or the session has expired."""
+        """True once the close frame was written, or nobody can ask for it any more."""
         return self._machine.is_told
 
     @property
     def told_at(self) -> float | None:
-        """When the close frame was written, on the loop's clock; None if it was not."""
+        """When the close frame was written, on the loop's clock; None if it was not written."""
         return self._machine.told_at
 
     @property
     def is_awaited(self) -> bool:
-        """Whether what was written last is still on its way to the client, and not lost."""
+        """True while what was written last is still on its way to the client."""
         return self._liveness.is_awaited
 
     @property
     def close_frame(self) -> CloseFrame | None:
-        """What later receiving requests get; None unless the session was closed with a frame."""
+        """The frame that later receiving requests get; None if the session has no close frame."""
         return self._machine.close_frame
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to be done for a closed session but to answer later requests."""
+        """True if the session is closed, its hooks are done, and nothing is being written."""
         is_left_alone = self._writer is None and not self._liveness.is_delivering
         return self.is_closed and is_left_alone and self.hooks.is_finished
 
     def abort(self) -> None:
-        """End the session now: cancel its hook, cut its connection."""
+        """End the session now: cancel its hook and cut its connection."""
         self.hooks.cancel()
         if self._writer is not None:
             self._writer.abort()
@@ -241,7 +242,7 @@ class Session(SendingSession):
             self._liveness.abort_response()
 
     def break_cycles(self) -> None:
-        """Break the reference cycles of a session that is over."""
+        """Break the reference cycles of a session that has ended."""
         self.hooks.break_cycles()
         del self.connection
 
@@ -252,7 +253,7 @@ class Session(SendingSession):
         self.hooks.discard()
         self._has_closed(SLOW_CONSUMER)
         if self._writer is not None and self._writer.is_full:
-            self._writer.abort()  # no close frame could get through
+            self._writer.abort()  # a close frame could not get through
 
     def _has_closed(self, end: End) -> None:
         seconds = self._host.now() - self._born
@@ -287,7 +288,7 @@ class Session(SendingSession):
     def _probe(self, writer: FrameWriter, now: float) -> None:
         is_busy = self.hooks.is_running
         if not writer.is_http and not writer.is_alive:
-            if is_busy:  # otherwise it is just about to be read
+            if is_busy:  # if no hook runs, the reader is about to notice the loss
                 self.peer_failed(LOST)
         elif self._liveness.ask(writer, is_busy, now):
             return
@@ -299,11 +300,11 @@ class Session(SendingSession):
             writer.abort()
 
     def _expire(self, was_open: bool, writer: FrameWriter | None) -> None:
-        if writer is not None:  # a closed session whose client takes nothing any more
+        if writer is not None:  # a closed session whose client does not read any more
             self._writer = None
             writer.abort()
             writer.release()
-        else:  # there may be a last response that nobody takes
+        else:  # the client may not read the last response
             self._liveness.abort_response()
         self._liveness.forget()
         self._host.retire(self)

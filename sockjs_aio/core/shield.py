@@ -1,13 +1,13 @@
-"""Step a coroutine in a context of its own, and let it finish when only its client has gone.
+"""Runs a hook in the session's context, and lets it finish when its client disconnects.
 
 aiohttp's ``handler_cancellation`` cancels the handler of a lost connection.  That is right for a
-handler that waits, and wrong for an application's hook that is half way through: it would be
-interrupted on a WebSocket and not on the other transports.  A shield inside another task would do,
-but a task for each message is dear, and a hook must see one `asyncio.current_task` from its first
-line to its last.  So the hook runs in the handler's task, and what the task waits for is not the
-hook's own future, which would be cancelled, but a stand-in for it.
+handler that waits for the client.  It is wrong for an application's hook that is half way through:
+the hook would be interrupted on a WebSocket, but not with other transports.  `asyncio.shield` would
+need a task for each message, which is expensive, and a hook must see the same
+`asyncio.current_task` from its first line to its last.  So the hook runs in the handler's task.
+That task does not wait for the hook's own future, which would be cancelled, but for a stand-in.
 
-The context is the session's, not the handler's: the hooks of a session share one (see `Hooks`).
+The context is the session's, not the handler's: all hooks of a session share one (see `Hooks`).
 """
 
 import asyncio
@@ -17,15 +17,15 @@ from typing import Any, cast
 
 
 class Shielded:
-    """The rest of a coroutine that has begun and waits.
+    """The rest of a coroutine that has started and waits.
 
-    Awaiting it runs `coroutine` to its end, in `context`, and gives its result.
+    Await it to run `coroutine` to its end in `context`, and to get its result.
 
     Args:
-        context: Where each step runs.
-        coroutine: Has been stepped once, by ``context.run(coroutine.send, None)``.
-        awaited: What that step gave: the future it waits for, or None.
-        forgive: Asked at each cancellation: true means that it is not for `coroutine`.
+        context: The context in which each step runs.
+        coroutine: A coroutine after its first step, ``context.run(coroutine.send, None)``.
+        awaited: What that step returned: the future that the coroutine waits for, or None.
+        forgive: Called at each cancellation; returns True if it is not meant for `coroutine`.
     """
 
     __slots__ = ("_context", "_coroutine", "_awaited", "_forgive")
@@ -44,13 +44,13 @@ class Shielded:
 
     def __await__(self) -> Generator[Any, None, Any]:
         run, coroutine, awaited = self._context.run, self._coroutine, self._awaited
-        # what failed keeps its exception, whose traceback keeps this frame, which must not keep it
+        # a failed future keeps its exception, whose traceback keeps this frame: avoid a cycle
         self._awaited = None
         failure: BaseException | None = None
         while True:
             try:
                 yield from self._wait(awaited)
-            except BaseException as error:  # whatever it is, it goes on inside the coroutine
+            except BaseException as error:  # any exception is raised inside the coroutine
                 failure = error
             awaited = None
             try:
@@ -71,7 +71,7 @@ class Shielded:
                 if not self._forgive():
                     raise
             return
-        # the coroutine has announced that it waits for this future; from here on we do
+        # the coroutine has told asyncio that it waits for this future; now we wait instead
         cast(Any, awaited)._asyncio_future_blocking = False
         while not awaited.done():
             stand_in = awaited.get_loop().create_future()
@@ -84,7 +84,7 @@ class Shielded:
             try:
                 yield from stand_in
             except asyncio.CancelledError:
-                # as Task.cancel(): what is awaited is cancelled, and says itself how it ends
+                # like Task.cancel(): cancel what is awaited, and let that decide how it ends
                 if not self._forgive() and not awaited.cancel():
                     raise
             finally:

@@ -1,7 +1,7 @@
-"""What the kernel and asyncio know about a connection, with an answer for when they cannot tell.
+"""What the kernel and asyncio know about a TCP connection, with a default if they do not know.
 
-Every question to a transport that may be closed is asked here: asyncio's TLS transport raises
-`AttributeError` at questions once it has been closed twice (Python 3.10: once it is lost).
+All code that asks a transport which may be closed is here, because asyncio's TLS transport raises
+`AttributeError` once it was closed twice (with Python 3.10: once it is lost).
 """
 
 import asyncio
@@ -16,15 +16,16 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-# struct tcp_info of <linux/tcp.h>: where tcpi_state is, and tcpi_last_data_recv in milliseconds
+# struct tcp_info of <linux/tcp.h>: offsets of tcpi_state and of tcpi_last_data_recv (milliseconds)
 _STATE = 0
 _LAST_DATA_RECEIVED = 52
 _ESTABLISHED = 1
 
 PAUSE = 0.05
-"""Seconds between two looks at a connection that does not tell when it takes data again."""
+"""Seconds between two checks of a connection that does not tell when it takes data again."""
 
-_TLS_COUNTS_ITS_OWN = sys.version_info >= (3, 11)  # alone; before, what is below it alone
+# Python 3.11 and later count only the TLS layer's own buffer; 3.10 counts only the one below it
+_TLS_COUNTS_ITS_OWN = sys.version_info >= (3, 11)
 
 
 def buffered_bytes(transport: asyncio.WriteTransport) -> int:
@@ -35,7 +36,7 @@ def buffered_bytes(transport: asyncio.WriteTransport) -> int:
         buffered = transport.get_write_buffer_size()
     except AttributeError:
         return 0
-    # TLS encrypts what is written at once, and does not count what the connection below it keeps
+    # TLS encrypts data at once, and does not count what the connection below it still buffers
     tls = getattr(transport, "_ssl_protocol", None)
     below = getattr(tls, "_transport", None)
     if below is not None and _TLS_COUNTS_ITS_OWN:
@@ -44,21 +45,23 @@ def buffered_bytes(transport: asyncio.WriteTransport) -> int:
 
 
 def is_tls(transport: asyncio.WriteTransport) -> bool:
-    """Tell whether the connection is encrypted by asyncio."""
+    """Tell whether asyncio encrypts the connection."""
     return not transport.can_write_eof()
 
 
 def limit_buffer(transport: asyncio.WriteTransport, high: int | None) -> None:
-    """Have writers wait from `high` buffered bytes on, if the connection is still there; None
-    stands for asyncio's default.
+    """Let writers wait while more than `high` bytes are buffered; None is asyncio's default.
+
+    Once the connection is gone, do nothing.
     """
     with contextlib.suppress(AttributeError):
         transport.set_write_buffer_limits(high)
 
 
 def unsent_bytes(transport: asyncio.WriteTransport) -> int:
-    """Return how many written bytes the peer has not acknowledged (elsewhere than on Linux:
-    how many have not left this process).
+    """Return how many written bytes the peer has not acknowledged.
+
+    On other systems than Linux, return how many have not left this process.
     """
     unsent = buffered_bytes(transport)
     sock = _socket(transport)
@@ -69,7 +72,7 @@ def unsent_bytes(transport: asyncio.WriteTransport) -> int:
 
 
 def has_unread_data(transport: asyncio.WriteTransport) -> bool:
-    """Tell whether the peer has sent what nobody here has read (elsewhere than on Linux: no)."""
+    """Tell whether the peer has sent data that we have not read; on other systems, say no."""
     sock = _socket(transport)
     if sys.platform != "linux" or sock is None:
         return False
@@ -78,7 +81,7 @@ def has_unread_data(transport: asyncio.WriteTransport) -> bool:
 
 
 def seconds_since_data(transport: asyncio.WriteTransport) -> float:
-    """Return how long ago the peer has last sent anything; infinity where nobody knows."""
+    """Return the seconds since the peer last sent data; infinity if unknown."""
     info = _tcp_info(transport)
     if info is None:
         return math.inf
@@ -87,7 +90,7 @@ def seconds_since_data(transport: asyncio.WriteTransport) -> float:
 
 
 def is_left(transport: asyncio.WriteTransport) -> bool:
-    """Tell whether the peer has ended the connection, be there input before the end to read."""
+    """Tell whether the peer closed its side, even if there is data to read before the EOF."""
     sock = _socket(transport)
     if sys.platform == "linux" and sock is not None and sock.family == socket.AF_UNIX:
         poll = select.poll()
@@ -98,16 +101,16 @@ def is_left(transport: asyncio.WriteTransport) -> bool:
 
 
 def is_left_unseen(transport: asyncio.WriteTransport) -> bool:
-    """Tell whether the peer has ended the connection, and writing to it will not show it.
+    """Tell whether the peer closed its side and writing to it will not fail.
 
-    TLS drops what is written after that while its input is not read, without an error.
+    While its input is not read, TLS then drops written data without an error.
     """
     return is_tls(transport) and is_left(transport)
 
 
 def give_up_after(transport: asyncio.WriteTransport, seconds: float) -> None:
-    """Have the kernel end the connection when the peer acknowledges nothing for that long, or has
-    no room for more (RFC 5482); elsewhere than on Linux, do nothing.
+    """Let the kernel end the connection if the peer acknowledges nothing, or has no room, for
+    `seconds` (RFC 5482).  On other systems than Linux, do nothing.
     """
     sock = _socket(transport)
     if sys.platform == "linux" and sock is not None:
@@ -115,21 +118,22 @@ def give_up_after(transport: asyncio.WriteTransport, seconds: float) -> None:
             milliseconds = min(math.ceil(seconds * 1000), 2**31 - 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         except OSError:
-            pass  # a Unix socket has no such option; to ask for its family takes twice as long
+            pass  # a Unix socket has no such option; checking its family would take twice as long
 
 
 def read_at_most(transport: asyncio.BaseTransport, size: int) -> None:
-    """Have asyncio read no more than `size` bytes at once, where its transport can be told.
+    """Limit one read of asyncio to `size` bytes, if its transport can be told.
 
-    It makes room for 256 KiB before it knows how much has come.  The C library takes so much from
-    the kernel and gives it back each time, which is dearer than reading what most clients send.
+    By default asyncio allocates 256 KiB before it knows how much data there is.  The C library gets
+    that from the kernel and returns it each time, which costs more than reading what most clients
+    send.
     """
     if hasattr(transport, "max_size"):  # of the selector loop, without TLS
         transport.max_size = size
 
 
 def _counts_bytes(transport: asyncio.WriteTransport) -> bool:
-    sock = _socket(transport)  # a Unix socket counts what it needs to keep them, which is far more
+    sock = _socket(transport)  # a Unix socket counts the memory of its buffers, which is far more
     return sys.platform != "linux" or sock is None or sock.family != socket.AF_UNIX
 
 
@@ -150,7 +154,7 @@ def _socket(transport: asyncio.WriteTransport) -> socket.socket | None:
 
 
 class Delivery:
-    """Watches whether the peer takes what was written to it."""
+    """Tells whether the peer takes what was written to it."""
 
     __slots__ = (
         "written",
@@ -163,25 +167,25 @@ class Delivery:
     )
 
     def __init__(self, transport: asyncio.WriteTransport | None) -> None:
-        self.written = 0  # bytes; counted by whoever writes more than once
-        self.is_unfinished = False  # a response has begun, and its end has not left for the kernel
-        self.is_finished = False  # that end has left
-        # another request has come since: what is on its way then is not for this one's session
+        self.written = 0  # bytes; writers that write more than once count them
+        self.is_unfinished = False  # a response has begun, and the kernel does not have its end yet
+        self.is_finished = False  # the kernel has its end
+        # another request uses the connection now: its data is not for this session
         self.has_passed = False
         self._transport = transport
         self._taken: float = -math.inf
         self._was_replied_to = False
 
     def finish(self) -> None:
-        """The response has ended; the connection may be used for others."""
+        """The response has ended; other requests may use the connection."""
         self.is_unfinished, self.is_finished = False, True
 
     def is_pending(self) -> bool:
-        """Tell whether the peer still has to take something."""
+        """Tell whether there is data that the peer has not taken."""
         return self._look()[0] > 0
 
     def assume_taken(self) -> None:
-        """Reckon that the peer has taken all, as something else tells; the kernel is not asked."""
+        """Note that the peer has taken everything, without asking the kernel."""
         self._taken = self.written
 
     def has_arrived(self, position: int) -> bool:
@@ -189,14 +193,14 @@ class Delivery:
         return self.written - self._unsent() >= position
 
     def progresses(self) -> bool:
-        """Tell whether the peer has taken something since the last question and still has to."""
+        """Tell whether the peer took data since the last check, and there is more to take."""
         unsent, has_taken = self._look()
         return unsent > 0 and has_taken
 
     def is_replied_to(self) -> bool:
-        """Tell, once, whether the peer has sent something since that has not been read so far.
+        """Tell whether the peer has sent data that we have not read yet; True only once.
 
-        It does not count again: where reading has stopped, it would count for ever.
+        If reading has stopped, the same data would otherwise count forever.
         """
         if self._was_replied_to or self._transport is None or self.has_passed:
             return False
@@ -204,9 +208,10 @@ class Delivery:
         return self._was_replied_to
 
     def is_stalled(self) -> bool:
-        """Tell whether the peer has taken nothing since the last question, though it has to.
+        """Tell whether the peer took nothing since the last check, although there is data.
 
-        Where only what fills the buffers can be told for sure, only that counts.
+        On Unix sockets, whose unsent bytes are not known exactly, only data that is still buffered
+        in this process counts.
         """
         unsent, has_taken = self._look()
         if self._transport is None or unsent == 0 or has_taken:
@@ -218,15 +223,15 @@ class Delivery:
         return self._transport is not None and buffered_bytes(self._transport) > high
 
     async def passes_on(self, high: int) -> None:
-        """Wait until no more than `high` bytes are buffered, or the connection is gone.
+        """Wait until at most `high` bytes are buffered, or the connection is gone.
 
-        aiohttp's ``drain`` has done it already, but for what TLS does not count.
+        Only TLS needs this: aiohttp's ``drain`` does not see all that it buffers.
         """
         while self.is_kept(high):
             await asyncio.sleep(PAUSE)
 
     def abort(self) -> None:
-        """Cut the connection if its response is unfinished; another one may follow otherwise."""
+        """Cut the connection if its response is unfinished; else other requests may use it."""
         if self.is_unfinished and self._transport is not None:
             self._transport.abort()
 

@@ -1,7 +1,7 @@
-"""Every way a session ends, and every close frame that a client is told: one table.
+"""Every way a session ends, and every close frame that a client can get: one table.
 
-`Session` says which of them happened, `CloseInfo` tells the application, and the documentation has
-the same table for people (docs/lifecycle.md, "How a session ends").
+`Session` picks one of them and `CloseInfo` tells the application.  The documentation has the same
+table (docs/lifecycle.md, "How a session ends").
 """
 
 from typing import Literal, NamedTuple
@@ -9,11 +9,12 @@ from typing import Literal, NamedTuple
 Initiator = Literal["client", "server", "timeout", "network", "shutdown", "overflow", "error"]
 """Who or what ended a session.
 
-- ``client``: the client closed its WebSocket; over HTTP, leaving looks like ``network``.
+- ``client``: the client closed its WebSocket.  With HTTP transports, a client that leaves looks
+  like ``network``.
 - ``server``: the application called `close`, or `on_open` returned False.
-- ``timeout``: no receiving request came within `disconnect_delay`, a ping was not answered, or the
-  client took no data that waited for it for a whole `heartbeat_delay`.
-- ``network``: the connection ended without a close frame.
+- ``timeout``: no receiving request came within `disconnect_delay`, a ping was not answered, or data
+  was waiting for the client and it took none of it for a whole `heartbeat_delay`.
+- ``network``: the TCP connection ended without a close frame.
 - ``shutdown``: the server drains or stops.
 - ``overflow``: `send_queue_limit` was reached.
 - ``error``: a hook raised, or the client broke the protocol.
@@ -23,8 +24,8 @@ Initiator = Literal["client", "server", "timeout", "network", "shutdown", "overf
 class End(NamedTuple):
     """How a session ended.
 
-    As everywhere in WebSockets (RFC 6455, section 7.1.5), code 1005 stands for a close frame
-    without a code, and 1006 for an end without a close frame.
+    As for WebSockets (RFC 6455, section 7.1.5), code 1005 means a close frame without a code, and
+    1006 means that the connection ended without a close frame.
     """
 
     code: int
@@ -32,19 +33,19 @@ class End(NamedTuple):
     initiator: Initiator
 
 
-# The server ends it: queued messages go out first, then a close frame with this code and reason.
+# The server ends the session: queued messages are sent, then a close frame with code and reason.
 GO_AWAY = End(3000, "Go away!", "server")
 SERVICE_RESTART = End(1012, "Service restart", "shutdown")
 HOOK_FAILED = End(1011, "Internal error", "error")
-SLOW_CONSUMER = End(1008, "Slow consumer", "overflow")  # what is queued is dropped
+SLOW_CONSUMER = End(1008, "Slow consumer", "overflow")  # queued messages are dropped
 
-# Nobody is there to be told.
+# The client is gone; it cannot be told.
 LOST = End(1006, "Connection lost", "network")
 EXPIRED = End(1006, "Session expired", "timeout")
 UNANSWERED = End(1006, "Ping not answered", "timeout")
 STALLED = End(1006, "Client takes nothing", "timeout")
 
-# The client broke the protocol of WebSockets, or of SockJS on one: a close frame of the WebSocket.
+# The client broke the WebSocket protocol, or SockJS on a WebSocket: a WebSocket close frame.
 PROTOCOL_ERROR = End(1002, "Protocol error", "error")
 INVALID_CLOSE_CODE = End(1002, "Invalid close code", "error")
 NOT_TEXT = End(1003, "SockJS messages are text", "error")
@@ -53,13 +54,13 @@ BROKEN_JSON = End(1007, "Broken JSON encoding", "error")
 BROKEN_COMPRESSION = End(1007, "Broken compression", "error")
 TOO_BIG = End(1009, "Message too big", "error")
 
-# The client ended it, with a code of its own, or without one.
+# The client ended the session, with or without a close code.
 NO_CODE = 1005
 UNSUBSCRIBED = End(NO_CODE, "", "client")
-"""Of a channel in `multiplex`."""
+"""The client unsubscribed from a channel of `multiplex`."""
 
 NORMAL = 1000
-"""What a close frame without a code is answered with."""
+"""The code that answers a close frame without a code."""
 
 ENDS = (
     GO_AWAY,
@@ -81,7 +82,7 @@ ENDS = (
 
 
 class Refusal(NamedTuple):
-    """A close frame for a receiving request that gets nothing else."""
+    """A close frame that is all that a receiving request gets."""
 
     code: int
     reason: str
@@ -89,7 +90,7 @@ class Refusal(NamedTuple):
 
 ANOTHER_CONNECTION = Refusal(2010, "Another connection still open")
 INTERRUPTED = Refusal(1002, "Connection interrupted")
-"""The session ended with a connection, or with its process."""
+"""The session ended because its TCP connection broke, or its process ended."""
 SESSION_EXPIRED = Refusal(1002, "Session expired")
 
 REFUSALS = (ANOTHER_CONNECTION, INTERRUPTED, SESSION_EXPIRED)

@@ -1,4 +1,4 @@
-"""Frames and messages: text in, bytes out, and back; nothing here does I/O or keeps state.
+"""Frames and messages: encode text to bytes, and decode.  No I/O, no state.
 
 Section of the protocol: "Protocol and framing".
 """
@@ -15,13 +15,13 @@ HEARTBEAT = b"h"
 
 
 class SharedFrame(bytes):
-    """An array frame that many receivers write: what a transport makes of it is made once."""
+    """An array frame for many sessions; each transport's form of it is made once."""
 
     def __init__(self, _frame: bytes) -> None:
         self._dressed: dict[Callable[[bytes], bytes], bytes] = {}
 
     def dressed(self, dress: Callable[[bytes], bytes]) -> bytes:
-        """Return ``dress(self)``, from the second call on without calling `dress`."""
+        """Return ``dress(self)``; the result is kept for later calls."""
         data = self._dressed.get(dress)
         if data is None:
             data = self._dressed[dress] = dress(self)
@@ -33,19 +33,19 @@ class SharedMessage(bytes):
 
     @functools.cached_property
     def frame(self) -> SharedFrame:
-        """The frame that carries it alone; not made before it is asked for, by who writes."""
+        """The frame that has only this message.  It is made when a writer first needs it."""
         return SharedFrame(array_frame((self,)))
 
 
 class CloseFrame(bytes):
-    """``c[code,"reason"]`` with its parts, for the transport that closes a WebSocket with them."""
+    """``c[code,"reason"]``, with code and reason for the close frame of a WebSocket."""
 
     code: int
     reason: str
 
 
 def array_frame(messages: Sequence[bytes]) -> bytes:
-    """Join encoded `messages`, in order, to one array frame: ``a["x","y"]``."""
+    """Join encoded `messages`, in order, into one array frame: ``a["x","y"]``."""
     return b"a[%b]" % b",".join(messages)
 
 
@@ -59,14 +59,14 @@ def close_frame(code: int, reason: str) -> CloseFrame:
 def javascript_string(frame: bytes) -> bytes:
     """Write `frame` as a JavaScript string literal that cannot end the script element around it.
 
-    Frames have their control characters and U+2028/2029 escaped already (see `json_text`), so that
-    quotes, backslashes and ``<`` are all that is left to escape.
+    In a frame, control characters and U+2028/2029 are escaped already (see `json_text`).  Only
+    quotes, backslashes and ``<`` remain.
     """
     return encode_basestring(frame.decode()).encode().replace(b"<", b"\\u003c")
 
 
 def decode_messages(payload: bytes | str, max_messages: int) -> list[str]:
-    """Decode what a client sent: a JSON array of at most `max_messages` strings.
+    """Decode the payload of a client: a JSON array of at most `max_messages` strings.
 
     Raises:
         PayloadMissingError: If `payload` is empty.
@@ -79,12 +79,12 @@ def decode_messages(payload: bytes | str, max_messages: int) -> list[str]:
 
 
 def decode_websocket_messages(payload: str, max_messages: int) -> list[str]:
-    """Decode a WebSocket text message: as `decode_messages`, or one bare JSON string.
+    """Decode a WebSocket text message: an array as for `decode_messages`, or one JSON string.
 
     An empty `payload` is legal and has no messages.
 
     Raises:
-        PayloadBrokenError: If it is neither.
+        PayloadBrokenError: If `payload` is neither.
         PayloadTooLargeError: If the array has more than `max_messages` strings.
 
     Section: "WebSocket protocol".

@@ -1,6 +1,6 @@
-"""How a session's messages become frames: the SockJS way, or none at all on the raw WebSocket.
+"""How a session's messages become frames: as SockJS frames, or unframed on a raw WebSocket.
 
-A machine asks its framing; nothing here does I/O or keeps state.
+Each `SessionMachine` has a framing.  No I/O, no state.
 """
 
 import re
@@ -13,26 +13,26 @@ _CONTROL = re.compile("[\x00-\x1f]")
 
 
 class Framing(Protocol):
-    """What `SessionMachine` needs to know about the way frames are written."""
+    """What `SessionMachine` needs to know about frames."""
 
     @property
     def greeting(self) -> bytes | None:
-        """The first frame of a session, if there is one."""
+        """The first frame of a session; None if there is none."""
 
     @property
     def heartbeat(self) -> bytes | None:
-        """The frame that is sent after a time of silence, if there is one."""
+        """The frame to send after a time of silence; None if there is none."""
 
     def encode(self, message: str | bytes) -> bytes:
-        """Make of `message` the piece that is queued.  Raises `TypeError` for a wrong type."""
+        """Encode `message` as the piece to queue.  Raises `TypeError` for a wrong type."""
         ...
 
     def encode_json(self, text: str | bytes) -> bytes:
-        """As `encode`, for JSON text that stands for itself."""
+        """Like `encode`, for JSON text whose value the client gets."""
         ...
 
     def join(self, pieces: Sequence[bytes]) -> bytes:
-        """Make one write of one or more queued pieces."""
+        """Join one or more queued pieces into the bytes of one write."""
         ...
 
 
@@ -48,41 +48,41 @@ class SockJSFraming:
         if not isinstance(message, str):
             raise TypeError(
                 f"a SockJS message is a str, not {type(message).__name__}: encode it first, "
-                "for instance with json.dumps() (bytes go over the raw WebSocket only)"
+                "for example with json.dumps() (only raw WebSockets carry bytes)"
             )
         return json_text.quote(message)
 
     @staticmethod
     def encode_json(text: str | bytes) -> bytes:
-        """Escape in `text` what `json_text.quote` escapes in a string, and make one line of it."""
+        """Escape `text` as `json_text.quote` does, and put it on one line."""
         if not isinstance(text, str):
             raise TypeError(f"JSON text is a str, not {type(text).__name__}")
-        # JSON has control characters between values only; a line break would end the frame there
-        for blank in "\n\r\t":  # the legal ones; one by one, a megabyte of them would take long
+        # JSON allows control characters only between values; a line break would end the frame
+        for blank in "\n\r\t":  # the legal ones; the regular expression is slow for a megabyte
             text = text.replace(blank, " ")
         return json_text.escape(_CONTROL.sub(" ", text))
 
     @staticmethod
     def join(pieces: Sequence[bytes]) -> bytes:
-        """Make an array frame, or take the ready one of a message that is shared."""
+        """Make an array frame; a shared message alone has one already."""
         if len(pieces) == 1 and type(pieces[0]) is frames.SharedMessage:
             return pieces[0].frame
         return frames.array_frame(pieces)
 
 
 class RawFraming:
-    """No frames: each message goes out as it is, as a WebSocket message of its own."""
+    """No SockJS frames: each message is one WebSocket message."""
 
     greeting = None
     heartbeat = None
 
     @staticmethod
     def encode(message: str | bytes) -> bytes:
-        """Make the WebSocket frame of `message`: text for `str`, binary for `bytes`."""
+        """Make the WebSocket frame for `message`: text for `str`, binary for `bytes`."""
         if not isinstance(message, (str, bytes)):
             raise TypeError(
                 f"a WebSocket message is a str or bytes, not {type(message).__name__}: "
-                "encode it first, for instance with json.dumps()"
+                "encode it first, for example with json.dumps()"
             )
         return websocket.message_frame(message)
 
@@ -90,7 +90,7 @@ class RawFraming:
 
     @staticmethod
     def join(pieces: Sequence[bytes]) -> bytes:
-        """Write the WebSocket frames one behind the other."""
+        """Concatenate the WebSocket frames."""
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
@@ -99,12 +99,12 @@ RAW: Framing = RawFraming()
 
 
 class PreparedMessage:
-    """A message for many sessions: encoded once for each framing that they use.
+    """A message for many sessions, encoded once for each framing that they use.
 
     Args:
-        message: Text, or for raw WebSockets only `bytes`.
-        is_json: Whether `message` is JSON text that goes out as the value it stands for, so that
-            the client gets an object, say, and not a string.
+        message: Text.  Raw WebSockets also take `bytes`.
+        is_json: Whether `message` is JSON text and the client gets its value, such as an object,
+            instead of a string.
     """
 
     __slots__ = ("message", "_is_json", "_sockjs", "_raw", "_behind")
@@ -132,15 +132,17 @@ class PreparedMessage:
         return self._sockjs
 
     def behind(self, prefix: str) -> "PreparedMessage":
-        """Return the message of `prefix` and this one's text; made once, and of what is encoded.
+        """Return a message with `prefix` before this one's text.
+
+        It is made once for each prefix, from the text that is encoded already.
 
         Raises:
-            TypeError: If this one is no text.
+            TypeError: If this message is not a `str`.
         """
         if not isinstance(self.message, str):
             raise TypeError(
                 f"a channel's message is a str, not {type(self.message).__name__}: encode it "
-                "first, for instance with json.dumps()"
+                "first, for example with json.dumps()"
             )
         if self._behind is None:
             self._behind = {}

@@ -1,7 +1,7 @@
-"""JSON text of strings and arrays of strings, out and in; with orjson where it is installed.
+"""Write and parse JSON strings and arrays of strings, with orjson where it is installed.
 
-orjson gains with long texts only, and refuses lone surrogates, which are legal here: whatever it
-does not take is left to the standard library.
+orjson is faster only for long texts, and it refuses lone surrogates, which are legal here.  The
+standard library handles whatever orjson refuses.
 """
 
 import json
@@ -16,24 +16,24 @@ except ImportError:
     orjson = None  # type: ignore[assignment]
 
 _LONG = 256
-"""Characters beyond which there is a faster way than the standard library's."""
+"""Characters above which the standard library is not the fastest."""
 
 _LARGE = 16384
-"""Characters beyond which an unusual text could hold up the loop, and is looked at before."""
+"""Characters above which an unusual text could block the loop, and so is checked first."""
 
 _MANY = 4096
-"""What may be done one by one, with a call of Python or an object for each."""
+"""How many items may each cost a Python call or an object."""
 
 _CONTROLS = bytes(range(32))
 
-# What browsers and proxies have been seen to alter on the way, and what UTF-8 cannot carry.
+# Characters that browsers or proxies are known to alter, and those that UTF-8 cannot carry.
 _FRAGILE = re.compile("[\u200c-\u200f\u2028-\u202f\u2060-\u206f\ufff0-\uffff\ud800-\udfff]")
 
 _BLANKS = " \t\r\n"
 
 
 def quote(message: str) -> bytes:
-    """Encode `message` as a JSON string in UTF-8, escaping what may not go out as it is.
+    """Encode `message` as a JSON string in UTF-8, with fragile characters escaped.
 
     Section: "JSON Unicode Encoding".
     """
@@ -44,14 +44,14 @@ def quote(message: str) -> bytes:
         return json_text.encode()
     is_long = len(json_text) > _LARGE and len(json_text) * 4 > len(message) * 5
     escaped = None if is_long else _escape_fragile(json_text)
-    # it is right to escape whatever is not ASCII, too, and takes a hundredth of the time
+    # escaping all non-ASCII characters is valid too, and takes a hundredth of the time
     return (encode_basestring_ascii(message) if escaped is None else escaped).encode()
 
 
 def _quote_long(message: str) -> bytes:
-    """As `quote`, for ASCII: the standard library looks at each character by itself."""
+    """Like `quote`, for ASCII.  The standard library is slow: it looks at each character."""
     if orjson is not None:
-        # a copy: what orjson returns keeps the eight or sixteen times as much that it was made in
+        # a copy: orjson's result keeps its work buffer, eight or sixteen times as large
         return b"".join((orjson.dumps(message), b""))
     if '"' not in message and "\\" not in message:
         data = message.encode()
@@ -61,17 +61,17 @@ def _quote_long(message: str) -> bytes:
 
 
 def escape(json_text: str) -> bytes:
-    """Encode JSON text in UTF-8, escaping in its strings what may not go out as it is."""
+    """Encode JSON text in UTF-8, with fragile characters in its strings escaped."""
     escaped = json_text if json_text.isascii() else _escape_fragile(json_text)
     if escaped is None:
-        # only in strings there is something that is not ASCII; what else was escaped is put back
+        # only strings have non-ASCII characters; undo the other escapes
         escaped = encode_basestring_ascii(json_text)[1:-1]
         escaped = escaped.replace('\\"', '"').replace("\\\\", "\\")
     return escaped.encode()
 
 
 def _escape_fragile(json_text: str) -> str | None:
-    """Escape one by one what may not go out as it is; return None if that is too much."""
+    """Escape fragile characters one by one; return None if there are too many."""
     escaped, count = _FRAGILE.subn(lambda found: f"\\u{ord(found[0]):04x}", json_text, _MANY)
     return escaped if count < _MANY else None
 
@@ -80,8 +80,8 @@ def _refuse(_token: object) -> NoReturn:
     raise ValueError("only strings are allowed")
 
 
-# An array of strings needs no numbers, objects or constants: refusing them where they start
-# keeps huge integers and nested objects from costing anything.
+# An array of strings has no numbers, objects or constants.  They are refused where they start, so
+# that huge integers and nested objects cost nothing.
 _decoder: Any = json.JSONDecoder(
     object_pairs_hook=_refuse, parse_int=_refuse, parse_float=_refuse, parse_constant=_refuse
 )
@@ -95,14 +95,14 @@ _LAST = re.compile(r"[ \t\r\n]*\][ \t\r\n]*\Z")
 
 
 def parse(text: str, most: int) -> object:
-    """Return the value of JSON text, which is a string or an array; others may be refused.
+    """Parse JSON text whose value is a string or an array; other values may be refused.
 
     Args:
-        text: What to parse.
-        most: Strings of an array behind which the rest of a large text need not be looked at.
+        text: The text to parse.
+        most: After this many strings of an array, the rest of a large text need not be parsed.
 
     Raises:
-        ValueError: If it is not valid, or one of the others.
+        ValueError: If `text` is not valid, or has a value that is refused.
     """
     if len(text) > _LARGE and _is_suspect(text, most):
         return _parse_strings(text, most)
@@ -110,7 +110,7 @@ def parse(text: str, most: int) -> object:
         try:
             return orjson.loads(text)
         except ValueError:
-            pass  # not valid, or with a lone surrogate
+            pass  # not valid, or a lone surrogate
     if text[:1] in _BLANKS or text[-1:] in _BLANKS:
         text = text.strip(_BLANKS)
     try:
@@ -123,7 +123,7 @@ def parse(text: str, most: int) -> object:
 
 
 def _is_suspect(text: str, most: int) -> bool:
-    """Tell whether text may have very many arrays, objects or strings: all would be made first."""
+    """Tell whether parsing `text` might create very many arrays, objects or strings."""
     if _STRING.match(text):
         return False
     if text.count("[") + text.count("{") > _MANY:
@@ -132,7 +132,7 @@ def _is_suspect(text: str, most: int) -> bool:
 
 
 def _parse_strings(text: str, most: int) -> list[object]:
-    """Return the first strings of an array that has nothing else, up to one more than `most`."""
+    """Return the first strings of an array of strings, at most one more than `most`."""
     strings: list[object] = []
     found, end = _FIRST.match(text), 0
     while found and len(strings) <= most:

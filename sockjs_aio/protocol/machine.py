@@ -1,8 +1,14 @@
-"""The state machine of one session; it does no I/O and reads no clock.
+"""The state machine of one session.  It does no I/O and reads no clock.
 
-Whoever owns a machine calls one method per event and then looks at what came of it: frames to
-write (`next_frame`), the state, and when to call `tick` (`deadline`).  Times are seconds on any
-clock that does not go back.
+The rules of a session are here and nowhere else: its states, the order of its frames, its outgoing
+queue, and its two clocks.  Time is an argument and frames are return values, so tests need no event
+loop and no sleeps, and property tests can try any order of events.
+
+The owner, a session, calls one method for each event.  Then it asks what to do: write frames
+(`next_frame`), look at the state, and call `tick` at the `deadline`.  An event changes only fields,
+so a message costs no timer and no task: `tick` compares times, and a tick that comes too early does
+nothing.  A frame is built only when a receiver can take it, so that a burst of messages leaves as
+one frame.  Times are seconds on any monotonic clock.
 
 ::
 
@@ -19,22 +25,22 @@ from sockjs_aio.protocol.frames import CloseFrame, close_frame
 from sockjs_aio.protocol.framing import Framing
 
 FRAME_LIMIT = 65536
-"""Bytes after which an array frame takes no further message, so that no write is too long."""
+"""Bytes after which an array frame takes no further message, so that no write is too large."""
 
 MESSAGE_OVERHEAD = 64
-"""Bytes that a queued message costs besides its text; they count, or empty messages were free."""
+"""Bytes that each queued message counts besides its text, so that empty messages are not free."""
 
 
 class State(enum.Enum):
     """Where a session is in its life."""
 
-    CONNECTING = 0  # made by the first request; nothing written yet
+    CONNECTING = 0  # created by the first request; nothing is written yet
     OPEN = 1  # the open frame is written or about to be
-    CLOSING = 2  # closed: the close frame is repeated to every later receiver
-    CLOSED = 3  # over: the registry forgets it
+    CLOSING = 2  # closed: every later receiver gets the close frame
+    CLOSED = 3  # ended: the registry forgets it
 
 
-# plain names: to look a member up in its class takes three times as long (Python 3.11)
+# plain names, because attribute access on the class takes three times as long (Python 3.11)
 CONNECTING, OPEN, CLOSING, CLOSED = State
 
 
@@ -46,7 +52,7 @@ class SessionMachine:
         heartbeat_delay: Seconds without a frame after which an attached receiver gets a heartbeat.
         disconnect_delay: Seconds that a session lives without a receiver.
         send_queue_limit: Bytes that may be queued, here and downstream together.
-        now: The present time.
+        now: The current time.
     """
 
     __slots__ = (
@@ -87,18 +93,18 @@ class SessionMachine:
         self._disconnect_delay = disconnect_delay
         self._send_queue_limit = send_queue_limit
         # outgoing: encoded messages, how many of them are taken, the bytes of the others, and the
-        # bytes that the receiver has not passed on
-        # one message needs no list, which the garbage collector would count
+        # bytes that the receiver has not passed on yet
+        # (a single message is kept without a list, which the garbage collector would track)
         self._outbox: bytes | list[bytes] | None = None
         self._taken = 0
         self.queued = 0
         self.downstream = 0
-        # frames owed to the receiver that is attached
+        # frames that the attached receiver must still get
         self._greeting: bytes | None = None
         self.close_frame: CloseFrame | None = None
         self.close_due = False
         self.told_at: float | None = None
-        """When the close frame was handed to a receiver; None if it was not."""
+        """When a receiver took the close frame; None if none did."""
         self._beat_due = False
         # clocks
         self._receiving = False
@@ -112,12 +118,12 @@ class SessionMachine:
     # Events.
 
     def attach(self, now: float) -> None:
-        """A receiver came.
+        """A receiver has come.
 
         Raises:
-            ReceiverConflictError: If there is one already; nothing has changed then.
+            ReceiverConflictError: If there is one already.  Then nothing changes.
         """
-        assert self.state is not CLOSED, "nobody finds a session that is over"
+        assert self.state is not CLOSED, "requests do not find a session that has ended"
         if self._receiving:
             raise ReceiverConflictError(close_frame(*ANOTHER_CONNECTION))
         if self.state is CONNECTING:
@@ -132,11 +138,11 @@ class SessionMachine:
         self._receiving = False
         self._beat_due = False
         self.downstream = 0
-        if self.told_at is None:  # who was told gets no more time by asking again
+        if self.told_at is None:  # asking for the close frame again does not prolong the session
             self._idle_since = now
 
     def interrupt(self, now: float) -> None:
-        """The network has ended it: the session closes, and what is queued is lost."""
+        """The receiver's connection was lost: close, and drop queued messages."""
         self.detach(now)
         if self.state is OPEN:
             self._drop()
@@ -145,8 +151,8 @@ class SessionMachine:
     def queue(self, piece: bytes) -> bool:
         """Queue a message that the framing has encoded; once closed, ignore it.
 
-        Return False if it does not fit within `send_queue_limit`: then `overflow` is the next
-        event.  A message always fits if it is alone in the queue and not much is downstream.
+        Return False if it does not fit into `send_queue_limit`: then call `overflow`.  A message
+        always fits if it is alone in the queue and at most a quarter of the limit is downstream.
         """
         if not self.is_accepting:
             return True
@@ -166,7 +172,7 @@ class SessionMachine:
         return True
 
     def overflow(self, now: float) -> None:
-        """The client does not keep up: close, and free what is queued (1008)."""
+        """The client does not keep up: close with 1008, and drop queued messages."""
         self._drop()
         self.close(SLOW_CONSUMER.code, SLOW_CONSUMER.reason, now=now)
 
@@ -182,7 +188,7 @@ class SessionMachine:
         return True
 
     def peer_failed(self, now: float) -> None:
-        """The peer has broken the protocol: nothing more is written, the receiver has to go."""
+        """The client left or broke the protocol: write nothing more; the receiver must end."""
         self._drop()
         if self.is_accepting:
             self.state = CLOSING
@@ -191,13 +197,13 @@ class SessionMachine:
         self.close_due = False
 
     def end_now(self) -> None:
-        """The session is over at once; nothing more is written."""
+        """End the session at once, and write nothing more."""
         self._drop()
         self._receiving = self.close_due = self.is_accepting = False
         self.state = CLOSED
 
     def tick(self, now: float) -> None:
-        """Time has passed: owe a heartbeat, or expire.  Too early, this does nothing."""
+        """Time has passed: make a heartbeat due, or expire.  Before the deadline, do nothing."""
         if now < self.deadline():
             return
         if self._receiving and self.state is OPEN:
@@ -207,18 +213,18 @@ class SessionMachine:
             self.end_now()
 
     def postpone(self, now: float) -> None:
-        """The last response, or the close frame, is still on its way: start the clock again."""
+        """The last response, or the close frame, is still on its way: restart the expiry clock."""
         self._idle_since = now
 
-    # What came of them.
+    # Results.
 
     @property
     def is_told(self) -> bool:
-        """Whether the close frame was written, or nobody will ask for it any more."""
+        """True once the close frame is written, or the session is CLOSED and nobody will ask."""
         return self.told_at is not None or self.state is CLOSED
 
     def deadline(self) -> float:
-        """Return the time at which `tick` has something to do; infinity when there is none."""
+        """Return the time at which `tick` has something to do, or infinity."""
         if self.state is CLOSED:
             return float("inf")
         if self._receiving and self.state is OPEN:
@@ -226,13 +232,13 @@ class SessionMachine:
         return self._idle_since + self._disconnect_delay
 
     def next_frame(self, now: float) -> bytes | None:
-        """Take the next frame for the attached receiver; None when there is nothing to write."""
+        """Take the next frame for the attached receiver; None if there is nothing to write."""
         if self._greeting is not None:
             frame, self._greeting = self._greeting, None
         elif self._outbox is not None:
             frame = self._take_messages(self._outbox)
         elif self.close_due:
-            assert self.close_frame is not None, "only a closed session owes a close frame"
+            assert self.close_frame is not None, "only a closed session has a close frame due"
             frame, self.close_due = self.close_frame, False
             if self.told_at is None:
                 self.told_at = now
@@ -260,11 +266,11 @@ class SessionMachine:
             size += len(outbox[self._taken]) + MESSAGE_OVERHEAD
             self._taken += 1
         pieces = outbox[start : self._taken]
-        outbox[start : self._taken] = [b""] * len(pieces)  # they must not live on in the queue
+        outbox[start : self._taken] = [b""] * len(pieces)  # free their memory
         self.queued -= size
         if self._taken == len(outbox):
             self._outbox, self._taken = None, 0
-        elif self._taken * 2 > len(outbox):  # not at each frame: the rest has to move
+        elif self._taken * 2 > len(outbox):  # not at each frame: deleting moves the rest
             del outbox[: self._taken]
             self._taken = 0
         return framing.join(pieces)

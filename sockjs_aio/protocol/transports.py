@@ -1,7 +1,7 @@
-"""The transports: one table, which everything that depends on a transport reads.
+"""The transports: one table that everything that depends on a transport reads.
 
-The settings know their names from it, the server their URLs, the relay what a request may do; a
-coroutine in `server.urls` answers each.  Section of the protocol: "Session URLs".
+The settings take the names from it, the server the URLs, and the relay what a request may do.  A
+coroutine in `server.urls` answers each of them.  Section of the protocol: "Session URLs".
 """
 
 from collections.abc import Callable
@@ -12,27 +12,28 @@ from sockjs_aio.protocol.frames import javascript_string
 
 @dataclass(frozen=True)
 class Transport:
-    """What a request of one transport is, and may do."""
+    """What requests of one transport look like, and what they may do."""
 
     name: str
-    """As in its URL; also in `ConnectionInfo.transport`."""
+    """The name in its URL and in `ConnectionInfo.transport`."""
     method: str
     switch: str | None
-    """The name in `disabled_transports` that turns it off; None if nothing does."""
+    """The name in `disabled_transports` that turns the transport off; None if there is none."""
     receives: bool = True
-    """Whether it takes frames, and may so open a session; otherwise it brings messages to one."""
+    """Whether its requests take frames, and so may open a session; other requests bring messages.
+    """
     is_connection: bool = False
-    """Whether the session lives as long as the connection, in the process that has it."""
+    """Whether the session lives as long as the TCP connection, in the process that accepted it."""
     has_session_url: bool = True
-    """Whether its URL names a session."""
+    """Whether the URL has a session id."""
     is_linkable: bool = False
-    """Whether a link, an image or a script on any page could send its request."""
+    """Whether a link, image or script on any page could send the request."""
     tells_origin: bool = True
-    """Whether browsers send the page's ``Origin`` along, or something else that tells it."""
+    """Whether browsers send the page's ``Origin``, or something else that reveals it."""
     has_preflight: bool = False
-    """Whether pages of other origins ask first, by OPTIONS."""
+    """Whether browsers ask with OPTIONS first, for pages of other origins."""
     dress: Callable[[bytes], bytes] | None = None
-    """Of a stream: what is written for a frame."""
+    """For a stream: turns a frame into the bytes to write."""
 
 
 def line(frame: bytes) -> bytes:
@@ -42,7 +43,7 @@ def line(frame: bytes) -> bytes:
 
 def event(frame: bytes) -> bytes:
     """Dress a frame for eventsource."""
-    # sockjs-client decodes percent escapes in what it gets
+    # sockjs-client decodes percent escapes in the data
     return b"data: %b\r\n\r\n" % frame.replace(b"%", b"%25")
 
 
@@ -67,5 +68,5 @@ TRANSPORTS = {row.name: row for row in _ROWS}
 
 
 def switches() -> list[str]:
-    """Return the names that `Settings.disabled_transports` knows."""
+    """Return the names that `Settings.disabled_transports` may have."""
     return [row.name for row in TRANSPORTS.values() if row.switch == row.name]

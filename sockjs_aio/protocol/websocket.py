@@ -1,8 +1,8 @@
-"""WebSocket frames as a server sends them, unmasked and uncompressed; nothing here does I/O.
+"""WebSocket frames as a server sends them, unmasked and uncompressed.  No I/O.
 
-Reading frames, and writing compressed ones, is aiohttp's work.  Writing plain ones is a header of
-two to ten bytes, and doing it here lets a session write without a coroutine.  Source: RFC 6455,
-sections 5.2, 5.5 and 7.4.
+aiohttp reads frames, and writes compressed ones.  A plain frame only needs a header of two to ten
+bytes, and making it here lets a session write without a coroutine.  Source: RFC 6455, sections 5.2,
+5.5 and 7.4.
 """
 
 import re
@@ -18,7 +18,7 @@ PONG = 0xA
 _FIN = 0x80
 _SHORT_TEXT = [bytes((_FIN | TEXT, size)) for size in range(126)]
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-_MAX_REASON = 123  # a control frame has 125 bytes, two of them are the code
+_MAX_REASON = 123  # a control frame has at most 125 bytes, of which the code takes two
 
 
 def websocket_frame(opcode: int, payload: bytes) -> bytes:
@@ -39,9 +39,9 @@ def text_frame(payload: bytes) -> bytes:
 
 
 def message_frame(message: str | bytes) -> bytes:
-    """Make the frame of `message`: text for `str`, binary for `bytes`.
+    """Make the frame for `message`: text for `str`, binary for `bytes`.
 
-    Lone surrogates, which UTF-8 has no place for, become U+FFFD, as in a browser's WebSocket.
+    Lone surrogates, which UTF-8 cannot carry, become U+FFFD, as in a browser's WebSocket.
     """
     if isinstance(message, bytes):
         return websocket_frame(BINARY, message)
@@ -52,10 +52,10 @@ def message_frame(message: str | bytes) -> bytes:
 
 
 def _repaired(message: str) -> str:
-    """Join surrogates to pairs, and write U+FFFD for each that is alone."""
+    """Join pairs of surrogates, and replace each lone one by U+FFFD."""
     message = _PAIR.sub(_joined, message)
-    # Micro-optimisation, as error handlers are called for each: as UTF-8 a surrogate is three wrong
-    # bytes, which "replace" writes U+FFFD for.
+    # Micro-optimisation, because an error handler would be called for each surrogate: as UTF-8, a
+    # surrogate is three invalid bytes, and "replace" writes U+FFFD for each.
     data = message.replace("\ufffd", "\ufffd" * 3).encode("utf-8", "surrogatepass")
     return data.decode("utf-8", "replace").replace("\ufffd" * 3, "\ufffd")
 
@@ -65,7 +65,7 @@ def _joined(pair: "re.Match[str]") -> str:
 
 
 def split_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Give back opcode and payload of each of the frames that `data` was joined of."""
+    """Yield the opcode and payload of each frame in `data`, which this server made."""
     start = 0
     while start < len(data):
         size, header = data[start + 1], 2
@@ -79,13 +79,13 @@ def split_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def close_payload(code: int, reason: str) -> bytes:
-    """Make the payload of a close frame; `reason` is cut where it does not fit, at a character."""
+    """Make the payload of a close frame; a long `reason` is cut between two characters."""
     text = reason.encode("utf-8", "replace")[:_MAX_REASON]
     return struct.pack("!H", code) + text.decode("utf-8", "ignore").encode()
 
 
 def is_sendable_code(code: int) -> bool:
-    """Tell whether `code` may stand in a close frame on the wire (RFC 6455, section 7.4)."""
+    """Tell whether a close frame may carry `code` (RFC 6455, section 7.4)."""
     return code in _REGISTERED_CODES or 3000 <= code <= 4999
 
 

@@ -250,7 +250,7 @@ async def test_session_may_have_so_many_channels_and_no_more(
             for number in range(3):
                 await self.subscribe(f"channel {number}")
                 await self.subscribe(f"channel {number}")
-            with pytest.raises(TooManyChannelsError, match="3 channels already"):
+            with pytest.raises(TooManyChannelsError, match="to max_channels=3"):
                 await self.subscribe("one more")
             self.unsubscribe("channel 1")
             await self.subscribe("one more")
@@ -446,7 +446,7 @@ async def test_message_may_be_so_long_and_no_longer(serve: Serve, make_broker: M
     client = await WebSocket.open(served)
     await tell(client, "sub news")
     for text in ("x" * 31, "\u2603" * 11, "\U0001f600" * 8):
-        with pytest.raises(ValueError, match="more than 30 bytes"):
+        with pytest.raises(ValueError, match="max_message_size=30 bytes"):
             await served.router.publish("news", text)
     for text in ("x" * 30, "\u2603" * 10, "\U0001f600" * 7):
         await served.router.publish("news", text)

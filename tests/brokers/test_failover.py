@@ -110,7 +110,7 @@ async def test_connections_that_lead_to_different_servers_are_given_up(
     await tell(client, "sub news")
     assert broker.state == "connected"
     await until(lambda: broker.gaps == 1)
-    assert "what is published does not come back" in said(caplog)[0]
+    assert "published messages do not come back" in said(caplog)[0]
     await until_connected(broker)
     own_redis.publish("sockjs:news", b"hello")
     assert await client.messages(1) == ["hello"]

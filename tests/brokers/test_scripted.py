@@ -167,7 +167,7 @@ async def test_one_channel_that_redis_refuses_spoils_no_other(
     assert await client.messages(2) == ["1", "2"]
     await client.send("pub secret 3")
     assert await client.messages(2) == ["3", "unavailable"]
-    assert caplog.text.count("Redis refuses sockjs:secret") == 1
+    assert caplog.text.count("Redis refuses channel sockjs:secret") == 1
     await tell(client, "unsub secret", "sub room3")
     own_redis.cli("ACL", "SETUSER", "default", "allchannels")
     await tell(client, "sub secret")

@@ -7,6 +7,7 @@ import pytest
 
 from sockjs_aio.errors import PayloadBrokenError, PayloadMissingError, PayloadTooLargeError
 from sockjs_aio.protocol import frames, json_text
+from sockjs_aio.protocol.ends import ANOTHER_CONNECTION
 from sockjs_aio.protocol.framing import SOCKJS
 from sockjs_aio.protocol.json_text import quote
 from sockjs_aio.protocol.machine import MESSAGE_OVERHEAD
@@ -74,9 +75,7 @@ def test_queued_text_takes_the_memory_of_its_length(
 def test_frames_look_as_in_the_protocol() -> None:
     assert frames.array_frame([quote("x"), quote('y"')]) == b'a["x","y\\""]'
     assert frames.close_frame(3000, "Go away!") == b'c[3000,"Go away!"]'
-    assert frames.close_frame(*frames.ANOTHER_CONNECTION) == (
-        b'c[2010,"Another connection still open"]'
-    )
+    assert frames.close_frame(*ANOTHER_CONNECTION) == (b'c[2010,"Another connection still open"]')
     assert frames.close_frame(1, "</script>\u2028") == b'c[1,"</script>\\u2028"]'
 
 

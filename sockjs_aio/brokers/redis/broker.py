@@ -1,4 +1,4 @@
-"""The broker for several processes, on Redis: needs redis-py, ``pip install sockjs-aio[redis]``."""
+"""The broker for several processes.  It needs redis-py: ``pip install sockjs-aio[redis]``."""
 
 import contextlib
 import logging
@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 try:
     from sockjs_aio.brokers.redis.link import Link, Server
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("for RedisBroker: pip install sockjs-aio[redis]") from error
+    raise ModuleNotFoundError("RedisBroker needs redis: pip install sockjs-aio[redis]") from error
 from sockjs_aio.brokers.base import Broker, State, check_delay, check_size
 from sockjs_aio.brokers.redis.payload import MAX_LABEL, PayloadError, Reader, make_label, pack
 from sockjs_aio.brokers.redis.presence import Presence, members_question
@@ -23,7 +23,7 @@ Policy: TypeAlias = Literal["raise", "drop"]
 
 @dataclass(frozen=True)
 class _Work:
-    """What there is from `connect` to `disconnect`."""
+    """What exists between `connect` and `disconnect`."""
 
     node: str
     reader: Reader
@@ -34,36 +34,37 @@ class _Work:
 class RedisBroker(Broker):
     """Carries messages and members between all processes that use the same Redis and `prefix`.
 
-    However many sessions, a process has one subscription for a channel, and two connections in all.
-    A message that is published here goes to the sessions of this process at once, and then to Redis
-    for those of the others.
+    A process has two connections to Redis, and one subscription for each channel, no matter how
+    many sessions it has.  A message that you publish is delivered to this process's sessions at
+    once, and sent to Redis for the other processes.
 
-    Without a router that has it started, `publish` and `members` connect for each call;
-    ``async with RedisBroker(url) as broker:`` stays connected.
+    If no router has started the broker, `publish` and `members` connect for each call.  To stay
+    connected, use ``async with RedisBroker(url) as broker:``.
 
     Args:
-        url: As redis-py takes it, such as ``redis://:password@host:6379``, ``rediss://`` for TLS or
+        url: A URL for redis-py, such as ``redis://:password@host:6379``, ``rediss://`` for TLS, or
             ``unix:///path``.
-        prefix: What the names of channels and keys in Redis begin with.
-        on_unavailable: What `publish` and `members` do when Redis does not answer: ``"drop"`` the
-            message for other processes, and know this process's members only; or ``"raise"``
-            `BrokerUnavailableError`, which closes the session whose hook lets it pass.
-        timeout: Seconds without a sign of Redis after which the connections are given up.
-        max_retry_delay: Seconds between two attempts to connect, at most.
-        member_expiry: Seconds after which the members of a process that has died vanish; the same
-            for all processes.
-        publish_queue_limit: Bytes that may wait for Redis; beyond, it counts as unavailable.
+        prefix: The beginning of the names of channels and keys in Redis.
+        on_unavailable: What `publish` and `members` do when Redis does not answer.  ``"drop"``
+            drops the message for other processes, and returns only this process's members.
+            ``"raise"`` raises `BrokerUnavailableError`; if a hook does not catch it, its session
+            is closed.
+        timeout: After this many seconds without an answer from Redis, close the connections.
+        max_retry_delay: The longest delay between two attempts to connect, in seconds.
+        member_expiry: Seconds after which the members of a dead process disappear.  Use the same
+            value in all processes.
+        publish_queue_limit: Bytes that may wait for Redis.  Above it, Redis counts as unavailable.
         max_message_size: Bytes of a message in UTF-8, in both directions.
-        max_channels: Channels that one session may be subscribed to at a time.
+        max_channels: How many channels one session may be subscribed to at a time.
 
     Raises:
-        SettingsError: If one of them cannot be used.
+        SettingsError: If an argument is not valid.
     """
 
     refused = 0
-    """How many messages came from Redis that could not be used: too large, or unreadable."""
+    """How many messages from Redis were too large or not readable."""
     dropped = 0
-    """How many messages were published that may not have reached other processes."""
+    """How many published messages may not have reached other processes."""
 
     def __init__(
         self,
@@ -87,9 +88,11 @@ class RedisBroker(Broker):
         ):
             check_delay(name, value)
         if on_unavailable not in ("raise", "drop"):
-            raise SettingsError(f'on_unavailable={on_unavailable!r}: it is "raise" or "drop"')
+            raise SettingsError(
+                f'on_unavailable={on_unavailable!r} is not valid: it must be "raise" or "drop"'
+            )
         if not isinstance(prefix, str) or not prefix.isascii() or not prefix.isprintable():
-            raise SettingsError(f"prefix={prefix!r} cannot be used: it has to be ASCII")
+            raise SettingsError(f"prefix={prefix!r} is not valid: it must be printable ASCII")
         self._prefix = prefix
         self._on_unavailable = on_unavailable
         self._timeout = timeout
@@ -98,7 +101,7 @@ class RedisBroker(Broker):
         self._queue_limit = publish_queue_limit
         self._rate_limited = RateLimitedLog()
         try:
-            # a replica refuses to write, even if there is nothing to write
+            # a replica refuses this, even if the key does not exist
             self._server = Server(url, timeout, probe=("DEL", f"{prefix}probe"))
         except ValueError as error:
             raise SettingsError(f"the URL of Redis cannot be used: {error}") from None
@@ -115,19 +118,19 @@ class RedisBroker(Broker):
     def state(self) -> State:
         """``"stopped"``, ``"connecting"`` at first, ``"connected"`` or ``"reconnecting"``.
 
-        ``"degraded"`` if it is connected, and Redis refuses to tell of some channels.
+        ``"degraded"`` if it is connected but Redis refuses some channels.
         """
         return self._work.link.state if self._work else "stopped"
 
     async def members(self, channel: str) -> set[str]:
-        """See `Broker`; unless ``on_unavailable="raise"``, this process's members at least."""
+        """See `Broker`.  Without Redis, return this process's members or raise, as you chose."""
         try:
             return await super().members(channel)
         except BrokerUnavailableError as error:
             if self._on_unavailable == "raise":
                 raise
             self._rate_limited.warn(
-                "asked", "channel %r: members are not known: %s", channel, error
+                "asked", "channel %r: members in other processes are unknown: %s", channel, error
             )
             return self.local_members(channel)
 
@@ -192,7 +195,7 @@ class RedisBroker(Broker):
             await work.link.confirmed(self._name(channel))
             if channel in self.populated:
                 with contextlib.suppress(BrokerUnavailableError):
-                    await work.link.call(("PING",))  # is answered after what was announced
+                    await work.link.call(("PING",))  # Redis answers it after the announcements
 
     async def send(self, channel: str, message: str) -> None:
         """See `Broker`."""
@@ -207,7 +210,8 @@ class RedisBroker(Broker):
             self.dropped += 1
             if self._on_unavailable == "raise":
                 raise
-            self._rate_limited.warn("sent", "channel %r: messages are dropped: %s", channel, error)
+            text = "channel %r: dropping messages for other processes: %s"
+            self._rate_limited.warn("sent", text, channel, error)
 
     async def remote_members(self, channel: str) -> set[str]:
         """See `Broker`."""
@@ -220,7 +224,7 @@ class RedisBroker(Broker):
 
     def _receive(self, name: bytes, payload: bytes) -> None:
         if self._work is None:
-            return  # it is about to end
+            return  # the broker is ending
         channel = name.decode()[len(self._prefix) :]
         try:
             if len(payload) > self.max_message_size + MAX_LABEL:
@@ -231,10 +235,10 @@ class RedisBroker(Broker):
         except PayloadError as error:
             self.refused += 1
             self._rate_limited.warn(
-                "refused", "channel %r: a message is dropped: %s", channel, error
+                "refused", "channel %r: dropped a message from Redis: %s", channel, error
             )
         except Exception:
-            logger.exception("channel %r: a message could not be delivered", channel)
+            logger.exception("channel %r: delivering a message failed", channel)
 
     def _count_gap(self) -> None:
         self.gaps += 1

@@ -1,4 +1,4 @@
-"""Sends commands to Redis over one connection: in their order, each once, many at a time."""
+"""Sends commands to Redis over one connection: in order, each once, in batches."""
 
 import asyncio
 from collections import deque
@@ -15,15 +15,15 @@ from sockjs_aio.errors import BrokerUnavailableError
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
 BATCH_COMMANDS, BATCH_SIZE = 500, 1 << 16
-"""Commands and bytes that are sent before their answers are read."""
+"""How many commands and bytes to send before reading their answers."""
 
 OVERHEAD = 100
-"""Bytes that a command counts besides its arguments."""
+"""Bytes that each command counts besides its arguments."""
 
 
 @dataclass(eq=False)
 class Pending:
-    """A command, who waits for its answer, and what to call if Redis refuses it."""
+    """A command, the future that gets its answer, and what to call if Redis refuses it."""
 
     command: Command
     size: int
@@ -32,11 +32,14 @@ class Pending:
 
 
 class Commands:
-    """The asking half of a link: a queue that outlives connections, though what is in it does not.
+    """The half of a link that sends commands.
+
+    The object outlives connections.  The commands in its queue do not: when the connection is lost,
+    they fail.
 
     Args:
-        queue_limit: Bytes of commands that wait.
-        probe: A command that only a server that can be used answers or refuses by itself.
+        queue_limit: Bytes of commands that may wait.
+        probe: A command that checks the server: a usable one answers, or refuses only this command.
     """
 
     def __init__(self, queue_limit: int, probe: Command) -> None:
@@ -49,14 +52,14 @@ class Commands:
         self.heard = 0
 
     async def call(self, *commands: Command) -> Any:
-        """Queue `commands` one behind the other, and return the answer to the last.
+        """Queue `commands`, in order, and return the answer to the last one.
 
         Raises:
             BrokerUnavailableError: If the queue is full, the link is lost or Redis refuses it.
         """
         answer = asyncio.get_running_loop().create_future()
         if not self.cast(*commands, answer=answer):
-            raise BrokerUnavailableError(f"{self._limit} bytes wait for Redis already")
+            raise BrokerUnavailableError(f"the queue for Redis is full ({self._limit} bytes)")
         return await answer
 
     def cast(
@@ -65,12 +68,12 @@ class Commands:
         answer: "asyncio.Future[Any] | None" = None,
         refused: "Callable[[], object] | None" = None,
     ) -> bool:
-        """Queue `commands`, and do not wait; return whether there was room.
+        """Queue `commands` without waiting; return False if there is no room.
 
         Args:
-            commands: What to send, one behind the other.
-            answer: Gets the answer to the last.
-            refused: Called for each of them that Redis refuses.
+            commands: The commands to send, in order.
+            answer: Gets the answer to the last one.
+            refused: Called for each command that Redis refuses.
         """
         sizes = [OVERHEAD + sum(map(_size, command)) for command in commands]
         if self._size and self._size + sum(sizes) > self._limit:
@@ -83,11 +86,11 @@ class Commands:
         return True
 
     def ping(self) -> None:
-        """Ask whether the server can still be used; the link ends if it cannot."""
+        """Check that the server is still usable; if it is not, the link ends."""
         self.cast(self._probe)
 
     def lose(self, why: str) -> None:
-        """The connection is lost: nothing of what waits is sent again, or at all."""
+        """The connection is lost: fail all waiting commands.  None is sent later."""
         lost = [*self._sent, *self._queue]
         self._sent.clear()
         self._queue.clear()
@@ -97,7 +100,7 @@ class Commands:
                 pending.answer.set_exception(BrokerUnavailableError(why))
 
     async def run(self, connection: AbstractConnection) -> None:
-        """Send what is queued, and read the answers, while the connection lasts."""
+        """Send queued commands and read the answers, until the connection is lost."""
         while True:
             self._take()
             if self._sent:

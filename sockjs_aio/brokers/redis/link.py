@@ -1,7 +1,7 @@
-"""The link to Redis: two connections, one that listens and one that asks, both there or neither.
+"""The link to Redis: a pair of connections, one for subscriptions and one for commands.
 
-When one of them ends, or something asked for is not answered in time, both are given up and made
-anew, after a delay that grows.
+When one of them is lost, or Redis does not answer in time, both are closed and opened again, after
+a delay that grows.
 """
 
 import asyncio
@@ -30,19 +30,19 @@ from sockjs_aio.errors import BrokerUnavailableError
 logger = logging.getLogger("sockjs_aio")
 
 LOOKS = 8
-"""Looks within the time that Redis has to answer: a loop that was held up costs one of them."""
+"""Checks within the time that Redis has to answer; a blocked event loop costs only one of them."""
 
 
 class Server:
     """Where Redis is, and how to connect to it.
 
     Args:
-        url: As redis-py takes it: ``redis://``, ``rediss://`` or ``unix://``.
-        timeout: Seconds that a connection may take to be made.
-        probe: A command that only a server that can be used answers or refuses by itself.
+        url: A URL for redis-py: ``redis://``, ``rediss://`` or ``unix://``.
+        timeout: Seconds that connecting may take.
+        probe: A command that checks the server: a usable one answers, or refuses only this command.
 
     Raises:
-        ValueError: If `url` cannot be used.
+        ValueError: If `url` is not valid.
     """
 
     def __init__(self, url: str, timeout: float, probe: Command) -> None:
@@ -51,12 +51,12 @@ class Server:
         self._pool = make_pool(
             ConnectionPool,
             url,
-            # nothing is sent twice, and silence is watched over by the link
+            # nothing may be sent twice, and the link itself notices silence
             retry=Retry(NoBackoff(), 0),
             socket_timeout=None,
             socket_connect_timeout=timeout,
             health_check_interval=0,
-            # replies as `Subscriber` reads them
+            # the form of replies that `Subscriber` reads
             decode_responses=False,
             protocol=2,
         )
@@ -65,7 +65,7 @@ class Server:
         return address(self._pool)
 
     async def connection(self) -> AbstractConnection:
-        """Connect, log in, and see that the server can be used."""
+        """Connect, log in, and check that the server is usable."""
         connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
         try:
             async with async_timeout.timeout(self._timeout):
@@ -78,7 +78,7 @@ class Server:
         return cast(AbstractConnection, connection)
 
     async def call(self, command: Command) -> Any:
-        """Run one command on a connection of its own, and return the answer.
+        """Run one command on a connection of its own and return the answer.
 
         Raises:
             BrokerUnavailableError: If Redis cannot be reached, does not answer in time or refuses.
@@ -99,18 +99,18 @@ class Server:
 
 
 class Link:
-    """Keeps the connections, until `stop`.
+    """Keeps the two connections until `stop`.
 
     Args:
         server: Where Redis is.
-        echo: A channel of this link alone, to hear whether what is published comes back.
-        receive: Called with the name of a Redis channel and the payload of each message.
-        serve: Awaited with this link for as long as it is up.
-        lost: Called whenever messages are missed from then on.
-        timeout: Seconds without a sign of Redis after which the connections are given up.
-        max_retry_delay: Seconds between two attempts to connect, at most.
-        queue_limit: Bytes of commands that wait.
-        rate_limited: Where to say what Redis refuses.
+        echo: A Redis channel that only this link uses, to check that published messages come back.
+        receive: Called for each message, with the name of its Redis channel and the payload.
+        serve: Awaited with this link while it is up.
+        lost: Called when the process starts to miss messages.
+        timeout: After this many seconds without an answer, the connections are closed.
+        max_retry_delay: The longest delay between two attempts to connect, in seconds.
+        queue_limit: Bytes of commands that may wait.
+        rate_limited: The log for what Redis refuses.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Link:
         rate_limited: RateLimitedLog,
     ) -> None:
         self._state: State = "connecting"
-        self.number = 0  # of connections that there have been
+        self.number = 0  # counts the pairs of connections
         self._server = server
         self._echo = echo
         self._serve = serve
@@ -135,7 +135,7 @@ class Link:
         self._timeout = timeout
         self._max_retry_delay = max_retry_delay
         self._down_since = 0.0
-        self._why = ""  # it is down
+        self._why = ""  # why the link is down
         self._reasons = Reasons()
         self._subscriber = Subscriber(
             echo, receive, lost=lost, max_retry_delay=max_retry_delay, rate_limited=rate_limited
@@ -147,12 +147,12 @@ class Link:
 
     @property
     def state(self) -> State:
-        """``"degraded"`` while it is connected, and Redis refuses channels; else see `Broker`."""
+        """``"degraded"`` if it is connected but Redis refuses channels; else see `Broker`."""
         is_degraded = self._state == "connected" and self._subscriber.missing
         return "degraded" if is_degraded else self._state
 
     async def stop(self) -> None:
-        """Wait for what is queued to be answered, if Redis does, and end."""
+        """Wait until Redis has answered the queued commands, or for `timeout`, then end."""
         if self._state == "connected":
             with contextlib.suppress(BrokerUnavailableError, asyncio.TimeoutError):
                 async with async_timeout.timeout(self._timeout):
@@ -163,24 +163,24 @@ class Link:
         self._give_up("the broker was stopped")
 
     async def confirmed(self, name: bytes) -> None:
-        """Wait until Redis has confirmed that it is listened to `name`, unless it cannot."""
+        """Wait until Redis has confirmed the subscription to `name`; if it is down, do not wait."""
         if self._state != "reconnecting":
             await self._subscriber.confirmed(name)
 
     async def call(self, *commands: Command) -> Any:
-        """Run `commands`, one behind the other and behind those before; return the last answer.
+        """Run `commands` in order, after those already queued; return the last answer.
 
         Raises:
-            BrokerUnavailableError: If the link is down or gets lost, or Redis refuses.
+            BrokerUnavailableError: If the link is down or is lost, or Redis refuses the command.
         """
         if self._state == "reconnecting":
             raise BrokerUnavailableError(self._why)
         return await self._commands.call(*commands)
 
     def cast(self, *commands: Command, refused: "Callable[[], object] | None" = None) -> bool:
-        """Run `commands` without waiting; return whether there was room for them.
+        """Run `commands` without waiting; return False if there is no room for them.
 
-        `refused` is called for each of them that Redis refuses.
+        `refused` is called for each command that Redis refuses.
         """
         return self._state == "reconnecting" or self._commands.cast(*commands, refused=refused)
 
@@ -196,26 +196,26 @@ class Link:
             except Exception as error:
                 self._report(f"Redis at {self._server}: the link failed", error)
             if _now() - begun > self._max_retry_delay:
-                attempts = 0  # it was a connection
+                attempts = 0  # the link was up for a while
             await asyncio.sleep(delay(attempts, self._max_retry_delay))
             attempts += 1
 
     def _report(self, why: str, error: Exception | None = None) -> None:
-        """The connections are lost: say so, but each reason once until they are back."""
+        """Log that the connections are lost, each reason once until they are back."""
         if self._state != "reconnecting":
             self._state = "reconnecting"
             self._down_since = _now()
             self._lost()
             self._reasons.clear()
-            text = "%s; messages of other processes are missed from now on"
+            text = "%s; from now on, messages from other processes are lost"
         else:
-            text = "%s; they are still missed"
+            text = "%s; messages from other processes are still being lost"
         if self._reasons.is_new(why):
             logger.warning(text, why, exc_info=error)
         self._give_up(why)
 
     async def _keep(self) -> None:
-        """Connect, and stay so; raises when a connection is lost."""
+        """Connect and stay connected; raise when a connection is lost."""
         connections: list[AbstractConnection] = []
         try:
             await _all(self._use(connections), self._watch())
@@ -241,31 +241,32 @@ class Link:
         if self._state == "reconnecting":
             seconds = _now() - self._down_since
             logger.warning(
-                "channels: Redis at %s: connected again after %.1f s", self._server, seconds
+                "Redis at %s: connected again after %.1f s; channels work again",
+                self._server,
+                seconds,
             )
         self._state = "connected"
         await self._serve(self)
 
     async def _watch(self) -> None:
-        """Raise `TimeoutError` when nothing has come for `timeout` seconds; ask twice in them."""
+        """Raise `TimeoutError` if Redis sends nothing for `timeout` seconds, with two pings."""
         halves = {half: (half.heard, 0) for half in (self._subscriber, self._commands)}
         for look in itertools.count(1):
-            # one more, since what is heard just behind a look counts from the next one on
+            # "+ 1": what comes just after one look is noticed only by the next
             await asyncio.sleep(self._timeout / (LOOKS + 1))
             for half, (heard, quiet) in halves.items():
                 quiet = quiet + 1 if half.heard == heard else 0
                 halves[half] = half.heard, quiet
                 if quiet == LOOKS:
                     raise asyncio.TimeoutError
-                # also if there is traffic: a replica takes what is published
+                # ping even if there is traffic: a replica accepts PUBLISH
                 if look % (LOOKS // 2) == 0:
                     half.ping()
 
     async def _listen_to_itself(self) -> None:
-        """Raise `ConnectionError` when what is published does not come back.
+        """Raise `ConnectionError` if published messages do not come back.
 
-        Then the two connections lead to servers that have nothing to do with each other, as they
-        may during a failover.
+        Then the two connections lead to unrelated servers, as can happen during a failover.
         """
         while True:
             await asyncio.sleep(self._timeout / 2)
@@ -275,11 +276,11 @@ class Link:
             try:
                 await self._commands.call(("PUBLISH", self._echo, b""))
             except BrokerUnavailableError:
-                continue  # it has no room, or may not publish
-            await self._subscriber.answered()  # a server sends the answer behind the echo
-            await asyncio.sleep(self._timeout / 2)  # a replica may be late
+                continue  # the queue is full, or Redis does not allow PUBLISH
+            await self._subscriber.answered()  # a server sends the answer after the echo
+            await asyncio.sleep(self._timeout / 2)  # a replica may lag behind
             if self._subscriber.echoes == echoes:
-                raise ConnectionError("what is published does not come back")
+                raise ConnectionError("published messages do not come back")
 
     def _give_up(self, why: str) -> None:
         self._why = why
@@ -288,7 +289,7 @@ class Link:
 
 
 async def _all(*work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` until something of it fails, and raise that."""
+    """Run all of `work` until one fails, and raise its exception."""
     tasks = [asyncio.ensure_future(x) for x in work]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)

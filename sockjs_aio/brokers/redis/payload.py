@@ -1,45 +1,45 @@
-"""What stands in a Redis message: the text in UTF-8, behind a label if a server has sent it.
+"""The payload of a Redis message: the text in UTF-8, after a label if one of our servers sent it.
 
-A label is ``NUL NODE:LINK NUL``: who has sent it, 16 hexadecimal digits made anew at each start,
-and over which of its connections, by their number.  It may be empty, and has to be there if the
-text begins with NUL.  Half a surrogate pair, which a client can send, is written as Python's
-``surrogatepass`` does.
+A label is ``NUL NODE:LINK NUL``.  NODE is the sender: 16 hexadecimal digits, new at each start.
+LINK is the number of the sender's connection.  The label may be empty (``NUL NUL``), and a text
+that begins with NUL needs one.  A lone surrogate, which a client can send, is encoded as with
+Python's ``surrogatepass``.
 """
 
 import re
 
 NODES = 1000
-"""Senders that are remembered."""
+"""How many senders to remember."""
 
 MAX_LABEL = 40
-"""Bytes of a label."""
+"""The longest label, in bytes."""
 
 _LABEL = re.compile(rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?\0")
 
 
 class PayloadError(ValueError):
-    """It cannot be read."""
+    """The payload is not valid."""
 
 
 def pack(text: str, label: bytes = b"") -> bytes:
-    """Make the payload of `text`, which nobody in particular has sent unless there is a label."""
+    """Make the payload for `text`; without a label, it has no sender."""
     data = text.encode("utf-8", "surrogatepass")
     return label + data if label or not data.startswith(b"\0") else b"\0\0" + data
 
 
 def make_label(node: str, link: int) -> bytes:
-    """Name the node `node` and its connection number `link`."""
+    """Make the label for connection number `link` of the node `node`."""
     return f"\0{node}:{link}\0".encode()
 
 
 class Reader:
-    """Reads the payloads that come to one node.
+    """Reads the payloads that one node receives.
 
-    What a sender's earlier connection brings after a later one is late: Redis had it in a buffer
-    while it did not answer, and it would come out of order.
+    A message is late if its sender's next connection has brought one already: Redis kept it in a
+    buffer while it did not answer.  Late messages would be out of order, so they are dropped.
 
     Args:
-        node: The reader's own name.
+        node: The name of the node that reads.
     """
 
     def __init__(self, node: str) -> None:
@@ -47,10 +47,10 @@ class Reader:
         self._links: dict[bytes, int] = {}
 
     def read(self, payload: bytes) -> str | None:
-        """Return the text; None if the message is the node's own, or late.
+        """Return the text; None if the node itself sent the message, or it is late.
 
         Raises:
-            PayloadError: If the label is broken, or the text is not UTF-8.
+            PayloadError: If the label is broken or the text is not UTF-8.
         """
         start = 0
         if payload.startswith(b"\0"):
@@ -63,12 +63,12 @@ class Reader:
         try:
             return payload[start:].decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
-            raise PayloadError("no UTF-8") from None
+            raise PayloadError("not UTF-8") from None
 
     def _is_late(self, label: "re.Match[bytes]") -> bool:
         node, link = label[1], int(label[2])
         latest = self._links.pop(node, 0)
-        self._links[node] = max(link, latest)  # at the end: the others are older
+        self._links[node] = max(link, latest)  # at the end, so that the first is the oldest
         if len(self._links) > NODES:
             del self._links[next(iter(self._links))]
         return link < latest

@@ -1,7 +1,7 @@
-"""Tells Redis who is there in this process: a set for each channel, which expires if not refreshed.
+"""Keeps this process's members in Redis: one set for each channel, which expires if not refreshed.
 
-Keys: ``PREFIXnodes:CHANNEL`` is the set of the nodes that have members, and
-``PREFIXmembers:NODE:CHANNEL`` that of one node's members.
+Keys: ``PREFIXnodes:CHANNEL`` is the set of the nodes that have members of a channel, and
+``PREFIXmembers:NODE:CHANNEL`` is the set of one node's members.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
 from sockjs_aio.errors import BrokerUnavailableError
 
 CHUNK = 500
-"""Members in one command, and channels that are refreshed in one go."""
+"""How many members to send in one command, and how many channels to refresh together."""
 
 MEMBERS = """
 local found = {}
@@ -28,29 +28,29 @@ local list = {}
 for member in pairs(found) do list[#list + 1] = member end
 return list
 """
-"""Collects the members of all nodes, and forgets nodes whose sets have expired."""
+"""Collects the members of all nodes, and removes nodes whose sets have expired."""
 
 
 class Roll(Protocol):
-    """Who is there in this process."""
+    """The members in this process."""
 
     @property
     def populated(self) -> Collection[str]:
         """The channels that have members."""
 
     def local_members(self, channel: str) -> set[str]:
-        """The members of one of them."""
+        """The members of `channel`."""
 
 
 class Presence:
-    """Keeps Redis told; nothing here is waited for but the refreshing.
+    """Keeps this node's sets in Redis up to date.  Only `keep` waits for Redis.
 
     Args:
         node: This node's name.
-        roll: Who is there.
-        prefix: What all keys begin with.
-        expiry: Seconds after which a node that has not refreshed its sets is taken for dead.
-        rate_limited: Where to say what Redis refuses.
+        roll: The members in this process.
+        prefix: The beginning of all keys.
+        expiry: Seconds after which a node that has not refreshed its sets counts as dead.
+        rate_limited: The log for what Redis refuses.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class Presence:
         self._tell(link, channel, ("SADD", self._members(channel), member), *self._keep(channel))
 
     def withdraw(self, link: Link, channel: str, member: str) -> None:
-        """Take `member` away."""
+        """Remove `member`."""
         if channel in self._roll.populated:
             self._tell(link, channel, ("SREM", self._members(channel), member))
         else:
             self._tell(link, channel, *self._clear(channel))
 
     async def keep(self, link: Link) -> None:
-        """Tell all, and refresh it, while the link lasts."""
+        """Write all sets to Redis and refresh them, until the link is lost."""
         self._stale.update(self._roll.populated)
         while True:
             for channel in list(self._stale):
@@ -84,7 +84,7 @@ class Presence:
             await self._refresh(link)
 
     def clear(self, link: Link) -> None:
-        """Take everybody away."""
+        """Remove all members."""
         for channel in self._roll.populated:
             link.cast(*self._clear(channel))
 
@@ -101,7 +101,7 @@ class Presence:
     async def _check(self, link: Link, channel: str) -> None:
         commands = *self._keep(channel), ("EXISTS", self._members(channel))
         if not await self._ask(link, channel, *commands):
-            self._stale.add(channel)  # this process was held up for too long, or data was lost
+            self._stale.add(channel)  # this process was blocked for too long, or Redis lost data
 
     async def _rewrite(self, link: Link, channel: str) -> None:
         self._stale.discard(channel)
@@ -117,9 +117,8 @@ class Presence:
             return await link.call(*commands)
         except BrokerUnavailableError as error:
             self._stale.add(channel)
-            self._rate_limited.warn(
-                "members", "channel %r: members are not told: %s", channel, error
-            )
+            text = "channel %r: other processes do not know its members here: %s"
+            self._rate_limited.warn("members", text, channel, error)
 
     def _keep(self, channel: str) -> tuple[Command, ...]:
         nodes, expiry = self._nodes(channel), round(self._expiry * 1000)
@@ -140,10 +139,10 @@ class Presence:
 
 
 def members_question(prefix: str, channel: str) -> Command:
-    """Return the command that answers who is there, in all processes."""
+    """Return the command that asks for the members in all processes."""
     return ("EVAL", MEMBERS, 1, nodes_key(prefix, channel), f"{prefix}members:", f":{channel}")
 
 
 def nodes_key(prefix: str, channel: str) -> str:
-    """Name the set of the nodes that have members."""
+    """Return the key of the set of the nodes that have members of `channel`."""
     return f"{prefix}nodes:{channel}"

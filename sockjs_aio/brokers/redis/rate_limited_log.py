@@ -1,4 +1,4 @@
-"""Says in the log what goes wrong again and again, without filling it."""
+"""Logs errors that repeat, without filling the log."""
 
 import logging
 import time
@@ -6,10 +6,10 @@ import time
 logger = logging.getLogger("sockjs_aio")
 
 INTERVAL = 60.0
-"""Seconds for which one line of a kind is enough."""
+"""Seconds between two lines of one kind."""
 
 MAX_REASONS = 10
-"""Different reasons that are logged while one thing lasts."""
+"""How many different reasons to log while one condition lasts."""
 
 
 class RateLimitedLog:
@@ -19,7 +19,7 @@ class RateLimitedLog:
         self._silent_until: dict[str, float] = {}
 
     def warn(self, kind: str, text: str, *arguments: object) -> None:
-        """Log `text`, unless one of its kind was logged a short time ago."""
+        """Log `text`, unless a line of its kind was logged less than `INTERVAL` ago."""
         now = time.monotonic()
         if now >= self._silent_until.get(kind, 0):
             self._silent_until[kind] = now + INTERVAL
@@ -27,18 +27,18 @@ class RateLimitedLog:
 
 
 class Reasons:
-    """Says which reasons for something that lasts are new: each is logged once."""
+    """Remembers the reasons for a condition that lasts, so that each is logged once."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
 
     def is_new(self, reason: str) -> bool:
-        """Note `reason`; return whether to log it."""
+        """Remember `reason`; return True if it should be logged."""
         if reason in self._known or len(self._known) >= MAX_REASONS:
             return False
         self._known.add(reason)
         return True
 
     def clear(self) -> None:
-        """It is over."""
+        """Forget the reasons, because the condition has ended."""
         self._known.clear()

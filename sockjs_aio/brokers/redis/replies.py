@@ -1,8 +1,8 @@
-"""What Redis's error replies mean: some refuse one command, others say that this server is no use.
+"""What Redis's error replies mean: one command is refused, or the whole server is unusable.
 
-A replica, a server that loads its data or wants a login refuses everything alike, for as long as
-the connection lasts.  A new connection may lead to another server, behind a proxy or a host name,
-so replies of that kind end the connection.  Both the broker and the nodes go by what stands here.
+A replica, a server that is loading its data, or one that requires a login refuses all commands on a
+connection.  Behind a proxy or a host name, a new connection may lead to another server, so such a
+reply ends the connection.  The broker and the nodes both use this module.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 FAILURES = (RedisError, OSError, asyncio.TimeoutError)
-"""What connecting, writing and reading may raise."""
+"""The exceptions that connecting, writing and reading may raise."""
 
 MEANINGS = {
     "LOGIN": "it refuses the login",
@@ -38,9 +38,10 @@ MEANINGS = {
     "BUSY": "it is busy with a script",
     "NOAUTH": "it refuses the login",
 }
-"""The replies that end the connection; `LOGIN` stands for all that redis-py has one class for."""
+"""The replies that end the connection.  `LOGIN` means all codes for which redis-py raises
+`AuthenticationError`."""
 
-# redis-py takes the code off the text of the errors that it knows
+# redis-py removes the code from the text of the errors that it knows
 _CLASSES: tuple[tuple[type[RedisError], str], ...] = (
     (AuthenticationError, "LOGIN"),
     (AuthenticationWrongNumberOfArgsError, "LOGIN"),
@@ -51,18 +52,18 @@ _CLASSES: tuple[tuple[type[RedisError], str], ...] = (
     (ClusterDownError, "CLUSTERDOWN"),
 )
 
-# at the beginning, behind what redis-py says of a pipeline, or inside of a script's error
+# the code is at the beginning, after redis-py's text about a pipeline, or inside a script's error
 _CODE = re.compile(rf"(?:^|: |-)({'|'.join(MEANINGS)})\b")
 
-# redis-py puts this before an error, and the keys and values of the command into it
+# redis-py puts this before the error of a pipeline, with the command's keys and values
 _PIPELINE = re.compile(r"^Command # \d+ .* of pipeline caused error: ", re.DOTALL)
 
 
 async def read_reply(connection: AbstractConnection) -> Any:
-    """Return a reply; if Redis refuses that command and nothing else, return the `ResponseError`.
+    """Return a reply; if Redis refuses only this command, return the `ResponseError`.
 
     Raises:
-        RedisError, OSError: If the connection is lost, or of no use.
+        RedisError, OSError: If the connection is lost or the server is unusable.
     """
     try:
         return await connection.read_response()
@@ -70,17 +71,17 @@ async def read_reply(connection: AbstractConnection) -> Any:
         if ends_connection(error):
             raise
         return error
-    except (ValueError, IndexError):  # redis-py reads numbers without looking
+    except (ValueError, IndexError):  # redis-py does not check numbers
         raise InvalidResponse("a reply that cannot be read") from None
 
 
 def ends_connection(error: BaseException) -> bool:
-    """Tell whether `error` is a reply that says that the server is of no use at present."""
+    """Tell whether `error` is a reply which means that the server is unusable at present."""
     return _code(error) is not None
 
 
 def reason(error: BaseException) -> str:
-    """Say in a few words what has gone wrong."""
+    """Return a short text about what went wrong."""
     if isinstance(error, (asyncio.TimeoutError, RedisTimeoutError)):
         return "no answer in time"
     text, is_pipeline = _PIPELINE.subn("", str(error))

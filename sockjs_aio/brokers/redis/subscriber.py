@@ -1,9 +1,10 @@
-"""Keeps Redis told of the channels that this process listens to, and hands on what comes.
+"""Subscribes to the Redis channels that this process needs, and passes on their messages.
 
-What is wanted is compared with what Redis has been asked for, so that sessions that come and go
-while it does not answer leave no queue behind.
-A channel that Redis refuses is missed until it is confirmed, and asked for again and again: the
-rights of Redis's users are changed while it runs.
+It compares the channels that it wants with those that it has asked Redis for.  So sessions that
+come and go while Redis does not answer leave no queue of commands behind.
+
+If Redis refuses a channel, its messages are lost until Redis confirms it.  The subscriber asks
+again and again, because an administrator can change a Redis user's rights at any time.
 """
 
 import asyncio
@@ -24,26 +25,26 @@ from sockjs_aio.turns import Turn
 logger = logging.getLogger("sockjs_aio")
 
 CHUNK = 500
-"""Channels in one command."""
+"""How many channels to put into one command."""
 
 
 @dataclass
 class Request:
-    """A command that was sent, and how many answers are to come."""
+    """A command that was sent, and how many answers are still to come."""
 
     command: tuple[bytes, ...]
     answers: int
 
 
 class Subscriber:
-    """The listening half of a link; what is wanted outlives its connections.
+    """The half of a link that receives messages.  The wanted channels outlive its connections.
 
     Args:
         echo: A channel to listen to as soon as there is another one; its messages are counted.
-        receive: Called with the name of a Redis channel and the payload.
-        lost: Called when Redis begins to refuse channels.
-        max_retry_delay: Seconds after which refused channels are asked for again, at most.
-        rate_limited: Where to say what Redis refuses.
+        receive: Called for each message, with the name of its Redis channel and the payload.
+        lost: Called when Redis starts to refuse channels.
+        max_retry_delay: The longest delay before asking again for refused channels, in seconds.
+        rate_limited: The log for what Redis refuses.
     """
 
     def __init__(
@@ -62,21 +63,21 @@ class Subscriber:
         self._rate_limited = rate_limited
         self._wanted: set[bytes] = set()
         self._changed = asyncio.Event()
-        # who waits for a channel, whatever becomes of it
+        # resolved when a channel is confirmed, refused, or not wanted any more
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
-        # what Redis has refused and not confirmed since
+        # channels that Redis refused and has not confirmed since
         self.missing: set[bytes] = set()
-        # this connection: what was asked for, what is not answered yet, what may not be had
+        # on this connection: channels asked for, not answered yet, to be tried alone, and refused
         self._asked: set[bytes] = set()
         self._sent: deque[Request] = deque()
         self._unconfirmed: Counter[bytes] = Counter()
         self._doubtful: set[bytes] = set()
-        self._refused: dict[bytes, None] = {}  # those first that were asked for longest ago
+        self._refused: dict[bytes, None] = {}  # first the one that was asked for longest ago
         self._retried: set[bytes] = set()
         self._retries = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_ping_due = False
-        self._pings = 0  # that were sent
+        self._pings = 0  # how many were sent
         self._pongs = 0
         self._ponged = asyncio.Event()
         self.is_settled = asyncio.Event()
@@ -84,13 +85,13 @@ class Subscriber:
         self.echoes = 0
 
     def listen(self, name: bytes) -> None:
-        """Want what is published to `name`."""
+        """Subscribe to `name`."""
         self._wanted.add(name)
         self._wanted.add(self._echo)
         self._changed.set()
 
     def unlisten(self, name: bytes) -> None:
-        """Want it no more."""
+        """Unsubscribe from `name`."""
         self._wanted.discard(name)
         self._refused.pop(name, None)
         self.missing.discard(name)
@@ -99,11 +100,11 @@ class Subscriber:
 
     @property
     def hears_echo(self) -> bool:
-        """Whether Redis has confirmed the echo."""
+        """True once Redis has confirmed the echo channel."""
         return self._echo in self._asked and self._echo not in self._unconfirmed
 
     async def confirmed(self, name: bytes) -> None:
-        """Wait until Redis has confirmed `name`, or it is wanted no more, or the link is lost."""
+        """Wait until Redis confirms or refuses `name`, it is not wanted, or the link is lost."""
         is_live = name in self._asked and name not in self._unconfirmed
         if name in self._wanted and not is_live and name not in self._refused:
             if name not in self._waiting:
@@ -111,12 +112,12 @@ class Subscriber:
             await asyncio.shield(self._waiting[name])
 
     def ping(self) -> None:
-        """See to it that something comes."""
+        """Send a ping, so that Redis answers something."""
         self._is_ping_due = True
         self._changed.set()
 
     async def answered(self) -> None:
-        """Wait until Redis has answered what was sent so far, and a ping behind that."""
+        """Wait until Redis has answered all that was sent so far, and a ping after it."""
         number = self._pings + 1
         self.ping()
         while self._pongs < number:
@@ -124,7 +125,7 @@ class Subscriber:
             await self._ponged.wait()
 
     def lose(self) -> None:
-        """The connection is lost: have nobody wait, and begin anew with the next one."""
+        """The connection is lost: release all waiters, and reset the state for the next one."""
         for of_the_connection in (self._asked, self._sent, self._unconfirmed, self._refused):
             of_the_connection.clear()
         self._doubtful.clear()
@@ -140,7 +141,7 @@ class Subscriber:
             self._release(name)
 
     async def write(self, connection: AbstractConnection) -> None:
-        """Ask for what is wanted, and no more for what is not, while the connection lasts."""
+        """Subscribe and unsubscribe as needed, until the connection is lost."""
         turn = Turn()
         while True:
             self._changed.clear()
@@ -153,7 +154,7 @@ class Subscriber:
             await self._changed.wait()
 
     async def read(self, connection: AbstractConnection) -> None:
-        """Take what comes, while the connection lasts."""
+        """Read replies and messages until the connection is lost."""
         turn = Turn()
         while True:
             reply = await read_reply(connection)
@@ -163,7 +164,7 @@ class Subscriber:
                 self._refuse(self._sent.popleft(), reply)
             self.heard += 1
             if turn.is_over:
-                await turn.next()  # what is buffered would be read without a pause
+                await turn.next()  # reading from a full buffer would not let other tasks run
 
     def _due(self) -> Iterator[tuple[bytes, ...]]:
         new = self._wanted - self._asked - self._refused.keys()
@@ -197,13 +198,13 @@ class Subscriber:
             self._confirm(name)
 
     def _end(self, request: Request) -> None:
-        """A request is answered."""
+        """Redis has answered `request`."""
         if request.command == (b"PING",):
             self._pongs += 1
             self._ponged.set()
 
     def _confirm(self, name: bytes) -> None:
-        # asked for, not any more, and again: the last answer counts
+        # after subscribe, unsubscribe and subscribe again, only the last answer counts
         if self._is_answered_all(name) and name in self._asked:
             self._release(name)
             if name in self.missing:
@@ -218,14 +219,18 @@ class Subscriber:
         return True
 
     def _refuse(self, request: Request, error: ResponseError) -> None:
-        """Ask again for each of several channels, as one may spoil the others; later for one."""
+        """Redis has refused a command.
+
+        If it had several channels, ask again for each alone: one of them may have spoiled the
+        others.  If it had one, ask again later.
+        """
         self._end(request)
         verb, *names = request.command
         if verb != b"SUBSCRIBE":
             return
         for name in names:
             if not self._is_answered_all(name):
-                continue  # the last answer counts
+                continue  # only the last answer counts
             self._asked.discard(name)
             if len(names) > 1:
                 self._doubtful.add(name)
@@ -237,11 +242,11 @@ class Subscriber:
     def _miss(self, name: bytes, error: ResponseError) -> None:
         self._refused[name] = None
         if name == self._echo:
-            return  # it is for the link alone, which goes without
+            return  # only the link's own check needs the echo
         if not self.missing:
             self._lost()
         self.missing.add(name)
-        text = "Redis refuses %s: %s; its messages of other processes are missed"
+        text = "Redis refuses channel %s: %s; its messages from other processes are lost"
         self._rate_limited.warn("subscribe", text, name.decode(), reason(error))
         self._release(name)
         self._retry_later()
@@ -249,9 +254,9 @@ class Subscriber:
     def _find(self, name: bytes) -> None:
         self.missing.remove(name)
         if name in self._retried:
-            self._retries = 0  # so may be the others
+            self._retries = 0  # Redis may now accept the others too
         if not self.missing:
-            logger.warning("Redis refuses no channel any more; messages of all of them come again")
+            logger.warning("Redis accepts all channels again; no more messages are lost")
 
     def _retry_later(self) -> None:
         if self._timer is None:

@@ -1,4 +1,4 @@
-"""The URL of Redis: what it may say.  Errors never repeat it, since it may have a password."""
+"""Which URLs of Redis are valid.  Errors never repeat the URL, since it may have a password."""
 
 import re
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 Pool = TypeVar("Pool", bound=ConnectionPool)
 
 OPTIONS = ("client_name", "db", "password", "socket_keepalive", "username")
-"""What may stand behind the question mark; with ``rediss://`` also all that begins with `TLS`."""
+"""The options that may follow the ``?``; with ``rediss://`` also those that begin with `TLS`."""
 
 TLS = "ssl_"
 
@@ -21,15 +21,15 @@ HINT = (
 
 
 def make_pool(kind: type[Pool], url: object, **options: Any) -> Pool:
-    """Make a pool for `url`, and see that its connections can be made.
+    """Make a pool for `url`, and check that it can create connections.
 
     Args:
         kind: The pool's class.
-        url: As redis-py takes it.
-        options: What the URL cannot set.
+        url: A URL for redis-py.
+        options: Options that the URL cannot set.
 
     Raises:
-        ValueError: If `url` cannot be used; the text does not repeat it.
+        ValueError: If `url` is not valid.  The text does not repeat it.
     """
     checked = checked_url(url)
     try:
@@ -37,23 +37,25 @@ def make_pool(kind: type[Pool], url: object, **options: Any) -> Pool:
         connection: Any = pool.connection_class(**pool.connection_kwargs)
         context = getattr(connection, "ssl_context", None)
         if context is not None:
-            context.get()  # reads certificates, which otherwise fails at each attempt to connect
+            context.get()  # reads certificates; otherwise every attempt to connect would fail
     except (RedisError, ValueError, TypeError, LookupError, OSError) as error:
-        raise ValueError(f"redis-py does not take it: {error}") from None
+        raise ValueError(f"redis-py refuses it: {error}") from None
     return pool
 
 
 def checked_url(url: object) -> str:
-    """Return `url`, which redis-py takes for another one if a character is missing or too much.
+    """Return `url` if it is complete and correct.
+
+    With a missing or extra character, redis-py may silently read another URL.
 
     Raises:
-        ValueError: If there is something like that.
+        ValueError: If `url` is not valid.
     """
     if not isinstance(url, str):
         raise ValueError(f"it must be a str, not {type(url).__name__}")
     scheme, separator, _ = url.partition("://")
     if not separator or scheme.lower() not in ("redis", "rediss", "unix"):
-        raise ValueError("it must be like redis://host:6379, rediss://host:6379 or unix:///path")
+        raise ValueError("write it like redis://host:6379, rediss://host:6379 or unix:///path")
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 (raises)
@@ -64,15 +66,15 @@ def checked_url(url: object) -> str:
     if parts.fragment or url.endswith("#") or ("@" in parts.path and not is_local):
         raise ValueError(f"it cannot be read: {HINT}")
     if is_local and (parts.netloc.rpartition("@")[2] or len(parts.path) < 2):
-        raise ValueError(f"it must be like unix:///path, with three slashes; {HINT}")
+        raise ValueError(f"write it like unix:///path, with three slashes; {HINT}")
     if not is_local and not re.fullmatch(r"(/\d*)?", parts.path):
-        raise ValueError(f"only the number of a database may follow the host; {HINT}")
+        raise ValueError(f"after the host, only a database number is allowed; {HINT}")
     _check_options([name for name, _ in query], "@" in parts.query, scheme.lower() == "rediss")
     return url
 
 
 def address(pool: ConnectionPool) -> str:
-    """Tell where the server is, without its password."""
+    """Return the server's address, without its password."""
     options = pool.connection_kwargs
     host, port = options.get("host", "localhost"), options.get("port", 6379)
     return str(options.get("path") or f"{host}:{port}")
@@ -85,6 +87,6 @@ def _check_options(names: list[str], is_doubtful: bool, has_tls: bool) -> None:
         if is_doubtful or not re.fullmatch(r"[a-z_]{1,40}", name):  # perhaps part of a password
             raise ValueError(f"it cannot be read: {HINT}")
         if name.startswith(TLS):
-            raise ValueError(f"{name} is for rediss://")
+            raise ValueError(f"{name} needs rediss://")
         raise ValueError(f"it cannot set {name}; it may set {', '.join(OPTIONS)} and, with "
                          f"rediss://, {TLS}...")  # fmt: skip
