@@ -111,6 +111,7 @@ def converted(path: Path) -> None:
     subprocess.run([*command, "-w", "-n", path], check=True, capture_output=True, timeout=50)
 
 
+@pytest.mark.programs
 def test_program_of_python_2_moves_in_two_steps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

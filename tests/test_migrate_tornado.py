@@ -256,6 +256,7 @@ def test_other_files_are_left_alone(
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("arguments", [["migrate"], ["migrate", "--write"]])
 def test_migrate_is_a_command_of_the_package(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "a.py").write_text("import sockjs.tornado\n")

@@ -223,7 +223,7 @@ async def test_many_sessions_that_are_due_are_ticked_in_turns(
     monkeypatch.setattr("sockjs_aio.turns.TURN", 0)
     members = [open_session(registry, str(number)) for number in range(10)]
     registry.time += 26
-    ticking = asyncio.ensure_future(registry._tick_in_turns())
+    ticking = asyncio.ensure_future(registry._clock.tick(registry.time))
     await asyncio.sleep(0)
     assert sum(receiver.frames[-1:] == [b"h"] for _, receiver in members) == 1
     for session, _ in members[5:]:

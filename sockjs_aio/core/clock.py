@@ -114,6 +114,13 @@ class Clock:
                 yield
             self._slots.pop(number, None)
 
+    async def tick(self, now: float) -> None:
+        """Tick those that are due at `now`; let others run every few milliseconds."""
+        turn = Turn()
+        for _ in self.steps(now):
+            if turn.is_over:
+                await turn.next()
+
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         try:
@@ -122,10 +129,7 @@ class Clock:
                 await asyncio.sleep(self._interval)
                 is_late = loop.time() > due + self._interval / 4
                 await self._catch_up(self._interval if is_late else 0)
-                turn = Turn()
-                for _ in self.steps(loop.time()):
-                    if turn.is_over:
-                        await turn.next()
+                await self.tick(loop.time())
         except asyncio.CancelledError:
             if self._task is asyncio.current_task():  # the loop ends without a shutdown
                 self._stopped()

@@ -133,4 +133,4 @@ async def tick(registry: SessionRegistry, ahead: float) -> None:
     now = registry.now
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(registry, "now", lambda: now() + ahead)
-        await registry._tick_in_turns()
+        await registry._clock.tick(registry.now())
