@@ -108,7 +108,7 @@ class Admission:
         if inspect.isawaitable(answer):
             answer = await self._in_time(answer)
         if answer is not True:
-            raise web.HTTPForbidden(text="This session belongs to somebody else.\n")
+            raise web.HTTPForbidden(text="This session belongs to another client.\n")
         return True
 
     async def admit(self, request: web.Request) -> Any:

@@ -199,7 +199,7 @@ class SockJSRouter:
         are closed at an even rate, each with ``c[1012,"Service restart"]`` after its queued
         messages, so that clients do not all reconnect at once.  Then this waits at most
         `shutdown_timeout` seconds for polling clients to fetch their close frame, for slow clients
-        to take theirs, and for hooks to return.  It cuts nobody off; `shutdown` does that.  You may
+        to take theirs, and for hooks to return.  It cuts no one off; `shutdown` does that.  You may
         call it again, even with a shorter time.
 
         Args:

@@ -228,7 +228,7 @@ def _failure(request: web.Request, error: BaseException) -> web.Response:
     if isinstance(error, ConnectionError):
         if request.transport is not None and not request.transport.is_closing():
             raise error  # from another connection of the application, for instance to a database
-        return web.Response()  # the client has left: nobody gets this
+        return web.Response()  # the client has left and will not see this
     if isinstance(error, BodyTimeoutError):
         return _last_response(request, 408, "The request body did not arrive in time.\n")
     if isinstance(error, (web.RequestPayloadError, HttpProcessingError)):
