@@ -1,4 +1,4 @@
-"""Sends every message back, over whichever transport it came."""
+"""Sends every message back, over any transport."""
 
 from aiohttp import web
 
@@ -7,13 +7,13 @@ from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter, run_app
 
 class Echo(SockJSConnection):
     async def on_open(self, info: ConnectionInfo) -> None:
-        print(f"{info.ip} has come over {info.transport}")
+        print(f"{info.ip} connected over {info.transport}")
 
     async def on_message(self, message: str) -> None:
         self.send(message)
 
     async def on_close(self) -> None:
-        print(f"{self.info.ip} has gone")
+        print(f"{self.info.ip} disconnected")
 
 
 app = web.Application()

@@ -1,4 +1,4 @@
-"""The standard test server: what SockJS conformance suites and client tests run against.
+"""The standard test server, against which SockJS conformance suites and client tests run.
 
 python examples/protocol_server.py --host 127.0.0.1 --port 8081 [--uvloop]
 """
@@ -12,7 +12,7 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter, readyz
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # it is run as a file
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that you can run this file directly
 from examples.serving import make_parser, serve
 
 
@@ -104,7 +104,7 @@ def make_app() -> web.Application:
 def main() -> None:
     parser = make_parser(None, "The standard test server.", port=8081)
     parser.add_argument("--uvloop", action="store_true", help="run on uvloop")
-    parser.add_argument("--adapter", choices=["tornado"], help="write the services for an adapter")
+    parser.add_argument("--adapter", choices=["tornado"], help="run the services on this adapter")
     arguments = parser.parse_args()
     loop = None
     if arguments.uvloop:

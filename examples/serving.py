@@ -1,4 +1,4 @@
-"""What the examples share: where to serve, from the command line, and one line if that fails."""
+"""What the examples share: command-line options for host and port, and one-line errors."""
 
 import argparse
 import errno
@@ -10,14 +10,14 @@ from sockjs_aio import run_app
 
 
 def port_number(text: str) -> int:
-    """Read the number of a port; as `type` of an argument."""
+    """Parse a port number; for use as the `type` of an argument."""
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text} is no port: it has to be 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{text} is not a port number: use 1 to 65535")
     return int(text)
 
 
 def make_parser(program: str | None, description: str, port: int = 8080) -> argparse.ArgumentParser:
-    """Make a parser that knows ``--host`` and ``--port``."""
+    """Make a parser with the options ``--host`` and ``--port``."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=port_number, default=port)
@@ -25,7 +25,7 @@ def make_parser(program: str | None, description: str, port: int = 8080) -> argp
 
 
 def serve(app: web.Application, options: argparse.Namespace, **more: Any) -> None:
-    """Run `app` where `options`, of a parser of `make_parser`, say."""
+    """Run `app` on the host and port in `options`, which come from a parser of `make_parser`."""
     host, port = options.host, options.port
     try:
         run_app(app, host=host, port=port, access_log=None, **more)
@@ -34,7 +34,7 @@ def serve(app: web.Application, options: argparse.Namespace, **more: Any) -> Non
 
 
 def explain(error: OSError, host: str, port: int) -> str:
-    """Say why nothing can be served on `port` of `host`."""
+    """Return a message that says why the server cannot listen on `port` of `host`."""
     if error.errno == errno.EADDRINUSE:
         return f"Port {port} of {host} is taken: choose another one, such as --port {port + 1}"
-    return f"Cannot serve on port {port} of {host}: {error.strerror}"
+    return f"Cannot listen on port {port} of {host}: {error.strerror}"

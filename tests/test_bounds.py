@@ -134,7 +134,7 @@ async def test_receive_timeout(serve: Serve, method: str, path: str, is_dripping
         wire.writer.write(b" ")  # that more comes does not make it longer
         await asyncio.wait([answer], timeout=0.02)
     reply = await answer
-    assert (reply.status, reply.body) == (408, b"The request body did not come in time.\n")
+    assert (reply.status, reply.body) == (408, b"The request body did not arrive in time.\n")
     assert time.monotonic() - start > 0.19  # timers of uvloop count whole milliseconds
     assert await wire.is_closed()
     assert await served.post("/0/1", '["fine"]') == 204
@@ -206,7 +206,10 @@ async def test_requests_that_wait_behind_a_full_queue(
         while not hooks.inbox.is_crowded:
             await asyncio.sleep(0.01)
     refused = await served.request("POST", path, body)
-    assert (refused.status, refused.body) == (503, b"Too many requests of this session wait.\n")
+    assert (refused.status, refused.body) == (
+        503,
+        b"Too many requests of this session are waiting.\n",
+    )
     assert refused.header("Retry-After") == "5"
     for wire in wires[1:]:
         wire.abort()

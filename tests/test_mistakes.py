@@ -16,10 +16,10 @@ from tests.conftest import SHORT, Echo, Recorder, Serve
     ("arguments", "error", "text"),
     [
         ((Echo(None), "/x"), TypeError, "not an instance"),  # type: ignore[arg-type]
-        ((int, "/x"), TypeError, "has to be a SockJSConnection class"),
-        ((5, "/x"), TypeError, "has to be a SockJSConnection class"),
-        (("/x", Echo), TypeError, "has to be a SockJSConnection class"),
-        ((Echo, None), TypeError, "prefix None cannot be used"),
+        ((int, "/x"), TypeError, "must be a subclass of SockJSConnection"),
+        ((5, "/x"), TypeError, "must be a subclass of SockJSConnection"),
+        (("/x", Echo), TypeError, "must be a subclass of SockJSConnection"),
+        ((Echo, None), TypeError, "prefix must be a str such as '/chat', not None"),
         ((Echo, "/x", 5), SettingsError, "a Settings or a mapping"),
     ],
 )
@@ -37,7 +37,7 @@ def test_attaching_twice() -> None:
     app = web.Application()
     router = SockJSRouter(Echo, "/x")
     router.attach(app)
-    with pytest.raises(RuntimeError, match="attached once"):
+    with pytest.raises(RuntimeError, match="already attached"):
         router.attach(web.Application())
     with pytest.raises(RuntimeError, match="another SockJSRouter serves the prefix '/x'"):
         SockJSRouter(Echo, "/x/").attach(app)

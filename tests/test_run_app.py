@@ -151,10 +151,10 @@ async def test_the_log_says_how_the_end_goes(telling: Server) -> None:
     assert telling.process.stderr is not None
     said = (await telling.process.stderr.read()).decode()
     for pattern in (
-        "SIGTERM: the end begins",
-        r"readiness is off; in 0\.1 s sessions are closed, over 0\.2 s, for at most 30 s",
+        "SIGTERM: draining",
+        r"readiness is off; closing sessions in 0\.1 s, spread over 0\.2 s \(limit: 30 s\)",
         r"closing 3 sessions over 0\.2 s",
-        r"the drain is over, after \d+\.\d s",
+        r"drain finished after \d+\.\d s",
     ):
         assert re.search(pattern, said), (pattern, said)
 
@@ -219,7 +219,7 @@ async def test_what_runs_a_loop_is_not_called_within_one() -> None:
 @pytest.mark.parametrize("value", [-1, float("nan")])
 def test_times_that_cannot_be_are_refused(name: str, value: float) -> None:
     options: dict[str, Any] = {name: value}
-    with pytest.raises(ValueError, match="must be seconds, 0 or above"):
+    with pytest.raises(ValueError, match="must be seconds, 0 or more"):
         Drain(**options)
 
 

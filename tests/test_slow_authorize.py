@@ -53,9 +53,9 @@ async def test_client_that_leaves_during_authorize_is_logged_and_gets_no_session
     first, second = caplog.records
     assert (first.levelname, second.levelname) == ("WARNING", "INFO")
     for record in (first, second):
-        text = "s, and the client from 127.0.0.1 has left meanwhile"
+        text = "s; the client at 127.0.0.1 disconnected before it returned"
         assert text in record.getMessage().partition(":")[0]
-    assert "option timeout" in first.getMessage()
+    assert "`timeout` option" in first.getMessage()
     assert served.router.session_count == 0
     assert Noted.seen == []
 

@@ -18,8 +18,8 @@ async def test_sends_without_a_session_are_told_of_once(
         assert (reply.status, reply.body) == (404, b"Unknown session.\n")
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "a load balancer does not send all requests of a session to one process" in caplog.text
-    assert "by Workers on one host (docs/workers.md) or by Nodes (docs/nodes.md)" in caplog.text
+    assert "does not send all requests of a session to the same process" in caplog.text
+    assert "with Workers on one host (docs/workers.md) or Nodes (docs/nodes.md)" in caplog.text
     assert "elsewhere" not in caplog.text
 
 
@@ -40,7 +40,7 @@ def test_a_tenth_of_all_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
         check.found()
     check.missed(1.0)
     check.missed(2.0)
-    assert "3 of 30 sends were for sessions that are not here" in caplog.text
+    assert "3 of 30 sends were for unknown sessions" in caplog.text
 
 
 def test_it_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

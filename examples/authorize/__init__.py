@@ -1,8 +1,8 @@
-"""Who may come in: ``python -m examples.authorize``, then open http://127.0.0.1:8080/.
+"""Who may connect: run ``python -m examples.authorize``, then open http://127.0.0.1:8080/.
 
-Two services.  ``/account`` lets in who has logged in: browsers send the cookie along.  ``/orders``
-asks for a token in the URL, which is good for a minute and which the page fetches for each attempt;
-pages of other origins could bring one too.
+There are two services.  ``/account`` accepts users who have logged in: browsers send the cookie.
+``/orders`` requires a token in the URL.  A token is valid for one minute, and the page fetches a
+new one for each attempt to connect.  Pages of other origins could send a token too.
 """
 
 import hmac
@@ -19,7 +19,7 @@ from examples import chat, multiplex
 from examples.authorize.signing import Signer
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
 
-PASSWORDS = {"ann": "apple", "bob": "banana"}  # stands for the table of users
+PASSWORDS = {"ann": "apple", "bob": "banana"}  # in place of a database table
 STAFF = {"ann"}
 DAY = 86400  # seconds
 PAGE = Path(__file__).parent / "page"
@@ -30,7 +30,7 @@ PRESENT = web.AppKey("present", set["Desk"])
 
 
 class Desk(SockJSConnection):
-    """Calls users by their names, which it has from `by_cookie` or `by_token`."""
+    """Greets users by name; `by_cookie` or `by_token` provides the name."""
 
     async def on_open(self, info: ConnectionInfo) -> None:
         info.app[PRESENT].add(self)
@@ -68,7 +68,7 @@ def same_user(request: web.Request, info: ConnectionInfo) -> bool:
 async def by_token(request: web.Request) -> str:
     user = request.app[TOKENS].user(request.query.get("token"))
     if user is None:
-        raise web.HTTPUnauthorized(text="This token is forged, or too old.\n")
+        raise web.HTTPUnauthorized(text="This token is invalid or has expired.\n")
     if user not in STAFF:
         raise web.HTTPForbidden(text="Orders are for the staff.\n")
     return user
@@ -87,7 +87,7 @@ def make_app(
     sockjs_client: Path = chat.SOCKJS_CLIENT,
     **settings: Any,
 ) -> web.Application:
-    """Make the application; without a `key`, all have to log in again after a restart."""
+    """Make the application; without a `key`, users must log in again after a restart."""
     app = web.Application()
     key = key or secrets.token_bytes(32)
     app[COOKIES] = Signer(key, "cookie", DAY)
@@ -125,9 +125,9 @@ async def log_in(request: web.Request) -> web.Response:
     user, password = str(form.get("user")), str(form.get("password"))
     expected = PASSWORDS.get(user, secrets.token_hex())
     if not hmac.compare_digest(password.encode(), expected.encode()):
-        raise web.HTTPForbidden(text="That is not the password.\n")
+        raise web.HTTPForbidden(text="Wrong user name or password.\n")
     response = web.Response(text=user)
-    # add secure=True where the service has TLS
+    # add secure=True if you serve over TLS
     response.set_cookie(
         "user", request.app[COOKIES].sign(user), max_age=DAY, httponly=True, samesite="Lax"
     )
@@ -135,7 +135,7 @@ async def log_in(request: web.Request) -> web.Response:
 
 
 async def log_out(request: web.Request) -> web.Response:
-    """Forget the cookie, and end the sessions: nobody is asked again while they last."""
+    """Delete the cookie and close the user's sessions: `authorize` is not called again for them."""
     user = cookie_user(request)
     for desk in list(request.app[PRESENT]):
         if desk.info.identity == user:

@@ -1,7 +1,7 @@
-"""Says who somebody is, so that others can read it and cannot alter it: for cookies and tokens.
+"""Signed user names, for cookies and tokens: anyone can read them, only the server can make them.
 
-Only the standard library is needed; an application that has itsdangerous, PyJWT or aiohttp-session
-already can use that.
+This needs only the standard library.  If your application already uses itsdangerous, PyJWT or
+aiohttp-session, use that.
 """
 
 import base64
@@ -15,9 +15,9 @@ class Signer:
     """Signs the names of users.
 
     Args:
-        key: Secret; the same in all processes, and after a restart.
-        purpose: What the signed name is for, so that a token is of no use as a cookie.
-        seconds: How long it is good for.
+        key: A secret; use the same one in all processes and after a restart.
+        purpose: What the signed names are for, so that a token cannot be used as a cookie.
+        seconds: How long a signed name is valid.
     """
 
     def __init__(self, key: bytes, purpose: str, seconds: float) -> None:
@@ -25,13 +25,13 @@ class Signer:
         self.seconds = seconds
 
     def sign(self, user: str) -> str:
-        """Return a text of plain characters that stands for `user`."""
+        """Return the signed name of `user`, in characters that cookies and URLs allow."""
         claim = json.dumps([user, time.time() + self.seconds])
         payload = base64.urlsafe_b64encode(claim.encode()).decode()
         return f"{payload}.{self._signature(payload)}"
 
     def user(self, signed: str | None) -> str | None:
-        """Return the user for whom `signed` stands; None if it is not ours, or too old."""
+        """Return the user that `signed` names, or None if it is forged or has expired."""
         payload, _, signature = (signed or "").partition(".")
         expected = self._signature(payload).encode()
         if not hmac.compare_digest(signature.encode(errors="replace"), expected):

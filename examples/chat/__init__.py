@@ -1,15 +1,15 @@
-"""A chat on one page: ``python -m examples.chat``, then open http://127.0.0.1:8080/.
+"""A chat on one page: run ``python -m examples.chat``, then open http://127.0.0.1:8080/.
 
-Browser and server speak JSON inside the SockJS messages.  The page sends ``join`` (again to change
-the name), ``say`` and ``leave``; it gets ``welcome``, ``joined``, ``left``, ``present`` and
+Page and server exchange JSON in SockJS messages.  The page sends ``join`` (again to change the
+name), ``say`` and ``leave``; it receives ``welcome``, ``joined``, ``left``, ``present`` and
 ``said``.
 
-What is said goes over a channel, whose members are who is here; with a broker that leads there,
-people on several nodes meet.
+Everything said is published to a channel, and the channel's members are the people who are here.
+With a broker for several processes, people on several nodes chat with each other.
 
-Who comes back within `RETURN_DELAY`, over another transport or with the page loaded anew, was never
-away for the others.  A tab that is closed has left after that time; one that has vanished with its
-machine when the server notices, see docs/lifecycle.md.
+If someone returns within `RETURN_DELAY`, over another transport or after a reload, the others do
+not notice.  Someone who closes the tab leaves after that time.  If a machine vanishes, its user
+leaves when the server notices; see docs/lifecycle.md.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ RETURN_DELAY = 5  # seconds
 PRESENCE_INTERVAL = 2.5
 CHANNEL = "chat"
 HEARTBEAT_DELAY = 10.0
-SILENCE = 2.5  # heartbeats that a page misses before it connects again
+SILENCE = 2.5  # heartbeats that a page misses before it reconnects
 
 PAGE = Path(__file__).parent / "page"
 SOCKJS_CLIENT = (
@@ -56,14 +56,14 @@ CDN = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js"
 
 
 class Room:
-    """Who is here, and what was said last, on whichever node; it hears what the pages hear."""
+    """Who is here and what was said last, on all nodes; it receives the same messages as pages."""
 
     def __init__(self, broker: Broker, node: str = "") -> None:
         self.broker = broker
         self.node = node
         self.users: dict[str, Mapping[str, Any]] = {}
         self.history: deque[Mapping[str, Any]] = deque(maxlen=HISTORY_LENGTH)
-        # of this node
+        # people on this node
         self.members: dict[str, str] = {}
         self.leaving: dict[str, asyncio.Task[None]] = {}
 
@@ -79,7 +79,7 @@ class Room:
                 self.users.pop(user_id, None)
 
     def take_in(self, user: Mapping[str, Any]) -> None:
-        """Count `user` in, who may be here with other details."""
+        """Add `user`, replacing an older entry of the same user."""
         member = json.dumps({**user, "since": time.time()})
         self.broker.join(CHANNEL, member)
         self.let_go(user["id"])
@@ -90,13 +90,13 @@ class Room:
             self.broker.leave(CHANNEL, self.members.pop(user_id))
 
     async def present(self) -> dict[str, Mapping[str, Any]]:
-        """Ask who is here; of who came back on another node the latest counts."""
+        """Ask the broker who is here; if someone moved to another node, the latest entry counts."""
         members = map(json.loads, await self.broker.members(CHANNEL))
         users = sorted(members, key=lambda user: user.pop("since"))
         return {user["id"]: user for user in users}
 
     async def work(self, _app: web.Application) -> AsyncIterator[None]:
-        """Listen while the application runs."""
+        """Follow the channel while the application runs."""
         self.broker.start(self)
         self.broker.subscribe(CHANNEL, self)
         await self.broker.ready(CHANNEL)
@@ -109,14 +109,14 @@ class Room:
 
 
 class Visitor(SockJSConnection):
-    """One open page; a user of the chat as soon as it has a name."""
+    """One open page; it becomes a user of the chat when it sends a name."""
 
     name = ""
 
     def __init__(self, session: Session, room: Room) -> None:
         super().__init__(session)
         self.room = room
-        # what the page calls itself stays secret, so that nobody else comes back as it
+        # the page's own id stays secret, so that no one else can return under it
         page = session.info.query.get("page") or secrets.token_hex()
         self.id = hashlib.sha256(page.encode(errors="replace")).hexdigest()[:16]
 
@@ -139,7 +139,7 @@ class Visitor(SockJSConnection):
     async def on_close(self) -> None:
         others = self.session.channels.subscribers(CHANNEL)
         is_here = any(other.id == self.id for other in others)
-        # of two tabs that close at once both find nobody else
+        # if two tabs close at once, both find no other
         if self.id in self.room.members and not is_here and self.id not in self.room.leaving:
             self.room.leaving[self.id] = asyncio.create_task(self.leave())
 
@@ -151,7 +151,7 @@ class Visitor(SockJSConnection):
             await self.tell_all("left", id=self.id)
 
     async def join(self, name: str) -> None:
-        # Without what cannot be seen, nobody can look like somebody else by it.
+        # Remove invisible characters, so that no one can imitate someone else's name.
         name = " ".join("".join(filter(str.isprintable, name)).split())
         if 0 < len(name) <= NAME_LENGTH:
             self.name = name
@@ -164,7 +164,7 @@ class Visitor(SockJSConnection):
         text = text.strip()
         if self.name and 0 < len(text) <= TEXT_LENGTH:
             said = {"from": self.id, "name": self.name, "text": text, "time": time.time()}
-            said["id"] = secrets.token_hex(8)  # the page knows by it what it has shown already
+            said["id"] = secrets.token_hex(8)  # lets the page recognise what it has already shown
             await self.tell_all("said", **said)
 
     async def tell_all(self, event: str, **details: Any) -> None:
@@ -172,12 +172,12 @@ class Visitor(SockJSConnection):
 
 
 async def correct(room: Room, router: SockJSRouter) -> None:
-    """Tell pages who is here if that is wrong: of a node that has died nobody says who has left."""
+    """Correct the list of users regularly: if a node dies, no one announces that its users left."""
     wrong: set[str] = set()
     while True:
         before, present = wrong, await room.present()
         wrong = present.keys() ^ room.users.keys()
-        if wrong & before:  # and not on its way
+        if wrong & before:  # wrong twice, so the announcement is not just on its way
             room.users = present
             event = {"type": "present", "users": list(present.values())}
             router.broadcast(router.subscribers(CHANNEL), json.dumps(event))
@@ -185,7 +185,7 @@ async def correct(room: Room, router: SockJSRouter) -> None:
 
 
 def parse(message: str | bytes) -> Any:
-    """Read JSON; what is not JSON becomes None, as nobody has to send what the page sends."""
+    """Parse JSON; return None if it is invalid, because clients may send anything."""
     try:
         return json.loads(message)
     except (ValueError, RecursionError):
@@ -206,9 +206,9 @@ def make_app(
     """Make the application.
 
     Args:
-        sockjs_client: The script for pages; if there is no such file they load it from a CDN.
-        broker: What connects several nodes.
-        node: What this one is called, for people to see.
+        sockjs_client: The script for pages; if the file is missing, they load it from a CDN.
+        broker: Connects several nodes.
+        node: The name of this node, shown on the page.
     """
     app = web.Application()
     sockjs_url = CDN
@@ -216,7 +216,7 @@ def make_app(
         sockjs_url = "/sockjs.min.js"
         app.router.add_get(sockjs_url, partial(send_file, sockjs_client))
 
-    # The iframe transports load the script once more: it has to be the page's.
+    # The iframe transports load the script too, and need the same version as the page.
     settings: dict[str, Any] = {"sockjs_url": sockjs_url, "max_message_size": 16384}
     settings["heartbeat_delay"] = HEARTBEAT_DELAY
     room = Room(broker or MemoryBroker(), node)

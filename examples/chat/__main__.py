@@ -7,7 +7,7 @@ from examples.chat import SOCKJS_CLIENT, make_app
 from examples.serving import make_parser, serve
 from sockjs_aio import Broker, Nodes, SettingsError
 
-PREFIX = "sockjs-chat:"  # of what is in Redis
+PREFIX = "sockjs-chat:"  # of the keys and channels in Redis
 
 
 def main() -> None:
@@ -16,24 +16,26 @@ def main() -> None:
         "--sockjs-client",
         type=Path,
         metavar="PATH",
-        help="sockjs.min.js of sockjs-client 1.6.1; without it pages load it from its CDN",
+        help="the file sockjs.min.js of sockjs-client 1.6.1; by default, pages load it from a CDN",
     )
     parser.add_argument(
         "--redis",
         metavar="URL",
-        help="such as redis://127.0.0.1: what connects several chats, each on a port of its own",
+        help="connects several chats, each on its own port; for example redis://127.0.0.1",
     )
     parser.add_argument(
         "--url",
-        help="where the other chats reach this one: they hand requests on to each other then, if "
-        "they have the same NODES_SECRET in their environment",
+        help="where the other chats reach this one, so that they can relay requests to each other; "
+        "set NODES_SECRET to the same value in the environment of all of them",
     )
-    parser.add_argument("--node", metavar="NAME", default="", help="shown beside transports")
+    parser.add_argument(
+        "--node", metavar="NAME", default="", help="a name for this chat, shown beside transports"
+    )
     arguments = parser.parse_args()
     if arguments.sockjs_client and not arguments.sockjs_client.is_file():
-        parser.error(f"there is no file {arguments.sockjs_client}")
+        parser.error(f"--sockjs-client: file not found: {arguments.sockjs_client}")
     if arguments.url and not arguments.redis:
-        parser.error("--url needs --redis")
+        parser.error("--url requires --redis")
     broker = make_broker(arguments.redis) if arguments.redis else None
     app = make_app(arguments.sockjs_client or SOCKJS_CLIENT, broker, arguments.node)
     if arguments.url:
@@ -55,7 +57,7 @@ def make_nodes(redis: str, url: str) -> Nodes:
     try:
         return Nodes(redis, url=url, secret=secret, namespace=PREFIX)
     except SettingsError as error:
-        raise SystemExit(f"{error} (secret is NODES_SECRET)") from None
+        raise SystemExit(f"{error} (set the secret in NODES_SECRET)") from None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""The chat on three nodes behind haproxy: ``python -m examples.cluster``, then open what it prints.
+"""The chat on three nodes behind haproxy: run ``python -m examples.cluster``, then open its URL.
 
-It starts redis-server, three nodes of `examples/chat`, and haproxy with a configuration of
-`haproxy/`; all listen where they disturb nobody, and all end with it.
+It starts redis-server, three nodes of `examples/chat`, and haproxy with a configuration from
+`haproxy/`.  All of them listen on free ports or in a temporary directory, and all stop with it.
 """

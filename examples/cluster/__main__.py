@@ -1,4 +1,4 @@
-"""See the package: ``python -m examples.cluster [--host HOST] [--port PORT]``."""
+"""Run the cluster: ``python -m examples.cluster [--host HOST] [--port PORT]``."""
 
 import argparse
 import asyncio
@@ -21,12 +21,12 @@ ROOT = Path(__file__).parents[2]
 NODES = ("one", "two", "three")
 GRACE = 15  # seconds
 
-# where Debian keeps haproxy, which is not on everybody's PATH
+# Debian installs haproxy in /usr/sbin, which may not be on your PATH
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
 
 def find(program: str, path: str = PATH) -> str:
-    """Return the path of a program; end with one line if there is none."""
+    """Return the path of a program; exit with a message if it is not installed."""
     found = shutil.which(program, path=path)
     if found is None:
         raise SystemExit(f"{program} is not installed; on Debian: apt install {program}")
@@ -34,11 +34,11 @@ def find(program: str, path: str = PATH) -> str:
 
 
 class StartFailed(Exception):
-    """A process ended before it was there; it has said why."""
+    """A process ended before it was ready; its own output says why."""
 
 
 class Cluster:
-    """Processes that end together, the last one first."""
+    """Processes that are stopped together, in reverse order."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -68,12 +68,12 @@ class Cluster:
             *("-f", ROOT / "haproxy/by-relay.cfg"),
             env={**os.environ, **variables},
             pass_fds=[listener.fileno()],
-            stdout=asyncio.subprocess.DEVNULL,  # a line for each request; who is down is on stderr
+            stdout=asyncio.subprocess.DEVNULL,  # one line per request; failures go to stderr
         )
         await until_listening("haproxy", process, admin)
         self._is_serving = True
         port = listener.getsockname()[1]
-        print(f"The chat is on http://{host}:{port}/ - Ctrl-C ends it all.", flush=True)
+        print(f"The chat is on http://{host}:{port}/ - Ctrl-C stops everything.", flush=True)
 
     async def _start_node(self, name: str, address: str, redis: str, secret: str) -> None:
         """Start a node of the chat, and wait until it serves."""
@@ -95,7 +95,7 @@ class Cluster:
     async def _start(
         self, name: str, *command: str | Path, **options: Any
     ) -> asyncio.subprocess.Process:
-        # in a session of its own, so that Ctrl-C reaches this process alone, which ends the others
+        # in a new session, so that Ctrl-C reaches only this process, which stops the others
         process = await asyncio.create_subprocess_exec(*command, start_new_session=True, **options)
         self._watches[process] = asyncio.create_task(self._watch(name, process))
         print(f"{name:12} is process {process.pid}", flush=True)
@@ -109,8 +109,8 @@ class Cluster:
         for process, watch in reversed(self._watches.items()):
             watch.cancel()
             if process.returncode is None:
-                # haproxy has ended, so there is nobody left to drain for, as SIGTERM has nodes do;
-                # but those that are still importing would show by a traceback where SIGINT met them
+                # haproxy has stopped, so no client is left for whom nodes would drain on SIGTERM.
+                # But a node that is still starting would answer SIGINT with a traceback.
                 process.send_signal(signal.SIGINT if self._is_serving else signal.SIGTERM)
                 try:
                     async with async_timeout.timeout(GRACE):
@@ -121,7 +121,7 @@ class Cluster:
 
 
 def free_addresses(count: int) -> list[str]:
-    """Find addresses for nodes, each of which has to know its own before it starts."""
+    """Find free addresses for nodes, because each must know its own before it starts."""
     with contextlib.ExitStack() as stack:
         free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return ["{}:{}".format(*one.getsockname()) for one in free]
@@ -142,7 +142,7 @@ async def until_listening(name: str, process: asyncio.subprocess.Process, path: 
 
 
 async def run(options: argparse.Namespace, listener: socket.socket) -> None:
-    """Run the cluster until this process is told to end."""
+    """Run the cluster until a signal tells this process to stop."""
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
@@ -153,7 +153,7 @@ async def run(options: argparse.Namespace, listener: socket.socket) -> None:
         try:
             await asyncio.wait([starting, ending], return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
-                await starting  # which may have failed
+                await starting  # raises if it failed
                 await ending
         finally:
             starting.cancel()

@@ -1,7 +1,7 @@
-"""Three channels over one socket: ``python -m examples.multiplex``, then open its page.
+"""Three channels over one socket: run ``python -m examples.multiplex``, then open its page.
 
-Ann answers, Bob passes on what he hears to everybody who listens to him, and Carl leaves after one
-message: `send`, `broadcast` and `close` of a channel, each with an ordinary connection class.
+Ann answers each message, Bob repeats it to all his listeners, and Carl leaves after one message.
+They show `send`, `broadcast` and `close` of a channel, each with an ordinary connection class.
 """
 
 import string
@@ -51,7 +51,7 @@ class Carl(SockJSConnection):
 
 
 def make_app(sockjs_client: Path = chat.SOCKJS_CLIENT) -> web.Application:
-    """Make the application; without the file `sockjs_client`, pages load the script from a CDN."""
+    """Make the application; if the file `sockjs_client` is missing, pages use a CDN."""
     app = web.Application()
     connection = MultiplexConnection.get(ann=Ann, bob=Bob, carl=Carl)
     sockjs_url = add_page(app, sockjs_client)
@@ -61,7 +61,7 @@ def make_app(sockjs_client: Path = chat.SOCKJS_CLIENT) -> web.Application:
 
 
 def add_page(app: web.Application, sockjs_client: Path = chat.SOCKJS_CLIENT) -> str:
-    """Add the page and what it needs to `app`; return the URL of sockjs-client."""
+    """Add the page and its files to `app`; return the URL of sockjs-client."""
     sockjs_url = chat.CDN
     if sockjs_client.is_file():
         sockjs_url = "/sockjs.min.js"

@@ -1,6 +1,7 @@
-"""For load tests: each message goes to all; ``python -m examples.tornado.bench [--port PORT]``.
+"""A server for load tests: ``python -m examples.tornado.bench [--port PORT]``.
 
-Clients connect to ``/broadcast``; every second the number of clients is printed.
+Clients connect to ``/broadcast``, and each message is sent to all of them.  The server prints the
+number of clients every second.
 """
 
 import asyncio
@@ -36,4 +37,4 @@ BroadcastRouter = SockJSRouter(BroadcastConnection, "/broadcast")
 if __name__ == "__main__":
     app = make_app(BroadcastRouter)
     app.on_startup.append(begin)
-    run(app, "Broadcast to all, and print how many they are.")
+    run(app, "Broadcast messages to all clients, and print the number of clients.")

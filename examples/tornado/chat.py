@@ -1,4 +1,4 @@
-"""A chat, written as for sockjs-tornado: ``python -m examples.tornado.chat [--port PORT]``."""
+"""A chat in the style of sockjs-tornado: ``python -m examples.tornado.chat [--port PORT]``."""
 
 from examples.tornado.start import SOCKJS_URL, make_app, run
 from sockjs_aio.tornado import SockJSConnection, SockJSRouter

@@ -1,6 +1,6 @@
-"""Three channels over one socket, written as for sockjs-tornado.
+"""Three channels over one socket, in the style of sockjs-tornado.
 
-Run it with ``python -m examples.tornado.multiplex [--port PORT]``; the page is that of
+Run it with ``python -m examples.tornado.multiplex [--port PORT]``.  It uses the page of
 examples/multiplex.
 """
 

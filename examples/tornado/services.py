@@ -1,4 +1,4 @@
-"""The services of the standard test server, written as for sockjs-tornado."""
+"""The services of the standard test server, in the style of sockjs-tornado."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the examples share: a page, sockjs-client for it, and the start of the server."""
+"""What these examples share: a page, the sockjs-client script, and starting the server."""
 
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ SOCKJS_URL = "/sockjs.min.js" if HAS_CLIENT else CDN
 
 
 def make_app(*routers: SockJSRouter, page: str | None = None) -> web.Application:
-    """Make an application of `routers`, with the file `page` of `PAGES` at ``/``."""
+    """Make an application with `routers`, and with the file `page` from `PAGES` at ``/``."""
     app = web.Application()
     for router in routers:
         router.attach(app)
@@ -32,5 +32,5 @@ def make_app(*routers: SockJSRouter, page: str | None = None) -> web.Application
 
 
 def run(app: web.Application, description: str) -> None:
-    """Serve `app` where the command line says."""
+    """Serve `app` on the host and port from the command line."""
     serve(app, make_parser(None, description).parse_args())

@@ -1,7 +1,7 @@
-"""A chat and its statistics, live: ``python -m examples.tornado.stats [--port PORT]``.
+"""A chat and its live statistics: ``python -m examples.tornado.stats [--port PORT]``.
 
-The chat is that of ``chat.py``.  A second router sends the statistics of the first one to a page,
-every second; the page also opens clients of the chat, which talk.
+The chat is the one in ``chat.py``.  A second router sends the chat's statistics to a page every
+second.  The page also opens clients that chat, so that there is something to count.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""See the package; needs ``pip install tornado``."""
+"""Run both applications: ``python -m examples.tornado_side_by_side``; needs Tornado."""
 
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ SCRIPT = "/chat-client/sockjs.min.js"
 
 
 class Visitor:
-    """What both kinds of visitor do, as Tornado's handlers do it; they share one room."""
+    """What old and new visitors share: the methods of a Tornado handler, and one room."""
 
     room = set()
     name = "somebody"
@@ -39,7 +39,7 @@ class Visitor:
 
     def tell_all(self, message):
         for visitor in list(self.room):
-            # Tornado's handler raises from the moment its client has gone to its on_close
+            # Tornado's handler raises this after its client has left and before its on_close
             with contextlib.suppress(tornado.websocket.WebSocketClosedError):
                 visitor.write_message(message)
 
@@ -109,4 +109,4 @@ if __name__ == "__main__":
     try:
         main()
     except OSError as error:
-        raise SystemExit(f"Cannot serve on one of the two ports: {error.strerror}") from None
+        raise SystemExit(f"Cannot listen on one of the two ports: {error.strerror}") from None

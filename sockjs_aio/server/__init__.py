@@ -1,1 +1,1 @@
-"""The side of aiohttp: routes, requests and responses, one module for each family of transports."""
+"""The aiohttp side: routes, requests and responses, with one module per family of transports."""

@@ -1,4 +1,4 @@
-"""Who may do what: the origin of a page, the right to open a session, and to use one."""
+"""Access checks: which origins may connect, which requests may open a session or use one."""
 
 import asyncio
 import inspect
@@ -18,30 +18,30 @@ from sockjs_aio.server.responses import RETRY_AFTER, unavailable
 from sockjs_aio.settings import Settings
 
 Authorize = Callable[[web.Request], Awaitable[Any]]
-"""Lets a request in by returning True, or who it comes from; anything raised refuses it, and so do
-None, False, responses and exceptions (403)."""
+"""Return True or the user's identity to accept a request.  It is refused if you raise an exception,
+or if you return None, False, a response or an exception (403)."""
 
 Verify = Callable[[web.Request, ConnectionInfo], "bool | Awaitable[bool]"]
-"""Tells by True whether a request may use the session that another one has opened."""
+"""Return True if a request may use the session that another request opened."""
 
 logger = logging.getLogger("sockjs_aio")
 
 CLIENT_PATIENCE = 0.3
-"""Seconds that sockjs-client waits for a transport at least."""
+"""Minimum number of seconds for which sockjs-client waits for a transport."""
 
 
 class OriginRefusedError(web.HTTPForbidden):
-    """The page that asks may not, nor read that."""
+    """The page's origin is not allowed, so the page cannot read this refusal either."""
 
 
 class Admission:
-    """Decides for one service whether a request is let in.
+    """Decides whether a request to one service is accepted.
 
     Args:
         settings: The router's settings.
-        registry: Tells whether there is room for another session.
-        authorize: The application's, if it has one.
-        verify: Likewise.
+        registry: Knows whether there is room for another session.
+        authorize: The application's `authorize`, if it has one.
+        verify: The application's `verify`, if it has one.
     """
 
     def __init__(
@@ -59,19 +59,19 @@ class Admission:
 
     @property
     def is_personal(self) -> bool:
-        """Whether sessions belong to somebody: others may not even learn how one ended."""
+        """Whether sessions belong to a client: others may not even learn how one ended."""
         return self._verify is not None or self._settings.verify_ip
 
     def check_origin(self, request: web.Request, *, is_linkable: bool = False) -> None:
-        """Refuse pages of other origins than the settings allow.
+        """Refuse pages whose origin the settings do not allow.
 
-        Scripts, frames and EventSource requests of a page's own origin carry no ``Origin``; for
-        those the browser's ``Sec-Fetch-Site``, or else the ``Referer``, tells where they come from.
+        Browsers send no ``Origin`` with scripts, frames and EventSource requests of a page's own
+        origin.  For those, ``Sec-Fetch-Site`` or else ``Referer`` tells where they come from.
 
         Args:
-            request: What is asked.
-            is_linkable: Whether a link or an image on any page could ask it, and do harm: refuse
-                it unless it tells where it comes from.
+            request: The request to check.
+            is_linkable: Whether a link or an image on any page could send this request and do
+                harm.  If so, refuse it unless it tells where it comes from.
 
         Raises:
             OriginRefusedError: If the request comes from a page that is not allowed.
@@ -86,15 +86,15 @@ class Admission:
             raise OriginRefusedError(text="This origin is not allowed.\n")
 
     def may_read(self, request: web.Request) -> bool:
-        """Tell whether the page that asks may read the answer, also a refusal."""
+        """Tell whether the requesting page may read the response, even if it is a refusal."""
         allowed = self._settings.origins
         origin = _origin(request)
         return allowed == "*" or (origin is not None and is_allowed(allowed, origin))
 
     async def check_owner(self, request: web.Request, session: Session) -> bool:
-        """Refuse a request for a session that somebody else has opened.
+        """Refuse a request for a session that another client opened.
 
-        Return whether anything was awaited for that: the session may have ended meanwhile.
+        Return True if this awaited `verify`: the session may have ended in the meantime.
 
         Raises:
             web.HTTPForbidden: If `verify_ip` is set and the request comes from another address, or
@@ -108,28 +108,28 @@ class Admission:
         if inspect.isawaitable(answer):
             answer = await self._in_time(answer)
         if answer is not True:
-            raise web.HTTPForbidden(text="This session belongs to somebody else.\n")
+            raise web.HTTPForbidden(text="This session belongs to another client.\n")
         return True
 
     async def admit(self, request: web.Request) -> Any:
-        """Decide whether `request` may open a session; return who it comes from, if that is known.
+        """Check that `request` may open a session; return the identity from `authorize`, if any.
 
         Raises:
-            web.HTTPForbidden: If somebody opens the URL as a page, or `authorize` does not let it
-                in.
-            web.HTTPServiceUnavailable: If there are too many, or the server shuts down.
-            web.HTTPTooManyRequests: If there are too many from this address.
+            web.HTTPForbidden: If a browser opens the URL as a page, or `authorize` refuses.
+            web.HTTPServiceUnavailable: If there are too many sessions, or the server shuts down.
+            web.HTTPTooManyRequests: If there are too many sessions from this address.
             web.HTTPException: Whatever `authorize` raises.
-            ConnectionResetError: If the client has left meanwhile.
+            ConnectionResetError: If the client disconnected in the meantime.
         """
-        # with a link go the user's SameSite=Lax cookies, and its maker knows the session's id
+        # Browsers send SameSite=Lax cookies when the user follows a link, and the author of the
+        # link knows the session id.
         if request.headers.get("Sec-Fetch-Dest") == "document":
-            raise web.HTTPForbidden(text="This is no page.\n")
+            raise web.HTTPForbidden(text="This URL is not a page.\n")
         self.check_room(request)
         if self._authorize is None:
             return None
         identity = await self._authorized(self._authorize, request)
-        if isinstance(identity, web.HTTPException):  # returned where it was to be raised
+        if isinstance(identity, web.HTTPException):  # it should have been raised
             raise identity
         if _is_refusal(identity):
             raise web.HTTPForbidden(text="Not authorized.\n")
@@ -141,19 +141,20 @@ class Admission:
         try:
             identity = await self._in_time(authorize(request))
         finally:
-            if has_left := request.transport is None:  # aiohttp may have cancelled us, or not
+            # aiohttp cancels the handler of a lost connection only if it is configured to
+            if has_left := request.transport is None:
                 self._log_departure(self._registry.now() - start, request)
         if has_left:
-            raise ConnectionResetError("the client has left during authorize")
+            raise ConnectionResetError("the client disconnected during authorize")
         return identity
 
     def _log_departure(self, seconds: float, request: web.Request) -> None:
-        text = "authorize took %.1f s, and the client from %s has left meanwhile"
+        text = "authorize took %.1f s; the client at %s disconnected before it returned"
         if seconds >= CLIENT_PATIENCE and not self._has_warned:
             self._has_warned = True
             text += (
-                ": sockjs-client gives a transport up after 0.3 to 0.6 s, unless the page sets its "
-                "option timeout (see docs/security.md)"
+                ": sockjs-client gives up on a transport after 0.3 to 0.6 s unless the page sets "
+                "its `timeout` option (see docs/security.md)"
             )
             logger.warning(text, seconds, request.remote)
         else:
@@ -167,11 +168,11 @@ class Admission:
             raise unavailable("Authorization took too long.\n") from None
 
     def check_room(self, request: web.Request) -> None:
-        """Refuse a request that would open a session, if there is no room for one.
+        """Refuse a request that would open a session if there is no room for one.
 
         Raises:
-            web.HTTPServiceUnavailable: If there are too many, or the server shuts down.
-            web.HTTPTooManyRequests: If there are too many from this address.
+            web.HTTPServiceUnavailable: If there are too many sessions, or the server shuts down.
+            web.HTTPTooManyRequests: If there are too many sessions from this address.
         """
         if self._registry.closing.is_begun:
             raise unavailable("The server is shutting down.\n")
@@ -185,9 +186,10 @@ class Admission:
 
 
 def _is_refusal(identity: object) -> bool:
-    """Tell whether `authorize` refuses by what it returns.
+    """Tell whether `authorize` returned a refusal.
 
-    A forgotten return must not let anybody in, nor a response or an exception, which is nobody.
+    A forgotten ``return`` must not let anyone in.  Neither must a response or an exception: they
+    identify no one.
     """
     if isinstance(identity, type):
         return issubclass(identity, BaseException)
@@ -199,22 +201,25 @@ def _is_refusal(identity: object) -> bool:
 
 
 def _origin(request: web.Request) -> str:
-    # several are one list, which is no origin
+    # several headers make one list, which is not a valid origin
     return ", ".join(request.headers.getall("Origin", ()))
 
 
 def _origin_without_header(request: web.Request, untold: str | None) -> str | None:
-    """Return the origin that a request without ``Origin`` comes from: None for our own, `untold`
-    if nothing tells, as with clients that are no browsers.
+    """Return the origin of a request that has no ``Origin`` header.
+
+    None stands for our own origin.  `untold` is returned if no header tells the origin, as with
+    clients other than browsers.
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site in ("same-origin", "none"):
         return None
     try:
         referer = urlsplit(request.headers.get("Referer", ""))
-    except ValueError:  # brackets that are no IPv6 address
+    except ValueError:  # brackets without an IPv6 address
         return "null"
     if not referer.netloc:
         return untold if site is None else "null"
-    # our own too has to be on the list: a page can have its host's name lead here (DNS rebinding)
+    # Our own origin must be on the list too: a page can make its host name resolve to this server
+    # (DNS rebinding).
     return f"{referer.scheme}://{referer.netloc}"

@@ -1,12 +1,12 @@
-"""Keeps what one request leaves behind away from the next one on its connection.
+"""Protects a request from what an earlier request left on the same connection.
 
-That may be somebody else's: proxies share connections between their clients.
+The two may belong to different clients, because proxies share connections between clients.
 
-aiohttp (in all versions so far) takes the last trailer of a body in chunks for a header of the next
-request.  And for 10 seconds it reads the rest of a body that no handler wanted; if that is
-compressed, it unpacks it without giving anybody else a turn.  Both happen at every URL of an
-application, also where no middleware has a say (``Expect``), so requests are changed where they are
-made.
+aiohttp (in all versions so far) treats the last trailer of a chunked body as a header of the next
+request.  It also spends up to 10 seconds reading the rest of a body that no handler read; if that
+body is compressed, aiohttp unpacks it without letting other tasks run.  Both affect every URL of an
+application, even where no middleware runs (``Expect``).  So this module hooks into the place where
+aiohttp creates requests.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ _GUARDED = web.AppKey("sockjs_aio guarded", bool)
 
 
 def guard(app: web.Application) -> None:
-    """Have connections to `app` end with a body in chunks, and with a compressed one left unread.
+    """Close connections to `app` after a chunked body, or after a compressed body left unread.
 
-    Besides, pages of allowed origins can read who refuses them on the URLs of its services, also
-    where that is a middleware or a failure.
-    It has to be the application that is run: requests for sub-applications are made by that.
+    This also lets pages of allowed origins read why a URL of a SockJS service refuses them, even
+    if a middleware refuses or the code fails.
+    Pass the application that you run: it also creates the requests for its sub-applications.
     """
     if _GUARDED in app:
         return
@@ -48,5 +48,5 @@ def guard(app: web.Application) -> None:
             protocol._lingering_time = 0.0
         return make_request(message, payload, protocol, writer, task)
 
-    # past a warning of aiohttp's debug mode, about attributes of an application's own
+    # plain assignment makes aiohttp warn in debug mode about custom attributes of an application
     object.__setattr__(app, "_make_request", make_guarded)

@@ -1,4 +1,4 @@
-"""Request bodies: read as bytes, whatever they claim to be, and bounded after unpacking."""
+"""Reads request bodies as bytes, whatever their type, and limits their size after unpacking."""
 
 import asyncio
 
@@ -10,18 +10,19 @@ from sockjs_aio.errors import BodyTimeoutError, PayloadTooLargeError
 from sockjs_aio.turns import Turn
 
 IDLE_BODY_LIMIT = 65536
-"""Bytes of a body that nobody wants, on a request that only receives."""
+"""Maximum size of the body of a request that only receives: it is read and discarded."""
 
 PART = 8192
-"""Bytes of a body that are read at a time: they may have come one by one."""
+"""Bytes of a body to read at a time.  A client may have sent them in one-byte pieces, each of which
+costs time."""
 
 
 async def invite_body(request: web.Request) -> None:
     """Answer ``Expect: 100-continue``.
 
     Raises:
-        web.HTTPExpectationFailed: If something else is expected.  aiohttp's own refusal would
-            repeat it, and fail where it cannot be encoded.
+        web.HTTPExpectationFailed: If the header has another value.  aiohttp's own refusal would
+            repeat that value, and fail if it cannot be encoded.
     """
     if request.version < HttpVersion11:
         return
@@ -34,19 +35,20 @@ async def invite_body(request: web.Request) -> None:
 
 
 async def read_body(request: web.Request, registry: SessionRegistry) -> bytes:
-    """Read the whole body, whatever its type and character set claim to be.
+    """Read the whole body, regardless of its declared type and character set.
 
     Raises:
-        PayloadTooLargeError: If it has more than `max_message_size` bytes, after unpacking.
-        BodyTimeoutError: If its end has not come within `receive_timeout`, or before a shutdown.
+        PayloadTooLargeError: If it has more than `max_message_size` bytes after unpacking.
+        BodyTimeoutError: If it did not arrive completely within `receive_timeout`, or before a
+            shutdown.
     """
     return await _read(request, registry, registry.settings.max_message_size)
 
 
 async def discard_body(request: web.Request, registry: SessionRegistry) -> None:
-    """Read the body of a request that only receives.
+    """Read and discard the body of a request that only receives.
 
-    With unread input in front of it aiohttp would not see the end of the connection.
+    If it stayed unread, aiohttp would not notice that the client closed the connection.
 
     Raises:
         PayloadTooLargeError: If it has more than 64 KiB.
@@ -59,7 +61,7 @@ async def discard_body(request: web.Request, registry: SessionRegistry) -> None:
 async def _read(request: web.Request, registry: SessionRegistry, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise PayloadTooLargeError(f"more than {limit} bytes")
-    if request.content.is_eof():  # as a rule all of it has come with the head: no timer then
+    if request.content.is_eof():  # usually the body arrived with the head: no timer needed
         return await _read_parts(request, limit)
     timeout = registry.settings.receive_timeout
     registry.closing.uploads.add(request.content)
@@ -78,7 +80,7 @@ async def _read_parts(request: web.Request, limit: int) -> bytes:
         body = content.read_nowait()
     else:
         body = await _joined_parts(content, limit)
-    body = body or await request.read()  # a middleware may have read it before
+    body = body or await request.read()  # a middleware may already have read it
     if len(body) > limit:
         raise PayloadTooLargeError(f"more than {limit} bytes")
     return body
@@ -100,10 +102,10 @@ async def _joined_parts(content: StreamReader, limit: int) -> bytes:
 
 
 def end_where_unsafe(request: web.Request, response: web.StreamResponse) -> None:
-    """Have the connection end with `response` where aiohttp would do harm with what follows.
+    """Close the connection after `response` if the request could affect the one that follows it.
 
-    `aiohttp_internals` says what harm, and does this for all URLs; here it is done once more for
-    ours, since a router may be in an application whose own has no guard.
+    `aiohttp_internals.guard` explains how, and does the same for all URLs.  SockJS URLs repeat it
+    because a router may be mounted in an application without that guard.
     """
     if "Transfer-Encoding" in request.headers:
         response.force_close()

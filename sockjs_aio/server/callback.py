@@ -1,4 +1,4 @@
-"""The `callback` parameter of jsonp and htmlfile: a name in the page, checked before use."""
+"""The `callback` parameter of jsonp and htmlfile: the name of a function in the page."""
 
 import re
 
@@ -13,8 +13,8 @@ def read_callback(request: web.Request) -> bytes:
     """Return the value of the parameter ``c`` or ``callback``.
 
     Raises:
-        CallbackError: If it is missing, longer than 128 characters, or has characters other than
-            letters, digits, ``_``, ``.`` and ``-``.
+        CallbackError: If it is missing, longer than 128 characters, or contains characters other
+            than letters, digits, ``_``, ``.`` and ``-``.
     """
     query = request.query
     callback = query.get("c") or query.get("callback")

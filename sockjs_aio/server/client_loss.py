@@ -1,10 +1,11 @@
-"""The connection of a client's request: tells when it is lost, and takes back what we set on it.
+"""Notices when a client's connection is lost, and resets the socket options we set on it.
 
-aiohttp tells handlers that their client has gone by cancelling them, those of the whole application
-or none (``handler_cancellation``); an application's own handlers must not be cancelled half way for
-our sake.  And a connection lives on after our response: its next request may be the application's,
-or, behind a proxy, another client's.  So this stands between asyncio and aiohttp's protocol, put
-there by `asyncio.Transport.set_protocol`, and hands everything on.
+aiohttp can tell a handler that its client disconnected only by cancelling it, and only for all
+handlers of an application at once (``handler_cancellation``).  We must not have the application's
+own handlers cancelled half way for our sake.  Besides, a connection outlives our response: its next
+request may go to the application's own URLs or, behind a proxy, come from another client.  So we
+put a protocol between asyncio and aiohttp's protocol (`asyncio.Transport.set_protocol`), which
+passes every event on.
 """
 
 import asyncio
@@ -17,10 +18,10 @@ from sockjs_aio.core.tcp import Delivery, give_up_after, limit_buffer
 
 
 class _Watched(asyncio.Protocol):
-    """Calls `lost` once the connection is lost, after aiohttp has been told.
+    """Calls `lost` when the connection is lost, after it has told aiohttp.
 
     Args:
-        protocol: aiohttp's.
+        protocol: aiohttp's protocol.
     """
 
     __slots__ = ("lost", "_protocol")
@@ -30,19 +31,19 @@ class _Watched(asyncio.Protocol):
         self.lost: Callable[[], object] | None = None
 
     def eof_received(self) -> bool | None:
-        """Hand it on."""
+        """Pass it on to aiohttp."""
         return self._protocol.eof_received()
 
     def pause_writing(self) -> None:
-        """Hand it on."""
+        """Pass it on to aiohttp."""
         self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """Hand it on."""
+        """Pass it on to aiohttp."""
         self._protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hand it on, and tell."""
+        """Pass it on to aiohttp, then call `lost`."""
         self._protocol.connection_lost(exc)
         lost, self.lost = self.lost, None
         if lost is not None:
@@ -50,7 +51,7 @@ class _Watched(asyncio.Protocol):
 
 
 class LossWatch(_Watched):
-    """The connection of a WebSocket, which ends with it: what comes takes no detour."""
+    """The connection of a WebSocket: nothing follows it, so input goes straight to aiohttp."""
 
     __slots__ = ("data_received",)
 
@@ -60,11 +61,11 @@ class LossWatch(_Watched):
 
 
 class ClientConnection(_Watched):
-    """A connection that requests share, one after the other.
+    """A connection that carries one request after another.
 
     Args:
-        transport: Its transport.
-        protocol: aiohttp's.
+        transport: Its asyncio transport.
+        protocol: aiohttp's protocol.
     """
 
     __slots__ = ("_transport", "_delivery", "_is_limited")
@@ -76,39 +77,39 @@ class ClientConnection(_Watched):
         self._is_limited = False
 
     def use(self, delivery: Delivery, *, is_limited: bool = False) -> None:
-        """Have `delivery` end, and defaults restored, with the first request after its response.
+        """When the next request begins, stop watching `delivery` and restore the socket's defaults.
 
         Args:
-            delivery: Of a response for which `give_up_after` was called.
-            is_limited: Whether `limit_buffer` was called, too.
+            delivery: Watches a response for which `give_up_after` was called.
+            is_limited: Whether `limit_buffer` was called too.
         """
         self.pass_on()
         self._delivery = delivery
         self._is_limited = self._is_limited or is_limited
 
     def pass_on(self) -> None:
-        """Another request has begun, which came along with the last one (pipelining), and has made
-        settings of its own.
-        """
+        """Stop watching the last response: a pipelined request has begun, with its own options."""
         if self._delivery is not None:
             self._delivery.has_passed = self._delivery.is_finished
             self._delivery = None
 
     def response_ended(self, delivery: Delivery) -> None:
-        """The response of `delivery` has ended; if another request has come already, no data tells
-        when that begins.
+        """Note that the response of `delivery` has ended.
+
+        If another request has already arrived, restore the defaults now: no new data will tell us
+        when that request begins.
         """
         # aiohttp's queue of requests
         if self._delivery is delivery and getattr(self._protocol, "_messages", None):
             self._take_back()
 
     def request_done(self, delivery: Delivery) -> None:
-        """As `response_ended`, once aiohttp has gone on to the next request, or waits for it."""
+        """Do the same once aiohttp handles the next request or waits for it."""
         if self._delivery is delivery and getattr(self._protocol, "_waiter", True) is None:
             self._take_back()
 
     def data_received(self, data: bytes) -> None:
-        """Hand it on."""
+        """Restore the defaults if this begins the next request; pass the data on to aiohttp."""
         if self._delivery is not None and self._delivery.is_finished:
             self._take_back()
         self._protocol.data_received(data)
@@ -124,7 +125,7 @@ class ClientConnection(_Watched):
 
 
 def connection_of(request: web.Request) -> ClientConnection | None:
-    """Return the connection of a request; None if it is lost."""
+    """Return the connection of `request`, or None if it is lost."""
     transport = request.transport
     if transport is None:
         return None
@@ -136,7 +137,7 @@ def connection_of(request: web.Request) -> ClientConnection | None:
 
 
 def watch_loss(request: web.Request, lost: Callable[[], object]) -> None:
-    """Call `lost` when the connection of a request, which ends with it, is lost."""
+    """Call `lost` when the connection of `request` is lost; no other request may follow on it."""
     transport = request.transport
     if transport is not None:
         protocol = transport.get_protocol()
@@ -148,10 +149,10 @@ def watch_loss(request: web.Request, lost: Callable[[], object]) -> None:
 
 
 class ClientLoss:
-    """The loss of the client of `request`, as the `forgive` for hooks that run in its handler.
+    """The `forgive` callable (see `Shielded`) for hooks that run in the handler of `request`.
 
-    aiohttp cancels ``request.task``, which passes it on to the task inside it that runs the
-    handler, whereas a hook's own time-outs cancel only the inner one.
+    When the client is lost, aiohttp cancels ``request.task``, which passes the cancellation on to
+    the inner task that runs the handler.  A hook's own timeouts cancel only the inner task.
     """
 
     __slots__ = ("_request", "_is_forgivable")
@@ -161,19 +162,19 @@ class ClientLoss:
         self._is_forgivable = _can_be_told(request)
 
     def __call__(self) -> bool:
-        """Tell, once, whether the cancellation that has come is this loss and nothing else."""
+        """Tell whether the current cancellation only means that the client left; true only once."""
         if not self._is_forgivable or not _has_come(self._request):
             return False
         self._is_forgivable = False
         uncancel = getattr(asyncio.current_task(), "uncancel", None)
-        return uncancel is None or uncancel() == 0  # one that came besides is for the hook
+        return uncancel is None or uncancel() == 0  # any further cancellation is for the hook
 
 
 def _can_be_told(request: web.Request) -> bool:
-    """Tell whether it will be known what a cancellation is for; if not, hooks are cancelled.
+    """Tell whether we can find out why a hook is cancelled; if not, hooks are simply cancelled.
 
-    Python 3.10 does not count them: there it is the loss's if the connection is lost, and aiohttp
-    cancels at all.
+    Python 3.10 does not count cancellations.  There, a cancellation means a lost client if the
+    connection is lost and aiohttp is configured to cancel handlers.
     """
     if hasattr(request.task, "cancelling"):
         return True

@@ -1,8 +1,8 @@
-"""Write to a connection without a coroutine, and stop while the client does not read.
+"""Writes to a connection without a coroutine, and pauses while the client does not read.
 
-A call-back of the event loop cannot await, and a task for each write is dear.  So writes go to
-aiohttp's ``request.transport`` itself, as long as little is buffered there; beyond that nothing is
-written until the buffer has emptied, which one task waits for.
+Callbacks of the event loop cannot await, and a task for each write is expensive.  So we write
+directly to ``request.transport`` while little is buffered there.  Above that, we write nothing
+until the buffer has emptied; one task waits for that.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ from sockjs_aio.core.tcp import Delivery, buffered_bytes, give_up_after, is_tls,
 from sockjs_aio.settings import Settings
 
 PATIENCE = 3
-"""Heartbeats after which the kernel gives up on a peer that acknowledges nothing: sessions notice
-that sooner and can say so, unless the event loop is held up."""
+"""Heartbeats after which the kernel gives up on a peer that acknowledges nothing.  Sessions notice
+sooner and can say why, unless the event loop is blocked."""
 
 HIGH_WATER = 65536
-"""Bytes buffered in a transport beyond which asyncio, and so this, calls it congested."""
+"""Bytes buffered in a transport above which it is congested; asyncio's own limit."""
 
 
 class ConnectionWriter:
-    """The connection of one request, for writing; it counts as congested until it is opened.
+    """Writes to the connection of one request; it counts as congested until `open` is called.
 
     Args:
-        request: Whose connection to write to.
-        settings: A small `send_queue_limit` lowers the mark for congestion; the kernel gives the
-            connection up when the peer acknowledges nothing for three times `heartbeat_delay`.
-        session: Told when the connection takes data again after it was congested, or is lost.
+        request: The request whose connection to write to.
+        settings: A small `send_queue_limit` lowers the limit for congestion.  The kernel ends the
+            connection if the peer acknowledges nothing for three times `heartbeat_delay`.
+        session: Told when the connection is no longer congested, or is lost.
     """
 
     __slots__ = (
@@ -59,9 +59,10 @@ class ConnectionWriter:
         self._patience = PATIENCE * settings.heartbeat_delay
 
     def open(self, writer: AbstractStreamWriter) -> None:
-        """Begin, with what ``prepare`` of the response has returned, which waits for room.
+        """Begin to write.  `writer` comes from the response's ``prepare`` and can wait for room.
 
-        Nothing is set on the connection before: it may serve others if this request is refused.
+        Socket options are set here and not earlier: if this request had been refused, the
+        connection would go on to serve others.
         """
         if self.transport is not None:
             give_up_after(self.transport, self._patience)
@@ -72,22 +73,22 @@ class ConnectionWriter:
 
     @property
     def is_limited(self) -> bool:
-        """Whether the connection's mark is not asyncio's own; TLS has another one by itself."""
+        """Whether to set a buffer limit: if it is below asyncio's, or over TLS, whose differs."""
         return self._high_water < HIGH_WATER or not self._is_plain
 
     @property
     def buffered(self) -> int:
-        """Bytes that have not left the process."""
+        """Number of written bytes that have not left the process."""
         return 0 if self.transport is None else buffered_bytes(self.transport)
 
     def write(self, data: bytes) -> int:
-        """Write `data`, or nothing once the connection is lost; return what is `buffered` then."""
+        """Write `data`, or nothing if the connection is lost; return `buffered` afterwards."""
         transport = self.transport
         if transport is None or transport.is_closing():
             return self.buffered
         transport.write(data)
         self.delivery.written += len(data)
-        # micro-optimisation: without TLS no guard is needed
+        # micro-optimisation: without TLS this cannot raise
         plain = self._is_plain
         buffered = transport.get_write_buffer_size() if plain else buffered_bytes(transport)
         if buffered > self._high_water:
@@ -96,13 +97,11 @@ class ConnectionWriter:
         return buffered
 
     def wait(self, ready: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Be congested until what `ready` returns has been awaited; if congested already, do not
-        call it.
-        """
+        """Stay congested until ``await ready()`` returns; no-op if already congested."""
         if self._waiting is None:
             self.is_congested = True
             waiting = asyncio.get_running_loop().create_task(self._wait(ready))
-            if not waiting.done():  # eager tasks may be (Python 3.12)
+            if not waiting.done():  # an eager task may already be done (Python 3.12)
                 self._waiting = waiting
 
     async def _wait(self, ready: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -110,17 +109,18 @@ class ConnectionWriter:
             await ready()
             await self.delivery.passes_on(self._high_water)
         except OSError:
-            pass  # it is lost
+            pass  # the connection is lost
         finally:
             self._waiting = None
         self.is_congested = False
         self._session.writer_changed()
 
     def end(self, at_once: bool) -> None:
-        """Write nothing more, and let the peer see so once it has got all.
+        """Write nothing more, and send the peer an EOF after everything written so far.
 
-        Closing would do that too, but drop what the peer is still sending, and with it, at times,
-        what it has not read yet.  TLS has only that: then it is done if it has to be `at_once`.
+        Closing the connection would also do that, but it drops what the peer is still sending, and
+        sometimes what the peer has not yet read.  TLS cannot send an EOF alone: with `at_once`, the
+        connection is closed; otherwise it stays open.
         """
         if self.transport is None or self.transport.is_closing():
             return
@@ -130,14 +130,12 @@ class ConnectionWriter:
             elif at_once:
                 self.transport.close()
         except OSError:
-            pass  # the connection was lost in this very turn
+            pass  # the connection was lost in this turn of the loop
 
     async def finish(self, timeout: float) -> None:
-        """Wait until all has left the process, and cut the connection if it has not in `timeout`
-        seconds.
-        """
+        """Wait until all data has left the process; cut the connection after `timeout` seconds."""
         if self._waiting is None and not self.buffered:
-            return  # as a rule, and so there is no timer for it
+            return  # the usual case: no timer needed
         try:
             async with async_timeout.timeout(timeout):
                 while self._waiting is not None:
@@ -150,11 +148,11 @@ class ConnectionWriter:
             self.abort()
 
     def close(self) -> None:
-        """Close the connection once what was written has left."""
+        """Close the connection after everything written has left."""
         if self.transport is not None:
             self.transport.close()
 
     def abort(self) -> None:
-        """Cut the connection, with whatever is buffered."""
+        """Cut the connection and drop what is buffered."""
         if self.transport is not None:
             self.transport.abort()

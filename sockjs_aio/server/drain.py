@@ -1,4 +1,4 @@
-"""How a process ends without losing a client: what happens before its listener is closed."""
+"""Draining: how a process closes its sessions before it stops listening, without losing clients."""
 
 import asyncio
 import logging
@@ -14,31 +14,31 @@ logger = logging.getLogger("sockjs_aio")
 
 @dataclass(frozen=True)
 class Drain:
-    """How a process ends.
+    """How long each step of a drain takes, in seconds.
 
     Raises:
-        ValueError: If a time is below 0.
+        ValueError: If a time is negative.
     """
 
     notice: float = 2.0
-    """Seconds for load balancers to notice that no new clients may come."""
+    """How long load balancers have to notice that this process takes no new clients."""
     over: float = 2.0
-    """Seconds over which sessions are closed."""
+    """The period over which sessions are closed."""
     limit: float = 30.0
-    """Seconds after which it ends, whoever is left."""
+    """Maximum length of the whole drain; then the process ends even if sessions remain."""
 
     def __post_init__(self) -> None:
         for name in ("notice", "over", "limit"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be seconds, 0 or above")
+                raise ValueError(f"{name}={getattr(self, name)!r} must be seconds, 0 or more")
 
     async def run(self, app: web.Application) -> None:
-        """Do all that comes before the listener is closed, within `limit`."""
+        """Close all sessions of `app` within `limit` seconds; accept new ones during `notice`."""
         endings = [service.registry.closing for service in services_of(app)]
         loop = asyncio.get_running_loop()
         start = loop.time()
         logger.info(
-            "ending: readiness is off; in %g s sessions are closed, over %g s, for at most %g s",
+            "drain: readiness is off; closing sessions in %g s, spread over %g s (limit: %g s)",
             self.notice,
             self.over,
             self.limit,
@@ -52,6 +52,6 @@ class Drain:
                 logger.info("closing %d sessions over %g s", count, self.over)
                 await asyncio.gather(*(ending.drain(self.over) for ending in endings))
         except asyncio.TimeoutError:
-            logger.warning("the end has taken %g s: whoever is left is cut off", self.limit)
+            logger.warning("drain exceeded %g s; closing the remaining sessions", self.limit)
         else:
-            logger.info("the drain is over, after %.1f s", loop.time() - start)
+            logger.info("drain finished after %.1f s", loop.time() - start)

@@ -1,4 +1,4 @@
-"""Gives processes that a hook forks their own signals."""
+"""Restores default signal handling in processes that a hook forks."""
 
 import functools
 import os
@@ -17,11 +17,10 @@ _DEFAULTS: dict[str, _Handler] = {
 
 @functools.cache
 def give_forks_their_signals() -> None:
-    """Have a fork of this process end when it is terminated, and this one not.
+    """Make a fork of this process end when it is terminated, and keep this process unaffected.
 
-    An event loop's signal handler does nothing itself: it writes into a socket, which a fork
-    shares.  So before Python 3.12 the signals of the fork reach this process, and in all versions
-    the fork ignores them.
+    An event loop's signal handler only writes to a socket, which the fork shares.  So before
+    Python 3.12, signals sent to the fork reach this process; in all versions the fork ignores them.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_restore)

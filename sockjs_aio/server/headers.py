@@ -26,15 +26,15 @@ EVENT_STREAM = "text/event-stream"
 YEAR = 31536000  # seconds
 
 MAX_ORIGIN = 256
-"""Characters of an origin whose heads are kept for its next request."""
+"""Maximum length of an origin whose response heads are cached."""
 
 _NO_CACHE = "no-store, no-cache, no-transform, must-revalidate, max-age=0"
-# cookie-octets of RFC 6265, section 4.1.1; anything else is not echoed
+# cookie-octets of RFC 6265, section 4.1.1; other characters are not echoed
 _JSESSIONID = re.compile(r"(?:^|;)\s*JSESSIONID=([!#-+\--:<-\[\]-~]+)\s*(?:;|$)")
 
 
 def uncached(content_type: str) -> Headers:
-    """Make the headers of a response that nobody may store or alter."""
+    """Make the headers of a response that no cache or proxy may store or alter."""
     return CIMultiDict({"Content-Type": content_type, "Cache-Control": _NO_CACHE})
 
 
@@ -48,35 +48,36 @@ def cached(content_type: str | None = None) -> Headers:
 
 
 def allow_origin(request: web.Request, headers: Headers) -> None:
-    """Let the requesting page read the response; its origin has been checked before.
+    """Let the requesting page read the response; check its origin first.
 
-    Values with anything but printable ASCII are not echoed.
+    Header values are echoed only if they are printable ASCII.
     """
     _allow(headers, *_asked(request))
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The status and the headers of a response, shared by all that begin with them."""
+    """The status and headers of a response, shared by all responses that begin with them."""
 
     status: int
     reason: str
     headers: Headers
-    """To be copied before anything is added."""
+    """Copy these before you add anything."""
     block: bytes
-    """What they are on the wire, without the empty line."""
+    """The bytes on the wire, without the empty line at the end."""
 
 
 def uncached_head(status: int, content_type: str) -> Head:
-    """Make the head of a response that nobody may store or alter, nor take for another type."""
+    """Make the head of an `uncached` response whose type browsers must not guess (``nosniff``)."""
     headers = uncached(content_type)
     headers["X-Content-Type-Options"] = "nosniff"
     return _head(status, headers)
 
 
 def readable_head(request: web.Request, status: int, content_type: str) -> Head:
-    """Find or make the head of a response that nobody may store or alter, and that the requesting
-    page may read, as `allow_origin` says.
+    """Return the head of an `uncached` response that the requesting page may read.
+
+    See `allow_origin`.  Heads are cached by origin.
     """
     origin, asked = _asked(request)
     if asked is None and len(origin or "") <= MAX_ORIGIN:
@@ -100,7 +101,7 @@ def _head(status: int, headers: Headers) -> Head:
 
 
 def _asked(request: web.Request) -> tuple[str | None, str | None]:
-    """Return the headers that a browser lets a page read and send by, if it asks."""
+    """Return the request's origin, and the headers that the page asks to send (preflight)."""
     headers = request.headers
     return headers.get("Origin"), headers.get("Access-Control-Request-Headers")
 
@@ -117,7 +118,7 @@ def _allow(headers: Headers, origin: str | None, asked: str | None) -> None:
 
 
 def vary(headers: Headers, name: str) -> None:
-    """Say that a response depends on the request's header `name`, besides what is there."""
+    """Add the request header `name` to ``Vary``, unless it is there."""
     there = headers.get("Vary")
     if there is None:
         headers["Vary"] = name
@@ -128,7 +129,7 @@ def vary(headers: Headers, name: str) -> None:
 def set_session_cookie(
     request: web.Request, response: web.StreamResponse, settings: Settings
 ) -> None:
-    """Set JSESSIONID as `Settings.jsessionid` says: the client's own value, ``dummy`` at first."""
+    """Set JSESSIONID if `Settings.jsessionid` asks for it: to the client's value, or ``dummy``."""
     if callable(settings.jsessionid):
         settings.jsessionid(request, response)
     elif settings.jsessionid:

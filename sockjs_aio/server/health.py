@@ -1,4 +1,4 @@
-"""What load balancers and orchestrators ask: whether the process is alive, and may have clients."""
+"""Health checks for load balancers and orchestrators: is the process alive, and ready?"""
 
 import json
 
@@ -9,24 +9,25 @@ from sockjs_aio.server.headers import JSON, uncached
 from sockjs_aio.server.service import Service, services_of
 
 NOT_READY = 404
-"""What `readyz` answers once the end is announced.
+"""Status of `readyz` once a drain is announced.
 
-With ``http-check disable-on-404`` haproxy then sends no new sessions and leaves those that there
-are; any other failure marks the process as down, which cuts its streams and WebSockets.  Balancers
-that know ready and not ready alone, as Kubernetes, take 404 for the latter.
+With ``http-check disable-on-404``, haproxy then sends no new sessions and keeps existing ones.  Any
+other failure status marks the process as down, and haproxy cuts its streams and WebSockets.  Other
+load balancers, such as Kubernetes, treat 404 as "not ready".
 """
 
 
 async def healthz(request: web.Request) -> web.StreamResponse:
-    """Tell that the process is alive: ``app.router.add_get("/healthz", healthz)``."""
+    """Answer 200 while the process is alive: ``app.router.add_get("/healthz", healthz)``."""
     return _answer(200, "ok\n")
 
 
 async def readyz(request: web.Request) -> web.StreamResponse:
-    """Tell whether new clients may come: 200, or 404 once the end was announced.
+    """Answer 200 while new clients may come, and 404 once a drain is announced.
 
-    ``app.router.add_get("/readyz", readyz)``; it asks all services of the application, however
-    they were mounted, and of its sub-applications.  404 has haproxy leave a process its sessions.
+    Mount it with ``app.router.add_get("/readyz", readyz)``.  It covers all services of the
+    application and its sub-applications, however they were mounted.  On 404, haproxy lets the
+    process keep its sessions.
     """
     services = services_of(request.match_info.apps[0])
     if any(service.registry.closing.is_draining for service in services):
@@ -39,11 +40,11 @@ def _answer(status: int, text: str) -> web.Response:
 
 
 def service_health(service: Service, broker: Broker | None) -> web.Response:
-    """Answer a load balancer: 200 while new clients may come, 503 once the end is announced."""
+    """Answer 200 while new clients may come, and 503 once a drain is announced."""
     status, text = (503, "draining") if service.registry.closing.is_draining else (200, "ok")
     report: dict[str, object] = {"status": text, "sessions": len(service.registry)}
     if broker is not None:
-        report["broker"] = broker.state  # for people: without it this process still serves
+        report["broker"] = broker.state  # for people to read: the process serves without it too
     if service.relay is not None and service.relay.state is not None:
         report["nodes"] = service.relay.state
     return web.Response(status=status, body=json.dumps(report).encode(), headers=uncached(JSON))

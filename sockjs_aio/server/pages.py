@@ -1,4 +1,4 @@
-"""The pages without a session: greeting, info, iframe; and preflight requests.
+"""The URLs without a session: greeting, info and iframe; and preflight requests.
 
 Section of the protocol: "Base URL", "IFrame", "Info test".
 """
@@ -14,7 +14,7 @@ from sockjs_aio.server.headers import HTML, JSON, YEAR, allow_origin, cached, un
 from sockjs_aio.server.responses import plain_response
 from sockjs_aio.server.service import Service
 
-# not the protocol's very bytes: in a frame with `sandbox` any page that sets document.domain throws
+# Differs from the protocol's page by `try`: in a sandboxed frame, setting document.domain throws.
 _IFRAME = """\
 <!DOCTYPE html>
 <html>
@@ -35,12 +35,12 @@ _IFRAME = """\
 
 
 async def greeting(service: Service, request: web.Request) -> web.StreamResponse:
-    """Answer ``GET BASE`` to show that the service is there."""
+    """Answer ``GET BASE`` to show that the service is running."""
     return plain_response(200, "Welcome to SockJS!\n")
 
 
 async def info(service: Service, request: web.Request) -> web.StreamResponse:
-    """Answer ``GET BASE/info``: what the client has to know before it connects."""
+    """Answer ``GET BASE/info``: what the client must know before it connects."""
     settings = service.settings
     answer = {
         "websocket": settings.is_enabled("websocket"),
@@ -57,7 +57,7 @@ async def info(service: Service, request: web.Request) -> web.StreamResponse:
 
 
 async def iframe(service: Service, request: web.Request) -> web.StreamResponse:
-    """Answer ``GET BASE/iframe*.html``: the page that the iframe transports run in."""
+    """Answer ``GET BASE/iframe*.html``: the page in which the iframe transports run."""
     page = _IFRAME.format(sockjs_url=service.settings.sockjs_url.replace("&", "&amp;")).encode()
     etag = hashlib.sha256(page).hexdigest()[:32]
     known = request.if_none_match or ()
@@ -67,8 +67,9 @@ async def iframe(service: Service, request: web.Request) -> web.StreamResponse:
         response = web.Response(body=page, headers=cached(HTML))
         response.headers["X-Content-Type-Options"] = "nosniff"
         origins = service.settings.origins
-        if origins != "*":  # a cache may show the page to others than us
-            assert not callable(origins), "there is no iframe page then: see Settings"
+        # a cache may serve the page to others, so the browser must check who embeds it
+        if origins != "*":
+            assert not callable(origins), "Settings disables the iframe page in this case"
             policy = f"frame-ancestors {frame_ancestors(origins)}"
             response.headers["Content-Security-Policy"] = policy
     response.etag = etag
@@ -76,7 +77,7 @@ async def iframe(service: Service, request: web.Request) -> web.StreamResponse:
 
 
 def preflight(service: Service, request: web.Request, methods: str) -> web.StreamResponse:
-    """Answer OPTIONS: a page of another origin may send `methods`."""
+    """Answer OPTIONS: allow a page of another origin to use `methods`."""
     response = web.Response(status=204, headers=cached())
     response.headers["Access-Control-Allow-Methods"] = methods
     response.headers["Access-Control-Max-Age"] = str(YEAR)

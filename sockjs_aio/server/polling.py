@@ -43,14 +43,14 @@ async def xhr(service: Service, request: web.Request) -> web.StreamResponse:
 
 
 async def jsonp(service: Service, request: web.Request) -> web.StreamResponse:
-    """Answer ``GET .../jsonp?c=CALLBACK`` with a script that calls it with one frame."""
+    """Answer ``GET .../jsonp?c=CALLBACK`` with a script that passes one frame to CALLBACK."""
     callback = read_callback(request)
     return await _poll(service, request, "jsonp", JSONP_HEAD, partial(call, callback))
 
 
 def call(callback: bytes, frame: bytes) -> bytes:
-    """Dress a frame for jsonp."""
-    # the comment in front keeps a callback's name from making a file of another type of it
+    """Make the script that passes `frame` to the function `callback`."""
+    # the leading comment keeps a callback's name from turning the script into another type of file
     return b"/**/%b(%b);\r\n" % (callback, javascript_string(frame))
 
 
@@ -92,7 +92,7 @@ _middlewares = operator.attrgetter("middlewares")
 
 
 class PollWriter:
-    """Takes one frame, and is done with it before the response starts."""
+    """Takes the one frame that answers a poll; it is done before the response starts."""
 
     __slots__ = ("is_full", "is_done", "delivery", "_request", "connection", "_frame", "_waiter")
 
@@ -109,19 +109,19 @@ class PollWriter:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the client still waits."""
+        """Whether the client is still waiting."""
         return self._request.transport is not None
 
     @property
     def is_left(self) -> bool:
-        """Whether the kernel knows that the client has left, though nobody has read so far."""
+        """True if the client closed its side, even if we have not read the EOF yet."""
         transport = self._request.transport
         return transport is None or is_left(transport)
 
     async def wait(self, session: Session) -> bytes | None:
-        """Wait for the frame; None if the client has gone before there was one."""
+        """Wait for the frame; return None if the client disconnects first."""
         if self._frame is None and self._waiter is None and self.is_alive:
-            assert self.connection is not None, "it is there while the client waits"
+            assert self.connection is not None, "the connection exists while the client waits"
             self._waiter = asyncio.get_running_loop().create_future()
             self.connection.lost = self.release
             try:
@@ -137,31 +137,34 @@ class PollWriter:
         return frame
 
     def give_up_after(self, seconds: float) -> None:
-        """Have the kernel end a connection that takes nothing: it may outlive the session."""
+        """Make the kernel end the connection if the client takes no data for `seconds`.
+
+        The session cannot do it: the connection may outlive the session.
+        """
         if self.connection is not None and self._request.transport is not None:
             give_up_after(self._request.transport, seconds)
             self.connection.use(self.delivery)
 
     def write(self, frame: bytes) -> None:
-        """Take the frame that is the response."""
+        """Take the frame that becomes the response."""
         self._frame = frame
         self.is_full = self.is_done = self.delivery.is_unfinished = True
 
     def flush(self) -> int:
-        """Nothing is kept back."""
+        """Return 0: nothing is buffered here."""
         return 0
 
     def conclude(self) -> None:
-        """Answer with something: the client is to ask again."""
+        """Answer with a heartbeat frame, so that the client polls again."""
         self.write(HEARTBEAT)
 
     def release(self) -> None:
-        """Let `wait` return."""
+        """Make `wait` return."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def probe(self, busy: bool) -> bool:
-        """A waiting request is not asked for signs of life."""
+        """Return True: a waiting request is not asked for signs of life."""
         return True
 
     def abort(self) -> None:
@@ -171,18 +174,18 @@ class PollWriter:
 
 
 class PollResponse(ShortResponse):
-    """The response to a poll; it tells the session whether it could be delivered."""
+    """The response to a poll; it tells the session whether it was delivered."""
 
     def __init__(self, session: Session, writer: PollWriter, body: bytes, head: Head) -> None:
         self._outcome = ResponseOutcome(session, writer, writer.connection)
         super().__init__(head, body)
 
     def watch(self, request: web.Request) -> None:
-        """Have it fail if it has not been written by the end of `request`."""
+        """Count the response as failed if it is not written by the end of `request`."""
         self._outcome.watch(request)
 
     def fail(self) -> None:
-        """It is not written."""
+        """Tell the session that the response is not written."""
         self._outcome.failed()
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -203,15 +206,15 @@ class PollResponse(ShortResponse):
             self._outcome.failed()
             raise
         self._outcome.succeeded()
-        self.body = None  # aiohttp keeps responses for long
+        self.body = None  # aiohttp may keep the response for a long time
 
 
 class ReplaceableResponse(PollResponse):
-    """A poll's response that a middleware or a decorator may drop, or answer with a copy of."""
+    """A poll's response that a middleware or decorator may drop or replace by a copy."""
 
     @property
     def body(self) -> "bytes | bytearray | Payload | None":
-        """What it says; a middleware that looks into it may answer with a copy."""
+        """The response's body; a middleware that reads it may send a copy instead."""
         self._outcome.is_read = True
         return super().body
 
@@ -221,7 +224,7 @@ class ReplaceableResponse(PollResponse):
 
     @property
     def text(self) -> str | None:
-        """As `body`."""
+        """The body as text; see `body`."""
         self._outcome.is_read = True
         return super().text
 

@@ -1,4 +1,4 @@
-"""How the response of a receiving request ended, for its session."""
+"""Tells a session whether the response to a receiving request was delivered."""
 
 import asyncio
 
@@ -11,11 +11,11 @@ from sockjs_aio.server.connection_writer import HIGH_WATER
 
 
 class ResponseOutcome:
-    """Tells a session, once, whether its client could be given a response.
+    """Tells a session, once, whether a response was delivered to its client.
 
-    What belongs to a response ends with the request, though a middleware may have failed after its
-    handler, or answered with something else.  aiohttp keeps responses until there is another one on
-    the connection, for hours perhaps: so this lets go of the session.
+    The outcome is settled by the end of the request at the latest, because a middleware may fail
+    after its handler, or send another response.  Afterwards this drops its reference to the
+    session: aiohttp keeps a response until the next one on the connection, perhaps for hours.
     """
 
     __slots__ = ("is_read", "_session", "_writer", "_connection")
@@ -24,25 +24,25 @@ class ResponseOutcome:
         self, session: Session, writer: FrameWriter, connection: ClientConnection | None
     ) -> None:
         self.is_read = False
-        """Whether somebody has looked into the response: what it says may go out in a copy."""
+        """Whether a middleware has read the body and may send a copy of it."""
         self._session: Session | None = session
         self._writer: FrameWriter | None = writer
         self._connection = connection
 
     def watch(self, request: web.Request) -> None:
-        """End it with `request`, whatever a middleware does with the response."""
+        """Settle the outcome when `request` ends, whatever a middleware does with the response."""
         _task_of(request).add_done_callback(self._request_done)
 
     @property
     def is_kept(self) -> bool:
-        """Whether much of what was written has not left."""
+        """Whether much of the written data has not left the process."""
         return self._writer is not None and self._writer.delivery.is_kept(HIGH_WATER)
 
     async def passes_on(self) -> None:
-        """Wait until most of what was written has left: over TLS, aiohttp has not.
+        """Wait until most of the written data has left; over TLS, aiohttp does not wait for that.
 
         Raises:
-            ConnectionResetError: If the connection is lost meanwhile.
+            ConnectionResetError: If the connection is lost in the meantime.
         """
         if self._writer is not None:
             await self._writer.delivery.passes_on(HIGH_WATER)
@@ -50,7 +50,7 @@ class ResponseOutcome:
                 raise ConnectionResetError("the connection is lost")
 
     def succeeded(self) -> None:
-        """It has left, as far as this process can tell."""
+        """Note that the response has left, as far as this process can tell."""
         if self._session is not None and self._writer is not None:
             self._writer.delivery.finish()
             if self._connection is not None:
@@ -59,7 +59,7 @@ class ResponseOutcome:
         self._session = self._writer = self._connection = None
 
     def failed(self) -> None:
-        """It cannot be written."""
+        """Note that the response cannot be written: the session loses its client."""
         if self._session is not None and self._writer is not None:
             self._session.connection_lost(self._writer)
         self.succeeded()
@@ -74,11 +74,12 @@ class ResponseOutcome:
 
 
 def _task_of(request: web.Request) -> "asyncio.Future[object]":
-    """Return the task that answers `request`, which writes the response too.
+    """Return aiohttp's task that handles `request` and writes the response.
 
-    A middleware may run its handler in a task of its own, which ends before that: for a time-out,
-    with `asyncio.wait_for` before Python 3.12, or in `asyncio.shield`.  aiohttp's is what the
-    connection's waits for, unless that has not begun to (eager tasks, Python 3.12).
+    That may not be the current task: a middleware may run its handler in a task of its own, which
+    ends before the response is written (`asyncio.wait_for` before Python 3.12, `asyncio.shield`).
+    aiohttp's task is the one that the connection's task waits for, unless that has not begun to
+    wait (eager tasks, Python 3.12).
     """
     waited_for = getattr(request.task, "_fut_waiter", None)
     task = waited_for if asyncio.isfuture(waited_for) else asyncio.current_task()

@@ -1,9 +1,9 @@
-"""A short response that goes to its writer in one piece, if nobody wants more of it than that.
+"""Short responses, written in one piece.
 
-Micro-optimisation: a `web.Response` costs aiohttp 14 us on its way to the writer, most of it for
-what the answers here do not have: compression, chunks, cookies, HTTP/1.0, the connection's end.
-Where the request or a middleware asks for one of those, aiohttp does it all.  Otherwise the same
-bytes are put together from a head that is there already, for half of that.
+Micro-optimisation: aiohttp needs 14 us to write a `web.Response`, mostly for features that our
+responses do not use: compression, chunks, cookies, HTTP/1.0, closing the connection.  If the
+request or a middleware asks for one of these, we leave the response to aiohttp.  Otherwise we
+join the same bytes from a ready-made head, in half the time.
 """
 
 import email.utils
@@ -20,7 +20,7 @@ from aiohttp.http import SERVER_SOFTWARE
 from sockjs_aio.server.headers import PLAIN, Head
 
 RETRY_AFTER = "5"
-"""Seconds after which a client that found no room may ask again."""
+"""``Retry-After`` of a refusal for lack of room, in seconds."""
 
 
 def plain_response(status: int, text: str) -> web.Response:
@@ -29,7 +29,7 @@ def plain_response(status: int, text: str) -> web.Response:
 
 
 def unavailable(text: str) -> web.HTTPServiceUnavailable:
-    """Make the refusal of a request that there is no room for now."""
+    """Make a 503 response with ``Retry-After``."""
     return web.HTTPServiceUnavailable(text=text, headers={"Retry-After": RETRY_AFTER})
 
 
@@ -41,11 +41,11 @@ class ShortResponse(web.Response):
 
     Args:
         head: Status and headers.
-        body: None if the status allows none.
+        body: None if the status does not allow a body.
     """
 
-    _direct: AbstractStreamWriter | None = None  # what it is written to without aiohttp's help
-    _sent: int | None = None  # bytes, in that case
+    _direct: AbstractStreamWriter | None = None  # set if we write without aiohttp's help
+    _sent: int | None = None  # bytes sent, in that case
     _has_cookies = False
 
     def __init__(self, head: Head, body: bytes | None = None) -> None:
@@ -53,7 +53,7 @@ class ShortResponse(web.Response):
         self._head = head
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Start; the head leaves with the body."""
+        """Start the response; the head leaves with the body."""
         if self._direct is None:
             if not self._is_as_made(request):
                 return await super().prepare(request)
@@ -61,7 +61,7 @@ class ShortResponse(web.Response):
         return self._direct
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Send it."""
+        """Send the response."""
         if self._direct is None:
             await super().write_eof(data)
         elif self._sent is None:
@@ -70,7 +70,7 @@ class ShortResponse(web.Response):
             self._sent = self._direct.output_size
 
     def _is_as_made(self, request: web.BaseRequest) -> bool:
-        """Tell whether it is what was made of `head` and a body, and the connection stays."""
+        """Tell whether the response is still only `head` and a body, and keeps the connection."""
         head = self._head
         return (
             self.headers == head.headers
@@ -85,7 +85,10 @@ class ShortResponse(web.Response):
         )
 
     def _complete(self) -> bytes:
-        """Return all bytes; as with aiohttp, the last headers are to be seen in an access log."""
+        """Return all bytes of the response.
+
+        Set the last headers too, as aiohttp does: an access log may show them.
+        """
         headers, body = self.headers, self.body
         headers["Date"], rest = _dated(int(time.time()))
         headers["Server"] = SERVER_SOFTWARE
@@ -94,31 +97,31 @@ class ShortResponse(web.Response):
         headers["Content-Length"] = str(len(body))
         return b"%bContent-Length: %d\r\n%b%b" % (self._head.block, len(body), rest, body)
 
-    # For whoever looks at it then, and for middlewares.
+    # What aiohttp, access logs and middlewares read.
 
     @property
     def prepared(self) -> bool:
-        """Whether it has started."""
+        """Whether the response has started."""
         return self._direct is not None or super().prepared
 
     @property
     def keep_alive(self) -> bool | None:
-        """Whether the connection stays, once that is known."""
+        """Whether the connection stays open; None if that is not known yet."""
         return True if self._direct is not None else super().keep_alive
 
     @property
     def body_length(self) -> int:
-        """Bytes that were sent, with the head, as aiohttp counts them."""
+        """Number of bytes sent, including the head, as aiohttp counts them."""
         return super().body_length if self._sent is None else self._sent
 
     @property
     def cookies(self) -> "SimpleCookie":
-        """Cookies to be set."""
+        """The cookies to set."""
         self._has_cookies = True
         return super().cookies
 
     def set_cookie(self, *args: Any, **kwargs: Any) -> None:
-        """Set a cookie, or by `del_cookie` its end."""
+        """Set a cookie; `del_cookie` calls this too."""
         self._has_cookies = True
         super().set_cookie(*args, **kwargs)
 
@@ -127,8 +130,9 @@ class ShortResponse(web.Response):
 
 
 def for_refusals(hook: Hook) -> Hook:
-    """Mark one of an application's `on_response_prepare` as one that leaves `ShortResponse` as it
-    is: there need be no other way for that then.
+    """Mark an `on_response_prepare` hook as one that does not change a `ShortResponse`.
+
+    Any other hook makes aiohttp write the response.
     """
     setattr(hook, _FOR_REFUSALS, True)
     return hook
@@ -139,14 +143,14 @@ _FOR_REFUSALS = "sockjs_for_refusals"
 
 @functools.lru_cache(maxsize=1)
 def _dated(second: int) -> tuple[str, bytes]:
-    """Return the date, and the lines that depend on nothing else."""
+    """Return the date, and the header lines that depend only on the date."""
     date = email.utils.formatdate(second, usegmt=True)
     return date, f"Date: {date}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n".encode()
 
 
 def _has_hooks(request: web.BaseRequest) -> bool:
-    """Tell whether an application wants to see each response before it starts."""
-    assert isinstance(request, web.Request), "routers get those"
+    """Tell whether an application has a hook that needs to see this response before it starts."""
+    assert isinstance(request, web.Request), "a router's requests are of this type"
     for app in request.match_info.apps:
         for hook in app.on_response_prepare:
             if not hasattr(hook, _FOR_REFUSALS):

@@ -35,27 +35,28 @@ class SockJSRouter:
     Args:
         connection: The connection class, or any callable that takes the session and returns a
             `SockJSConnection`; called once for each session.
-        prefix: Path of the service, such as ``"/chat"``; may have several segments, or be empty:
-            then the service is at the root.
+        prefix: Path of the service, such as ``"/chat"``.  It may have several segments.  If it is
+            empty, the service is at the root.
         settings: A `Settings`, or a mapping from setting names to values.
-        authorize: A coroutine function, awaited with the request before a session is opened, on
-            every transport.  Return True to let the client in, or who it is: `info.identity` has
-            that.  None and False refuse with 403, an aiohttp HTTP exception with its own status.
-        verify: Called with each later request of a session and the `ConnectionInfo` of the one
-            that opened it, and awaited if it is a coroutine function; unless it returns True the
-            request is refused with 403.  Without it, anyone who knows a session's id can send to
-            it and poll it.
-        more_settings: Settings by name, such as ``heartbeat_delay=10``; they take precedence over
-            those of `settings`.
-        broker: What carries the messages of channels; several routers may have the same one.
-            Without it, channels are the router's own, and end at its process.
+        authorize: A coroutine function that is awaited with the request before a session is opened,
+            on every transport.  Return True to accept the client, or return its identity, which
+            becomes `info.identity`.  None and False refuse with 403; an aiohttp HTTP exception
+            refuses with its own status.
+        verify: A function that is called with each later request of a session and the
+            `ConnectionInfo` of the request that opened it; it may be a coroutine function.  Unless
+            it returns True, the request is refused with 403.  Without `verify`, anyone who knows a
+            session's id can send to it and poll it.
+        broker: Carries the messages of channels; several routers may share one.  Without a broker,
+            channels belong to this router and reach only this process.
+        more_settings: Settings by name, such as ``heartbeat_delay=10``; they override those in
+            `settings`.
 
     Raises:
         SettingsError: If a setting is unknown, of the wrong type or out of range.
-        ValueError: If `prefix` does not start with a slash, or no path of a request could have it.
-        TypeError: If `connection` or `verify` cannot be called, `authorize` is not a coroutine
-            function, a keyword is misspelt, `connection` is a class that is no `SockJSConnection`,
-            or `broker` is no `Broker`.
+        ValueError: If `prefix` does not start with a slash, or cannot match the path of a request.
+        TypeError: If `connection` or `verify` is not callable, `authorize` is not a coroutine
+            function, a keyword argument is misspelt, `connection` is a class not derived from
+            `SockJSConnection`, or `broker` is not a `Broker`.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class SockJSRouter:
         if verify is not None and not callable(verify):
             raise TypeError(f"verify must be a function, not {verify!r}")
         if broker is not None and not isinstance(broker, Broker):
-            raise TypeError(f"broker has to be a Broker such as RedisBroker(url), not {broker!r}")
+            raise TypeError(f"broker must be a Broker such as RedisBroker(url), not {broker!r}")
         self.settings = settings = _made_settings(settings, more_settings)
         self.prefix = _checked_prefix(prefix)
         self.authorize = authorize
@@ -88,16 +89,16 @@ class SockJSRouter:
         self._service = Service(settings, self._registry, authorize, verify)
 
     def attach(self, app: web.Application) -> None:
-        """Install the routes on `app`, and end the sessions when it shuts down.
+        """Add the routes to `app`, and end the sessions when it shuts down.
 
         Raises:
-            RuntimeError: If `app` has started, the router is attached already, or another one
-                serves the same prefix there.
+            RuntimeError: If `app` has started, the router is already attached, or another router
+                of `app` serves the same prefix.
         """
         if app.frozen:
             raise RuntimeError("attach the SockJSRouter before the application starts")
         if self._is_attached:
-            raise RuntimeError("a SockJSRouter can be attached once: make another one")
+            raise RuntimeError("this SockJSRouter is already attached: create another one")
         if any(x.canonical == self.prefix + "/info" for x in app.router.resources()):
             raise RuntimeError(f"another SockJSRouter serves the prefix {self.prefix!r}")
         self._is_attached = True
@@ -108,35 +109,37 @@ class SockJSRouter:
 
     @property
     def routes(self) -> list[web.RouteDef]:
-        """The routes for ``app.add_routes``; `attach` ends the sessions at shutdown besides."""
+        """The routes for ``app.add_routes``; `attach` also ends the sessions at shutdown."""
         return routes(self._service, self.prefix)
 
     async def health(self, request: web.Request) -> web.StreamResponse:
-        """Tell a load balancer whether to send new clients here; mount it where that asks.
+        """Tell a load balancer whether to send new clients to this process.
 
-        ``app.router.add_get("/health", router.health)`` answers 200 and
-        ``{"status": "ok", "sessions": 12}``; from `announce_drain`, `drain` or `shutdown` on 503
-        and ``"draining"``.
-        Where the router was given a broker its state is there too: ``"broker": "connected"``; and
-        that of `Nodes`: ``"nodes": "connected"``.  It tells of this process alone: with `Workers`,
-        of the one that the request comes in at.
+        Mount it with ``app.router.add_get("/health", router.health)``.  It answers 200 and
+        ``{"status": "ok", "sessions": 12}``.  After `announce_drain`, `drain` or `shutdown` it
+        answers 503, and the status is ``"draining"``.
+        If the router has a broker, the answer includes its state: ``"broker": "connected"``.  With
+        `Nodes` it also has ``"nodes": "connected"``.  The answer describes one process: with
+        `Workers`, the one that received the request.
         """
         return service_health(self._service, self.broker)
 
     def call_threadsafe(
         self, function: Callable[..., T], *arguments: Any
     ) -> "concurrent.futures.Future[T]":
-        """Call `function` in the event loop's thread: the way in from any other thread.
+        """Call `function` in the event loop's thread; use this from any other thread.
 
-        Everything else here belongs to that thread; in asyncio's debug mode a `send` or `close`
-        from elsewhere raises.  Calls of one thread are made in their order.
+        Everything else in this package must be called in the event loop's thread.  In asyncio's
+        debug mode, `send` and `close` raise an exception elsewhere.  Calls from one thread are made
+        in order.
 
         Args:
-            function: Such as ``connection.send``.
+            function: The function to call, such as ``connection.send``.
             arguments: Its arguments.
 
         Returns:
-            What `function` returns or raises; an exception is logged too, as nobody may ask.
+            A future with what `function` returns or raises.  An exception is also logged, because
+            you may never look at the future.
 
         Raises:
             RuntimeError: If the application has not started, or its loop has ended.
@@ -146,11 +149,11 @@ class SockJSRouter:
 
     @property
     def session_count(self) -> int:
-        """How many sessions this process has, closed ones that still answer polls included."""
+        """Number of sessions in this process, including closed ones that still answer polls."""
         return len(self._registry)
 
     def broadcast(self, clients: "Any", message: str | bytes) -> None:
-        """Send `message` to all `clients`, encoding it once; closed ones are skipped."""
+        """Send `message` to all `clients`, encoding it once; closed connections are skipped."""
         broadcast(clients, message)
 
     async def publish(
@@ -167,53 +170,53 @@ class SockJSRouter:
         """Return the connections of this router that are subscribed to `channel`.
 
         Raises:
-            TypeError, ValueError: If `channel` cannot be a name.
+            TypeError, ValueError: If `channel` is not a valid name.
         """
         return self._registry.channels.subscribers(channel)
 
     async def members(self, channel: str) -> set[str]:
-        """Tell who is there: as whom connections are subscribed to `channel`, in any process.
+        """Return the names under which connections are subscribed to `channel`, in all processes.
 
-        Whoever is there several times is told once.
+        A member with several subscriptions is listed once.
 
         Raises:
-            BrokerUnavailableError: If other processes' members cannot be found out.
-            TypeError, ValueError: If `channel` cannot be a name.
+            BrokerUnavailableError: If the members in other processes cannot be determined.
+            TypeError, ValueError: If `channel` is not a valid name.
         """
         return await self._registry.channels.members(channel)
 
     def announce_drain(self) -> None:
-        """Have `health` answer 503 from now on; sessions are opened as ever until `drain`.
+        """Make `health` answer 503 from now on; new sessions are still accepted until `drain`.
 
-        A load balancer needs a moment to notice, and nobody whom it still sends here is refused.
+        A load balancer needs a moment to notice.  Clients that it sends here until then are served.
         """
         self._registry.closing.is_announced = True
 
     async def drain(self, over: float = 0) -> None:
-        """Open no more sessions, and close those that there are, spread over a time.
+        """Open no more sessions, and close the existing ones, spread over `over` seconds.
 
         From now on `health` answers 503, and so do requests that would open a session.  Sessions
-        are closed evenly over the time, each with ``c[1012,"Service restart"]`` after its queued
-        messages, so that clients do not all come back at once.  Then this waits for what is left:
-        polling clients to fetch their close frame, slow ones to take theirs, hooks to return; at
-        most `shutdown_timeout` seconds.  Nobody is cut off: `shutdown` does that.  It may be called
-        again, with a shorter time too.
+        are closed at an even rate, each with ``c[1012,"Service restart"]`` after its queued
+        messages, so that clients do not all reconnect at once.  Then this waits at most
+        `shutdown_timeout` seconds for polling clients to fetch their close frame, for slow clients
+        to take theirs, and for hooks to return.  It cuts no one off; `shutdown` does that.  You may
+        call it again, even with a shorter time.
 
         Args:
-            over: Seconds, 0 or above.
+            over: Seconds, 0 or more.
 
         Raises:
-            ValueError: If `over` is below 0.
+            ValueError: If `over` is negative.
         """
         if not over >= 0:
-            raise ValueError(f"drain(over={over!r}) cannot be: a number of seconds, 0 or above")
+            raise ValueError(f"drain(over={over!r}): `over` must be a number of seconds, 0 or more")
         await self._registry.closing.drain(over)
 
     async def shutdown(self) -> None:
-        """Open no more sessions, and end those that there are, within `shutdown_timeout` seconds.
+        """Open no more sessions, and end the existing ones within `shutdown_timeout` seconds.
 
-        Queued messages and ``c[1012,"Service restart"]`` go out first.  `attach` has this called
-        when the application shuts down; who adds `routes` alone calls it.
+        Queued messages and ``c[1012,"Service restart"]`` go out first.  After `attach`, the
+        application calls this when it shuts down.  If you only add `routes`, call it yourself.
         """
         await self._registry.shutdown()
         await self._registry.channels.stop()
@@ -240,7 +243,7 @@ _ARGUMENTS = ("authorize", "verify", "broker")
 
 
 def _check_keywords(names: Iterable[str]) -> None:
-    """Raise TypeError for a misspelt argument; Settings answers for those like its names."""
+    """Raise TypeError for a misspelt argument; `Settings` checks names that resemble settings."""
     known = [*_ARGUMENTS, *(field.name for field in dataclasses.fields(Settings))]
     for name in names:
         nearest = difflib.get_close_matches(name, known, n=1)
@@ -250,29 +253,35 @@ def _check_keywords(names: Iterable[str]) -> None:
 
 def _check_connection(connection: object) -> None:
     if isinstance(connection, SockJSConnection):
-        raise TypeError("pass the connection class, or a callable that makes one, not an instance")
+        raise TypeError(
+            "pass the connection class, or a callable that returns a connection, not an instance"
+        )
     if not callable(connection) or (
         isinstance(connection, type) and not issubclass(connection, SockJSConnection)
     ):
-        raise TypeError(f"{connection!r} has to be a SockJSConnection class, or return one")
+        raise TypeError(
+            "connection must be a subclass of SockJSConnection, or a callable that returns a "
+            f"SockJSConnection, not {connection!r}"
+        )
     warn_of_plain_hooks(connection)
 
 
 def _checked_prefix(prefix: str) -> str:
-    """Return `prefix` as paths of requests are matched with it: decoded, but for slashes and %."""
+    """Return `prefix` in the form that aiohttp matches: decoded, except for slashes and %."""
     if not isinstance(prefix, str):
-        raise TypeError(f"prefix {prefix!r} cannot be used: it has to be a str such as '/chat'")
-    refused = f"prefix {prefix!r} cannot be used: it"
+        raise TypeError(f"prefix must be a str such as '/chat', not {prefix!r}")
+    refused = f"prefix {prefix!r}"
     if prefix.rstrip("/") and not prefix.startswith("/"):
-        raise ValueError(f"{refused} has to start with a slash")
+        raise ValueError(f"{refused} must start with a slash")
     try:
         prefix.encode()
         prefix = unquote(_KEPT_ESCAPE.sub(r"%25\1", prefix), errors="strict").rstrip("/")
     except UnicodeError:
-        raise ValueError(f"{refused} has what is not UTF-8") from None
+        raise ValueError(f"{refused} must be valid UTF-8") from None
     if _FORBIDDEN_IN_PREFIX.search(prefix):
         raise ValueError(
-            f"{refused} has a blank, one of {{}}?#, a segment of dots, or a % that escapes nothing"
+            f"{refused} must not contain whitespace, control characters, any of {{}}?#, a segment "
+            "'.' or '..', or a % that is not an escape"
         )
     return _KEPT_ESCAPE.sub(lambda escape: escape[0].upper(), prefix)
 

@@ -1,4 +1,4 @@
-"""Runs an application so that its end loses nobody: aiohttp's `run_app`, with another end."""
+"""Runs an application like aiohttp's `run_app`, but drains it on SIGTERM."""
 
 import asyncio
 import contextlib
@@ -29,23 +29,24 @@ def run_app(
 ) -> None:
     """Run `app` as aiohttp's `web.run_app` does, until SIGTERM or SIGINT.
 
-    At SIGTERM nobody is lost: `readyz` answers 404 and `SockJSRouter.health` 503; for
-    `drain.notice` seconds all goes on; then all sessions are closed with
-    ``c[1012,"Service restart"]``, spread over `drain.over` seconds, and polls are answered with
-    that; at last the listener is closed, and `app` shut down.
-    A second SIGTERM ends it at once, and so does SIGINT (Ctrl-C) at any time, as with aiohttp.
-    On Windows there is Ctrl-C alone.
+    SIGTERM loses no client.  `readyz` answers 404 and `SockJSRouter.health` 503.  For
+    `drain.notice` seconds, everything else continues.  Then all sessions are closed with
+    ``c[1012,"Service restart"]``, spread over `drain.over` seconds; polls get that as their answer.
+    Finally the listener is closed, and `app` is shut down.
+    A second SIGTERM skips the rest of the drain.  SIGINT (Ctrl-C) never drains, as with aiohttp.
+    On Windows there is only Ctrl-C.
 
     Args:
         app: The application, or an awaitable that returns it.
-        drain: How long SIGTERM waits for what, in seconds.
-        shutdown_timeout: As aiohttp's: how long handlers have after that.
-        handle_signals: As aiohttp's.
-        options: The others of `web.run_app`.
+        drain: The times of the drain.
+        shutdown_timeout: As in aiohttp: how long handlers have after the drain.
+        handle_signals: As in aiohttp.
+        options: Other options of `web.run_app`.
 
     Raises:
         TypeError: If `drain` is not a `Drain`.
-        RuntimeError: If it is called while an event loop runs: by the import of a module, perhaps.
+        RuntimeError: If an event loop is running, for instance because a module calls this when it
+            is imported.
     """
     if not isinstance(drain, Drain):
         raise TypeError(f"drain must be a Drain such as Drain(over=10), not {drain!r}")
@@ -62,18 +63,18 @@ async def _prepared(
     app: web.Application | Awaitable[web.Application], drain: Drain | None
 ) -> web.Application:
     made = await app if inspect.isawaitable(app) else app
-    guard(made)  # its services may be those of sub-applications
+    guard(made)  # routers may be attached to its sub-applications
     if drain is not None:
         made.on_startup.append(_Terminator(drain).watch)
     return made
 
 
 def check_no_loop(name: str, app: object = None) -> None:
-    """Raise RuntimeError if an event loop runs, which keeps `name` from running one.
+    """Raise RuntimeError if an event loop is running: `name` could not run its own.
 
     Args:
-        name: Of the function that was called.
-        app: What nobody is going to await then, if that is a coroutine.
+        name: The name of the function that was called.
+        app: Closed before raising if it is a coroutine, since nobody will await it.
     """
     try:
         asyncio.get_running_loop()
@@ -82,30 +83,30 @@ def check_no_loop(name: str, app: object = None) -> None:
     if inspect.iscoroutine(app):
         app.close()
     raise RuntimeError(
-        f"{name} was called while an event loop runs, which it would be in the way of; if that was "
-        'at the import of a module, put the call below `if __name__ == "__main__":`'
+        f"{name} cannot be called while an event loop is running; if a module called it when it "
+        'was imported, put the call below `if __name__ == "__main__":`'
     )
 
 
 class _Terminator:
-    """Puts a drain before the end that SIGTERM stands for."""
+    """Drains the application on SIGTERM, and then lets aiohttp end it."""
 
     def __init__(self, drain: Drain) -> None:
         self._drain = drain
         self._ending: asyncio.Task[None] | None = None
 
     async def watch(self, app: web.Application) -> None:
-        """Take SIGTERM, for which aiohttp has a handler by now."""
+        """Handle SIGTERM from now on; this replaces aiohttp's handler."""
         give_forks_their_signals()
-        with contextlib.suppress(NotImplementedError):  # Windows has no such handlers
+        with contextlib.suppress(NotImplementedError):  # Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._begin, app)
 
     def _begin(self, app: web.Application) -> None:
         if self._ending is None:
-            logger.info("SIGTERM: the end begins")
+            logger.info("SIGTERM: draining")
             self._ending = asyncio.get_running_loop().create_task(self._end(app))
         else:
-            logger.warning("SIGTERM once more: the end waits for no client")
+            logger.warning("second SIGTERM: stopping without waiting for clients")
             _end_now()
 
     async def _end(self, app: web.Application) -> None:
@@ -114,4 +115,4 @@ class _Terminator:
 
 
 def _end_now() -> None:
-    signal.raise_signal(signal.SIGINT)  # aiohttp ends its server in an orderly way
+    signal.raise_signal(signal.SIGINT)  # aiohttp then shuts down its server properly

@@ -27,7 +27,7 @@ _ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 PART = 16384
-"""Bytes of a form that are unescaped before anybody else gets a turn."""
+"""Bytes of a form to unescape before other tasks may run."""
 
 
 async def xhr_send(service: Service, request: web.Request) -> web.StreamResponse:
@@ -52,10 +52,10 @@ ReadPayload = Callable[[web.Request, SessionRegistry], Awaitable[bytes]]
 
 
 async def _accept(service: Service, request: web.Request, read: ReadPayload) -> bool:
-    """Hand the messages of `request` to its session; return False if there is none any more.
+    """Pass the messages of `request` to its session; return False if the session does not exist.
 
     Raises:
-        web.HTTPServiceUnavailable: If too many requests of that session wait.
+        web.HTTPServiceUnavailable: If too many requests of the session are waiting.
     """
     session = await service.existing_session(request)
     if session is None:
@@ -65,8 +65,8 @@ async def _accept(service: Service, request: web.Request, read: ReadPayload) -> 
         await _let_close_frame_arrive(ended_at, service.registry)
         return False
     service.stickiness.found()
-    if session.hooks.inbox.is_crowded:  # those count too whose client has given up
-        raise unavailable("Too many requests of this session wait.\n")
+    if session.hooks.inbox.is_crowded:  # this also counts requests whose client has given up
+        raise unavailable("Too many requests of this session are waiting.\n")
     async with session.hooks.inbox.turn:
         payload = await read(request, service.registry)
         if session.is_open:
@@ -77,11 +77,11 @@ async def _accept(service: Service, request: web.Request, read: ReadPayload) -> 
 
 
 async def _is_forgiven(session: Session, registry: SessionRegistry) -> bool:
-    """Tell whether a send that found its session closed is answered as if it had been in time.
+    """Tell whether to answer a send to a closed session as if it had come in time.
 
-    It is until the client was told the close frame.  After that the answer waits for as long as
-    that frame may be on its way: a client that gets 404 first would not learn why it ends.  On a
-    slow line, what the session has written may take longer, as the kernel can tell.
+    We do so until the close frame is written.  After that, the answer waits as long as the close
+    frame may need to arrive: a client that gets 404 first would not learn why its session ended.
+    On a slow line the frame may take longer; then the kernel tells us that it is still on its way.
     """
     if not session.is_told:
         return True
@@ -95,7 +95,7 @@ async def _let_close_frame_arrive(told_at: float | None, registry: SessionRegist
 
 
 def unknown_session() -> web.Response:
-    """Answer a send whose session is not there."""
+    """Answer a send whose session does not exist."""
     return plain_response(404, "Unknown session.\n")
 
 
@@ -113,17 +113,17 @@ async def _read_form(request: web.Request, registry: SessionRegistry) -> bytes:
 
 
 def _is_form(request: web.Request) -> bool:
-    # aiohttp's `content_type` goes through the parser of the email package, which fails at some
-    # values, and takes seconds for others
+    # aiohttp's `content_type` uses the parser of the email package, which fails on some values and
+    # takes seconds for others
     content_type, _, _ = request.headers.get("Content-Type", "").partition(";")
     return content_type.strip().lower() == FORM
 
 
 def form_field(form: bytes) -> bytes:
-    """Return the first field of an urlencoded form that is called ``d``.
+    """Return the value of the first field ``d`` of an urlencoded form.
 
     Raises:
-        PayloadMissingError: If there is none.
+        PayloadMissingError: If there is no such field.
     """
     return b"".join(_field_parts(form))
 
@@ -133,14 +133,14 @@ def _field_parts(form: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(field):
         end = start + PART
-        cut = field.find(b"%", end - 2, end)  # an escape is not cut in two
+        cut = field.find(b"%", end - 2, end)  # do not cut an escape in two
         part = field[start : end if cut < 0 else cut]
         start += len(part)
         yield _unescaped(part.replace(b"+", b" "))
 
 
 def _raw_field(form: bytes) -> bytes:
-    # micro-optimisation: a regular expression looks at each "&" of a megabyte of them
+    # micro-optimisation: a regular expression would stop at each "&" of a megabyte of them
     form = b"&%b&" % form
     starts = [form.find(b"&%b%b" % (name, end)) for name in (b"d", b"%64") for end in (b"=", b"&")]
     start = min((start for start in starts if start >= 0), default=None)
@@ -150,9 +150,9 @@ def _raw_field(form: bytes) -> bytes:
 
 
 def _unescaped(part: bytes) -> bytes:
-    if _BROKEN_ESCAPE.search(part):  # it stands for itself
+    if _BROKEN_ESCAPE.search(part):  # a broken escape stands for itself
         return _ESCAPES.sub(_unescape, part)
-    # micro-optimisation: quoted-printable has the same escapes, and a decoder in C
+    # micro-optimisation: quoted-printable uses the same escapes, and its decoder is in C
     return binascii.a2b_qp(part.replace(b"=", b"=3D").replace(b"%", b"="))
 
 

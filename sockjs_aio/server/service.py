@@ -1,4 +1,4 @@
-"""One SockJS service: what its transports share, and how they find or open sessions."""
+"""One SockJS service: what its transports share, and how they find and open sessions."""
 
 import functools
 import logging
@@ -24,11 +24,11 @@ _MARK = "sockjs_service"
 
 
 class Relaying(Protocol):
-    """What hands requests on to the processes that have their sessions."""
+    """Relays requests to the processes that own their sessions."""
 
     @property
     def state(self) -> str | None:
-        """Whether it knows where sessions are; None if nothing can keep it from that."""
+        """Whether it can find sessions, as text; None if it always can."""
 
 
 class Service:
@@ -36,9 +36,9 @@ class Service:
 
     Args:
         settings: The router's settings.
-        registry: Its sessions.
+        registry: The router's sessions.
         authorize: See `SockJSRouter`.
-        verify: Likewise.
+        verify: See `SockJSRouter`.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Service:
         self.admission = Admission(settings, registry, authorize, verify)
         self.stickiness = StickinessCheck()
         self.relay: Relaying | None = None
-        """Set where requests that come in at another process are handed on."""
+        """Set if requests are relayed between processes."""
         self._has_warned = False
 
     def mark(self, handler: Handler) -> Handler:
-        """Have `service_of` find the service that `handler` answers for."""
+        """Record on `handler` that it belongs to this service, for `service_of`."""
         setattr(handler, _MARK, self)
         return handler
 
@@ -65,21 +65,23 @@ class Service:
         """Find the session that `request` names.
 
         Raises:
-            web.HTTPForbidden: If it belongs to somebody else: see `Admission.check_owner`.
+            web.HTTPForbidden: If it belongs to another client: see `Admission.check_owner`.
         """
         session_id = request.match_info["session_id"]
         while (session := self.registry.get(session_id)) is not None:
             has_waited = await self.admission.check_owner(request, session)
             if not has_waited or self.registry.get(session_id) is session:
-                break  # or it has ended meanwhile, and the next one is somebody else's, perhaps
+                break
+            # The session ended while we awaited `verify`.  If there is a new one with this id, it
+            # may belong to another client.
         return session
 
     async def session(self, request: web.Request, transport: str) -> Session:
         """Find the session that `request` names, or open it.
 
         Raises:
-            SessionEndedError: If it has ended.
-            web.HTTPException: As `existing_session` and `Admission.admit`.
+            SessionEndedError: If the session has ended.
+            web.HTTPException: As in `existing_session` and `Admission.admit`.
         """
         session = await self.existing_session(request)
         if session is None:
@@ -96,11 +98,12 @@ class Service:
         if frame is None:
             return
         if self.admission.is_personal:
-            frame = EXPIRED_FRAME  # nobody knows any more whose it was, and why it ended is theirs
+            # we no longer know whose session it was, and only its owner may learn why it ended
+            frame = EXPIRED_FRAME
         raise SessionEndedError(frame)
 
     def open_session(self, request: web.Request, transport: str, identity: Any) -> Session:
-        """Open a session for a request that was admitted, as `identity`."""
+        """Open a session for an admitted request with the given `identity`."""
         self._warn_if_unmarked(request)
         info = ConnectionInfo(request, transport, identity)
         return self.registry.open(request.match_info["session_id"], info, SOCKJS)
@@ -113,10 +116,10 @@ class Service:
         identity: Any,
         protocol: str | None,
     ) -> InlineSession:
-        """Open the session of a WebSocket that was admitted, as `identity`."""
+        """Open the session of an admitted WebSocket with the given `identity`."""
         self._warn_if_unmarked(request)
         info = ConnectionInfo(request, transport, identity, protocol)
-        # a raw WebSocket has no id; its lines in the log need one
+        # a raw WebSocket has no session id, but its log lines need one
         session_id = request.match_info.get("session_id") or secrets.token_hex(4)
         return self.registry.open_inline(session_id, info, framing)
 
@@ -124,16 +127,16 @@ class Service:
         if not self._has_warned and service_of(request.match_info.handler) is not self:
             self._has_warned = True
             logger.warning(
-                "%s is served by a handler that does not say what it wraps, so drains, readyz, "
-                "Workers and Nodes do not know its sessions: use functools.wraps in the decorator",
+                "the handler of %s hides the SockJS handler that it wraps, so drains, readyz, "
+                "Workers and Nodes ignore its sessions: use functools.wraps in the decorator",
                 request.match_info.route.resource,
             )
 
 
 def service_of(handler: Any) -> Service | None:
-    """Return the service that a route's handler answers for, if it is one of ours.
+    """Return the service that a route's handler belongs to, or None.
 
-    A decorator that uses `functools.wraps` keeps the mark; so does `functools.partial`.
+    This looks through `functools.partial` and decorators that use `functools.wraps`.
     """
     while handler is not None:
         service: Service | None = getattr(handler, _MARK, None)
@@ -145,11 +148,11 @@ def service_of(handler: Any) -> Service | None:
 
 
 def is_wrapped(handler: Any) -> bool:
-    """Tell whether a route's handler, which leads to one of ours, is something around that."""
+    """Tell whether a route's handler, for which `service_of` finds a service, is a wrapper."""
     return getattr(handler, _MARK, None) is None or hasattr(handler, "__wrapped__")
 
 
 def services_of(app: web.Application) -> list[Service]:
-    """Return the SockJS services of `app` and of its sub-applications."""
+    """Return the SockJS services of `app` and its sub-applications."""
     services = (service_of(route.handler) for route in app.router.routes())
     return list(dict.fromkeys(service for service in services if service is not None))

@@ -1,20 +1,20 @@
-"""Notices that requests do not find their sessions, and says in the log what that may come from."""
+"""Notices that many sends do not find their session, and logs the likely causes."""
 
 import logging
 
 logger = logging.getLogger("sockjs_aio")
 
 WINDOW = 60.0
-"""Seconds that are looked at together, and for which one line is enough."""
+"""Seconds over which sends are counted; at most one warning is logged in this time."""
 
 FEW = 3
-"""Sends without a session that are no reason to say anything, whatever the others did."""
+"""Minimum number of sends without a session before a warning is logged."""
 
 
 class StickinessCheck:
-    """Counts sends, and those of them whose session is not here.
+    """Counts sends, and how many of them did not find their session.
 
-    A few always come too late.  When it is a tenth of them all, the likely cause is a load balancer
+    A few always come too late.  If it is a tenth of all sends, the likely cause is a load balancer
     that sends requests of one session to different processes.
     """
 
@@ -26,11 +26,11 @@ class StickinessCheck:
         self._is_said = False
 
     def found(self) -> None:
-        """A send has found its session."""
+        """Count a send that found its session."""
         self._sends += 1
 
     def missed(self, now: float) -> None:
-        """A send has found no session; say so, if that happens often, once a minute at most."""
+        """Count a send without a session; if there are many, warn at most once a minute."""
         if now >= self._end:
             self._end = now + WINDOW
             self._sends = self._missed = 0
@@ -41,10 +41,10 @@ class StickinessCheck:
             return
         self._is_said = True
         logger.warning(
-            "%d of %d sends were for sessions that are not here (404): they have ended, or this "
-            "server has started anew, or a load balancer does not send all requests of a session "
-            "to one process: have it do so (Stickiness in docs/deployment.md), or have requests "
-            "handed on, by Workers on one host (docs/workers.md) or by Nodes (docs/nodes.md)",
+            "%d of %d sends were for unknown sessions (404): the sessions have ended, or this "
+            "server was restarted, or a load balancer does not send all requests of a session to "
+            "the same process. Make the load balancer sticky (Stickiness in docs/deployment.md), "
+            "or relay requests with Workers on one host (docs/workers.md) or Nodes (docs/nodes.md)",
             self._missed,
             self._sends,
         )

@@ -1,4 +1,4 @@
-"""xhr_streaming, eventsource and htmlfile: one response carries frames until its limit.
+"""xhr_streaming, eventsource and htmlfile: one response carries frames up to a size limit.
 
 Section of the protocol: "XhrStreaming", "EventSource", "HtmlFile".
 """
@@ -29,13 +29,13 @@ from sockjs_aio.server.response_outcome import ResponseOutcome
 from sockjs_aio.server.service import Service
 
 HTMLFILE_SIZE = 1024
-"""Bytes before which a browser may not start to run a page's scripts."""
+"""Size that the start of a page must reach before every browser runs the page's scripts."""
 
 
-# a browser hands out the first bytes of a response only when there are about this many
+# browsers pass the beginning of a response to the page only after about this many bytes
 XHR_PRELUDE = b"h" * 2048 + b"\n"
 
-# `try` is not in the protocol, see `pages`
+# `try` is not in the protocol; see `pages`
 HTMLFILE_HEAD = b"""\
 <!doctype html>
 <html><head>
@@ -52,7 +52,7 @@ HTMLFILE_HEAD = b"""\
 
 
 Begin = Callable[[web.Request], tuple[Headers, bytes]]
-"""Gives the headers of a stream, and what comes before all frames; may raise `CallbackError`."""
+"""Returns the headers of a stream and its prelude; may raise `CallbackError`."""
 
 
 def _begin_lines(request: web.Request) -> tuple[Headers, bytes]:
@@ -74,32 +74,32 @@ def _begin_page(request: web.Request) -> tuple[Headers, bytes]:
 def _headers(request: web.Request, content_type: str) -> Headers:
     headers = uncached(content_type)
     allow_origin(request, headers)
-    headers["X-Accel-Buffering"] = "no"  # nginx would keep the stream back
+    headers["X-Accel-Buffering"] = "no"  # otherwise nginx buffers the stream
     return headers
 
 
 async def xhr_streaming(service: Service, request: web.Request) -> web.StreamResponse:
-    """Answer ``POST .../xhr_streaming`` with frames, a line each."""
+    """Answer ``POST .../xhr_streaming`` with frames, one per line."""
     return await stream(service, request, "xhr_streaming", _begin_lines)
 
 
 async def eventsource(service: Service, request: web.Request) -> web.StreamResponse:
-    """Answer ``GET .../eventsource`` with frames, an event each."""
+    """Answer ``GET .../eventsource`` with frames, one per event."""
     return await stream(service, request, "eventsource", _begin_events)
 
 
 async def htmlfile(service: Service, request: web.Request) -> web.StreamResponse:
-    """Answer ``GET .../htmlfile?c=CALLBACK`` with frames, a script element each."""
+    """Answer ``GET .../htmlfile?c=CALLBACK`` with frames, one per script element."""
     return await stream(service, request, "htmlfile", _begin_page)
 
 
 async def stream(
     service: Service, request: web.Request, transport: str, begin: Begin
 ) -> web.StreamResponse:
-    """Answer a request with frames, dressed as the row of `transport` says."""
+    """Answer a request with frames, formatted as the table says for `transport`."""
     headers, prelude = begin(request)
     dress = TRANSPORTS[transport].dress
-    assert dress is not None, "it is a stream"
+    assert dress is not None, "a stream's transport has this function"
     await discard_body(request, service.registry)
     response = StreamingResponse(headers=headers)
     set_session_cookie(request, response, service.settings)
@@ -111,7 +111,7 @@ async def stream(
         output = ConnectionWriter(request, settings, session)
         writer = StreamWriter(request, output, dress, settings.response_limit)
         writer.write_prelude(prelude)
-        session.attach(writer)  # before anything is awaited: it must not expire meanwhile
+        session.attach(writer)  # before any await, or the session could expire first
     except ReceiverRefusedError as refusal:
         await response.prepare(request)
         await response.write(prelude)
@@ -135,14 +135,14 @@ async def _start(
     response: web.StreamResponse, request: web.Request, output: ConnectionWriter
 ) -> None:
     writer = await response.prepare(request)
-    assert writer is not None, "a response that has not been started has a writer"
+    assert writer is not None, "the first call of prepare returns a writer"
     output.open(writer)
 
 
 class StreamingResponse(web.StreamResponse):
-    """A stream that is never compressed: a compressor would keep frames back.
+    """A stream; it tells the session whether its end was delivered.
 
-    It tells the session whether its end could be delivered.
+    It is never compressed, because a compressor would delay frames.
     """
 
     outcome: ResponseOutcome | None = None
@@ -159,11 +159,11 @@ class StreamingResponse(web.StreamResponse):
             self.outcome.succeeded()
 
     def enable_compression(self, *_args: object, **_kwargs: object) -> None:
-        """Do nothing; a middleware may have asked for it."""
+        """Ignore a middleware that asks for compression."""
 
 
 class StreamWriter:
-    """Writes frames to a response, as HTTP chunks, until its limit or a close frame."""
+    """Writes frames to a response, as HTTP chunks, up to its limit or the close frame."""
 
     __slots__ = (
         "is_done",
@@ -198,23 +198,23 @@ class StreamWriter:
 
     @property
     def is_full(self) -> bool:
-        """Whether the connection is congested, or the response's limit reached."""
+        """Whether the connection is congested, or the response is complete."""
         return self.is_done or self._output.is_congested
 
     @property
     def is_alive(self) -> bool:
-        """Whether the client still listens."""
+        """Whether the connection has not been lost."""
         return self._request.transport is not None
 
     @property
     def is_left(self) -> bool:
-        """Whether the kernel knows that the client has left, though nobody has read so far."""
+        """True if the client closed its side, even if we have not read the EOF yet."""
         transport = self._request.transport
         return transport is None or is_left(transport)
 
     @property
     def buffered(self) -> int:
-        """Bytes that the connection has not passed on."""
+        """Number of written bytes that have not left the process."""
         return self._output.buffered
 
     async def wait(self) -> None:
@@ -230,7 +230,7 @@ class StreamWriter:
             connection.lost = None
 
     def write_prelude(self, prelude: bytes) -> None:
-        """Take what comes before the first frame and does not count."""
+        """Take what comes before the first frame; it does not count towards the limit."""
         self._add(prelude)
 
     def write(self, frame: bytes) -> None:
@@ -243,7 +243,7 @@ class StreamWriter:
             self.is_done = True
 
     def flush(self) -> int:
-        """Write what was taken, once the response has started; return what is `buffered`."""
+        """Write the frames taken so far if the connection has room; return `buffered`."""
         if not self._parts or self._output.is_congested:
             return self.buffered
         data = b"".join(self._parts)
@@ -255,12 +255,12 @@ class StreamWriter:
         self.is_done = True
 
     def release(self) -> None:
-        """Let `wait` return."""
+        """Make `wait` return."""
         if not self._ended.done():
             self._ended.set_result(None)
 
     def probe(self, busy: bool) -> bool:
-        """Tell whether the client has taken something since the last question, if there was any."""
+        """Return False if the client left, or takes no data although there is some to take."""
         transport = self._request.transport
         if transport is not None and is_left_unseen(transport):
             return False
@@ -271,7 +271,7 @@ class StreamWriter:
         self._output.abort()
 
     def _add(self, data: bytes) -> None:
-        if self._is_chunked:  # not put together twice: it may be megabytes
+        if self._is_chunked:  # `flush` joins the parts: joining here too would copy megabytes twice
             self._parts += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
             self._parts.append(data)

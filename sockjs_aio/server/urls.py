@@ -1,4 +1,4 @@
-"""The URLs of a service, and what all of them share: who may ask, and how failures are answered."""
+"""The URLs of a service, and what they share: access checks and the answers to failures."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -34,14 +34,14 @@ _FAILURES = (
     HttpProcessingError,  # the same, from aiohttp's parser in Python
     ConnectionError,
 )
-"""What reading a request may raise; see `_failure`."""
+"""Exceptions that a request may cause; `_failure` answers them."""
 
 Answer = Callable[[Service, web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
 class Page:
-    """A URL that is no transport's."""
+    """A URL that does not belong to a transport."""
 
     method: str
     answer: Answer
@@ -52,7 +52,7 @@ class Page:
 
 
 _PLAIN_PREFIX = re.compile(r"[A-Za-z0-9/._~!$&'()*+,;=:@-]*")
-"""One with nothing to be encoded."""
+"""Matches a prefix without characters to encode."""
 
 _GREETING = Page("GET", pages.greeting)
 _INFO = Page("GET", pages.info, has_preflight=True)
@@ -69,11 +69,11 @@ ANSWERS: dict[str, Answer] = {
     "xhr_send": sending.xhr_send,
     "jsonp_send": sending.jsonp_send,
 }
-"""What answers each transport of `protocol.transports`."""
+"""The coroutine function that answers each transport of `protocol.transports`."""
 
 
 def routes(service: Service, prefix: str) -> list[web.RouteDef]:
-    """Make the routes of the service at `prefix`, which may be empty."""
+    """Make the routes of `service` at `prefix`, which may be empty."""
     transports = "|".join(name for name, row in TRANSPORTS.items() if row.has_session_url)
     session_url = f"/{{server_id:[^/.]+}}/{{session_id:[^/.]+}}/{{transport:{transports}}}"
     urls: dict[str, tuple[str, Page | Transport | None]] = {
@@ -97,9 +97,10 @@ def routes(service: Service, prefix: str) -> list[web.RouteDef]:
 
 
 def _matched(prefix: str) -> str:
-    """Return `prefix` for a path with variable parts.
+    """Return `prefix` in a form that works in a path with variable parts.
 
-    Between those aiohttp looks for the fixed ones as they are encoded, in a path that is decoded.
+    In such a path, aiohttp compares the encoded fixed parts with the decoded path of the request.
+    So a prefix with characters to encode becomes a variable part itself.
     """
     if _PLAIN_PREFIX.fullmatch(prefix):
         return prefix
@@ -107,14 +108,14 @@ def _matched(prefix: str) -> str:
 
 
 def _named(name: str, service: Service, url: Page | Transport | None) -> Handler:
-    """Make a route's handler, with a name for tools that trace requests."""
+    """Make a route's handler; its name is for tools that trace requests."""
     handler = _handler(service, url)
     handler.__name__ = handler.__qualname__ = name
     return service.mark(handler)
 
 
 def reaches_transport(service: Service, request: web.Request) -> bool:
-    """Tell whether a request that names a session gets to its transport, or is answered before."""
+    """Tell whether a request for a session would reach its transport, or be answered before."""
     try:
         url = TRANSPORTS[request.match_info["transport"]]
         return _answer_early(service, url, request) is None
@@ -125,15 +126,15 @@ def reaches_transport(service: Service, request: web.Request) -> bool:
 def answer(
     service: Service, url: Page | Transport | None, request: web.Request, by: Answer | None = None
 ) -> Awaitable[web.StreamResponse]:
-    """Answer a request of `url`; None stands for those of sessions, told by their end.
+    """Answer a request to `url`; None stands for session URLs, whose last part is the transport.
 
-    If it is not refused before, `by` may do what the transport of that URL does.
+    Unless the request is refused first, `by` answers it instead of the transport, if given.
     """
     return _handler(service, url, by)(request)
 
 
 def _handler(service: Service, url: Page | Transport | None, by: Answer | None = None) -> Handler:
-    # one coroutine for all, for memory: it stays as long as a WebSocket
+    # only one coroutine, to save memory: it lives as long as its WebSocket
     async def handler(request: web.Request) -> web.StreamResponse:
         try:
             asked = url or TRANSPORTS[request.match_info["transport"]]
@@ -157,7 +158,10 @@ def _handler(service: Service, url: Page | Transport | None, by: Answer | None =
 def _finish_refusal(
     service: Service, request: web.Request, refusal: web.StreamResponse | web.HTTPException
 ) -> None:
-    """Let pages of allowed origins read why they are refused; nobody keeps it: others are not."""
+    """Let pages of allowed origins read why they are refused.
+
+    No cache may store the refusal, because other requests to the same URL may be accepted.
+    """
     headers = refusal.headers
     headers.setdefault("Cache-Control", "no-store")
     is_said = isinstance(refusal, OriginRefusedError) or "Access-Control-Allow-Origin" in headers
@@ -168,9 +172,9 @@ def _finish_refusal(
 
 @for_refusals
 async def finish_refusal(request: web.Request, response: web.StreamResponse) -> None:
-    """Do the same for refusals that are not ours: of middlewares, and of aiohttp where code fails.
+    """Do the same for other refusals: those of middlewares, and aiohttp's 500 when code fails.
 
-    It is to be among an application's `on_response_prepare`.
+    Add it to an application's `on_response_prepare`.
     """
     if response.status < 300 or response.status == 304:
         return
@@ -182,12 +186,12 @@ async def finish_refusal(request: web.Request, response: web.StreamResponse) -> 
 def _answer_early(
     service: Service, url: Page | Transport, request: web.Request
 ) -> web.StreamResponse | None:
-    """Answer what is not for a transport or page to decide; None leaves it to `url`."""
+    """Answer a request that must not reach the transport or page `url`; otherwise return None."""
     if "session_id" in request.match_info and not _has_valid_ids(request):
         return plain_response(404, "Not found.\n")
     method = request.method
     if method == "OPTIONS" and url.has_preflight:
-        # also for a disabled transport: otherwise pages could not read that it is
+        # even if the transport is disabled: otherwise the page could not read that it is disabled
         service.admission.check_origin(request, is_linkable=url.is_linkable)
         return pages.preflight(service, request, _methods(url))
     if url.switch is not None and not service.settings.is_enabled(url.switch):
@@ -203,7 +207,7 @@ def _answer_of(url: Page | Transport) -> Answer:
 
 
 def _methods(url: Page | Transport) -> str:
-    """Return the methods for ``Allow``."""
+    """Return the value of ``Allow``."""
     return f"OPTIONS, {url.method}" if url.has_preflight else url.method
 
 
@@ -214,7 +218,7 @@ def _has_valid_ids(request: web.Request) -> bool:
 
 def _last_response(request: web.Request, status: int, text: str) -> web.Response:
     if request.content.exception() is not None:
-        request.content.feed_eof()  # aiohttp would look for the rest, and log that it fails
+        request.content.feed_eof()  # otherwise aiohttp tries to read the rest, and logs the failure
     response = plain_response(status, text)
     response.force_close()
     return response
@@ -223,10 +227,10 @@ def _last_response(request: web.Request, status: int, text: str) -> web.Response
 def _failure(request: web.Request, error: BaseException) -> web.Response:
     if isinstance(error, ConnectionError):
         if request.transport is not None and not request.transport.is_closing():
-            raise error  # of a connection of the application's, to a database perhaps
-        return web.Response()  # for a client that has gone
+            raise error  # from another connection of the application, for instance to a database
+        return web.Response()  # the client has left and will not see this
     if isinstance(error, BodyTimeoutError):
-        return _last_response(request, 408, "The request body did not come in time.\n")
+        return _last_response(request, 408, "The request body did not arrive in time.\n")
     if isinstance(error, (web.RequestPayloadError, HttpProcessingError)):
         return _last_response(request, 400, "The request body cannot be read.\n")
     if isinstance(error, PayloadTooLargeError):

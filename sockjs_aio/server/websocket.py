@@ -1,4 +1,4 @@
-"""websocket and raw websocket: the session lives as long as its connection.
+"""websocket and raw websocket: a session lives as long as its connection.
 
 Sections of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455.
 """
@@ -34,14 +34,14 @@ def websocket(service: Service, request: web.Request) -> Answer:
 
 
 def raw_websocket(service: Service, request: web.Request) -> Answer:
-    """Serve messages as they are over a WebSocket."""
+    """Serve plain messages, without frames, over a WebSocket."""
     return _serve(service, request, "rawwebsocket", RAW)
 
 
 async def _serve(
     service: Service, request: web.Request, transport: str, framing: Framing
 ) -> web.StreamResponse:
-    # memory: what is on the stack of a session's coroutines stays as long as the session
+    # local variables stay in memory as long as the session: keep them few
     if (refusal := check_handshake(request, service.settings.protocols)) is not None:
         return refusal
     identity = await service.admission.admit(request)
@@ -78,7 +78,7 @@ def _writer(
 
 
 class Socket(web.WebSocketResponse):
-    """A WebSocket whose control frames are written by its writer."""
+    """A WebSocket whose control frames are written by `WebSocketWriter`, not by aiohttp."""
 
     def __init__(self, settings: Settings, protocol: str | None) -> None:
         super().__init__(
@@ -86,13 +86,15 @@ class Socket(web.WebSocketResponse):
             autoping=False,
             autoclose=False,
             compress=settings.websocket_compression,
-            max_msg_size=settings.max_message_size + 1,  # aiohttp's is the first size refused
+            max_msg_size=settings.max_message_size + 1,  # aiohttp refuses this size and larger
         )
         if protocol is not None:
-            self.headers[PROTOCOL] = protocol  # aiohttp looks at the first of several headers only
+            self.headers[PROTOCOL] = protocol  # aiohttp reads only the first of several headers
 
     async def close(self, *, code: int = NORMAL, message: bytes = b"", drain: bool = True) -> bool:
-        """Do nothing: aiohttp would write a close frame besides ours, wait for the answer, and keep
-        the exception of a lost connection with all frames on the stack.
+        """Do nothing.
+
+        aiohttp would write a second close frame, wait for the answer, and keep the exception of a
+        lost connection together with all frames of its traceback.
         """
         return False

@@ -1,4 +1,4 @@
-"""Read messages from a WebSocket, and tell how it ended.
+"""Reads messages from a WebSocket, and tells how the WebSocket ended.
 
 aiohttp reads the frames.  Sections of the protocol: "WebSocket protocol", "Raw WebSocket";
 RFC 6455, sections 5.5 and 7.4.
@@ -30,22 +30,22 @@ from sockjs_aio.server.websocket_writer import WebSocketWriter
 from sockjs_aio.turns import TURN, clock
 
 FRAME = TURN / 256
-"""Seconds that a frame counts for besides its hooks' time: about what aiohttp takes to read it."""
+"""Seconds that a frame counts for, besides its hooks: about what aiohttp needs to read it."""
 
-# plain numbers: to look a member up in aiohttp's enumeration takes 0.1 us (Python 3.11)
+# plain numbers, because looking up a member of aiohttp's enumeration takes 0.1 us (Python 3.11)
 _MESSAGES = (TEXT, BINARY)
 _VIOLATIONS = {end.code: end for end in (INVALID_UTF8, TOO_BIG)}
-"""What aiohttp's parser refuses, by its code."""
+"""The ends for violations that aiohttp's parser reports with a close code of their own."""
 
 
 class WebSocketReader:
-    """Hands the messages of a WebSocket to the session's hooks.
+    """Passes the messages of a WebSocket to the session's hooks.
 
     Args:
-        session: Whose hooks are called, in the present task.
-        socket: Prepared.
-        writer: Answers what has to be answered.
-        max_messages: In one array.
+        session: The session whose hooks are called, in the current task.
+        socket: The WebSocket, already prepared.
+        writer: Answers pings and close frames.
+        max_messages: Maximum number of messages in one array.
     """
 
     __slots__ = ("_session", "_socket", "_writer", "_max_messages")
@@ -63,9 +63,9 @@ class WebSocketReader:
         self._max_messages = max_messages
 
     async def read(self) -> End:
-        """Read until the connection ends; return how it did."""
+        """Read until the connection ends; return how it ended."""
         hooks, writer = self._session.hooks, self._writer
-        left = TURN  # seconds until the loop has to have its turn
+        left = TURN  # seconds until other tasks must get a turn
         while True:
             if hooks.is_dropping:
                 await hooks.finish()
@@ -95,7 +95,7 @@ class WebSocketReader:
                 try:
                     return self._end(message)
                 finally:
-                    del message  # an exception's traceback would keep this very frame
+                    del message  # its exception's traceback refers to this stack frame: a cycle
             if left < 0:
                 await self._yield()
                 left = TURN
@@ -120,40 +120,44 @@ class WebSocketReader:
         self._writer.close(end.code, end.reason)
 
     def _end(self, message: WSMessage) -> End:
-        """Answer what ends the connection."""
+        """Answer the message that ends the connection; return how it ended."""
         if message.type == CLOSE:
             reply, reason = _reply_code(message.data), message.extra or ""
             if message.data not in (0, reply):
                 self._writer.close(reply, "")
                 return INVALID_CLOSE_CODE
-            self._writer.close(reply, reason)  # browsers tell the page what comes back
+            self._writer.close(reply, reason)  # browsers report our reply to the page
             return End(message.data or NO_CODE, reason, "client")
         if isinstance(message.data, WebSocketError):
             code: int = message.data.code
             end = _VIOLATIONS.get(code, PROTOCOL_ERROR._replace(code=code))
         elif isinstance(message.data, Exception) and not isinstance(message.data, OSError):
-            end = BROKEN_COMPRESSION  # it is the decompressor's error
+            end = BROKEN_COMPRESSION  # the error comes from the decompressor
         else:
             return LOST
         self._writer.close(end.code, "")
         return end
 
     async def _yield(self) -> None:
-        """Let the loop go on once in a while: what is buffered is read without waiting."""
+        """Let other tasks run: reading buffered messages never waits."""
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:
             self._read_on()
 
     def _read_on(self) -> None:
-        """Go on after a cancellation if the client has just left: it may have sent more before."""
+        """Continue after a cancellation that means that the client left; otherwise re-raise it.
+
+        The client may have sent more before it left, and we still handle that.
+        """
         if not self._session.hooks.is_forgiven():
             raise
-        self._writer.abort()  # or the server ends, and the client takes nothing: that has to end
+        # or the server ends, and this client takes no data: end its connection
+        self._writer.abort()
 
 
 def _reply_code(code: int) -> int:
-    """Return the code with which to answer a close frame; 0 stands for none."""
+    """Return the code with which to answer a close frame; `code` is 0 if it had none."""
     if code == 0:
         return NORMAL
     return code if is_sendable_code(code) else PROTOCOL_ERROR.code

@@ -1,7 +1,7 @@
-"""Write frames to a WebSocket, and ask whether its client is there.
+"""Writes frames to a WebSocket, and checks with pings that its client is still there.
 
-Frames are written by `ConnectionWriter`, or by aiohttp where compression was agreed on.  Sections
-of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, sections 5.5 and 7.
+`ConnectionWriter` writes the frames, or aiohttp if compression was negotiated.  Sections of the
+protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, sections 5.5 and 7.
 """
 
 from collections.abc import Coroutine
@@ -40,11 +40,11 @@ class WebSocketWriter:
 
     Args:
         request: The handshake.
-        socket: Prepared before anything is written.
+        socket: The WebSocket; prepare it before anything is written.
         output: Writes to the connection.
         framing: SockJS or raw.
         heartbeat_delay: Seconds between two pings.
-        closing: Tells whether the server shuts down.
+        closing: Knows whether the server is shutting down.
     """
 
     __slots__ = (
@@ -65,7 +65,7 @@ class WebSocketWriter:
     )
 
     is_http = False
-    is_done = False  # it ends with its coroutine
+    is_done = False  # a WebSocket has no response to end: it ends with its coroutine
 
     def __init__(
         self,
@@ -85,17 +85,15 @@ class WebSocketWriter:
         self._closing = closing
         self._is_compressed = False
         self._is_closed = False  # a close frame was written
-        self._taken = b""  # frames that the next flush writes, one behind the other
-        # since the last ping: signs of life; where in what was written it ends; whether it had to
-        # queue behind something
+        self._taken = b""  # the frames that the next flush writes
         self._is_ping_due = False
-        self.is_heard = False
-        self._ping_end: int | None = None
-        self._is_delayed = False
+        self.is_heard = False  # whether the client sent anything since the last ping
+        self._ping_end: int | None = None  # position of the last ping's end in the written bytes
+        self._is_delayed = False  # whether the last ping was queued behind other data
 
     def open(self, writer: AbstractStreamWriter | None) -> None:
-        """Begin to write, with what ``prepare`` of the socket has returned."""
-        assert writer is not None, "a socket that was not prepared before has a writer"
+        """Begin to write; `writer` comes from the socket's ``prepare``."""
+        assert writer is not None, "the first call of prepare returns a writer"
         self._output.open(writer)
         self._is_compressed = bool(self._socket.compress)
         if self._request.transport is not None:
@@ -114,16 +112,16 @@ class WebSocketWriter:
 
     @property
     def is_left(self) -> bool:
-        """As `is_alive`: it is always read from."""
+        """The opposite of `is_alive`: we always read from a WebSocket, so we notice its end."""
         return not self.is_alive
 
     @property
     def buffered(self) -> int:
-        """Bytes that the connection has not passed on."""
+        """Number of written bytes that have not left the process."""
         return self._output.buffered
 
     def write(self, frame: bytes) -> None:
-        """Take one frame; the close frame closes the WebSocket too."""
+        """Take one frame; the close frame also closes the WebSocket."""
         if type(frame) is SharedFrame:
             self._taken += frame.dressed(text_frame)
         elif type(frame) is not CloseFrame:
@@ -135,7 +133,7 @@ class WebSocketWriter:
             self.close(NORMAL, "")
 
     def flush(self) -> int:
-        """Write what was taken, and behind it the ping that is due; return what is `buffered`."""
+        """Write the frames taken so far, then the ping if one is due; return `buffered`."""
         if self._taken and self._is_compressed:
             self._flush_compressed()
             return self.buffered
@@ -155,7 +153,8 @@ class WebSocketWriter:
         self._is_ping_due = False
 
     def _flush_compressed(self) -> None:
-        if not self._output.is_congested:  # or aiohttp is at the last one: this is called again
+        # while aiohttp is writing, it counts as congested; afterwards this is called again
+        if not self._output.is_congested:
             data, self._taken = self._taken, b""
             self._output.wait(partial(self._write_compressed, data))
 
@@ -171,12 +170,12 @@ class WebSocketWriter:
             else:
                 self._output.write(websocket_frame(opcode, payload))
                 continue
-            self.delivery.written += len(payload)  # about: nobody tells the compressed size
+            self.delivery.written += len(payload)  # roughly: the compressed size is not known
         if self._is_closed and not self._taken:
             self._output.end(self._closing.is_begun)
 
     def close(self, code: int, reason: str) -> None:
-        """Write the WebSocket's close frame, with another code if that may not be sent."""
+        """Write the WebSocket's close frame, with code 1000 if `code` must not be sent."""
         if not self._is_closed:
             code = code if is_sendable_code(code) else NORMAL
             self._taken += websocket_frame(CLOSE, close_payload(code, reason))
@@ -184,20 +183,19 @@ class WebSocketWriter:
             self.flush()
 
     def pong(self, payload: bytes) -> None:
-        """Answer a ping, unless the client does not read: they must not fill memory."""
+        """Answer a ping, unless the client does not read: pongs must not fill the memory."""
         if not self.is_full:
             self._output.write(websocket_frame(PONG, payload))
 
     def probe(self, busy: bool) -> bool:
-        """Have `flush` ping the client; return False if the last ping has reached it and got no
-        answer.
+        """Make `flush` ping the client; return False if the client did not answer the last ping.
 
-        Whatever comes from the client is an answer, and so is that it still takes what was written
-        before the ping: the ping has not reached it then.
+        Any data from the client counts as an answer.  If the client is still taking data that was
+        written before the ping, the ping has not reached it, and no answer is due.
 
         Args:
-            busy: Whether a hook runs: nothing is read meanwhile, so nothing can be missed, unless
-                it is the client that does not read.
+            busy: Whether a hook is running.  We read nothing meanwhile, so a missing answer means
+                nothing, unless it is the client that does not read.
         """
         if self._output.is_congested:
             self._ping_end = None
@@ -207,12 +205,12 @@ class WebSocketWriter:
             return True
         if self.delivery.has_arrived(self._ping_end):
             was_delayed, self._is_delayed = self._is_delayed, False
-            return was_delayed  # then its time counts from now
+            return was_delayed  # if it was delayed, the time for its answer starts now
         return not self.delivery.is_stalled()
 
     def _ping(self) -> None:
-        # who was heard has got the last ping, unless that was stuck: if nothing was written since,
-        # there is no need to ask the kernel
+        # A client that answered has received the last ping, unless that was delayed.  If nothing
+        # was written since, we need not ask the kernel.
         if self.is_heard and not self._is_delayed and self._ping_end == self.delivery.written:
             self.delivery.assume_taken()
         else:
@@ -220,25 +218,25 @@ class WebSocketWriter:
         self.is_heard = False
         self._is_ping_due = True
         if self._is_compressed:
-            self.flush()  # it does not wait until aiohttp has written what comes with it
+            self.flush()  # now, ahead of the frames that aiohttp compresses
 
     def _has_data_come(self) -> bool:
-        """Tell whether bytes have come of a message that is not complete."""
+        """Tell whether part of a message that is still incomplete arrived recently."""
         transport = self._request.transport
         return transport is not None and seconds_since_data(transport) < self._heartbeat_delay
 
     def conclude(self) -> None:
-        """Not asked for: the session ends with its connection."""
+        """Do nothing: this is only for HTTP responses."""
 
     def release(self) -> None:
-        """Its coroutine ends with the connection."""
+        """Do nothing: the coroutine ends with the connection."""
 
     def hang_up(self) -> None:
-        """Close the connection without a close frame, once what was written has left."""
+        """Close the connection, without a close frame, after everything written has left."""
         self._output.close()
 
     def finish(self, timeout: float) -> Coroutine[Any, Any, None]:
-        """Wait until all has left the process; for `timeout` seconds at most."""
+        """Wait until all data has left the process; cut the connection after `timeout` seconds."""
         return self._output.finish(timeout)
 
     def abort(self) -> None:

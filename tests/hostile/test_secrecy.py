@@ -170,7 +170,7 @@ async def test_refusals(serve: Serve, told: Told, transport: str, limit: str) ->
         reply = await answered(served, PATH, transport, **headers)
         told.bodies.append(reply.body)
         assert reply.status in (403, 404, 429, 503)
-    told.check(*(["sends were for sessions"] if reply.status == 404 else []))
+    told.check(*(["sends were for unknown sessions"] if reply.status == 404 else []))
 
 
 @transports

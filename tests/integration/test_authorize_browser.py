@@ -88,7 +88,7 @@ async def test_page_of_the_example_is_refused(
 ) -> None:
     async with example_page(browser, unused_tcp_port, f"transport={transport}") as page:
         await log_in(page, "ann", "banana")
-        await expect(page.locator("#trouble")).to_contain_text("That is not the password.")
+        await expect(page.locator("#trouble")).to_contain_text("Wrong user name or password.")
         await page.click("#account .toggle")
         await expect(page.locator("#account .notice")).to_contain_text("2000 All transports failed")
         await page.click("#orders .toggle")

@@ -440,7 +440,7 @@ async def test_missing_script_is_told() -> None:
     process = await run("--sockjs-client", "missing.js")
     _, errors = await process.communicate()
     assert process.returncode == 2
-    assert errors.endswith(b"error: there is no file missing.js\n")
+    assert errors.endswith(b"error: --sockjs-client: file not found: missing.js\n")
 
 
 async def test_what_nodes_lack_is_told_in_one_line() -> None:
@@ -448,11 +448,11 @@ async def test_what_nodes_lack_is_told_in_one_line() -> None:
     _, errors = await process.communicate()
     assert (process.returncode, errors.decode().splitlines()[-1]) == (
         2,
-        "python -m examples.chat: error: --url needs --redis",
+        "python -m examples.chat: error: --url requires --redis",
     )
     process = await run("--url", "http://127.0.0.1:8081", "--redis", "redis://127.0.0.1")
     output, errors = await process.communicate()
     assert (process.returncode, output) == (1, b"")
     assert errors.startswith(b"secret has 0 bytes")
-    assert errors.endswith(b"(secret is NODES_SECRET)\n")
+    assert errors.endswith(b"(set the secret in NODES_SECRET)\n")
     assert errors.count(b"\n") == 1

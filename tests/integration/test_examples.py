@@ -115,7 +115,7 @@ async def test_port_that_cannot_be_used_is_told_in_one_line(
         assert "is taken" in last or "already in use" in last
     else:
         assert process.returncode == 2
-        assert f"argument {command[-1]}: {port} is no port" in last
+        assert f"argument {command[-1]}: {port} is not a port number" in last
 
 
 async def use_services(served: Served, kind: type[clients.Client]) -> None:

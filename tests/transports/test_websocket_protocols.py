@@ -11,7 +11,7 @@ from tests.wire import Reply
 
 both = pytest.mark.parametrize("path", ["/0/1/websocket", "/websocket"])
 
-REFUSAL = b"None of the WebSocket subprotocols that were offered is spoken here.\n"
+REFUSAL = b"None of the offered WebSocket subprotocols is supported.\n"
 
 
 async def ask(served: Served, path: str, *offers: str) -> Reply:
@@ -91,7 +91,7 @@ async def test_offer_of_which_nothing_is_spoken_opens_no_session(
     assert (Noted.seen, asked, served.router.session_count) == ([], [], 0)
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("sockjs_aio", "INFO")
-    assert record.getMessage().startswith("refused a WebSocket that offers none of `protocols`: ")
+    assert record.getMessage().startswith("refused a WebSocket: none of its subprotocols")
     assert len(record.getMessage()) < 300
 
 

@@ -106,7 +106,7 @@ async def test_verify_is_asked_at_the_owner_about_the_client(
     reply = await client.served.request(
         method, client.path + end, b"" if method == "POST" else None, headers=thief.headers
     )
-    assert (reply.status, reply.body) == (403, b"This session belongs to somebody else.\n")
+    assert (reply.status, reply.body) == (403, b"This session belongs to another client.\n")
     assert set(asked) == {("127.0.0.1", "mine"), ("127.0.0.1", "a guess")}
 
 
