@@ -104,5 +104,5 @@ def test_workers_refuse_an_application_with_nodes() -> None:
         timeout=50,
     )
     assert done.returncode == 1
-    assert "is no application for Workers" in done.stderr
+    assert "Workers cannot serve an application with Nodes" in done.stderr
     assert "Traceback" not in done.stderr
