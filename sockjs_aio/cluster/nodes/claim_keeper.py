@@ -13,7 +13,7 @@ from sockjs_aio.protocol.ends import INTERRUPTED
 logger = logging.getLogger("sockjs_aio")
 
 BATCH = 200
-"""Sessions that one command refreshes or removes: so few block neither Redis nor the loop."""
+"""Sessions that one command refreshes or removes; more could block Redis or the loop."""
 
 
 class ClaimKeeper:

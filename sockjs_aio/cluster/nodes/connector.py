@@ -21,7 +21,7 @@ PROBES = 4
 def silence_limit(expiry: float) -> float:
     """Return how long another node's kernel may be silent.
 
-    Unless `MAX_SILENCE` is shorter, this is longer than `expiry`.  So a node that has died is known
+    Unless limited by `MAX_SILENCE`, this is longer than `expiry`.  So a node that has died is known
     to be dead by then, and its clients are told that their sessions have ended.  Any other silent
     node lives but cannot be reached.
     """

@@ -247,7 +247,7 @@ class Forward:
 
 
 class RelayedResponse(web.StreamResponse):
-    """The other process's response.  Its middlewares and response hooks have already run there.
+    """The other process's response; middlewares and response hooks have already run there.
 
     Args:
         request: The client's request.
