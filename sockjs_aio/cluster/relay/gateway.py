@@ -83,7 +83,6 @@ class Relay:
             patience: Seconds to wait if that process is still starting.
 
         Raises:
-            web.HTTPServiceUnavailable: If this process cannot open another connection.
             ConnectionRefusedError: If the other process cannot be reached.
             OwnerLostError: If it has ended, and the client has got nothing yet.
             OwnerSilentError: If it does not answer, and the client has got nothing yet.

@@ -97,9 +97,7 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         help="the address or name to listen at; repeat the option for several; "
         "default: 127.0.0.1, or none with --unix or --fd",
     )
-    serve.add_argument(
-        "--port", type=int, default=8080, help="the port to listen at; default: %(default)s"
-    )
+    serve.add_argument("--port", type=int, default=8080, help="default: %(default)s")
     serve.add_argument("--unix", metavar="PATH", help="the Unix socket to listen at")
     serve.add_argument(
         "--fd",
@@ -116,11 +114,7 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
             metavar="SECONDS",
             help=f"{what}; default: %(default)g",
         )
-    serve.add_argument(
-        "--loop",
-        choices=LOOPS,
-        help="the event loop; default: asyncio's",
-    )
+    serve.add_argument("--loop", choices=LOOPS, help="the event loop; default: asyncio's")
     serve.add_argument("--access-log", action="store_true", help="log each request once")
     serve.add_argument(
         "--log-level",
