@@ -1,1 +1,1 @@
-"""One service in several processes, or on several hosts."""
+"""Run one service in several processes, on one host or on many."""

@@ -60,7 +60,7 @@ async def test_requests_after_a_node_has_died_are_answered_at_once(
         assert await target.post("/0/e", '["x"]') == 404
         for name in ("a", "b", "c", "d", "e"):
             assert await target.poll(f"/0/{name}") == INTERRUPTED
-    assert f"nobody listens at {owner.url}" in other.said
+    assert f"nothing listens at {owner.url}" in other.said
 
 
 async def test_a_node_that_has_begun_anew_does_not_take_the_place_of_the_old_one(
@@ -78,7 +78,7 @@ async def test_a_node_that_has_begun_anew_does_not_take_the_place_of_the_old_one
     assert await target.poll("/0/b") == INTERRUPTED
     assert await target.post("/0/c", '["x"]') == 404
     assert await target.poll("/0/b") == INTERRUPTED
-    assert f"at {owner.url} is another node" in other.said
+    assert f"a different node than expected answers at {owner.url}" in other.said
 
 
 async def test_what_waits_for_a_node_that_has_vanished_ends(
@@ -128,7 +128,7 @@ async def test_two_processes_at_one_url_are_told_of(run_nodes: RunNodes, reach: 
     (other,) = run_nodes(1)
     assert await reach(second).poll("/0/a") == b"o"
     assert await reach(other).post("/0/a", '["x"]') == 404
-    assert "or two have the same url" in other.said
+    assert "or two nodes have the same url" in other.said
     assert first.said == ""
 
 

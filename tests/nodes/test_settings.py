@@ -27,9 +27,9 @@ def test_what_can_be_used(url: Any) -> None:
 @pytest.mark.parametrize(
     "options, reason",
     [
-        ({"url": "10.0.0.5:8080"}, "has to be like"),
-        ({"url": "ftp://10.0.0.5"}, "has to be like"),
-        ({"url": "http://"}, "has to be like"),
+        ({"url": "10.0.0.5:8080"}, "must be like"),
+        ({"url": "ftp://10.0.0.5"}, "must be like"),
+        ({"url": "http://"}, "must be like"),
         ({"url": "http://a:99999"}, "out of range"),
         ({"url": "http://a/echo"}, "nothing else"),
         ({"url": "http://user:word@a"}, "nothing else"),
@@ -65,7 +65,7 @@ def test_it_is_attached_once() -> None:
     nodes.attach(app)
     with pytest.raises(RuntimeError, match="once"):
         nodes.attach(web.Application())
-    with pytest.raises(RuntimeError, match="an application can have one"):
+    with pytest.raises(RuntimeError, match="an application can have only one"):
         Nodes(REDIS, **GOOD).attach(app)
     app.freeze()
     with pytest.raises(RuntimeError, match="before the application starts"):
@@ -77,7 +77,7 @@ def test_redis_py_is_asked_for_if_it_is_missing() -> None:
     program += f"s.Nodes('redis://x', **{GOOD!r})"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "<class 'sockjs_aio.cluster.nodes.nodes.Nodes'>\n"
-    assert "for Nodes: pip install sockjs-aio[redis]" in done.stderr
+    assert "Nodes needs redis-py: pip install sockjs-aio[redis]" in done.stderr
 
 
 def app_with_nodes() -> web.Application:
@@ -104,5 +104,5 @@ def test_workers_refuse_an_application_with_nodes() -> None:
         timeout=50,
     )
     assert done.returncode == 1
-    assert "is no application for Workers" in done.stderr
+    assert "Workers cannot serve an application with Nodes" in done.stderr
     assert "Traceback" not in done.stderr

@@ -87,11 +87,11 @@ async def test_the_end_says_how_it_goes(command: RunCommand) -> None:
     assert await client.frame() == b'c[1012,"Service restart"]'
     assert await served.ended() == 0
     for pattern in (
-        "SIGTERM: the end begins",
-        r"readiness is off; in 0\.2 s sessions are closed, over 0\.3 s, for at most 30 s",
+        "SIGTERM: shutting down",
+        r"readiness is off; closing sessions in 0\.2 s, spread over 0\.3 s \(limit: 30 s\)",
         "worker 0: closing . sessions",
-        r"worker 1: the drain is over, after \d",
-        r"all workers have ended, after \d",
+        r"worker 1: drain finished after \d",
+        r"all workers have ended after \d",
     ):
         assert re.search(pattern, served.said), (pattern, served.said)
 

@@ -32,9 +32,9 @@ async def blocked(
 
 async def test_a_worker_that_hangs_is_replaced(command: RunCommand, tmp_path: Path) -> None:
     served, pid = await blocked(command, tmp_path / "notes", "--hang-limit", "6")
-    await served.until_said(rf"WARNING worker . \(process {pid}\) has not answered for 5 s")
-    await served.until_said(rf"ERROR worker . \(process {pid}\) has not answered for 6 s")
-    await served.until_said(r"has ended \(SIGABRT\): it is started again")
+    await served.until_said(rf"WARNING worker . \(process {pid}\) has not reported for 5 s")
+    await served.until_said(rf"ERROR worker . \(process {pid}\) has not reported for 6 s")
+    await served.until_said(r"died \(SIGABRT\): starting it again")
     assert "unruly.py" in served.said and "in on_message" in served.said  # where it has hung
     async with async_timeout.timeout(PATIENCE):
         while len(children(served.process)) < 2:
@@ -49,7 +49,7 @@ async def test_a_worker_that_stands_still_as_a_whole_is_replaced(command: RunCom
     served = await command("--hang-limit", "2", workers=2)
     victim = next(iter(await served.worker_wires(2)))
     os.kill(victim, signal.SIGSTOP)
-    await served.until_said(r"has ended \(SIGKILL\): it is started again")
+    await served.until_said(r"died \(SIGKILL\): starting it again")
     await served.worker_wires(2)
     assert await served.stop() == 0
 
@@ -78,7 +78,7 @@ async def test_a_supervisor_that_was_stopped_itself_blames_nobody(command: RunCo
     await asyncio.sleep(2)
     assert children(served.process) == before
     assert await served.stop() == 0
-    assert "not answered" not in served.said
+    assert "not reported" not in served.said
 
 
 async def test_the_end_takes_no_longer_for_a_worker_that_hangs(
@@ -89,7 +89,7 @@ async def test_the_end_takes_no_longer_for_a_worker_that_hangs(
     served, _ = await blocked(command, notes, "--drain-limit", "4", "--hang-limit", "60")
     async with async_timeout.timeout(20):
         assert await served.stop() == 1  # somebody was cut off
-    assert "it is killed" in served.said
+    assert "killing it" in served.said
     assert lines(notes).count("cleanup") == 1  # of the other one
 
 
@@ -102,7 +102,7 @@ async def test_a_second_signal_does_not_wait_for_a_worker_that_hangs(
     await served.until_said("readiness is off")
     async with async_timeout.timeout(20):
         assert await served.stop() == 1
-    assert "SIGTERM once more" in served.said
+    assert "SIGTERM again" in served.said
 
 
 async def test_a_second_signal_reaches_workers_that_drain(
@@ -120,7 +120,7 @@ async def test_a_second_signal_reaches_workers_that_drain(
     await client.send("wait 1000")
     await until_noted(notes, "waits")
     served.process.send_signal(signal.SIGTERM)
-    await served.until_said("closing")
+    await served.until_said(r"worker \d: closing")
     async with async_timeout.timeout(20):
         assert await served.stop() == 0
     assert "close" in lines(notes) and lines(notes).count("cleanup") == 2

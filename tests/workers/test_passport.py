@@ -93,7 +93,7 @@ async def test_a_forged_passport_is_refused_wherever_it_comes_in(team: RunTeam, 
     for served in workers:  # at its owner, and elsewhere
         reply = await send_raw(served.port, request_with(values))
         assert reply.status == 403
-        assert reply.body == b"This is not from another process of the service.\n"
+        assert reply.body == b"The Sockjs-Relay header is not valid.\n"
         assert (await send_raw(served.port, request_with(values, HEADER.upper()))).status == 403
         reader, writer = await asyncio.open_unix_connection(served.placement.own_path)
         wire = Wire(reader, writer)

@@ -82,7 +82,7 @@ async def test_a_reload_that_fails_leaves_the_old_workers(
     client = await EventSource.open(served)
     generation.write_text("broken")
     served.process.send_signal(signal.SIGHUP)
-    await served.until_said("the old ones go on")
+    await served.until_said("the old workers keep running")
     await client.send("still")
     assert await client.messages(1) == ["still"]
     assert (await served.loaded())["generation"] == "one"

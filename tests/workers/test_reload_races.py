@@ -50,7 +50,7 @@ async def test_a_reload_replaces_workers_that_are_dead_just_then(command: RunCom
     await open_sessions(served, "a")
     assert len(children(served.process)) == 2
     assert await served.stop() == 0
-    assert "cannot start anew" not in served.said
+    assert "reload failed" not in served.said
     assert not served.has_failed, served.said
 
 
@@ -92,7 +92,7 @@ async def test_a_worker_whose_successor_dies_goes_on_alone(
         await asyncio.sleep(0.2)  # for the supervisor to ask the old one
         os.kill(new, signal.SIGKILL)
         os.kill(old, signal.SIGCONT)
-        await served.until_said("worker 0 cannot start anew", count=attempt + 1)
+        await served.until_said("reload failed at worker 0", count=attempt + 1)
         await open_sessions(served, str(attempt))
     assert children(served.process) == {old}
     assert await served.stop() == 0

@@ -94,7 +94,7 @@ async def test_a_worker_that_is_killed_takes_its_own_sessions_only(
     for client in others:
         assert await send_again(client) in (200, 204)
         assert await client.messages(1) == ["again"]
-    await served.until_said(r"has ended \(SIGKILL\)")
+    await served.until_said(r"died \(SIGKILL\)")
     await served.worker_wires(2)
     again = [await pid(await Xhr.open(served)) for _ in range(12)]
     assert victim not in again and len(set(again)) == 2
@@ -135,7 +135,7 @@ async def test_a_worker_that_ends_by_itself_is_started_again(command: RunCommand
     wire = next(iter(before.values()))
     with pytest.raises(asyncio.IncompleteReadError):
         await wire.request("GET", "/die")
-    await served.until_said(r"has ended \(exit status 7\): it is started again")
+    await served.until_said(r"died \(exit status 7\): starting it again")
     after = await served.worker_wires(2)
     assert len(set(before) & set(after)) == 1
     assert await served.stop() == 0
@@ -149,7 +149,7 @@ async def test_an_application_that_cannot_start_ends_it_at_once(
     served = await command(workers=2, generation=generation, wait=False)
     assert await served.ended() == 1
     assert "RuntimeError: a test has asked for it" in served.said
-    assert served.said.count("cannot start: tests.workers.service:make fails:\n") == 1
+    assert served.said.count("cannot start: tests.workers.service:make failed:\n") == 1
     assert "sockjs_aio/cluster" not in served.said
 
 
@@ -169,16 +169,16 @@ async def test_workers_that_die_again_and_again_end_it(command: RunCommand, tmp_
     generation.write_text("mortal")
     served = await command(workers=1, generation=generation, wait=False)
     assert await served.ended() == 1
-    assert "worker 0 has ended 5 times in a row before it had served for 5 seconds" in served.said
+    assert "worker 0 died 5 times in a row before it had served for 5 s" in served.said
     assert "exit status 7" in served.said
 
 
 @pytest.mark.parametrize(
     "target, message",
     [
-        ("tests.workers.service", "is not of the form package.module:app_factory"),
-        ("tests.workers.service:nothing", "tests.workers.service has no nothing"),
-        ("tests.workers.service:json", "gives module, not an aiohttp application"),
+        ("tests.workers.service", "does not have the form package.module:app_factory"),
+        ("tests.workers.service:nothing", "module tests.workers.service has no attribute nothing"),
+        ("tests.workers.service:json", "must be or return an aiohttp application, not module"),
         (
             "tests.workers.nowhere:make",
             "cannot start: No module named 'tests.workers.nowhere': start",
@@ -198,11 +198,11 @@ async def test_what_is_no_application_is_named(
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("--workers", "0"), "a whole number above 0"),
-        (("--drain-over", "-1"), "over=-1.0 cannot be"),
-        (("--drain-limit", "nan"), "limit=nan cannot be"),
-        (("--host", "192.0.2.1"), "of 192.0.2.1 cannot be listened at: Cannot assign"),
-        (("--port", "99999"), "port 99999 cannot be: 0 to 65535"),
+        (("--workers", "0"), "count must be a positive integer"),
+        (("--drain-over", "-1"), "over=-1.0 must be seconds"),
+        (("--drain-limit", "nan"), "limit=nan must be seconds"),
+        (("--host", "192.0.2.1"), "of 192.0.2.1: Cannot assign"),
+        (("--port", "99999"), "port 99999: must be 0 to 65535"),
     ],
 )
 async def test_what_cannot_be_is_said(
@@ -218,7 +218,7 @@ async def test_a_port_in_use_is_not_shared(command: RunCommand) -> None:
     first = await command("--port", str(port))
     second = await command("--port", str(port), wait=False)
     assert await second.ended() == 2
-    assert f"port {port} of 127.0.0.1 cannot be listened at: Address already" in second.said
+    assert f"cannot listen at port {port} of 127.0.0.1: Address already" in second.said
     assert await first.stop() == 0
 
 

@@ -1,1 +1,1 @@
-"""Several hosts whose sessions are found through Redis."""
+"""Run one service on several hosts, which find each other's sessions through Redis."""

@@ -1,7 +1,7 @@
-"""Puts the questions of many requests into one command.
+"""Batches the lookups of many requests into one Redis command.
 
-A crowd of clients that comes back at once needs no crowd of connections then, and one that leaves
-before its question is answered disturbs nobody.
+So many clients that come back at once do not need many connections, and a client that leaves before
+its question is answered does not disturb the others.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 BATCH = 200
-"""BatchedLookup in one command."""
+"""Maximum number of questions in one command."""
 
 Question: TypeAlias = tuple[str, str]
 Answer: TypeAlias = "list[str | None]"
@@ -18,27 +18,27 @@ Ask: TypeAlias = Callable[[Sequence[Question]], Awaitable[list[Answer]]]
 
 
 class BatchedLookup:
-    """BatchedLookup that wait; those that have come while others are being answered go together.
+    """Collects questions while earlier ones are being answered, and then asks them together.
 
     Args:
-        ask: Gets some of them answered.
+        ask: Answers a batch of questions, in their order.
     """
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._waiting: deque[tuple[Question, asyncio.Future[Answer]]] = deque()
-        self._asking: asyncio.Task[None] | None = None  # while there is something to ask
+        self._asking: asyncio.Task[None] | None = None  # only while questions wait
 
     async def put(self, question: Question) -> Answer:
         """Return the answer.
 
         Raises:
-            Exception: What `ask` has raised.
+            Exception: Anything that `ask` raises.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((question, answer))
-        # an eager task (Python 3.12) may have ended before it is kept here
+        # an eager task (Python 3.12) may have ended before it was assigned
         if self._asking is None or self._asking.done():
             self._asking = loop.create_task(self._run())
         return await answer

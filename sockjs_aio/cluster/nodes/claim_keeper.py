@@ -1,4 +1,4 @@
-"""One task for each node: keeps Redis told that the node is there, and which sessions it has."""
+"""One task per node, which reports to Redis that the node lives, and refreshes its claims."""
 
 import asyncio
 import contextlib
@@ -13,17 +13,17 @@ from sockjs_aio.protocol.ends import INTERRUPTED
 logger = logging.getLogger("sockjs_aio")
 
 BATCH = 200
-"""Sessions that one command refreshes or removes: neither Redis nor the loop is held up by that."""
+"""Sessions that one command refreshes or removes; more could block Redis or the loop."""
 
 
 class ClaimKeeper:
-    """Looks after the claims of a gateway, and the nodes that it knows.
+    """Keeps a gateway's claims and its known nodes in step with Redis.
 
     Args:
-        directory: Where to tell.
-        gateway: What has the claims.
-        interval: Seconds between two looks.
-        expiry: Seconds after which others take this node for dead, unless it says that it is there.
+        directory: This node's view of Redis.
+        gateway: The gateway that has the claims.
+        interval: Seconds between two reports to Redis.
+        expiry: Seconds after which other nodes consider this one dead if it does not report.
         refresh_after: Seconds after which a claim is refreshed.
     """
 
@@ -43,37 +43,37 @@ class ClaimKeeper:
         self._expiry = expiry
         self._refresh_after = refresh_after
         self._looking = asyncio.Lock()
-        self._sure_until = -math.inf  # nobody takes this node for dead before that
+        self._sure_until = -math.inf  # until then no node can consider this one dead
 
     @property
     def is_sure(self) -> bool:
-        """Whether the sessions of this node are still its own, as far as it can find out.
+        """Whether this node certainly still owns its sessions.
 
-        A process that was stopped for too long was taken for dead, and others may have opened its
-        sessions.  While Redis is away nobody can open any.
+        If the process was paused for longer than `expiry`, other nodes may have opened its
+        sessions.  While Redis is down, no node can do that.
         """
         return _now() < self._sure_until or self._directory.is_down
 
     async def assure(self) -> None:
-        """Ask Redis which sessions are still this node's, before it answers for one of them."""
+        """Ask Redis which sessions this node still owns, before it answers a request for one."""
         async with self._looking:
-            if not self.is_sure:  # otherwise somebody else has just asked
+            if not self.is_sure:  # otherwise another request has just asked
                 with contextlib.suppress(DirectoryUnavailableError):
                     await self._look()
 
     async def run(self) -> None:
-        """Look, again and again."""
+        """Call `look` once per interval, for ever."""
         while True:
             await asyncio.sleep(self._interval)
             try:
                 await self.look()
             except DirectoryUnavailableError:
-                pass  # which it has said
+                pass  # the directory has logged it
             except Exception:
-                logger.exception("the sessions of this node could not be told to Redis")
+                logger.exception("could not report this node's sessions to Redis")
 
     async def look(self) -> None:
-        """Tell what has to be told now.
+        """Report to Redis, check the known nodes, and refresh or remove claims that are due.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
@@ -97,7 +97,7 @@ class ClaimKeeper:
         self._sure_until = start + self._expiry
 
     async def leave(self) -> None:
-        """Tell Redis that the node ends, unless it does not answer."""
+        """Remove the node and its claims from Redis, if it answers."""
         keys = self._claims.take_all()
         with contextlib.suppress(DirectoryUnavailableError):
             for first in range(0, len(keys), BATCH):
@@ -114,8 +114,9 @@ class ClaimKeeper:
 
 
 def _give_away(claim: Claim) -> None:
-    """End a session that another node has now, where requests for it go; this one was taken for
-    dead.
+    """End a session that another node has taken over.
+
+    That node considered this one dead, and now gets the session's requests.
     """
     session = claim.registry.get(claim.session_id)
     if session is not None:

@@ -1,4 +1,4 @@
-"""The sessions that this node has told Redis to be its own, or is about to."""
+"""Claims: the session ids that this node has recorded as its own in Redis, or is about to."""
 
 import contextlib
 import itertools
@@ -12,9 +12,9 @@ class Claim:
     """One session id of one service, claimed for a request that may open a session.
 
     Args:
-        registry: Where the session is, or will be.
-        session_id: Its id.
-        now: The time on the loop's clock.
+        registry: The registry that has or will have the session.
+        session_id: The session's id.
+        now: The time by the loop's clock.
     """
 
     __slots__ = ("registry", "session_id", "users", "refreshed", "is_held", "is_foreign")
@@ -22,19 +22,19 @@ class Claim:
     def __init__(self, registry: SessionRegistry, session_id: str, now: float) -> None:
         self.registry = registry
         self.session_id = session_id
-        self.users = 0  # requests that are being answered
+        self.users = 0  # requests being answered
         self.refreshed = now
-        self.is_held = False  # Redis has said that it is ours
-        self.is_foreign = False  # or that it is not
+        self.is_held = False  # Redis has confirmed it
+        self.is_foreign = False  # it is not ours: drop it once its requests are answered
 
     @property
     def is_needed(self) -> bool:
-        """Whether there is a session, or there may be one soon."""
+        """Whether there is a session, or a request may be about to open one."""
         return self.users > 0 or self.has_session
 
     @property
     def has_ended(self) -> bool:
-        """Whether there was a session whose late requests must find this node."""
+        """Whether there was a session, so that late requests must still find this node."""
         return self.registry.ended(self.session_id) is not None
 
     @property
@@ -44,7 +44,7 @@ class Claim:
 
 
 class Claims:
-    """All of them, by their keys; those first that have not been refreshed for longest."""
+    """All claims of this node, by their keys, the least recently refreshed first."""
 
     def __init__(self) -> None:
         self._claims: OrderedDict[str, Claim] = OrderedDict()
@@ -54,13 +54,13 @@ class Claims:
         return len(self._claims)
 
     def holds(self, key: str) -> bool:
-        """Tell whether the session of `key` is this node's."""
+        """Tell whether this node owns the session of `key`."""
         claim = self._claims.get(key)
         return claim is not None and claim.is_held
 
     @contextlib.contextmanager
     def use(self, key: str, registry: SessionRegistry, session_id: str) -> Iterator[Claim]:
-        """Have a claim while a request is answered, and after that if there is a session then."""
+        """Keep a claim while a request is answered, and longer if that leaves a session."""
         claim = self._claims.get(key)
         if claim is None:
             claim = self._claims[key] = Claim(registry, session_id, registry.now())
@@ -75,14 +75,14 @@ class Claims:
                 self._unneeded.add(key)
 
     def drop(self, key: str) -> Claim | None:
-        """Forget one."""
+        """Forget a claim, and return it."""
         self._unneeded.discard(key)
         return self._claims.pop(key, None)
 
     def due(self, before: float, now: float, limit: int) -> list[str]:
-        """Return the keys of those that were refreshed before a time, and are needed.
+        """Return at most `limit` keys that are needed and were last refreshed before a time.
 
-        At most `limit` are looked at; nothing is returned when there are no more.
+        Call this until it returns nothing, and `refreshed` each time.
         """
         keys: list[str] = []
         while not keys and self._claims:
@@ -95,14 +95,14 @@ class Claims:
                     keys.append(key)
                 else:
                     self._unneeded.add(key)
-                    self.refreshed([key], now)  # not to stand in the way of the others
+                    self.refreshed([key], now)  # to move it behind the others
         return keys
 
     def unneeded(self, limit: int) -> list[str]:
-        """Take at most `limit` keys of claims to give up: they are not held any more.
+        """Return at most `limit` keys to remove from Redis; their claims are no longer held.
 
-        Redis keeps those of sessions that have ended until their lease runs out: so late requests
-        are sent here and are told, and do not open a session on another node.
+        Claims of ended sessions are dropped here, but stay in Redis until their lease runs out.
+        So late requests come here and are refused, and do not open a session on another node.
         """
         keys: list[str] = []
         while self._unneeded and len(keys) < limit:
@@ -118,7 +118,7 @@ class Claims:
         return keys
 
     def refreshed(self, keys: Iterable[str], now: float) -> None:
-        """Note that Redis knows them."""
+        """Note that Redis has been told of them at the time `now`."""
         for key in keys:
             claim = self._claims.get(key)
             if claim is not None:
@@ -126,14 +126,14 @@ class Claims:
                 self._claims.move_to_end(key)
 
     def given_up(self, keys: list[str]) -> list[str]:
-        """Note that Redis knows them no more; return those that are needed again meanwhile."""
+        """Note that Redis has removed them; return those that are needed again by now."""
         again = [key for key in keys if key in self._claims and self._claims[key].is_needed]
         for key in set(keys).difference(again):
             self.drop(key)
         return again
 
     def take_all(self) -> list[str]:
-        """Forget all; return their keys."""
+        """Forget all claims; return their keys."""
         keys = list(self._claims)
         self._claims.clear()
         self._unneeded.clear()

@@ -1,7 +1,7 @@
-"""Makes connections to other nodes, which the kernel gives up once they are silent.
+"""Connections to other nodes, which the kernel closes if the other side is silent for too long.
 
-A cable that is cut, or a firewall that starts to drop packets, tells nobody.  Without a limit the
-kernel would repeat a request for a quarter of an hour, and a poll would wait for ever.
+When a cable is cut or a firewall starts to drop packets, no error is reported.  Without a limit
+the kernel would resend a request for a quarter of an hour, and a poll would wait for ever.
 """
 
 import math
@@ -12,27 +12,27 @@ from typing import Any
 import aiohttp
 
 MAX_SILENCE = 10.0
-"""Seconds within which the other side's kernel has to acknowledge what was sent, at most."""
+"""Seconds within which the other kernel must acknowledge what was sent, at most."""
 
 PROBES = 4
-"""How often a connection on which nothing is sent is looked after, within the time it may be
-silent."""
+"""How many times an idle connection is probed within the seconds that it may be silent."""
 
 
 def silence_limit(expiry: float) -> float:
     """Return how long another node's kernel may be silent.
 
-    A node that has vanished is taken for dead before: its clients are told that their sessions have
-    ended.  One that has not, but cannot be reached, is found out after that.
+    Unless limited by `MAX_SILENCE`, this is longer than `expiry`.  So a node that has died is known
+    to be dead by then, and its clients are told that their sessions have ended.  Any other silent
+    node lives but cannot be reached.
     """
     return min(1.5 * expiry + 1, MAX_SILENCE)
 
 
 def make_connector(silence: float) -> aiohttp.TCPConnector:
-    """Make what connects to other nodes.
+    """Make the connector for connections to other nodes.
 
     Args:
-        silence: Seconds within which their kernels have to acknowledge something.
+        silence: Seconds within which the other kernel must acknowledge what was sent.
     """
     return aiohttp.TCPConnector(limit=0, socket_factory=_socket_factory(silence))
 
@@ -41,7 +41,7 @@ def _socket_factory(silence: float) -> Callable[[Any], socket.socket]:
     interval = max(1, math.floor(silence / PROBES))
     options = {
         "TCP_KEEPIDLE": interval,
-        "TCP_KEEPALIVE": interval,  # what macOS calls the same
+        "TCP_KEEPALIVE": interval,  # the name on macOS
         "TCP_KEEPINTVL": interval,
         "TCP_KEEPCNT": PROBES,
         "TCP_USER_TIMEOUT": math.ceil(silence * 1000),

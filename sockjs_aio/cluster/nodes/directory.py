@@ -1,7 +1,7 @@
-"""What Redis knows: which nodes there are, and which sessions each of them has.
+"""What the nodes share in Redis: which nodes there are, and which of them owns which session.
 
-Keys: ``NAMESPACEnode:INCARNATION`` is where a node is; it expires soon unless refreshed.
-``NAMESPACEsession:PREFIX:ID`` is the name of the node that has a session.
+The key ``NAMESPACEnode:INCARNATION`` has the record of a node, and expires unless refreshed.
+``NAMESPACEsession:PREFIX:ID`` has the name of the node that owns a session.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ logger = logging.getLogger("sockjs_aio")
 T = TypeVar("T")
 
 MAX_CONNECTIONS = 4
-"""Connections to Redis; what needs another one waits."""
+"""Maximum number of connections to Redis; further commands wait."""
 
 CONSULT = """
 if redis.call('EXISTS', ARGV[3] .. ARGV[1]) == 0 then return {false} end
@@ -43,9 +43,8 @@ for number, key in ipairs(KEYS) do
 end
 return answers
 """
-"""Who has which session, and where are those nodes?  Each may be wished to be claimed (``+``) if
-nobody has it.  All that counts only if Redis knows the node that asks: otherwise it has lost what
-it knew."""
+"""Looks up the owners of sessions and their records, and claims those marked ``+`` that have none.
+It answers only if Redis has the record of the asking node; otherwise Redis has lost its data."""
 
 REFRESH = """
 local foreign = {}
@@ -57,7 +56,7 @@ for number, key in ipairs(KEYS) do
 end
 return foreign
 """
-"""Keeps sessions; tells which of them are somebody else's."""
+"""Refreshes claims; returns the positions of those that other nodes own."""
 
 REMOVE = """
 for _, key in ipairs(KEYS) do
@@ -67,32 +66,32 @@ end
 
 
 class DirectoryUnavailableError(Exception):
-    """Redis does not answer, or does not know enough as yet."""
+    """Redis does not answer, or has lost its data and has not got it back yet."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who has a session."""
+    """The node that owns a session."""
 
     name: str
     record: str | None
-    """What it has said of itself; None if it has ended."""
+    """The record that it has written; None if it has ended."""
 
 
 class Directory:
     """This node's view of Redis.
 
     Args:
-        url: As redis-py takes it.
+        url: The URL of Redis, as redis-py takes it.
         own: The name of this node.
-        record: Makes what is told to others of it, at the time when it is told.
-        namespace: What all keys begin with.
-        lease: Seconds after which a session that is not refreshed is nobody's.
-        expiry: Seconds after which a node that is not refreshed has ended.
-        timeout: Seconds within which Redis has to answer.
+        record: Makes this node's record, with the present time.
+        namespace: The prefix of all keys.
+        lease: Seconds after which Redis forgets a session that is not refreshed.
+        expiry: Seconds after which Redis forgets a node that does not report.
+        timeout: Seconds within which Redis must answer.
 
     Raises:
-        ValueError: If `url` cannot be used.
+        ValueError: If `url` is not valid.
     """
 
     def __init__(
@@ -108,9 +107,9 @@ class Directory:
     ) -> None:
         self.own = own
         self.lost_at = -math.inf
-        """When Redis was last found not to know this node any more, on the loop's clock.
+        """When Redis was last found to have forgotten this node, by the loop's clock.
 
-        Others may have taken its sessions over since then.
+        Claims that were refreshed before that may have been lost to other nodes.
         """
         self._record = record
         self._nodes = f"{namespace}node:"
@@ -135,10 +134,10 @@ class Directory:
         self._refresh = self._redis.register_script(REFRESH)
         self._remove = self._redis.register_script(REMOVE)
         self._questions = BatchedLookup(self._consult)
-        # a question whose answer comes before this node hears that Redis has lost what it knew, but
-        # that Redis has read after this node was told to it anew, would find nothing, and claim it
+        # Keeps a lookup from running between `register` and its answer.  If Redis had just lost its
+        # data, it would find no owner, and claim a session that another node has.
         self._turn = asyncio.Lock()
-        # how it is
+        # the state of Redis
         self._why_down: str | None = None
         self._down_since = 0.0
         self._reasons = Reasons()
@@ -150,32 +149,32 @@ class Directory:
 
     @property
     def state(self) -> State:
-        """Whether all questions are answered: only while ``"connected"``."""
+        """The state of the link to Redis.  Lookups are certain only while ``"connected"``."""
         if self._registered is None:
             return "connecting"
         return "connected" if self.is_settled else "reconnecting"
 
     @property
     def is_down(self) -> bool:
-        """Whether Redis did not answer a moment ago."""
+        """Whether Redis failed to answer, and has not been reached since."""
         return self._why_down is not None
 
     @property
     def is_settled(self) -> bool:
-        """Whether what Redis does not know is not there.
+        """Whether a session that Redis does not know does not exist.
 
-        After it has lost what it knew, nodes need a moment to tell it anew.
+        After Redis has lost its data, the nodes need a moment to report their sessions again.
         """
         return self._why_down is None and _now() >= self._settled
 
     def session_key(self, prefix: str, session_id: str) -> str:
-        """Name the key of a session."""
+        """Return the key of a session."""
         return f"{self._sessions}{prefix}:{session_id}"
 
     async def register(self, others: Collection[str]) -> dict[str, str | None]:
-        """Tell Redis that this node is there; return what some others have said of themselves.
+        """Report to Redis that this node lives; return the records of the nodes `others`.
 
-        Those that have ended have None there; there is nothing while nobody can tell.
+        A node that has ended has None.  While that is uncertain, the result is empty.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
@@ -197,8 +196,8 @@ class Directory:
         if not was_there and self._has_lost(now):
             self._settled = now + self._expiry
             logger.warning(
-                "nodes: Redis at %s does not know what it knew: for %g s requests for sessions "
-                "that it does not know are answered 503, so all that open one but WebSockets",
+                "nodes: Redis at %s has lost its data. For %g s, HTTP requests for unknown "
+                "sessions get 503; WebSockets are not affected.",
                 self,
                 self._expiry,
             )
@@ -212,45 +211,45 @@ class Directory:
         return dict(zip(others, entries, strict=True))
 
     async def find(self, key: str, *, claim: bool = False) -> Owner | None:
-        """Tell who has a session; claim it first, if asked to, unless somebody has it.
+        """Return the owner of a session; with `claim`, this node becomes it if there is none.
 
         Raises:
-            DirectoryUnavailableError: If that cannot be found out.
+            DirectoryUnavailableError: If the owner cannot be found out.
         """
         found = await self._questions.put((key, "+" if claim else ""))
         owner = Owner(str(found[0]), found[1]) if found else None
         if (owner is None or owner.record is None) and not self.is_settled:
-            raise DirectoryUnavailableError("Redis has lost what it knew a moment ago")
+            raise DirectoryUnavailableError("Redis has just lost its data")
         return owner
 
     async def _consult(self, questions: Sequence[Question]) -> list[Answer]:
         keys = [key for key, _ in questions]
         for _ in range(2):
-            if self._why_down is not None:  # at once: a probe may have the turn
+            if self._why_down is not None:  # do not wait: `register` may hold the lock
                 raise DirectoryUnavailableError(self._why_down)
             async with self._turn:
-                # what somebody may have told Redis before it has lost that is not to be claimed
+                # claim nothing that another node may have claimed before Redis lost its data
                 wishes = [wish if wish != "+" or self.is_settled else "" for _, wish in questions]
                 arguments: list[str | int] = [self.own, self._lease, self._nodes, *wishes]
                 found = await self._run(lambda: self._ask(keys, arguments))  # noqa: B023
             if found != [None]:
                 return cast("list[Answer]", found)
             await self.register(())
-        raise DirectoryUnavailableError(f"Redis at {self} does not keep what it is told")
+        raise DirectoryUnavailableError(f"Redis at {self} does not keep its data")
 
     async def record_of(self, name: str) -> str | None:
-        """Return what a node has said of itself; None if it has ended.
+        """Return the record of a node; None if it has ended.
 
         Raises:
             DirectoryUnavailableError: If that cannot be found out.
         """
         record = await self._run(lambda: self._redis.get(self._nodes + name))
         if record is None and not self.is_settled:
-            raise DirectoryUnavailableError("Redis has lost what it knew a moment ago")
+            raise DirectoryUnavailableError("Redis has just lost its data")
         return cast("str | None", record)
 
     async def refresh(self, keys: list[str]) -> list[str]:
-        """Keep sessions; return which of them have become somebody else's.
+        """Refresh claims; return the keys of those that other nodes own by now.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
@@ -260,7 +259,7 @@ class Directory:
         return [keys[number] for number in foreign]
 
     async def remove(self, keys: list[str]) -> None:
-        """Remove sessions, those of them that are this node's.
+        """Remove claims, except those of other nodes.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
@@ -268,7 +267,7 @@ class Directory:
         await self._run(lambda: self._remove(keys, [self.own]))
 
     async def leave(self) -> None:
-        """Tell Redis that this node ends.
+        """Remove this node from Redis.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
@@ -276,37 +275,37 @@ class Directory:
         await self._run(lambda: self._redis.delete(self._nodes + self.own))
 
     async def close(self) -> None:
-        """End the connections."""
+        """Close the connections to Redis."""
         await self._questions.close()
         await self._pool.disconnect()
 
     async def _run(self, ask: Callable[[], Awaitable[T]], *, is_probe: bool = False) -> T:
-        """Ask Redis; at once it is unavailable if it was a moment ago."""
+        """Send a command.  Fail at once while Redis is down, unless this is the probe."""
         if self._why_down is not None and not is_probe:
             raise DirectoryUnavailableError(self._why_down)
         try:
             return await self._in_time(ask)
         except FAILURES as error:
             if ends_connection(error):
-                with contextlib.suppress(*FAILURES):  # new ones may lead to another server
+                with contextlib.suppress(*FAILURES):  # a new connection may reach another server
                     await self._pool.disconnect()
             why = f"Redis at {self}: {reason(error)}"
             if self._why_down is None:
                 self._down_since = _now()
                 self._reasons.clear()
                 text = (
-                    "%s; until it answers, sessions of other nodes are found only as far as they "
-                    "are known, and none are opened but by WebSocket"
+                    "%s; until it answers, this node finds only the sessions of other nodes that "
+                    "it remembers, and only WebSockets can open sessions"
                 )
             else:
-                text = "%s; sessions of other nodes are still not found"
+                text = "%s; it is still not available"
             if self._reasons.is_new(why):
                 logger.warning(text, why)
             self._why_down = why
             raise DirectoryUnavailableError(why) from error
 
     async def _in_time(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask, and once more if it was this process that was held up, and not Redis."""
+        """Send a command, and again if it timed out because this process was blocked, not Redis."""
         start = _now()
         try:
             async with async_timeout.timeout(2 * self._timeout):
@@ -318,12 +317,12 @@ class Directory:
             return await ask()
 
     def _has_lost(self, now: float) -> bool:
-        """Tell whether Redis has lost what it knew, as it does not know this node."""
+        """Tell whether Redis, which does not know this node, has lost its data."""
         if self._why_down is not None:
             return True
         if self._registered is None:
-            return False  # it could not know it
-        # otherwise this process was held up for so long that its record has expired
+            return False  # this node has never reported
+        # later than that, its record has expired because this process was blocked
         return now <= self._registered + self._expiry
 
 

@@ -1,7 +1,7 @@
-"""What stands before an application on one of several nodes: finds the node with a session.
+"""A node's gateway: the middleware that relays requests to the node with their session.
 
-It is the outermost middleware.  A request for a session of another node is handed on before any
-other middleware sees it; it passes those once, where its session is.
+It is the outermost middleware.  It relays a request before any other middleware sees it, so that
+those run once, at the owner.
 """
 
 import asyncio
@@ -33,25 +33,25 @@ logger = logging.getLogger("sockjs_aio")
 
 
 class NobodyThereError(Exception):
-    """A node has ended; nothing of a request has reached it."""
+    """A node has ended, and no part of the request has reached it."""
 
 
 class UnreachableError(Exception):
-    """A node has not ended, as far as anybody knows, and cannot be reached."""
+    """A node cannot be reached, although it does not seem to have ended."""
 
 
 class Gateway(Relay):
-    """Lets in what other nodes hand on, and hands on what is theirs.
+    """Answers requests that other nodes relay, and relays those for sessions of other nodes.
 
     Args:
-        directory: Knows who has which session.
-        key: A secret of all nodes.
-        timeout: Seconds that a connection to a node may take to be made.
-        silence: Seconds within which another node's kernel has to acknowledge something.
-        expiry: Seconds after which a node that has not said that it is there has ended.
+        directory: Finds the owners of sessions.
+        key: The secret that all nodes share.
+        timeout: Seconds within which a connection to another node must be made.
+        silence: Seconds within which another node's kernel must acknowledge what was sent.
+        expiry: Seconds after which a node that does not report is considered dead.
     """
 
-    repeats_sends = False  # a network may lose the answer alone, and messages come once
+    repeats_sends = False  # the network may have lost only the answer
     limits_silence = True
 
     def __init__(
@@ -73,7 +73,7 @@ class Gateway(Relay):
     async def respond(
         self, service: Service, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        """Answer a request that names a session, here or elsewhere."""
+        """Answer a request that names a session, or relay it."""
         if HEADER in request.headers:
             return await self._take_in(service, request, handler)
         if not _has_to_be_found(service, request):
@@ -81,41 +81,41 @@ class Gateway(Relay):
         try:
             return await self._answer_somewhere(service, request, handler)
         except (DirectoryUnavailableError, UnreachableError) as error:
-            if self.state == "connected":  # otherwise it has been said why
-                self._rate_limited.warn("refused", "requests are refused with 503: %s", error)
+            if self.state == "connected":  # otherwise the directory has logged it
+                self._rate_limited.warn("refused", "requests get 503: %s", error)
             return await answer(service, None, request, _refuse)
 
     def check(self, name: str, record: str | None) -> None:
-        """Let go of a node that has ended, as what Redis says of it tells now."""
+        """Forget a node, and stop requests to it, if by its record in Redis it has ended."""
         try:
             node = self.nodes.check(name, record, _now())
-        except RecordForgedError as error:  # what is on its way to the node stays
-            self._rate_limited.warn("forged", "what Redis says of a node is not used: %s", error)
+        except RecordForgedError as error:  # requests that already wait for the node go on
+            self._rate_limited.warn("forged", "ignored a node's record in Redis: %s", error)
         else:
             if node is not None:
-                logger.warning("the node at %s has ended, or is taken for dead", node.url)
+                logger.warning("the node at %s has ended or stopped reporting", node.url)
                 self.cut(node)
 
     async def close(self) -> None:
-        """End the connections to other nodes."""
+        """Close the connections to other nodes."""
         self.exchanges.close()
         await self._client.close()
 
-    # What comes from clients.
+    # Requests from clients.
 
     async def _answer_somewhere(
         self, service: Service, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        """Answer a request for a session that is not here, or is not as yet.
+        """Answer or relay a request for a session that this node does not have yet.
 
         Raises:
-            DirectoryUnavailableError: If nobody knows where it is.
-            UnreachableError: If that node cannot be reached.
+            DirectoryUnavailableError: If the owner cannot be found out.
+            UnreachableError: If the owner cannot be reached.
         """
         key = self._key_of(request)
         node, is_fresh = self._owners.get(key, service.registry.now())
         if node is not None and is_fresh:
-            with contextlib.suppress(NobodyThereError):  # perhaps somebody else has it by now
+            with contextlib.suppress(NobodyThereError):  # another node may own it by now
                 return await self._hand_on(service, request, node, key)
         try:
             if _may_open(service, request):
@@ -142,7 +142,7 @@ class Gateway(Relay):
 
     def _key_of(self, request: web.Request) -> str:
         resource = request.match_info.route.resource
-        assert resource is not None, "a handler of ours has one"
+        assert resource is not None, "our routes have a resource"
         prefix = resource.canonical.rsplit("/", 3)[0]
         return self._directory.session_key(prefix, request.match_info["session_id"])
 
@@ -152,7 +152,7 @@ class Gateway(Relay):
         return self.claims.use(key, service.registry, request.match_info["session_id"])
 
     async def _hold(self, claim: Claim, key: str) -> Owner | None:
-        """Make a session this node's; return its owner if it is another node's.
+        """Claim a session for this node; return its owner if another node has it.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
@@ -162,7 +162,7 @@ class Gateway(Relay):
         try:
             owner = await self._directory.find(key, claim=True)
         except DirectoryUnavailableError:
-            # nothing to give up: that would grow with each opening for as long as Redis is away
+            # drop the claim: while Redis is down they would pile up, one per attempt
             claim.is_foreign = not claim.is_held
             raise
         claim.is_held = owner is not None and owner.name == self._directory.own
@@ -172,10 +172,10 @@ class Gateway(Relay):
     async def _open(
         self, claim: Claim, key: str, request: web.Request, service: Service, handler: Handler
     ) -> web.StreamResponse:
-        """Answer a request that may open a session, which is claimed.
+        """Answer a request that may open a session, which this node has claimed.
 
-        If there is no room for it by now, since this node is to end, whoever asks elsewhere next is
-        not to be sent here.
+        If it opens none because there is no room, usually as this node shuts down, the claim is
+        removed from Redis, so that the client's next request is not relayed here.
         """
         try:
             return await handler(request)
@@ -186,19 +186,19 @@ class Gateway(Relay):
                     await self._directory.remove([key])
 
     def _node(self, owner: Owner) -> Node | None:
-        """Return the node that is an owner; None if it has ended.
+        """Return the node that owns a session; None if it has ended.
 
         Raises:
-            UnreachableError: If what it says of itself is of no use.
+            UnreachableError: If its record is not valid.
         """
         if owner.record is None:
             return None
         try:
             return self.nodes.meet(owner.name, owner.record, _now())
         except (RecordForgedError, ValueError) as error:
-            raise UnreachableError(f"what Redis says of a node is not used: {error}") from None
+            raise UnreachableError(f"ignored a node's record in Redis: {error}") from None
 
-    # What goes to other nodes.
+    # Requests to other nodes.
 
     async def _hand_on(
         self, service: Service, request: web.Request, node: Node, key: str
@@ -206,8 +206,8 @@ class Gateway(Relay):
         """Have a node answer.
 
         Raises:
-            NobodyThereError: If it has ended, and the request is still here.
-            UnreachableError: If it cannot be reached all the same.
+            NobodyThereError: If it has ended, and the request can be answered elsewhere.
+            UnreachableError: If it has not ended, and cannot be reached.
             DirectoryUnavailableError: If it cannot be reached, and may have ended.
         """
         ask = functools.partial(self._ask_for_answer, node, key)
@@ -216,7 +216,7 @@ class Gateway(Relay):
     async def _ask_for_answer(
         self, node: Node, key: str, service: Service, request: web.Request
     ) -> web.StreamResponse:
-        """Do what a transport does."""
+        """Have a node answer; called in place of a transport."""
         try:
             return await self._carry(service, request, node, Purpose.ANSWER)
         except OwnerSilentError:
@@ -227,8 +227,8 @@ class Gateway(Relay):
         except MisdirectedError:
             self._rate_limited.warn(
                 "misdirected",
-                "at %s is another node than the one that had a session: it has started anew, or "
-                "two have the same url",
+                "a different node than expected answers at %s: it was restarted, or two nodes "
+                "have the same url",
                 node.url,
             )
             if not transport_of(request).receives and not keeps_body(request):
@@ -239,24 +239,24 @@ class Gateway(Relay):
             raise NobodyThereError from None
 
     def _is_last(self, service: Service) -> bool:
-        """See `Relay`: those that pass through a node which is to end go elsewhere in time."""
+        """See `Relay`: a node that drains also sends clients of relayed requests elsewhere."""
         return self.is_retiring or service.registry.closing.is_draining
 
     async def _see_why(self, node: Node, error: BaseException | None) -> None:
-        """A node cannot be reached: return if that is because it has ended."""
+        """Find out why a node cannot be reached; return if it has ended, and raise if not."""
         cause = getattr(error, "os_error", error) or TimeoutError()
         if isinstance(cause, ConnectionRefusedError):
             self._rate_limited.warn(
-                "lost", "nobody listens at %s: the node has ended, or its url is wrong", node.url
+                "lost", "nothing listens at %s: the node has ended, or its url is wrong", node.url
             )
         elif self.nodes.is_there(node.name, await self._directory.record_of(node.name)):
             raise UnreachableError(
-                f"the node at {node.url} cannot be reached ({reason(cause)}), though it has not "
-                "ended: is its url right, and may this host connect to it?"
+                f"the node at {node.url} cannot be reached ({reason(cause)}), but it has not "
+                "ended. Check its url, and that this host may connect to it."
             )
 
     async def _lose(self, service: Service, request: web.Request, key: str) -> web.StreamResponse:
-        """Answer a request whose session has ended with its node."""
+        """Answer a request for a session that was lost with its node."""
 
         async def give_up(service: Service, request: web.Request) -> web.StreamResponse:
             return await self._give_up(key, service, request)
@@ -266,19 +266,19 @@ class Gateway(Relay):
     def _give_up(
         self, key: str, service: Service, request: web.Request
     ) -> Awaitable[web.StreamResponse]:
-        """Say that a session has ended.
+        """Tell the client that its session has ended.
 
-        Redis keeps its id until the lease runs out: no late request opens it a second time.
+        Redis keeps the id until the lease runs out, so no late request opens the session again.
         """
         self._owners.forget(key)
         return answer_lost(service, request)
 
-    # What comes from other nodes.
+    # Requests from other nodes.
 
     async def _take_in(
         self, service: Service, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        """Answer what another node has handed on, or says so."""
+        """Answer a request with a signed header, if that is valid."""
         try:
             signed = self._signer.verify(request)
         except SignatureForgedError:
@@ -300,10 +300,10 @@ class Gateway(Relay):
                     return await self._open(claim, key, visitor, service, handler)
         except DirectoryUnavailableError:
             return await answer(service, None, visitor, _refuse)
-        return misdirected()  # what that node knew of it was old; nothing is handed on twice
+        return misdirected()  # the other node's knowledge was old; a request is relayed only once
 
     async def _is_elsewhere(self, key: str) -> bool:
-        """Tell whether another node has a session for which a request was sent here."""
+        """Tell whether another node has the session of a request that was relayed here."""
         try:
             owner = await self._directory.find(key)
         except DirectoryUnavailableError:
@@ -312,14 +312,14 @@ class Gateway(Relay):
 
 
 async def _refuse(_endpoint: Service, _request: web.Request) -> web.StreamResponse:
-    raise unavailable("Sessions cannot be found at present.\n")
+    raise unavailable("Sessions cannot be found at the moment.\n")
 
 
 def _has_to_be_found(service: Service, request: web.Request) -> bool:
-    """Tell whether a request is for a session that others may have."""
+    """Tell whether a request is for a session that another node may have."""
     return (
         service.registry.get(request.match_info["session_id"]) is None
-        and not transport_of(request).is_connection  # lives where it has come in
+        and not transport_of(request).is_connection  # a WebSocket's session stays where it came in
         and reaches_transport(service, request)
     )
 
@@ -329,7 +329,7 @@ def _now() -> float:
 
 
 def _may_open(service: Service, request: web.Request) -> bool:
-    """Tell whether a request would open a session, if there is none, and there is room for it."""
+    """Tell whether a request may open a session here, if there is none yet."""
     if not transport_of(request).receives:
         return False
     try:

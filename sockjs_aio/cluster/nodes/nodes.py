@@ -1,4 +1,4 @@
-"""Several nodes that serve one SockJS service: requests find the node with their session.
+"""`Nodes`: several processes serve one SockJS service, on one host or on many.
 
 Needs redis-py: ``pip install sockjs-aio[redis]``.
 """
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from sockjs_aio.cluster.nodes.gateway import Gateway
 
 LOOKS = 5
-"""How many times a node says that it is there, in the time after which it is taken for dead."""
+"""How many times a node reports to Redis within `expiry`."""
 
 RELEASE_LIMIT = 5.0
-"""Seconds that clients of other nodes have at the end, to be told to go elsewhere."""
+"""Seconds within which, at a shutdown, relayed requests end so that clients go elsewhere."""
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What there is from start to stop."""
+    """What exists only while the application runs."""
 
     directory: "Directory"
     gateway: "Gateway"
@@ -44,25 +44,24 @@ class _Work:
 
 
 class Nodes:
-    """Has requests find the node with their session, whichever they come in at.
+    """Relays requests to the node that has their session.
 
-    ``Nodes("redis://...", url="http://10.0.0.5:8080", secret="...").attach(app)``, before or after
-    the routers, in each process that serves the application.
+    Call ``Nodes("redis://...", url="http://10.0.0.5:8080", secret="...").attach(app)``, before or
+    after you attach the routers, in each process that serves the application.
 
     Args:
-        redis: Where nodes tell each other of their sessions; as redis-py takes it, such as
+        redis: The URL of the Redis in which nodes record their sessions, as redis-py takes it:
             ``redis://:password@host:6379``, ``rediss://`` for TLS or ``unix:///path``.
-        url: Where other nodes reach this process: scheme, host and port, of this one alone.
-        secret: The same for all nodes, at least 16 bytes, known to nobody else.
-        namespace: What the names of keys in Redis begin with; other than those of other
-            applications.
-        expiry: Seconds after which a node that has not said that it is there is taken for dead,
+        url: The scheme, host and port where other nodes reach this process and no other one.
+        secret: At least 16 bytes, the same for all nodes, and known to nobody else.
+        namespace: The prefix of all keys in Redis; each application needs its own.
+        expiry: Seconds after which a node that has stopped reporting to Redis is considered dead,
             with all its sessions; the same for all nodes.
         lease: Seconds after which Redis forgets the sessions of a dead node.
-        timeout: Seconds within which Redis has to answer, and other nodes have to be reached.
+        timeout: Seconds within which Redis must answer, and other nodes must be reached.
 
     Raises:
-        SettingsError: If one of them cannot be used.
+        SettingsError: If an argument is not valid.
         ModuleNotFoundError: If redis-py is not installed.
     """
 
@@ -80,13 +79,13 @@ class Nodes:
         for name, value in (("expiry", expiry), ("lease", lease), ("timeout", timeout)):
             check_delay(name, value)
         if lease <= expiry:
-            raise SettingsError(f"lease={lease!r} has to be longer than expiry={expiry!r}")
+            raise SettingsError(f"lease={lease!r} must be longer than expiry={expiry!r}")
         if not isinstance(namespace, str) or not namespace.isascii() or not namespace.isprintable():
-            raise SettingsError(f"namespace={namespace!r} cannot be used: it has to be ASCII")
+            raise SettingsError(f"namespace={namespace!r} must be printable ASCII text")
         try:
             self.url = check_url(url)
         except ValueError as error:
-            raise SettingsError(f"url={url!r} cannot be used: {error}") from None
+            raise SettingsError(f"url={url!r} is not valid: {error}") from None
         try:
             self._key = read_secret(secret)
         except (ValueError, TypeError) as error:
@@ -98,18 +97,18 @@ class Nodes:
         self._timeout = timeout
         self._is_attached = False
         self._work: _Work | None = None
-        self._directory(secrets.token_hex(8))  # raises what there is to raise
+        self._directory(secrets.token_hex(8))  # check the arguments now
 
     def attach(self, app: web.Application) -> None:
-        """Stand before all middlewares of `app`, and work while it runs.
+        """Insert a middleware before all others of `app`, and start and stop with it.
 
         Raises:
-            RuntimeError: If `app` has started, or this is attached already, or `app` has another.
+            RuntimeError: If `app` has started or has `Nodes`, or this is already attached.
         """
         if app.frozen:
-            raise RuntimeError("attach the Nodes before the application starts")
+            raise RuntimeError("attach Nodes before the application starts")
         if self._is_attached or NODES in app:
-            raise RuntimeError("Nodes can be attached once, and an application can have one")
+            raise RuntimeError("attach each Nodes once; an application can have only one")
         self._is_attached = True
         app[NODES] = self
         guard(app)
@@ -120,12 +119,12 @@ class Nodes:
 
     @property
     def state(self) -> State:
-        """``"stopped"``, ``"connecting"`` at first, ``"connected"`` or ``"reconnecting"``."""
+        """``"stopped"``, ``"connecting"`` at first, then ``"connected"`` or ``"reconnecting"``."""
         return self._work.directory.state if self._work else "stopped"
 
     @property
     def relayed(self) -> int:
-        """How many requests were handed on to other nodes."""
+        """How many requests this node has relayed to other nodes."""
         return self._work.gateway.exchanges.count if self._work else 0
 
     @web.middleware
@@ -141,7 +140,9 @@ class Nodes:
         try:
             from sockjs_aio.cluster.nodes.directory import Directory
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("for Nodes: pip install sockjs-aio[redis]") from error
+            raise ModuleNotFoundError(
+                "Nodes needs redis-py: pip install sockjs-aio[redis]"
+            ) from error
         try:
             return Directory(
                 self._redis,
@@ -153,7 +154,7 @@ class Nodes:
                 timeout=self._timeout,
             )
         except ValueError as error:
-            raise SettingsError(f"the URL of Redis cannot be used: {error}") from None
+            raise SettingsError(f"the Redis URL is not valid: {error}") from None
 
     async def _start(self, app: web.Application) -> None:
         from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
@@ -161,7 +162,7 @@ class Nodes:
         from sockjs_aio.cluster.nodes.directory import DirectoryUnavailableError
         from sockjs_aio.cluster.nodes.gateway import Gateway
 
-        directory = self._directory(secrets.token_hex(8))  # another name at each start
+        directory = self._directory(secrets.token_hex(8))  # a new name at each start
         gateway = Gateway(
             directory,
             self._key,
@@ -183,7 +184,7 @@ class Nodes:
         self._work = _Work(directory, gateway, keeper, task)
 
     async def _release(self, _app: web.Application) -> None:
-        """Have clients of other nodes ask elsewhere: this process ends."""
+        """End relayed requests, so that their clients go elsewhere before this process ends."""
         if self._work is not None:
             with contextlib.suppress(asyncio.TimeoutError):
                 async with async_timeout.timeout(RELEASE_LIMIT):

@@ -1,4 +1,4 @@
-"""Other nodes, and which sessions they are known to have."""
+"""The other nodes, and the owners of sessions, as far as this node knows them."""
 
 import time
 from collections import OrderedDict
@@ -11,29 +11,29 @@ from sockjs_aio.cluster.relay.peers import Peer
 from sockjs_aio.cluster.relay.signed_header import VALIDITY
 
 MEMORY = 30.0
-"""Seconds after which Redis is asked anew who has a session, if it can be asked."""
+"""Seconds after which Redis is asked again for the owner of a session, if it is up."""
 
 MAX_REMEMBERED = 10_000
-"""Sessions of other nodes that one remembers."""
+"""Maximum number of sessions whose owners are remembered."""
 
 
 def check_url(url: object) -> str:
-    """Return the URL of a node, as others use it.
+    """Return the URL of a node, without a slash at its end.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not valid.
     """
     if not isinstance(url, str):
-        raise ValueError("it has to be a str like http://10.0.0.5:8080")
+        raise ValueError("it must be a str like http://10.0.0.5:8080")
     parts = urlsplit(url)
     if url != url.strip():
-        raise ValueError("there is a blank at one of its ends")
+        raise ValueError("it must not begin or end with a blank")
     if parts.hostname in ("0.0.0.0", "::"):
-        raise ValueError("that is where to listen, not where others reach this process")
+        raise ValueError("that is where to listen; give the address that other nodes connect to")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-        raise ValueError("it has to be like http://10.0.0.5:8080")
+        raise ValueError("it must be like http://10.0.0.5:8080")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
-        raise ValueError("it is a scheme, a host and a port, and nothing else")
+        raise ValueError("it must be a scheme, a host and a port, and nothing else")
     return url.rstrip("/")
 
 
@@ -41,13 +41,13 @@ class Node(Peer):
     """Another node, from its start to its end.
 
     Args:
-        name: Its own, another one at each start.
-        record: What it has said of itself.
-        now: The time on the loop's clock.
-        client: Makes the connections to it.
+        name: Its name, a new one at each start.
+        record: The record that it has written.
+        now: The time by the loop's clock.
+        client: The client for requests to it.
 
     Raises:
-        ValueError: If `url` is none.
+        ValueError: If the record's URL is not valid.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Node(Peer):
         self._renewed = now
 
     def is_renewed(self, record: NodeRecord, now: float, expiry: float) -> bool:
-        """Tell whether it has said within `expiry` that it is there, whatever its clock shows."""
+        """Tell whether it has reported within `expiry`, by our clock and not by its own."""
         if record.issued > self.issued:
             self.issued = record.issued
             self._renewed = now
@@ -70,9 +70,9 @@ class KnownNodes:
     """The other nodes to which this one has sent requests.
 
     Args:
-        key: A secret of all nodes.
-        expiry: Seconds after which a node that has not said that it is there has ended.
-        client: Makes the connections to them.
+        key: The secret that all nodes share.
+        expiry: Seconds after which a node that does not report is considered dead.
+        client: The client for requests to them.
     """
 
     def __init__(self, key: bytes, expiry: float, client: aiohttp.ClientSession) -> None:
@@ -80,41 +80,41 @@ class KnownNodes:
         self._expiry = expiry
         self._client = client
         self._nodes: dict[str, Node] = {}
-        # what those that have ended wrote last, and until when it is not too old to be believed
+        # of nodes that have ended: when they last wrote a record, and when that becomes too old
         self._ended: dict[str, tuple[float, float]] = {}
 
     @property
     def names(self) -> list[str]:
-        """What they call themselves."""
+        """Their names."""
         return list(self._nodes)
 
     def meet(self, name: str, record: str, now: float) -> Node:
-        """Return the node that has written an record.
+        """Return the node that has written a record.
 
         Raises:
-            RecordForgedError: If it is not to be believed.
-            ValueError: If there is no URL in it.
+            RecordForgedError: If the record is forged or too old.
+            ValueError: If its URL is not valid.
         """
         node = self._nodes.get(name)
         if node is None:
             read = self._read(name, record)
             if name in self._ended and read.issued <= self._ended[name][0]:
                 raise RecordForgedError(
-                    f"{read.url!r} has ended, and somebody repeats what it wrote"
+                    f"{read.url!r} has ended, and somebody has restored its record"
                 )
             node = self._nodes[name] = Node(name, read, now, self._client)
         return node
 
     def check(self, name: str, record: str | None, now: float) -> Node | None:
-        """Forget a node that is not to be asked any more, and return it if it has ended.
+        """Forget a node if it has ended or its record is forged; return it if it has ended.
 
         Args:
-            name: Which one.
-            record: What it says of itself now; None if Redis does not know it any more.
-            now: The time on the loop's clock.
+            name: The node's name.
+            record: Its record now; None if Redis has none any more.
+            now: The time by the loop's clock.
 
         Raises:
-            RecordForgedError: If what it says is not to be believed.
+            RecordForgedError: If the record is forged or too old.
         """
         node = self._nodes.pop(name, None)
         if node is None:
@@ -132,7 +132,7 @@ class KnownNodes:
         self._ended[name] = issued, now + self._expiry + 2 * VALIDITY
 
     def is_there(self, name: str, record: str | None) -> bool:
-        """Tell whether a node of which Redis says something has not ended."""
+        """Tell whether a node has a valid record in Redis, and so has not ended."""
         try:
             return record is not None and bool(self._read(name, record))
         except RecordForgedError:
@@ -143,20 +143,20 @@ class KnownNodes:
 
 
 class Owners:
-    """Remembers, for a while, which nodes have which sessions."""
+    """Remembers for a while which node owns which session."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, tuple[Node, float]] = OrderedDict()
 
     def remember(self, key: str, node: Node, now: float) -> None:
-        """Note that `node` has the session of `key`."""
+        """Note that `node` owns the session of `key`."""
         self._known[key] = node, now + MEMORY
         self._known.move_to_end(key)
         if len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
 
     def get(self, key: str, now: float) -> tuple[Node | None, bool]:
-        """Return who was said to have a session, and whether that is a short time ago."""
+        """Return the remembered owner of a session, and whether Redis was asked recently."""
         node, until = self._known.get(key, (None, 0.0))
         if node is None or node.is_lost:
             self._known.pop(key, None)
@@ -164,5 +164,5 @@ class Owners:
         return node, now < until
 
     def forget(self, key: str) -> None:
-        """What is known is wrong."""
+        """Forget the owner of a session."""
         self._known.pop(key, None)

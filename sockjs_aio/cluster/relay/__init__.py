@@ -1,1 +1,1 @@
-"""Hands requests on to another process, which has their session, and its answer to the client."""
+"""Relays requests to the process that has their session, and its answers to the client."""

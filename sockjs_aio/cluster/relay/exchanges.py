@@ -1,4 +1,4 @@
-"""The requests of one process that are on their way to others, and their clients."""
+"""The requests that this process is relaying to others at the moment, and their clients."""
 
 import asyncio
 import contextlib
@@ -11,21 +11,21 @@ from sockjs_aio.core.tcp import is_left, is_left_unseen
 from sockjs_aio.server.service import Service
 
 RELEASE_INTERVAL = 0.3
-"""Seconds after which what has not ended is asked to once more."""
+"""Seconds after which a response that was asked to end, and has not, is asked again."""
 
 LOOK_INTERVAL = 0.2
-"""Seconds between two looks for clients that have gone, where aiohttp does not say so
-(``handler_cancellation``)."""
+"""Seconds between two checks for clients that have gone: without ``handler_cancellation`` aiohttp
+does not report them."""
 
 
 class Exchange:
-    """One request that another process answers; made by the task that handles it.
+    """One request that another process answers.  Create it in the task that handles the request.
 
     Args:
-        request: From the client.
-        service: Its service.
-        release: Has the other process end its response.
-        is_send: Whether it carries messages, and receives none.
+        request: The client's request.
+        service: The service that it is for.
+        release: Asks the other process to end its response.
+        is_send: Whether it is a send, and not a receiving request.
     """
 
     __slots__ = ("release", "key", "_request", "_task")
@@ -39,7 +39,7 @@ class Exchange:
         is_send: bool,
     ) -> None:
         task = asyncio.current_task()
-        assert task is not None, "a request is handled by a task"
+        assert task is not None, "create an Exchange in the task of its request"
         self.release = release
         self.key = None if is_send else (id(service), request.match_info["session_id"])
         self._request = request
@@ -47,28 +47,28 @@ class Exchange:
 
     @property
     def is_left(self) -> bool:
-        """Whether the client has gone, as far as this process knows or would never notice."""
+        """Whether the client has gone, including where asyncio would never notice."""
         transport = self._request.transport
         return transport is None or is_left_unseen(transport)
 
     async def end_if_left(self) -> None:
-        """Let go of it if the client has gone, be it that only the kernel knows so far."""
+        """Cancel it if the client has gone, even if only the kernel knows so far."""
         transport = self._request.transport
         if transport is None or is_left(transport):
             self.let_go()
             await asyncio.wait([self._task])
 
     def let_go(self) -> None:
-        """Have the other process see that the client has gone."""
+        """Cancel it, so that the other process sees the client leave."""
         self._task.cancel()
 
 
 class Exchanges:
-    """All exchanges of one process."""
+    """All exchanges of this process."""
 
     def __init__(self) -> None:
         self.count = 0
-        """How many there have been."""
+        """How many requests were relayed so far."""
         self._all: set[Exchange] = set()
         self._receiving: dict[tuple[int, str], Exchange] = {}
         self._empty = asyncio.Event()
@@ -81,7 +81,8 @@ class Exchanges:
     async def entered(self, exchange: Exchange) -> AsyncIterator[None]:
         """Keep `exchange` for as long as it takes.
 
-        A client that has given up a poll, and asks again, is not to meet that one.
+        If the client has aborted an earlier poll, that one is cancelled first: otherwise the new
+        poll would be refused because the old one is still waiting.
         """
         key = exchange.key
         earlier = None if key is None else self._receiving.get(key)
@@ -103,9 +104,10 @@ class Exchanges:
                 self._empty.set()
 
     async def end(self) -> None:
-        """Have all end soon: their clients ask anew, and not here; wait until there is none.
+        """Ask for an end of all of them, and wait until none is left.
 
-        Those are asked about again that have come meanwhile, or before their request has.
+        Their clients then send new requests, to other processes.  The request to end is repeated:
+        an exchange may have begun meanwhile, or its owner may not have had it yet.
         """
         while self._all:
             releases = [exchange.release() for exchange in self._all if exchange.key is not None]
@@ -115,13 +117,13 @@ class Exchanges:
                     await self.finished()
 
     async def finished(self) -> None:
-        """Wait until there is none."""
+        """Wait until none is left."""
         while self._all:
             self._empty.clear()
             await self._empty.wait()
 
     def close(self) -> None:
-        """Look no more for clients that have gone."""
+        """Stop checking for clients that have gone."""
         if self._look is not None:
             self._look.cancel()
 

@@ -1,4 +1,4 @@
-"""Hands a request on to another process, and what that answers to the client, as it comes."""
+"""Relays one request to another process, and passes its answer to the client as it arrives."""
 
 import asyncio
 import re
@@ -30,15 +30,15 @@ CONNECT_INTERVAL = 0.05
 """Seconds between two attempts to reach a process that is being started."""
 
 MISDIRECTED = 421
-"""What a process answers to what is meant for another one (RFC 9110, section 15.5.20)."""
+"""The status that a process answers to a request meant for another one (RFC 9110, 15.5.20)."""
 
 _BODILESS = (204, 304)
 
 _BODY = web.RequestKey("relayed body", bytes)
-"""Where a request keeps what was read of it, for the next process that it may go to."""
+"""Where a request keeps its body once read: it may have to go to a second process."""
 
-# of one connection only (RFC 9110, section 7.6.1); what `Connection` names is kept: this is one
-# server to the client, which could otherwise have headers dropped that a proxy has added
+# These concern a single connection (RFC 9110, section 7.6.1).  Headers that `Connection` names are
+# kept: otherwise a client could have us drop headers that a proxy has added.
 _OF_CONNECTION = frozenset(
     [
         "connection",
@@ -51,38 +51,38 @@ _OF_CONNECTION = frozenset(
         "transfer-encoding",
     ]
 )
-# the server has read the body, and unpacked it
+# aiohttp has read the body and decompressed it, so these are no longer true
 _OF_REQUEST = _OF_CONNECTION | {"content-length", "content-encoding", "expect", HEADER.lower()}
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class MisdirectedError(Exception):
-    """At that place is another process than the one that was meant."""
+    """Another process than the intended one has taken the request."""
 
 
 def misdirected() -> web.Response:
-    """Answer what is meant for another process."""
+    """Refuse a request that is meant for another process."""
     return web.Response(status=MISDIRECTED, headers={HEADER: "misdirected"})
 
 
 def keeps_body(request: web.Request) -> bool:
-    """Tell whether the body of a request that was handed on is here for another process."""
+    """Tell whether the body of a relayed request was kept, and can go to another process."""
     return _BODY in request
 
 
 class Forward:
-    """One request on its way to another process, and the answer on its way back.
+    """One request on its way to another process, and its answer on the way back.
 
     Args:
-        request: From the client.
-        peer: Who is to answer.
-        stamp: Makes the signed that goes along.
-        last_words: What a stream ends with if the other process ends first.
-        body_limit: Bytes that the other process takes of the request's body.
-        silence: Seconds for which a client may take nothing of a stream.
-        patience: Seconds for which the other process may write nothing; None for any time.
-        is_last: Tells, when the answer is there, whether the client's connection is to end with it.
+        request: The client's request.
+        peer: The process that answers it.
+        stamp: Makes the signed header that goes with it.
+        last_words: The end of a stream whose owner dies before the stream has ended.
+        body_limit: Bytes of the request's body that the other process accepts.
+        silence: Seconds for which a client may accept no data of a stream.
+        patience: Seconds for which the other process may write nothing; None for no limit.
+        is_last: Called when the answer starts: whether to close the client's connection after it.
     """
 
     def __init__(
@@ -123,23 +123,23 @@ class Forward:
 
     @property
     def can_be_repeated(self) -> bool:
-        """Whether all that there is to send is still here after `run`."""
+        """Whether `run` can be called again: a body that is still arriving is not kept."""
         return not isinstance(self._body, Upload)
 
     async def run(self, patience: float) -> web.StreamResponse:
-        """Carry it out.
+        """Send the request, and write the answer to the client.
 
         Args:
-            patience: Seconds to wait for a process that is being started.
+            patience: Seconds to wait for a process that is still starting.
 
         Raises:
-            ConnectionRefusedError: If it cannot be reached.
-            OwnerLostError: If it has ended, and nothing has gone to the client.
-            ExhaustedError: If this process can make no connection.
-            OwnerSilentError: If it does not answer, and nothing has gone to the client.
-            MisdirectedError: If it is another one.
-            web.RequestPayloadError: If the body cannot be read.
-            ConnectionError: If the client has gone before its end.
+            ConnectionRefusedError: If the other process cannot be reached.
+            OwnerLostError: If it has ended, and the client has got nothing yet.
+            ExhaustedError: If this process cannot open another connection.
+            OwnerSilentError: If it does not answer, and the client has got nothing yet.
+            MisdirectedError: If it is not the intended process.
+            web.RequestPayloadError: If the client's body cannot be read.
+            ConnectionError: If the client leaves before the end of the answer.
         """
         self._answer = None
         self._waiting = asyncio.current_task()
@@ -157,7 +157,7 @@ class Forward:
             return await self._pass_on(answer)
 
     def cut(self) -> None:
-        """The other process has ended, as somebody else tells."""
+        """Stop: the other process has ended, though the connection has not told so."""
         self.is_cut = True
         if self._answer is None:
             if self._waiting is not None:
@@ -222,14 +222,14 @@ class Forward:
         await response.prepare(request)
         connection = connection_of(request) if response.is_stream else None
         if connection is not None and request.transport is not None:
-            # the other process cannot see whether the client takes what it is sent
+            # only this process can see whether the client accepts what it is sent
             give_up_after(request.transport, self._silence)
             self._delivery = Delivery(request.transport)
             connection.use(self._delivery)
         return response
 
     def _take_back(self) -> None:
-        """Have the connection as it was with the next request, if the response was limited."""
+        """Undo, before the next request on the connection, what `_begin` has set on it."""
         connection = connection_of(self._request)
         if connection is not None and self._delivery is not None:
             self._delivery.finish()
@@ -238,7 +238,7 @@ class Forward:
     async def _break_off(
         self, response: "RelayedResponse", is_at_boundary: bool, last_words: bytes
     ) -> None:
-        """End what has begun: in an orderly way, if nothing would be added to half a message."""
+        """End a response that has begun: a stream properly if between messages, else by a reset."""
         response.force_close()
         if response.is_stream and self._last_words and is_at_boundary:
             await response.write_eof(last_words)
@@ -247,12 +247,12 @@ class Forward:
 
 
 class RelayedResponse(web.StreamResponse):
-    """A response that another process has made: middlewares and hooks have seen it there.
+    """The other process's response; middlewares and response hooks have already run there.
 
     Args:
-        request: From the client.
-        answer: Of the other process.
-        is_last: Whether the client's connection is to end with it.
+        request: The client's request.
+        answer: The other process's answer.
+        is_last: Whether to close the client's connection after it.
     """
 
     def __init__(
@@ -262,10 +262,10 @@ class RelayedResponse(web.StreamResponse):
         closes = headers.pop(hdrs.CONNECTION, "").lower() == "close"
         super().__init__(status=answer.status, reason=answer.reason or "", headers=headers)
         self.is_stream = hdrs.CONTENT_LENGTH not in headers and answer.status not in _BODILESS
-        """Whether only its end tells how long it is."""
+        """Whether its length is unknown until it ends."""
         self._is_chunked = self.is_stream and request.version >= HttpVersion11
         unchunked = self.is_stream and not self._is_chunked
-        # of a body in chunks aiohttp takes the trailer for another request, see `end_where_unsafe`
+        # aiohttp reads the trailer of a chunked body as another request, see `end_where_unsafe`
         was_chunked = hdrs.TRANSFER_ENCODING in request.headers
         if is_last or closes or unchunked or was_chunked or not request.keep_alive:
             self.force_close()
@@ -274,7 +274,7 @@ class RelayedResponse(web.StreamResponse):
         self._has_ended = False
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Start; the head leaves with what is written first."""
+        """Start; the head is sent together with the first data."""
         if self._relay_writer is None:
             version, headers = request.version, self.headers
             self._relay_writer = request.writer
@@ -293,21 +293,21 @@ class RelayedResponse(web.StreamResponse):
         return self._relay_writer
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write a chunk, and wait if the client does not take it."""
-        assert self._relay_writer is not None, "it has not been prepared"
+        """Write a chunk; wait while the client is slow to accept data."""
+        assert self._relay_writer is not None, "prepare the response first"
         if data:
             await self._relay_writer.write(data)
             await self._relay_writer.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Write the last chunk, and the end."""
+        """Write the last chunk and the end of the body."""
         if not self._has_ended:
-            assert self._relay_writer is not None, "it has not been prepared"
+            assert self._relay_writer is not None, "prepare the response first"
             self._has_ended = True
             await self._relay_writer.write_eof(data)
 
     def abort(self) -> None:
-        """Cut the client's connection: what it has got has no end."""
+        """Reset the connection, so that the client does not take the body for complete."""
         self._has_ended = True
         if self._client.transport is not None:
             self._client.transport.abort()
@@ -319,12 +319,12 @@ class RelayedResponse(web.StreamResponse):
 
     @property
     def keep_alive(self) -> bool | None:
-        """Whether the connection stays."""
+        """Whether the connection stays open afterwards."""
         return super().keep_alive is not False
 
     @property
     def body_length(self) -> int:
-        """Bytes that were sent, with the head, as aiohttp counts them."""
+        """Bytes sent, including the head, for the access log."""
         return 0 if self._relay_writer is None else self._relay_writer.output_size
 
     def __repr__(self) -> str:
@@ -332,18 +332,18 @@ class RelayedResponse(web.StreamResponse):
 
 
 def _request_headers(request: web.Request) -> CIMultiDict[str]:
-    """Return the headers that are for the other process."""
+    """Return the headers to send to the other process."""
     kept: CIMultiDict[str] = CIMultiDict()
     for name, value in request.headers.items():
         if name.lower() not in _OF_REQUEST:
             if not (value.isascii() and value.isprintable()):
                 value = _sendable(value)
             kept.add(name, value)
-    kept.setdefault(hdrs.HOST, "")  # aiohttp would make one up
+    kept.setdefault(hdrs.HOST, "")  # otherwise aiohttp adds one of its own
     return kept
 
 
 def _sendable(value: str) -> str:
-    """Return what of a header's value can be sent: aiohttp writes UTF-8, no control characters."""
+    """Replace what aiohttp cannot send in a header: bytes that are not UTF-8, and controls."""
     text = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return _CONTROL.sub(" ", text)

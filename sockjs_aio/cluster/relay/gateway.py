@@ -1,4 +1,4 @@
-"""Hands requests on to other processes; what the relays of workers and of nodes have in common."""
+"""Relays requests to other processes: what the gateways of workers and nodes have in common."""
 
 import asyncio
 import functools
@@ -27,30 +27,30 @@ from sockjs_aio.server.service import Service, service_of, services_of
 logger = logging.getLogger("sockjs_aio")
 
 WARNING_INTERVAL = 60.0
-"""Seconds for which one warning of forged signer is enough."""
+"""Seconds between two warnings about forged headers, or about missing file descriptors."""
 
 
 class Relay:
-    """Knows what is on its way to other processes, and signs it.
+    """Signs and sends requests to other processes, and keeps track of them.
 
     Args:
-        key: A secret of all processes.
+        key: The secret that all processes share.
     """
 
     repeats_sends = True
-    """Whether messages may be sent again that somebody may have got: whoever has got them and not
-    said so has died.
+    """Whether to repeat a send that got no answer.  On one host that is safe: an owner that took
+    the messages and did not answer has died, and its session with it.
     """
 
     limits_silence = False
-    """Whether receiving requests that get not even a heartbeat are given up: those to a process of
-    this host end when it does.
+    """Whether to give up receiving requests that do not even get heartbeats.  On one host that is
+    not needed: when the owner dies, the kernel closes the connection.
     """
 
     def __init__(self, key: bytes) -> None:
         self.exchanges = Exchanges()
         self.is_retiring = False
-        """Whether clients are to come by other connections: each ends with its next response."""
+        """Whether each client connection is closed after its next response."""
         self._forwards: dict[Forward, Peer] = {}
         self._signer = HeaderSigner(key)
         self._next_warning = self._next_warning_of_room = -math.inf
@@ -61,7 +61,7 @@ class Relay:
         return None
 
     async def join(self, app: web.Application) -> None:
-        """Let the services of `app` know that requests are handed on; for ``on_startup``."""
+        """Tell the services of `app` that their requests may be relayed; for ``on_startup``."""
         for service in services_of(app):
             service.relay = self
 
@@ -76,18 +76,18 @@ class Relay:
         """Have another process answer `request`.
 
         Args:
-            service: The service.
-            request: From a client, or from another process that has not got the session either.
-            peer: Who is to answer.
-            purpose: What else that is to do.
-            patience: Seconds to wait if it is being started.
+            service: The service that it is for.
+            request: A client's request, perhaps by way of another process.
+            peer: The process that answers it.
+            purpose: Whether that process may relay it once more.
+            patience: Seconds to wait if that process is still starting.
 
         Raises:
-            ConnectionRefusedError: If it cannot be reached.
-            OwnerLostError: If it has ended, and nothing has gone to the client.
-            OwnerSilentError: If it does not answer, and nothing has gone to the client.
-            MisdirectedError: If it is another one.
-            Exception: As `Forward.run`.
+            ConnectionRefusedError: If the other process cannot be reached.
+            OwnerLostError: If it has ended, and the client has got nothing yet.
+            OwnerSilentError: If it does not answer, and the client has got nothing yet.
+            MisdirectedError: If it is not the intended process.
+            Exception: Anything else that `Forward.run` raises.
         """
         transport = transport_of(request)
         forward = Forward(
@@ -117,25 +117,25 @@ class Relay:
                 del self._forwards[forward]
 
     def cut(self, peer: Peer) -> None:
-        """Break off what is on its way to a process that has ended without a word."""
+        """Stop all requests that wait for a process which has ended without closing connections."""
         for forward, to in list(self._forwards.items()):
             if to is peer:
                 forward.cut()
 
     def _no_room(self, error: ExhaustedError) -> web.HTTPException:
-        """Make the refusal of a request that this process cannot hand on."""
+        """Make the refusal of a request for which this process cannot open a connection."""
         now = asyncio.get_running_loop().time()
         if now >= self._next_warning_of_room:
             self._next_warning_of_room = now + WARNING_INTERVAL
             logger.warning(
-                "no connection to another process can be made (%s): requests for its sessions are "
-                "answered 503; is the limit of open files high enough (ulimit -n, LimitNOFILE)?",
+                "cannot connect to another process (%s); requests for its sessions get 503. "
+                "Check the limit on open files (ulimit -n, LimitNOFILE).",
                 error,
             )
         return unavailable("There are too many connections.\n")
 
     def _is_last(self, service: Service) -> bool:
-        """Tell whether clients' connections are to end with the next response."""
+        """Tell whether clients' connections are closed after the next response."""
         return self.is_retiring
 
     async def _ask(self, request: web.Request, peer: Peer, purpose: Purpose) -> int:
@@ -146,26 +146,26 @@ class Relay:
         return functools.partial(self._signer.issue, signed)
 
     def _refuse(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request with a forged signed."""
+        """Refuse a request whose signed header is forged."""
         now = asyncio.get_running_loop().time()
         if now >= self._next_warning:
             self._next_warning = now + WARNING_INTERVAL
             logger.warning(
-                "%s has sent the header %s with nothing in it that another process of this service "
-                "would: somebody tries to pass for one, or their keys or clocks differ",
-                request.remote or "somebody",
+                "refused a request from %s: its %s header is not valid. Either it is forged, or "
+                "the processes of this service have different secrets or clocks.",
+                request.remote or "an unknown address",
                 HEADER,
             )
-        response = plain_response(403, "This is not from another process of the service.\n")
+        response = plain_response(403, "The Sockjs-Relay header is not valid.\n")
         end_where_unsafe(request, response)
         return response
 
 
 def _patience(service: Service, transport: Transport) -> float | None:
-    """Return how long the owner's process may write nothing.
+    """Return how long the owner may write nothing; None for no limit.
 
-    A send waits until there is room for its messages; what receives gets heartbeats, from when the
-    application has let it in.
+    A send may wait for room in the inbox for any time.  A receiving request gets heartbeats as soon
+    as ``authorize`` has returned.
     """
     if not transport.receives:
         return None
@@ -180,8 +180,8 @@ async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.Strea
     except OwnerLostError:
         if forward.is_cut or not repeats:
             raise
-    # it may have ended a connection that nobody has used for long, or have a successor; what comes
-    # twice is taken once: if it has died its sessions have, too
+    # Try again: the owner may only have closed an idle connection, or a successor may have taken
+    # its place.  No message is delivered twice: if the owner has died, so have its sessions.
     try:
         return await forward.run(0)
     except ConnectionRefusedError:
@@ -189,7 +189,7 @@ async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.Strea
 
 
 def answer_question(service: Service, request: web.Request, purpose: Purpose) -> web.StreamResponse:
-    """Answer what another process wants to know of a session."""
+    """Answer another process's question about a session."""
     session_id = request.match_info["session_id"]
     if purpose is Purpose.FIND:
         return web.Response(status=204 if service.registry.knows(session_id) else 404)
@@ -206,7 +206,7 @@ def transport_of(request: web.Request) -> Transport:
 
 
 def serving(request: web.Request) -> Service | None:
-    """Return the service that answers a request which names a session."""
+    """Return the service whose session a request names; None if it names no session."""
     if "transport" not in request.match_info:
         return None
     return service_of(request.match_info.handler)

@@ -1,4 +1,4 @@
-"""Other processes of the service, the connections to them, and questions that they are asked."""
+"""Other processes of the service: connections to them, and questions about their sessions."""
 
 import asyncio
 import errno
@@ -12,16 +12,16 @@ from yarl import URL
 from sockjs_aio.cluster.relay.signed_header import HEADER
 
 Stamp = Callable[[str, str], str]
-"""Makes the signed for a request of a method for a target."""
+"""Makes the signed header for a request, given its method and target."""
 
 CONNECT_LIMIT = 2.0
-"""Seconds for a connection to another process."""
+"""Seconds within which a connection to another process must be made."""
 
 BUFFER = 65536
-"""Bytes of a body, in either direction, beyond which this waits for who has to take them."""
+"""Bytes of a body that may wait here, in either direction, before this process stops reading."""
 
 MAX_HEADER = 65536
-"""Bytes that a header of another process's response may have."""
+"""Bytes that one header of another process's response may have."""
 
 _ASK_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
@@ -29,30 +29,30 @@ _AUTOMATIC = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_T
 
 
 class OwnerLostError(Exception):
-    """The process that has the session has ended before it has answered, or cannot be reached."""
+    """The owner ended before it answered, or it cannot be reached."""
 
 
 class ExhaustedError(Exception):
-    """This process can make no connection: it says nothing of the other one."""
+    """This process has no resources for another connection; the other one may be well."""
 
 
 class OwnerSilentError(OwnerLostError):
-    """The process that has the session does not answer, and nobody knows whether it has ended."""
+    """The owner does not answer, and it is not known whether it has ended."""
 
 
 class PeerBrokeError(ClientError):
-    """The connection has ended before there was an answer."""
+    """The connection was lost before the answer came."""
 
 
 def is_silence(error: BaseException | None) -> bool:
-    """Tell whether a connection has ended as nothing came any more, and not as a process ended."""
+    """Tell whether a connection ended because the other host went silent, not its process."""
     if isinstance(error, asyncio.TimeoutError):
         return True
     return isinstance(error, OSError) and error.errno in _SILENT
 
 
 def end_of(connection: aiohttp.connector.Connection | None) -> BaseException | None:
-    """Return what has ended a connection; the error of a body tells that in its text only."""
+    """Return the error that ended a connection; the error of a body has it in its text only."""
     if connection is None or connection.protocol is None:
         return None
     return connection.protocol.exception()
@@ -65,10 +65,10 @@ class Peer:
     """Another process of the service.
 
     Args:
-        url: Where it is, without a path.
-        client: The connections to it, of `make_client`; perhaps to others, too.
-        patience: Seconds that a request which may open a session waits if it is being started.
-        name: What it calls itself, if others may take its place at `url`.
+        url: Its URL, without a path.
+        client: From `make_client`; several peers may share one.
+        patience: Seconds to wait for it, while it starts, with a request that may open a session.
+        name: Its name, if another process may take its place at `url`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Peer:
 def make_client(
     connector: aiohttp.BaseConnector, connect_limit: float = CONNECT_LIMIT
 ) -> aiohttp.ClientSession:
-    """Make what keeps connections to other processes; has to be closed."""
+    """Make a client for requests to other processes.  Close it when done."""
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -103,7 +103,7 @@ def make_client(
 async def _once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Keep aiohttp from asking again: a poll that the other process had would start another one."""
+    """Keep aiohttp from repeating a poll: the other process may have got the first one."""
     try:
         return await handler(request)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
@@ -117,10 +117,10 @@ async def _once(
 
 
 def check_room(error: aiohttp.ClientConnectorError) -> None:
-    """Look why there is no connection.
+    """Find out why a connection failed.
 
     Raises:
-        ExhaustedError: If that is because this process has too much of something.
+        ExhaustedError: If this process has run out of file descriptors or memory.
     """
     if error.os_error.errno in _NO_ROOM:
         raise ExhaustedError(error.os_error.strerror) from error
@@ -130,7 +130,7 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def url_at(request: web.Request, peer: Peer) -> URL:
-    """Return where a request goes: its path as it came, but for bytes that may not be there."""
+    """Return the URL for a request at a peer: the same target, with invalid bytes quoted."""
     target = request.raw_path
     if target[:1] != "/" or "#" in target:
         target = request.rel_url.raw_path_qs
@@ -143,11 +143,11 @@ _ASCII = bytes(range(0x21, 0x7F))
 
 
 async def ask(request: web.Request, peer: Peer, stamp: Stamp) -> int:
-    """Ask another process about the session of `request`; return its answer's status.
+    """Ask another process about the session of `request`; return the status of its answer.
 
     Raises:
-        OwnerLostError: If there is no answer.
-        ExhaustedError: If this process cannot ask.
+        OwnerLostError: If it does not answer.
+        ExhaustedError: If this process cannot open another connection.
     """
     url = url_at(request, peer)
     headers = {HEADER: stamp(request.method, url.raw_path_qs)}

@@ -1,4 +1,4 @@
-"""What a client gets whose session has ended with its process."""
+"""What a client gets if its session was lost with the owner."""
 
 from collections.abc import Awaitable
 
@@ -16,7 +16,7 @@ FRAME = close_frame(*INTERRUPTED)
 
 
 class _LostSessions(Service):
-    """A service as it looks to a client whose session has ended with another process."""
+    """A stand-in for a service, in which a session of a dead process has ended."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(service.settings, service.registry)
@@ -30,15 +30,15 @@ class _LostSessions(Service):
 
 
 def last_words(transport: str) -> bytes:
-    """Return what a stream ends with; empty for other responses, which have not begun."""
+    """Return the end of a stream whose owner has died; empty for transports without streams."""
     dress = TRANSPORTS[transport].dress
     return b"" if dress is None else dress(FRAME)
 
 
 def answer_lost(service: Service, request: web.Request) -> Awaitable[web.StreamResponse]:
-    """Answer a request whose response has not begun.
+    """Answer a request for a lost session, if its response has not begun yet.
 
     Raises:
-        CallbackError: If the request names no callback where it has to.
+        CallbackError: If the request needs a ``callback`` parameter and has no valid one.
     """
     return ANSWERS[request.match_info["transport"]](_LostSessions(service), request)

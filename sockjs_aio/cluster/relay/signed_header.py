@@ -1,4 +1,4 @@
-"""What one process tells another along with a request that it hands on, signed by a shared key."""
+"""The header that one process adds to a request that it relays, signed with a shared key."""
 
 import enum
 import hashlib
@@ -12,53 +12,53 @@ from aiohttp import web
 HEADER = "Sockjs-Relay"
 
 VALIDITY = 30.0
-"""Seconds for which a signed is good; clocks may differ by as much."""
+"""Seconds for which a signed header is valid; clocks may differ by as much."""
 
 
 class SignatureForgedError(Exception):
-    """Nobody who has the key has made it for this request, or that was long ago."""
+    """The header was not signed with our key for this request, or not within `VALIDITY`."""
 
 
 class SignatureExpiredError(SignatureForgedError):
-    """Somebody who has the key has made it for this request, too long ago."""
+    """The header was signed with our key for this request, but too long ago."""
 
 
 class Purpose(enum.Enum):
-    """Why a process turns to another one."""
+    """What a process wants from another one."""
 
-    RELAY = "relay"  # answer it, or have your predecessor do it
-    ANSWER = "answer"  # answer it
-    FIND = "find"  # do you have its session, or remember its end?
-    RELEASE = "release"  # end the response that its session has now, so that the client asks anew
+    RELAY = "relay"  # answer it, or relay it to your predecessor or successor
+    ANSWER = "answer"  # answer it yourself
+    FIND = "find"  # tell whether you have its session, or remember its end
+    RELEASE = "release"  # end its session's response, so that the client sends a new request
 
 
 @dataclass(frozen=True)
 class SignedHeader:
-    """What the process at which a request has come in knows of it."""
+    """What the process that received a request knows about it."""
 
     purpose: Purpose
     scheme: str
     remote: str
     recipient: str = ""
-    """The only process for which it is good, by its name; all if it is empty."""
+    """The name of the only process that may accept it; empty for any process."""
 
 
 class HeaderSigner:
-    """Issues signer, and verifies those of others.
+    """Signs headers, and verifies those of other processes.
 
     Args:
-        key: A secret of all processes; there are no signer without one.
-        now: The time that their clocks show.
+        key: The secret that all processes share; it must not be empty.
+        now: Returns the time of day; the clocks of all processes should agree.
     """
 
     def __init__(self, key: bytes, now: Callable[[], float] = time.time) -> None:
         if not key:
-            raise ValueError("the processes need a secret that they share")
+            raise ValueError("key must not be empty: the processes need a secret that they share")
         self._key = key
         self._now = now
 
     def issue(self, signed: SignedHeader, method: str, target: str) -> str:
-        """Return the header's value for a request of `method` for `target`, as it will be sent."""
+        """Return the header's value for a request; `target` must be exactly as it is sent."""
         purpose, remote = signed.purpose.value, signed.remote or "-"
         fields = f"{purpose} {signed.scheme} {remote} {self._now():.0f}"
         if signed.recipient:
@@ -69,7 +69,7 @@ class HeaderSigner:
         """Read the header of a request that has one.
 
         Raises:
-            SignatureForgedError: If it is not to be believed.
+            SignatureForgedError: If it is not valid.
             SignatureExpiredError: If it is too old; on one host, because this process was blocked.
         """
         values = request.headers.getall(HEADER)

@@ -1,4 +1,4 @@
-"""The body of a request that is handed on while it is still coming."""
+"""The body of a request that is relayed while it is still arriving."""
 
 import asyncio
 
@@ -6,17 +6,17 @@ import aiohttp
 
 
 class Upload:
-    """A body that is still coming; it is read no faster than the other process takes it.
+    """A body that is still arriving.  It is read no faster than the other process takes it.
 
     Args:
-        content: Where it comes from.  aiohttp unpacks what is compressed, so a few bytes of the
-            client's may be any number here.
-        limit: Bytes beyond which the other process refuses it: there is no use in more.
+        content: The client's stream.  aiohttp decompresses it, so a few bytes from the client may
+            become any number here.
+        limit: Bytes beyond which the other process refuses the body, so more is not sent.
     """
 
     def __init__(self, content: aiohttp.StreamReader, limit: int) -> None:
         self.error: Exception | None = None
-        """Why it could not be read to its end."""
+        """Why the body could not be read to its end, if so."""
         self._content = content
         self._limit = limit
         self._taken = 0
@@ -27,14 +27,14 @@ class Upload:
 
     async def __anext__(self) -> bytes:
         if self._taken > self._limit:
-            await asyncio.get_running_loop().create_future()  # until the refusal is here
+            await asyncio.get_running_loop().create_future()  # until the refusal arrives
         try:
             if not self._has_begun:
                 self._has_begun = True
                 part = self._content.read_nowait()
                 self._taken += len(part)
-                return part  # even if it is empty: aiohttp sends the head with it
-            await asyncio.sleep(0)  # what is compressed may be there at once, all of it
+                return part  # even if empty: aiohttp sends the head with it
+            await asyncio.sleep(0)  # decompressed data may all be there without a wait
             part = await self._content.readany()
         except Exception as error:
             self.error = error

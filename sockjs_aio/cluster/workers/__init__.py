@@ -1,1 +1,1 @@
-"""Several processes on one host that serve one port."""
+"""Serve one port with several processes on one host."""

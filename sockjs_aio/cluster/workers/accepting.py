@@ -1,4 +1,4 @@
-"""A listening socket that does not let asyncio shout when no more files can be opened."""
+"""A listening socket that keeps asyncio from flooding the log when file descriptors run out."""
 
 import errno
 import socket
@@ -8,14 +8,14 @@ from typing import Any
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _QUIET = 0.5
-"""Seconds for which one such error says all: asyncio tries again after one second."""
+"""Seconds for which one such error is enough: asyncio tries again after one second."""
 
 
 class Listener(socket.socket):
-    """Fails once where asyncio would have it fail as often as its backlog is long.
+    """Fails once, where asyncio would try and fail as many times as its backlog is long.
 
-    asyncio logs each failure with a traceback, and goes on to the next at once: with a backlog of
-    1,024 that holds the loop up for a tenth of a second, again and again.
+    asyncio logs each failure with a traceback, and tries again at once.  With a backlog of 1,024
+    this blocks the loop for a tenth of a second, again and again.
     """
 
     _quiet_until = 0.0
@@ -24,7 +24,7 @@ class Listener(socket.socket):
         """Accept a connection.
 
         Raises:
-            BlockingIOError: If there is none, or it has just failed for want of room.
+            BlockingIOError: If none is waiting, or if it has just failed for lack of resources.
         """
         try:
             return super().accept()

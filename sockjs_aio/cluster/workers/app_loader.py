@@ -1,4 +1,4 @@
-"""Finds the application that a command line names."""
+"""Imports the application that the command line names."""
 
 import importlib
 import inspect
@@ -18,65 +18,67 @@ _ON_THE_WAY = (
     ),
     *(str(Path(importlib.__file__).parent), "<frozen importlib"),
 )
-"""Where the frames are that lead to an application."""
+"""Files whose frames come before the application's own in a traceback."""
 
 
 class TargetError(Exception):
-    """It cannot be found, or is no application."""
+    """The target cannot be found, or is not an application."""
 
 
 def split(target: str) -> tuple[str, str]:
     """Split ``package.module:name``.
 
     Raises:
-        TargetError: If it has another form.
+        TargetError: If it does not have this form.
     """
     if not isinstance(target, str):
         raise TargetError(
-            f"{target!r} cannot be served: each worker imports it, so it has to be a str like "
+            f"{target!r} cannot be served: each worker imports the application, so pass a str like "
             "package.module:app_factory"
         )
     module, _, name = target.partition(":")
     if not (module and name) or module.startswith("."):
-        raise TargetError(f"{target!r} is not of the form package.module:app_factory")
+        raise TargetError(f"{target!r} does not have the form package.module:app_factory")
     return module, name
 
 
 async def load(target: str) -> web.Application:
-    """Import the module, and get the application from the name.
+    """Import the module, and get or make the application.
 
     Raises:
-        TargetError: If there is none.
+        TargetError: If that fails, or gives something else than an application.
     """
     module_name, name = split(target)
     try:
         thing: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # one that it imports
+            raise  # a module that the target imports
         raise TargetError(
-            f"{error}: start the command in the directory that has it, or name that in PYTHONPATH"
+            f"{error}: start the command in the directory that has it, or add that to PYTHONPATH"
         ) from None
     for attribute in name.split("."):
         if not hasattr(thing, attribute):
-            raise TargetError(f"{module_name} has no {name}")
+            raise TargetError(f"module {module_name} has no attribute {name}")
         thing = getattr(thing, attribute)
     if not isinstance(thing, web.Application) and callable(thing):
         thing = thing()
     if inspect.isawaitable(thing):
         thing = await thing
     if not isinstance(thing, web.Application):
-        raise TargetError(f"{target} gives {type(thing).__name__}, not an aiohttp application")
+        raise TargetError(
+            f"{target} must be or return an aiohttp application, not {type(thing).__name__}"
+        )
     return thing
 
 
 def report(target: str, error: BaseException) -> str:
-    """Say why an application cannot start, with the placement in its own code alone."""
+    """Return why an application cannot start, with a traceback of only its own code."""
     if isinstance(error, TargetError):
         return str(error)
     own = _own_part(error.__traceback__)
     lines = traceback.format_exception(type(error), error, own)
-    return f"{target} fails:\n{''.join(lines)}".rstrip()
+    return f"{target} failed:\n{''.join(lines)}".rstrip()
 
 
 def _own_part(frames: TracebackType | None) -> TracebackType | None:

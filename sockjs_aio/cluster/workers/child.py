@@ -1,4 +1,4 @@
-"""The supervisor's side of one worker: starts it, talks to it, sees it end."""
+"""The supervisor's side of one worker: starts it, talks to it, and waits for its end."""
 
 import asyncio
 import contextlib
@@ -16,10 +16,10 @@ from sockjs_aio.cluster.workers.control import BEAT, GRACE
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
 START_LIMIT = 60.0
-"""Seconds within which a worker has to be ready."""
+"""Seconds within which a worker must be ready."""
 
 LAST_WORDS = 0.5
-"""Seconds to read what an ended worker has said; its own children may keep the line open."""
+"""Seconds to read a dead worker's last words; its own children may keep the socket open."""
 
 _PROGRAM = (
     "import sys; sys.path[:] = {path!r}; from sockjs_aio.cluster.workers.worker import main; "
@@ -44,13 +44,13 @@ class Child:
         self.number = number
         self.process = process
         self.silence = 0.0
-        """Seconds for which its event loop has not run, by the supervisor's own turns: when the
-        whole machine stands still, no worker is to blame.
+        """Seconds without a report that its event loop runs.  The supervisor counts its own turns,
+        so time for which the whole machine was paused does not count.
         """
         self.end_limit = GRACE
-        """Seconds that it may take to end, as it has said."""
+        """Seconds that it may take to end, as it has reported."""
         self.error: str | None = None
-        """Why it cannot begin, as it has said."""
+        """Why it cannot start, as it has reported."""
         self.was_aborted = False
         self.has_ended = False
         self._serves_since: float | None = None
@@ -62,7 +62,7 @@ class Child:
 
     @classmethod
     async def start(cls, config: WorkerConfig) -> "Child":
-        """Start it with an config: a Python like this one."""
+        """Start a worker, in a Python with the same options as this one."""
         ours, theirs = socket.socketpair()
         with theirs:
             program = _PROGRAM.format(path=sys.path, number=theirs.fileno(), policy=config.policy)
@@ -73,7 +73,7 @@ class Child:
             )
         try:
             child = cls(config.number, process, *await asyncio.open_unix_connection(sock=ours))
-        except asyncio.CancelledError:  # nobody else knows it
+        except asyncio.CancelledError:  # nobody else could end it
             _send(process, signal.SIGKILL)
             raise
         child._writer.write(config.encode())
@@ -84,39 +84,39 @@ class Child:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it serves."""
+        """Whether it serves clients."""
         return self._serves_since is not None
 
     @property
     def seconds(self) -> float:
-        """How long it has served: 0 if it was never ready, however long that took."""
+        """How long it has served; 0 if it has not been ready yet."""
         if self._serves_since is None:
             return 0.0
         return asyncio.get_running_loop().time() - self._serves_since
 
     def count_silence(self) -> None:
-        """Note that it has said nothing; to be called each `BEAT` seconds."""
+        """Note that time passes; call this every `BEAT` seconds.  A report resets the count."""
         self.silence += BEAT
 
     def tell(self, command: str) -> None:
-        """Write a command; one that has ended does not hear it."""
+        """Send a command, unless it has ended."""
         self._told.add(command)
         if not self.has_ended:
             self._writer.write(f"{command}\n".encode())
 
     def was_told(self, command: str) -> bool:
-        """Tell whether a command was written."""
+        """Tell whether a command was given."""
         return command in self._told
 
     def forget(self, word: str) -> None:
-        """Have `hear` wait for a word that it may have said before."""
+        """Forget that it has said a word, so that `hear` waits for the next time."""
         self._heard.discard(word)
 
     async def hear(self, word: str, limit: float | None) -> None:
-        """Wait until it has said something.
+        """Wait until it has said a word.
 
         Raises:
-            WorkerEndedError: If it ends before, or does not say it within `limit` seconds.
+            WorkerEndedError: If it ends first, or does not say the word within `limit` seconds.
         """
         try:
             async with async_timeout.timeout(limit):
@@ -129,13 +129,13 @@ class Child:
             raise WorkerEndedError from None
 
     async def ended(self) -> int:
-        """Wait for its end; return its exit status, below 0 for a signal."""
+        """Wait for its end; return its exit status, negative for a signal."""
         status = await self.process.wait()
         await asyncio.wait((self._listening,), timeout=LAST_WORDS)
         return status
 
     async def end(self) -> bool:
-        """Have it end, and kill it if it takes longer than it may; return whether it did end."""
+        """End it, and kill it if that takes too long; return whether it ended by itself."""
         self.tell("end")
         try:
             async with async_timeout.timeout(self.end_limit + GRACE):
@@ -147,7 +147,7 @@ class Child:
         return not self.was_aborted
 
     def abort(self) -> None:
-        """Have it say where it hangs, and kill it if it does not even do that."""
+        """End it by SIGABRT, so that it prints where it hangs; the second call sends SIGKILL."""
         _send(self.process, signal.SIGKILL if self.was_aborted else signal.SIGABRT)
         self.was_aborted = True
 
@@ -159,7 +159,7 @@ class Child:
         try:
             async for line in reader:
                 word, _, detail = line.decode().strip().partition(" ")
-                self.silence = -math.inf if word == "bye" else 0.0  # no loop runs after that
+                self.silence = -math.inf if word == "bye" else 0.0  # its loop stops after that
                 if word == "ready":
                     self._serves_since = asyncio.get_running_loop().time()
                 elif word == "limit":
@@ -177,8 +177,10 @@ class Child:
 
 
 def _send(process: asyncio.subprocess.Process, number: int) -> None:
-    """Send a signal, unless it has ended: `Process.send_signal` takes the exit status of one that
-    has just done so away from asyncio.
+    """Send a signal, unless it has ended.
+
+    `Process.send_signal` could collect the exit status of a process that has just ended, and
+    asyncio would miss it.
     """
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):

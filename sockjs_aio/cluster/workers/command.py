@@ -13,14 +13,20 @@ from sockjs_aio.server.drain import Drain
 from sockjs_aio.version import __version__
 
 _SECONDS = {
-    "drain_notice": (Drain.notice, "for load balancers to notice the end"),
-    "drain_over": (Drain.over, "over which sessions are closed"),
-    "drain_limit": (Drain.limit, "after which a process ends, whoever is left"),
-    "hang_limit": (Workers.hang_limit, "after which a process that hangs is killed and replaced"),
-    "keepalive_timeout": (Workers.keepalive_timeout, "after which idle connections are closed"),
+    "drain_notice": (Drain.notice, "seconds for load balancers to notice the shutdown"),
+    "drain_over": (Drain.over, "seconds over which sessions are closed"),
+    "drain_limit": (Drain.limit, "seconds after which a process ends even if sessions remain"),
+    "hang_limit": (
+        Workers.hang_limit,
+        "seconds after which a process whose event loop is blocked is killed and replaced",
+    ),
+    "keepalive_timeout": (
+        Workers.keepalive_timeout,
+        "seconds after which an idle connection is closed",
+    ),
     "lingering_time": (
         Workers.lingering_time,
-        "for which the rest of a body is read that nothing has asked for",
+        "seconds for which the server goes on reading a request body that no handler wants",
     ),
 }
 
@@ -36,13 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serve = commands.add_parser(
         "serve",
         help="serve an application with several processes",
-        description="Serve an aiohttp application with several processes on one port.  A request "
-        "finds the process that has its session, whichever it comes in at.  SIGTERM drains, SIGHUP "
-        "reloads the code, one process at a time.",
-        epilog=f"Each option can be set by the environment, too: --workers by {PREFIX}WORKERS, "
-        f"--access-log by {PREFIX}ACCESS_LOG=1; several hosts with commas between them.",
+        description="Serve an aiohttp application with several processes on one port.  If a "
+        "request comes in at another process than the one that has its session, it is relayed.  "
+        "SIGTERM closes all sessions and exits; SIGHUP reloads the code, one process at a time.",
+        epilog="You can set each option in the environment too: --workers 4 as "
+        f"{PREFIX}WORKERS=4, --access-log as {PREFIX}ACCESS_LOG=1.  Separate several hosts by "
+        "commas.",
     )
-    commands.add_parser("migrate", help="say what code for sockjs-tornado has to change")
+    commands.add_parser("migrate", help="list what to change in code for sockjs-tornado")
     _add_options(serve)
     if arguments[:1] == ["serve"]:
         arguments[1:1] = serve.arguments_of(os.environ, arguments)
@@ -73,29 +80,31 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _add_options(serve: argparse.ArgumentParser) -> None:
-    serve.add_argument("target", help="package.module:name of an application or its factory")
+    serve.add_argument(
+        "target", help="package.module:name of an application or of a function that returns one"
+    )
     _add_version(serve)
     serve.add_argument(
         "--workers",
         type=_count,
         default=1,
         metavar="N",
-        help="how many processes, or auto for as many as there are cores; default: 1",
+        help="the number of processes, or auto for one per core; default: 1",
     )
     serve.add_argument(
         "--host",
         action="append",
-        help="address or name to listen at, several times if there are several; "
-        "default: 127.0.0.1, unless there is --unix or --fd",
+        help="the address or name to listen at; repeat the option for several; "
+        "default: 127.0.0.1, or none with --unix or --fd",
     )
     serve.add_argument("--port", type=int, default=8080, help="default: %(default)s")
-    serve.add_argument("--unix", metavar="PATH", help="Unix socket to listen at")
+    serve.add_argument("--unix", metavar="PATH", help="the Unix socket to listen at")
     serve.add_argument(
         "--fd",
         action="append",
         type=int,
         metavar="N",
-        help="file descriptor of a socket that is open already: 3 for the first of systemd's",
+        help="the file descriptor of a socket that is already open: 3 for systemd's first",
     )
     for name, (default, what) in _SECONDS.items():
         serve.add_argument(
@@ -105,17 +114,19 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
             metavar="SECONDS",
             help=f"{what}; default: %(default)g",
         )
+    serve.add_argument("--loop", choices=LOOPS, help="the event loop; default: asyncio's")
+    serve.add_argument("--access-log", action="store_true", help="log each request once")
     serve.add_argument(
-        "--loop",
-        choices=LOOPS,
-        help="default: asyncio's",
+        "--log-level",
+        choices=logs.LEVELS,
+        default="info",
+        help="the level from which messages are logged; default: %(default)s",
     )
-    serve.add_argument("--access-log", action="store_true", help="log each request")
     serve.add_argument(
-        "--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s"
-    )
-    serve.add_argument(
-        "--log-format", choices=logs.FORMATS, default="text", help="default: %(default)s"
+        "--log-format",
+        choices=logs.FORMATS,
+        default="text",
+        help="the format of each line; default: %(default)s",
     )
 
 
@@ -128,7 +139,7 @@ def _count(text: str) -> int:
         try:
             return int(text)
         except ValueError:
-            wrong = f"{text!r} is neither a whole number nor auto"
+            wrong = f"{text!r} must be an integer or auto"
             raise argparse.ArgumentTypeError(wrong) from None
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -1,6 +1,6 @@
-"""A worker's end of the line to its supervisor: commands come, answers and beats go back.
+"""A worker's side of the socket to its supervisor: commands come in, answers and beats go out.
 
-Commands are heard from the first moment on, while the application is loaded, too.
+It reads commands from the start, also while the application is being loaded.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ from collections.abc import AsyncIterator, Callable
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
 BEAT = 0.5
-"""Seconds between two beats, by which the supervisor sees that the event loop runs."""
+"""Seconds between two beats, which report to the supervisor that the event loop runs."""
 
 GRACE = 3.0
-"""Seconds that a worker may be late with anything that it does at once."""
+"""Seconds that a worker may take for anything that it should do at once."""
 
 MAX_DETAIL = 20000
-"""Characters of what goes with a word: the supervisor reads lines of 64 KiB."""
+"""Maximum length of what follows a word: the supervisor reads lines of up to 64 KiB."""
 
 
 class Control:
-    """What the supervisor says, and what this worker says to it.
+    """Reads the supervisor's commands, and writes this worker's answers.
 
     Args:
-        connection: To the supervisor.
+        connection: The socket to the supervisor.
         reader: Reads from it.
         writer: Writes to it.
     """
@@ -42,15 +42,15 @@ class Control:
         writer: asyncio.StreamWriter,
     ) -> None:
         self.ending = asyncio.Event()
-        """Set once this worker is to end."""
+        """Set when this worker must end."""
         self.is_lost = False
-        """Whether that is because the supervisor has ended."""
+        """Whether it must end because the supervisor has died."""
         self.patience = GRACE
-        """Seconds for which the event loop may be held up once the supervisor has ended."""
+        """Seconds for which the event loop may be blocked once the supervisor has died."""
         self.end_limit = GRACE
-        """Seconds after which this process ends then, whatever it does."""
+        """Seconds after the supervisor's death after which this process exits in any case."""
         self.clear_up: Callable[[], None] = _leave
-        """What to do last then."""
+        """Called just before that."""
         self._connection = connection
         self._writer = writer
         self._commands: asyncio.Queue[str] = asyncio.Queue()
@@ -62,7 +62,7 @@ class Control:
 
     @classmethod
     async def open(cls, number: int) -> "tuple[Control, WorkerConfig]":
-        """Begin to listen at the file descriptor `number`."""
+        """Start to read commands from the file descriptor `number`."""
         connection = socket.socket(fileno=number)
         watched = connection.dup()
         reader, writer = await asyncio.open_unix_connection(sock=connection)
@@ -72,18 +72,18 @@ class Control:
         return control, config
 
     def say(self, word: str, detail: object = None) -> None:
-        """Tell the supervisor something."""
+        """Send a word to the supervisor, with a detail as JSON."""
         line = word if detail is None else f"{word} {json.dumps(detail)}"
         with contextlib.suppress(ConnectionError):
             self._writer.write(f"{line}\n".encode())
 
     async def commands(self) -> AsyncIterator[str]:
-        """Give all commands but the last, ``end``, for which there is `ending`."""
+        """Yield all commands but the last one, ``end``, which sets `ending`."""
         while True:
             yield await self._commands.get()
 
     async def close(self) -> None:
-        """Let what was said leave, and say no more."""
+        """Send what is still buffered, and close the socket."""
         for task in self._tasks:
             task.cancel()
         self.say("bye")
@@ -109,12 +109,12 @@ class Control:
             await asyncio.sleep(BEAT)
 
     def _end_with_supervisor(self) -> None:
-        """Be the supervisor when there is none any more; runs in a thread.
+        """Wait for the supervisor's death, and end this process if it then does not end itself.
 
-        What holds up the event loop, be it an import, does not hear of the supervisor's end.
+        This runs in a thread, because a blocked event loop would not notice the death.
         """
         poller = select.poll()
-        poller.register(self._connection, 0)  # for its end alone, which comes unasked
+        poller.register(self._connection, 0)  # its end is reported unasked
         poller.poll()
         lost_at = last_at = time.monotonic()
         last = self._beats

@@ -1,6 +1,6 @@
-"""What a worker that is replaced leaves to its successor: which sessions have ended.
+"""A file in which a worker that is replaced tells its successor which sessions have ended.
 
-It is a file in the directory of the workers' sockets, which nobody else may enter.
+It is in the directory of the workers' sockets, which no other user can enter.
 """
 
 import functools
@@ -20,30 +20,30 @@ logger = logging.getLogger("sockjs_aio")
 
 
 def write(app: web.Application, path: str) -> None:
-    """Leave the endings of all services of `app` at `path`."""
+    """Write which sessions of the services of `app` have ended, and how, to `path`."""
     left = {}
     for name, registry in _registries(app).items():
-        offset = time.time() - registry.now()  # the loop of another process may have another clock
+        offset = time.time() - registry.now()  # the other process's loop may use another clock
         left[name] = [
             (session_id, ended_at + offset, frame.code, frame.reason)
             for session_id, ended_at, frame in registry.endings()
         ]
     try:
         Path(path + ".new").write_text(json.dumps(left))
-        os.replace(path + ".new", path)  # nobody reads half of it
+        os.replace(path + ".new", path)  # so that it is never read half written
     except OSError as error:
-        logger.warning("the successor is not told which sessions have ended: %s", error)
+        logger.warning("cannot tell the new worker which sessions have ended: %s", error)
 
 
 def read(app: web.Application, path: str) -> None:
-    """Have the services of `app` remember what was left at `path`, if anything was."""
+    """Have the services of `app` remember the ended sessions in `path`, if it exists."""
     try:
         left = json.loads(Path(path).read_text())
         Path(path).unlink()
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
-        logger.warning("it is not known which sessions have ended before: %s", error)
+        logger.warning("cannot read which sessions the old worker has ended: %s", error)
         return
     make_frame = functools.lru_cache(close_frame)
     for name, registry in _registries(app).items():
@@ -55,7 +55,7 @@ def read(app: web.Application, path: str) -> None:
 
 
 def _registries(app: web.Application) -> dict[str, SessionRegistry]:
-    """Return the sessions of all services of `app`, by their URLs."""
+    """Return the registries of all services of `app`, by their URLs."""
     found: dict[SessionRegistry, str] = {}
     for route in app.router.routes():
         service = service_of(route.handler)

@@ -1,7 +1,7 @@
-"""What stands before an application whose sessions are spread over several processes.
+"""A worker's gateway: the middleware that relays requests to the worker with their session.
 
-It is the outermost middleware.  A request for a session of another process is handed on before any
-other middleware sees it; it passes those once, where its session is.
+It is the outermost middleware.  It relays a request before any other middleware sees it, so that
+those run once, at the owner.
 """
 
 import functools
@@ -28,22 +28,22 @@ from sockjs_aio.server.urls import Answer, answer, reaches_transport
 
 
 class PredecessorGoneError(Exception):
-    """The process before this one has ended, and what it knew is known here."""
+    """The predecessor has ended, and this process has read which sessions ended there."""
 
 
 class Placement(Protocol):
-    """Knows where sessions are that are not here."""
+    """Finds the owners of sessions that this process does not have."""
 
     async def owner(self, session_id: str, service: Service, opens: bool) -> Peer | None:
-        """Return the process that has a session, or is to have it; None if it is this one.
+        """Return the process that owns a session, or will once it is opened; None for this one.
 
         Args:
-            session_id: Of a session that this process has not got.
-            service: The service.
-            opens: Whether the request that asks for it may open it.
+            session_id: The id of a session that this process does not have.
+            service: The service that it belongs to.
+            opens: Whether the request may open the session.
 
         Raises:
-            OwnerLostError: If that process has ended, and the session with it.
+            OwnerLostError: If the owner has ended, and the session with it.
         """
 
     async def close(self) -> None:
@@ -51,26 +51,26 @@ class Placement(Protocol):
 
 
 class Gateway(Relay):
-    """Lets in what other workers hand on, and hands on what is theirs.
+    """Answers requests that other workers relay, and relays those that belong to others.
 
     Args:
-        placement: Tells where a session belongs.
-        key: A secret of all processes.
+        placement: Finds the owner of a session.
+        key: The secret that all workers share.
     """
 
     def __init__(self, placement: Placement, key: bytes) -> None:
         super().__init__(key)
-        # while this process takes over from another one, or hands over to another one
+        # set during a reload: the worker that this one replaces, or that replaces it
         self.predecessor: Peer | None = None
         self._former: Peer | None = None
         self.successor: Peer | None = None
         self.ended_ids_path = ""
-        """Where a process that is replaced leaves what its successor has to know."""
+        """The file in which a worker tells its successor which sessions have ended."""
         self._placement = placement
         self._app: web.Application | None = None
 
     def install(self, app: web.Application) -> None:
-        """Put it before all middlewares of `app`, which has not started."""
+        """Insert it before all middlewares of `app`, which must not have started yet."""
         self._app = app
         guard(app)
         app.middlewares.insert(0, self.middleware)
@@ -79,7 +79,7 @@ class Gateway(Relay):
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer a request, here or elsewhere."""
+        """Answer a request here, or relay it."""
         service = serving(request)
         if service is None:
             response = await handler(request)
@@ -93,16 +93,16 @@ class Gateway(Relay):
             response.force_close()
         return response
 
-    # What other processes hand on.
+    # Requests that other workers relay.
 
     async def _take_in(
         self, service: Service, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        """Answer the request of another process."""
+        """Answer a request from another worker."""
         try:
             signed = self._signer.verify(request)
         except SignatureExpiredError:
-            late = unavailable("The session's process was held up.\n")
+            late = unavailable("The session's process was blocked.\n")
             return await answer(service, None, request, _raising(late))
         except SignatureForgedError:
             return self._refuse(request)
@@ -114,14 +114,14 @@ class Gateway(Relay):
             return await handler(visitor)
         return answer_question(service, visitor, signed.purpose)
 
-    # What comes from clients.
+    # Requests from clients.
 
     async def _place(
         self, service: Service, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        """Answer a client's request for a session that is not here."""
+        """Answer or relay a client's request for a session that this worker does not have."""
         transport = transport_of(request)
-        if transport.is_connection or not reaches_transport(service, request):  # stays where it is
+        if transport.is_connection or not reaches_transport(service, request):  # not relayed
             return await handler(request)
         session_id = request.match_info["session_id"]
         try:
@@ -135,8 +135,8 @@ class Gateway(Relay):
     async def _settle(
         self, service: Service, request: web.Request, purpose: Purpose, handler: Handler
     ) -> web.StreamResponse:
-        """Answer a request that belongs here, or, around a reload, to who was or will be here."""
-        if self.predecessor is None and self.successor is None:  # as a rule
+        """Answer a request that belongs here, or, during a reload, to predecessor or successor."""
+        if self.predecessor is None and self.successor is None:  # the usual case
             return await handler(request)
         if service.registry.knows(request.match_info["session_id"]):
             return await handler(request)
@@ -166,16 +166,16 @@ class Gateway(Relay):
     def _predecessor_ended(self) -> None:
         self.take_over()
         if self.predecessor is not None:
-            self._former = self.predecessor  # closed at the end: others may be asking it just now
+            self._former = self.predecessor  # closed later: other requests may still use it
             self.predecessor = None
 
     def take_over(self) -> None:
-        """Remember which sessions of the predecessor have ended."""
+        """Read which sessions have ended at the predecessor."""
         if self.predecessor is not None and self._app is not None:
             ended_ids_file.read(self._app, self.ended_ids_path)
 
     def leave_ended_ids(self) -> None:
-        """Have the successor remember which sessions have ended here."""
+        """Write down for the successor which sessions have ended."""
         if self._app is not None:
             self.take_over()
             ended_ids_file.write(self._app, self.ended_ids_path)
@@ -189,7 +189,7 @@ class Gateway(Relay):
     async def _hand_on(
         self, peer: Peer, purpose: Purpose, service: Service, request: web.Request
     ) -> web.StreamResponse:
-        """Have another process answer `request`; what a transport does."""
+        """Have another worker answer `request`; called in place of a transport."""
         transport = transport_of(request)
         patience = peer.patience if transport.receives else 0
         try:
@@ -199,7 +199,7 @@ class Gateway(Relay):
         except ConnectionRefusedError:
             if not transport.receives:
                 return await answer_lost(service, request)
-            if peer in (self.predecessor, self._former):  # it has ended since it was asked
+            if peer in (self.predecessor, self._former):  # it has ended since `_predecessor_has`
                 self._predecessor_ended()
                 raise PredecessorGoneError from None
             raise unavailable("The session's process is being restarted.\n") from None

@@ -1,8 +1,8 @@
-"""The sockets that clients connect to: of each address one for each worker, all on one port.
+"""The sockets that clients connect to: one per worker for each address, all on one port.
 
-The supervisor has them open from beginning to end.  A connection that the kernel has given to a
-worker which ends waits there for the next one, instead of being reset.  Of a Unix socket, or one
-that was open already, there is a single one for all workers.
+The supervisor keeps them open all the time.  If a worker dies, connections that the kernel has
+assigned to it are not reset but wait for its replacement.  All workers share a Unix socket, and a
+socket that was already open.
 """
 
 import asyncio
@@ -16,28 +16,28 @@ from typing import Any
 from aiohttp import web
 
 BACKLOG = 1024
-"""Connections that may wait for a worker."""
+"""Connections that may wait for a worker to accept them."""
 
 _ACCEPTING = 3
-"""Turns of the loop that asyncio needs before a server knows of a connection it has accepted: one
-that it stops earlier is reset."""
+"""Loop iterations until asyncio's server knows of a connection that it has accepted.  If it is
+stopped sooner, the connection is reset."""
 
 Address = tuple[Any, ...]
 
 
 class Listeners:
-    """Listening sockets among which the kernel spreads connections.
+    """Listening sockets over which the kernel spreads connections.
 
     Args:
-        count: How many workers there are.
+        count: The number of workers.
         hosts: Addresses or names to listen at.
-        port: Of all of these.
-        unix: Path of a socket to listen at, too.
-        fds: File descriptors of sockets that are there already.
+        port: The port for all of these.
+        unix: The path of a Unix socket to listen at as well.
+        fds: File descriptors of sockets that are already open.
 
     Raises:
-        OSError: If an address is in use, or the system cannot do that.
-        ValueError: If there is no such port.
+        OSError: If an address is in use, or the system cannot share ports.
+        ValueError: If `port` is not a port.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Listeners:
         fds: Iterable[int] = (),
     ) -> None:
         if not 0 <= port <= 65535:
-            raise ValueError(f"port {port} cannot be: 0 to 65535")
+            raise ValueError(f"port {port}: must be 0 to 65535")
         self._groups: list[list[socket.socket]] = []
         self._unix: str | None = None
         self._done: set[tuple[int, Address]] = set()
@@ -66,14 +66,14 @@ class Listeners:
             self.close()
             raise
         self.urls = [_url(group[0]) for group in self._groups]
-        """Where it listens, for people."""
+        """The addresses, as the log shows them."""
 
     def filenos(self, number: int) -> list[int]:
         """Return the file descriptors of a worker's sockets."""
         return [group[number % len(group)].fileno() for group in self._groups]
 
     def leave_out(self, number: int) -> None:
-        """Have the kernel give no connections to a worker, until it listens by itself."""
+        """Have the kernel give no connections to a worker until it listens again."""
         for group in self._groups:
             if len(group) > 1:
                 former = group[number]
@@ -82,7 +82,7 @@ class Listeners:
                 group[number] = _bind(family, address, shared=True)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all sockets."""
         for group in self._groups:
             for listener in group:
                 listener.close()
@@ -96,26 +96,26 @@ class Listeners:
         self.close()
 
     def _listen(self, host: str, port: int, count: int) -> int:
-        """Listen at all addresses of a host; return the port, which was found if it is 0."""
+        """Listen at all addresses of a host; return the port, a free one if `port` is 0."""
         if not hasattr(socket, "SO_REUSEPORT"):
-            raise OSError("this system cannot share a port among processes (SO_REUSEPORT)")
+            raise OSError("this system cannot share a port among processes (no SO_REUSEPORT)")
         flags = socket.AI_PASSIVE | socket.AI_ADDRCONFIG
         try:
             found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
         except OSError as error:
-            raise OSError(f"host {host!r} cannot be listened at: {error.strerror}") from None
+            raise OSError(f"cannot listen at host {host!r}: {error.strerror}") from None
         missing: OSError | None = None
         for family, _, _, _, address in dict.fromkeys(found):
             address = (address[0], port, *address[2:])
-            if (family, address) in self._done:  # of another host
+            if (family, address) in self._done:  # another host has the same
                 continue
             try:
                 port = self._listen_at(family, address, count)
             except OSError as error:
-                wrong = OSError(f"port {port} of {host} cannot be listened at: {error.strerror}")
+                wrong = OSError(f"cannot listen at port {port} of {host}: {error.strerror}")
                 if error.errno != errno.EADDRNOTAVAIL:
                     raise wrong from None
-                missing = wrong  # a name may have more addresses than this machine
+                missing = wrong  # a name may have addresses of other machines
         if missing is not None and not self._groups:
             raise missing
         return port
@@ -128,13 +128,13 @@ class Listeners:
             listener = _bind(family, address, shared=True)
             group.append(listener)
             listener.listen(BACKLOG)
-            address = listener.getsockname()  # of port 0, the one that was found
+            address = listener.getsockname()  # if the port was 0, the kernel has chosen one
         self._done.add((family, address))
         return int(address[1])
 
 
 async def stop_accepting(sites: "list[tuple[web.SockSite, socket.socket]]") -> None:
-    """Stop sites, each with its listening socket, and lose no connection that was accepted."""
+    """Stop sites, given with their sockets, without losing connections already accepted."""
     loop = asyncio.get_running_loop()
     for _, listener in sites:
         loop.remove_reader(listener.fileno())
@@ -160,7 +160,7 @@ def _bind(family: int, address: Address, *, shared: bool) -> socket.socket:
 
 
 def _check_free(family: int, address: Address) -> None:
-    """Sharing a port is for these workers: another service on it is a mistake."""
+    """Raise OSError if another service has the port: only these workers should share it."""
     with _bind(family, address, shared=False) as probe:
         probe.listen(1)
 
@@ -170,16 +170,16 @@ def _bind_unix(path: str) -> socket.socket:
     try:
         _remove_unix(path)
         listener.bind(path)
-        os.chmod(path, 0o666)  # a proxy may be another user; the directory says who may come
+        os.chmod(path, 0o666)  # the proxy may run as another user; the directory's mode protects it
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise OSError(f"{path} cannot be listened at: {error.strerror or error}") from None
+        raise OSError(f"cannot listen at {path}: {error.strerror or error}") from None
     return listener
 
 
 def _remove_unix(path: str) -> None:
-    """Remove a socket at which nobody listens, left by a process that was killed, perhaps."""
+    """Remove a socket without a listener, which a killed process may have left."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return
@@ -192,14 +192,14 @@ def _remove_unix(path: str) -> None:
 
 
 def _take(number: int) -> socket.socket:
-    """Take a socket that whoever started this process has opened."""
+    """Use a socket that the parent process, such as systemd, has opened."""
     try:
         listener = socket.socket(fileno=number)
         if listener.type != socket.SOCK_STREAM:
-            raise OSError(errno.EINVAL, "it is no stream socket")
+            raise OSError(errno.EINVAL, "not a stream socket")
         listener.listen(BACKLOG)
     except OSError as error:
-        raise OSError(f"file descriptor {number} cannot be listened at: {error.strerror}") from None
+        raise OSError(f"cannot listen at file descriptor {number}: {error.strerror}") from None
     return listener
 
 

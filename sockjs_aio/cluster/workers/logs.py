@@ -1,4 +1,4 @@
-"""What the command and its workers write to stderr."""
+"""The log of the command and its workers, which goes to stderr."""
 
 import datetime
 import json
@@ -11,11 +11,11 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("text", "json")
 
 RELAYED = web.RequestKey("relayed by another worker", bool)
-"""Set where another worker has logged a request, with the client's address."""
+"""Set if another worker logs the request: the one that got it from the client."""
 
 
 def set_up(level: str, form: str) -> None:
-    """Write the log to stderr."""
+    """Log to stderr."""
     handler = logging.StreamHandler()
     if form == "json":
         handler.setFormatter(JsonFormatter())
@@ -27,7 +27,7 @@ def set_up(level: str, form: str) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes each record as one line of JSON."""
+    """Formats each record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -47,9 +47,9 @@ class JsonFormatter(logging.Formatter):
 
 
 class EntryLogger(AccessLogger):
-    """Logs a request once: where it has come in."""
+    """Logs each request once, at the worker that got it from the client."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Log a request, unless another worker does."""
+        """Log a request unless it was relayed here."""
         if not request.get(RELAYED):
             super().log(request, response, time)

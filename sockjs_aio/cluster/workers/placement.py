@@ -1,4 +1,4 @@
-"""Where the sessions of a host's workers belong, and the sockets by which they reach each other."""
+"""Which worker owns which session, and the sockets by which workers reach each other."""
 
 import contextlib
 import errno
@@ -16,29 +16,29 @@ from sockjs_aio.cluster.workers.accepting import Listener
 from sockjs_aio.server.service import Service
 
 BACKLOG = 4096
-"""Connections that may wait for a worker to accept them: the kernel allows no more as a rule."""
+"""Connections that may wait for a worker to accept them: Linux's default maximum."""
 
 START_PATIENCE = 5.0
-"""Seconds that a request which may open a session waits for a worker that is being restarted."""
+"""Seconds that a request which may open a session waits for a worker that is starting."""
 
 KEY_SIZE = 32
 
 MAX_PATH = 107 if sys.platform == "linux" else 103
-"""Bytes that the path of a Unix socket may have."""
+"""Maximum length in bytes of a Unix socket's path."""
 
 _LONGEST_NAME = "/9999.9999999"
 
 
 def new_key() -> bytes:
-    """Make a key that all workers share, so that no client can choose its worker or be one."""
+    """Make the key that all workers share: clients can neither choose nor imitate a worker."""
     return os.urandom(KEY_SIZE)
 
 
 def make_directory() -> str:
-    """Make the directory for the workers' sockets, for this user alone.
+    """Make the directory for the workers' sockets, which only this user can enter.
 
     Raises:
-        OSError: If there is none with a path that is short enough.
+        OSError: If no directory with a short enough path can be made.
     """
     wanted = tempfile.gettempdir()
     for place in dict.fromkeys((wanted, "/tmp")):
@@ -48,19 +48,19 @@ def make_directory() -> str:
                 return directory
             os.rmdir(directory)
     raise OSError(
-        f"no directory for the sockets between workers: the path of {wanted} is too long, and "
+        f"cannot make a directory for the workers' sockets: in {wanted} its path is too long, and "
         "/tmp cannot be used; set TMPDIR to a directory with a shorter path"
     )
 
 
 class HostPlacement:
-    """The placement of one host's workers: a session belongs where its id hashes to.
+    """Places each session at the worker that a keyed hash of its id determines.
 
     Args:
-        directory: Where the sockets are; nobody else may enter it.
-        count: How many workers there are.
-        own: The number of this one.
-        key: Shared by all.
+        directory: The directory of the sockets; no other user can enter it.
+        count: The number of workers.
+        own: The number of this worker.
+        key: The key that all workers share.
     """
 
     def __init__(self, directory: str, count: int, own: int, key: bytes) -> None:
@@ -75,13 +75,13 @@ class HostPlacement:
         self._hidden_path = f"{self.own_path}.{os.getpid()}"
 
     def number(self, session_id: str) -> int:
-        """Return the number of the worker that a session belongs to."""
+        """Return the number of the worker that owns a session."""
         name = session_id.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(name, digest_size=8, key=self._key).digest()
         return int.from_bytes(digest, "big") % self._count
 
     async def owner(self, session_id: str, service: Service, opens: bool) -> Peer | None:
-        """Return the worker that a session belongs to; None if it is this one."""
+        """Return the worker that owns a session; None if it is this one."""
         number = self.number(session_id)
         if number == self._own:
             return None
@@ -91,12 +91,12 @@ class HostPlacement:
         return peer
 
     async def close(self) -> None:
-        """End the connections to other workers."""
+        """Close the connections to other workers."""
         for peer in self._peers.values():
             await peer.client.close()
 
     def listen(self) -> socket.socket:
-        """Make the socket of this worker; others do not find it before `publish`."""
+        """Make this worker's socket; other workers do not find it before `publish`."""
         listener = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(self._hidden_path)
@@ -107,10 +107,10 @@ class HostPlacement:
         return listener
 
     def publish(self, *, replaces: bool) -> None:
-        """Let others find this worker.
+        """Let other workers find this one.
 
         Args:
-            replaces: Whether there is one that goes on for a while; it is at `previous_path` then.
+            replaces: Whether there is a predecessor; it is then found at `previous_path`.
         """
         Path(self.previous_path).unlink(missing_ok=True)
         if replaces:
@@ -118,26 +118,26 @@ class HostPlacement:
         os.replace(self._hidden_path, self.own_path)
 
     def yield_place(self) -> None:
-        """Let a successor be found instead, from when it wants to."""
+        """Keep a second name for this worker's socket, so that a successor can take the first."""
         with contextlib.suppress(FileExistsError):
             os.link(self.own_path, self._hidden_path)
 
     def reclaim(self) -> None:
-        """Let others find this worker again."""
+        """Let other workers find this one again: its successor could not start."""
         os.replace(self._hidden_path, self.own_path)
         self.leave()
 
     def leave(self) -> None:
-        """There will be no need to `reclaim`."""
-        Path(self._hidden_path).unlink(missing_ok=True)  # two names of one socket are not replaced
+        """Remove the second name: no `reclaim` will follow."""
+        Path(self._hidden_path).unlink(missing_ok=True)  # `os.replace` keeps both of one socket
 
     def clear_up(self) -> None:
-        """Remove the sockets at which nobody listens, and the directory with the last of them.
+        """Remove sockets without a listener, and the directory once it is empty.
 
-        This is for workers whose supervisor has not lived to do that.
+        Workers do this only if their supervisor was killed before it could.
         """
         directory = Path(self.own_path).parent
-        with contextlib.suppress(OSError):  # another worker does the same
+        with contextlib.suppress(OSError):  # another worker may be doing the same
             for path in directory.iterdir():
                 with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                     probe.setblocking(False)
@@ -147,7 +147,7 @@ class HostPlacement:
 
 
 def worker_at(path: str, patience: float = START_PATIENCE) -> Peer:
-    """Return the worker that listens at `path`; its client has to be closed."""
+    """Return the worker that listens at `path`; close its client when done."""
     connector = aiohttp.UnixConnector(path, limit=0)
     return Peer("http://worker", make_client(connector), patience)
 

@@ -1,7 +1,7 @@
-"""Starts the workers of one host, restarts those that die or hang, reloads and ends them in config.
+"""Starts the workers of one host, restarts those that die or hang, reloads and ends them in turn.
 
-A worker is killed in two cases only: its event loop stands still for longer than it may, or it does
-not end within what its application's settings come to.  Both are logged as errors.
+It kills a worker in two cases only: the worker's event loop is blocked for too long, or the worker
+takes longer to end than its application's settings allow.  Both are logged as errors.
 """
 
 import asyncio
@@ -21,25 +21,25 @@ from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 logger = logging.getLogger("sockjs_aio")
 
 STEADY = 5.0
-"""Seconds of service after which a worker's end is an accident, and not how it always ends."""
+"""Seconds of service after which a worker's death no longer counts as a failed start."""
 
 MAX_QUICK_DEATHS = 5
-"""Ends of one worker in a row, each before it has served for `STEADY` seconds, that end it all,
-unless another worker is steady."""
+"""Deaths of one worker in a row, each before it has served for `STEADY` seconds, after which the
+supervisor gives up, unless another worker is steady."""
 
 BACKOFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before a worker is started again, by how many such ends there were in a row."""
+"""Seconds before a worker is started again, by the number of such deaths in a row."""
 
 NOTICED = 5.0
-"""Seconds of silence of a worker after which the log says so."""
+"""Seconds without a report from a worker after which a warning is logged."""
 
 
 class Supervisor:
-    """Keeps the workers.
+    """Runs the workers.
 
     Args:
-        config: What all of them are told.
-        listeners: The sockets that they share.
+        config: What all workers are told.
+        listeners: The sockets that clients connect to.
     """
 
     def __init__(self, config: WorkerConfig, listeners: Listeners) -> None:
@@ -48,7 +48,7 @@ class Supervisor:
         self._current: dict[int, Child] = {}
         self._retiring: set[Child] = set()
         self._reload = asyncio.Event()
-        # held while a worker is started or replaced, by one task at a time
+        # held by the task that starts or replaces that worker
         self._changing = [asyncio.Lock() for _ in range(config.count)]
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -56,7 +56,7 @@ class Supervisor:
         self._has_killed = False
 
     async def run(self) -> int:
-        """Serve until the end; return an exit status."""
+        """Serve until a signal, or until it gives up; return an exit status."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,10 +89,10 @@ class Supervisor:
 
     def _ask_end(self, name: str) -> None:
         if self._ending.is_set():
-            logger.warning("%s once more: the end waits for no client", name)
+            logger.warning("%s again: shutting down without waiting for clients", name)
             self._hurry.set()
         else:
-            logger.info("%s: the end begins", name)
+            logger.info("%s: shutting down", name)
             self._ending.set()
 
     def _fail(self, why: str) -> None:
@@ -107,7 +107,7 @@ class Supervisor:
         logger.info("%d %s %s", count, "workers serve" if count > 1 else "worker serves", urls)
 
     async def _watch(self) -> None:
-        """Kill workers whose event loops stand still."""
+        """Kill workers whose event loops are blocked."""
         while True:
             await asyncio.sleep(BEAT)
             for child in self._all():
@@ -118,15 +118,15 @@ class Supervisor:
                     self._abort(child)
                 elif child.is_ready and child.silence == NOTICED:
                     logger.warning(
-                        "%s has not answered for %g s: something holds up its event loop; it is "
-                        "killed after %g s",
+                        "%s has not reported for %g s: something blocks its event loop; after "
+                        "%g s it is killed",
                         child,
                         NOTICED,
                         self._config.hang_limit,
                     )
 
     def _patience(self, child: Child) -> float:
-        """Return for how long the event loop of a worker may stand still."""
+        """Return for how long the event loop of a worker may be blocked."""
         if self._ending.is_set() and (self._hurry.is_set() or not _has_sessions(child)):
             return GRACE
         return self._config.hang_limit if child.is_ready else START_LIMIT
@@ -135,10 +135,10 @@ class Supervisor:
         if child.was_aborted:
             pass
         elif _has_sessions(child):
-            logger.error("%s has not answered for %g s: it is killed", child, child.silence)
+            logger.error("%s has not reported for %g s: killing it", child, child.silence)
             self._note_killed(child)
         else:
-            logger.warning("%s has not started within %g s: it is killed", child, child.silence)
+            logger.warning("%s has not started within %g s: killing it", child, child.silence)
         child.abort()
 
     def _note_killed(self, child: Child) -> None:
@@ -156,13 +156,13 @@ class Supervisor:
         return await Child.start(config)
 
     async def _keep(self, number: int) -> None:
-        """Start a worker, and start it again whenever it has ended."""
+        """Start a worker, and start it again each time it dies."""
         quick_deaths = 0
         was_ready = False
         child: Child | None = None
         while True:
             async with self._changing[number]:
-                if self._current.get(number) is child:  # no reload has replaced it meanwhile
+                if self._current.get(number) is child:  # otherwise a reload has replaced it
                     await asyncio.sleep(BACKOFF[min(quick_deaths, len(BACKOFF) - 1)])
                     was_ready = await self._bring_up(number) or was_ready
             child, status = await self._until_ended(number)
@@ -173,21 +173,21 @@ class Supervisor:
                 return
             if quick_deaths >= MAX_QUICK_DEATHS and not self._is_another_steady(number):
                 self._fail(
-                    f"worker {number} has ended {quick_deaths} times in a row before it had served "
-                    f"for {STEADY:g} seconds, at last with {how}: that is given up"
+                    f"giving up: worker {number} died {quick_deaths} times in a row before it had "
+                    f"served for {STEADY:g} s, the last time with {how}"
                 )
                 return
-            if quick_deaths > 1:  # nobody is to wait for what may take long to come back
+            if quick_deaths > 1:  # clients should not wait: it may not come back soon
                 self._listeners.leave_out(number)
             why = how if child.error is None else child.error
-            logger.warning("worker %d has ended (%s): it is started again", number, why)
+            logger.warning("worker %d died (%s): starting it again", number, why)
 
     def _is_another_steady(self, number: int) -> bool:
         others = (child for other, child in self._current.items() if other != number)
         return any(child.seconds >= STEADY and not child.has_ended for child in others)
 
     async def _bring_up(self, number: int) -> bool:
-        """Start a worker; return whether it serves."""
+        """Start a worker; return whether it came to serve."""
         child = self._current[number] = await self._start(number, replaces=False)
         try:
             await child.hear("loaded", START_LIMIT)
@@ -195,13 +195,13 @@ class Supervisor:
             await child.hear("ready", START_LIMIT)
         except WorkerEndedError:
             if not child.has_ended:
-                logger.error("%s was not ready within %g s", child, START_LIMIT)
-            await child.end()  # as a rule it just does, with a status of its own
+                logger.error("%s was not ready within %g s: ending it", child, START_LIMIT)
+            await child.end()  # usually it is just ending, with an exit status
             return False
         return True
 
     async def _until_ended(self, number: int) -> tuple[Child, int]:
-        """Wait until whoever is this worker at the time has ended, and was not meant to."""
+        """Wait until a worker, or the successor of a reload, has died; return it and its status."""
         while True:
             child = self._current[number]
             status = await child.ended()
@@ -220,20 +220,20 @@ class Supervisor:
                 async with self._changing[number]:
                     old = await self._replace(number)
                 if old is None:
-                    logger.error("worker %d cannot start anew: the old ones go on", number)
+                    logger.error("reload failed at worker %d: the old workers keep running", number)
                     break
                 await self._retire(old)
             else:
-                logger.info("all workers are new")
+                logger.info("reload finished: all workers are new")
 
     async def _replace(self, number: int) -> Child | None:
-        """Start a worker's successor; return the worker once that serves."""
+        """Start a worker's successor; once it serves, return the old worker."""
         old = self._current[number]
         new = await self._start(number, replaces=True)
-        self._retiring.add(new)  # which is where the end finds it, if that comes first
+        self._retiring.add(new)  # so that a shutdown meanwhile ends it too
         try:
             await new.hear("loaded", START_LIMIT)
-            await self._have_succeeded(old)  # from here on it has no new sessions
+            await self._have_succeeded(old)  # from here on it opens no sessions
             new.tell("publish")
             await new.hear("ready", START_LIMIT)
         except WorkerEndedError:
@@ -256,15 +256,15 @@ class Supervisor:
     async def _have_succeeded(self, old: Child) -> None:
         """Have a worker leave new sessions to its successor.
 
-        One that hangs is waited for: it answers at last, or is killed, and then has none.
+        There is no time limit: if it hangs, it answers in the end, or it is killed.
         """
-        old.forget("succeeded")  # of a successor that has not come to serve
+        old.forget("succeeded")  # its answer in an earlier reload, which failed
         old.tell("succeed")
         with contextlib.suppress(WorkerEndedError):
             await old.hear("succeeded", None)
 
     async def _retire(self, old: Child) -> None:
-        """End a worker that has a successor."""
+        """Drain and end a worker that has a successor."""
         old.tell("retire")
         await self._await_drained([old])
         await self._end(old)
@@ -273,7 +273,7 @@ class Supervisor:
     # The end.
 
     async def _end_all(self) -> None:
-        """End all: each keeps its listener until no session of any is left."""
+        """End all workers.  Each keeps listening until the clients of all have been told."""
         start = asyncio.get_running_loop().time()
         children = [child for child in self._all() if _has_sessions(child)]
         others = [child for child in self._all() if child not in children]
@@ -282,13 +282,13 @@ class Supervisor:
             await self._drain(children)
         await asyncio.gather(*(self._end(child) for child in children), *leaving)
         logger.info(
-            "all workers have ended, after %.1f s", asyncio.get_running_loop().time() - start
+            "all workers have ended after %.1f s", asyncio.get_running_loop().time() - start
         )
 
     async def _drain(self, children: list[Child]) -> None:
         config = self._config
         logger.info(
-            "ending: readiness is off; in %g s sessions are closed, over %g s, for at most %g s",
+            "drain: readiness is off; closing sessions in %g s, spread over %g s (limit: %g s)",
             config.drain.notice,
             config.drain.over,
             config.drain.limit,
@@ -301,17 +301,17 @@ class Supervisor:
         await self._unless_hurried(self._await_drained(children))
 
     async def _end(self, child: Child) -> None:
-        """End a worker whose time to drain is over."""
+        """End a worker after its drain."""
         if (
             child.silence >= GRACE and child.process.returncode is None
-        ):  # it would not even hear of it
+        ):  # it hangs, and would not read the command
             self._abort(child)
         if not await child.end() and not child.was_aborted:
-            logger.error("%s has not ended within %g s: it was killed", child, child.end_limit)
+            logger.error("%s did not end within %g s, so it was killed", child, child.end_limit)
             self._note_killed(child)
 
     async def _unless_hurried(self, waiting: Coroutine[Any, Any, None]) -> None:
-        """Wait for something, unless a second signal says not to."""
+        """Wait for something, or for a second signal."""
         tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(self._hurry.wait())]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -324,7 +324,7 @@ class Supervisor:
         for limit in (
             self._config.drain.limit,
             GRACE,
-        ):  # one whose event loop runs is late by a moment
+        ):  # it may be a moment late if its event loop runs
             try:
                 return await child.hear("drained", limit)
             except WorkerEndedError:

@@ -1,7 +1,7 @@
-"""One worker: serves the application, and does what its supervisor says.
+"""One worker: serves the application, and obeys its supervisor.
 
-Its supervisor starts it with the number of a file descriptor, which is a socket: a `WorkerConfig`
-comes on it, then commands, a word a line, and the worker's answers go back.  If the supervisor
+The supervisor starts it with the file descriptor of a socket.  On it the worker reads a
+`WorkerConfig` and then commands, one word a line, and writes its answers.  When the supervisor
 ends, so does the worker.
 """
 
@@ -35,17 +35,17 @@ from sockjs_aio.server.service import services_of
 logger = logging.getLogger("sockjs_aio")
 
 SHUTDOWN_TIMEOUT = 5.0
-"""Seconds that handlers have, once the listener is closed; then they are cancelled, and have it
-again."""
+"""Seconds that handlers have to finish once the listener is closed, and again once they are
+cancelled."""
 
 CLEANUP_LIMIT = 30.0
-"""Seconds that the application's own ``on_shutdown`` and ``on_cleanup`` may take in all."""
+"""Seconds that the application's own ``on_shutdown`` and ``on_cleanup`` may take together."""
 
 LATECOMERS = 0.5
-"""Seconds for whom the listener has let in to ask for something, before no session is opened."""
+"""Seconds for clients that have just connected to send a request, before sessions are closed."""
 
 FAILED = 3
-"""Exit status of a worker that has told why it cannot begin."""
+"""Exit status of a worker that has reported why it cannot start."""
 
 
 class Worker:
@@ -65,23 +65,23 @@ class Worker:
         self._sites: list[tuple[web.SockSite, socket.socket]] = []
 
     async def start(self) -> None:
-        """Load the application and start it; clients do not find it before `serve`.
+        """Load the application and start it.  No client reaches it before the command ``publish``.
 
         Raises:
-            TargetError: If there is none, or none that can be served.
-            Exception: Whatever the application raises.
+            TargetError: If there is no application, or workers cannot serve it.
+            Exception: Anything that the application raises.
         """
         try:
             await self._start()
-        except SystemExit as error:  # would end this process without a word to the supervisor
-            raise TargetError(f"{self._config.target} ends the process: {error}") from None
+        except SystemExit as error:  # would end this process before it can report why
+            raise TargetError(f"{self._config.target} exited: {error}") from None
 
     async def _start(self) -> None:
         app = await load(self._config.target)
         if NODES in app:
             raise TargetError(
-                "an application with Nodes is no application for Workers: start its processes each "
-                "by itself, with a port and a url of its own"
+                "Workers cannot serve an application with Nodes: start each of its processes "
+                "by itself, with its own port and url"
             )
         _add_health(app)
         self._relay.install(app)
@@ -102,21 +102,21 @@ class Worker:
         self._control.say("loaded")
 
     async def serve(self) -> None:
-        """Serve until this worker is to end."""
-        assert self._app is not None, "it has not been started"
+        """Obey commands until this worker must end."""
+        assert self._app is not None, "start the worker first"
         obeying = asyncio.create_task(self._obey())
         ending = asyncio.create_task(self._control.ending.wait())
         await asyncio.wait((obeying, ending), return_when=asyncio.FIRST_COMPLETED)
-        if obeying.done():  # it has failed
+        if obeying.done():  # a command has failed
             obeying.result()
         obeying.cancel()
         await asyncio.wait((obeying,))
         if self._control.is_lost:
-            logger.warning("worker %d: the supervisor has ended", self._config.number)
+            logger.warning("worker %d: the supervisor has died; shutting down", self._config.number)
             await self._drain.run(self._app)
 
     async def stop(self) -> None:
-        """End all that has been started."""
+        """Stop everything that was started."""
         await self._stop_accepting()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -124,7 +124,7 @@ class Worker:
             self._placement.clear_up()
 
     def _tell_limits(self, app: web.Application) -> None:
-        """Say how long `stop` may take: that follows from the application's settings."""
+        """Report how long `stop` may take: that depends on the application's settings."""
         settings = [service.settings for service in services_of(app)]
         sessions = sum(each.shutdown_timeout + 2 * LAST_GRACE for each in settings)
         limit = sessions + 2 * SHUTDOWN_TIMEOUT + CLEANUP_LIMIT
@@ -146,11 +146,11 @@ class Worker:
             await commands[command]()
 
     async def _publish(self) -> None:
-        """Begin to serve."""
+        """Start to serve clients."""
         assert self._runner is not None
         self._placement.publish(replaces=self._config.replaces)
         if self._config.replaces:
-            # nobody starts that one anew
+            # no patience: a predecessor that has died is not started again
             self._relay.predecessor = worker_at(self._placement.previous_path, patience=0)
         for number in self._config.listeners:
             listener = Listener(fileno=number)
@@ -161,20 +161,20 @@ class Worker:
         self._control.say("ready")
 
     async def _succeed(self) -> None:
-        """Somebody else takes over: new sessions are theirs."""
+        """Leave new sessions to a successor, which is about to serve."""
         self._placement.yield_place()
         self._relay.successor = worker_at(self._placement.own_path)
         self._control.say("succeeded")
 
     async def _resume(self) -> None:
-        """Nobody takes over after all."""
+        """Open sessions again: the successor could not start."""
         successor, self._relay.successor = self._relay.successor, None
         if successor is not None:
             self._placement.reclaim()
             await successor.client.close()
 
     async def _retire(self) -> None:
-        """Have all clients go elsewhere: the successor has the same listener."""
+        """Send all clients to the successor, which has the same listeners."""
         self._placement.leave()
         await self._stop_accepting()
         self._relay.is_retiring = True
@@ -187,7 +187,7 @@ class Worker:
             service.registry.closing.is_announced = True
 
     async def _close_sessions(self) -> None:
-        """Close all sessions; wait until their clients know, and those of the relay."""
+        """Close all sessions; wait until their clients, and those of relayed requests, are told."""
         assert self._app is not None
         endings = [
             service.registry.closing.drain(self._drain.over) for service in services_of(self._app)
@@ -201,25 +201,27 @@ class Worker:
         try:
             async with async_timeout.timeout(self._drain.limit):
                 await asyncio.gather(*endings, until_left())
-                await until_left()  # some may have come meanwhile
+                await until_left()  # some may have arrived meanwhile
         except asyncio.TimeoutError:
             logger.warning(
-                "worker %d: %g s have passed, whoever is left is cut off", number, self._drain.limit
+                "worker %d: drain exceeded %g s; closing the remaining sessions",
+                number,
+                self._drain.limit,
             )
         else:
-            logger.info("worker %d: the drain is over, after %.1f s", number, loop.time() - start)
+            logger.info("worker %d: drain finished after %.1f s", number, loop.time() - start)
         if self._relay.is_retiring:
             self._relay.leave_ended_ids()
         self._control.say("drained")
 
     async def _stop_accepting(self) -> None:
-        """Close the listeners here; they are open elsewhere still."""
+        """Close the listeners in this process; others still have them open."""
         sites, self._sites = self._sites, []
         await listeners.stop_accepting(sites)
 
 
 def _add_health(app: web.Application) -> None:
-    """Add the pages for load balancers, unless the application has its own."""
+    """Add ``/healthz`` and ``/readyz``, unless the application has its own."""
     taken = {resource.canonical for resource in app.router.resources()}
     for path, handler in (("/healthz", healthz), ("/readyz", readyz)):
         if path not in taken:
@@ -227,11 +229,11 @@ def _add_health(app: web.Application) -> None:
 
 
 async def work(number: int) -> int:
-    """Be a worker, for a supervisor at the file descriptor `number`; return the exit status."""
+    """Run a worker for the supervisor at file descriptor `number`; return the exit status."""
     _keep_read_buffers()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(signal_number, _leave_to_supervisor)  # that hears them, too
+        loop.add_signal_handler(signal_number, _leave_to_supervisor)  # it gets them too
     control, config = await Control.open(number)
     logs.set_up(config.log_level, config.log_format)
     worker = Worker(config, control)
@@ -253,10 +255,10 @@ async def work(number: int) -> int:
 
 
 def _keep_read_buffers() -> None:
-    """Have the C library keep memory of the size in which asyncio reads: 256 KiB each time.
+    """Make glibc keep the 256 KiB buffers that asyncio reads into.
 
-    Micro-optimisation: glibc gives blocks of more than 128 KiB back to the kernel, and takes them
-    anew, until it has seen a larger one come and go.  That was a quarter of what a poll costs.
+    Micro-optimisation: glibc returns blocks above 128 KiB to the kernel each time, until it has
+    freed a larger block.  That was a quarter of the cost of a poll.
     """
     bytes(1 << 20)
 
@@ -266,9 +268,9 @@ def _leave_to_supervisor() -> None:
 
 
 def main(number: int, policy: str) -> None:
-    """Run a worker for the supervisor at the file descriptor `number`, with a loop `policy`."""
+    """Run a worker for the supervisor at file descriptor `number`, with an event loop `policy`."""
     with contextlib.suppress(AttributeError, ValueError, OSError):  # there may be no stderr
-        faulthandler.enable()  # says where it hangs when the supervisor ends it by SIGABRT
+        faulthandler.enable()  # prints where it hangs when the supervisor sends SIGABRT
     give_forks_their_signals()
     if policy:
         module, _, name = policy.partition(":")

@@ -1,4 +1,4 @@
-"""What a supervisor tells a worker when it starts it."""
+"""What the supervisor tells a worker at its start."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -8,37 +8,37 @@ from sockjs_aio.server.drain import Drain
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """All that a worker has to know; goes to it as one line of JSON."""
+    """Everything a worker needs to know; sent to it as one line of JSON."""
 
     target: str
-    """``package.module:name`` of an application or of what returns one."""
+    """``package.module:name`` of an application or of a function that returns one."""
     number: int
     count: int
     directory: str
-    """Where the workers' sockets are."""
+    """The directory of the workers' sockets."""
     key: str
-    """Of the placement of sessions, and of signer; in hexadecimal digits."""
+    """The key that places sessions and signs headers, in hexadecimal digits."""
     listeners: list[int]
-    """The file descriptors of the sockets for clients."""
+    """The file descriptors of the sockets that clients connect to."""
     replaces: bool
-    """Whether there is a worker of the same number that goes on for a while."""
+    """Whether it succeeds a worker of the same number, which still runs for a while."""
     drain: Drain
     hang_limit: float
-    """Seconds for which its event loop may be held up."""
+    """Seconds for which its event loop may be blocked."""
     lingering_time: float
     keepalive_timeout: float
     access_log: bool
     policy: str
-    """``module:name`` of the class of the event loop policy; empty for asyncio's own."""
+    """``module:name`` of the event loop policy's class; empty for asyncio's own."""
     log_level: str
     log_format: str
 
     def encode(self) -> bytes:
-        """Return the line."""
+        """Return it as a line of JSON."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
     def decode(cls, line: bytes) -> "WorkerConfig":
-        """Read a line."""
+        """Read it from a line of JSON."""
         values = json.loads(line)
         return cls(**{**values, "drain": Drain(**values["drain"])})

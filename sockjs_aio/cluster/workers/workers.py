@@ -1,4 +1,4 @@
-"""What an application or the command asks for: so many workers, with these limits."""
+"""`Workers`: how many processes to run, and how; both the command and applications use it."""
 
 import asyncio
 import importlib.util
@@ -18,32 +18,32 @@ from sockjs_aio.server.run_app import check_no_loop
 LOOPS = ("asyncio", "uvloop")
 
 MIN_HANG_LIMIT = 2.0
-"""Some of the beats by which a process says that its event loop runs."""
+"""A few beats: a process reports once in `BEAT` seconds that its event loop runs."""
 
 
 @dataclass(frozen=True)
 class Workers:
     """Several processes that serve one application on one port.
 
-    A session belongs to the worker that its id hashes to; a request that comes in at another one is
-    handed on, whatever the load balancer does.  Not on Windows.
+    Each session belongs to one worker, which a hash of its id determines.  If a request comes in at
+    another worker, it is relayed, so the load balancer does not need sticky sessions.  Workers do
+    not run on Windows.
 
     Args:
-        count: How many processes.
-        drain: How long each process waits for what at its end, in seconds.
-        access_log: Whether requests are logged.
-        hang_limit: Seconds after which a process whose event loop is held up is killed and
+        count: The number of processes.
+        drain: How long each step of a shutdown takes, in seconds.
+        access_log: Whether to log each request.
+        hang_limit: Seconds after which a process whose event loop is blocked is killed and
             replaced; infinity for never.
-        lingering_time: Seconds for which the rest of a body is read that nobody has asked for.
-            While a compressed one is unpacked, everybody waits: leave it at 0.
-        keepalive_timeout: Seconds after which a connection without a request is closed.
-        loop: ``"asyncio"`` or ``"uvloop"``; what the event loop policy of this process gives, if
-            it is None.
-        log_level: From which level on the processes log, to stderr.
-        log_format: ``"text"``, or ``"json"`` for one JSON object in a line.
+        lingering_time: Seconds for which the server goes on reading a request's body that no
+            handler wants.  Leave it at 0: a compressed body could block the event loop.
+        keepalive_timeout: Seconds after which an idle connection is closed.
+        loop: ``"asyncio"`` or ``"uvloop"``; None to use this process's event loop policy.
+        log_level: The level from which the processes log to stderr.
+        log_format: ``"text"``, or ``"json"`` for one JSON object per line.
 
     Raises:
-        ValueError: If there is less than one, a time is below 0, or a name is unknown.
+        ValueError: If `count` or a time is too small, or a name is unknown.
         TypeError: If `drain` is not a `Drain`.
     """
 
@@ -59,15 +59,15 @@ class Workers:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.count, int) and self.count >= 1):
-            raise ValueError(f"Workers({self.count!r}) is impossible: give a whole number above 0")
+            raise ValueError(f"Workers({self.count!r}): count must be a positive integer")
         if not isinstance(self.drain, Drain):
             raise TypeError(f"drain must be a Drain such as Drain(over=10), not {self.drain!r}")
         for name in ("lingering_time", "keepalive_timeout"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be seconds, 0 or above")
+                raise ValueError(f"{name}={getattr(self, name)!r} must be seconds, 0 or more")
         if not self.hang_limit >= MIN_HANG_LIMIT:
             raise ValueError(
-                f"hang_limit={self.hang_limit!r} must be {MIN_HANG_LIMIT:g} seconds or above"
+                f"hang_limit={self.hang_limit!r} must be {MIN_HANG_LIMIT:g} seconds or more"
             )
         for name, choices in (
             ("loop", (None, *LOOPS)),
@@ -89,20 +89,21 @@ class Workers:
         """Serve until SIGTERM or SIGINT; SIGHUP reloads the code, one process at a time.
 
         Args:
-            target: ``"package.module:name"`` of an aiohttp application, or of a function, plain or
-                not, that returns one; each process imports it.
-            host: Address or addresses to listen at; ``"127.0.0.1"`` unless there is `unix` or `fd`.
-            port: Port to listen at; 0 for any.
-            unix: Path of a Unix socket to listen at.
-            fd: File descriptors of sockets that are open already, as systemd passes them.
+            target: ``"package.module:name"`` of an aiohttp application, or of a function or
+                coroutine function that returns one.  Each process imports it.
+            host: The address or addresses to listen at; by default ``"127.0.0.1"``, or none if you
+                pass `unix` or `fd`.
+            port: The port to listen at; 0 for any free one.
+            unix: The path of a Unix socket to listen at.
+            fd: File descriptors of sockets that are already open, as systemd passes them.
 
         Raises:
             SystemExit: With status 1, if the processes cannot be kept running, or one had to be
-                killed at the end.
-            TargetError: If `target` has another form.
-            OSError: If one of the addresses cannot be listened at.
-            ValueError: If `port` is none, or the event loop policy cannot be that of workers.
-            RuntimeError: If it is called while an event loop runs.
+                killed during the shutdown.
+            TargetError: If `target` does not have that form.
+            OSError: If the server cannot listen at one of the addresses.
+            ValueError: If `port` is not a port, or workers cannot use the event loop policy.
+            RuntimeError: If an event loop is already running.
         """
         check_no_loop("Workers.run")
         split(target)
@@ -141,13 +142,13 @@ class Workers:
 
 
 def _policy(loop: str | None) -> str:
-    """Return the class of the event loop policy for workers, as `WorkerConfig` has it.
+    """Return `WorkerConfig.policy`.
 
     Raises:
-        ValueError: If it cannot be made in another process.
+        ValueError: If another process cannot import the event loop policy.
     """
     if loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
-        raise ValueError("loop='uvloop' needs that: pip install sockjs-aio[speedups]")
+        raise ValueError("loop='uvloop' needs uvloop: pip install sockjs-aio[speedups]")
     if loop is not None:
         return "uvloop:EventLoopPolicy" if loop == "uvloop" else ""
     kind = type(asyncio.get_event_loop_policy())
@@ -156,7 +157,7 @@ def _policy(loop: str | None) -> str:
         return _policy(package)
     if "<" in kind.__qualname__ or kind.__module__ == "__main__":
         raise ValueError(
-            f"the event loop policy {kind.__qualname__} cannot be that of workers, which import "
-            "it: put its class into a module of its own"
+            f"workers cannot import the event loop policy {kind.__qualname__}: move its class to "
+            "the top level of a module of its own"
         )
     return f"{kind.__module__}:{kind.__qualname__}"
