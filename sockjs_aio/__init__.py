@@ -2,7 +2,6 @@
 
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.brokers.memory import MemoryBroker
-from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.cluster.nodes.nodes import Nodes
 from sockjs_aio.cluster.workers.workers import Workers
 from sockjs_aio.connection import Session, SockJSConnection, broadcast
@@ -12,13 +11,13 @@ from sockjs_aio.errors import (
     SockJSError,
     TooManyChannelsError,
 )
-from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.server.aiohttp_internals import guard
 from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.router import SockJSRouter
 from sockjs_aio.server.run_app import run_app
+from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 from sockjs_aio.settings import Settings
 from sockjs_aio.version import __version__ as __version__
 

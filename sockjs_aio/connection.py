@@ -13,10 +13,9 @@ import logging
 from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
-from sockjs_aio.close_info import CloseInfo
-from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.ends import GO_AWAY
 from sockjs_aio.protocol.framing import PreparedMessage
+from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 
 logger = logging.getLogger("sockjs_aio")
 

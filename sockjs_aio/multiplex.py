@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.connection import (
     Session,
     SockJSConnection,
@@ -21,9 +20,9 @@ from sockjs_aio.connection import (
     warn_of_plain_hooks,
 )
 from sockjs_aio.core.hooks import Hooks
-from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.ends import GO_AWAY, UNSUBSCRIBED, End, Initiator
 from sockjs_aio.protocol.framing import PreparedMessage
+from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 
 logger = logging.getLogger("sockjs_aio")
 

@@ -15,7 +15,7 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 ROOMS = [
     {"errors", "turns", "version"},
     {"protocol"},
-    {"origins", "close_info", "info", "settings", "connection"},
+    {"origins", "session_info", "settings", "connection"},
     {"brokers"},
     {"core"},
     {"multiplex"},
@@ -27,7 +27,7 @@ ROOMS = [
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 
-SPEAK_OF_AIOHTTP = {"info", "settings"}
+SPEAK_OF_AIOHTTP = {"session_info", "settings"}
 """Their types name aiohttp's classes, which applications use; at run time they do not need it."""
 
 MAX_LINES = 350

@@ -18,11 +18,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import CoroutineType
 from typing import Any, Protocol
 
-from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.inbox import Inbox
-from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.ends import GO_AWAY, HOOK_FAILED, End, Initiator
+from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 from sockjs_aio.turns import Turn
 
 logger = logging.getLogger("sockjs_aio")

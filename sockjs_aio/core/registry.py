@@ -23,10 +23,10 @@ from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.inline import InlineSession
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.session import Session
-from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.ends import SESSION_EXPIRED
 from sockjs_aio.protocol.frames import CloseFrame, close_frame
 from sockjs_aio.protocol.framing import Framing
+from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
 from sockjs_aio.turns import Turn
 

@@ -15,9 +15,9 @@ from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.liveness import Liveness
 from sockjs_aio.core.loop_thread import LoopThread
-from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.framing import Framing, PreparedMessage
 from sockjs_aio.protocol.machine import CLOSED, CLOSING, OPEN, SessionMachine
+from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
 
 

@@ -15,12 +15,10 @@ import contextvars
 import logging
 from typing import ClassVar, Protocol
 
-from sockjs_aio.close_info import CloseInfo
 from sockjs_aio.core.clock import Slot
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.core.sending_session import SendingHost, SendingSession
-from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.ends import (
     EXPIRED,
     GO_AWAY,
@@ -34,6 +32,7 @@ from sockjs_aio.protocol.ends import (
 from sockjs_aio.protocol.frames import CloseFrame
 from sockjs_aio.protocol.framing import Framing
 from sockjs_aio.protocol.machine import CLOSED
+from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 
 
 class Host(SendingHost, Protocol):

@@ -12,9 +12,9 @@ from aiohttp import web
 
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
-from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.origins import is_allowed
 from sockjs_aio.server.responses import RETRY_AFTER, unavailable
+from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
 
 Authorize = Callable[[web.Request], Awaitable[Any]]

@@ -12,10 +12,10 @@ from sockjs_aio.core.inline import InlineSession
 from sockjs_aio.core.registry import EXPIRED_FRAME, SessionRegistry
 from sockjs_aio.core.session import Session
 from sockjs_aio.errors import SessionEndedError
-from sockjs_aio.info import ConnectionInfo
 from sockjs_aio.protocol.framing import SOCKJS, Framing
 from sockjs_aio.server.admission import Admission, Authorize, Verify
 from sockjs_aio.server.stickiness import StickinessCheck
+from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
 
 logger = logging.getLogger("sockjs_aio")

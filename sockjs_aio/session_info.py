@@ -1,10 +1,13 @@
-"""What a connection knows about the request that opened its session."""
+"""What the hooks are told about a session: the request that opened it, and how it ended."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from multidict import CIMultiDictProxy, MultiDictProxy
+
+from sockjs_aio.protocol.ends import Initiator
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -125,3 +128,26 @@ class ConnectionInfo(Mapping[Any, Any]):
     def __repr__(self) -> str:
         # the path has the session's id, which must not get into logs
         return f"<ConnectionInfo {self.transport} from {self.ip}>"
+
+
+@dataclass(frozen=True, slots=True)
+class CloseInfo:
+    """The end of one session.
+
+    As for WebSockets (RFC 6455, section 7.1.5), code 1005 means a close frame without a code, and
+    1006 means that the connection ended without a close frame.
+    """
+
+    code: int
+    """The close code, sent or received."""
+    reason: str
+    """The close reason; the client's own text if the client closed."""
+    initiator: Initiator
+    """Who or what ended the session."""
+    seconds: float
+    """How long the session was open."""
+    transport: str
+    """The name of the transport that opened the session, such as ``"websocket"``."""
+
+    def __str__(self) -> str:
+        return f"{self.initiator}, {self.code} {self.reason!r}, after {self.seconds:.3g} s"
