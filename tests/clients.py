@@ -13,7 +13,7 @@ import async_timeout
 from tests.target import Target
 from tests.wire import Wire
 
-TIMEOUT = 5  # seconds for whatever a test waits for
+TIMEOUT = 20  # seconds for whatever a test waits for
 
 _numbers = itertools.count()
 

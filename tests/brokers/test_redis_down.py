@@ -259,7 +259,9 @@ async def test_traffic_goes_on_and_comes_back(
         assert (broker.state, broker.gaps) == ("connected", 2)
     losses = [text for text in said(caplog) if "from now on, messages" in text]
     returns = [text for text in said(caplog) if "connected again" in text]
-    assert (len(losses), len(returns), len(said(caplog))) == (4, 4, 8)
+    assert (len(losses), len(returns)) == (4, 4)
+    others = set(said(caplog)) - {*losses, *returns}
+    assert all("still missed" in text for text in others), others  # another reason, meanwhile
 
 
 async def _is(answer: Awaitable[Any], expected: Any) -> bool:

@@ -30,15 +30,17 @@ class Forking(SockJSConnection):
             process = context.Process(target=wait_for_ever, args=(there,))
             process.start()
         assert process.pid is not None
-        while not here.poll():
-            await asyncio.sleep(0.01)
-        os.kill(process.pid, number)
-        with contextlib.suppress(TimeoutError):
-            async with async_timeout.timeout(10):
-                while process.is_alive():
-                    await asyncio.sleep(0.01)
-        self.send(str(process.exitcode))
-        process.kill()
+        try:
+            while not here.poll():
+                await asyncio.sleep(0.01)
+            os.kill(process.pid, number)
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with async_timeout.timeout(10):
+                    while process.is_alive():
+                        await asyncio.sleep(0.01)
+            self.send(str(process.exitcode))
+        finally:
+            process.kill()
 
 
 def wait_for_ever(there: Connection) -> NoReturn:
@@ -92,6 +94,7 @@ def make_with_argument(config: object) -> web.Application:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has everybody below it ignore
     run_app(
         make(),
         host="127.0.0.1",
