@@ -29,7 +29,7 @@ test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this m
 	$(BIN)/python $(PYTEST) $(ARGS)
 
 quick: $(VENV)/test ## the tests that need no other programs, in less than a minute
-	$(BIN)/python $(PYTEST) -q --only quick $(ARGS)
+	$(BIN)/python $(PYTEST) -q --only quick --numprocesses=4 $(ARGS)
 
 coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests, with coverage
 	$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
