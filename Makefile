@@ -129,12 +129,12 @@ matrix: $(VERSIONS:%=matrix-%) ## the tests on every Python that is found, on uv
 
 matrix-%:
 	@if python$* -c '' 2>/dev/null; then \
-		$(MAKE) --no-print-directory $(VENV)-$*/test $(if $(PART),part-$*,all-$*); \
+		$(MAKE) --no-print-directory $(if $(PART),part-$*,all-$*); \
 	else \
 		echo "== Python $*: not found"; \
 	fi
 
-all-%:
+all-%: $(VENV)-%/test
 	@$(MATRIX_PIP) --upgrade aiohttp
 	@echo "== Python $*" && $(MATRIX_TEST)
 	@if [ $* = $(NEWEST) ]; then echo "== Python $*, uvloop"; $(MATRIX_TEST) $(UVLOOP); fi
@@ -143,7 +143,7 @@ all-%:
 		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST); \
 	fi
 
-part-%:
+part-%: $(VENV)-%/test
 	@if [ $* = $(OLDEST) ]; then \
 		echo "== Python $*, aiohttp $(OLDEST_AIOHTTP)"; \
 		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST) --only half; \
