@@ -13,6 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help demo cluster test quick coverage axes soak fuzz bench bench-peers lint format matrix clean
 .DELETE_ON_ERROR:
+.PRECIOUS: $(VENV)-%/test
 
 help: ## list the targets; ARGS="..." is passed on
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
