@@ -14,6 +14,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help demo cluster test quick coverage axes soak fuzz bench bench-peers lint format matrix clean
 .DELETE_ON_ERROR:
+.PRECIOUS: $(VENV)-%/test
 
 help: ## list the targets; ARGS="..." is passed on
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -30,7 +31,7 @@ test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this m
 	$(BIN)/python $(PYTEST) $(ARGS)
 
 quick: $(VENV)/test ## the tests that need no other programs, in less than a minute
-	$(BIN)/python $(PYTEST) -q --only quick $(ARGS)
+	$(BIN)/python $(PYTEST) -q --only quick --numprocesses=4 $(ARGS)
 
 coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests, with coverage
 	$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
@@ -130,12 +131,12 @@ matrix: $(VERSIONS:%=matrix-%) ## the tests on every Python that is found, on uv
 
 matrix-%:
 	@if python$* -c '' 2>/dev/null; then \
-		$(MAKE) --no-print-directory $(VENV)-$*/test $(if $(PART),part-$*,all-$*); \
+		$(MAKE) --no-print-directory $(if $(PART),part-$*,all-$*); \
 	else \
 		echo "== Python $*: not found"; \
 	fi
 
-all-%:
+all-%: $(VENV)-%/test
 	@$(MATRIX_PIP) --upgrade aiohttp
 	@echo "== Python $*" && $(MATRIX_TEST)
 	@if [ $* = $(NEWEST) ]; then echo "== Python $*, uvloop"; $(MATRIX_TEST) $(UVLOOP); fi
@@ -144,7 +145,7 @@ all-%:
 		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST); \
 	fi
 
-part-%:
+part-%: $(VENV)-%/test
 	@if [ $* = $(OLDEST) ]; then \
 		echo "== Python $*, aiohttp $(OLDEST_AIOHTTP)"; \
 		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST) --only half; \

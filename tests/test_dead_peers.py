@@ -132,20 +132,20 @@ async def keep_while_reading(serve: Serve, path: str) -> None:
     class Large(Recorder):
         async def on_open(self, info: ConnectionInfo) -> None:
             await super().on_open(info)
-            for _ in range(60):
+            for _ in range(120):
                 self.send("x" * 100_000)
 
-    settings = {**SHORT, "heartbeat_delay": 0.5, "send_queue_limit": 1 << 26}
+    settings = {**SHORT, "heartbeat_delay": 1, "send_queue_limit": 1 << 26}
     served = await serve(Large, settings=settings)
     wires = [await slow_wire(served) for _ in range(2)]
     for wire in wires:
         wire.send("GET", served.prefix + path, headers=HANDSHAKE)
     # for six heartbeats they send nothing at all, and what they have read is before any ping
-    sizes = await asyncio.gather(*(read_slowly(wire, 3) for wire in wires))
+    sizes = await asyncio.gather(*(read_slowly(wire, 6) for wire in wires))
     assert Large.seen == ["open", "open"], sizes
     # one stops to read, the other goes on
     stopped, going = wires
-    going_on = asyncio.ensure_future(read_slowly(going, 1.5))
+    going_on = asyncio.ensure_future(read_slowly(going, 3))
     await Large.until("close")
     assert Large.seen == ["open", "open", "close"]
     await going_on
@@ -192,7 +192,7 @@ async def test_receiver_whose_connection_went_is_noticed(
 
 
 @pytest.mark.parametrize(
-    ("heartbeat_delay", "disconnect_delay"), [(0.1, 0.4), (0.3, 0.3), (0.6, 0.2)]
+    ("heartbeat_delay", "disconnect_delay"), [(0.2, 0.8), (0.6, 0.6), (1.2, 0.4)]
 )
 async def test_heartbeats_and_expiry_have_clocks_of_their_own(
     serve: Serve, heartbeat_delay: float, disconnect_delay: float

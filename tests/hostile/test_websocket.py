@@ -271,7 +271,7 @@ async def test_fragments_are_counted_together(server: ServerProcess, path: str) 
     wire.writer.write(masked(1, b"xx", fin=0))
     many = masked(0, b"xx", fin=0) * 10_000
     sent = 1
-    async with async_timeout.timeout(30):
+    async with async_timeout.timeout(100):
         while not closing.done() and sent < 1_000_000:
             wire.writer.write(many)
             await asyncio.wait([closing], timeout=0.001)
