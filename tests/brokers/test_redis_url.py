@@ -55,7 +55,7 @@ UNFIT = [
 @MAKERS
 @pytest.mark.parametrize(("url", "text"), UNFIT, ids=[repr(url) for url, _ in UNFIT])
 def test_url_that_does_not_fit_is_refused(make: Make, url: Any, text: str) -> None:
-    with pytest.raises(SettingsError, match="the URL of Redis cannot be used") as error:
+    with pytest.raises(SettingsError, match="the Redis URL is not valid") as error:
         make(url)
     assert text in str(error.value)
 
@@ -74,7 +74,7 @@ def test_password_that_is_not_encoded_is_refused_and_not_repeated(
     with pytest.raises(SettingsError) as error:
         make(f"{scheme}://{user}:{secret}@redis.example:6379/0")
     text = str(error.value)
-    assert "the URL of Redis cannot be used" in text
+    assert "the Redis URL is not valid" in text
     assert error.value.__cause__ is None and error.value.__suppress_context__
     for part in (secret, "redis.example", "anna", "34", "ss@"):
         assert part in ("?", "#") or part not in text

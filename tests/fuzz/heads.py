@@ -135,7 +135,7 @@ def fuzz_origin(data: bytes) -> None:
     request = made(**{"Host": "", **given})
     for is_linkable in (False, True):
         try:
-            SERVICE.check_origin(request, is_linkable=is_linkable)
+            SERVICE.admission.check_origin(request, is_linkable=is_linkable)
         except web.HTTPForbidden:
             assert not must_pass(given, is_linkable)
         else:

@@ -453,6 +453,6 @@ async def test_what_nodes_lack_is_told_in_one_line() -> None:
     process = await run("--url", "http://127.0.0.1:8081", "--redis", "redis://127.0.0.1")
     output, errors = await process.communicate()
     assert (process.returncode, output) == (1, b"")
-    assert errors.startswith(b"secret has 0 bytes")
+    assert errors.startswith(b"secret must have at least 16 bytes, not 0")
     assert errors.endswith(b"(set the secret in NODES_SECRET)\n")
     assert errors.count(b"\n") == 1

@@ -10,6 +10,7 @@ from sockjs_aio import ConnectionInfo, SockJSConnection
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
 from sockjs_aio.errors import ReceiverConflictError
+from sockjs_aio.protocol.ends import LOST
 from sockjs_aio.protocol.framing import SOCKJS
 from tests.fake_writer import FakeInfo, FakeWriter
 
@@ -306,7 +307,7 @@ class WebSocketPeer(Peer):
         except asyncio.CancelledError:
             receiver.abort()
         finally:
-            session.peer_failed((1006, "Connection lost", "network"))
+            session.peer_failed(LOST)
             await hooks.finish()
             session.end_now()
             receiver.is_alive = False

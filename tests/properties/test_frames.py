@@ -16,6 +16,7 @@ from sockjs_aio.errors import PayloadError, PayloadTooLargeError
 from sockjs_aio.protocol import frames, json_text
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing, PreparedMessage
 from sockjs_aio.protocol.json_text import quote
+from sockjs_aio.protocol.transports import event, line, script
 from sockjs_aio.protocol.websocket import (
     BINARY,
     CLOSE,
@@ -29,7 +30,6 @@ from sockjs_aio.protocol.websocket import (
 )
 from sockjs_aio.server import sending
 from sockjs_aio.server.polling import call
-from sockjs_aio.server.streaming import _event, _line, _script
 from tests.fuzz.payloads import fuzz_form, fuzz_messages, fuzz_websocket_messages
 from tests.properties.texts import FORBIDDEN, json_texts, lists, payloads, texts
 
@@ -130,14 +130,14 @@ def test_javascript_string_is_the_frame_and_cannot_leave_its_script(frame: bytes
     literal = frames.javascript_string(frame)
     assert json.loads(literal) == frame.decode()
     assert not set(literal) & set(b"<\r\n")
-    assert _script(frame) == b"<script>\np(" + literal + b");\n</script>\r\n"
+    assert script(frame) == b"<script>\np(" + literal + b");\n</script>\r\n"
     assert call(b"f", frame) == b"/**/f(" + literal + b");\r\n"
 
 
 @given(encoded_frames)
 def test_streamed_frame_is_one_line(frame: bytes) -> None:
-    assert _line(frame).splitlines() == [frame]
-    name, _, data = _event(frame).partition(b": ")
+    assert line(frame).splitlines() == [frame]
+    name, _, data = event(frame).partition(b": ")
     assert name == b"data"
     assert re.fullmatch(rb"[^\r\n]*\r\n\r\n", data)
     # sockjs-client calls decodeURI: every percent sign has to stand for itself

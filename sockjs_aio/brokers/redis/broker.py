@@ -104,7 +104,7 @@ class RedisBroker(Broker):
             # a replica refuses this, even if the key does not exist
             self._server = Server(url, timeout, probe=("DEL", f"{prefix}probe"))
         except ValueError as error:
-            raise SettingsError(f"the URL of Redis cannot be used: {error}") from None
+            raise SettingsError(f"the Redis URL is not valid: {error}") from None
         self._work: _Work | None = None
 
     async def __aenter__(self) -> "RedisBroker":
