@@ -21,8 +21,8 @@ from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableEr
 from sockjs_aio.cluster.nodes.node_record import RecordForgedError
 from sockjs_aio.cluster.nodes.owners import KnownNodes, Node, Owners
 from sockjs_aio.cluster.relay.forward import MisdirectedError, keeps_body, misdirected
-from sockjs_aio.cluster.relay.gateway import Relay, answer_question, transport_of
 from sockjs_aio.cluster.relay.peers import OwnerLostError, OwnerSilentError, make_client
+from sockjs_aio.cluster.relay.relay import Relay, answer_question, transport_of
 from sockjs_aio.cluster.relay.session_lost import answer_lost
 from sockjs_aio.cluster.relay.signed_header import HEADER, Purpose, SignatureForgedError
 from sockjs_aio.server.responses import unavailable
@@ -218,7 +218,7 @@ class Gateway(Relay):
     ) -> web.StreamResponse:
         """Have a node answer; called in place of a transport."""
         try:
-            return await self._carry(service, request, node, Purpose.ANSWER)
+            return await self.carry(service, request, node, Purpose.ANSWER)
         except OwnerSilentError:
             await self._see_why(node, None)
             return await self._give_up(key, service, request)
@@ -238,7 +238,7 @@ class Gateway(Relay):
             await self._see_why(node, error.__cause__)
             raise NobodyThereError from None
 
-    def _is_last(self, service: Service) -> bool:
+    def is_last(self, service: Service) -> bool:
         """See `Relay`: a node that drains also sends clients of relayed requests elsewhere."""
         return self.is_retiring or service.registry.closing.is_draining
 
@@ -280,9 +280,9 @@ class Gateway(Relay):
     ) -> web.StreamResponse:
         """Answer a request with a signed header, if that is valid."""
         try:
-            signed = self._signer.verify(request)
+            signed = self.signer.verify(request)
         except SignatureForgedError:
-            return self._refuse(request)
+            return self.refuse(request)
         if signed.recipient != self._directory.own:
             return misdirected()
         visitor = request.clone(scheme=signed.scheme, remote=signed.remote)
@@ -311,7 +311,7 @@ class Gateway(Relay):
         return owner is not None and owner.name != self._directory.own
 
 
-async def _refuse(_endpoint: Service, _request: web.Request) -> web.StreamResponse:
+async def _refuse(_service: Service, _request: web.Request) -> web.StreamResponse:
     raise unavailable("Sessions cannot be found at the moment.\n")
 
 

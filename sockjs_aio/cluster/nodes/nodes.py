@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler
 from sockjs_aio.brokers.base import State, check_delay
 from sockjs_aio.cluster.nodes.node_record import make_record, read_secret
 from sockjs_aio.cluster.nodes.owners import check_url
-from sockjs_aio.cluster.relay.gateway import serving
+from sockjs_aio.cluster.relay.relay import serving
 from sockjs_aio.errors import SettingsError
 from sockjs_aio.server.aiohttp_internals import guard
 

@@ -22,9 +22,6 @@ BEAT = 0.5
 GRACE = 3.0
 """Seconds that a worker may take for anything that it should do at once."""
 
-MAX_DETAIL = 20000
-"""Maximum length of what follows a word: the supervisor reads lines of up to 64 KiB."""
-
 
 class Control:
     """Reads the supervisor's commands, and writes this worker's answers.

@@ -10,8 +10,8 @@ from typing import Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sockjs_aio.cluster.relay.gateway import Relay, answer_question, serving, transport_of
 from sockjs_aio.cluster.relay.peers import ExhaustedError, OwnerLostError, Peer
+from sockjs_aio.cluster.relay.relay import Relay, answer_question, serving, transport_of
 from sockjs_aio.cluster.relay.session_lost import answer_lost
 from sockjs_aio.cluster.relay.signed_header import (
     HEADER,
@@ -100,12 +100,12 @@ class Gateway(Relay):
     ) -> web.StreamResponse:
         """Answer a request from another worker."""
         try:
-            signed = self._signer.verify(request)
+            signed = self.signer.verify(request)
         except SignatureExpiredError:
             late = unavailable("The session's process was blocked.\n")
             return await answer(service, None, request, _raising(late))
         except SignatureForgedError:
-            return self._refuse(request)
+            return self.refuse(request)
         request[RELAYED] = True
         visitor = request.clone(scheme=signed.scheme, remote=signed.remote)
         if signed.purpose is Purpose.RELAY:
@@ -145,7 +145,7 @@ class Gateway(Relay):
             if peer is None and await self._predecessor_has(request):
                 peer, purpose = self.predecessor, Purpose.ANSWER
         except ExhaustedError as error:
-            return await answer(service, None, request, _raising(self._no_room(error)))
+            return await answer(service, None, request, _raising(self.no_room(error)))
         if peer is None:
             return await handler(request)
         try:
@@ -158,7 +158,7 @@ class Gateway(Relay):
         if predecessor is None:
             return False
         try:
-            return await self._ask(request, predecessor, Purpose.FIND) == 204
+            return await self.ask(request, predecessor, Purpose.FIND) == 204
         except OwnerLostError:
             self._predecessor_ended()
             return False
@@ -193,7 +193,7 @@ class Gateway(Relay):
         transport = transport_of(request)
         patience = peer.patience if transport.receives else 0
         try:
-            return await self._carry(service, request, peer, purpose, patience)
+            return await self.carry(service, request, peer, purpose, patience)
         except OwnerLostError:
             return await answer_lost(service, request)
         except ConnectionRefusedError:
@@ -215,7 +215,7 @@ class Gateway(Relay):
 
 
 def _raising(refusal: web.HTTPException) -> Answer:
-    async def refuse(_endpoint: Service, _request: web.Request) -> web.StreamResponse:
+    async def refuse(_service: Service, _request: web.Request) -> web.StreamResponse:
         raise refusal
 
     return refuse

@@ -52,7 +52,7 @@ class Relay:
         self.is_retiring = False
         """Whether each client connection is closed after its next response."""
         self._forwards: dict[Forward, Peer] = {}
-        self._signer = HeaderSigner(key)
+        self.signer = HeaderSigner(key)
         self._next_warning = self._next_warning_of_room = -math.inf
 
     @property
@@ -65,7 +65,7 @@ class Relay:
         for service in services_of(app):
             service.relay = self
 
-    async def _carry(
+    async def carry(
         self,
         service: Service,
         request: web.Request,
@@ -98,12 +98,12 @@ class Relay:
             body_limit=IDLE_BODY_LIMIT if transport.receives else service.settings.max_message_size,
             silence=service.settings.heartbeat_delay,
             patience=_patience(service, transport) if self.limits_silence else None,
-            is_last=lambda: self._is_last(service),
+            is_last=lambda: self.is_last(service),
         )
         exchange = Exchange(
             request,
             service,
-            functools.partial(self._ask, request, peer, Purpose.RELEASE),
+            functools.partial(self.ask, request, peer, Purpose.RELEASE),
             is_send=not transport.receives,
         )
         async with self.exchanges.entered(exchange):
@@ -112,7 +112,7 @@ class Relay:
                 repeats = forward.can_be_repeated and (self.repeats_sends or transport.receives)
                 return await _run(forward, patience, repeats=repeats)
             except ExhaustedError as error:
-                raise self._no_room(error) from None
+                raise self.no_room(error) from None
             finally:
                 del self._forwards[forward]
 
@@ -122,7 +122,7 @@ class Relay:
             if to is peer:
                 forward.cut()
 
-    def _no_room(self, error: ExhaustedError) -> web.HTTPException:
+    def no_room(self, error: ExhaustedError) -> web.HTTPException:
         """Make the refusal of a request for which this process cannot open a connection."""
         now = asyncio.get_running_loop().time()
         if now >= self._next_warning_of_room:
@@ -134,18 +134,19 @@ class Relay:
             )
         return unavailable("There are too many connections.\n")
 
-    def _is_last(self, service: Service) -> bool:
+    def is_last(self, service: Service) -> bool:
         """Tell whether clients' connections are closed after the next response."""
         return self.is_retiring
 
-    async def _ask(self, request: web.Request, peer: Peer, purpose: Purpose) -> int:
+    async def ask(self, request: web.Request, peer: Peer, purpose: Purpose) -> int:
+        """Ask another process about the session that `request` names; return the status."""
         return await ask(request, peer, self._stamp(request, peer, purpose))
 
     def _stamp(self, request: web.Request, peer: Peer, purpose: Purpose) -> Stamp:
         signed = SignedHeader(purpose, request.scheme, request.remote or "", peer.name)
-        return functools.partial(self._signer.issue, signed)
+        return functools.partial(self.signer.issue, signed)
 
-    def _refuse(self, request: web.Request) -> web.StreamResponse:
+    def refuse(self, request: web.Request) -> web.StreamResponse:
         """Refuse a request whose signed header is forged."""
         now = asyncio.get_running_loop().time()
         if now >= self._next_warning:
