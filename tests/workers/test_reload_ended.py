@@ -9,6 +9,7 @@ from tests.workers.conftest import RunCommand
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
+LOST = b'c[1002,"Connection interrupted"]'
 EXPIRED = b'c[1002,"Session expired"]'
 RESTART = b'c[1012,"Service restart"]'
 PATHS = [f"/0/gone{number}" for number in range(6)]
@@ -26,7 +27,8 @@ async def test_sessions_that_have_ended_are_not_opened_again_after_reloads(
         while served.said.count("all workers are new") < count:
             for path in PATHS:
                 reply = await served.request("POST", path + "/xhr", b"")
-                assert reply.body == EXPIRED + b"\n", reply
+                # a worker that ends while it relays breaks the connection
+                assert reply.body in (EXPIRED + b"\n", LOST + b"\n"), reply
                 assert await served.post(path, '["buy"]') == 404
     for path in PATHS:
         assert await served.poll(path) == EXPIRED

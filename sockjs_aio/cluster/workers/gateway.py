@@ -192,17 +192,19 @@ class Gateway(Relay):
         """Have another worker answer `request`; called in place of a transport."""
         transport = transport_of(request)
         patience = peer.patience if transport.receives else 0
+        was_here = peer in (self.predecessor, self._former)
         try:
             return await self.carry(service, request, peer, purpose, patience)
         except OwnerLostError:
-            return await answer_lost(service, request)
+            pass
         except ConnectionRefusedError:
-            if not transport.receives:
-                return await answer_lost(service, request)
-            if peer in (self.predecessor, self._former):  # it has ended since `_predecessor_has`
-                self._predecessor_ended()
-                raise PredecessorGoneError from None
-            raise unavailable("The session's process is being restarted.\n") from None
+            if transport.receives and not was_here:
+                raise unavailable("The session's process is being restarted.\n") from None
+        if transport.receives and was_here:  # it ended after it had said that it knows the session
+            self._predecessor_ended()
+            if service.registry.knows(request.match_info["session_id"]):
+                raise PredecessorGoneError
+        return await answer_lost(service, request)
 
     # The end.
 
