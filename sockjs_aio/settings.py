@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from sockjs_aio.errors import SettingsError
 from sockjs_aio.origins import Origins, is_entry
@@ -182,6 +183,15 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+def _is_base_url(value: Any) -> bool:
+    if not isinstance(value, str) or _BASE_URL.fullmatch(value) is None:
+        return False
+    try:
+        return urlsplit(value).port != 0
+    except ValueError:  # a port that no server can have
+        return False
+
+
 def _is_boolean(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -290,7 +300,7 @@ _RULES: dict[str, Rule] = {
     ),
     "base_url": (
         "a whole URL such as https://example.com/chat, without # and user name, or None",
-        lambda value: value is None or bool(isinstance(value, str) and _BASE_URL.fullmatch(value)),
+        lambda value: value is None or _is_base_url(value),
     ),
     "authorize_timeout": _DELAY,
     "shutdown_timeout": (
