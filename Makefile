@@ -8,7 +8,7 @@ MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_clien
 VERSIONS := 3.10 3.11 3.12 3.13 $(shell python3.14 -c 'print(3.14)' 2>/dev/null)
 OLDEST_AIOHTTP := 3.14.4
 # tests wait more than they compute
-WORKERS ?= 6
+WORKERS ?= 4
 # Tests and what they start are compiled once, whatever the environment says: there are many processes.
 export PYTHONDONTWRITEBYTECODE =
 

@@ -262,14 +262,14 @@ async def test_slow_download_keeps_the_session_and_a_stalled_one_does_not(serve:
                 await super().on_open(info)
                 self.send("x" * 30_000_000)
 
-        delays = {"heartbeat_delay": 0.5, "disconnect_delay": 0.4, "session_check_interval": 0.02}
+        delays = {"heartbeat_delay": 1.2, "disconnect_delay": 0.8, "session_check_interval": 0.02}
         served = await serve(Large, settings={"send_queue_limit": 1 << 26, **delays})
         await served.poll("/000/x")
         await Large.until("open")
         wire = await slow_wire(served)
         method, path, body = asks(served, kind, "/000/x")
         wire.send(method, served.prefix + path, body)
-        await read_slowly(wire, 2)  # five times the disconnect delay
+        await read_slowly(wire, 4)  # five times the disconnect delay
         assert Large.seen == ["open"]
         await Large.until("close")
         info = Large.connections[0].close_info

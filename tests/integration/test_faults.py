@@ -275,7 +275,7 @@ async def test_stopped_client_that_much_is_sent_to_is_closed(
 
 
 async def test_loop_that_a_hook_blocks_costs_no_session(start: Start) -> None:
-    server = await start(heartbeat_delay=1, disconnect_delay=2, session_check_interval=0.1)
+    server = await start(heartbeat_delay=2, disconnect_delay=4, session_check_interval=0.1)
     members = [await kind.open(server) for kind in clients.ALL * 5]
     blocking = await clients.WebSocket.open(server)
     has_blocked = asyncio.Event()
@@ -293,7 +293,7 @@ async def test_loop_that_a_hook_blocks_costs_no_session(start: Start) -> None:
 
     chats = [asyncio.ensure_future(chat(member)) for member in members]
     await asyncio.sleep(0.3)
-    for seconds in ("4", "3"):
+    for seconds in ("7", "5"):
         await blocking.send(f"block {seconds}")
         while "blocked" not in await blocking.messages(1):
             pass
