@@ -30,8 +30,8 @@ PYTEST = -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this machine can run
 	$(BIN)/python $(PYTEST) $(ARGS)
 
-quick: $(VENV)/test ## the tests that need no other programs, in less than a minute
-	$(BIN)/python $(PYTEST) -q --only quick --numprocesses=4 $(ARGS)
+quick: $(VENV)/test ## the tests that need no other programs, in about a minute
+	$(BIN)/python $(PYTEST) -q --only quick --numprocesses=8 $(ARGS)
 
 coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests, with coverage
 	$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
