@@ -20,7 +20,7 @@ from aiohttp import web
 from benchmarks.relay import ROUNDS, Service, Wire, cycle, stopping
 from benchmarks.servers import sockjs_aio_server
 from sockjs_aio import Nodes
-from sockjs_aio.cluster.nodes.claim_keeper import Sweeper
+from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
 from sockjs_aio.cluster.nodes.directory import Directory
 from sockjs_aio.cluster.nodes.gateway import Gateway
 
@@ -141,15 +141,15 @@ class Registry:
 async def sweep(url: str) -> str:
     """Refresh many claims at once; report how long it takes and how long it blocks the loop."""
     directory = Directory(
-        url, own="x", entry=lambda: "x", namespace="sweep:", lease=60, expiry=5, timeout=5
+        url, own="x", record=lambda: "x", namespace="sweep:", lease=60, expiry=5, timeout=5
     )
-    gateway = Gateway(directory, SECRET.encode(), 1)
+    gateway = Gateway(directory, SECRET.encode(), timeout=1, silence=5, expiry=5)
     registry: Any = Registry()
     for number in range(MANY):
         with gateway.claims.use(f"sweep:session:/echo:{number:08}", registry, str(number)):
             pass
-    sweeper = Sweeper(directory, gateway, interval=1, refresh_after=0)
-    await sweeper.look()  # the first call loads the script
+    keeper = ClaimKeeper(directory, gateway, interval=1, expiry=5, refresh_after=0)
+    await keeper.look()  # the first call loads the script
     longest, is_done = 0.0, False
 
     async def watch() -> None:
@@ -163,7 +163,7 @@ async def sweep(url: str) -> str:
     watching = asyncio.create_task(watch())
     directory.lost_at = asyncio.get_running_loop().time()
     begun = time.perf_counter()
-    await sweeper.look()
+    await keeper.look()
     taken = time.perf_counter() - begun
     is_done = True
     await watching

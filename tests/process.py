@@ -248,21 +248,21 @@ class ServerProcess(Target):
         if self.process.returncode is None:
             self.process.send_signal(number)
 
-    async def stop(self, number: int = signal.SIGTERM, *, rate_limited: bool = False) -> int:
+    async def stop(self, number: int = signal.SIGTERM, *, complaints: bool = False) -> int:
         """End it by a signal; return its exit status as `ended`."""
         self.send_signal(number)
-        return await self.ended(rate_limited=rate_limited)
+        return await self.ended(complaints=complaints)
 
-    async def ended(self, *, rate_limited: bool = False) -> int:
+    async def ended(self, *, complaints: bool = False) -> int:
         """Close all connections, and wait for its end; return its exit status.
 
-        It may have complained only if `rate_limited` says that the test has asked for that.
+        It may have complained only if `complaints` says that the test has asked for that.
         """
         await self.hang_up()
         async with async_timeout.timeout(PATIENCE):
             status = await self.process.wait()
             errors = await self.errors
-        assert rate_limited or not any(word in errors for word in COMPLAINTS), errors
+        assert complaints or not any(word in errors for word in COMPLAINTS), errors
         return status
 
 

@@ -22,7 +22,7 @@ streams_and_socket = pytest.mark.parametrize(
 Kind = type[clients.Client]
 
 
-def rate_limited(caplog: pytest.LogCaptureFixture) -> list[str]:
+def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
 
 
@@ -236,7 +236,7 @@ async def test_session_that_ends_during_an_upload_is_404(
     await served.until_empty()
     wire.writer.write(b'"]')
     assert (await wire.reply()).status == 404
-    assert rate_limited(caplog) == []
+    assert complaints(caplog) == []
 
 
 @pytest.mark.parametrize("path", ["/0/1/xhr_streaming", "/0/1/websocket", "/websocket"])
@@ -263,7 +263,7 @@ async def test_slow_signal_does_not_let_the_session_expire(
         assert await wire.chunk() == b"o\n"
         wire.abort()
     await served.until_empty()
-    assert rate_limited(caplog) == []
+    assert complaints(caplog) == []
 
 
 @pytest.mark.parametrize("way", ["close", "abort"])
@@ -276,7 +276,7 @@ async def test_clients_that_leave_during_a_shutdown_are_no_errors(
         await frame(wire)
         getattr(wire, way)()
     await served.runner.cleanup()
-    assert rate_limited(caplog) == []
+    assert complaints(caplog) == []
 
 
 @pytest.mark.parametrize("path", ["xhr", "xhr_streaming"])
@@ -353,7 +353,7 @@ async def test_odd_requests_are_answered(
         headers = {"Upgrade": "websocket", "Connection": "upgrade", **headers}
     body = b"" if method == "POST" else None
     assert (await served.request(method, path, body, headers=headers)).status == status
-    assert rate_limited(caplog) == []
+    assert complaints(caplog) == []
 
 
 async def test_two_shutdowns_at_once(serve: Serve) -> None:
@@ -426,7 +426,7 @@ async def test_odd_exceptions_of_hooks_are_like_any_other(
     assert await client.frame() == b'c[1011,"Internal error"]'
     await Failing.until("close")
     assert Failing.seen == ["open", "close"]
-    assert len(rate_limited(caplog)) == 1
+    assert len(complaints(caplog)) == 1
     await client.leave()
 
 

@@ -80,7 +80,7 @@ class Client(asyncio.Protocol):
         self.received += data
 
 
-class RateLimitedLog(logging.Handler):
+class Complaints(logging.Handler):
     """Keeps what is logged as an error, but for aiohttp's word on what is not HTTP.
 
     That is a head that it cannot parse, and a body that nobody wanted and it cannot unpack.
@@ -101,7 +101,7 @@ class Server:
 
     def __init__(self) -> None:
         self.loop = VirtualLoop()
-        self.rate_limited = RateLimitedLog()
+        self.complaints = Complaints()
         app = web.Application()
         self.routers = [
             SockJSRouter(Commands, "/echo", OPEN_TO_ALL),
@@ -112,8 +112,8 @@ class Server:
             router.attach(app)
         # where no route matches, aiohttp fails at an Expect header that is not UTF-8
         app.router.add_route("*", "/{rest:.*}", nothing_here, expect_handler=invite_body)
-        log = logging.Logger("aiohttp")  # apart from the others: its rate_limited are sifted
-        log.addHandler(self.rate_limited)
+        log = logging.Logger("aiohttp")  # apart from the others: its complaints are sifted
+        log.addHandler(self.complaints)
         self.runner = web.AppRunner(app, access_log=None, handler_cancellation=True, logger=log)
         self.loop.run_until_complete(self._start())
         self.port = self.runner.addresses[0][1]
@@ -125,7 +125,7 @@ class Server:
         await web.TCPSite(self.runner, "127.0.0.1", 0).start()
 
     def _complain(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self.rate_limited.texts.append(f"{context['message']}: {context.get('exception')!r}")
+        self.complaints.texts.append(f"{context['message']}: {context.get('exception')!r}")
 
     def stop(self) -> None:
         self.loop.run_until_complete(self.runner.cleanup())
@@ -137,12 +137,12 @@ class Server:
         Raises:
             AssertionError: If the server does not take it as it should.
         """
-        logging.getLogger().addHandler(self.rate_limited)
+        logging.getLogger().addHandler(self.complaints)
         try:
             return self.loop.run_until_complete(self._feed(data))  # type: ignore[no-any-return]
         finally:
-            logging.getLogger().removeHandler(self.rate_limited)
-            self.rate_limited.texts.clear()
+            logging.getLogger().removeHandler(self.complaints)
+            self.complaints.texts.clear()
 
     async def _feed(self, data: bytes) -> list[bytes]:
         clients: list[Client] = []
@@ -157,7 +157,7 @@ class Server:
         await self._check_nothing_left()
         for client in clients:
             self._check_answers(bytes(client.received))
-        assert not self.rate_limited.texts, list(self.rate_limited.texts)
+        assert not self.complaints.texts, list(self.complaints.texts)
         return [bytes(client.received) for client in clients]
 
     async def _connect(self) -> Client:

@@ -336,7 +336,7 @@ async def test_server_without_file_descriptors_serves_again_afterwards(start: St
         wire.close()
     await asyncio.gather(*answers, return_exceptions=True)
     await first.leave()
-    assert await server.stop(rate_limited=True) == 0
+    assert await server.stop(complaints=True) == 0
     errors = await server.errors
     assert "out of system resource" in errors
     assert errors.count("Traceback") == errors.count("ERROR:asyncio:")

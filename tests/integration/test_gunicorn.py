@@ -27,7 +27,7 @@ class Gunicorn(Target):
     process: asyncio.subprocess.Process
 
     async def end(self) -> None:
-        """Have it end, and see that it does so without rate_limited."""
+        """Have it end, and see that it does so without complaints."""
         self.process.terminate()
         async with async_timeout.timeout(PATIENCE):
             _, errors = await self.process.communicate()

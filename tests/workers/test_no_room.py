@@ -70,9 +70,9 @@ async def test_a_predecessor_that_cannot_be_asked_is_not_forgotten(team: RunTeam
 @pytest.mark.not_over("uvloop")  # which accepts without the socket's help, and logs nothing
 async def test_a_listener_fails_once_a_second() -> None:
     served = asyncio.Event()
-    rate_limited: list[float] = []
+    complaints: list[float] = []
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: rate_limited.append(time.monotonic()))
+    loop.set_exception_handler(lambda _, context: complaints.append(time.monotonic()))
     listener = Listener(socket.AF_INET, socket.SOCK_STREAM)
     listener.bind(("127.0.0.1", 0))
 
@@ -86,10 +86,10 @@ async def test_a_listener_fails_once_a_second() -> None:
         with no_more_files():
             await loop.sock_connect(client, listener.getsockname())
             await asyncio.sleep(1.5)
-        assert len(rate_limited) == 2
-        assert rate_limited[1] - rate_limited[0] > 0.9
+        assert len(complaints) == 2
+        assert complaints[1] - complaints[0] > 0.9
         await asyncio.wait_for(served.wait(), 10)
-    assert len(rate_limited) == 2
+    assert len(complaints) == 2
     server.close()
     await server.wait_closed()
 

@@ -39,7 +39,7 @@ PATH = "/echo/0/abc/xhr"
 def made_by(
     key: bytes, purpose: str, *, method: str = "POST", target: str = PATH, age: float = 0
 ) -> str:
-    """Return a signed in which a client comes by TLS from 192.0.2.66."""
+    """Return a signed header by which a client comes by TLS from 192.0.2.66."""
     signer = HeaderSigner(key, lambda: time.time() - age)
     return signer.issue(SignedHeader(Purpose(purpose), "https", "192.0.2.66"), method, target)
 
