@@ -19,7 +19,7 @@ import pytest
 
 HERE = Path(__file__).parent
 
-PROGRAMS = ("integration/", "nodes/", "test_tls.py", "test_log_check.py")
+PROGRAMS = ("integration/", "nodes/", "test_tls.py", "test_log_check.py", "test_second_look.py")
 """Tests of these start programs, or nearly all do; others have the mark ``programs``, or"""
 
 MARKS = ("programs", "redis", "browser", "haproxy")
