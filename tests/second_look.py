@@ -1,8 +1,9 @@
 """Run pytest, and run what failed three times more, alone: ``python -m tests.second_look ARGS...``.
 
 Several processes of tests on a shared machine can starve one another for longer than a test has
-patience.  A fault fails alone, too; what passes three times out of three alone is told, and does
-not stop a change.  More than three failures at once are not a matter of time: they count.
+patience.  What passes three times out of three alone is told, and does not stop a change.  This
+cannot tell a starved test from a race that needs load, so what it names is to be looked into.  More
+than three failures at once are not a matter of time: they count.
 """
 
 import json
