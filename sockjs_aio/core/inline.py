@@ -1,118 +1,141 @@
-"""The life of a session whose transport reads messages itself: a WebSocket's.
+"""The life of a session whose connection brings messages itself: a WebSocket's.
 
-Its hooks run in the transport's own task, one after the other.  The next message is not read before
-the last hook has returned, so back-pressure costs nothing.  If a hook does not wait, its message
-needs no coroutine besides the hook's own.  The hooks must run in the session's context, which is
-not the task's, so each step of a hook is run in that context (see `Shielded`).
+Its hooks start where their bytes come in, one after the other.  The next message is not looked at
+before the last hook has returned, so back-pressure costs nothing.  A hook that does not wait needs
+no coroutine besides its own, and no turn of the event loop; see `core.hook_task` for one that does.
 """
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, ClassVar
 
 from sockjs_aio.core.frame_writer import FrameWriter
+from sockjs_aio.core.hook_task import HookTask, Rest
 from sockjs_aio.core.hooks import HookedSession, Hooks, checked_hook
 from sockjs_aio.core.session import Session
-from sockjs_aio.core.shield import Shielded
-from sockjs_aio.protocol.ends import LOST, End
 
 
 class InlineHooks(Hooks):
-    """Runs hooks in the task that reads messages.
+    """Runs hooks at once; `is_running` tells whether one waits.
 
-    That task calls `begin` first.  Then it awaits `open`, what `step` returns for each message, and
-    `finish`.  If `on_close` is due while no task reads, it runs in a task of its own, as with other
-    transports.
+    A connection calls `begin` once.  Then it calls `open_now`, `step` for each message, and
+    `close_now` when the session has closed and no message is left, each only while no hook runs.
     """
 
-    __slots__ = ("_reader", "_forgive", "_is_plain")
+    __slots__ = ("_resume", "_worker", "_is_plain")
 
     def __init__(self, session: HookedSession, receive_queue_limit: int) -> None:
         super().__init__(session, receive_queue_limit)
-        self._reader: asyncio.Task[Any] | None = None
-        self._forgive: Callable[[], bool] | None = None
+        self._resume: Callable[[], object] | None = None
+        self._worker: HookTask | None = None  # an idle session has none
         self._is_plain = True  # unless `on_message` is known to be a coroutine function
 
-    def begin(self, forgive: Callable[[], bool]) -> None:
-        """Run hooks in the current task from now on; see `Shielded` for `forgive`."""
-        self._reader = asyncio.current_task()
+    def begin(self, resume: Callable[[], object]) -> None:
+        """Call `resume` in a turn of its own when a hook that waited has returned, and when the
+        session has closed.
+        """
+        self._resume = resume
         code = getattr(self._session.connection.on_message, "__code__", None)
         self._is_plain = code is None or not code.co_flags & inspect.CO_COROUTINE
-        self._forgive = forgive
 
-    def step(self, message: str | bytes) -> Awaitable[None] | None:
-        """Call `on_message` and run it until it waits; return the rest to await, or None.
+    def open_now(self) -> None:
+        """Call `on_open`.  If the session has ended already, no hook is ever called."""
+        if self._session.close_info is not None:
+            self.discard()
+            return
+        self._opened = True
+        self._start("on_open", self._session.connection.on_open, self._session.info)
 
-        Most hooks do not wait, and then no coroutine is made besides the hook's own.
-        """
-        assert self._forgive is not None, "call begin first"
-        self.is_running = True
-        coroutine: Coroutine[Any, Any, Any] | None = None
+    def step(self, message: str | bytes) -> None:
+        """Call `on_message`."""
+        worker = self._entered()
+        context, hook = self.context, self._session.connection.on_message
         try:
-            hook = self._session.connection.on_message
             if self._is_plain:
-                coroutine, awaited = self.context.run(_started, "on_message", hook, message)
+                coroutine, awaited = context.run(_started, "on_message", hook, message)
             else:  # micro-optimisation: creating a coroutine runs none of its code
                 coroutine = hook(message)
-                awaited = self.context.run(coroutine.send, None)
+                awaited = context.run(coroutine.send, None)
         except StopIteration:  # it returned without waiting
-            coroutine = None
+            self.is_running = self.is_cancelled = False
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            coroutine = None
-            self._fail("on_message", error)
-        if coroutine is not None:
-            rest = Shielded(self.context, coroutine, awaited, self._forgive_hook)
-            return self._guard("on_message", rest)
-        self.is_running = self.is_cancelled = False
-        return None
+            self._returned("on_message", None, error)
+        else:
+            self._wait("on_message", coroutine, awaited)
+        finally:
+            worker.leave()
 
-    async def finish(self) -> None:
-        """Have `on_close` called, or wait for it if it is running.  Do not read after this."""
-        await super().finish()
-        self._reader = self._forgive = None
+    def close_now(self) -> None:
+        """Call `on_close`, unless it was called or `on_open` was not."""
+        if self._opened and not self._closed:
+            self._closed = True
+            self._start("on_close", self._session.connection.on_close)
 
-    def is_forgiven(self) -> bool:
-        """Tell whether a cancellation only means that the client has disconnected."""
-        if self.is_cancelled or self._forgive is None:
-            return False
-        # `on_close` may run in a task of its own, which a lost connection does not cancel
-        return asyncio.current_task() is self._reader and self._forgive()
+    def close(self) -> None:
+        """The session has closed: have `on_close` called when the running hook has returned."""
+        if self._opened and not self.is_running:
+            self._resume_soon()
 
-    def _is_on_its_own(self) -> bool:
-        """Return True if no reader will call `finish`.
+    def rest(self) -> None:
+        """Free what only a busy session needs."""
+        if self._worker is not None and not self.is_running:
+            self._worker.end()
+            self._worker = None
 
-        A reader will if it is the current task.  It also will if messages are not to be dropped:
-        then its connection has ended, and it handles the messages that are left.
-        """
-        if self._reader is None:
-            return True
-        return self.is_dropping and asyncio.current_task() is not self._reader
+    def break_cycles(self) -> None:
+        """Forget the session and its connection."""
+        super().break_cycles()
+        self.rest()
+        self._resume = None
 
     def _running_task(self) -> "asyncio.Task[Any] | None":
-        return self._task or self._reader
+        return None if self._worker is None else self._worker.task
 
-    def _keep_context(self) -> None:
-        if self._forgive is None:
-            super()._keep_context()
+    def _entered(self) -> HookTask:
+        if self._worker is None or self._worker.task.done():  # an application may cancel it
+            self._worker = HookTask()
+        self.is_running = True
+        self._worker.enter()
+        return self._worker
 
-    async def _begin(self, name: str, hook: Callable[..., Any], *arguments: Any) -> Any:
-        if self._forgive is None:  # this task has the session's context
-            return await super()._begin(name, hook, *arguments)
-        context = self.context
+    def _start(self, name: str, hook: Callable[..., Any], *arguments: Any) -> None:
+        worker = self._entered()
         try:
-            coroutine, awaited = context.run(_started, name, hook, *arguments)
+            coroutine, awaited = self.context.run(_started, name, hook, *arguments)
         except StopIteration as finished:  # it returned without waiting
-            return finished.value
-        return await Shielded(context, coroutine, awaited, self._forgive_hook)
+            self._returned(name, finished.value, None)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self._returned(name, None, error)
+        else:
+            self._wait(name, coroutine, awaited)
+        finally:
+            worker.leave()
 
-    def _forgive_hook(self) -> bool:
-        is_forgiven = self.is_forgiven()
-        if is_forgiven:
-            self._session.peer_failed(LOST)
-        return is_forgiven
+    def _wait(self, name: str, coroutine: Coroutine[Any, Any, Any], awaited: object) -> None:
+        assert self._worker is not None, "a hook runs in the name of a task"
+        rest = Rest(self.context, coroutine, awaited)
+        self._worker.go_on(rest, partial(self._returned_later, name))
+
+    def _returned_later(self, name: str, result: Any, error: BaseException | None) -> None:
+        self._returned(name, result, error)
+        self._resume_soon()
+
+    def _returned(self, name: str, result: Any, error: BaseException | None) -> None:
+        if error is not None:
+            self._fail(name, error)
+        self.is_running = self.is_cancelled = False
+        if result is False and name == "on_open":
+            self._session.close()
+
+    def _resume_soon(self) -> None:
+        if self._resume is not None:
+            asyncio.get_running_loop().call_soon(self._resume)
 
 
 class InlineSession(Session):
@@ -124,27 +147,9 @@ class InlineSession(Session):
 
     hooks: InlineHooks
 
-    async def live(
-        self, writer: FrameWriter, read: Callable[[], Awaitable[End]], forgive: Callable[[], bool]
-    ) -> None:
-        """Call the hooks in the current task, from `on_open` until `on_close` has returned.
-
-        Args:
-            writer: The attached writer, which takes frames from now on.
-            read: Reads messages and calls the hooks until the connection ends; returns that end.
-            forgive: Returns True if a cancellation only means a lost client; see `Shielded`.
-        """
-        self.hooks.begin(forgive)
-        self.flush()
-        end = LOST
-        try:
-            await self.hooks.open()
-            end = await read()
-        except asyncio.CancelledError:
-            writer.abort()  # the client has gone, or the server is shutting down
-        finally:
-            self.peer_failed(end)
-            await self.hooks.finish()
+    def _probe(self, writer: FrameWriter, now: float) -> None:
+        super()._probe(writer, now)
+        self.hooks.rest()
 
 
 def _started(

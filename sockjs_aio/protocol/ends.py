@@ -33,6 +33,22 @@ class End(NamedTuple):
     initiator: Initiator
 
 
+class ClientEndedError(Exception):
+    """The client has ended its WebSocket, by a close frame or because it broke the protocol.
+
+    Args:
+        end: How the session ends.
+        code: The code for the close frame that answers.
+        reason: The reason for that frame.
+    """
+
+    def __init__(self, end: End, code: int, reason: str = "") -> None:
+        super().__init__(end, code, reason)
+        self.end = end
+        self.code = code
+        self.reason = reason
+
+
 # The server ends the session: queued messages are sent, then a close frame with code and reason.
 GO_AWAY = End(3000, "Go away!", "server")
 SERVICE_RESTART = End(1012, "Service restart", "shutdown")

@@ -1,22 +1,26 @@
-"""WebSocket frames as a server sends them, unmasked and uncompressed.  No I/O.
+"""WebSocket frames as a server sends them, unmasked.  No I/O.
 
-aiohttp reads frames, and writes compressed ones.  A plain frame only needs a header of two to ten
-bytes, and making it here lets a session write without a coroutine.  Source: RFC 6455, sections 5.2,
-5.5 and 7.4.
+Source: RFC 6455, sections 5.2, 5.5 and 7.4.
 """
 
 import re
 import struct
 from collections.abc import Iterator
 
+CONTINUATION = 0x0
 TEXT = 0x1
 BINARY = 0x2
 CLOSE = 0x8
 PING = 0x9
 PONG = 0xA
+CONTROL = (CLOSE, PING, PONG)
 
-_FIN = 0x80
-_SHORT_TEXT = [bytes((_FIN | TEXT, size)) for size in range(126)]
+FIN = 0x80
+"""Marks the last frame of a message."""
+COMPRESSED = 0x40
+"""Marks a compressed message (RFC 7692, section 6); added to the opcode."""
+
+_SHORT_TEXT = [bytes((FIN | TEXT, size)) for size in range(126)]
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _MAX_REASON = 123  # a control frame has at most 125 bytes, of which the code takes two
 
@@ -25,10 +29,10 @@ def websocket_frame(opcode: int, payload: bytes) -> bytes:
     """Make one unfragmented frame."""
     size = len(payload)
     if size < 126:
-        return struct.pack("!BB", _FIN | opcode, size) + payload
+        return struct.pack("!BB", FIN | opcode, size) + payload
     if size < 65536:
-        return struct.pack("!BBH", _FIN | opcode, 126, size) + payload
-    return struct.pack("!BBQ", _FIN | opcode, 127, size) + payload
+        return struct.pack("!BBH", FIN | opcode, 126, size) + payload
+    return struct.pack("!BBQ", FIN | opcode, 127, size) + payload
 
 
 def text_frame(payload: bytes) -> bytes:

@@ -10,25 +10,31 @@ passes every event on.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 from aiohttp import web
 
 from sockjs_aio.core.tcp import Delivery, give_up_after, limit_buffer
 
 
-class _Watched(asyncio.Protocol):
-    """Calls `lost` when the connection is lost, after it has told aiohttp.
+class ClientConnection(asyncio.Protocol):
+    """A connection that carries one request after another.
+
+    It calls `lost` when the connection is lost, after it has told aiohttp.
 
     Args:
+        transport: Its asyncio transport.
         protocol: aiohttp's protocol.
     """
 
-    __slots__ = ("lost", "_protocol")
+    __slots__ = ("lost", "_protocol", "_transport", "_delivery", "_is_limited")
 
-    def __init__(self, protocol: asyncio.Protocol) -> None:
-        self._protocol = protocol
+    def __init__(self, transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
         self.lost: Callable[[], object] | None = None
+        self._protocol = protocol
+        self._transport = transport
+        self._delivery: Delivery | None = None
+        self._is_limited = False
 
     def eof_received(self) -> bool | None:
         """Pass it on to aiohttp."""
@@ -48,33 +54,6 @@ class _Watched(asyncio.Protocol):
         lost, self.lost = self.lost, None
         if lost is not None:
             lost()
-
-
-class LossWatch(_Watched):
-    """The connection of a WebSocket: nothing follows it, so input goes straight to aiohttp."""
-
-    __slots__ = ("data_received",)
-
-    def __init__(self, protocol: asyncio.Protocol) -> None:
-        super().__init__(protocol)
-        self.data_received = protocol.data_received  # type: ignore[method-assign]
-
-
-class ClientConnection(_Watched):
-    """A connection that carries one request after another.
-
-    Args:
-        transport: Its asyncio transport.
-        protocol: aiohttp's protocol.
-    """
-
-    __slots__ = ("_transport", "_delivery", "_is_limited")
-
-    def __init__(self, transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
-        super().__init__(protocol)
-        self._transport = transport
-        self._delivery: Delivery | None = None
-        self._is_limited = False
 
     def use(self, delivery: Delivery, *, is_limited: bool = False) -> None:
         """When the next request begins, stop watching `delivery` and restore the socket's defaults.
@@ -134,55 +113,3 @@ def connection_of(request: web.Request) -> ClientConnection | None:
         protocol = ClientConnection(transport, cast(asyncio.Protocol, protocol))
         transport.set_protocol(protocol)
     return protocol
-
-
-def watch_loss(request: web.Request, lost: Callable[[], object]) -> None:
-    """Call `lost` when the connection of `request` is lost; no other request may follow on it."""
-    transport = request.transport
-    if transport is not None:
-        protocol = transport.get_protocol()
-        if type(protocol) is ClientConnection:
-            protocol.pass_on()
-        watch = LossWatch(cast(asyncio.Protocol, protocol))
-        watch.lost = lost
-        transport.set_protocol(watch)
-
-
-class ClientLoss:
-    """The `forgive` callable (see `Shielded`) for hooks that run in the handler of `request`.
-
-    When the client is lost, aiohttp cancels ``request.task``, which passes the cancellation on to
-    the inner task that runs the handler.  A hook's own timeouts cancel only the inner task.
-    """
-
-    __slots__ = ("_request", "_is_forgivable")
-
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-        self._is_forgivable = _can_be_told(request)
-
-    def __call__(self) -> bool:
-        """Tell whether the current cancellation only means that the client left; true only once."""
-        if not self._is_forgivable or not _has_come(self._request):
-            return False
-        self._is_forgivable = False
-        uncancel = getattr(asyncio.current_task(), "uncancel", None)
-        return uncancel is None or uncancel() == 0  # any further cancellation is for the hook
-
-
-def _can_be_told(request: web.Request) -> bool:
-    """Tell whether we can find out why a hook is cancelled; if not, hooks are simply cancelled.
-
-    Python 3.10 does not count cancellations.  There, a cancellation means a lost client if the
-    connection is lost and aiohttp is configured to cancel handlers.
-    """
-    if hasattr(request.task, "cancelling"):
-        return True
-    return getattr(getattr(request.protocol, "_manager", None), "handler_cancellation", False)
-
-
-def _has_come(request: web.Request) -> bool:
-    task: Any = request.task
-    if hasattr(task, "cancelling"):
-        return bool(task.cancelling())
-    return request.transport is None

@@ -1,27 +1,29 @@
 """websocket and raw websocket: a session lives as long as its connection.
 
-Sections of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455.
+aiohttp serves the handshake.  Then `WebSocketConnection` takes the connection over, and the
+coroutine for the handshake returns.  Sections of the protocol: "WebSocket protocol", "Raw
+WebSocket"; RFC 6455.
 """
 
+import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
 from aiohttp import web
 
 from sockjs_aio.core.inline import InlineSession
-from sockjs_aio.protocol.ends import NORMAL
+from sockjs_aio.protocol.client_frames import ClientFrames
+from sockjs_aio.protocol.deflate import Deflate, Deflater, Inflater
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
-from sockjs_aio.server.client_loss import ClientLoss, watch_loss
-from sockjs_aio.server.connection_writer import ConnectionWriter
 from sockjs_aio.server.service import Service
+from sockjs_aio.server.takeover import Handshake
+from sockjs_aio.server.websocket_connection import WebSocketConnection
 from sockjs_aio.server.websocket_handshake import (
-    INVALID,
-    PROTOCOL,
+    agreed_compression,
     agreed_protocol,
     check_handshake,
-    refuse,
+    handshake_response,
 )
-from sockjs_aio.server.websocket_reader import WebSocketReader
 from sockjs_aio.server.websocket_writer import WebSocketWriter
 from sockjs_aio.settings import Settings
 
@@ -41,60 +43,47 @@ def raw_websocket(service: Service, request: web.Request) -> Answer:
 async def _serve(
     service: Service, request: web.Request, transport: str, framing: Framing
 ) -> web.StreamResponse:
-    # local variables stay in memory as long as the session: keep them few
-    if (refusal := check_handshake(request, service.settings.protocols)) is not None:
+    settings = service.settings
+    if (refusal := check_handshake(request, settings.protocols)) is not None:
         return refusal
     identity = await service.admission.admit(request)
-    protocol = agreed_protocol(request, service.settings.protocols)
+    protocol = agreed_protocol(request, settings.protocols)
+    compression = agreed_compression(request) if settings.websocket_compression else None
+    response = handshake_response(request, protocol, compression)
+    if (connected := request.transport) is None:
+        return response  # nobody gets it
     session = service.open_inline_session(request, transport, framing, identity, protocol)
-    socket = Socket(service.settings, protocol)
-    writer = _writer(service, request, framing, session, socket)
-    reader = WebSocketReader(session, socket, writer, service.settings.max_messages)
+    writer = _writer(service, connected, session, framing, compression)
+    session.attach(writer)
+    handshake, head = Handshake(request), None
     try:
-        session.attach(writer)
-        writer.open(await socket.prepare(request))
-        watch_loss(request, session.writer_changed)
-        await session.live(writer, reader.read, ClientLoss(request))
-        await writer.finish(service.settings.disconnect_delay)
-    except web.HTTPBadRequest:
-        return refuse(INVALID)
+        head = await handshake.answer(response)
     finally:
-        session.end_now()
-        session.hooks_returned()
-    return socket
+        if head is None:
+            session.end_now()
+            session.hooks_returned()
+    if head is not None:
+        frames = _frames(settings, compression)
+        connection = WebSocketConnection(connected, session, writer, frames, settings.max_messages)
+        rest = handshake.hand_over(connection)
+        writer.open(head)
+        session.flush()
+        connection.begin(rest)
+    return response
 
 
 def _writer(
     service: Service,
-    request: web.Request,
-    framing: Framing,
+    connected: asyncio.Transport,
     session: InlineSession,
-    socket: "Socket",
+    framing: Framing,
+    compression: Deflate | None,
 ) -> WebSocketWriter:
-    settings = service.settings
-    output = ConnectionWriter(request, settings, session)
+    deflater = None if compression is None else Deflater(compression)
     closing = service.registry.closing
-    return WebSocketWriter(request, socket, output, framing, settings.heartbeat_delay, closing)
+    return WebSocketWriter(connected, service.settings, session, framing, closing, deflater)
 
 
-class Socket(web.WebSocketResponse):
-    """A WebSocket whose control frames are written by `WebSocketWriter`, not by aiohttp."""
-
-    def __init__(self, settings: Settings, protocol: str | None) -> None:
-        super().__init__(
-            protocols=() if protocol is None else (protocol,),
-            autoping=False,
-            autoclose=False,
-            compress=settings.websocket_compression,
-            max_msg_size=settings.max_message_size + 1,  # aiohttp refuses this size and larger
-        )
-        if protocol is not None:
-            self.headers[PROTOCOL] = protocol  # aiohttp reads only the first of several headers
-
-    async def close(self, *, code: int = NORMAL, message: bytes = b"", drain: bool = True) -> bool:
-        """Do nothing.
-
-        aiohttp would write a second close frame, wait for the answer, and keep the exception of a
-        lost connection together with all frames of its traceback.
-        """
-        return False
+def _frames(settings: Settings, compression: Deflate | None) -> ClientFrames:
+    inflater = None if compression is None else Inflater(compression)
+    return ClientFrames(settings.max_message_size, inflater)

@@ -1,14 +1,17 @@
-"""Checks WebSocket handshakes (RFC 6455, section 4.2) before a session is opened.
+"""Checks WebSocket handshakes before a session is opened, and answers them.
 
-aiohttp checks them too, but later, and its refusals repeat the request's headers.
+Source: RFC 6455, section 4.2.
 """
 
+import base64
+import hashlib
 import logging
 import re
 from collections.abc import Collection
 
 from aiohttp import HttpVersion11, web
 
+from sockjs_aio.protocol.deflate import Deflate, agree
 from sockjs_aio.server.responses import plain_response
 
 logger = logging.getLogger("sockjs_aio")
@@ -17,10 +20,12 @@ INVALID = "The WebSocket handshake is not valid."
 NO_PROTOCOL = "None of the offered WebSocket subprotocols is supported."
 
 PROTOCOL = "Sec-WebSocket-Protocol"
+_EXTENSIONS = "Sec-WebSocket-Extensions"
 
 _VERSION = "13"  # earlier versions send the origin in another header
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
-_MAX_EXTENSIONS = 1024  # characters; aiohttp fails on numbers with thousands of digits
+_MAX_EXTENSIONS = 1024  # characters
+_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455, section 1.3
 
 
 def check_handshake(request: web.Request, protocols: Collection[str]) -> web.Response | None:
@@ -54,6 +59,29 @@ def agreed_protocol(request: web.Request, protocols: Collection[str]) -> str | N
     return next((name for name in offered if name in protocols), None)
 
 
+def agreed_compression(request: web.Request) -> Deflate | None:
+    """Return the first offer of permessage-deflate that we can accept, or None."""
+    return agree(",".join(request.headers.getall(_EXTENSIONS, ())))
+
+
+def handshake_response(
+    request: web.Request, protocol: str | None, compression: Deflate | None
+) -> web.StreamResponse:
+    """Make the response to a valid handshake."""
+    key = request.headers["Sec-WebSocket-Key"]
+    accepted = base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
+    response = web.StreamResponse(status=101)
+    response.headers["Upgrade"] = "websocket"
+    response.headers["Connection"] = "upgrade"
+    response.headers["Sec-WebSocket-Accept"] = accepted
+    if compression is not None:
+        response.headers[_EXTENSIONS] = str(compression)
+    if protocol is not None:
+        response.headers[PROTOCOL] = protocol
+    response.force_close()
+    return response
+
+
 def _offer(request: web.Request) -> str:
     return ",".join(request.headers.getall(PROTOCOL))
 
@@ -72,5 +100,5 @@ def _is_valid(request: web.Request) -> bool:
         and not request.body_exists  # a body could be read as frames
         and len(keys) == 1
         and _KEY.fullmatch(keys[0]) is not None
-        and len(request.headers.get("Sec-WebSocket-Extensions", "")) <= _MAX_EXTENSIONS
+        and len(",".join(request.headers.getall(_EXTENSIONS, ()))) <= _MAX_EXTENSIONS
     )

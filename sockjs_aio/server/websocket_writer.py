@@ -1,63 +1,73 @@
 """Writes frames to a WebSocket, and checks with pings that its client is still there.
 
-`ConnectionWriter` writes the frames, or aiohttp if compression was negotiated.  Sections of the
-protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, sections 5.5 and 7.
+Sections of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, sections 5.5 and 7.
 """
 
-from collections.abc import Coroutine
-from functools import partial
-from typing import Any
-
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
+import asyncio
 
 from sockjs_aio.core.closing import Closing
-from sockjs_aio.core.tcp import Delivery, is_left_unseen, read_at_most, seconds_since_data
+from sockjs_aio.core.session import Session
+from sockjs_aio.core.tcp import (
+    PAUSE,
+    Delivery,
+    buffered_bytes,
+    give_up_after,
+    is_left_unseen,
+    is_tls,
+    limit_buffer,
+    read_at_most,
+    seconds_since_data,
+)
+from sockjs_aio.protocol.deflate import Deflater
 from sockjs_aio.protocol.ends import NORMAL
 from sockjs_aio.protocol.frames import CloseFrame, SharedFrame
 from sockjs_aio.protocol.framing import RAW, Framing
 from sockjs_aio.protocol.websocket import (
-    BINARY,
     CLOSE,
+    COMPRESSED,
     PING,
     PONG,
-    TEXT,
     close_payload,
     is_sendable_code,
     split_frames,
     text_frame,
     websocket_frame,
 )
-from sockjs_aio.server.connection_writer import ConnectionWriter
-from sockjs_aio.turns import Turn
+from sockjs_aio.server.connection_writer import HIGH_WATER, PATIENCE
+from sockjs_aio.settings import Settings
 
 READ_SIZE = 65536
 PING_FRAME = websocket_frame(PING, b"")
 
 
 class WebSocketWriter:
-    """Writes frames to a WebSocket.
+    """Writes frames to a WebSocket; it takes none until `open` is called.
 
     Args:
-        request: The handshake.
-        socket: The WebSocket; prepare it before anything is written.
-        output: Writes to the connection.
+        transport: The connection.
+        settings: `heartbeat_delay` is the time between two pings, and the kernel ends the
+            connection if the client acknowledges nothing for three times as long.  A small
+            `send_queue_limit` lowers the limit above which the connection is congested.
+        session: Told when the connection is no longer congested, or is lost.
         framing: SockJS or raw.
-        heartbeat_delay: Seconds between two pings.
         closing: Knows whether the server is shutting down.
+        deflater: Packs messages; None if compression was not agreed on.
     """
 
     __slots__ = (
         "delivery",
         "is_raw",
         "is_heard",
-        "_request",
-        "_socket",
-        "_output",
-        "_heartbeat_delay",
+        "_transport",
+        "_session",
         "_closing",
-        "_is_compressed",
+        "_deflater",
+        "_high_water",
+        "_heartbeat_delay",
+        "_is_plain",
+        "_is_congested",
         "_is_closed",
+        "_is_lost",
         "_taken",
         "_is_ping_due",
         "_ping_end",
@@ -65,50 +75,57 @@ class WebSocketWriter:
     )
 
     is_http = False
-    is_done = False  # a WebSocket has no response to end: it ends with its coroutine
+    is_done = False  # a WebSocket has no response to end: it ends with its connection
 
     def __init__(
         self,
-        request: web.Request,
-        socket: web.WebSocketResponse,
-        output: ConnectionWriter,
+        transport: asyncio.Transport,
+        settings: Settings,
+        session: Session,
         framing: Framing,
-        heartbeat_delay: float,
         closing: Closing,
+        deflater: Deflater | None,
     ) -> None:
-        self.delivery: Delivery = output.delivery
+        self.delivery = Delivery(transport)
         self.is_raw = framing is RAW
-        self._request = request
-        self._socket = socket
-        self._output = output
-        self._heartbeat_delay = heartbeat_delay
+        self._transport = transport
+        self._session = session
         self._closing = closing
-        self._is_compressed = False
+        self._deflater = deflater
+        self._high_water = min(HIGH_WATER, settings.send_queue_limit // 4)
+        self._heartbeat_delay = settings.heartbeat_delay
+        self._is_plain = not is_tls(transport)
+        self._is_congested = True
         self._is_closed = False  # a close frame was written
+        self._is_lost = False
         self._taken = b""  # the frames that the next flush writes
         self._is_ping_due = False
         self.is_heard = False  # whether the client sent anything since the last ping
         self._ping_end: int | None = None  # position of the last ping's end in the written bytes
         self._is_delayed = False  # whether the last ping was queued behind other data
 
-    def open(self, writer: AbstractStreamWriter | None) -> None:
-        """Begin to write; `writer` comes from the socket's ``prepare``."""
-        assert writer is not None, "the first call of prepare returns a writer"
-        self._output.open(writer)
-        self._is_compressed = bool(self._socket.compress)
-        if self._request.transport is not None:
-            read_at_most(self._request.transport, READ_SIZE)
+    def open(self, head: bytes) -> None:
+        """Begin to write, with `head`, the response to the handshake.
+
+        Socket options are set here and not earlier: if the handshake had been refused, the
+        connection would go on to serve other requests.
+        """
+        give_up_after(self._transport, PATIENCE * self._heartbeat_delay)
+        if self._high_water < HIGH_WATER or not self._is_plain:  # the limit of TLS differs
+            limit_buffer(self._transport, self._high_water)
+        read_at_most(self._transport, READ_SIZE)
+        self._taken = head
+        self._is_congested = self.buffered > self._high_water  # with an earlier response
 
     @property
     def is_full(self) -> bool:
         """Whether the connection is congested, or closed."""
-        return self._output.is_congested or self._is_closed
+        return self._is_congested or self._is_closed
 
     @property
     def is_alive(self) -> bool:
         """Whether the connection has not been lost."""
-        transport = self._request.transport
-        return transport is not None and not is_left_unseen(transport)
+        return not (self._is_lost or is_left_unseen(self._transport))
 
     @property
     def is_left(self) -> bool:
@@ -118,33 +135,56 @@ class WebSocketWriter:
     @property
     def buffered(self) -> int:
         """Number of written bytes that have not left the process."""
-        return self._output.buffered
+        return buffered_bytes(self._transport)
 
     def write(self, frame: bytes) -> None:
         """Take one frame; the close frame also closes the WebSocket."""
-        if type(frame) is SharedFrame:
+        if type(frame) is CloseFrame:
+            if self.is_raw:
+                self.close(frame.code, frame.reason)
+            else:
+                self._taken += self._packed(text_frame(frame))
+                self.close(NORMAL, "")
+        elif self._deflater is not None:
+            self._taken += self._packed(frame if self.is_raw else text_frame(frame))
+        elif type(frame) is SharedFrame:
             self._taken += frame.dressed(text_frame)
-        elif type(frame) is not CloseFrame:
-            self._taken += frame if self.is_raw else text_frame(frame)
-        elif self.is_raw:
-            self.close(frame.code, frame.reason)
         else:
-            self._taken += text_frame(frame)
-            self.close(NORMAL, "")
+            self._taken += frame if self.is_raw else text_frame(frame)
+
+    def _packed(self, frames: bytes) -> bytes:
+        if self._deflater is None:
+            return frames
+        deflate = self._deflater.deflate
+        return b"".join(
+            websocket_frame(COMPRESSED | opcode, deflate(payload))
+            for opcode, payload in split_frames(frames)
+        )
 
     def flush(self) -> int:
         """Write the frames taken so far, then the ping if one is due; return `buffered`."""
-        if self._taken and self._is_compressed:
-            self._flush_compressed()
-            return self.buffered
         if self._is_ping_due and not self.is_full:
             self._take_ping()
         if not self._taken:
             return self.buffered
         data, self._taken = self._taken, b""
-        buffered = self._output.write(data)
+        buffered = self._write(data)
         if self._is_closed:
-            self._output.end(self._closing.is_begun)
+            self._end()
+        return buffered
+
+    def _write(self, data: bytes) -> int:
+        """Write `data`, or nothing if the connection is lost; return `buffered` afterwards."""
+        transport = self._transport
+        if transport.is_closing():
+            return self.buffered
+        transport.write(data)  # may call `pause`
+        self.delivery.written += len(data)
+        if self._is_plain:  # micro-optimisation: without TLS this cannot raise
+            return transport.get_write_buffer_size()
+        buffered = buffered_bytes(transport)
+        if buffered > self._high_water:
+            self._wait()
         return buffered
 
     def _take_ping(self) -> None:
@@ -152,27 +192,19 @@ class WebSocketWriter:
         self._ping_end = self.delivery.written + len(self._taken)
         self._is_ping_due = False
 
-    def _flush_compressed(self) -> None:
-        # while aiohttp is writing, it counts as congested; afterwards this is called again
-        if not self._output.is_congested:
-            data, self._taken = self._taken, b""
-            self._output.wait(partial(self._write_compressed, data))
+    def _end(self) -> None:
+        """Send the client an EOF after everything written so far.
 
-    async def _write_compressed(self, data: bytes) -> None:
-        turn = Turn()
-        for opcode, payload in split_frames(data):
-            if turn.is_over:
-                await turn.next()
-            if opcode == TEXT:
-                await self._socket.send_str(payload.decode())
-            elif opcode == BINARY:
-                await self._socket.send_bytes(payload)
-            else:
-                self._output.write(websocket_frame(opcode, payload))
-                continue
-            self.delivery.written += len(payload)  # roughly: the compressed size is not known
-        if self._is_closed and not self._taken:
-            self._output.end(self._closing.is_begun)
+        Closing the connection would also do that, but it drops what the client is still sending,
+        and sometimes what the client has not yet read.  TLS cannot send an EOF alone: there the
+        connection is closed when the server shuts down, and otherwise stays open.
+        """
+        if self._transport.is_closing():
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        elif self._closing.is_begun:
+            self._transport.close()
 
     def close(self, code: int, reason: str) -> None:
         """Write the WebSocket's close frame, with code 1000 if `code` must not be sent."""
@@ -185,7 +217,33 @@ class WebSocketWriter:
     def pong(self, payload: bytes) -> None:
         """Answer a ping, unless the client does not read: pongs must not fill the memory."""
         if not self.is_full:
-            self._output.write(websocket_frame(PONG, payload))
+            self._write(websocket_frame(PONG, payload))
+
+    # Congestion.
+
+    def pause(self) -> None:
+        """The transport's buffer is full."""
+        self._is_congested = True
+
+    def resume(self) -> None:
+        """The transport's buffer has emptied."""
+        if self._is_plain:
+            self._is_congested = False
+            self._session.writer_changed()
+
+    def _wait(self) -> None:
+        """Look again later whether the buffer has emptied: TLS does not see all that it buffers."""
+        self._is_congested = True
+        asyncio.get_running_loop().call_later(PAUSE, self._look)
+
+    def _look(self) -> None:
+        if self.buffered > self._high_water and not self._is_lost:
+            self._wait()
+        elif self._is_congested:
+            self._is_congested = False
+            self._session.writer_changed()
+
+    # Signs of life.
 
     def probe(self, busy: bool) -> bool:
         """Make `flush` ping the client; return False if the client did not answer the last ping.
@@ -194,10 +252,10 @@ class WebSocketWriter:
         written before the ping, the ping has not reached it, and no answer is due.
 
         Args:
-            busy: Whether a hook is running.  We read nothing meanwhile, so a missing answer means
-                nothing, unless it is the client that does not read.
+            busy: Whether a hook is running.  We may read nothing meanwhile, so a missing answer
+                means nothing, unless it is the client that does not read.
         """
-        if self._output.is_congested:
+        if self._is_congested:
             self._ping_end = None
             return not self.delivery.is_stalled()
         if self._ping_end is None or self.is_heard or busy or self._has_data_come():
@@ -217,28 +275,28 @@ class WebSocketWriter:
             self._is_delayed = self.delivery.is_pending()
         self.is_heard = False
         self._is_ping_due = True
-        if self._is_compressed:
-            self.flush()  # now, ahead of the frames that aiohttp compresses
 
     def _has_data_come(self) -> bool:
         """Tell whether part of a message that is still incomplete arrived recently."""
-        transport = self._request.transport
-        return transport is not None and seconds_since_data(transport) < self._heartbeat_delay
+        return seconds_since_data(self._transport) < self._heartbeat_delay
+
+    # The end.
 
     def conclude(self) -> None:
         """Do nothing: this is only for HTTP responses."""
 
     def release(self) -> None:
-        """Do nothing: the coroutine ends with the connection."""
+        """Do nothing: the connection ends by itself."""
 
     def hang_up(self) -> None:
         """Close the connection, without a close frame, after everything written has left."""
-        self._output.close()
-
-    def finish(self, timeout: float) -> Coroutine[Any, Any, None]:
-        """Wait until all data has left the process; cut the connection after `timeout` seconds."""
-        return self._output.finish(timeout)
+        self._transport.close()
 
     def abort(self) -> None:
         """Cut the connection."""
-        self._output.abort()
+        self._transport.abort()
+
+    def lost(self) -> None:
+        """The connection is lost."""
+        self._is_lost = True
+        self._is_congested = False

@@ -1,0 +1,210 @@
+"""WebSocket frames as clients send them: masked, perhaps in fragments or compressed.  No I/O.
+
+A server must be strict here, because proxies on the way may read the same bytes differently.
+Source: RFC 6455, sections 5 and 7; RFC 7692 for compressed messages.
+"""
+
+from typing import NoReturn
+
+from sockjs_aio.protocol.deflate import Inflater
+from sockjs_aio.protocol.ends import (
+    INVALID_CLOSE_CODE,
+    INVALID_UTF8,
+    NO_CODE,
+    NORMAL,
+    PROTOCOL_ERROR,
+    TOO_BIG,
+    ClientEndedError,
+    End,
+)
+from sockjs_aio.protocol.websocket import (
+    BINARY,
+    CLOSE,
+    COMPRESSED,
+    CONTINUATION,
+    CONTROL,
+    FIN,
+    TEXT,
+    is_sendable_code,
+)
+
+Payload = str | bytes
+
+_MASKED = 0x80
+_RESERVED = 0x70
+_SIMPLE = FIN | TEXT
+_MAX_CONTROL = 125  # bytes of a control frame's payload
+
+
+class ClientFrames:
+    """Takes bytes as they come, and returns messages and pings once they are complete.
+
+    Args:
+        max_size: Maximum size of a message in bytes, also when unpacked.
+        inflater: Unpacks compressed messages; None if compression was not agreed on.
+    """
+
+    __slots__ = ("_max_size", "_inflater", "data", "_start", "_opcode", "_message")
+
+    def __init__(self, max_size: int, inflater: Inflater | None = None) -> None:
+        self._max_size = max_size
+        self._inflater = inflater
+        self.data: bytes | bytearray = b""
+        """What has come and is not read yet, after `_start`."""
+        self._start = 0
+        # the message whose first fragments have come; its opcode with the bit for compression
+        self._opcode = 0
+        self._message: bytearray | None = None
+
+    def __len__(self) -> int:
+        """Return how many bytes have come and are not read yet."""
+        return len(self.data) - self._start
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes that have come."""
+        if not self.data:
+            self.data = data
+        elif isinstance(self.data, bytearray):
+            self.data += data
+        else:
+            self.data = bytearray(self.data[self._start :]) + data
+            self._start = 0
+
+    def next(self) -> tuple[int, Payload] | None:
+        """Return the opcode and payload of the next message, ping or pong.
+
+        Return None if more bytes must come first.
+
+        Raises:
+            ClientEndedError: If it is a close frame, or breaks the protocol.
+        """
+        data, start = self.data, self._start
+        size = len(data) - start
+        # micro-optimisation: most messages are small, and in one frame
+        if size >= 6 and data[start] == _SIMPLE and 0x80 <= (second := data[start + 1]) < 0xFE:
+            end = start + second - 0x7A  # without the mask bit, and with six bytes of header
+            if end <= len(data) and self._message is None and second - 0x80 <= self._max_size:
+                payload = _unmasked(data[start + 6 : end], data[start + 2 : start + 6])
+                self._advance(end)
+                return TEXT, _text(payload)
+        return self._next_frame(size)
+
+    def _next_frame(self, size: int) -> tuple[int, Payload] | None:
+        while size >= 2:
+            data, start = self.data, self._start
+            first, second = data[start], data[start + 1]
+            self._check_first(first, second)
+            header, length = 2, second & ~_MASKED
+            if length > _MAX_CONTROL:
+                header = 4 if length == 126 else 10
+                if size < header:
+                    return None
+                length = self._long_length(header)
+            if not first & CLOSE:  # it is part of a message
+                self._check_size(length)
+            header += 4
+            if size < header + length:
+                return None
+            body = start + header
+            payload = _unmasked(data[body : body + length], data[body - 4 : body])
+            self._advance(body + length)
+            frame = self._frame(first, payload)
+            if frame is not None:
+                return frame
+            size = len(self)
+        return None
+
+    def _check_first(self, first: int, second: int) -> None:
+        opcode = first & 0xF
+        reserved = first & _RESERVED
+        if opcode in CONTROL:
+            is_valid = first & FIN and not reserved and second & ~_MASKED <= _MAX_CONTROL
+        elif opcode == CONTINUATION:
+            is_valid = self._message is not None and not reserved
+        elif opcode in (TEXT, BINARY):
+            is_allowed = reserved == 0 or (reserved == COMPRESSED and self._inflater is not None)
+            is_valid = self._message is None and is_allowed
+        else:
+            is_valid = False
+        if not (is_valid and second & _MASKED):
+            _fail(PROTOCOL_ERROR)
+
+    def _long_length(self, header: int) -> int:
+        start = self._start
+        length = int.from_bytes(self.data[start + 2 : start + header], "big")
+        is_shortest = length > 0xFFFF if header == 10 else length > _MAX_CONTROL
+        if not is_shortest or length >= 2**63:
+            _fail(PROTOCOL_ERROR)
+        return length
+
+    def _check_size(self, length: int) -> None:
+        if self._message is not None:
+            length += len(self._message)
+        if length > self._max_size:
+            _fail(TOO_BIG)
+
+    def _advance(self, position: int) -> None:
+        """Note that the bytes up to `position` are read."""
+        if position == len(self.data):
+            self.data, self._start = b"", 0
+        elif isinstance(self.data, bytearray):
+            del self.data[:position]
+        else:
+            self._start = position
+
+    def _frame(self, first: int, payload: bytes) -> tuple[int, Payload] | None:
+        """Return what is complete with this frame, or None."""
+        opcode = first & 0xF
+        if opcode == CLOSE:
+            _end(payload)
+        if opcode in CONTROL:
+            return opcode, payload
+        if self._message is None:
+            self._opcode = first & ~FIN
+            if first & FIN:
+                return self._complete(payload)
+            self._message = bytearray(payload)
+            return None
+        self._message += payload
+        if not first & FIN:
+            return None
+        payload, self._message = bytes(self._message), None
+        return self._complete(payload)
+
+    def _complete(self, payload: bytes) -> tuple[int, Payload]:
+        opcode = self._opcode & 0xF
+        if self._opcode & COMPRESSED:
+            assert self._inflater is not None, "_check_first allows no other compressed messages"
+            payload = self._inflater.inflate(payload, self._max_size)
+        return opcode, _text(payload) if opcode == TEXT else payload
+
+
+def _unmasked(payload: bytes | bytearray, mask: bytes | bytearray) -> bytes:
+    """Undo the mask of a frame (RFC 6455, section 5.3), as one operation on large integers."""
+    size = len(payload)
+    key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
+    return (int.from_bytes(payload, "little") ^ key).to_bytes(size, "little")
+
+
+def _text(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        _fail(INVALID_UTF8)
+
+
+def _fail(end: End) -> NoReturn:
+    raise ClientEndedError(end, end.code) from None
+
+
+def _end(payload: bytes) -> NoReturn:
+    """Read the payload of a close frame."""
+    if not payload:
+        raise ClientEndedError(End(NO_CODE, "", "client"), NORMAL)
+    if len(payload) == 1:
+        _fail(PROTOCOL_ERROR)
+    code, reason = int.from_bytes(payload[:2], "big"), _text(payload[2:])
+    if not is_sendable_code(code):
+        _fail(INVALID_CLOSE_CODE)
+    # browsers report our reply to the page
+    raise ClientEndedError(End(code, reason, "client"), code, reason)

@@ -1,0 +1,221 @@
+"""The connection of a WebSocket after its handshake: from bytes to the session's hooks.
+
+A message is handled where its bytes come in: no task, no queue and no future stand between the
+event loop and the application's hook.  While a hook waits, up to `READ_AHEAD` bytes are read, so
+that we notice if the client leaves.
+
+Sections of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, section 7.
+"""
+
+import asyncio
+
+from sockjs_aio.core.inline import InlineHooks, InlineSession
+from sockjs_aio.errors import PayloadBrokenError, PayloadTooLargeError
+from sockjs_aio.protocol.client_frames import ClientFrames, Payload
+from sockjs_aio.protocol.ends import BROKEN_JSON, LOST, NOT_TEXT, TOO_BIG, ClientEndedError
+from sockjs_aio.protocol.frames import decode_websocket_messages
+from sockjs_aio.protocol.websocket import CONTROL, PING
+from sockjs_aio.server.takeover import TakenOver
+from sockjs_aio.server.websocket_writer import WebSocketWriter
+from sockjs_aio.turns import TURN, clock
+
+READ_AHEAD = 65536
+"""Bytes that are read while a hook waits or other tasks have their turn."""
+
+
+class WebSocketConnection(TakenOver):
+    """Passes the messages of a WebSocket to its session's hooks, and tells how it ended.
+
+    Args:
+        transport: The connection.
+        session: Its session, with `writer` attached.
+        writer: Answers pings and close frames.
+        frames: Reads frames.
+        max_messages: Maximum number of messages in one array.
+    """
+
+    __slots__ = (
+        "_session",
+        "_writer",
+        "_frames",
+        "_max_messages",
+        "_messages",
+        "_is_opened",
+        "_is_yielding",
+        "_is_paused",
+        "_is_over",
+        "_is_lost",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        session: InlineSession,
+        writer: WebSocketWriter,
+        frames: ClientFrames,
+        max_messages: int,
+    ) -> None:
+        super().__init__(transport)
+        self._session = session
+        self._writer = writer
+        self._frames = frames
+        self._max_messages = max_messages
+        self._messages: list[Payload] | None = None  # of one frame, the last one first
+        self._is_opened = False
+        self._is_yielding = False  # other tasks have a turn
+        self._is_paused = False  # we do not read
+        self._is_over = False  # no further frame counts
+        self._is_lost = False
+
+    def begin(self, data: bytes) -> None:
+        """Call `on_open` in the next turn of the event loop, then handle messages.
+
+        Args:
+            data: What has come behind the handshake.
+        """
+        if data:
+            self.data_received(data)
+        self._session.hooks.begin(self.process)
+        asyncio.get_running_loop().call_soon(self._open)
+
+    def _open(self) -> None:
+        self._is_opened = True
+        self._session.hooks.open_now()
+        self.process()
+
+    # Events of the connection.
+
+    def data_received(self, data: bytes) -> None:
+        """Handle bytes from the client, or keep them while a hook waits."""
+        self._writer.is_heard = True
+        if self._is_over:
+            return  # it has not read our close frame yet
+        self._frames.feed(data)
+        if not self._is_busy:
+            self.process()
+        elif len(self._frames) > READ_AHEAD and not self._is_paused:
+            self._is_paused = True
+            self.transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        """Write no more until `resume_writing`."""
+        self._writer.pause()
+
+    def resume_writing(self) -> None:
+        """Write again."""
+        self._writer.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the session, once the messages that have come are handled."""
+        super().connection_lost(exc)
+        self._is_lost = True
+        self._writer.lost()
+        self._session.peer_failed(LOST)
+        self.process()
+
+    # Messages.
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._session.hooks.is_running or self._is_yielding or not self._is_opened
+
+    def process(self) -> None:
+        """Handle what has come, until a hook waits or other tasks must have a turn."""
+        if self._is_busy:
+            return
+        hooks = self._session.hooks
+        if not self._is_over:
+            try:
+                self._handle(hooks)
+            except ClientEndedError as ended:
+                self._end(ended)
+            except PayloadBrokenError:
+                self._is_over = True
+                self._session.peer_failed(BROKEN_JSON)
+                self._writer.hang_up()
+        if (self._is_over or self._is_lost or hooks.is_dropping) and not self._is_busy:
+            self._finish(hooks)
+
+    def _handle(self, hooks: InlineHooks) -> None:
+        """Call `on_message` for one message after the other.
+
+        Raises:
+            ClientEndedError: If the client closes its WebSocket or breaks its protocol.
+            PayloadBrokenError: If a message is not what SockJS allows.
+        """
+        frames = self._frames
+        turn_ends = 0.0
+        while True:
+            messages = self._messages
+            if messages is None:
+                frame = frames.next()
+                if frame is None:
+                    break
+                messages = self._messages = self._decode(*frame)
+            if messages:
+                hooks.step(messages.pop())
+            if not messages or hooks.is_dropping:
+                self._messages = None
+                if not frames.data:
+                    break
+            if hooks.is_running:
+                return
+            now = clock()
+            if not turn_ends:
+                turn_ends = now + TURN
+            elif now > turn_ends:
+                self._is_yielding = True
+                asyncio.get_running_loop().call_soon(self._go_on)
+                return
+        if self._is_paused and not hooks.is_running:
+            self._read_on()
+
+    def _decode(self, opcode: int, payload: Payload) -> list[Payload]:
+        """Return the messages of one frame, the last one first; answer a ping."""
+        if opcode in CONTROL:
+            if opcode == PING and isinstance(payload, bytes):
+                self._writer.pong(payload)
+            return []
+        if self._session.hooks.is_dropping:
+            return []
+        if self._writer.is_raw:
+            return [payload]
+        if not isinstance(payload, str):
+            raise ClientEndedError(NOT_TEXT, NOT_TEXT.code, NOT_TEXT.reason)
+        try:
+            messages: list[Payload] = [*decode_websocket_messages(payload, self._max_messages)]
+        except PayloadTooLargeError as error:
+            end = TOO_BIG._replace(reason=str(error))
+            raise ClientEndedError(end, end.code, end.reason) from None
+        messages.reverse()
+        return messages
+
+    def _go_on(self) -> None:
+        self._is_yielding = False
+        self.process()
+
+    def _read_on(self) -> None:
+        self._is_paused = False
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    # The end.
+
+    def _end(self, ended: ClientEndedError) -> None:
+        """Answer the client's close frame, or tell it what it did wrong."""
+        self._is_over = True
+        self._messages = None
+        self._writer.close(ended.code, ended.reason)
+        self._session.peer_failed(ended.end)
+        if ended.end.initiator == "client":
+            self._writer.hang_up()
+        elif self._is_paused:
+            self._read_on()  # until it has read our close frame, or is cut off
+
+    def _finish(self, hooks: InlineHooks) -> None:
+        """Call `on_close`, unless that was done; forget the session once its connection is lost."""
+        hooks.close_now()
+        if not hooks.is_running:
+            if self._is_lost:
+                self._session.end_now()
+            self._session.hooks_returned()
