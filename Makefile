@@ -124,7 +124,7 @@ MATRIX_TEST = $(VENV)-$*/bin/python $(PYTEST) -q -m 'not browser and not haproxy
 UVLOOP = --loop uvloop -W default::ResourceWarning
 MATRIX_PIP = $(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check
 # what the versions of Python between the oldest and the newest change
-ASYNCIO = tests/test_contexts.py tests/test_shield.py tests/test_threads.py tests/test_leaks.py \
+ASYNCIO = tests/test_contexts.py tests/test_hook_task.py tests/test_threads.py tests/test_leaks.py \
 	tests/test_leaving.py tests/test_shutdown.py tests/brokers/test_loops.py tests/test_run_app.py
 OLDEST = $(firstword $(VERSIONS))
 NEWEST = $(lastword $(VERSIONS))

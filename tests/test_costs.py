@@ -48,7 +48,7 @@ def run_out(steps: Iterator[None]) -> None:
 @pytest.fixture(autouse=True)
 def long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine little is done in a turn, and what it costs cannot be counted."""
-    for module in ("turns", "server.websocket_reader"):
+    for module in ("turns", "server.websocket_connection"):
         monkeypatch.setattr(f"sockjs_aio.{module}.TURN", 60)
 
 
@@ -223,11 +223,11 @@ async def test_open_session_costs(serve: Serve, written: list[bytes], kind: Kind
         await Noted.until("open", 2)
     # the head, and what was owed since: the first frame, with the prelude of a stream
     assert len(written) <= (1 if kind in clients.POLLS else 2)
-    assert calls["tasks"] <= (1 if kind.is_http else 0), "on_open needs one where nobody waits"
+    assert calls["tasks"] <= 1, "for on_open"
 
 
 @pytest.mark.not_over("tls")  # asyncio has timers of its own for it
-async def test_websocket_costs_three_writes_from_its_first_byte_to_its_last(
+async def test_websocket_costs_two_writes_from_its_first_byte_to_its_last(
     serve: Serve, written: list[bytes]
 ) -> None:
     class Noted(Recorder):
@@ -242,8 +242,8 @@ async def test_websocket_costs_three_writes_from_its_first_byte_to_its_last(
         assert await frame(wire) == (8, b"\x03\xe8")
         while "close" not in Noted.seen:
             await asyncio.sleep(0)
-    assert len(written) == 3, "the head, the open frame and the close frame"
-    assert calls["tasks"] == 0
+    assert len(written) == 2, "the head with the open frame, and the close frame"
+    assert calls["tasks"] == 1, "for its hooks"
     assert calls["timers"] <= 1, "aiohttp waits for a request"
 
 

@@ -260,7 +260,7 @@ async def test_time_out_in_on_close_works_when_the_client_leaves_meanwhile(
 async def test_no_message_is_handled_once_somebody_has_closed(
     serve: Serve, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sockjs_aio.server.websocket_reader.TURN", 0)
+    monkeypatch.setattr("sockjs_aio.server.websocket_connection.TURN", 0)
 
     class Closing(Recorder):
         async def on_message(self, message: str | bytes) -> None:

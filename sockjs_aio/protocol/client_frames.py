@@ -71,48 +71,39 @@ class ClientFrames:
             self._start = 0
 
     def next(self) -> tuple[int, Payload] | None:
-        """Return the opcode and payload of the next message, ping or pong.
+        """Read the next frame.
 
-        Return None if more bytes must come first.
+        Return the opcode and payload of a ping, a pong, or a message that is complete with this
+        frame.  For a fragment that completes none, the opcode is `CONTINUATION`.  Return None if
+        more bytes must come first.
 
         Raises:
             ClientEndedError: If it is a close frame, or breaks the protocol.
         """
         data, start = self.data, self._start
         size = len(data) - start
+        if size < 6:  # not even a header with a mask
+            if size > 1:
+                self._check_first(data[start], data[start + 1])
+            return None
+        first, second = data[start], data[start + 1]
         # micro-optimisation: most messages are small, and in one frame
-        if size >= 6 and data[start] == _SIMPLE and 0x80 <= (second := data[start + 1]) < 0xFE:
+        if first == _SIMPLE and 0x80 <= second < 0xFE and self._message is None:
             end = start + second - 0x7A  # without the mask bit, and with six bytes of header
-            if end <= len(data) and self._message is None and second - 0x80 <= self._max_size:
+            if end <= len(data) and second - 0x80 <= self._max_size:
                 payload = _unmasked(data[start + 6 : end], data[start + 2 : start + 6])
                 self._advance(end)
                 return TEXT, _text(payload)
-        return self._next_frame(size)
-
-    def _next_frame(self, size: int) -> tuple[int, Payload] | None:
-        while size >= 2:
-            data, start = self.data, self._start
-            first, second = data[start], data[start + 1]
-            self._check_first(first, second)
-            header, length = 2, second & ~_MASKED
-            if length > _MAX_CONTROL:
-                header = 4 if length == 126 else 10
-                if size < header:
-                    return None
-                length = self._long_length(header)
-            if not first & CLOSE:  # it is part of a message
-                self._check_size(length)
-            header += 4
-            if size < header + length:
-                return None
-            body = start + header
-            payload = _unmasked(data[body : body + length], data[body - 4 : body])
-            self._advance(body + length)
-            frame = self._frame(first, payload)
-            if frame is not None:
-                return frame
-            size = len(self)
-        return None
+        self._check_first(first, second)
+        header, length = self._lengths(second & ~_MASKED)
+        if not first & CLOSE:  # it is part of a message
+            self._check_size(length)
+        if size < header + length:
+            return None
+        body = start + header
+        payload = _unmasked(data[body : body + length], data[body - 4 : body])
+        self._advance(body + length)
+        return self._frame(first, payload)
 
     def _check_first(self, first: int, second: int) -> None:
         opcode = first & 0xF
@@ -129,13 +120,19 @@ class ClientFrames:
         if not (is_valid and second & _MASKED):
             _fail(PROTOCOL_ERROR)
 
-    def _long_length(self, header: int) -> int:
-        start = self._start
-        length = int.from_bytes(self.data[start + 2 : start + header], "big")
-        is_shortest = length > 0xFFFF if header == 10 else length > _MAX_CONTROL
+    def _lengths(self, length: int) -> tuple[int, int]:
+        """Return the lengths of the header and the payload; `length` is the first that is given."""
+        if length <= _MAX_CONTROL:
+            return 6, length
+        start, header = self._start + 2, 4 if length == 126 else 10
+        given = self.data[start : start + header - 2]
+        if len(given) < header - 2:
+            return header + 4, 0  # more must come anyway
+        length = int.from_bytes(given, "big")
+        is_shortest = length > (_MAX_CONTROL if header == 4 else 0xFFFF)
         if not is_shortest or length >= 2**63:
             _fail(PROTOCOL_ERROR)
-        return length
+        return header + 4, length
 
     def _check_size(self, length: int) -> None:
         if self._message is not None:
@@ -152,8 +149,7 @@ class ClientFrames:
         else:
             self._start = position
 
-    def _frame(self, first: int, payload: bytes) -> tuple[int, Payload] | None:
-        """Return what is complete with this frame, or None."""
+    def _frame(self, first: int, payload: bytes) -> tuple[int, Payload]:
         opcode = first & 0xF
         if opcode == CLOSE:
             _end(payload)
@@ -164,10 +160,10 @@ class ClientFrames:
             if first & FIN:
                 return self._complete(payload)
             self._message = bytearray(payload)
-            return None
+            return CONTINUATION, b""
         self._message += payload
         if not first & FIN:
-            return None
+            return CONTINUATION, b""
         payload, self._message = bytes(self._message), None
         return self._complete(payload)
 

@@ -14,7 +14,7 @@ from sockjs_aio.errors import PayloadBrokenError, PayloadTooLargeError
 from sockjs_aio.protocol.client_frames import ClientFrames, Payload
 from sockjs_aio.protocol.ends import BROKEN_JSON, LOST, NOT_TEXT, TOO_BIG, ClientEndedError
 from sockjs_aio.protocol.frames import decode_websocket_messages
-from sockjs_aio.protocol.websocket import CONTROL, PING
+from sockjs_aio.protocol.websocket import MESSAGES, PING
 from sockjs_aio.server.takeover import TakenOver
 from sockjs_aio.server.websocket_writer import WebSocketWriter
 from sockjs_aio.turns import TURN, clock
@@ -152,7 +152,7 @@ class WebSocketConnection(TakenOver):
                 if frame is None:
                     break
                 messages = self._messages = self._decode(*frame)
-            if messages:
+            if messages and not hooks.is_dropping:
                 hooks.step(messages.pop())
             if not messages or hooks.is_dropping:
                 self._messages = None
@@ -172,11 +172,9 @@ class WebSocketConnection(TakenOver):
 
     def _decode(self, opcode: int, payload: Payload) -> list[Payload]:
         """Return the messages of one frame, the last one first; answer a ping."""
-        if opcode in CONTROL:
-            if opcode == PING and isinstance(payload, bytes):
-                self._writer.pong(payload)
-            return []
-        if self._session.hooks.is_dropping:
+        if opcode == PING and isinstance(payload, bytes):
+            self._writer.pong(payload)
+        if opcode not in MESSAGES or self._session.hooks.is_dropping:
             return []
         if self._writer.is_raw:
             return [payload]

@@ -4,6 +4,7 @@ Sections of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, secti
 """
 
 import asyncio
+import contextlib
 
 from sockjs_aio.core.closing import Closing
 from sockjs_aio.core.session import Session
@@ -202,7 +203,8 @@ class WebSocketWriter:
         if self._transport.is_closing():
             return
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # the connection was lost in this turn of the loop
+                self._transport.write_eof()
         elif self._closing.is_begun:
             self._transport.close()
 
