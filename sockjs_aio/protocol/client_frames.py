@@ -4,6 +4,7 @@ A server must be strict here, because proxies on the way may read the same bytes
 Source: RFC 6455, sections 5 and 7; RFC 7692 for compressed messages.
 """
 
+from collections.abc import Callable
 from typing import NoReturn
 
 from sockjs_aio.protocol.deflate import Inflater
@@ -29,11 +30,20 @@ from sockjs_aio.protocol.websocket import (
 )
 
 Payload = str | bytes
+Unmask = Callable[[bytes, bytearray], object]
+"""Undoes the mask of a frame, given the mask and the payload, which it changes."""
 
 _MASKED = 0x80
 _RESERVED = 0x70
 _SIMPLE = FIN | TEXT
 _MAX_CONTROL = 125  # bytes of a control frame's payload
+
+
+def unmask(mask: bytes, payload: bytearray) -> None:
+    """Undo the mask of a frame (RFC 6455, section 5.3), as one operation on large integers."""
+    size = len(payload)
+    key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
+    payload[:] = (int.from_bytes(payload, "little") ^ key).to_bytes(size, "little")
 
 
 class ClientFrames:
@@ -42,13 +52,17 @@ class ClientFrames:
     Args:
         max_size: Maximum size of a message in bytes, also when unpacked.
         inflater: Unpacks compressed messages; None if compression was not agreed on.
+        unmask: A faster `unmask`, if there is one.
     """
 
-    __slots__ = ("_max_size", "_inflater", "data", "_start", "_opcode", "_message")
+    __slots__ = ("data", "_max_size", "_inflater", "_unmask", "_start", "_opcode", "_message")
 
-    def __init__(self, max_size: int, inflater: Inflater | None = None) -> None:
+    def __init__(
+        self, max_size: int, inflater: Inflater | None = None, unmask: Unmask = unmask
+    ) -> None:
         self._max_size = max_size
         self._inflater = inflater
+        self._unmask = unmask
         self.data: bytes | bytearray = b""
         """What has come and is not read yet, after `_start`."""
         self._start = 0
@@ -91,7 +105,8 @@ class ClientFrames:
         if first == _SIMPLE and 0x80 <= second < 0xFE and self._message is None:
             end = start + second - 0x7A  # without the mask bit, and with six bytes of header
             if end <= len(data) and second - 0x80 <= self._max_size:
-                payload = _unmasked(data[start + 6 : end], data[start + 2 : start + 6])
+                payload = bytearray(data[start + 6 : end])
+                self._unmask(bytes(data[start + 2 : start + 6]), payload)
                 self._advance(end)
                 return TEXT, _text(payload)
         self._check_first(first, second)
@@ -101,7 +116,8 @@ class ClientFrames:
         if size < header + length:
             return None
         body = start + header
-        payload = _unmasked(data[body : body + length], data[body - 4 : body])
+        payload = bytearray(data[body : body + length])
+        self._unmask(bytes(data[body - 4 : body]), payload)
         self._advance(body + length)
         return self._frame(first, payload)
 
@@ -149,40 +165,33 @@ class ClientFrames:
         else:
             self._start = position
 
-    def _frame(self, first: int, payload: bytes) -> tuple[int, Payload]:
+    def _frame(self, first: int, payload: bytearray) -> tuple[int, Payload]:
         opcode = first & 0xF
         if opcode == CLOSE:
             _end(payload)
         if opcode in CONTROL:
-            return opcode, payload
+            return opcode, bytes(payload)
         if self._message is None:
             self._opcode = first & ~FIN
             if first & FIN:
                 return self._complete(payload)
-            self._message = bytearray(payload)
+            self._message = payload
             return CONTINUATION, b""
         self._message += payload
         if not first & FIN:
             return CONTINUATION, b""
-        payload, self._message = bytes(self._message), None
+        payload, self._message = self._message, None
         return self._complete(payload)
 
-    def _complete(self, payload: bytes) -> tuple[int, Payload]:
+    def _complete(self, payload: bytes | bytearray) -> tuple[int, Payload]:
         opcode = self._opcode & 0xF
         if self._opcode & COMPRESSED:
             assert self._inflater is not None, "_check_first allows no other compressed messages"
             payload = self._inflater.inflate(payload, self._max_size)
-        return opcode, _text(payload) if opcode == TEXT else payload
+        return opcode, _text(payload) if opcode == TEXT else bytes(payload)
 
 
-def _unmasked(payload: bytes | bytearray, mask: bytes | bytearray) -> bytes:
-    """Undo the mask of a frame (RFC 6455, section 5.3), as one operation on large integers."""
-    size = len(payload)
-    key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
-    return (int.from_bytes(payload, "little") ^ key).to_bytes(size, "little")
-
-
-def _text(payload: bytes) -> str:
+def _text(payload: bytes | bytearray) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
@@ -193,7 +202,7 @@ def _fail(end: End) -> NoReturn:
     raise ClientEndedError(end, end.code) from None
 
 
-def _end(payload: bytes) -> NoReturn:
+def _end(payload: bytearray) -> NoReturn:
     """Read the payload of a close frame."""
     if not payload:
         raise ClientEndedError(End(NO_CODE, "", "client"), NORMAL)

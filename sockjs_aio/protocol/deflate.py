@@ -74,7 +74,7 @@ class Inflater:
         self._keeps = agreed.keeps_theirs
         self._zlib: zlib._Decompress | None = None
 
-    def inflate(self, payload: bytes, max_size: int) -> bytes:
+    def inflate(self, payload: bytes | bytearray, max_size: int) -> bytes:
         """Unpack one message.
 
         Raises:

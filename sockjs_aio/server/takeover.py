@@ -10,7 +10,16 @@ from typing import Any
 
 from aiohttp import web
 
+from sockjs_aio.protocol.client_frames import Unmask
+from sockjs_aio.protocol.client_frames import unmask as unmask_in_python
 from sockjs_aio.server.client_loss import ClientConnection
+
+unmask: Unmask
+"""aiohttp's function in C if it has it: twenty times as fast for 4 KiB."""
+try:
+    from aiohttp._websocket.helpers import websocket_mask as unmask
+except ImportError:
+    unmask = unmask_in_python
 
 
 class TakenOver(asyncio.Protocol):

@@ -16,7 +16,7 @@ from sockjs_aio.protocol.client_frames import ClientFrames
 from sockjs_aio.protocol.deflate import Deflate, Deflater, Inflater
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
 from sockjs_aio.server.service import Service
-from sockjs_aio.server.takeover import Handshake
+from sockjs_aio.server.takeover import Handshake, unmask
 from sockjs_aio.server.websocket_connection import WebSocketConnection
 from sockjs_aio.server.websocket_handshake import (
     agreed_compression,
@@ -86,4 +86,4 @@ def _writer(
 
 def _frames(settings: Settings, compression: Deflate | None) -> ClientFrames:
     inflater = None if compression is None else Inflater(compression)
-    return ClientFrames(settings.max_message_size, inflater)
+    return ClientFrames(settings.max_message_size, inflater, unmask)
