@@ -271,6 +271,24 @@ async def test_heartbeats_cost_a_write_each_and_nothing_else(
     assert len(written) == 10, "a WebSocket's ping leaves with it"
 
 
+async def test_idle_websocket_has_no_task(serve: Serve) -> None:
+    class Noted(Recorder):
+        pass
+
+    before = len(asyncio.all_tasks())
+    served = await serve(Noted)
+    wires = [await open_websocket(served) for _ in range(10)]
+    await Noted.until("open", 10)
+    registry = served.router._registry
+    run_out(registry._clock.steps(registry.now() + 25))
+    await some_turns()
+    assert len(asyncio.all_tasks()) == before + 1, "the registry's"
+    for wire in wires:  # and they go on
+        assert [await frame(wire), await frame(wire)] == [(1, b"h"), (9, b"")]
+        wire.writer.write(masked(1, b'["x"]'))
+    await Noted.until("x", 10)
+
+
 @pytest.mark.not_over("tls")  # which does not tell who has left
 async def test_kernel_is_not_asked_about_who_answers_pings(
     serve: Serve, questions: list[object]

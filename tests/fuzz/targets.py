@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.fuzz.channels import fuzz_multiplex
+from tests.fuzz.client_frames import fuzz_client_frames
 from tests.fuzz.heads import fuzz_callback, fuzz_cookie, fuzz_ids, fuzz_origin
 from tests.fuzz.payloads import fuzz_form, fuzz_messages, fuzz_websocket_messages
 from tests.fuzz.server import fuzz_server
@@ -13,6 +14,7 @@ CORPUS = Path(__file__).parent / "corpus"
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "messages": fuzz_messages,
     "websocket_messages": fuzz_websocket_messages,
+    "client_frames": fuzz_client_frames,
     "form": fuzz_form,
     "callback": fuzz_callback,
     "ids": fuzz_ids,
