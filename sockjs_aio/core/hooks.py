@@ -1,8 +1,8 @@
 """Calls the hooks of one connection: in order, one at a time, and `on_close` exactly once.
 
 With HTTP transports, requests come and go, so no request can await a hook.  A task does that.  It
-exists only while there is a hook to call, so an idle session costs no task.  A WebSocket has a task
-already, and its hooks run in that: see `core.inline`.
+exists only while there is a hook to call, so an idle session costs no task.  The hooks of a WebSocket
+start where its messages come in: see `core.inline`.
 
 All hooks of a session run in one context (`contextvars`), a copy of that of the request that opened
 the session, so each of them sees what a middleware has set there.  No hook starts inside the call
@@ -160,7 +160,7 @@ class Hooks:
         """The session has closed: have `on_close` called when the running hook has returned."""
         if self._inbox is not None:
             self._inbox.close()
-        if self._opened and not self.is_running and self._is_on_its_own():
+        if self._opened and not self.is_running:
             self._wake()
 
     def cancel(self) -> None:
@@ -184,10 +184,6 @@ class Hooks:
 
     # The task.
 
-    def _is_on_its_own(self) -> bool:
-        """Return True if nothing else will call `finish`."""
-        return True
-
     def _running_task(self) -> "asyncio.Task[Any] | None":
         """Return the task that runs hooks, if there is one now."""
         return self._task
@@ -209,12 +205,9 @@ class Hooks:
             if not self._session.is_open:
                 await self._close()
         finally:
-            self._keep_context()
+            self.context = contextvars.copy_context()
             self._task = None
             self._session.hooks_returned()
-
-    def _keep_context(self) -> None:
-        self.context = contextvars.copy_context()
 
     async def _handle_inbox(self) -> None:
         turn = Turn()

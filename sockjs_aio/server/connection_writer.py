@@ -6,10 +6,7 @@ until the buffer has emptied; one task waits for that.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
 
-import async_timeout
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
@@ -93,20 +90,20 @@ class ConnectionWriter:
         buffered = transport.get_write_buffer_size() if plain else buffered_bytes(transport)
         if buffered > self._high_water:
             assert self._writer is not None, "nothing is written before open()"
-            self.wait(self._writer.drain)
+            self._wait(self._writer)
         return buffered
 
-    def wait(self, ready: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Stay congested until ``await ready()`` returns; no-op if already congested."""
+    def _wait(self, writer: AbstractStreamWriter) -> None:
+        """Stay congested until the buffer has emptied; no-op if already congested."""
         if self._waiting is None:
             self.is_congested = True
-            waiting = asyncio.get_running_loop().create_task(self._wait(ready))
+            waiting = asyncio.get_running_loop().create_task(self._drain(writer))
             if not waiting.done():  # an eager task may already be done (Python 3.12)
                 self._waiting = waiting
 
-    async def _wait(self, ready: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _drain(self, writer: AbstractStreamWriter) -> None:
         try:
-            await ready()
+            await writer.drain()
             await self.delivery.passes_on(self._high_water)
         except OSError:
             pass  # the connection is lost
@@ -114,43 +111,6 @@ class ConnectionWriter:
             self._waiting = None
         self.is_congested = False
         self._session.writer_changed()
-
-    def end(self, at_once: bool) -> None:
-        """Write nothing more, and send the peer an EOF after everything written so far.
-
-        Closing the connection would also do that, but it drops what the peer is still sending, and
-        sometimes what the peer has not yet read.  TLS cannot send an EOF alone: with `at_once`, the
-        connection is closed; otherwise it stays open.
-        """
-        if self.transport is None or self.transport.is_closing():
-            return
-        try:
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
-            elif at_once:
-                self.transport.close()
-        except OSError:
-            pass  # the connection was lost in this turn of the loop
-
-    async def finish(self, timeout: float) -> None:
-        """Wait until all data has left the process; cut the connection after `timeout` seconds."""
-        if self._waiting is None and not self.buffered:
-            return  # the usual case: no timer needed
-        try:
-            async with async_timeout.timeout(timeout):
-                while self._waiting is not None:
-                    await asyncio.wait([self._waiting])
-                if self.buffered and self.transport is not None and self._writer is not None:
-                    limit_buffer(self.transport, 0)
-                    await self._writer.drain()
-                    await self.delivery.passes_on(0)
-        except (OSError, asyncio.TimeoutError):
-            self.abort()
-
-    def close(self) -> None:
-        """Close the connection after everything written has left."""
-        if self.transport is not None:
-            self.transport.close()
 
     def abort(self) -> None:
         """Cut the connection and drop what is buffered."""
