@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import weakref
+from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -26,7 +27,8 @@ class Run:
 
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Future[Any]":
         """Return the future for what `coroutine` returns or raises."""
-        outcome = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        outcome = loop.create_future()
 
         def returned(result: Any, error: BaseException | None) -> None:
             if error is None:
@@ -37,7 +39,7 @@ class Run:
                 outcome.set_exception(error)
 
         def start() -> None:
-            self.worker.enter()
+            _enter_task(loop, self.worker.task)
             try:
                 awaited = self.context.run(coroutine.send, None)
             except StopIteration as finished:
@@ -45,9 +47,9 @@ class Run:
             else:
                 self.worker.go_on(Rest(self.context, coroutine, awaited), returned)
             finally:
-                self.worker.leave()
+                _leave_task(loop, self.worker.task)
 
-        asyncio.get_running_loop().call_soon(start)  # where no task runs
+        loop.call_soon(start)  # where no task runs
         return outcome
 
 

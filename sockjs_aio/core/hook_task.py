@@ -2,13 +2,12 @@
 
 A hook that never waits needs no turn of the event loop, so we call it where its message comes in.
 But a hook must see the same `asyncio.current_task` from its first line to its last, and only a task
-can wait.  So a hook starts in the name of a task that waits for work (`entered`), and if the hook
-waits, that task runs the rest of it.
+can wait.  So a hook starts in the name of a task that waits for work: the caller makes that the
+current one (`asyncio.tasks._enter_task`).  If the hook waits, that task runs the rest of it.
 """
 
 import asyncio
 import contextvars
-from asyncio import tasks
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
@@ -32,14 +31,6 @@ class HookTask:
         # an empty context: hooks run in that of their session
         self.task = contextvars.Context().run(self._loop.create_task, self._run())
         self.task.add_done_callback(self._ended)
-
-    def enter(self) -> None:
-        """Make it the current task, in code that no task runs.  Call `leave` soon."""
-        tasks._enter_task(self._loop, self.task)
-
-    def leave(self) -> None:
-        """End what `enter` began."""
-        tasks._leave_task(self._loop, self.task)
 
     def go_on(self, rest: "Rest", returned: Returned) -> None:
         """Run `rest` to its end, then call `returned`."""

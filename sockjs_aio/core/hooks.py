@@ -1,7 +1,7 @@
 """Calls the hooks of one connection: in order, one at a time, and `on_close` exactly once.
 
 With HTTP transports, requests come and go, so no request can await a hook.  A task does that.  It
-exists only while there is a hook to call, so an idle session costs no task.  The hooks of a WebSocket
+exists only while there is a hook to call, so an idle session costs no task.  A WebSocket's hooks
 start where its messages come in: see `core.inline`.
 
 All hooks of a session run in one context (`contextvars`), a copy of that of the request that opened

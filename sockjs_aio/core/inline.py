@@ -7,6 +7,8 @@ no coroutine besides its own, and no turn of the event loop; see `core.hook_task
 
 import asyncio
 import inspect
+from asyncio import get_running_loop
+from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, ClassVar
@@ -50,8 +52,9 @@ class InlineHooks(Hooks):
 
     def step(self, message: str | bytes) -> None:
         """Call `on_message`."""
-        worker = self._entered()
+        task = self._begin_hook()
         context, hook = self.context, self._session.connection.on_message
+        _enter_task(loop := get_running_loop(), task)
         try:
             if self._is_plain:
                 coroutine, awaited = context.run(_started, "on_message", hook, message)
@@ -67,7 +70,7 @@ class InlineHooks(Hooks):
         else:
             self._wait("on_message", coroutine, awaited)
         finally:
-            worker.leave()
+            _leave_task(loop, task)
 
     def close_now(self) -> None:
         """Call `on_close`, unless it was called or `on_open` was not."""
@@ -95,15 +98,16 @@ class InlineHooks(Hooks):
     def _running_task(self) -> "asyncio.Task[Any] | None":
         return None if self._worker is None else self._worker.task
 
-    def _entered(self) -> HookTask:
+    def _begin_hook(self) -> "asyncio.Task[None]":
+        """Return the task in whose name a hook runs, which starts now."""
+        self.is_running = True
         if self._worker is None or self._worker.task.done():  # an application may cancel it
             self._worker = HookTask()
-        self.is_running = True
-        self._worker.enter()
-        return self._worker
+        return self._worker.task
 
     def _start(self, name: str, hook: Callable[..., Any], *arguments: Any) -> None:
-        worker = self._entered()
+        task = self._begin_hook()
+        _enter_task(loop := get_running_loop(), task)
         try:
             coroutine, awaited = self.context.run(_started, name, hook, *arguments)
         except StopIteration as finished:  # it returned without waiting
@@ -115,7 +119,7 @@ class InlineHooks(Hooks):
         else:
             self._wait(name, coroutine, awaited)
         finally:
-            worker.leave()
+            _leave_task(loop, task)
 
     def _wait(self, name: str, coroutine: Coroutine[Any, Any, Any], awaited: object) -> None:
         assert self._worker is not None, "a hook runs in the name of a task"

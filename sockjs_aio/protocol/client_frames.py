@@ -5,7 +5,7 @@ Source: RFC 6455, sections 5 and 7; RFC 7692 for compressed messages.
 """
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sockjs_aio.protocol.deflate import Inflater
 from sockjs_aio.protocol.ends import (
@@ -29,7 +29,8 @@ from sockjs_aio.protocol.websocket import (
     is_sendable_code,
 )
 
-Payload = str | bytes
+Frame = tuple[int, Any]
+"""Opcode and payload: `str` for a text message, `bytes` otherwise."""
 Unmask = Callable[[bytes, bytearray], object]
 """Undoes the mask of a frame, given the mask and the payload, which it changes."""
 
@@ -84,7 +85,7 @@ class ClientFrames:
             self.data = bytearray(self.data[self._start :]) + data
             self._start = 0
 
-    def next(self) -> tuple[int, Payload] | None:
+    def next(self) -> Frame | None:
         """Read the next frame.
 
         Return the opcode and payload of a ping, a pong, or a message that is complete with this
@@ -165,7 +166,7 @@ class ClientFrames:
         else:
             self._start = position
 
-    def _frame(self, first: int, payload: bytearray) -> tuple[int, Payload]:
+    def _frame(self, first: int, payload: bytearray) -> Frame:
         opcode = first & 0xF
         if opcode == CLOSE:
             _end(payload)
@@ -183,7 +184,7 @@ class ClientFrames:
         payload, self._message = self._message, None
         return self._complete(payload)
 
-    def _complete(self, payload: bytes | bytearray) -> tuple[int, Payload]:
+    def _complete(self, payload: bytes | bytearray) -> Frame:
         opcode = self._opcode & 0xF
         if self._opcode & COMPRESSED:
             assert self._inflater is not None, "_check_first allows no other compressed messages"

@@ -8,13 +8,14 @@ Sections of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, secti
 """
 
 import asyncio
+from typing import Any
 
 from sockjs_aio.core.inline import InlineHooks, InlineSession
 from sockjs_aio.errors import PayloadBrokenError, PayloadTooLargeError
-from sockjs_aio.protocol.client_frames import ClientFrames, Payload
+from sockjs_aio.protocol.client_frames import ClientFrames
 from sockjs_aio.protocol.ends import BROKEN_JSON, LOST, NOT_TEXT, TOO_BIG, ClientEndedError
 from sockjs_aio.protocol.frames import decode_websocket_messages
-from sockjs_aio.protocol.websocket import MESSAGES, PING
+from sockjs_aio.protocol.websocket import MESSAGES, PING, TEXT
 from sockjs_aio.server.takeover import TakenOver
 from sockjs_aio.server.websocket_writer import WebSocketWriter
 from sockjs_aio.turns import TURN, clock
@@ -40,8 +41,7 @@ class WebSocketConnection(TakenOver):
         "_frames",
         "_max_messages",
         "_messages",
-        "_is_opened",
-        "_is_yielding",
+        "_is_held",
         "_is_paused",
         "_is_over",
         "_is_lost",
@@ -60,9 +60,8 @@ class WebSocketConnection(TakenOver):
         self._writer = writer
         self._frames = frames
         self._max_messages = max_messages
-        self._messages: list[Payload] | None = None  # of one frame, the last one first
-        self._is_opened = False
-        self._is_yielding = False  # other tasks have a turn
+        self._messages: list[str | bytes] | None = None  # of one frame, the last one first
+        self._is_held = True  # until `on_open` was called, and while other tasks have a turn
         self._is_paused = False  # we do not read
         self._is_over = False  # no further frame counts
         self._is_lost = False
@@ -79,9 +78,8 @@ class WebSocketConnection(TakenOver):
         asyncio.get_running_loop().call_soon(self._open)
 
     def _open(self) -> None:
-        self._is_opened = True
         self._session.hooks.open_now()
-        self.process()
+        self._go_on()
 
     # Events of the connection.
 
@@ -91,8 +89,9 @@ class WebSocketConnection(TakenOver):
         if self._is_over:
             return  # it has not read our close frame yet
         self._frames.feed(data)
-        if not self._is_busy:
-            self.process()
+        hooks = self._session.hooks
+        if not (hooks.is_running or self._is_held):
+            self._process(hooks)
         elif len(self._frames) > READ_AHEAD and not self._is_paused:
             self._is_paused = True
             self.transport.pause_reading()
@@ -115,15 +114,13 @@ class WebSocketConnection(TakenOver):
 
     # Messages.
 
-    @property
-    def _is_busy(self) -> bool:
-        return self._session.hooks.is_running or self._is_yielding or not self._is_opened
-
     def process(self) -> None:
-        """Handle what has come, until a hook waits or other tasks must have a turn."""
-        if self._is_busy:
-            return
+        """Handle what has come, unless a hook waits or other tasks have a turn."""
         hooks = self._session.hooks
+        if not (hooks.is_running or self._is_held):
+            self._process(hooks)
+
+    def _process(self, hooks: InlineHooks) -> None:
         if not self._is_over:
             try:
                 self._handle(hooks)
@@ -133,7 +130,7 @@ class WebSocketConnection(TakenOver):
                 self._is_over = True
                 self._session.peer_failed(BROKEN_JSON)
                 self._writer.hang_up()
-        if (self._is_over or self._is_lost or hooks.is_dropping) and not self._is_busy:
+        if self._is_over or self._is_lost or hooks.is_dropping:
             self._finish(hooks)
 
     def _handle(self, hooks: InlineHooks) -> None:
@@ -151,7 +148,7 @@ class WebSocketConnection(TakenOver):
                 frame = frames.next()
                 if frame is None:
                     break
-                messages = self._messages = self._decode(*frame)
+                messages = self._messages = [] if hooks.is_dropping else self._decode(*frame)
             if messages and not hooks.is_dropping:
                 hooks.step(messages.pop())
             if not messages or hooks.is_dropping:
@@ -164,24 +161,27 @@ class WebSocketConnection(TakenOver):
             if not turn_ends:
                 turn_ends = now + TURN
             elif now > turn_ends:
-                self._is_yielding = True
+                self._is_held = True
                 asyncio.get_running_loop().call_soon(self._go_on)
                 return
         if self._is_paused and not hooks.is_running:
             self._read_on()
 
-    def _decode(self, opcode: int, payload: Payload) -> list[Payload]:
+    def _decode(self, opcode: int, payload: Any) -> list[Any]:
         """Return the messages of one frame, the last one first; answer a ping."""
-        if opcode == PING and isinstance(payload, bytes):
+        if opcode == TEXT and not self._writer.is_raw:
+            return self._texts(payload)
+        if opcode == PING:
             self._writer.pong(payload)
-        if opcode not in MESSAGES or self._session.hooks.is_dropping:
+        if opcode not in MESSAGES:
             return []
-        if self._writer.is_raw:
-            return [payload]
-        if not isinstance(payload, str):
+        if not self._writer.is_raw:
             raise ClientEndedError(NOT_TEXT, NOT_TEXT.code, NOT_TEXT.reason)
+        return [payload]
+
+    def _texts(self, text: str) -> list[Any]:
         try:
-            messages: list[Payload] = [*decode_websocket_messages(payload, self._max_messages)]
+            messages = decode_websocket_messages(text, self._max_messages)
         except PayloadTooLargeError as error:
             end = TOO_BIG._replace(reason=str(error))
             raise ClientEndedError(end, end.code, end.reason) from None
@@ -189,7 +189,7 @@ class WebSocketConnection(TakenOver):
         return messages
 
     def _go_on(self) -> None:
-        self._is_yielding = False
+        self._is_held = False
         self.process()
 
     def _read_on(self) -> None:
@@ -212,6 +212,8 @@ class WebSocketConnection(TakenOver):
 
     def _finish(self, hooks: InlineHooks) -> None:
         """Call `on_close`, unless that was done; forget the session once its connection is lost."""
+        if hooks.is_running or self._is_held:
+            return
         hooks.close_now()
         if not hooks.is_running:
             if self._is_lost:
