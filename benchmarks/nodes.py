@@ -22,7 +22,7 @@ from benchmarks.servers import sockjs_aio_server
 from sockjs_aio import Nodes
 from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
 from sockjs_aio.cluster.nodes.directory import Directory
-from sockjs_aio.cluster.nodes.gateway import Gateway
+from sockjs_aio.cluster.nodes.locator import Gateway
 
 SECRET = "a benchmark's nodes know it"
 MANY = 10_000

@@ -25,7 +25,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from benchmarks.servers import sockjs_aio_server
-from sockjs_aio.cluster.workers.gateway import Gateway
+from sockjs_aio.cluster.workers.locator import Gateway
 from sockjs_aio.cluster.workers.placement import HostPlacement, new_key
 
 TARGET = "benchmarks.relay:make_app"

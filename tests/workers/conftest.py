@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import SockJSRouter, Workers
-from sockjs_aio.cluster.workers.gateway import Gateway
+from sockjs_aio.cluster.workers.locator import Gateway
 from sockjs_aio.cluster.workers.placement import HostPlacement, new_key
 from tests.conftest import Echo, Served
 from tests.workers.commanding import Command

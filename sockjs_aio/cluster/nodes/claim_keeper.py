@@ -7,7 +7,7 @@ import math
 
 from sockjs_aio.cluster.nodes.claims import Claim
 from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
-from sockjs_aio.cluster.nodes.gateway import Gateway
+from sockjs_aio.cluster.nodes.locator import Gateway
 from sockjs_aio.protocol.ends import INTERRUPTED
 
 logger = logging.getLogger("sockjs_aio")

@@ -24,7 +24,7 @@ from sockjs_aio.server.aiohttp_internals import guard
 if TYPE_CHECKING:
     from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
     from sockjs_aio.cluster.nodes.directory import Directory
-    from sockjs_aio.cluster.nodes.gateway import Gateway
+    from sockjs_aio.cluster.nodes.locator import Gateway
 
 LOOKS = 5
 """How many times a node reports to Redis within `expiry`."""
@@ -160,7 +160,7 @@ class Nodes:
         from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
         from sockjs_aio.cluster.nodes.connector import silence_limit
         from sockjs_aio.cluster.nodes.directory import DirectoryUnavailableError
-        from sockjs_aio.cluster.nodes.gateway import Gateway
+        from sockjs_aio.cluster.nodes.locator import Gateway
 
         directory = self._directory(secrets.token_hex(8))  # a new name at each start
         gateway = Gateway(

@@ -24,7 +24,7 @@ from sockjs_aio.cluster.workers import listeners, logs, placement
 from sockjs_aio.cluster.workers.accepting import Listener
 from sockjs_aio.cluster.workers.app_loader import TargetError, load, report
 from sockjs_aio.cluster.workers.control import Control
-from sockjs_aio.cluster.workers.gateway import Gateway
+from sockjs_aio.cluster.workers.locator import Gateway
 from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.closing import LAST_GRACE

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from sockjs_aio import SockJSRouter
 from sockjs_aio.cluster.relay.peers import Peer
-from sockjs_aio.cluster.workers.gateway import Gateway
+from sockjs_aio.cluster.workers.locator import Gateway
 from sockjs_aio.cluster.workers.placement import HostPlacement, new_key, worker_at
 from sockjs_aio.server.service import Service
 from tests.conftest import Echo, Serve, Served
