@@ -1,5 +1,6 @@
 """The URLs of a service, and what they share: access checks and the answers to failures."""
 
+import operator
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,6 +24,14 @@ from sockjs_aio.server.body import end_where_unsafe, invite_body
 from sockjs_aio.server.headers import allow_origin, vary
 from sockjs_aio.server.responses import for_refusals, plain_response
 from sockjs_aio.server.service import Service, service_of
+
+_CHECKED = web.RequestKey("sockjs_aio checked", tuple)
+"""All that `_answer_early` has read of a request that it let pass, so that it runs only once.
+
+A middleware may pass on a clone of the request, which has this too, with another method or origin.
+"""
+
+_checked = operator.attrgetter("method", "rel_url", "headers")
 
 _FAILURES = (
     PayloadMissingError,
@@ -115,12 +124,18 @@ def _named(name: str, service: Service, url: Page | Transport | None) -> Handler
 
 
 def reaches_transport(service: Service, request: web.Request) -> bool:
-    """Tell whether a request for a session would reach its transport, or be answered before."""
+    """Tell whether a request for a session would reach its transport, or be answered before.
+
+    If it would, the request keeps this, and its handler does not check it a second time.
+    """
+    url = TRANSPORTS[request.match_info["transport"]]
     try:
-        url = TRANSPORTS[request.match_info["transport"]]
-        return _answer_early(service, url, request) is None
+        reaches = _answer_early(service, url, request) is None
     except web.HTTPForbidden:
         return False
+    if reaches:
+        request[_CHECKED] = (service.settings, url, *_checked(request))
+    return reaches
 
 
 def answer(
@@ -138,7 +153,10 @@ def _handler(service: Service, url: Page | Transport | None, by: Answer | None =
     async def handler(request: web.Request) -> web.StreamResponse:
         try:
             asked = url or TRANSPORTS[request.match_info["transport"]]
-            response = _answer_early(service, asked, request)
+            seen = None if service.relay is None else request.get(_CHECKED)
+            response = None
+            if seen is None or seen != (service.settings, asked, *_checked(request)):
+                response = _answer_early(service, asked, request)
             if response is None:
                 response = await (by or _answer_of(asked))(service, request)
         except web.HTTPException as refusal:

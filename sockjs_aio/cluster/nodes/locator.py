@@ -1,12 +1,7 @@
-"""A node's gateway: the middleware that relays requests to the node with their session.
-
-It is the outermost middleware.  It relays a request before any other middleware sees it, so that
-those run once, at the owner.
-"""
+"""Where the sessions of nodes are: at the node that has claimed the id in Redis."""
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import Awaitable
 
@@ -20,28 +15,28 @@ from sockjs_aio.cluster.nodes.connector import make_connector
 from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError, Owner
 from sockjs_aio.cluster.nodes.node_record import RecordForgedError
 from sockjs_aio.cluster.nodes.owners import KnownNodes, Node, Owners
-from sockjs_aio.cluster.relay.forward import MisdirectedError, keeps_body, misdirected
-from sockjs_aio.cluster.relay.peers import OwnerLostError, OwnerSilentError, make_client
-from sockjs_aio.cluster.relay.relay import Relay, answer_question, transport_of
-from sockjs_aio.cluster.relay.session_lost import answer_lost
-from sockjs_aio.cluster.relay.signed_header import HEADER, Purpose, SignatureForgedError
-from sockjs_aio.server.responses import unavailable
+from sockjs_aio.cluster.relay.forward import MisdirectedError, keeps_body
+from sockjs_aio.cluster.relay.locator import Found, OwnerUnknownError, Place
+from sockjs_aio.cluster.relay.peers import (
+    OwnerAbsentError,
+    OwnerLostError,
+    OwnerSilentError,
+    Peer,
+    make_client,
+)
+from sockjs_aio.cluster.relay.relay import transport_of
+from sockjs_aio.cluster.relay.signed_header import Purpose
 from sockjs_aio.server.service import Service
-from sockjs_aio.server.urls import answer, reaches_transport
 
 logger = logging.getLogger("sockjs_aio")
-
-
-class NobodyThereError(Exception):
-    """A node has ended, and no part of the request has reached it."""
 
 
 class UnreachableError(Exception):
     """A node cannot be reached, although it does not seem to have ended."""
 
 
-class Gateway(Relay):
-    """Answers requests that other nodes relay, and relays those for sessions of other nodes.
+class NodeLocator:
+    """Knows which node owns which session.
 
     Args:
         directory: Finds the owners of sessions.
@@ -51,141 +46,44 @@ class Gateway(Relay):
         expiry: Seconds after which a node that does not report is considered dead.
     """
 
-    repeats_sends = False  # the network may have lost only the answer
-    limits_silence = True
-
     def __init__(
         self, directory: Directory, key: bytes, *, timeout: float, silence: float, expiry: float
     ) -> None:
-        super().__init__(key)
         self.claims = Claims()
-        self._directory = directory
+        self.directory = directory
+        self.owners = Owners()
+        self.rate_limited = RateLimitedLog()
         self._client = make_client(make_connector(silence), timeout)
         self.nodes = KnownNodes(key, expiry, self._client)
-        self._owners = Owners()
-        self._rate_limited = RateLimitedLog()
+
+    @property
+    def name(self) -> str:
+        """See `Locator`."""
+        return self.directory.own
 
     @property
     def state(self) -> str | None:
-        """See `Relaying`."""
-        return self._directory.state
+        """See `Locator`."""
+        return self.directory.state
 
-    async def respond(
-        self, service: Service, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
-        """Answer a request that names a session, or relay it."""
-        if HEADER in request.headers:
-            return await self._take_in(service, request, handler)
-        if not _has_to_be_found(service, request):
-            return await handler(request)
-        try:
-            return await self._answer_somewhere(service, request, handler)
-        except (DirectoryUnavailableError, UnreachableError) as error:
-            if self.state == "connected":  # otherwise the directory has logged it
-                self._rate_limited.warn("refused", "requests get 503: %s", error)
-            return await answer(service, None, request, _refuse)
+    def search(
+        self, service: Service, request: web.Request, purpose: Purpose | None
+    ) -> "NodeSearch":
+        """See `Locator`."""
+        return NodeSearch(self, service, request, is_relayed=purpose is not None)
 
-    def check(self, name: str, record: str | None) -> None:
-        """Forget a node, and stop requests to it, if by its record in Redis it has ended."""
+    def check(self, name: str, record: str | None) -> Node | None:
+        """Forget a node, and return it, if by its record in Redis it has ended."""
         try:
             node = self.nodes.check(name, record, _now())
         except RecordForgedError as error:  # requests that already wait for the node go on
-            self._rate_limited.warn("forged", "ignored a node's record in Redis: %s", error)
-        else:
-            if node is not None:
-                logger.warning("the node at %s has ended or stopped reporting", node.url)
-                self.cut(node)
-
-    async def close(self) -> None:
-        """Close the connections to other nodes."""
-        self.exchanges.close()
-        await self._client.close()
-
-    # Requests from clients.
-
-    async def _answer_somewhere(
-        self, service: Service, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
-        """Answer or relay a request for a session that this node does not have yet.
-
-        Raises:
-            DirectoryUnavailableError: If the owner cannot be found out.
-            UnreachableError: If the owner cannot be reached.
-        """
-        key = self._key_of(request)
-        node, is_fresh = self._owners.get(key, service.registry.now())
-        if node is not None and is_fresh:
-            with contextlib.suppress(NobodyThereError):  # another node may own it by now
-                return await self._hand_on(service, request, node, key)
-        try:
-            if _may_open(service, request):
-                with self._claim(service, request, key) as claim:
-                    owner = await self._hold(claim, key)
-                    if owner is None:
-                        return await self._open(claim, key, request, service, handler)
-            else:
-                owner = None if self.claims.holds(key) else await self._directory.find(key)
-                if owner is None or owner.name == self._directory.own:
-                    return await handler(request)
-            node = self._node(owner)
-        except DirectoryUnavailableError:
-            if node is None:
-                raise
-        else:
-            if node is None:
-                return await self._lose(service, request, key)
-            self._owners.remember(key, node, service.registry.now())
-        try:
-            return await self._hand_on(service, request, node, key)
-        except NobodyThereError:
-            return await self._lose(service, request, key)
-
-    def _key_of(self, request: web.Request) -> str:
-        resource = request.match_info.route.resource
-        assert resource is not None, "our routes have a resource"
-        prefix = resource.canonical.rsplit("/", 3)[0]
-        return self._directory.session_key(prefix, request.match_info["session_id"])
-
-    def _claim(
-        self, service: Service, request: web.Request, key: str
-    ) -> contextlib.AbstractContextManager[Claim]:
-        return self.claims.use(key, service.registry, request.match_info["session_id"])
-
-    async def _hold(self, claim: Claim, key: str) -> Owner | None:
-        """Claim a session for this node; return its owner if another node has it.
-
-        Raises:
-            DirectoryUnavailableError: If Redis does not answer.
-        """
-        if claim.is_held:
+            self.rate_limited.warn("forged", "ignored a node's record in Redis: %s", error)
             return None
-        try:
-            owner = await self._directory.find(key, claim=True)
-        except DirectoryUnavailableError:
-            # drop the claim: while Redis is down they would pile up, one per attempt
-            claim.is_foreign = not claim.is_held
-            raise
-        claim.is_held = owner is not None and owner.name == self._directory.own
-        claim.is_foreign = not claim.is_held
-        return None if claim.is_held else owner
+        if node is not None:
+            logger.warning("the node at %s has ended or stopped reporting", node.url)
+        return node
 
-    async def _open(
-        self, claim: Claim, key: str, request: web.Request, service: Service, handler: Handler
-    ) -> web.StreamResponse:
-        """Answer a request that may open a session, which this node has claimed.
-
-        If it opens none because there is no room, usually as this node shuts down, the claim is
-        removed from Redis, so that the client's next request is not relayed here.
-        """
-        try:
-            return await handler(request)
-        finally:
-            if claim.users == 1 and not claim.has_session and not _may_open(service, request):
-                claim.is_held, claim.is_foreign = False, True
-                with contextlib.suppress(DirectoryUnavailableError):
-                    await self._directory.remove([key])
-
-    def _node(self, owner: Owner) -> Node | None:
+    def node(self, owner: Owner) -> Node | None:
         """Return the node that owns a session; None if it has ended.
 
         Raises:
@@ -198,142 +96,200 @@ class Gateway(Relay):
         except (RecordForgedError, ValueError) as error:
             raise UnreachableError(f"ignored a node's record in Redis: {error}") from None
 
-    # Requests to other nodes.
-
-    async def _hand_on(
-        self, service: Service, request: web.Request, node: Node, key: str
-    ) -> web.StreamResponse:
-        """Have a node answer.
+    async def see_why(self, node: Peer, error: BaseException | None) -> None:
+        """Find out why a node cannot be reached; return if it has ended, and raise if not.
 
         Raises:
-            NobodyThereError: If it has ended, and the request can be answered elsewhere.
-            UnreachableError: If it has not ended, and cannot be reached.
-            DirectoryUnavailableError: If it cannot be reached, and may have ended.
+            UnreachableError: If it has not ended.
+            DirectoryUnavailableError: If it may have ended.
         """
-        ask = functools.partial(self._ask_for_answer, node, key)
-        return await answer(service, None, request, ask)
-
-    async def _ask_for_answer(
-        self, node: Node, key: str, service: Service, request: web.Request
-    ) -> web.StreamResponse:
-        """Have a node answer; called in place of a transport."""
-        try:
-            return await self.carry(service, request, node, Purpose.ANSWER)
-        except OwnerSilentError:
-            await self._see_why(node, None)
-            return await self._give_up(key, service, request)
-        except OwnerLostError:
-            return await self._give_up(key, service, request)
-        except MisdirectedError:
-            self._rate_limited.warn(
-                "misdirected",
-                "a different node than expected answers at %s: it was restarted, or two nodes "
-                "have the same url",
-                node.url,
-            )
-            if not transport_of(request).receives and not keeps_body(request):
-                return await self._give_up(key, service, request)
-            raise NobodyThereError from None
-        except ConnectionRefusedError as error:
-            await self._see_why(node, error.__cause__)
-            raise NobodyThereError from None
-
-    def is_last(self, service: Service) -> bool:
-        """See `Relay`: a node that drains also sends clients of relayed requests elsewhere."""
-        return self.is_retiring or service.registry.closing.is_draining
-
-    async def _see_why(self, node: Node, error: BaseException | None) -> None:
-        """Find out why a node cannot be reached; return if it has ended, and raise if not."""
         cause = getattr(error, "os_error", error) or TimeoutError()
         if isinstance(cause, ConnectionRefusedError):
-            self._rate_limited.warn(
+            self.rate_limited.warn(
                 "lost", "nothing listens at %s: the node has ended, or its url is wrong", node.url
             )
-        elif self.nodes.is_there(node.name, await self._directory.record_of(node.name)):
+        elif self.nodes.is_there(node.name, await self.directory.record_of(node.name)):
             raise UnreachableError(
                 f"the node at {node.url} cannot be reached ({reason(cause)}), but it has not "
                 "ended. Check its url, and that this host may connect to it."
             )
 
-    async def _lose(self, service: Service, request: web.Request, key: str) -> web.StreamResponse:
-        """Answer a request for a session that was lost with its node."""
+    async def close(self) -> None:
+        """See `Locator`."""
+        await self._client.close()
 
-        async def give_up(service: Service, request: web.Request) -> web.StreamResponse:
-            return await self._give_up(key, service, request)
 
-        return await answer(service, None, request, give_up)
+class NodeSearch:
+    """The search for the node that answers one request; see `Search`.
 
-    def _give_up(
-        self, key: str, service: Service, request: web.Request
-    ) -> Awaitable[web.StreamResponse]:
-        """Tell the client that its session has ended.
+    A request that comes from a client goes to the node that is remembered, if Redis was asked
+    recently.  If that node is not there any more, or none is remembered, Redis is asked.
+    """
+
+    purpose = Purpose.ANSWER  # a request is relayed only once
+
+    def __init__(
+        self, locator: NodeLocator, service: Service, request: web.Request, *, is_relayed: bool
+    ) -> None:
+        self._locator = locator
+        self._service = service
+        self._request = request
+        self._is_relayed = is_relayed
+        self._session_id: str = request.match_info["session_id"]
+        self._key = locator.directory.session_key(_prefix(request), self._session_id)
+        self._remembered: Node | None = None
+        self._has_asked = False  # whether the second of two attempts has begun
+        self._is_claimed = False
+
+    async def find(self) -> Found:
+        """See `Search`."""
+        return await self._certain(self._find_for_node() if self._is_relayed else self._find())
+
+    async def find_after(self, peer: Peer, error: Exception) -> Found:
+        """See `Search`."""
+        return await self._certain(self._find_after(peer, error))
+
+    async def answer_here(self, handler: Handler) -> web.StreamResponse:
+        """See `Search`.
+
+        If this node has claimed the session and opens none because there is no room, usually as it
+        shuts down, the claim is removed from Redis, so that the client's next request is not
+        relayed here.
+        """
+        if not self._is_claimed:
+            return await handler(self._request)
+        with self._claim() as claim:
+            try:
+                return await handler(self._request)
+            finally:
+                if claim.users == 1 and not claim.has_session and not self._may_open():
+                    claim.is_held, claim.is_foreign = False, True
+                    with contextlib.suppress(DirectoryUnavailableError):
+                        await self._locator.directory.remove([self._key])
+
+    async def _certain(self, found: Awaitable[Found]) -> Found:
+        try:
+            return await found
+        except (DirectoryUnavailableError, UnreachableError) as error:
+            # if it is not connected, the directory has logged it
+            if self._locator.state == "connected" and not self._is_relayed:
+                self._locator.rate_limited.warn("refused", "requests get 503: %s", error)
+            raise OwnerUnknownError("Sessions cannot be found at the moment.\n") from error
+
+    # Requests from clients.
+
+    async def _find(self) -> Found:
+        node, is_fresh = self._locator.owners.get(self._key, self._service.registry.now())
+        self._remembered = node
+        if node is not None and is_fresh:
+            return node
+        return await self._ask()
+
+    async def _ask(self) -> Found:
+        self._has_asked = True
+        try:
+            owner = await (self._hold() if self._may_open() else self._owner())
+            if owner is None:
+                return Place.HERE
+            node = self._locator.node(owner)
+        except DirectoryUnavailableError:
+            if self._remembered is None:
+                raise
+            return self._remembered
+        if node is None:
+            return self._lost()
+        self._locator.owners.remember(self._key, node, self._service.registry.now())
+        return node
+
+    async def _owner(self) -> Owner | None:
+        """Return the owner of a session that the request cannot open; None if it is this node."""
+        if self._locator.claims.holds(self._key):
+            return None
+        owner = await self._locator.directory.find(self._key)
+        return None if owner is None or owner.name == self._locator.name else owner
+
+    async def _hold(self) -> Owner | None:
+        """Claim a session for this node; return its owner if another node has it.
+
+        Raises:
+            DirectoryUnavailableError: If Redis does not answer.
+        """
+        with self._claim() as claim:
+            if not claim.is_held:
+                try:
+                    owner = await self._locator.directory.find(self._key, claim=True)
+                except DirectoryUnavailableError:
+                    # drop the claim: while Redis is down they would pile up, one per attempt
+                    claim.is_foreign = not claim.is_held
+                    raise
+                claim.is_held = owner is not None and owner.name == self._locator.name
+                claim.is_foreign = not claim.is_held
+                if not claim.is_held:
+                    return owner
+        # `answer_here` takes it at once: in between there is no turn in which it could be given up
+        self._is_claimed = True
+        return None
+
+    async def _find_after(self, peer: Peer, error: Exception) -> Found:
+        if isinstance(error, OwnerSilentError):
+            await self._locator.see_why(peer, None)
+            return self._lost()
+        if isinstance(error, OwnerLostError):
+            return self._lost()
+        if isinstance(error, OwnerAbsentError):
+            await self._locator.see_why(peer, error.__cause__)
+        elif isinstance(error, MisdirectedError):
+            self._locator.rate_limited.warn(
+                "misdirected",
+                "a different node than expected answers at %s: it was restarted, or two nodes "
+                "have the same url",
+                peer.url,
+            )
+            if not transport_of(self._request).receives and not keeps_body(self._request):
+                return self._lost()
+        # no part of the request has reached a node that took it, and another one may own it by now
+        return self._lost() if self._has_asked else await self._ask()
+
+    def _lost(self) -> Place:
+        """Say that the session has ended with its node.
 
         Redis keeps the id until the lease runs out, so no late request opens the session again.
         """
-        self._owners.forget(key)
-        return answer_lost(service, request)
+        self._locator.owners.forget(self._key)
+        return Place.NOWHERE
 
     # Requests from other nodes.
 
-    async def _take_in(
-        self, service: Service, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
-        """Answer a request with a signed header, if that is valid."""
+    async def _find_for_node(self) -> Found:
+        """Say whether the request is answered here; it is not relayed a second time."""
+        if self._may_open():  # if not, the other node's knowledge was old
+            return Place.HERE if await self._hold() is None else Place.MISDIRECTED
         try:
-            signed = self.signer.verify(request)
-        except SignatureForgedError:
-            return self.refuse(request)
-        if signed.recipient != self._directory.own:
-            return misdirected()
-        visitor = request.clone(scheme=signed.scheme, remote=signed.remote)
-        if signed.purpose is not Purpose.ANSWER:
-            return answer_question(service, visitor, signed.purpose)
-        if not _has_to_be_found(service, visitor):
-            return await handler(visitor)
-        key = self._key_of(visitor)
-        if not _may_open(service, visitor):
-            is_elsewhere = await self._is_elsewhere(key)
-            return misdirected() if is_elsewhere else await handler(visitor)
-        try:
-            with self._claim(service, visitor, key) as claim:
-                if await self._hold(claim, key) is None:
-                    return await self._open(claim, key, visitor, service, handler)
+            owner = await self._locator.directory.find(self._key)
         except DirectoryUnavailableError:
-            return await answer(service, None, visitor, _refuse)
-        return misdirected()  # the other node's knowledge was old; a request is relayed only once
+            return Place.HERE
+        is_elsewhere = owner is not None and owner.name != self._locator.name
+        return Place.MISDIRECTED if is_elsewhere else Place.HERE
 
-    async def _is_elsewhere(self, key: str) -> bool:
-        """Tell whether another node has the session of a request that was relayed here."""
-        try:
-            owner = await self._directory.find(key)
-        except DirectoryUnavailableError:
+    def _claim(self) -> contextlib.AbstractContextManager[Claim]:
+        return self._locator.claims.use(self._key, self._service.registry, self._session_id)
+
+    def _may_open(self) -> bool:
+        """Tell whether the request may open a session here, if there is none yet."""
+        if not transport_of(self._request).receives:
             return False
-        return owner is not None and owner.name != self._directory.own
+        try:
+            self._service.admission.check_room(self._request)
+        except (web.HTTPServiceUnavailable, web.HTTPTooManyRequests):
+            return False
+        return True
 
 
-async def _refuse(_service: Service, _request: web.Request) -> web.StreamResponse:
-    raise unavailable("Sessions cannot be found at the moment.\n")
-
-
-def _has_to_be_found(service: Service, request: web.Request) -> bool:
-    """Tell whether a request is for a session that another node may have."""
-    return (
-        service.registry.get(request.match_info["session_id"]) is None
-        and not transport_of(request).is_connection  # a WebSocket's session stays where it came in
-        and reaches_transport(service, request)
-    )
+def _prefix(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    assert resource is not None, "our routes have a resource"
+    return resource.canonical.rsplit("/", 3)[0]
 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _may_open(service: Service, request: web.Request) -> bool:
-    """Tell whether a request may open a session here, if there is none yet."""
-    if not transport_of(request).receives:
-        return False
-    try:
-        service.admission.check_room(request)
-    except (web.HTTPServiceUnavailable, web.HTTPTooManyRequests):
-        return False
-    return True

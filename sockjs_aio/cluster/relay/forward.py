@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 
 from sockjs_aio.cluster.relay.peers import (
     BUFFER,
+    OwnerAbsentError,
     OwnerLostError,
     OwnerSilentError,
     Peer,
@@ -133,7 +134,7 @@ class Forward:
             patience: Seconds to wait for a process that is still starting.
 
         Raises:
-            ConnectionRefusedError: If the other process cannot be reached.
+            OwnerAbsentError: If the other process cannot be reached.
             OwnerLostError: If it has ended, and the client has got nothing yet.
             ExhaustedError: If this process cannot open another connection.
             OwnerSilentError: If it does not answer, and the client has got nothing yet.
@@ -184,7 +185,7 @@ class Forward:
                 if isinstance(error, aiohttp.ClientConnectorError):
                     check_room(error)
                 if loop.time() >= end:
-                    raise ConnectionRefusedError from error
+                    raise OwnerAbsentError from error
             except ClientError as error:
                 if isinstance(self._body, Upload) and self._body.error is not None:
                     raise self._body.error from None

@@ -28,6 +28,10 @@ _ASK_TIMEOUT = aiohttp.ClientTimeout(total=5)
 _AUTOMATIC = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
 
 
+class OwnerAbsentError(Exception):
+    """No connection to the owner can be made; the cause says why."""
+
+
 class OwnerLostError(Exception):
     """The owner ended before it answered, or it cannot be reached."""
 

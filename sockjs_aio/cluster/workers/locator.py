@@ -1,34 +1,20 @@
-"""A worker's gateway: the middleware that relays requests to the worker with their session.
+"""Where the sessions of workers are: at the worker that the placement names.
 
-It is the outermost middleware.  It relays a request before any other middleware sees it, so that
-those run once, at the owner.
+During a reload two workers have the same place: the predecessor keeps its sessions, and new ones
+are the successor's.
 """
 
-import functools
 from typing import Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sockjs_aio.cluster.relay.peers import ExhaustedError, OwnerLostError, Peer
-from sockjs_aio.cluster.relay.relay import Relay, answer_question, serving, transport_of
-from sockjs_aio.cluster.relay.session_lost import answer_lost
-from sockjs_aio.cluster.relay.signed_header import (
-    HEADER,
-    Purpose,
-    SignatureExpiredError,
-    SignatureForgedError,
-)
+from sockjs_aio.cluster.relay.locator import Found, OwnerUnknownError, Place
+from sockjs_aio.cluster.relay.peers import OwnerAbsentError, OwnerLostError, Peer
+from sockjs_aio.cluster.relay.relay import Relay, transport_of
+from sockjs_aio.cluster.relay.signed_header import Purpose
 from sockjs_aio.cluster.workers import ended_ids_file
-from sockjs_aio.cluster.workers.logs import RELAYED
-from sockjs_aio.server.aiohttp_internals import guard
-from sockjs_aio.server.responses import unavailable
 from sockjs_aio.server.service import Service
-from sockjs_aio.server.urls import Answer, answer, reaches_transport
-
-
-class PredecessorGoneError(Exception):
-    """The predecessor has ended, and this process has read which sessions ended there."""
 
 
 class Placement(Protocol):
@@ -50,120 +36,56 @@ class Placement(Protocol):
         """End the connections to other processes."""
 
 
-class Gateway(Relay):
-    """Answers requests that other workers relay, and relays those that belong to others.
+class WorkerLocator:
+    """Knows which worker owns which session.
 
     Args:
-        placement: Finds the owner of a session.
-        key: The secret that all workers share.
+        placement: Finds the worker that owns a session.
+        relay: Asks the predecessor.
     """
 
-    def __init__(self, placement: Placement, key: bytes) -> None:
-        super().__init__(key)
+    name = ""  # each worker has a socket of its own, so no other one can take its requests
+    state = None
+
+    def __init__(self, placement: Placement, relay: Relay) -> None:
         # set during a reload: the worker that this one replaces, or that replaces it
         self.predecessor: Peer | None = None
-        self._former: Peer | None = None
         self.successor: Peer | None = None
+        self.app: web.Application | None = None
+        """The application whose ended sessions a predecessor and a successor tell each other."""
         self.ended_ids_path = ""
         """The file in which a worker tells its successor which sessions have ended."""
-        self._placement = placement
-        self._app: web.Application | None = None
+        self.placement = placement
+        self._former: Peer | None = None
+        self._relay = relay
 
-    def install(self, app: web.Application) -> None:
-        """Insert it before all middlewares of `app`, which must not have started yet."""
-        self._app = app
-        guard(app)
-        app.middlewares.insert(0, self.middleware)
-        app.on_startup.append(self.join)
-        app.on_cleanup.append(self._close)
+    def search(
+        self, service: Service, request: web.Request, purpose: Purpose | None
+    ) -> "WorkerSearch":
+        """See `Locator`."""
+        return WorkerSearch(self, service, request, purpose)
 
-    @web.middleware
-    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer a request here, or relay it."""
-        service = serving(request)
-        if service is None:
-            response = await handler(request)
-        elif HEADER in request.headers:
-            response = await self._take_in(service, request, handler)
-        elif service.registry.get(request.match_info["session_id"]) is not None:
-            response = await handler(request)
-        else:
-            response = await self._place(service, request, handler)
-        if self.is_retiring and not response.prepared:
-            response.force_close()
-        return response
+    async def predecessor_has(self, request: web.Request) -> bool:
+        """Tell whether the session that `request` names is, or was, at the predecessor.
 
-    # Requests that other workers relay.
-
-    async def _take_in(
-        self, service: Service, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
-        """Answer a request from another worker."""
-        try:
-            signed = self.signer.verify(request)
-        except SignatureExpiredError:
-            late = unavailable("The session's process was blocked.\n")
-            return await answer(service, None, request, _raising(late))
-        except SignatureForgedError:
-            return self.refuse(request)
-        request[RELAYED] = True
-        visitor = request.clone(scheme=signed.scheme, remote=signed.remote)
-        if signed.purpose is Purpose.RELAY:
-            return await self._settle(service, visitor, Purpose.ANSWER, handler)
-        if signed.purpose is Purpose.ANSWER:
-            return await handler(visitor)
-        return answer_question(service, visitor, signed.purpose)
-
-    # Requests from clients.
-
-    async def _place(
-        self, service: Service, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
-        """Answer or relay a client's request for a session that this worker does not have."""
-        transport = transport_of(request)
-        if transport.is_connection or not reaches_transport(service, request):  # not relayed
-            return await handler(request)
-        session_id = request.match_info["session_id"]
-        try:
-            peer = await self._placement.owner(session_id, service, opens=transport.receives)
-        except OwnerLostError:
-            return await answer(service, None, request, answer_lost)
-        if peer is None:
-            return await self._settle(service, request, Purpose.RELAY, handler)
-        return await self._send_away(service, request, peer, Purpose.RELAY)
-
-    async def _settle(
-        self, service: Service, request: web.Request, purpose: Purpose, handler: Handler
-    ) -> web.StreamResponse:
-        """Answer a request that belongs here, or, during a reload, to predecessor or successor."""
-        if self.predecessor is None and self.successor is None:  # the usual case
-            return await handler(request)
-        if service.registry.knows(request.match_info["session_id"]):
-            return await handler(request)
-        peer = self.successor
-        try:
-            if peer is None and await self._predecessor_has(request):
-                peer, purpose = self.predecessor, Purpose.ANSWER
-        except ExhaustedError as error:
-            return await answer(service, None, request, _raising(self.no_room(error)))
-        if peer is None:
-            return await handler(request)
-        try:
-            return await self._send_away(service, request, peer, purpose)
-        except PredecessorGoneError:
-            return await handler(request)
-
-    async def _predecessor_has(self, request: web.Request) -> bool:
+        Raises:
+            ExhaustedError: If this process cannot open a connection to ask it.
+        """
         predecessor = self.predecessor
         if predecessor is None:
             return False
         try:
-            return await self.ask(request, predecessor, Purpose.FIND) == 204
+            return await self._relay.ask(request, predecessor, Purpose.FIND) == 204
         except OwnerLostError:
-            self._predecessor_ended()
+            self.predecessor_ended()
             return False
 
-    def _predecessor_ended(self) -> None:
+    def was_here(self, peer: Peer) -> bool:
+        """Tell whether `peer` is or was the predecessor."""
+        return peer in (self.predecessor, self._former)
+
+    def predecessor_ended(self) -> None:
+        """Ask the predecessor nothing more, and remember which of its sessions have ended."""
         self.take_over()
         if self.predecessor is not None:
             self._former = self.predecessor  # closed later: other requests may still use it
@@ -171,53 +93,84 @@ class Gateway(Relay):
 
     def take_over(self) -> None:
         """Read which sessions have ended at the predecessor."""
-        if self.predecessor is not None and self._app is not None:
-            ended_ids_file.read(self._app, self.ended_ids_path)
+        if self.predecessor is not None and self.app is not None:
+            ended_ids_file.read(self.app, self.ended_ids_path)
 
     def leave_ended_ids(self) -> None:
         """Write down for the successor which sessions have ended."""
-        if self._app is not None:
+        if self.app is not None:
             self.take_over()
-            ended_ids_file.write(self._app, self.ended_ids_path)
+            ended_ids_file.write(self.app, self.ended_ids_path)
 
-    async def _send_away(
-        self, service: Service, request: web.Request, peer: Peer, purpose: Purpose
-    ) -> web.StreamResponse:
-        hand_on = functools.partial(self._hand_on, peer, purpose)
-        return await answer(service, None, request, hand_on)
-
-    async def _hand_on(
-        self, peer: Peer, purpose: Purpose, service: Service, request: web.Request
-    ) -> web.StreamResponse:
-        """Have another worker answer `request`; called in place of a transport."""
-        transport = transport_of(request)
-        patience = peer.patience if transport.receives else 0
-        was_here = peer in (self.predecessor, self._former)
-        try:
-            return await self.carry(service, request, peer, purpose, patience)
-        except OwnerLostError:
-            pass
-        except ConnectionRefusedError:
-            if transport.receives and not was_here:
-                raise unavailable("The session's process is being restarted.\n") from None
-        if transport.receives and was_here:  # it ended after it had said that it knows the session
-            self._predecessor_ended()
-            if service.registry.knows(request.match_info["session_id"]):
-                raise PredecessorGoneError
-        return await answer_lost(service, request)
-
-    # The end.
-
-    async def _close(self, _app: web.Application) -> None:
-        self.exchanges.close()
+    async def close(self) -> None:
+        """See `Locator`."""
         for peer in (self.predecessor, self._former, self.successor):
             if peer is not None:
                 await peer.client.close()
-        await self._placement.close()
+        await self.placement.close()
 
 
-def _raising(refusal: web.HTTPException) -> Answer:
-    async def refuse(_service: Service, _request: web.Request) -> web.StreamResponse:
-        raise refusal
+class WorkerSearch:
+    """The search for the worker that answers one request; see `Search`."""
 
-    return refuse
+    __slots__ = ("purpose", "_locator", "_service", "_request", "_wanted")
+
+    def __init__(
+        self,
+        locator: WorkerLocator,
+        service: Service,
+        request: web.Request,
+        wanted: Purpose | None,
+    ) -> None:
+        # another worker has relayed it once, so it goes at most to predecessor or successor
+        self.purpose = Purpose.RELAY if wanted is None else Purpose.ANSWER
+        self._locator = locator
+        self._service = service
+        self._request = request
+        self._wanted = wanted
+
+    async def find(self) -> Found:
+        """See `Search`."""
+        locator, request = self._locator, self._request
+        if self._wanted is Purpose.ANSWER:
+            return Place.HERE
+        if self._wanted is None:
+            session_id, opens = request.match_info["session_id"], transport_of(request).receives
+            try:
+                peer = await locator.placement.owner(session_id, self._service, opens)
+            except OwnerLostError:
+                return Place.NOWHERE
+            if peer is not None:
+                return peer
+        if locator.predecessor is None and locator.successor is None:  # the usual case
+            return Place.HERE
+        return await self._find_during_reload()
+
+    async def _find_during_reload(self) -> Found:
+        locator = self._locator
+        if self._is_known():
+            return Place.HERE
+        if locator.successor is not None:
+            return locator.successor
+        if await locator.predecessor_has(self._request) and locator.predecessor is not None:
+            self.purpose = Purpose.ANSWER
+            return locator.predecessor
+        return Place.HERE
+
+    async def find_after(self, peer: Peer, error: Exception) -> Found:
+        """See `Search`."""
+        if not transport_of(self._request).receives:
+            return Place.NOWHERE
+        if self._locator.was_here(peer):  # it ended after it had said that it knows the session
+            self._locator.predecessor_ended()
+            return Place.HERE if self._is_known() else Place.NOWHERE
+        if isinstance(error, OwnerAbsentError):
+            raise OwnerUnknownError("The session's process is being restarted.\n")
+        return Place.NOWHERE
+
+    async def answer_here(self, handler: Handler) -> web.StreamResponse:
+        """See `Search`."""
+        return await handler(self._request)
+
+    def _is_known(self) -> bool:
+        return self._service.registry.knows(self._request.match_info["session_id"])
