@@ -160,4 +160,19 @@ def test_what_is_exported_is_there_and_documented() -> None:
     for name in sockjs_aio.__all__:
         assert getattr(sockjs_aio, name).__doc__, name
     public = {name for name in vars(sockjs_aio) if not name.startswith("_")}
-    assert public - set(sockjs_aio.__all__) <= set(RANK)
+    assert public - set(sockjs_aio.__all__) <= set(RANK) | {"TYPE_CHECKING", "importlib"}
+
+
+def test_import_of_the_package_does_not_load_what_few_applications_use() -> None:
+    loaded = reachable("sockjs_aio", types=False)
+    assert "server.router" in loaded
+    few = {name for name in loaded if name.startswith(("cluster", "brokers.redis", "redis"))}
+    assert not few
+
+
+def test_what_is_loaded_when_it_is_used_is_like_any_other_name() -> None:
+    assert set(sockjs_aio.__all__) <= set(dir(sockjs_aio))
+    with pytest.raises(AttributeError, match="module 'sockjs_aio' has no attribute 'Workrs'"):
+        sockjs_aio.Workrs  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'Knodes' from 'sockjs_aio'"):
+        exec("from sockjs_aio import Knodes")
