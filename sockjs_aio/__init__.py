@@ -13,8 +13,8 @@ from sockjs_aio.errors import (
     TooManyChannelsError,
 )
 from sockjs_aio.protocol.framing import PreparedMessage
-from sockjs_aio.server.aiohttp_internals import guard
 from sockjs_aio.server.drain import Drain
+from sockjs_aio.server.guard import guard
 from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.router import SockJSRouter
 from sockjs_aio.server.run_app import run_app

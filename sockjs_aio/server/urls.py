@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from sockjs_aio.errors import (
@@ -20,6 +19,7 @@ from sockjs_aio.protocol.session_ids import is_valid_id
 from sockjs_aio.protocol.transports import TRANSPORTS, Transport
 from sockjs_aio.server import pages, polling, sending, streaming, websocket
 from sockjs_aio.server.admission import OriginRefusedError
+from sockjs_aio.server.aiohttp_internals import BODY_ERRORS, drop_rest, is_broken
 from sockjs_aio.server.body import end_where_unsafe, invite_body
 from sockjs_aio.server.headers import allow_origin, vary
 from sockjs_aio.server.responses import for_refusals, plain_response
@@ -39,8 +39,7 @@ _FAILURES = (
     PayloadTooLargeError,
     CallbackError,
     BodyTimeoutError,
-    web.RequestPayloadError,
-    HttpProcessingError,  # the same, from aiohttp's parser in Python
+    *BODY_ERRORS,
     ConnectionError,
 )
 """Exceptions that a request may cause; `_failure` answers them."""
@@ -235,8 +234,8 @@ def _has_valid_ids(request: web.Request) -> bool:
 
 
 def _last_response(request: web.Request, status: int, text: str) -> web.Response:
-    if request.content.exception() is not None:
-        request.content.feed_eof()  # otherwise aiohttp tries to read the rest, and logs the failure
+    if is_broken(request):
+        drop_rest(request)  # otherwise aiohttp tries to read it, and logs the failure
     response = plain_response(status, text)
     response.force_close()
     return response
@@ -249,7 +248,7 @@ def _failure(request: web.Request, error: BaseException) -> web.Response:
         return web.Response()  # the client has left and will not see this
     if isinstance(error, BodyTimeoutError):
         return _last_response(request, 408, "The request body did not arrive in time.\n")
-    if isinstance(error, (web.RequestPayloadError, HttpProcessingError)):
+    if isinstance(error, BODY_ERRORS):
         return _last_response(request, 400, "The request body cannot be read.\n")
     if isinstance(error, PayloadTooLargeError):
         return plain_response(413, "Payload too large.\n")

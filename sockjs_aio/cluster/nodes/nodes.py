@@ -20,7 +20,8 @@ from sockjs_aio.cluster.nodes.owners import check_url
 from sockjs_aio.cluster.relay.gateway import Gateway, serving
 from sockjs_aio.cluster.relay.relay import Relay
 from sockjs_aio.errors import SettingsError
-from sockjs_aio.server.aiohttp_internals import guard
+from sockjs_aio.server.aiohttp_internals import has_started
+from sockjs_aio.server.guard import guard
 
 if TYPE_CHECKING:
     from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
@@ -108,7 +109,7 @@ class Nodes:
         Raises:
             RuntimeError: If `app` has started or has `Nodes`, or this is already attached.
         """
-        if app.frozen:
+        if has_started(app):
             raise RuntimeError("attach Nodes before the application starts")
         if self._is_attached or NODES in app:
             raise RuntimeError("attach each Nodes once; an application can have only one")

@@ -24,8 +24,8 @@ from sockjs_aio.cluster.relay.signed_header import (
     SignatureExpiredError,
     SignatureForgedError,
 )
-from sockjs_aio.server.aiohttp_internals import guard
 from sockjs_aio.server.body import end_where_unsafe
+from sockjs_aio.server.guard import guard
 from sockjs_aio.server.responses import plain_response, unavailable
 from sockjs_aio.server.service import Service, service_of, services_of
 from sockjs_aio.server.urls import Answer, answer, reaches_transport

@@ -55,13 +55,6 @@ def is_silence(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _SILENT
 
 
-def end_of(connection: aiohttp.connector.Connection | None) -> BaseException | None:
-    """Return the error that ended a connection; the error of a body has it in its text only."""
-    if connection is None or connection.protocol is None:
-        return None
-    return connection.protocol.exception()
-
-
 _SILENT = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
 
 
