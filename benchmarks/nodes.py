@@ -22,7 +22,7 @@ from benchmarks.servers import sockjs_aio_server
 from sockjs_aio import Nodes
 from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
 from sockjs_aio.cluster.nodes.directory import Directory
-from sockjs_aio.cluster.nodes.gateway import Gateway
+from sockjs_aio.cluster.nodes.locator import NodeLocator
 
 SECRET = "a benchmark's nodes know it"
 MANY = 10_000
@@ -143,12 +143,12 @@ async def sweep(url: str) -> str:
     directory = Directory(
         url, own="x", record=lambda: "x", namespace="sweep:", lease=60, expiry=5, timeout=5
     )
-    gateway = Gateway(directory, SECRET.encode(), timeout=1, silence=5, expiry=5)
+    locator = NodeLocator(directory, SECRET.encode(), timeout=1, silence=5, expiry=5)
     registry: Any = Registry()
     for number in range(MANY):
-        with gateway.claims.use(f"sweep:session:/echo:{number:08}", registry, str(number)):
+        with locator.claims.use(f"sweep:session:/echo:{number:08}", registry, str(number)):
             pass
-    keeper = ClaimKeeper(directory, gateway, interval=1, expiry=5, refresh_after=0)
+    keeper = ClaimKeeper(directory, locator, print, interval=1, expiry=5, refresh_after=0)
     await keeper.look()  # the first call loads the script
     longest, is_done = 0.0, False
 
@@ -167,7 +167,7 @@ async def sweep(url: str) -> str:
     taken = time.perf_counter() - begun
     is_done = True
     await watching
-    await gateway.close()
+    await locator.close()
     await directory.close()
     return (
         f"{MANY:,} claims refreshed at once: {taken * 1000:.0f} ms, blocking the loop for at most "

@@ -25,7 +25,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from benchmarks.servers import sockjs_aio_server
-from sockjs_aio.cluster.workers.gateway import Gateway
+from sockjs_aio.cluster.relay.gateway import Gateway
+from sockjs_aio.cluster.relay.relay import Relay
+from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, new_key
 
 TARGET = "benchmarks.relay:make_app"
@@ -214,7 +216,9 @@ async def costs_at_the_owner(count: int) -> None:
     apps["an empty"].middlewares.append(nothing)
     with tempfile.TemporaryDirectory() as directory:
         key = new_key()
-        Gateway(HostPlacement(directory, 1, 0, key), key).install(apps["the relay as"])
+        relay = Relay(key, spans_hosts=False)
+        locator = WorkerLocator(HostPlacement(directory, 1, 0, key), relay)
+        Gateway(locator, relay).install(apps["the relay as"])
     async with contextlib.AsyncExitStack() as stack:
         servers = {k: await stack.enter_async_context(running(app)) for k, app in apps.items()}
         costs: dict[str, list[float]] = {name: [] for name in servers}

@@ -30,6 +30,32 @@ RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 SPEAK_OF_AIOHTTP = {"session_info", "settings"}
 """Their types name aiohttp's classes, which applications use; at run time they do not need it."""
 
+INTERNALS = "server.aiohttp_internals"
+
+STILL_APART = ("server.websocket", "server.client_loss", "core.shield", "core.inline")
+"""Modules that are not checked for aiohttp's internals, and those whose names begin like that: how
+a WebSocket is read and written, and how a handler learns that its client has gone."""
+
+KNOW_OTHERS = {
+    "cluster.workers.environment": {"_AppendAction", "_HelpAction", "_VersionAction"},  # argparse
+    "core.tcp": {"_ssl_protocol", "_transport"},  # asyncio
+}
+"""Modules that use private names of other packages than aiohttp."""
+
+DOCUMENTED = {"aiohttp", "aiohttp.web", "aiohttp.log", "aiohttp.payload", "aiohttp.typedefs"}
+DOCUMENTED |= {"aiohttp.web_log"}
+"""The modules whose names aiohttp's documentation mentions."""
+
+UNDOCUMENTED = {
+    "app": {"frozen"},
+    "connection": {"protocol"},
+    "content": {"exception", "feed_eof", "set_exception", "total_bytes"},
+    "match_info": {"apps"},
+    "request": {"loop", "protocol", "task", "writer"},
+}
+"""Attributes without an underscore that aiohttp's documentation does not mention, by the names that
+our variables have for these objects.  (Of a connection of Redis they are somebody else's.)"""
+
 MAX_LINES = 350
 MAX_FUNCTION_LINES = 50
 
@@ -134,6 +160,84 @@ def test_protocol_does_no_io_and_reads_no_clock() -> None:
             assert not {room(other) for other in reachable(name, types=True)} & forbidden, name
 
 
+def _last_name(node: ast.expr) -> str:
+    name = node.attr if isinstance(node, ast.Attribute) else ast.unparse(node)
+    return name.lstrip("_")
+
+
+def _own_private_names(tree: ast.Module) -> set[str]:
+    """Return the private names that a module defines, or sets on `self`."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found |= {node.attr} if ast.unparse(node.value) == "self" else set()
+    return found
+
+
+PRIVATE_NAMES = {name: _own_private_names(tree) for name, tree in MODULES.items()}
+OURS = {name for names in PRIVATE_NAMES.values() for name in names}
+
+
+def _attributes(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield the attributes that are used: the last name of the object, and the attribute."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield _last_name(node.value), node.attr
+        elif isinstance(node, ast.Call):
+            function, constants = (
+                _last_name(node.func),
+                [
+                    argument.value
+                    for argument in node.args
+                    if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+                ],
+            )
+            if function in ("getattr", "setattr", "hasattr") and constants:
+                yield _last_name(node.args[0]), constants[0]
+            elif function == "attrgetter":  # of what is not known
+                for attribute in ".".join(constants).split("."):
+                    yield from ((owner, attribute) for owner in UNDOCUMENTED)
+
+
+def _is_of_others(name: str, owner: str, attribute: str) -> bool:
+    """Tell whether a module uses a private attribute of another package's object."""
+    if not attribute.startswith("_") or attribute.endswith("_"):
+        return False
+    if owner in ("self", "cls") or attribute in ("_replace", "_exit"):  # documented
+        return False
+    if owner in UNDOCUMENTED or owner in ("protocol", "response", "transport", "writer"):
+        return attribute not in ("_sockjs_hook_name",)
+    return attribute not in OURS
+
+
+def internals_used(name: str) -> set[str]:
+    """Return what a module uses of aiohttp or asyncio that their documentation does not promise."""
+    found = {
+        attribute
+        for owner, attribute in _attributes(MODULES[name])
+        if attribute in UNDOCUMENTED.get(owner, ()) or _is_of_others(name, owner, attribute)
+    }
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, ast.ImportFrom) and room(str(node.module)) == "aiohttp":
+            found |= {str(node.module)} - DOCUMENTED
+    return found
+
+
+@pytest.mark.parametrize("name", [x for x in MODULES if not x.startswith(STILL_APART)])
+def test_internals_of_aiohttp_are_used_in_one_module(name: str) -> None:
+    if name != INTERNALS:
+        assert internals_used(name) <= KNOW_OTHERS.get(name, set())
+
+
+def test_internals_of_aiohttp_would_be_found() -> None:
+    assert {"_make_request", "_lingering_time", "_fut_waiter"} <= internals_used(INTERNALS)
+    assert {"writer", "feed_eof", "frozen", "apps", "aiohttp.http"} <= internals_used(INTERNALS)
+
+
 def test_adapters_use_the_public_interface() -> None:
     public = {"sockjs_aio", "multiplex"}
     for name in MODULES:
@@ -160,4 +264,19 @@ def test_what_is_exported_is_there_and_documented() -> None:
     for name in sockjs_aio.__all__:
         assert getattr(sockjs_aio, name).__doc__, name
     public = {name for name in vars(sockjs_aio) if not name.startswith("_")}
-    assert public - set(sockjs_aio.__all__) <= set(RANK)
+    assert public - set(sockjs_aio.__all__) <= set(RANK) | {"TYPE_CHECKING", "importlib"}
+
+
+def test_import_of_the_package_does_not_load_what_few_applications_use() -> None:
+    loaded = reachable("sockjs_aio", types=False)
+    assert "server.router" in loaded
+    few = {name for name in loaded if name.startswith(("cluster", "brokers.redis", "redis"))}
+    assert not few
+
+
+def test_what_is_loaded_when_it_is_used_is_like_any_other_name() -> None:
+    assert set(sockjs_aio.__all__) <= set(dir(sockjs_aio))
+    with pytest.raises(AttributeError, match="module 'sockjs_aio' has no attribute 'Workrs'"):
+        sockjs_aio.Workrs  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'Knodes' from 'sockjs_aio'"):
+        exec("from sockjs_aio import Knodes")

@@ -1,38 +1,42 @@
-"""Protects a request from what an earlier request left on the same connection.
+"""Every use of aiohttp that its documentation does not promise.
 
-The two may belong to different clients, because proxies share connections between clients.
+When a new version of aiohttp changes what this module relies on, a test in
+`tests/test_aiohttp_internals.py` fails, and says what breaks.  Nothing else in the package relies
+on such things, except what `tests/test_layout.py` lists.
 
-aiohttp (in all versions so far) treats the last trailer of a chunked body as a header of the next
-request.  It also spends up to 10 seconds reading the rest of a body that no handler read; if that
-body is compressed, aiohttp unpacks it without letting other tasks run.  Both affect every URL of an
-application, even where no middleware runs (``Expect``).  So this module hooks into the place where
-aiohttp creates requests.
+Micro-optimisation: where a function would cost a call for each request, there is an `attrgetter`.
 """
 
 import asyncio
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, TypeAlias
 
+import aiohttp
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import SERVER_SOFTWARE, HttpProcessingError, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from sockjs_aio.server.urls import finish_refusal
+# Applications.
 
-_GUARDED = web.AppKey("sockjs_aio guarded", bool)
+has_started: Callable[[web.Application], bool] = attrgetter("frozen")
+"""Tell whether an application has started, so that it is too late to add routes."""
+
+apps_of: Callable[[web.Request], Sequence[web.Application]] = attrgetter("match_info.apps")
+"""Return the application that got a request, and the sub-applications that it is for."""
 
 
-def guard(app: web.Application) -> None:
+def end_after_leftovers(app: web.Application) -> None:
     """Close connections to `app` after a chunked body, or after a compressed body left unread.
 
-    This also lets pages of allowed origins read why a URL of a SockJS service refuses them, even
-    if a middleware refuses or the code fails.
-    Pass the application that you run: it also creates the requests for its sub-applications.
+    aiohttp (in all versions so far) treats the last trailer of a chunked body as a header of the
+    next request.  It also spends up to 10 seconds reading the rest of a body that no handler read;
+    if that body is compressed, aiohttp unpacks it without letting other tasks run.  Both affect
+    every URL of an application, even where no middleware runs (``Expect``).  So this hooks into the
+    place where aiohttp creates requests.
     """
-    if _GUARDED in app:
-        return
-    app[_GUARDED] = True
-    app.on_response_prepare.append(finish_refusal)
     make_request = app._make_request
 
     def make_guarded(
@@ -50,3 +54,97 @@ def guard(app: web.Application) -> None:
 
     # plain assignment makes aiohttp warn in debug mode about custom attributes of an application
     object.__setattr__(app, "_make_request", make_guarded)
+
+
+# Requests.
+
+
+def handling_task(request: web.Request) -> "asyncio.Future[object]":
+    """Return aiohttp's task that handles `request` and writes the response.
+
+    That may not be the current task: a middleware may run its handler in a task of its own, which
+    ends before the response is written (`asyncio.wait_for` before Python 3.12, `asyncio.shield`).
+    aiohttp's task is the one that the connection's task waits for, unless that has not begun to
+    wait (eager tasks, Python 3.12).
+    """
+    waited_for = getattr(request.task, "_fut_waiter", None)
+    task = waited_for if asyncio.isfuture(waited_for) else asyncio.current_task()
+    assert task is not None, "a request is handled by a task"
+    return task
+
+
+# Bodies of requests.
+
+BODY_ERRORS = (web.RequestPayloadError, HttpProcessingError)
+"""What the reader of a broken body gets; the second one comes from aiohttp's parser in Python."""
+
+received: Callable[[StreamReader], int] = attrgetter("total_bytes")
+"""Return how many bytes of a body have come so far, after unpacking."""
+
+
+async def invite_rest(request: web.Request) -> None:
+    """Write ``100 Continue``; the response has not begun with it."""
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0
+
+
+def drop_rest(request: web.Request) -> None:
+    """Keep aiohttp from reading the rest of a body after the response."""
+    request.content.feed_eof()
+
+
+def is_broken(request: web.Request) -> bool:
+    """Tell whether the body of a request cannot be read."""
+    return request.content.exception() is not None
+
+
+# Responses.
+
+SERVER = SERVER_SOFTWARE
+"""The value of aiohttp's header ``Server``."""
+
+ResponseWriter: TypeAlias = AbstractStreamWriter
+"""Writes one response: what `web.StreamResponse.prepare` returns."""
+
+writer_of: Callable[[web.BaseRequest], ResponseWriter] = attrgetter("writer")
+"""Return the writer of the response to a request.  It writes all bytes as they are, unless it is
+given a head with `write_headers`, and counts them in `output_size`."""
+
+set_body: Callable[[web.Response, Any], None] = web.Response.body.fset  # type: ignore[attr-defined]
+"""Set the body of a response whose class has another property of that name."""
+
+set_text: Callable[[web.Response, Any], None] = web.Response.text.fset  # type: ignore[attr-defined]
+"""Do the same with `text`."""
+
+
+class DirectResponse(web.StreamResponse):
+    """A response whose head and body may be written without aiohttp's help.
+
+    aiohttp calls only `prepare` and `write_eof`, and reads `keep_alive` and the properties below.
+    """
+
+    _direct: ResponseWriter | None = None
+    """Set, in `prepare`, if aiohttp does not write this response."""
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the response has started."""
+        return self._direct is not None or super().prepared
+
+    @property
+    def body_length(self) -> int:
+        """Number of bytes sent, including the head, as aiohttp counts them."""
+        return super().body_length if self._direct is None else self._direct.output_size
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status} {self.reason}>"
+
+
+# The client.
+
+
+def end_of(connection: aiohttp.connector.Connection | None) -> BaseException | None:
+    """Return the error that ended a connection; the error of a body has it in its text only."""
+    if connection is None or connection.protocol is None:
+        return None
+    return connection.protocol.exception()

@@ -7,6 +7,7 @@ from aiohttp import HttpVersion11, StreamReader, web
 
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.errors import BodyTimeoutError, PayloadTooLargeError
+from sockjs_aio.server.aiohttp_internals import drop_rest, invite_rest, received
 from sockjs_aio.turns import Turn
 
 IDLE_BODY_LIMIT = 65536
@@ -30,8 +31,7 @@ async def invite_body(request: web.Request) -> None:
         refusal = web.HTTPExpectationFailed(headers={"Cache-Control": "no-store"})
         end_where_unsafe(request, refusal)
         raise refusal
-    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    request.writer.output_size = 0  # the response has not begun
+    await invite_rest(request)
 
 
 async def read_body(request: web.Request, registry: SessionRegistry) -> bytes:
@@ -76,7 +76,7 @@ async def _read(request: web.Request, registry: SessionRegistry, limit: int) -> 
 
 async def _read_parts(request: web.Request, limit: int) -> bytes:
     content = request.content
-    if content.is_eof() and content.total_bytes <= PART:
+    if content.is_eof() and received(content) <= PART:
         body = content.read_nowait()
     else:
         body = await _joined_parts(content, limit)
@@ -104,11 +104,11 @@ async def _joined_parts(content: StreamReader, limit: int) -> bytes:
 def end_where_unsafe(request: web.Request, response: web.StreamResponse) -> None:
     """Close the connection after `response` if the request could affect the one that follows it.
 
-    `aiohttp_internals.guard` explains how, and does the same for all URLs.  SockJS URLs repeat it
-    because a router may be mounted in an application without that guard.
+    `aiohttp_internals.end_after_leftovers` explains how, and does the same for all URLs.  SockJS
+    URLs repeat it because a router may be mounted in an application without that guard.
     """
     if "Transfer-Encoding" in request.headers:
         response.force_close()
     if "Content-Encoding" in request.headers and not request.content.is_eof():
-        request.content.feed_eof()
+        drop_rest(request)
         response.force_close()

@@ -8,10 +8,10 @@ until the buffer has emptied; one task waits for that.
 import asyncio
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.tcp import Delivery, buffered_bytes, give_up_after, is_tls, limit_buffer
+from sockjs_aio.server.aiohttp_internals import ResponseWriter
 from sockjs_aio.settings import Settings
 
 PATIENCE = 3
@@ -48,14 +48,14 @@ class ConnectionWriter:
         self.transport = request.transport
         self.is_congested = True
         self.delivery = Delivery(self.transport)
-        self._writer: AbstractStreamWriter | None = None
+        self._writer: ResponseWriter | None = None
         self._high_water = min(HIGH_WATER, settings.send_queue_limit // 4)
         self._session = session
         self._waiting: asyncio.Task[None] | None = None
         self._is_plain = self.transport is not None and not is_tls(self.transport)
         self._patience = PATIENCE * settings.heartbeat_delay
 
-    def open(self, writer: AbstractStreamWriter) -> None:
+    def open(self, writer: ResponseWriter) -> None:
         """Begin to write.  `writer` comes from the response's ``prepare`` and can wait for room.
 
         Socket options are set here and not earlier: if this request had been refused, the

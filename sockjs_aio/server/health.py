@@ -5,6 +5,7 @@ import json
 from aiohttp import web
 
 from sockjs_aio.brokers.base import Broker
+from sockjs_aio.server.aiohttp_internals import apps_of
 from sockjs_aio.server.headers import JSON, uncached
 from sockjs_aio.server.service import Service, services_of
 
@@ -29,7 +30,7 @@ async def readyz(request: web.Request) -> web.StreamResponse:
     application and its sub-applications, however they were mounted.  On 404, haproxy lets the
     process keep its sessions.
     """
-    services = services_of(request.match_info.apps[0])
+    services = services_of(apps_of(request)[0])
     if any(service.registry.closing.is_draining for service in services):
         return _answer(NOT_READY, "draining\n")
     return _answer(200, "ok\n")

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
 from sockjs_aio.core.session import Session
@@ -18,6 +17,7 @@ from sockjs_aio.core.tcp import Delivery, give_up_after, is_left
 from sockjs_aio.errors import ReceiverRefusedError
 from sockjs_aio.protocol.frames import HEARTBEAT, javascript_string
 from sockjs_aio.protocol.transports import line
+from sockjs_aio.server.aiohttp_internals import ResponseWriter, apps_of, set_body, set_text
 from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
 from sockjs_aio.server.client_loss import connection_of
@@ -74,8 +74,8 @@ async def _poll(
     frame = await writer.wait(session)
     writer.give_up_after(PATIENCE * service.settings.heartbeat_delay)
     body = b"" if frame is None else dress(frame)
-    match = request.match_info
-    may_be_replaced = any(map(_middlewares, match.apps)) or is_wrapped(match.handler)
+    handler = request.match_info.handler
+    may_be_replaced = any(map(_middlewares, apps_of(request))) or is_wrapped(handler)
     kind = ReplaceableResponse if may_be_replaced else PollResponse
     response = kind(session, writer, body, head)
     if may_be_replaced:
@@ -188,7 +188,7 @@ class PollResponse(ShortResponse):
         """Tell the session that the response is not written."""
         self._outcome.failed()
 
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+    async def prepare(self, request: web.BaseRequest) -> ResponseWriter | None:
         """Send the head."""
         try:
             return await super().prepare(request)
@@ -220,7 +220,7 @@ class ReplaceableResponse(PollResponse):
 
     @body.setter
     def body(self, body: Any) -> None:
-        web.Response.body.fset(self, body)  # type: ignore[attr-defined]
+        set_body(self, body)
 
     @property
     def text(self) -> str | None:
@@ -230,4 +230,4 @@ class ReplaceableResponse(PollResponse):
 
     @text.setter
     def text(self, text: str) -> None:
-        web.Response.text.fset(self, text)  # type: ignore[attr-defined]
+        set_text(self, text)

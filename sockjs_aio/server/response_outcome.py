@@ -6,6 +6,7 @@ from aiohttp import web
 
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.session import Session
+from sockjs_aio.server.aiohttp_internals import handling_task
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.connection_writer import HIGH_WATER
 
@@ -31,7 +32,7 @@ class ResponseOutcome:
 
     def watch(self, request: web.Request) -> None:
         """Settle the outcome when `request` ends, whatever a middleware does with the response."""
-        _task_of(request).add_done_callback(self._request_done)
+        handling_task(request).add_done_callback(self._request_done)
 
     @property
     def is_kept(self) -> bool:
@@ -71,17 +72,3 @@ class ResponseOutcome:
             self.succeeded()
         else:
             self.failed()
-
-
-def _task_of(request: web.Request) -> "asyncio.Future[object]":
-    """Return aiohttp's task that handles `request` and writes the response.
-
-    That may not be the current task: a middleware may run its handler in a task of its own, which
-    ends before the response is written (`asyncio.wait_for` before Python 3.12, `asyncio.shield`).
-    aiohttp's task is the one that the connection's task waits for, unless that has not begun to
-    wait (eager tasks, Python 3.12).
-    """
-    waited_for = getattr(request.task, "_fut_waiter", None)
-    task = waited_for if asyncio.isfuture(waited_for) else asyncio.current_task()
-    assert task is not None, "a request is handled by a task"
-    return task

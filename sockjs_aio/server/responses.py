@@ -14,9 +14,14 @@ from http.cookies import SimpleCookie
 from typing import Any
 
 from aiohttp import HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import SERVER_SOFTWARE
 
+from sockjs_aio.server.aiohttp_internals import (
+    SERVER,
+    DirectResponse,
+    ResponseWriter,
+    apps_of,
+    writer_of,
+)
 from sockjs_aio.server.headers import PLAIN, Head
 
 RETRY_AFTER = "5"
@@ -36,7 +41,7 @@ def unavailable(text: str) -> web.HTTPServiceUnavailable:
 Hook = Callable[[web.Request, web.StreamResponse], Coroutine[Any, Any, None]]
 
 
-class ShortResponse(web.Response):
+class ShortResponse(DirectResponse, web.Response):
     """A response to GET or POST.
 
     Args:
@@ -44,30 +49,29 @@ class ShortResponse(web.Response):
         body: None if the status does not allow a body.
     """
 
-    _direct: AbstractStreamWriter | None = None  # set if we write without aiohttp's help
-    _sent: int | None = None  # bytes sent, in that case
+    _is_sent = False  # without aiohttp's help
     _has_cookies = False
 
     def __init__(self, head: Head, body: bytes | None = None) -> None:
         super().__init__(status=head.status, body=body, headers=head.headers)
         self._head = head
 
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+    async def prepare(self, request: web.BaseRequest) -> ResponseWriter | None:
         """Start the response; the head leaves with the body."""
         if self._direct is None:
             if not self._is_as_made(request):
                 return await super().prepare(request)
-            self._direct = request.writer
+            self._direct = writer_of(request)
         return self._direct
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send the response."""
         if self._direct is None:
             await super().write_eof(data)
-        elif self._sent is None:
+        elif not self._is_sent:
             await self._direct.write(self._complete())
             await self._direct.drain()
-            self._sent = self._direct.output_size
+            self._is_sent = True
 
     def _is_as_made(self, request: web.BaseRequest) -> bool:
         """Tell whether the response is still only `head` and a body, and keeps the connection."""
@@ -91,7 +95,7 @@ class ShortResponse(web.Response):
         """
         headers, body = self.headers, self.body
         headers["Date"], rest = _dated(int(time.time()))
-        headers["Server"] = SERVER_SOFTWARE
+        headers["Server"] = SERVER
         if not isinstance(body, bytes):
             return self._head.block + rest
         headers["Content-Length"] = str(len(body))
@@ -100,19 +104,9 @@ class ShortResponse(web.Response):
     # What aiohttp, access logs and middlewares read.
 
     @property
-    def prepared(self) -> bool:
-        """Whether the response has started."""
-        return self._direct is not None or super().prepared
-
-    @property
     def keep_alive(self) -> bool | None:
         """Whether the connection stays open; None if that is not known yet."""
         return True if self._direct is not None else super().keep_alive
-
-    @property
-    def body_length(self) -> int:
-        """Number of bytes sent, including the head, as aiohttp counts them."""
-        return super().body_length if self._sent is None else self._sent
 
     @property
     def cookies(self) -> "SimpleCookie":
@@ -124,9 +118,6 @@ class ShortResponse(web.Response):
         """Set a cookie; `del_cookie` calls this too."""
         self._has_cookies = True
         super().set_cookie(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.status} {self.reason}>"
 
 
 def for_refusals(hook: Hook) -> Hook:
@@ -145,13 +136,13 @@ _FOR_REFUSALS = "sockjs_for_refusals"
 def _dated(second: int) -> tuple[str, bytes]:
     """Return the date, and the header lines that depend only on the date."""
     date = email.utils.formatdate(second, usegmt=True)
-    return date, f"Date: {date}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n".encode()
+    return date, f"Date: {date}\r\nServer: {SERVER}\r\n\r\n".encode()
 
 
 def _has_hooks(request: web.BaseRequest) -> bool:
     """Tell whether an application has a hook that needs to see this response before it starts."""
     assert isinstance(request, web.Request), "a router's requests are of this type"
-    for app in request.match_info.apps:
+    for app in apps_of(request):
         for hook in app.on_response_prepare:
             if not hasattr(hook, _FOR_REFUSALS):
                 return True

@@ -20,7 +20,8 @@ from sockjs_aio.connection import (
 )
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.server.admission import Authorize, Verify
-from sockjs_aio.server.aiohttp_internals import guard
+from sockjs_aio.server.aiohttp_internals import has_started
+from sockjs_aio.server.guard import guard
 from sockjs_aio.server.health import service_health
 from sockjs_aio.server.service import Service
 from sockjs_aio.server.urls import routes
@@ -95,7 +96,7 @@ class SockJSRouter:
             RuntimeError: If `app` has started, the router is already attached, or another router
                 of `app` serves the same prefix.
         """
-        if app.frozen:
+        if has_started(app):
             raise RuntimeError("attach the SockJSRouter before the application starts")
         if self._is_attached:
             raise RuntimeError("this SockJSRouter is already attached: create another one")

@@ -10,9 +10,9 @@ from typing import Any
 
 from aiohttp import web
 
-from sockjs_aio.server.aiohttp_internals import guard
 from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.forks import give_forks_their_signals
+from sockjs_aio.server.guard import guard
 
 logger = logging.getLogger("sockjs_aio")
 

@@ -1,11 +1,11 @@
 """The URLs of a service, and what they share: access checks and the answers to failures."""
 
+import operator
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from sockjs_aio.errors import (
@@ -19,10 +19,19 @@ from sockjs_aio.protocol.session_ids import is_valid_id
 from sockjs_aio.protocol.transports import TRANSPORTS, Transport
 from sockjs_aio.server import pages, polling, sending, streaming, websocket
 from sockjs_aio.server.admission import OriginRefusedError
+from sockjs_aio.server.aiohttp_internals import BODY_ERRORS, drop_rest, is_broken
 from sockjs_aio.server.body import end_where_unsafe, invite_body
 from sockjs_aio.server.headers import allow_origin, vary
 from sockjs_aio.server.responses import for_refusals, plain_response
 from sockjs_aio.server.service import Service, service_of
+
+_CHECKED = web.RequestKey("sockjs_aio checked", tuple)
+"""All that `_answer_early` has read of a request that it let pass, so that it runs only once.
+
+A middleware may pass on a clone of the request, which has this too, with another method or origin.
+"""
+
+_checked = operator.attrgetter("method", "rel_url", "headers")
 
 _FAILURES = (
     PayloadMissingError,
@@ -30,8 +39,7 @@ _FAILURES = (
     PayloadTooLargeError,
     CallbackError,
     BodyTimeoutError,
-    web.RequestPayloadError,
-    HttpProcessingError,  # the same, from aiohttp's parser in Python
+    *BODY_ERRORS,
     ConnectionError,
 )
 """Exceptions that a request may cause; `_failure` answers them."""
@@ -115,12 +123,18 @@ def _named(name: str, service: Service, url: Page | Transport | None) -> Handler
 
 
 def reaches_transport(service: Service, request: web.Request) -> bool:
-    """Tell whether a request for a session would reach its transport, or be answered before."""
+    """Tell whether a request for a session would reach its transport, or be answered before.
+
+    If it would, the request keeps this, and its handler does not check it a second time.
+    """
+    url = TRANSPORTS[request.match_info["transport"]]
     try:
-        url = TRANSPORTS[request.match_info["transport"]]
-        return _answer_early(service, url, request) is None
+        reaches = _answer_early(service, url, request) is None
     except web.HTTPForbidden:
         return False
+    if reaches:
+        request[_CHECKED] = (service.settings, url, *_checked(request))
+    return reaches
 
 
 def answer(
@@ -138,7 +152,10 @@ def _handler(service: Service, url: Page | Transport | None, by: Answer | None =
     async def handler(request: web.Request) -> web.StreamResponse:
         try:
             asked = url or TRANSPORTS[request.match_info["transport"]]
-            response = _answer_early(service, asked, request)
+            seen = None if service.relay is None else request.get(_CHECKED)
+            response = None
+            if seen is None or seen != (service.settings, asked, *_checked(request)):
+                response = _answer_early(service, asked, request)
             if response is None:
                 response = await (by or _answer_of(asked))(service, request)
         except web.HTTPException as refusal:
@@ -217,8 +234,8 @@ def _has_valid_ids(request: web.Request) -> bool:
 
 
 def _last_response(request: web.Request, status: int, text: str) -> web.Response:
-    if request.content.exception() is not None:
-        request.content.feed_eof()  # otherwise aiohttp tries to read the rest, and logs the failure
+    if is_broken(request):
+        drop_rest(request)  # otherwise aiohttp tries to read it, and logs the failure
     response = plain_response(status, text)
     response.force_close()
     return response
@@ -231,7 +248,7 @@ def _failure(request: web.Request, error: BaseException) -> web.Response:
         return web.Response()  # the client has left and will not see this
     if isinstance(error, BodyTimeoutError):
         return _last_response(request, 408, "The request body did not arrive in time.\n")
-    if isinstance(error, (web.RequestPayloadError, HttpProcessingError)):
+    if isinstance(error, BODY_ERRORS):
         return _last_response(request, 400, "The request body cannot be read.\n")
     if isinstance(error, PayloadTooLargeError):
         return plain_response(413, "Payload too large.\n")

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, Nodes, SockJSRouter, aiolibs, tornado
 from sockjs_aio.aiolibs import add_endpoint
-from sockjs_aio.server.aiohttp_internals import guard
+from sockjs_aio.server.guard import guard
 from tests.adapters import TornadoEcho, echo
 from tests.conftest import Echo, Recorder, Serve
 from tests.hostile.raw_http import SEND, head

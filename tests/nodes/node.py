@@ -48,7 +48,7 @@ def make_app(options: dict[str, Any]) -> web.Application:
                 "state": nodes.state,
                 "relayed": nodes.relayed,
                 "connections": len(connections),
-                "claims": len(work.gateway.claims) if work else 0,
+                "claims": len(work.locator.claims) if work else 0,
                 "tasks": len(asyncio.all_tasks()),
                 "largest body": largest.total_bytes if largest else 0,
                 "ends": dict(Obedient.ends),

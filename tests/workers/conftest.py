@@ -10,7 +10,9 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import SockJSRouter, Workers
-from sockjs_aio.cluster.workers.gateway import Gateway
+from sockjs_aio.cluster.relay.gateway import Gateway
+from sockjs_aio.cluster.relay.relay import Relay
+from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, new_key
 from tests.conftest import Echo, Served
 from tests.workers.commanding import Command
@@ -20,7 +22,9 @@ from tests.workers.commanding import Command
 class Member(Served):
     """A worker of which one can ask things, and that can be talked to directly."""
 
-    relay: Gateway
+    relay: Relay
+    locator: WorkerLocator
+    gateway: Gateway
     placement: HostPlacement
 
 
@@ -64,8 +68,11 @@ async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
         checks = {name: options.pop(name, None) for name in ("authorize", "verify")}
         router = SockJSRouter(connection, "/echo", settings, **checks)
         router.attach(app)
-        relay = Gateway(placement, key)
-        relay.install(app)
+        relay = Relay(key, spans_hosts=False)
+        locator = WorkerLocator(placement, relay)
+        locator.app = app
+        gateway = Gateway(locator, relay)
+        gateway.install(app)
         options.setdefault("handler_cancellation", True)
         options.setdefault("lingering_time", Workers.lingering_time)
         runner = web.AppRunner(app, access_log=None, **options)
@@ -74,7 +81,8 @@ async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
         placement.publish(replaces=False)
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        return Member(site.port, "/echo", app, router, runner, relay, placement)
+        served = (site.port, "/echo", app, router, runner)
+        return Member(*served, relay, locator, gateway, placement)
 
     async def run(
         count: int,

@@ -155,7 +155,7 @@ class Said:
 
 async def test_who_has_the_session_asks_nobody_where_it_is(team: RunTeam) -> None:
     (worker,) = await team(1)
-    said = worker.relay._placement = Said()
+    said = worker.locator.placement = Said()
     client = await Xhr.open(worker)
     assert said.asked == [(client.path[5:], True)]
     for number in range(5):
@@ -171,7 +171,7 @@ async def test_a_session_that_has_died_with_its_process_is_over(
     team: RunTeam, transport: type[Client]
 ) -> None:
     (worker,) = await team(1)
-    worker.relay._placement = Said(is_lost=True)
+    worker.locator.placement = Said(is_lost=True)
     client: Any = transport(worker, {})
     assert await client.send_payload('["x"]') == 404
     method, end = client._request()
@@ -240,7 +240,7 @@ async def test_who_ends_a_connection_without_an_answer_is_asked_once_more(
     """It may have ended a connection for its age when the request came."""
     process = Scripted(breaks)
     (worker,) = await team(1)
-    worker.relay._placement = Said(await scripted(process))
+    worker.locator.placement = Said(await scripted(process))
     reply = await worker.request("POST", f"/0/abc/{end}", b"[]")
     assert process.seen == 2
     if breaks == 1:
@@ -255,8 +255,8 @@ async def test_messages_are_not_sent_again_through_a_network(team: RunTeam, scri
     """It may have broken after they were taken."""
     process = Scripted(1)
     (worker,) = await team(1)
-    worker.relay._placement = Said(await scripted(process))
-    worker.relay.repeats_sends = False  # as those of nodes
+    worker.locator.placement = Said(await scripted(process))
+    worker.relay.spans_hosts = True
     assert await worker.post("/0/abc", '["x"]') == 404
     assert process.seen == 1
     assert await worker.poll("/0/abc") == b"h"
@@ -265,7 +265,7 @@ async def test_messages_are_not_sent_again_through_a_network(team: RunTeam, scri
 async def test_a_body_that_was_not_kept_is_not_sent_again(team: RunTeam, scripted: Any) -> None:
     process = Scripted(1)
     (worker,) = await team(1)
-    worker.relay._placement = Said(await scripted(process))
+    worker.locator.placement = Said(await scripted(process))
     reply = await worker.request("POST", "/0/abc/xhr_send", b"x" * 1_000_000)
     assert reply.status == 404
     assert process.seen == 1

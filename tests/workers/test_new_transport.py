@@ -57,7 +57,7 @@ async def test_its_clients_are_told_when_their_process_is_lost(team: RunTeam) ->
 
 async def test_who_comes_later_is_told_so_too(team: RunTeam) -> None:
     (served,) = await team(1)
-    served.relay._placement = Said(is_lost=True)
+    served.locator.placement = Said(is_lost=True)
     reply = await served.request("GET", "/0/a/lines")
     assert reply.body == b'\nLINE c[1002,"Connection interrupted"]\n'
 

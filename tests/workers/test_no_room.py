@@ -58,7 +58,7 @@ async def test_sessions_of_others_are_not_called_lost(
 async def test_a_predecessor_that_cannot_be_asked_is_not_forgotten(team: RunTeam) -> None:
     first, second = await team(1, key=KEY), await team(1, key=KEY)
     old, new = first[0], second[0]
-    new.relay.predecessor = worker_at(old.placement.own_path)
+    new.locator.predecessor = worker_at(old.placement.own_path)
     assert await old.poll("/0/a") == b"o"
     wire = await new.wire()
     await wire.request("GET", "/echo")

@@ -298,7 +298,7 @@ async def test_a_request_that_was_handed_on_is_not_handed_on_again(team: RunTeam
     workers = await team(2)
     path = "/0/abc"
     for worker, other in (workers, reversed(workers)):
-        worker.relay._placement = Always(worker_at(other.placement.own_path))
+        worker.locator.placement = Always(worker_at(other.placement.own_path))
     assert await workers[0].poll(path) == b"o"
     assert [worker.relay.exchanges.count for worker in workers] == [1, 0]
 

@@ -58,7 +58,7 @@ async def test_a_worker_unpacks_no_more_than_the_owner_would_take(
     process = Patient()
     server = await asyncio.start_unix_server(process.serve, str(tmp_path / "patient"))
     (record,) = await team(1, settings={"max_message_size": LIMIT})
-    record.relay._placement = Said(worker_at(str(tmp_path / "patient")))
+    record.locator.placement = Said(worker_at(str(tmp_path / "patient")))
     steps: list[int] = []
 
     async def watch() -> None:

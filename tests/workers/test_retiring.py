@@ -19,7 +19,7 @@ async def test_streams_through_a_worker_that_retires_end_and_go_on_elsewhere(
     workers = await team(2)
     client = await open_elsewhere(workers, transport)
     record, owner = client.served, workers.owner(client.path)
-    record.relay.is_retiring = True
+    record.gateway.retire()
     await record.relay.exchanges.end()
     assert await client.frame() == b""
     await client.send("while nobody listens")
@@ -35,7 +35,7 @@ async def test_polls_through_a_worker_that_retires_are_answered(
     workers = await team(2)
     client = await open_elsewhere(workers, transport)
     await asyncio.sleep(0.05)
-    client.served.relay.is_retiring = True
+    client.served.gateway.retire()
     await client.served.relay.exchanges.end()
     reply = await client.wire.reply()
     assert client._undress(reply.body) == b"h"
@@ -56,7 +56,7 @@ async def test_who_comes_while_a_worker_retires_is_asked_to_leave_too(
     workers = await team(2)
     client = await open_elsewhere(workers, transport)
     record = client.served
-    record.relay.is_retiring = True
+    record.gateway.retire()
     late = transport(record, {})
     while workers.owner(late.path) is record:
         late.path += "x"
@@ -72,7 +72,7 @@ async def test_who_comes_while_a_worker_retires_is_asked_to_leave_too(
 
 async def test_connections_to_a_worker_that_retires_are_closed(team: RunTeam) -> None:
     workers = await team(2)
-    workers[0].relay.is_retiring = True
+    workers[0].gateway.retire()
     for number in range(4):
         wire = await workers[0].wire()
         reply = await wire.request("POST", f"/echo/0/{number}/xhr", b"")
@@ -89,8 +89,8 @@ async def test_sessions_that_a_predecessor_has_are_found(
     first, second = await team(1, key=KEY), await team(1, key=KEY)
     old, new = first[0], second[0]
     client = await transport.open(old)
-    new.relay.predecessor = worker_at(old.placement.own_path)
-    old.relay.successor = worker_at(new.placement.own_path)
+    new.locator.predecessor = worker_at(old.placement.own_path)
+    old.locator.successor = worker_at(new.placement.own_path)
     client.served = new
     await client.send("old")
     client.served = old
@@ -106,9 +106,9 @@ async def test_sessions_that_a_predecessor_has_are_found(
 
 async def test_a_predecessor_that_has_ended_is_forgotten(team: RunTeam) -> None:
     (worker,) = await team(1)
-    predecessor = worker.relay.predecessor = worker_at(worker.placement.own_path + ".nobody")
+    predecessor = worker.locator.predecessor = worker_at(worker.placement.own_path + ".nobody")
     assert await worker.poll("/0/a") == b"o"
-    assert worker.relay.predecessor is None
+    assert worker.locator.predecessor is None
     assert not predecessor.client.closed  # other requests may be on their way to it
     await worker.runner.cleanup()
     assert predecessor.client.closed

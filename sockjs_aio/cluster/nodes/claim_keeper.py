@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import logging
 import math
+from collections.abc import Callable
 
 from sockjs_aio.cluster.nodes.claims import Claim
 from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
-from sockjs_aio.cluster.nodes.gateway import Gateway
+from sockjs_aio.cluster.nodes.locator import NodeLocator
+from sockjs_aio.cluster.nodes.owners import Node
 from sockjs_aio.protocol.ends import INTERRUPTED
 
 logger = logging.getLogger("sockjs_aio")
@@ -17,11 +19,12 @@ BATCH = 200
 
 
 class ClaimKeeper:
-    """Keeps a gateway's claims and its known nodes in step with Redis.
+    """Keeps the claims of this node and the other nodes that it knows in step with Redis.
 
     Args:
         directory: This node's view of Redis.
-        gateway: The gateway that has the claims.
+        locator: Has the claims, and knows the other nodes.
+        cut: Called with a node that has ended, to stop requests to it.
         interval: Seconds between two reports to Redis.
         expiry: Seconds after which other nodes consider this one dead if it does not report.
         refresh_after: Seconds after which a claim is refreshed.
@@ -30,15 +33,17 @@ class ClaimKeeper:
     def __init__(
         self,
         directory: Directory,
-        gateway: Gateway,
+        locator: NodeLocator,
+        cut: Callable[[Node], None],
         *,
         interval: float,
         expiry: float,
         refresh_after: float,
     ) -> None:
         self._directory = directory
-        self._gateway = gateway
-        self._claims = gateway.claims
+        self._locator = locator
+        self._cut = cut
+        self._claims = locator.claims
         self._interval = interval
         self._expiry = expiry
         self._refresh_after = refresh_after
@@ -83,9 +88,10 @@ class ClaimKeeper:
 
     async def _look(self) -> None:
         start = _now()
-        entries = await self._directory.register(self._gateway.nodes.names)
+        entries = await self._directory.register(self._locator.nodes.names)
         for name, record in entries.items():
-            self._gateway.check(name, record)
+            if (node := self._locator.check(name, record)) is not None:
+                self._cut(node)
         now = _now()
         before = max(now - self._refresh_after, self._directory.lost_at)
         while keys := self._claims.due(before, now, BATCH):

@@ -17,14 +17,16 @@ from aiohttp.typedefs import Handler
 from sockjs_aio.brokers.base import State, check_delay
 from sockjs_aio.cluster.nodes.node_record import make_record, read_secret
 from sockjs_aio.cluster.nodes.owners import check_url
-from sockjs_aio.cluster.relay.relay import serving
+from sockjs_aio.cluster.relay.gateway import Gateway, serving
+from sockjs_aio.cluster.relay.relay import Relay
 from sockjs_aio.errors import SettingsError
-from sockjs_aio.server.aiohttp_internals import guard
+from sockjs_aio.server.aiohttp_internals import has_started
+from sockjs_aio.server.guard import guard
 
 if TYPE_CHECKING:
     from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
     from sockjs_aio.cluster.nodes.directory import Directory
-    from sockjs_aio.cluster.nodes.gateway import Gateway
+    from sockjs_aio.cluster.nodes.locator import NodeLocator
 
 LOOKS = 5
 """How many times a node reports to Redis within `expiry`."""
@@ -38,7 +40,9 @@ class _Work:
     """What exists only while the application runs."""
 
     directory: "Directory"
-    gateway: "Gateway"
+    locator: "NodeLocator"
+    relay: Relay
+    gateway: Gateway
     keeper: "ClaimKeeper"
     task: "asyncio.Task[None]"
 
@@ -105,7 +109,7 @@ class Nodes:
         Raises:
             RuntimeError: If `app` has started or has `Nodes`, or this is already attached.
         """
-        if app.frozen:
+        if has_started(app):
             raise RuntimeError("attach Nodes before the application starts")
         if self._is_attached or NODES in app:
             raise RuntimeError("attach each Nodes once; an application can have only one")
@@ -125,16 +129,16 @@ class Nodes:
     @property
     def relayed(self) -> int:
         """How many requests this node has relayed to other nodes."""
-        return self._work.gateway.exchanges.count if self._work else 0
+        return self._work.relay.exchanges.count if self._work else 0
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        service = serving(request)
-        if service is None or self._work is None:
+        if self._work is None:
             return await handler(request)
-        if not self._work.keeper.is_sure:
-            await self._work.keeper.assure()
-        return await self._work.gateway.respond(service, request, handler)
+        keeper = self._work.keeper
+        if not keeper.is_sure and serving(request) is not None:
+            await keeper.assure()
+        return await self._work.gateway.middleware(request, handler)
 
     def _directory(self, own: str) -> "Directory":
         try:
@@ -160,10 +164,11 @@ class Nodes:
         from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
         from sockjs_aio.cluster.nodes.connector import silence_limit
         from sockjs_aio.cluster.nodes.directory import DirectoryUnavailableError
-        from sockjs_aio.cluster.nodes.gateway import Gateway
+        from sockjs_aio.cluster.nodes.locator import NodeLocator
 
         directory = self._directory(secrets.token_hex(8))  # a new name at each start
-        gateway = Gateway(
+        relay = Relay(self._key, spans_hosts=True)
+        locator = NodeLocator(
             directory,
             self._key,
             timeout=self._timeout,
@@ -172,24 +177,26 @@ class Nodes:
         )
         keeper = ClaimKeeper(
             directory,
-            gateway,
+            locator,
+            relay.cut,
             interval=self._expiry / LOOKS,
             expiry=self._expiry,
             refresh_after=self._lease / 3,
         )
         with contextlib.suppress(DirectoryUnavailableError):
             await keeper.look()
+        gateway = Gateway(locator, relay)
         await gateway.join(app)
         task = asyncio.get_running_loop().create_task(keeper.run())
-        self._work = _Work(directory, gateway, keeper, task)
+        self._work = _Work(directory, locator, relay, gateway, keeper, task)
 
     async def _release(self, _app: web.Application) -> None:
         """End relayed requests, so that their clients go elsewhere before this process ends."""
         if self._work is not None:
             with contextlib.suppress(asyncio.TimeoutError):
                 async with async_timeout.timeout(RELEASE_LIMIT):
-                    self._work.gateway.is_retiring = True
-                    await self._work.gateway.exchanges.end()
+                    self._work.relay.is_retiring = True
+                    await self._work.relay.exchanges.end()
 
     async def _stop(self, _app: web.Application) -> None:
         work, self._work = self._work, None

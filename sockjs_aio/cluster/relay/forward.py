@@ -7,23 +7,29 @@ from collections.abc import Callable
 
 import aiohttp
 from aiohttp import ClientError, HttpVersion11, hdrs, web
-from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
 from sockjs_aio.cluster.relay.peers import (
     BUFFER,
+    OwnerAbsentError,
     OwnerLostError,
     OwnerSilentError,
     Peer,
     Stamp,
     check_room,
-    end_of,
     is_silence,
     url_at,
 )
 from sockjs_aio.cluster.relay.signed_header import HEADER
 from sockjs_aio.cluster.relay.upload import Upload
 from sockjs_aio.core.tcp import Delivery, give_up_after
+from sockjs_aio.server.aiohttp_internals import (
+    DirectResponse,
+    ResponseWriter,
+    end_of,
+    received,
+    writer_of,
+)
 from sockjs_aio.server.client_loss import connection_of
 
 CONNECT_INTERVAL = 0.05
@@ -112,7 +118,7 @@ class Forward:
         self._headers = _request_headers(request)
         content = request.content
         self._body: bytes | Upload | None = None
-        if not content.is_eof() or content.total_bytes > BUFFER:
+        if not content.is_eof() or received(content) > BUFFER:
             self._body = Upload(content, body_limit)
             if request.content_length and hdrs.CONTENT_ENCODING not in request.headers:
                 self._headers[hdrs.CONTENT_LENGTH] = str(request.content_length)
@@ -133,7 +139,7 @@ class Forward:
             patience: Seconds to wait for a process that is still starting.
 
         Raises:
-            ConnectionRefusedError: If the other process cannot be reached.
+            OwnerAbsentError: If the other process cannot be reached.
             OwnerLostError: If it has ended, and the client has got nothing yet.
             ExhaustedError: If this process cannot open another connection.
             OwnerSilentError: If it does not answer, and the client has got nothing yet.
@@ -184,7 +190,7 @@ class Forward:
                 if isinstance(error, aiohttp.ClientConnectorError):
                     check_room(error)
                 if loop.time() >= end:
-                    raise ConnectionRefusedError from error
+                    raise OwnerAbsentError from error
             except ClientError as error:
                 if isinstance(self._body, Upload) and self._body.error is not None:
                     raise self._body.error from None
@@ -246,7 +252,7 @@ class Forward:
             response.abort()
 
 
-class RelayedResponse(web.StreamResponse):
+class RelayedResponse(DirectResponse):
     """The other process's response; middlewares and response hooks have already run there.
 
     Args:
@@ -270,17 +276,16 @@ class RelayedResponse(web.StreamResponse):
         if is_last or closes or unchunked or was_chunked or not request.keep_alive:
             self.force_close()
         self._client: web.Request = request
-        self._relay_writer: AbstractStreamWriter | None = None
         self._has_ended = False
 
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+    async def prepare(self, request: web.BaseRequest) -> ResponseWriter | None:
         """Start; the head is sent together with the first data."""
-        if self._relay_writer is None:
+        if self._direct is None:
             version, headers = request.version, self.headers
-            self._relay_writer = request.writer
+            writer = self._direct = writer_of(request)
             if self._is_chunked:
                 headers[hdrs.TRANSFER_ENCODING] = "chunked"
-                request.writer.enable_chunking()
+                writer.enable_chunking()
             else:
                 headers.pop(hdrs.TRANSFER_ENCODING, None)
             if self.keep_alive is False:
@@ -289,22 +294,22 @@ class RelayedResponse(web.StreamResponse):
             elif version < HttpVersion11:
                 headers[hdrs.CONNECTION] = "keep-alive"
             line = f"HTTP/{version.major}.{version.minor} {self.status} {self.reason}"
-            await request.writer.write_headers(line, headers)
-        return self._relay_writer
+            await writer.write_headers(line, headers)
+        return self._direct
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write a chunk; wait while the client is slow to accept data."""
-        assert self._relay_writer is not None, "prepare the response first"
+        assert self._direct is not None, "prepare the response first"
         if data:
-            await self._relay_writer.write(data)
-            await self._relay_writer.drain()
+            await self._direct.write(data)
+            await self._direct.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write the last chunk and the end of the body."""
         if not self._has_ended:
-            assert self._relay_writer is not None, "prepare the response first"
+            assert self._direct is not None, "prepare the response first"
             self._has_ended = True
-            await self._relay_writer.write_eof(data)
+            await self._direct.write_eof(data)
 
     def abort(self) -> None:
         """Reset the connection, so that the client does not take the body for complete."""
@@ -313,22 +318,9 @@ class RelayedResponse(web.StreamResponse):
             self._client.transport.abort()
 
     @property
-    def prepared(self) -> bool:
-        """Whether it has started."""
-        return self._relay_writer is not None
-
-    @property
     def keep_alive(self) -> bool | None:
         """Whether the connection stays open afterwards."""
         return super().keep_alive is not False
-
-    @property
-    def body_length(self) -> int:
-        """Bytes sent, including the head, for the access log."""
-        return 0 if self._relay_writer is None else self._relay_writer.output_size
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.status} {self.reason}>"
 
 
 def _request_headers(request: web.Request) -> CIMultiDict[str]:

@@ -28,6 +28,10 @@ _ASK_TIMEOUT = aiohttp.ClientTimeout(total=5)
 _AUTOMATIC = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
 
 
+class OwnerAbsentError(Exception):
+    """No connection to the owner can be made; the cause says why."""
+
+
 class OwnerLostError(Exception):
     """The owner ended before it answered, or it cannot be reached."""
 
@@ -49,13 +53,6 @@ def is_silence(error: BaseException | None) -> bool:
     if isinstance(error, asyncio.TimeoutError):
         return True
     return isinstance(error, OSError) and error.errno in _SILENT
-
-
-def end_of(connection: aiohttp.connector.Connection | None) -> BaseException | None:
-    """Return the error that ended a connection; the error of a body has it in its text only."""
-    if connection is None or connection.protocol is None:
-        return None
-    return connection.protocol.exception()
 
 
 _SILENT = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)

@@ -1,4 +1,4 @@
-"""Relays requests to other processes: what the gateways of workers and nodes have in common."""
+"""Relays requests to other processes, and keeps track of those that are being answered."""
 
 import asyncio
 import functools
@@ -8,9 +8,10 @@ import math
 from aiohttp import web
 
 from sockjs_aio.cluster.relay.exchanges import Exchange, Exchanges
-from sockjs_aio.cluster.relay.forward import Forward
+from sockjs_aio.cluster.relay.forward import Forward, MisdirectedError
 from sockjs_aio.cluster.relay.peers import (
     ExhaustedError,
+    OwnerAbsentError,
     OwnerLostError,
     OwnerSilentError,
     Peer,
@@ -18,99 +19,80 @@ from sockjs_aio.cluster.relay.peers import (
     ask,
 )
 from sockjs_aio.cluster.relay.session_lost import last_words
-from sockjs_aio.cluster.relay.signed_header import HEADER, HeaderSigner, Purpose, SignedHeader
+from sockjs_aio.cluster.relay.signed_header import HeaderSigner, Purpose, SignedHeader
 from sockjs_aio.protocol.transports import TRANSPORTS, Transport
-from sockjs_aio.server.body import IDLE_BODY_LIMIT, end_where_unsafe
-from sockjs_aio.server.responses import plain_response, unavailable
-from sockjs_aio.server.service import Service, service_of, services_of
+from sockjs_aio.server.body import IDLE_BODY_LIMIT
+from sockjs_aio.server.responses import unavailable
+from sockjs_aio.server.service import Service
 
 logger = logging.getLogger("sockjs_aio")
 
 WARNING_INTERVAL = 60.0
-"""Seconds between two warnings about forged headers, or about missing file descriptors."""
+"""Seconds between two warnings about missing file descriptors."""
+
+PEER_FAILURES = (OwnerAbsentError, OwnerLostError, MisdirectedError)
+"""Why another process has not answered a request; its client has got nothing yet."""
 
 
 class Relay:
-    """Signs and sends requests to other processes, and keeps track of them.
+    """Signs and sends requests to other processes.
 
     Args:
         key: The secret that all processes share.
+        spans_hosts: Whether the other processes may be on other hosts.  Within one host, the kernel
+            closes the connections of a process that has died.  So a process that has taken a send
+            and not answered has died with its session, and the send can be repeated.  A network may
+            have lost only the answer; and it may tell nothing, so requests for receiving that do
+            not even get heartbeats are given up.  And only on other hosts are there processes to
+            which clients can go while this one drains.
     """
 
-    repeats_sends = True
-    """Whether to repeat a send that got no answer.  On one host that is safe: an owner that took
-    the messages and did not answer has died, and its session with it.
-    """
-
-    limits_silence = False
-    """Whether to give up receiving requests that do not even get heartbeats.  On one host that is
-    not needed: when the owner dies, the kernel closes the connection.
-    """
-
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *, spans_hosts: bool) -> None:
+        self.signer = HeaderSigner(key)
         self.exchanges = Exchanges()
         self.is_retiring = False
-        """Whether each client connection is closed after its next response."""
+        """Whether the client's connection is closed after each relayed response."""
+        self.spans_hosts = spans_hosts
         self._forwards: dict[Forward, Peer] = {}
-        self.signer = HeaderSigner(key)
-        self._next_warning = self._next_warning_of_room = -math.inf
-
-    @property
-    def state(self) -> str | None:
-        """See `Relaying`."""
-        return None
-
-    async def join(self, app: web.Application) -> None:
-        """Tell the services of `app` that their requests may be relayed; for ``on_startup``."""
-        for service in services_of(app):
-            service.relay = self
+        self._next_warning = -math.inf
 
     async def carry(
-        self,
-        service: Service,
-        request: web.Request,
-        peer: Peer,
-        purpose: Purpose,
-        patience: float = 0,
+        self, peer: Peer, purpose: Purpose, service: Service, request: web.Request
     ) -> web.StreamResponse:
-        """Have another process answer `request`.
+        """Have another process answer a request.
 
         Args:
-            service: The service that it is for.
-            request: A client's request, perhaps by way of another process.
             peer: The process that answers it.
             purpose: Whether that process may relay it once more.
-            patience: Seconds to wait if that process is still starting.
+            service: The service that it is for.
+            request: A client's request, perhaps by way of another process.
 
         Raises:
-            ConnectionRefusedError: If the other process cannot be reached.
+            OwnerAbsentError: If the other process cannot be reached.
             OwnerLostError: If it has ended, and the client has got nothing yet.
             OwnerSilentError: If it does not answer, and the client has got nothing yet.
             MisdirectedError: If it is not the intended process.
             Exception: Anything else that `Forward.run` raises.
         """
         transport = transport_of(request)
+        receives = transport.receives
         forward = Forward(
             request,
             peer,
             self._stamp(request, peer, purpose),
             last_words=last_words(transport.name),
-            body_limit=IDLE_BODY_LIMIT if transport.receives else service.settings.max_message_size,
+            body_limit=IDLE_BODY_LIMIT if receives else service.settings.max_message_size,
             silence=service.settings.heartbeat_delay,
-            patience=_patience(service, transport) if self.limits_silence else None,
-            is_last=lambda: self.is_last(service),
+            patience=_patience(service, transport) if self.spans_hosts else None,
+            is_last=lambda: self._is_last(service),
         )
-        exchange = Exchange(
-            request,
-            service,
-            functools.partial(self.ask, request, peer, Purpose.RELEASE),
-            is_send=not transport.receives,
-        )
+        release = functools.partial(self.ask, request, peer, Purpose.RELEASE)
+        exchange = Exchange(request, service, release, is_send=not receives)
         async with self.exchanges.entered(exchange):
             self._forwards[forward] = peer
             try:
-                repeats = forward.can_be_repeated and (self.repeats_sends or transport.receives)
-                return await _run(forward, patience, repeats=repeats)
+                repeats = forward.can_be_repeated and (receives or not self.spans_hosts)
+                return await _run(forward, peer.patience if receives else 0, repeats=repeats)
             except ExhaustedError as error:
                 raise self.no_room(error) from None
             finally:
@@ -122,11 +104,20 @@ class Relay:
             if to is peer:
                 forward.cut()
 
+    async def ask(self, request: web.Request, peer: Peer, purpose: Purpose) -> int:
+        """Ask another process about the session that `request` names; return the status.
+
+        Raises:
+            OwnerLostError: If it does not answer.
+            ExhaustedError: If this process cannot open another connection.
+        """
+        return await ask(request, peer, self._stamp(request, peer, purpose))
+
     def no_room(self, error: ExhaustedError) -> web.HTTPException:
         """Make the refusal of a request for which this process cannot open a connection."""
         now = asyncio.get_running_loop().time()
-        if now >= self._next_warning_of_room:
-            self._next_warning_of_room = now + WARNING_INTERVAL
+        if now >= self._next_warning:
+            self._next_warning = now + WARNING_INTERVAL
             logger.warning(
                 "cannot connect to another process (%s); requests for its sessions get 503. "
                 "Check the limit on open files (ulimit -n, LimitNOFILE).",
@@ -134,32 +125,13 @@ class Relay:
             )
         return unavailable("There are too many connections.\n")
 
-    def is_last(self, service: Service) -> bool:
-        """Tell whether clients' connections are closed after the next response."""
-        return self.is_retiring
-
-    async def ask(self, request: web.Request, peer: Peer, purpose: Purpose) -> int:
-        """Ask another process about the session that `request` names; return the status."""
-        return await ask(request, peer, self._stamp(request, peer, purpose))
+    def _is_last(self, service: Service) -> bool:
+        """Tell whether the client's connection is closed after a response that starts now."""
+        return self.is_retiring or (self.spans_hosts and service.registry.closing.is_draining)
 
     def _stamp(self, request: web.Request, peer: Peer, purpose: Purpose) -> Stamp:
         signed = SignedHeader(purpose, request.scheme, request.remote or "", peer.name)
         return functools.partial(self.signer.issue, signed)
-
-    def refuse(self, request: web.Request) -> web.StreamResponse:
-        """Refuse a request whose signed header is forged."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._next_warning:
-            self._next_warning = now + WARNING_INTERVAL
-            logger.warning(
-                "refused a request from %s: its %s header is not valid. Either it is forged, or "
-                "the processes of this service have different secrets or clocks.",
-                request.remote or "an unknown address",
-                HEADER,
-            )
-        response = plain_response(403, "The Sockjs-Relay header is not valid.\n")
-        end_where_unsafe(request, response)
-        return response
 
 
 def _patience(service: Service, transport: Transport) -> float | None:
@@ -185,29 +157,10 @@ async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.Strea
     # its place.  No message is delivered twice: if the owner has died, so have its sessions.
     try:
         return await forward.run(0)
-    except ConnectionRefusedError:
+    except OwnerAbsentError:
         raise OwnerLostError from None
-
-
-def answer_question(service: Service, request: web.Request, purpose: Purpose) -> web.StreamResponse:
-    """Answer another process's question about a session."""
-    session_id = request.match_info["session_id"]
-    if purpose is Purpose.FIND:
-        return web.Response(status=204 if service.registry.knows(session_id) else 404)
-    session = service.registry.get(session_id)
-    if session is None:
-        return web.Response(status=404)
-    session.end_response()
-    return web.Response(status=204)
 
 
 def transport_of(request: web.Request) -> Transport:
     """Return the transport of a request that names a session."""
     return TRANSPORTS[request.match_info["transport"]]
-
-
-def serving(request: web.Request) -> Service | None:
-    """Return the service whose session a request names; None if it names no session."""
-    if "transport" not in request.match_info:
-        return None
-    return service_of(request.match_info.handler)

@@ -11,6 +11,9 @@ from aiohttp import web
 
 HEADER = "Sockjs-Relay"
 
+RELAYED = web.RequestKey("relayed by another process", bool)
+"""Set if another process has relayed the request: that one got it from the client, and logs it."""
+
 VALIDITY = 30.0
 """Seconds for which a signed header is valid; clocks may differ by as much."""
 

@@ -7,11 +7,10 @@ import logging
 from aiohttp import web
 from aiohttp.web_log import AccessLogger
 
+from sockjs_aio.cluster.relay.signed_header import RELAYED
+
 LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("text", "json")
-
-RELAYED = web.RequestKey("relayed by another worker", bool)
-"""Set if another worker logs the request: the one that got it from the client."""
 
 
 def set_up(level: str, form: str) -> None:

@@ -20,11 +20,13 @@ from aiohttp import web
 from aiohttp.log import access_logger
 
 from sockjs_aio.cluster.nodes.nodes import NODES
+from sockjs_aio.cluster.relay.gateway import Gateway
+from sockjs_aio.cluster.relay.relay import Relay
 from sockjs_aio.cluster.workers import listeners, logs, placement
 from sockjs_aio.cluster.workers.accepting import Listener
 from sockjs_aio.cluster.workers.app_loader import TargetError, load, report
 from sockjs_aio.cluster.workers.control import Control
-from sockjs_aio.cluster.workers.gateway import Gateway
+from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.closing import LAST_GRACE
@@ -57,8 +59,10 @@ class Worker:
         key = bytes.fromhex(config.key)
         self._placement = HostPlacement(config.directory, config.count, config.number, key)
         control.clear_up = self._placement.clear_up
-        self._relay = Gateway(self._placement, key)
-        self._relay.ended_ids_path = self._placement.ended_ids_path
+        self._relay = Relay(key, spans_hosts=False)
+        self._locator = WorkerLocator(self._placement, self._relay)
+        self._locator.ended_ids_path = self._placement.ended_ids_path
+        self._gateway = Gateway(self._locator, self._relay)
         self._drain = config.drain
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
@@ -84,8 +88,8 @@ class Worker:
                 "by itself, with its own port and url"
             )
         _add_health(app)
-        self._relay.install(app)
-        self._app = app
+        self._gateway.install(app)
+        self._app = self._locator.app = app
         self._runner = web.AppRunner(
             app,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
@@ -151,7 +155,7 @@ class Worker:
         self._placement.publish(replaces=self._config.replaces)
         if self._config.replaces:
             # no patience: a predecessor that has died is not started again
-            self._relay.predecessor = worker_at(self._placement.previous_path, patience=0)
+            self._locator.predecessor = worker_at(self._placement.previous_path, patience=0)
         for number in self._config.listeners:
             listener = Listener(fileno=number)
             site = web.SockSite(self._runner, listener, backlog=listeners.BACKLOG)
@@ -163,12 +167,12 @@ class Worker:
     async def _succeed(self) -> None:
         """Leave new sessions to a successor, which is about to serve."""
         self._placement.yield_place()
-        self._relay.successor = worker_at(self._placement.own_path)
+        self._locator.successor = worker_at(self._placement.own_path)
         self._control.say("succeeded")
 
     async def _resume(self) -> None:
         """Open sessions again: the successor could not start."""
-        successor, self._relay.successor = self._relay.successor, None
+        successor, self._locator.successor = self._locator.successor, None
         if successor is not None:
             self._placement.reclaim()
             await successor.client.close()
@@ -177,7 +181,7 @@ class Worker:
         """Send all clients to the successor, which has the same listeners."""
         self._placement.leave()
         await self._stop_accepting()
-        self._relay.is_retiring = True
+        self._gateway.retire()
         await asyncio.sleep(LATECOMERS)
         await self._close_sessions()
 
@@ -211,7 +215,7 @@ class Worker:
         else:
             logger.info("worker %d: drain finished after %.1f s", number, loop.time() - start)
         if self._relay.is_retiring:
-            self._relay.leave_ended_ids()
+            self._locator.leave_ended_ids()
         self._control.say("drained")
 
     async def _stop_accepting(self) -> None:

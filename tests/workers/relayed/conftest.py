@@ -9,8 +9,10 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import SockJSRouter
+from sockjs_aio.cluster.relay.gateway import Gateway
 from sockjs_aio.cluster.relay.peers import Peer
-from sockjs_aio.cluster.workers.gateway import Gateway
+from sockjs_aio.cluster.relay.relay import Relay
+from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, new_key, worker_at
 from sockjs_aio.server.service import Service
 from tests.conftest import Echo, Serve, Served
@@ -56,7 +58,9 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
             made = app if app is not None and not of_record else web.Application()
             router = SockJSRouter(connection, prefix, settings, authorize=authorize)
             router.attach(made)
-            Gateway(All(worker_at(placement.own_path) if of_record else None), key).install(made)
+            relay = Relay(key, spans_hosts=False)
+            says = All(worker_at(placement.own_path) if of_record else None)
+            Gateway(WorkerLocator(says, relay), relay).install(made)
             runner = web.AppRunner(made, access_log=None, **runner_options)
             await runner.setup()
             runners.append((made, router, runner))

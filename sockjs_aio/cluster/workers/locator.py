@@ -1,0 +1,176 @@
+"""Where the sessions of workers are: at the worker that the placement names.
+
+During a reload two workers have the same place: the predecessor keeps its sessions, and new ones
+are the successor's.
+"""
+
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from sockjs_aio.cluster.relay.locator import Found, OwnerUnknownError, Place
+from sockjs_aio.cluster.relay.peers import OwnerAbsentError, OwnerLostError, Peer
+from sockjs_aio.cluster.relay.relay import Relay, transport_of
+from sockjs_aio.cluster.relay.signed_header import Purpose
+from sockjs_aio.cluster.workers import ended_ids_file
+from sockjs_aio.server.service import Service
+
+
+class Placement(Protocol):
+    """Finds the owners of sessions that this process does not have."""
+
+    async def owner(self, session_id: str, service: Service, opens: bool) -> Peer | None:
+        """Return the process that owns a session, or will once it is opened; None for this one.
+
+        Args:
+            session_id: The id of a session that this process does not have.
+            service: The service that it belongs to.
+            opens: Whether the request may open the session.
+
+        Raises:
+            OwnerLostError: If the owner has ended, and the session with it.
+        """
+
+    async def close(self) -> None:
+        """End the connections to other processes."""
+
+
+class WorkerLocator:
+    """Knows which worker owns which session.
+
+    Args:
+        placement: Finds the worker that owns a session.
+        relay: Asks the predecessor.
+    """
+
+    name = ""  # each worker has a socket of its own, so no other one can take its requests
+    state = None
+
+    def __init__(self, placement: Placement, relay: Relay) -> None:
+        # set during a reload: the worker that this one replaces, or that replaces it
+        self.predecessor: Peer | None = None
+        self.successor: Peer | None = None
+        self.app: web.Application | None = None
+        """The application whose ended sessions a predecessor and a successor tell each other."""
+        self.ended_ids_path = ""
+        """The file in which a worker tells its successor which sessions have ended."""
+        self.placement = placement
+        self._former: Peer | None = None
+        self._relay = relay
+
+    def search(
+        self, service: Service, request: web.Request, purpose: Purpose | None
+    ) -> "WorkerSearch":
+        """See `Locator`."""
+        return WorkerSearch(self, service, request, purpose)
+
+    async def predecessor_has(self, request: web.Request) -> bool:
+        """Tell whether the session that `request` names is, or was, at the predecessor.
+
+        Raises:
+            ExhaustedError: If this process cannot open a connection to ask it.
+        """
+        predecessor = self.predecessor
+        if predecessor is None:
+            return False
+        try:
+            return await self._relay.ask(request, predecessor, Purpose.FIND) == 204
+        except OwnerLostError:
+            self.predecessor_ended()
+            return False
+
+    def was_here(self, peer: Peer) -> bool:
+        """Tell whether `peer` is or was the predecessor."""
+        return peer in (self.predecessor, self._former)
+
+    def predecessor_ended(self) -> None:
+        """Ask the predecessor nothing more, and remember which of its sessions have ended."""
+        self.take_over()
+        if self.predecessor is not None:
+            self._former = self.predecessor  # closed later: other requests may still use it
+            self.predecessor = None
+
+    def take_over(self) -> None:
+        """Read which sessions have ended at the predecessor."""
+        if self.predecessor is not None and self.app is not None:
+            ended_ids_file.read(self.app, self.ended_ids_path)
+
+    def leave_ended_ids(self) -> None:
+        """Write down for the successor which sessions have ended."""
+        if self.app is not None:
+            self.take_over()
+            ended_ids_file.write(self.app, self.ended_ids_path)
+
+    async def close(self) -> None:
+        """See `Locator`."""
+        for peer in (self.predecessor, self._former, self.successor):
+            if peer is not None:
+                await peer.client.close()
+        await self.placement.close()
+
+
+class WorkerSearch:
+    """The search for the worker that answers one request; see `Search`."""
+
+    __slots__ = ("purpose", "_locator", "_service", "_request", "_wanted")
+
+    def __init__(
+        self,
+        locator: WorkerLocator,
+        service: Service,
+        request: web.Request,
+        wanted: Purpose | None,
+    ) -> None:
+        # another worker has relayed it once, so it goes at most to predecessor or successor
+        self.purpose = Purpose.RELAY if wanted is None else Purpose.ANSWER
+        self._locator = locator
+        self._service = service
+        self._request = request
+        self._wanted = wanted
+
+    async def find(self) -> Found:
+        """See `Search`."""
+        locator, request = self._locator, self._request
+        if self._wanted is Purpose.ANSWER:
+            return Place.HERE
+        if self._wanted is None:
+            session_id, opens = request.match_info["session_id"], transport_of(request).receives
+            try:
+                peer = await locator.placement.owner(session_id, self._service, opens)
+            except OwnerLostError:
+                return Place.NOWHERE
+            if peer is not None:
+                return peer
+        if locator.predecessor is None and locator.successor is None:  # the usual case
+            return Place.HERE
+        return await self._find_during_reload()
+
+    async def _find_during_reload(self) -> Found:
+        locator = self._locator
+        if self._is_known():
+            return Place.HERE
+        if locator.successor is not None:
+            return locator.successor
+        if await locator.predecessor_has(self._request) and locator.predecessor is not None:
+            self.purpose = Purpose.ANSWER
+            return locator.predecessor
+        return Place.HERE
+
+    async def find_after(self, peer: Peer, error: Exception) -> Found:
+        """See `Search`."""
+        if not transport_of(self._request).receives:
+            return Place.NOWHERE
+        if self._locator.was_here(peer):  # it ended after it had said that it knows the session
+            self._locator.predecessor_ended()
+            return Place.HERE if self._is_known() else Place.NOWHERE
+        if isinstance(error, OwnerAbsentError):
+            raise OwnerUnknownError("The session's process is being restarted.\n")
+        return Place.NOWHERE
+
+    async def answer_here(self, handler: Handler) -> web.StreamResponse:
+        """See `Search`."""
+        return await handler(self._request)
+
+    def _is_known(self) -> bool:
+        return self._service.registry.knows(self._request.match_info["session_id"])

@@ -1,0 +1,25 @@
+"""Protects a request from what an earlier request left on the same connection.
+
+The two may belong to different clients, because proxies share connections between clients.
+"""
+
+from aiohttp import web
+
+from sockjs_aio.server.aiohttp_internals import end_after_leftovers
+from sockjs_aio.server.urls import finish_refusal
+
+_GUARDED = web.AppKey("sockjs_aio guarded", bool)
+
+
+def guard(app: web.Application) -> None:
+    """Close connections to `app` after a chunked body, or after a compressed body left unread.
+
+    This also lets pages of allowed origins read why a URL of a SockJS service refuses them, even
+    if a middleware refuses or the code fails.
+    Pass the application that you run: it also creates the requests for its sub-applications.
+    """
+    if _GUARDED in app:
+        return
+    app[_GUARDED] = True
+    app.on_response_prepare.append(finish_refusal)
+    end_after_leftovers(app)
