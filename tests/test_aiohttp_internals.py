@@ -399,6 +399,104 @@ async def test_body_and_text_of_a_response_are_properties_that_can_be_replaced()
     assert (response.text, response.body) == ("b", b"b")
 
 
+# Connections.
+
+
+class Heir(asyncio.Protocol):
+    _task_handler = None
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        self.calls.append("shutdown")
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+async def test_connection_is_given_away_with_what_came_behind_the_handshake() -> None:
+    """Otherwise messages that come with a handshake are lost, or aiohttp closes the connection."""
+    heir, taken = Heir(), asyncio.get_running_loop().create_future()
+
+    class Husk(asyncio.Transport):
+        head = b""
+
+        def write(self, data: Any) -> None:
+            self.head += data
+
+        def is_closing(self) -> bool:
+            return False
+
+        def close(self) -> None:
+            heir.calls.append("husk closed")
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        transport, husk = request.transport, Husk()
+        assert transport is not None
+        internals.set_transport(request, husk)
+        assert internals.transport_of(request) is husk
+        response = web.StreamResponse(status=101)
+        response.force_close()
+        await response.prepare(request)
+        server = internals.server_of(request)
+        rest = internals.release(request, heir, transport)
+        transport.set_protocol(heir)
+        taken.set_result((server, transport, husk.head, rest))
+        return response
+
+    runner = web.ServerRunner(web.Server(take))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    wire = await Wire.connect(site.port)
+    wire.writer.write(UPGRADE + b"behind")
+    server, transport, head, rest = await taken
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert rest == b"behind"
+    while server.connections != [heir]:
+        await asyncio.sleep(0)  # aiohttp's task ends
+    assert heir.calls == ["husk closed"]
+    assert not transport.is_closing()
+    await runner.cleanup()
+    assert heir.calls == ["husk closed", "close", "shutdown"]
+    server.connection_lost(heir)
+    transport.abort()
+    wire.close()
+
+
+async def test_connection_tells_whether_another_request_waits(run: Run) -> None:
+    """Otherwise the options of one client's connection hold for the next one's request."""
+    seen: list[tuple[bool, bool]] = []
+
+    async def note(request: web.Request) -> web.Response:
+        seen.append(
+            (internals.has_another(request.protocol), internals.has_moved_on(request.protocol))
+        )
+        return web.Response()
+
+    wire = await run(note)
+    wire.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+    for _ in range(2):
+        await wire.reply()
+    assert seen == [(True, True), (False, True)]
+
+
+async def test_masks_are_undone_in_place() -> None:
+    """Otherwise messages of WebSockets are unmasked by slower code, or come garbled."""
+    payload = bytearray(b"some text")
+    assert internals.unmask is not None
+    for _ in range(2):
+        internals.unmask(b"\x01\x02\x03\x04", payload)
+    assert payload == b"some text"
+
+
 # The client.
 
 

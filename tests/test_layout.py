@@ -32,13 +32,10 @@ SPEAK_OF_AIOHTTP = {"session_info", "settings"}
 
 INTERNALS = "server.aiohttp_internals"
 
-STILL_APART = ("server.websocket", "server.client_loss", "core.shield", "core.inline")
-"""Modules that are not checked for aiohttp's internals, and those whose names begin like that: how
-a WebSocket is read and written, and how a handler learns that its client has gone."""
-
 KNOW_OTHERS = {
     "cluster.workers.environment": {"_AppendAction", "_HelpAction", "_VersionAction"},  # argparse
     "core.tcp": {"_ssl_protocol", "_transport"},  # asyncio
+    "protocol.deflate": {"_Compress", "_Decompress"},  # zlib: types
 }
 """Modules that use private names of other packages than aiohttp."""
 
@@ -227,7 +224,7 @@ def internals_used(name: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", [x for x in MODULES if not x.startswith(STILL_APART)])
+@pytest.mark.parametrize("name", MODULES)
 def test_internals_of_aiohttp_are_used_in_one_module(name: str) -> None:
     if name != INTERNALS:
         assert internals_used(name) <= KNOW_OTHERS.get(name, set())

@@ -15,6 +15,7 @@ from typing import cast
 from aiohttp import web
 
 from sockjs_aio.core.tcp import Delivery, give_up_after, limit_buffer
+from sockjs_aio.server.aiohttp_internals import has_another, has_moved_on
 
 
 class ClientConnection(asyncio.Protocol):
@@ -78,13 +79,12 @@ class ClientConnection(asyncio.Protocol):
         If another request has already arrived, restore the defaults now: no new data will tell us
         when that request begins.
         """
-        # aiohttp's queue of requests
-        if self._delivery is delivery and getattr(self._protocol, "_messages", None):
+        if self._delivery is delivery and has_another(self._protocol):
             self._take_back()
 
     def request_done(self, delivery: Delivery) -> None:
         """Do the same once aiohttp handles the next request or waits for it."""
-        if self._delivery is delivery and getattr(self._protocol, "_waiter", True) is None:
+        if self._delivery is delivery and has_moved_on(self._protocol):
             self._take_back()
 
     def data_received(self, data: bytes) -> None:

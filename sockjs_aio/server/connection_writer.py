@@ -93,7 +93,7 @@ class ConnectionWriter:
             self._wait(self._writer)
         return buffered
 
-    def _wait(self, writer: AbstractStreamWriter) -> None:
+    def _wait(self, writer: ResponseWriter) -> None:
         """Stay congested until the buffer has emptied; no-op if already congested."""
         if self._waiting is None:
             self.is_congested = True
@@ -101,7 +101,7 @@ class ConnectionWriter:
             if not waiting.done():  # an eager task may already be done (Python 3.12)
                 self._waiting = waiting
 
-    async def _drain(self, writer: AbstractStreamWriter) -> None:
+    async def _drain(self, writer: ResponseWriter) -> None:
         try:
             await writer.drain()
             await self.delivery.passes_on(self._high_water)

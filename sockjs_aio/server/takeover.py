@@ -6,20 +6,12 @@ counts that protocol as one of its connections, and shuts it down with the other
 """
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import web
 
-from sockjs_aio.protocol.client_frames import Unmask
-from sockjs_aio.protocol.client_frames import unmask as unmask_in_python
+from sockjs_aio.server import aiohttp_internals
 from sockjs_aio.server.client_loss import ClientConnection
-
-unmask: Unmask
-"""aiohttp's function in C if it has it: twenty times as fast for 4 KiB."""
-try:
-    from aiohttp._websocket.helpers import websocket_mask as unmask
-except ImportError:
-    unmask = unmask_in_python
 
 
 class TakenOver(asyncio.Protocol):
@@ -29,17 +21,17 @@ class TakenOver(asyncio.Protocol):
         transport: The connection.
     """
 
-    __slots__ = ("transport", "_server")
+    __slots__ = ("transport", "server")
 
-    _task_handler = None  # aiohttp's server asks each of its connections for it
+    _task_handler: ClassVar[None] = None  # aiohttp's server asks each of its connections for it
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        self._server: Any = None
+        self.server: Any = None  # aiohttp's
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell aiohttp's server."""
-        self._server.connection_lost(self, exc)
+        self.server.connection_lost(self, exc)
 
     def close(self) -> None:
         """Do nothing when the server stops listening: the router closes its sessions next."""
@@ -68,32 +60,27 @@ class Handshake:
 
         Return its head, which the caller must write, or None if the connection was lost.
         """
-        handler = self._request.protocol
-        handler.transport = self._husk
+        request, husk = self._request, self._husk
+        aiohttp_internals.set_transport(request, husk)
         try:
-            await response.prepare(self._request)
+            await response.prepare(request)
         except BaseException:
-            if handler.transport is self._husk:
-                handler.transport = self._husk.transport
+            if aiohttp_internals.transport_of(request) is husk:
+                aiohttp_internals.set_transport(request, husk.transport)
             raise
-        return self._husk.written if handler.transport is self._husk else None
+        return husk.written if aiohttp_internals.transport_of(request) is husk else None
 
     def hand_over(self, heir: TakenOver) -> bytes:
         """Make `heir` the connection's protocol; return what came behind the handshake."""
-        handler, transport = self._request.protocol, self._husk.transport
-        rest = _Rest()
-        handler.set_parser(rest)  # type: ignore[arg-type]
-        handler.keep_alive(False)
+        transport = self._husk.transport
         before = transport.get_protocol()
         if type(before) is ClientConnection:
             before.pass_on()
-        server: Any = handler._manager
-        server.connection_lost(handler)
-        server.connection_made(heir, transport)
-        heir._server = server
+        heir.server = aiohttp_internals.server_of(self._request)
+        rest = aiohttp_internals.release(self._request, heir, transport)
         self._husk.is_empty = True
         transport.set_protocol(heir)
-        return rest.data
+        return rest
 
 
 class _Husk(asyncio.Transport):
@@ -139,17 +126,3 @@ class _Husk(asyncio.Transport):
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self.transport.get_protocol()
-
-
-class _Rest:
-    """Gets from aiohttp what the client sent behind its handshake."""
-
-    def __init__(self) -> None:
-        self.data = b""
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self.data += data
-        return False, b""
-
-    def feed_eof(self) -> None:
-        pass

@@ -12,11 +12,12 @@ from typing import Any
 from aiohttp import web
 
 from sockjs_aio.core.inline import InlineSession
-from sockjs_aio.protocol.client_frames import ClientFrames
+from sockjs_aio.protocol.client_frames import ClientFrames, unmask
 from sockjs_aio.protocol.deflate import Deflate, Deflater, Inflater
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
+from sockjs_aio.server import aiohttp_internals
 from sockjs_aio.server.service import Service
-from sockjs_aio.server.takeover import Handshake, unmask
+from sockjs_aio.server.takeover import Handshake
 from sockjs_aio.server.websocket_connection import WebSocketConnection
 from sockjs_aio.server.websocket_handshake import (
     agreed_compression,
@@ -86,4 +87,4 @@ def _writer(
 
 def _frames(settings: Settings, compression: Deflate | None) -> ClientFrames:
     inflater = None if compression is None else Inflater(compression)
-    return ClientFrames(settings.max_message_size, inflater, unmask)
+    return ClientFrames(settings.max_message_size, inflater, aiohttp_internals.unmask or unmask)

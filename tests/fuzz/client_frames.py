@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from sockjs_aio.protocol.client_frames import ClientFrames, unmask
 from sockjs_aio.protocol.deflate import Deflate, Inflater
 from sockjs_aio.protocol.ends import ClientEndedError
-from sockjs_aio.server.takeover import unmask as fast_unmask
+from sockjs_aio.server import aiohttp_internals
 
 LIMIT = 300  # bytes of a message: inputs are small
 Outcome = list[tuple[int, str | bytes]]
@@ -27,7 +27,7 @@ def fuzz_client_frames(data: bytes) -> None:
 def outcome(pieces: list[bytes], is_packed: bool) -> Outcome:
     """Return the frames that our parser finds, and last the code of the close frame in answer."""
     inflater = Inflater(Deflate()) if is_packed else None
-    frames = ClientFrames(LIMIT, inflater, unmask if len(pieces) % 2 else fast_unmask)
+    frames = ClientFrames(LIMIT, inflater, (len(pieces) % 2 and aiohttp_internals.unmask) or unmask)
     found: Outcome = []
     try:
         for piece in pieces:
