@@ -108,10 +108,12 @@ bench-peers: ## install those other servers for bench, each in a place of its ow
 		echo "npm is not installed: bench runs without sockjs-node"; \
 	fi
 
-lint: $(VENV)/lint ## ruff and mypy
+lint: $(VENV)/lint ## ruff, mypy, and pyright on what applications can see
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=. pyright --verifytypes sockjs_aio --ignoreexternal \
+		> $(VENV)/types || { cat $(VENV)/types; exit 1; }
 
 format: $(VENV)/lint ## format and auto-fix
 	$(BIN)/ruff check --fix .

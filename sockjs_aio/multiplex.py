@@ -279,6 +279,8 @@ class _ChannelHooks(Hooks):
 
     __slots__ = ("_channel",)
 
+    is_cancelled: bool
+
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel, receive_queue_limit=0)  # messages wait in the carrier
         self._channel: Channel | None = channel
