@@ -86,13 +86,13 @@ def test_every_transport_is_documented() -> None:
     text = (ROOT / "docs/protocol.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| (GET|POST) \| (.*?) \| (.*?) \| (.*?) \|$", text, re.M)
     assert [name for name, *_ in rows] == list(TRANSPORTS)
-    switches = {"by its name": lambda row: row.name, "no": lambda row: None}
     for name, method, does, switch, restricted in rows:
         row = TRANSPORTS[name]
         assert row.method == method
         assert row.receives is ("receives" in does)
         assert (row.dress is not None) is ("stream" in does)
-        assert row.switch == switches.get(switch, lambda row, name=switch: name.split("`")[1])(row)
+        named = {"by its name": name, "no": None}
+        assert row.switch == (named[switch] if switch in named else switch.split("`")[1])
         assert row.tells_origin is (restricted == "served") or row.switch is None
 
 
