@@ -28,13 +28,23 @@ FIXTURES = frozenset(("redis_server", "own_redis", "command", "server", "telling
 SLOW = (
     *("stalls/", "workers/relayed/", "brokers/test_refusals.py", "hostile/test_slow.py"),
     *("properties/test_machine.py", "properties/test_session.py", "test_dead_peers.py"),
-    *("test_far_clients.py", "test_late_requests.py", "test_leaks.py", "test_registration.py"),
+    *(
+        "test_far_clients.py",
+        "test_late_requests.py",
+        "test_resource_leaks.py",
+        "test_registration.py",
+    ),
     "test_snippets.py",
 )
 """Tests of these compute or wait much, or have been run in another way."""
 
 EVERY_PYTHON = (
-    *("brokers/test_contract.py", "nodes/test_traffic.py", "test_dead_peers.py", "test_leaks.py"),
+    *(
+        "brokers/test_contract.py",
+        "nodes/test_traffic.py",
+        "test_dead_peers.py",
+        "test_resource_leaks.py",
+    ),
     *("test_run_app.py", "test_shutdown.py", "test_tls.py", "workers/test_workers.py"),
 )
 """What Python, aiohttp or the loop may change although it is not quick."""
