@@ -34,13 +34,11 @@ MAX_LINES = 350
 MAX_FUNCTION_LINES = 50
 
 
-def _modules() -> dict[str, ast.Module]:
+def _modules() -> dict[str, Path]:
     found = {}
     for path in PACKAGE.rglob("*.py"):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        found[name.removesuffix(".__init__").replace("__init__", "sockjs_aio")] = ast.parse(
-            path.read_text()
-        )
+        found[name.removesuffix(".__init__").replace("__init__", "sockjs_aio")] = path
     return found
 
 
@@ -48,9 +46,14 @@ MODULES = _modules()
 
 
 @functools.cache
+def parsed(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text())
+
+
+@functools.cache
 def imported_modules(name: str, *, types: bool = True) -> set[str]:
     """Return the modules that `name` imports, those of this package by their names in it."""
-    tree = MODULES[name]
+    tree = parsed(name)
     for_types = {
         node
         for test in ast.walk(tree)
@@ -143,8 +146,8 @@ def test_adapters_use_the_public_interface() -> None:
 
 
 def test_functions_are_short() -> None:
-    for name, tree in MODULES.items():
-        for node in ast.walk(tree):
+    for name in MODULES:
+        for node in ast.walk(parsed(name)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 lines = (node.end_lineno or 0) - node.lineno
                 assert lines < MAX_FUNCTION_LINES, (name, node.name)
