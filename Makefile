@@ -41,8 +41,8 @@ coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests, with c
 # Other surroundings, each for the tests that it may change; see tests/axes.py.
 AXIS = $(PYTEST) -q $(ARGS)
 ALL_KINDS = tests/test_lifecycle.py tests/transports
-OVER_TLS = tests/test_leaving.py tests/test_limits.py tests/test_dead_peers.py tests/test_shutdown.py \
-	tests/test_drain.py tests/nodes/test_traffic.py
+OVER_TLS = tests/test_websocket_disconnects.py tests/test_slow_readers.py tests/test_dead_peers.py \
+	tests/test_shutdown.py tests/test_drain.py tests/nodes/test_traffic.py
 WITH_EAGER_TASKS = tests/test_contexts.py tests/test_close_info.py tests/test_aiolibs.py \
 	tests/test_tornado.py tests/brokers/test_contract.py
 WITHOUT_EXTENSIONS = tests/hostile/test_websocket.py tests/hostile/test_websocket_compression.py
@@ -108,10 +108,12 @@ bench-peers: ## install those other servers for bench, each in a place of its ow
 		echo "npm is not installed: bench runs without sockjs-node"; \
 	fi
 
-lint: $(VENV)/lint ## ruff and mypy
+lint: $(VENV)/lint ## ruff, mypy, and pyright on what applications can see
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=. pyright --verifytypes sockjs_aio --ignoreexternal \
+		> $(VENV)/types || { cat $(VENV)/types; exit 1; }
 
 format: $(VENV)/lint ## format and auto-fix
 	$(BIN)/ruff check --fix .
@@ -124,8 +126,9 @@ MATRIX_TEST = $(VENV)-$*/bin/python $(PYTEST) -q -m 'not browser and not haproxy
 UVLOOP = --loop uvloop -W default::ResourceWarning
 MATRIX_PIP = $(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check
 # what the versions of Python between the oldest and the newest change
-ASYNCIO = tests/test_contexts.py tests/test_hook_task.py tests/test_threads.py tests/test_leaks.py \
-	tests/test_leaving.py tests/test_shutdown.py tests/brokers/test_loops.py tests/test_run_app.py
+ASYNCIO = tests/test_contexts.py tests/test_hook_task.py tests/test_threads.py \
+	tests/test_resource_leaks.py tests/test_websocket_disconnects.py tests/test_shutdown.py \
+	tests/brokers/test_loops.py tests/test_run_app.py
 OLDEST = $(firstword $(VERSIONS))
 NEWEST = $(lastword $(VERSIONS))
 

@@ -41,6 +41,7 @@ def running_haproxy(name: str, folder: str, nodes: list[Service]) -> Iterator[Se
         ],
         env={**os.environ, **env},
         stdout=subprocess.DEVNULL,
+        text=True,
     )
     service.processes = [service.process.pid]
     try:

@@ -29,7 +29,8 @@ class Registry(SessionRegistry):
         start = time.process_time()
         for _ in range(round(60 / self.settings.tick_interval)):
             self.time += self.settings.tick_interval
-            self.tick(self.time)
+            for _ in self._clock.steps(self.time):
+                pass
         return time.process_time() - start
 
 
@@ -50,6 +51,9 @@ class Nowhere:
 
     def flush(self) -> int:
         return self.buffered
+
+    def conclude(self) -> None:
+        pass
 
     def release(self) -> None:
         pass

@@ -62,19 +62,19 @@ class Amplify(SockJSConnection):
 
 
 class Presence(SockJSConnection):
-    members: ClassVar[set["Presence"]] = set()
+    present: ClassVar[set["Presence"]] = set()
     name: str | None = None
 
     async def on_message(self, message: str) -> None:
         if self.name is None:
             self.name = message
-            self.members.add(self)
-            self.broadcast(self.members, f"+{message}")
+            self.present.add(self)
+            self.broadcast(self.present, f"+{message}")
 
     async def on_close(self) -> None:
         if self.name is not None:
-            self.members.discard(self)
-            self.broadcast(self.members, f"-{self.name}")
+            self.present.discard(self)
+            self.broadcast(self.present, f"-{self.name}")
 
 
 SERVICES: dict[str, tuple[type[SockJSConnection], dict[str, Any]]] = {

@@ -24,7 +24,7 @@ from sockjs_aio.protocol.ends import GO_AWAY, UNSUBSCRIBED, End, Initiator
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 Connect: TypeAlias = Callable[[Session], SockJSConnection]
 
@@ -148,9 +148,9 @@ class Channel(Session):
     def __init__(
         self, carrier: Session, service: "_Service", channels: dict[str, "Channel"]
     ) -> None:
-        self.carrier = carrier
-        self.hooks = _ChannelHooks(self)
-        self.is_subscribed = True
+        self.carrier: Session = carrier
+        self.hooks: _ChannelHooks = _ChannelHooks(self)
+        self.is_subscribed: bool = True
         self.close_info: CloseInfo | None = None
         self._born = asyncio.get_running_loop().time()
         self._service = service
@@ -279,6 +279,8 @@ class _ChannelHooks(Hooks):
 
     __slots__ = ("_channel",)
 
+    is_cancelled: bool
+
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel, receive_queue_limit=0)  # messages wait in the carrier
         self._channel: Channel | None = channel
@@ -301,9 +303,9 @@ class _Service:
     __slots__ = ("name", "connect", "prefix")
 
     def __init__(self, name: str, connect: Connect) -> None:
-        self.name = name
-        self.connect = connect
-        self.prefix = f"msg,{name},"
+        self.name: str = name
+        self.connect: Connect = connect
+        self.prefix: str = f"msg,{name},"
 
     def addressed(self, message: str | bytes) -> str:
         """Return the carrier's message for a message of the channel."""

@@ -6,12 +6,13 @@ message may take a microsecond, or broadcast to thousands.
 
 import asyncio
 import time
+from collections.abc import Callable
 
 TURN = 0.005
 """Seconds of work after which other tasks run."""
 
 # not the loop's clock: uvloop's does not advance while a callback runs
-clock = time.perf_counter
+clock: Callable[[], float] = time.perf_counter
 
 
 class Turn:

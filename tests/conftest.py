@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
+from sockjs_aio.core.session import Session
 from tests.ports import free_port
 from tests.require import require as require
 from tests.sharing_proxy import SharingProxy
@@ -48,6 +49,11 @@ class Served(Target):
     app: web.Application
     router: SockJSRouter
     runner: web.AppRunner
+
+    def http_connections(self) -> list[Any]:
+        """What aiohttp has of each TCP connection."""
+        assert self.runner.server is not None
+        return list(self.runner.server.connections)
 
     async def until_empty(self) -> None:
         """Wait until the router has no session left."""
@@ -117,6 +123,7 @@ class Recorder(SockJSConnection):
     ``seen`` has ``"open"``, the messages, and ``"close"``; `until` waits for one of them.
     """
 
+    session: Session  # some tests look inside
     seen: list[Any]
     connections: "list[Recorder]"
 

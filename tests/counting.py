@@ -77,7 +77,7 @@ def count_calls() -> Iterator[collections.Counter[str]]:
     originals = {name: getattr(loop, name) for name in (*names, "create_task")}
     for name, counter in names.items():
         setattr(loop, name, counting(counter, originals[name]))
-    loop.create_task = create_task  # type: ignore[method-assign]
+    loop.create_task = create_task  # type: ignore[method-assign,assignment]
     try:
         yield calls
     finally:

@@ -22,19 +22,29 @@ HERE = Path(__file__).parent
 PROGRAMS = ("integration/", "nodes/", "test_tls.py", "test_log_check.py", "test_second_look.py")
 """Tests of these start programs, or nearly all do; others have the mark ``programs``, or"""
 
-MARKS = ("programs", "redis", "browser", "haproxy")
+MARKS = {"programs", "redis", "browser", "haproxy"}
 FIXTURES = frozenset(("redis_server", "own_redis", "command", "server", "telling", "loadgen"))
 
 SLOW = (
     *("stalls/", "workers/relayed/", "brokers/test_refusals.py", "hostile/test_slow.py"),
     *("properties/test_machine.py", "properties/test_session.py", "test_dead_peers.py"),
-    *("test_far_clients.py", "test_late_requests.py", "test_leaks.py", "test_registration.py"),
+    *(
+        "test_far_clients.py",
+        "test_late_requests.py",
+        "test_resource_leaks.py",
+        "test_registration.py",
+    ),
     "test_snippets.py",
 )
 """Tests of these compute or wait much, or have been run in another way."""
 
 EVERY_PYTHON = (
-    *("brokers/test_contract.py", "nodes/test_traffic.py", "test_dead_peers.py", "test_leaks.py"),
+    *(
+        "brokers/test_contract.py",
+        "nodes/test_traffic.py",
+        "test_dead_peers.py",
+        "test_resource_leaks.py",
+    ),
     *("test_run_app.py", "test_shutdown.py", "test_tls.py", "workers/test_workers.py"),
 )
 """What Python, aiohttp or the loop may change although it is not quick."""
@@ -56,41 +66,65 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.addaudithook(_check_program)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[Any]:
+    gc.disable()  # it would find nothing, and look at thousands of tests each time
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out whole modules before they are imported: each worker would import them all."""
+    if collection_path.suffix != ".py" or not collection_path.is_relative_to(HERE):
+        return None
+    has_any = HAS_ANY[config.getoption("--only")]
+    return None if has_any(place(collection_path)) else True
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     only = config.getoption("--only")
     if only != "all":
-        is_chosen = is_quick if only == "quick" else is_in_half
-        config.hook.pytest_deselected(items=[item for item in items if not is_chosen(item)])
-        items[:] = filter(is_chosen, items)
+        with_programs = EVERY_PYTHON if only == "half" else ()
+        chosen: list[pytest.Item] = []
+        others: list[pytest.Item] = []
+        for item in items:
+            is_chosen = place(item.path).startswith(with_programs) or needs_no_program(item)
+            (chosen if is_chosen else others).append(item)
+        config.hook.pytest_deselected(items=others)
+        items[:] = chosen
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: hashlib.sha1(place(item).encode()).digest())
+        items.sort(key=lambda item: hashlib.sha1(place(item.path).encode()).digest())
 
 
-def pytest_collection_finish() -> None:
-    gc.collect()
-    gc.freeze()  # thousands of tests, which no collection has to look at again
+def place(path: Path) -> str:
+    """Return a module's path below this folder."""
+    return path.relative_to(HERE).as_posix()
 
 
-def place(item: pytest.Item) -> str:
-    """Return the path of a test's module below this folder."""
-    return item.path.relative_to(HERE).as_posix()
+def needs_no_program(item: pytest.Item) -> bool:
+    """Tell whether a test has no mark and no fixture that starts a program."""
+    marks = {mark.name for mark in item.iter_markers()}
+    return not (MARKS & marks or FIXTURES & set(getattr(item, "fixturenames", ())))
 
 
-def is_quick(item: pytest.Item) -> bool:
-    """Tell whether a test needs no other program and little time."""
-    return not (
-        place(item).startswith(PROGRAMS + SLOW)
-        or any(map(item.get_closest_marker, MARKS))
-        or FIXTURES & set(getattr(item, "fixturenames", ()))
-    )
+def is_quick(module: str) -> bool:
+    """Tell whether tests of a module need no other program and little time."""
+    return not module.startswith(PROGRAMS + SLOW)
 
 
-def is_in_half(item: pytest.Item) -> bool:
-    """Tell whether another version of something may change what a test says."""
-    if place(item).startswith(EVERY_PYTHON):
+def is_in_half(module: str) -> bool:
+    """Tell whether another version of something may change what tests of a module say."""
+    if module.startswith(EVERY_PYTHON):
         return True
-    return is_quick(item) and not place(item).startswith(ONE_PYTHON)
+    return is_quick(module) and not module.startswith(ONE_PYTHON)
+
+
+HAS_ANY = {"all": lambda module: True, "quick": is_quick, "half": is_in_half}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,8 +35,10 @@ async def run() -> AsyncIterator[Run]:
     wires: list[Wire] = []
 
     async def start(served: web.Application | Answer, **options: Any) -> Wire:
-        app = served if isinstance(served, web.Application) else web.Application()
-        if app is not served:
+        if isinstance(served, web.Application):
+            app = served
+        else:
+            app = web.Application()
             app.router.add_route("*", "/{path:.*}", served)
         options.setdefault("access_log", None)
         runners.append(web.AppRunner(app, lingering_time=FOREVER, **options))
@@ -140,7 +142,7 @@ async def test_task_of_the_connection_waits_for_the_one_that_writes_the_response
     @web.middleware
     async def detour(request: web.Request, handler: Handler) -> web.StreamResponse:
         await asyncio.sleep(0)
-        response = await asyncio.create_task(handler(request))  # type: ignore[arg-type]
+        response: web.StreamResponse = await asyncio.ensure_future(handler(request))
         events.append("handler done")
         return response
 
@@ -403,7 +405,7 @@ async def test_body_and_text_of_a_response_are_properties_that_can_be_replaced()
 
 
 class Heir(asyncio.Protocol):
-    _task_handler = None
+    _task_handler: ClassVar[None] = None
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -437,7 +439,7 @@ async def test_connection_is_given_away_with_what_came_behind_the_handshake() ->
         def close(self) -> None:
             heir.calls.append("husk closed")
 
-    async def take(request: web.Request) -> web.StreamResponse:
+    async def take(request: Any) -> web.StreamResponse:
         transport, husk = request.transport, Husk()
         assert transport is not None
         internals.set_transport(request, husk)

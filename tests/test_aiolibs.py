@@ -410,7 +410,8 @@ def test_transports_that_cannot_be_disabled() -> None:
 @pytest.mark.parametrize("needed", [None, True, False])
 async def test_cookie(run: Run, needed: bool | None) -> None:
     app = web.Application()
-    add_endpoint(app, echo, **({} if needed is None else {"cookie_needed": needed}))
+    options: dict[str, Any] = {} if needed is None else {"cookie_needed": needed}
+    add_endpoint(app, echo, **options)
     served = await run(app)
     is_needed = needed is not False
     info = json.loads((await served.request("GET", "/info")).body)
@@ -533,7 +534,11 @@ async def test_sessions_and_managers_of_ones_own(run: Run, kind: Kind) -> None:
 async def test_factory_that_raises(run: Run, kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
     app = web.Application()
     add_endpoint(app, echo, name="n")
-    get_manager("n", app).factory = lambda *args, **options: 1 / 0
+
+    def factory(*_args: Any, **_options: Any) -> Session:
+        raise ZeroDivisionError
+
+    get_manager("n", app).factory = factory
     client = await kind.open(await run(app))
     assert await client.frame() == b'c[1011,"Internal error"]'
     await client.leave()

@@ -322,7 +322,7 @@ async def test_websocket_that_came_along_with_a_poll_keeps_its_options(serve: Se
     )
     await Noted.until("open", 2)
     await asyncio.sleep(0.05)
-    (connection,) = served.runner.server.connections
+    (connection,) = served.http_connections()
     sock = connection.transport.get_extra_info("socket")
     before = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert before > 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ class Noting(Recorder):
         super().__init_subclass__()
         cls.ends = []
 
-    async def on_open(self, info: ConnectionInfo) -> None:
+    async def on_open(self, info: ConnectionInfo) -> Any:
         assert self.close_info is None
         await super().on_open(info)
 
@@ -69,7 +70,7 @@ async def test_server_closes(serve: Serve, kind: Kind) -> None:
 @every
 async def test_server_refuses(serve: Serve, kind: Kind) -> None:
     class Refusing(Noting):
-        async def on_open(self, info: ConnectionInfo) -> object:
+        async def on_open(self, info: ConnectionInfo) -> Any:
             return False
 
     client = await kind.open(await serve(Refusing))

@@ -36,7 +36,7 @@ async def test_peer_that_vanished_is_noticed(
     caplog.set_level("INFO", "sockjs_aio")
     served = await serve(Noted, settings=SHORT, handler_cancellation=cancellation)
     wire = await handshake(served, path)
-    wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    wire.stop_reading()
     await Noted.until("close")
     assert "timeout, 1006 'Ping not answered'" in caplog.text
     await served.until_empty()
@@ -304,7 +304,7 @@ async def test_stream_that_is_written_to_all_the_time_is_seen_to_stall(
     settings = {**SHORT, "heartbeat_delay": 0.3, "response_limit": 1 << 30}
     served = await serve(Talking, settings=settings)
     wire = await slow_wire(served)
-    wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    wire.stop_reading()
     method, path, body = asks(served, kind, "/000/x")
     wire.send(method, served.prefix + path, body)
     await Talking.until("close")
@@ -329,7 +329,7 @@ async def test_stream_whose_client_takes_its_time_is_kept(serve: Serve, tmp_path
     wire.send("POST", served.prefix + "/0/1/xhr_streaming", b"")
     await Noted.until("open")
     for number in range(12):  # there is always one on its way when somebody looks
-        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        wire.stop_reading()
         Noted.connections[0].send(str(number))
         await asyncio.sleep(0.12)
         wire.writer.transport.resume_reading()  # type: ignore[attr-defined]

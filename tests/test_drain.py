@@ -136,7 +136,8 @@ async def test_queued_messages_come_first_then_the_reason(serve: Serve, kind: Ki
     assert await client.frame() == FAREWELL
     await Noted.until("shutdown")
     await client.leave()
-    await Noted.connections[0].draining
+    connection: Any = Noted.connections[0]
+    await connection.draining
     assert Noted.seen == ["open", "shutdown"]
 
 
@@ -160,7 +161,7 @@ async def test_traffic_goes_on_to_the_end_and_nothing_is_lost(serve: Serve, kind
     while (frame := await client.frame()) != FAREWELL:
         if frame != b"":  # a response that has reached its limit
             received += json.loads(frame[1:])
-    connection = Ticking.connections[0]
+    connection: Any = Ticking.connections[0]
     assert received == [str(number) for number in range(connection.sent)]
     await client.leave()
     await draining
@@ -268,7 +269,8 @@ async def test_nobody_is_cut_off_when_the_time_is_over(serve: Serve) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # or it grows to 32 MB
         member.stop_reading()
         await member.send("pour")
-    while not all(connection.session._writer.is_full for connection in Slow.connections):
+    writers = [connection.session._writer for connection in Slow.connections]
+    while not all(writer is not None and writer.is_full for writer in writers):
         await asyncio.sleep(0.01)
     await served.router.drain()
     assert "returned" not in Slow.seen, "that is what it has waited for in vain"

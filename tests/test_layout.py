@@ -57,13 +57,11 @@ MAX_LINES = 350
 MAX_FUNCTION_LINES = 50
 
 
-def _modules() -> dict[str, ast.Module]:
+def _modules() -> dict[str, Path]:
     found = {}
     for path in PACKAGE.rglob("*.py"):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        found[name.removesuffix(".__init__").replace("__init__", "sockjs_aio")] = ast.parse(
-            path.read_text()
-        )
+        found[name.removesuffix(".__init__").replace("__init__", "sockjs_aio")] = path
     return found
 
 
@@ -71,9 +69,14 @@ MODULES = _modules()
 
 
 @functools.cache
+def parsed(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text())
+
+
+@functools.cache
 def imported_modules(name: str, *, types: bool = True) -> set[str]:
     """Return the modules that `name` imports, those of this package by their names in it."""
-    tree = MODULES[name]
+    tree = parsed(name)
     for_types = {
         node
         for test in ast.walk(tree)
@@ -175,7 +178,7 @@ def _own_private_names(tree: ast.Module) -> set[str]:
     return found
 
 
-PRIVATE_NAMES = {name: _own_private_names(tree) for name, tree in MODULES.items()}
+PRIVATE_NAMES = {name: _own_private_names(parsed(name)) for name in MODULES}
 OURS = {name for names in PRIVATE_NAMES.values() for name in names}
 
 
@@ -215,10 +218,10 @@ def internals_used(name: str) -> set[str]:
     """Return what a module uses of aiohttp or asyncio that their documentation does not promise."""
     found = {
         attribute
-        for owner, attribute in _attributes(MODULES[name])
+        for owner, attribute in _attributes(parsed(name))
         if attribute in UNDOCUMENTED.get(owner, ()) or _is_of_others(name, owner, attribute)
     }
-    for node in ast.walk(MODULES[name]):
+    for node in ast.walk(parsed(name)):
         if isinstance(node, ast.ImportFrom) and room(str(node.module)) == "aiohttp":
             found |= {str(node.module)} - DOCUMENTED
     return found
@@ -244,8 +247,8 @@ def test_adapters_use_the_public_interface() -> None:
 
 
 def test_functions_are_short() -> None:
-    for name, tree in MODULES.items():
-        for node in ast.walk(tree):
+    for name in MODULES:
+        for node in ast.walk(parsed(name)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 lines = (node.end_lineno or 0) - node.lineno
                 assert lines < MAX_FUNCTION_LINES, (name, node.name)

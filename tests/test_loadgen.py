@@ -42,7 +42,16 @@ def loadgen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = shutil.which("cc")
     require(compiler, "cc")
     program = tmp_path_factory.mktemp("loadgen") / "loadgen"
-    command = [str(compiler), "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, SOURCE]
+    command: list[str | Path] = [
+        str(compiler),
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-o",
+        program,
+        SOURCE,
+    ]
     subprocess.run(command, check=True)
     return program
 

@@ -175,7 +175,7 @@ async def test_server_closes_a_channel_from_outside(serve: Serve, kind: Kind) ->
 async def test_new_subscription_waits_for_the_old_one(serve: Serve) -> None:
     ann = recorder()
 
-    class SlowToClose(ann):  # type: ignore[misc]
+    class SlowToClose(ann):  # type: ignore[misc,valid-type]
         async def on_close(self) -> None:
             await asyncio.sleep(0.02)
             self.seen.append("close")
@@ -324,7 +324,7 @@ async def test_hooks_of_one_carrier_take_turns(serve: Serve, kind: Kind) -> None
 async def test_accepted_messages_are_handled_though_the_client_left(serve: Serve) -> None:
     ann = recorder()
 
-    class Slow(ann):  # type: ignore[misc]
+    class Slow(ann):  # type: ignore[misc,valid-type]
         async def on_open(self, info: ConnectionInfo) -> None:
             await super().on_open(info)
             await asyncio.sleep(0.2)

@@ -99,10 +99,7 @@ async def test_client_that_takes_nothing_does_not_hold_a_hook_in_drain(
     settings = {**SHORT, "heartbeat_delay": 0.2, "response_limit": 1 << 30}
     served = await serve(Draining, settings=settings)
     client = await kind.open(served)
-    if isinstance(client, clients.WebSocket):
-        client.socket._writer.transport.pause_reading()
-    else:
-        client.wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.stop_reading()
     await client.send("a")
     await Draining.until("close")
     assert Draining.seen == ["open", "told", "close"]
@@ -124,7 +121,7 @@ async def test_slow_client_that_takes_something_is_kept(serve: Serve, kind: Kind
     transport = (
         client.socket._writer.transport
         if isinstance(client, clients.WebSocket)
-        else client.wire.writer.transport  # type: ignore[attr-defined]
+        else client.wire.writer.transport
     )
     await client.send("a")
 
@@ -163,7 +160,7 @@ async def test_connection_of_a_client_that_does_not_read_is_cut(serve: Serve, da
     settings = {**SHORT, "max_messages": 2, "heartbeat_delay": 60}
     served = await serve(Large, settings=settings)
     wire = await handshake(served)
-    wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    wire.stop_reading()
     await Large.until("open")
     wire.writer.write(data)
     await Large.until("close")
@@ -324,7 +321,7 @@ async def test_close_frame_is_not_lost_behind_a_compressed_message(
     extension = {"Sec-WebSocket-Extensions": "permessage-deflate"}
     wire = await handshake(served, **extension)
     wire.writer.write(data)
-    opcodes = []
+    opcodes: list[int] = []
     while not opcodes or opcodes[-1] != 8:
         first, size = await wire.reader.readexactly(2)
         if size == 126:

@@ -58,6 +58,9 @@ class Writer:
     def flush(self) -> int:
         return 0
 
+    def conclude(self) -> None:
+        pass
+
     def release(self) -> None:
         pass
 

@@ -210,9 +210,10 @@ async def test_what_runs_a_loop_is_not_called_within_one() -> None:
     async def make_app() -> web.Application:
         raise AssertionError("nobody asks for it")
 
-    for run, target in ((run_app, make_app()), (Workers(2).run, "tests.workers.service:make")):
-        with pytest.raises(RuntimeError, match="below `if __name__"):
-            run(target)  # type: ignore[operator]
+    with pytest.raises(RuntimeError, match="below `if __name__"):
+        run_app(make_app())
+    with pytest.raises(RuntimeError, match="below `if __name__"):
+        Workers(2).run("tests.workers.service:make")
 
 
 @pytest.mark.parametrize("name", ["notice", "over", "limit"])
@@ -224,6 +225,8 @@ def test_times_that_cannot_be_are_refused(name: str, value: float) -> None:
 
 
 def test_a_drain_that_is_none_is_refused() -> None:
-    for run in (lambda drain: run_app(None, drain=drain), lambda drain: Workers(1, drain=drain)):
-        with pytest.raises(TypeError, match="must be a Drain such as Drain"):
-            run(5)
+    wrong: Any = 5
+    with pytest.raises(TypeError, match="must be a Drain such as Drain"):
+        run_app(web.Application(), drain=wrong)
+    with pytest.raises(TypeError, match="must be a Drain such as Drain"):
+        Workers(1, drain=wrong)

@@ -137,7 +137,7 @@ async def log_in(request: web.Request) -> web.Response:
 async def log_out(request: web.Request) -> web.Response:
     """Delete the cookie and close the user's sessions: `authorize` is not called again for them."""
     user = cookie_user(request)
-    for desk in list(request.app[PRESENT]):
+    for desk in request.app[PRESENT].copy():
         if desk.info.identity == user:
             desk.close(4001, "Logged out")
     response = web.Response()

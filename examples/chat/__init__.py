@@ -19,7 +19,7 @@ import json
 import secrets
 import string
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -62,9 +62,10 @@ class Room:
         self.broker = broker
         self.node = node
         self.users: dict[str, Mapping[str, Any]] = {}
-        self.history: deque[Mapping[str, Any]] = deque(maxlen=HISTORY_LENGTH)
+        self.history: deque[Mapping[Any, Any]] = deque(maxlen=HISTORY_LENGTH)
         # people on this node
         self.members: dict[str, str] = {}
+        self.open_pages: Counter[str] = Counter()
         self.leaving: dict[str, asyncio.Task[None]] = {}
 
     def deliver(
@@ -121,6 +122,7 @@ class Visitor(SockJSConnection):
         self.id = hashlib.sha256(page.encode(errors="replace")).hexdigest()[:16]
 
     async def on_open(self, info: ConnectionInfo) -> None:
+        self.room.open_pages[self.id] += 1
         if self.id in self.room.leaving:
             self.room.leaving.pop(self.id).cancel()
         await self.subscribe(CHANNEL)
@@ -137,11 +139,11 @@ class Visitor(SockJSConnection):
                 self.close()
 
     async def on_close(self) -> None:
-        others = self.session.channels.subscribers(CHANNEL)
-        is_here = any(other.id == self.id for other in others)
-        # if two tabs close at once, both find no other
-        if self.id in self.room.members and not is_here and self.id not in self.room.leaving:
-            self.room.leaving[self.id] = asyncio.create_task(self.leave())
+        self.room.open_pages[self.id] -= 1
+        if not self.room.open_pages[self.id]:
+            del self.room.open_pages[self.id]
+            if self.id in self.room.members:
+                self.room.leaving[self.id] = asyncio.create_task(self.leave())
 
     async def leave(self) -> None:
         await asyncio.sleep(RETURN_DELAY)

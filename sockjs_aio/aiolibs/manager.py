@@ -175,7 +175,7 @@ class HandlerConnection(ClientConnection):
     def __init__(self, session: SockJSSession, manager: SessionManager) -> None:
         super().__init__(session)
         self.manager = manager
-        self.request = Request(session.info)
+        self.request: Request = Request(session.info)
         self.client: Session | None = None
         self.told = MsgType.OPEN
 

@@ -18,7 +18,7 @@ class Channels:
     __slots__ = ("broker", "_is_over", "_sessions", "_channels")
 
     def __init__(self, broker: Broker) -> None:
-        self.broker = broker
+        self.broker: Broker = broker
         self._is_over = False
         self._sessions: dict[str, dict[Session, str | None]] = {}  # with each session's member
         self._channels: dict[Session, set[str]] = {}

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sockjs_aio.turns import Turn
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 CATCH_UP_TURNS = 20
 """Loop iterations that a request already in a socket buffer needs to reach its session."""
@@ -40,7 +40,7 @@ class Slot(set[Ticked]):
 
     def __init__(self, number: int) -> None:
         super().__init__()
-        self.number = number
+        self.number: int = number
 
 
 class Clock:

@@ -41,7 +41,8 @@ class Closing:
     __slots__ = ("is_begun", "is_announced", "uploads", "_sessions", "_timeout", "_changed")
 
     def __init__(self, sessions: Collection[Session], settings: Settings) -> None:
-        self.is_begun = self.is_announced = False
+        self.is_begun: bool = False
+        self.is_announced: bool = False
         self.uploads: set[Upload] = set()  # request bodies that are still arriving
         self._sessions = sessions
         self._timeout = settings.shutdown_timeout

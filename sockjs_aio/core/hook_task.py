@@ -29,7 +29,9 @@ class HookTask:
         self._rest: Rest | None = None
         self._returned: Returned | None = None
         # an empty context: hooks run in that of their session
-        self.task = contextvars.Context().run(self._loop.create_task, self._run())
+        self.task: asyncio.Task[None] = contextvars.Context().run(
+            self._loop.create_task, self._run()
+        )
         self.task.add_done_callback(self._ended)
 
     def go_on(self, rest: "Rest", returned: Returned) -> None:

@@ -24,7 +24,7 @@ from sockjs_aio.protocol.ends import GO_AWAY, HOOK_FAILED, End, Initiator
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 from sockjs_aio.turns import Turn
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 
 class HookedSession(Protocol):
@@ -81,21 +81,21 @@ class Hooks:
     )
 
     def __init__(self, session: HookedSession, receive_queue_limit: int) -> None:
-        self.context = contextvars.copy_context()
+        self.context: contextvars.Context = contextvars.copy_context()
         """The context for the session's hooks.  Each task replaces it by its own copy when it ends,
         because tasks cannot share a context before Python 3.11."""
         self._session = session
         self._limit = receive_queue_limit
         self._inbox: Inbox | None = None
         # whether a hook runs, and which were called
-        self.is_running = False
+        self.is_running: bool = False
         self._opened = False
         self._closed = False
         # the task that calls them, while there is something to call
         self._task: asyncio.Task[None] | None = None
         self._is_starting = False
-        self.is_cancelled = False  # the server is shutting down, and the hook took too long
-        self.is_dropping = False  # no more messages are handled
+        self.is_cancelled: bool = False  # the server is shutting down, and the hook took too long
+        self.is_dropping: bool = False  # no more messages are handled
 
     @property
     def is_finished(self) -> bool:

@@ -14,7 +14,7 @@ MAX_WAITING = 64
 class Turn(asyncio.Lock):
     """A lock that counts the tasks waiting for it."""
 
-    waiting = 0
+    waiting: int = 0
 
     async def acquire(self) -> Literal[True]:
         """Wait for the lock."""
@@ -36,14 +36,14 @@ class Inbox:
     __slots__ = ("turn", "size", "is_closed", "_limit", "_messages", "_room")
 
     def __init__(self, limit: int) -> None:
-        self.turn = Turn()
+        self.turn: Turn = Turn()
         """A request must hold it from before its body is read until its messages are queued.
 
         So requests are served in order, and a session has only one body in memory.  The bodies of
         waiting requests stay in their sockets.
         """
-        self.size = 0  # bytes
-        self.is_closed = False
+        self.size: int = 0  # bytes
+        self.is_closed: bool = False
         self._limit = limit
         self._messages: deque[tuple[str, int]] | None = None
         self._room: asyncio.Future[None] | None = None

@@ -28,6 +28,9 @@ class InlineHooks(Hooks):
 
     __slots__ = ("_resume", "_worker", "_is_plain")
 
+    is_running: bool
+    is_cancelled: bool
+
     def __init__(self, session: HookedSession, receive_queue_limit: int) -> None:
         super().__init__(session, receive_queue_limit)
         self._resume: Callable[[], object] | None = None

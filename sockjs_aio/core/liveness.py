@@ -19,7 +19,7 @@ class Liveness:
     __slots__ = ("due", "_delay", "_delivery")
 
     def __init__(self, delay: float) -> None:
-        self.due = math.inf
+        self.due: float = math.inf
         """When to call `ask`."""
         self._delay = delay
         self._delivery: Delivery | None = None

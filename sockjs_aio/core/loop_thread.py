@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ class LoopThread:
     __slots__ = ("is_debug", "_loop", "_thread")
 
     def __init__(self) -> None:
-        self.is_debug = False
+        self.is_debug: bool = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: int | None = None
 

@@ -30,7 +30,7 @@ from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
 from sockjs_aio.turns import Turn
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 EXPIRED_FRAME = close_frame(*SESSION_EXPIRED)
 """What a late request gets if its session ended without a close frame."""
@@ -54,16 +54,16 @@ class SessionRegistry:
         broker: Broker | None = None,
     ) -> None:
         self.settings = settings
-        self.flusher = Flusher()
-        self.addresses = AddressCounter(settings.max_sessions_per_ip)
-        self.thread = LoopThread()
-        self.channels = Channels(broker or MemoryBroker())
+        self.flusher: Flusher = Flusher()
+        self.addresses: AddressCounter = AddressCounter(settings.max_sessions_per_ip)
+        self.thread: LoopThread = LoopThread()
+        self.channels: Channels = Channels(broker or MemoryBroker())
         self._connect = connect
         # all sessions; by id, only those of HTTP transports, whose requests must find them
         self._sessions: set[Session] = set()
-        self.closing = Closing(self._sessions, settings)
+        self.closing: Closing = Closing(self._sessions, settings)
         self._by_id: dict[str, Session] = {}
-        self.ended_sessions = EndedSessions(
+        self.ended_sessions: EndedSessions = EndedSessions(
             settings.ended_session_delay, settings.max_ended_sessions
         )
         self._clock = Clock(settings.tick_interval, self._abort_all)

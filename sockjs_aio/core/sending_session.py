@@ -17,7 +17,7 @@ from sockjs_aio.core.liveness import Liveness
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.protocol.framing import Framing, PreparedMessage
 from sockjs_aio.protocol.machine import CLOSED, CLOSING, OPEN, SessionMachine
-from sockjs_aio.session_info import ConnectionInfo
+from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 from sockjs_aio.settings import Settings
 
 
@@ -65,9 +65,9 @@ class SendingSession(connection.Session):
         self, session_id: str, info: ConnectionInfo, host: SendingHost, framing: Framing
     ) -> None:
         settings = host.settings
-        self.id = session_id
-        self.info = info
-        self.close_info = None
+        self.id: str = session_id
+        self.info: ConnectionInfo = info
+        self.close_info: CloseInfo | None = None
         self._host = host
         self._framing = framing
         self._machine = SessionMachine(

@@ -65,11 +65,12 @@ class Session(SendingSession):
 
     HOOKS: ClassVar[type[Hooks]] = Hooks
 
+    close_info: CloseInfo | None
     _host: Host
 
     def __init__(self, session_id: str, info: ConnectionInfo, host: Host, framing: Framing) -> None:
         super().__init__(session_id, info, host, framing)
-        self.hooks = self.HOOKS(self, host.settings.receive_queue_limit)
+        self.hooks: Hooks = self.HOOKS(self, host.settings.receive_queue_limit)
         self.due_slot: Slot | None = None  # the clock's slot that the session is in
         self._born = host.now()
 

@@ -167,11 +167,12 @@ class Delivery:
     )
 
     def __init__(self, transport: asyncio.WriteTransport | None) -> None:
-        self.written = 0  # bytes; writers that write more than once count them
-        self.is_unfinished = False  # a response has begun, and the kernel does not have its end yet
-        self.is_finished = False  # the kernel has its end
+        self.written: int = 0  # bytes; writers that write more than once count them
+        # a response has begun, and the kernel does not have its end yet
+        self.is_unfinished: bool = False
+        self.is_finished: bool = False  # the kernel has its end
         # another request uses the connection now: its data is not for this session
-        self.has_passed = False
+        self.has_passed: bool = False
         self._transport = transport
         self._taken: float = -math.inf
         self._was_replied_to = False

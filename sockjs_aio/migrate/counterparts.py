@@ -3,7 +3,7 @@
 OLD, NEW = "sockjs.tornado", "sockjs_aio.tornado"
 
 # The adapter's modules, and what code written for sockjs-tornado can import from them.
-COUNTERPARTS = {
+COUNTERPARTS: dict[str, set[str]] = {
     "": {"SockJSConnection", "SockJSRouter"},
     "conn": {"SockJSConnection"},
     "migrate": {"WebsocketHandler"},

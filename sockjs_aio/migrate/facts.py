@@ -24,13 +24,15 @@ class Facts:
     """What one walk over a tree finds: imports, and names that are bound in other ways."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self.nodes = list(ast.walk(tree))
-        self.parents = {child: n for n in self.nodes for child in ast.iter_child_nodes(n)}
+        self.nodes: list[ast.AST] = list(ast.walk(tree))
+        self.parents: dict[ast.AST, ast.AST] = {
+            child: n for n in self.nodes for child in ast.iter_child_nodes(n)
+        }
         self.imports: list[Import] = []
         self.plain: list[Import] = []  # those that bind ``sockjs`` itself
         self.origins: dict[str, set[str]] = {}  # full names by the name that an import binds
         self.bound: dict[str, int] = {}  # lines by the name that they bind without importing it
-        self.is_user = False
+        self.is_user: bool = False
         for node in self.nodes:
             if isinstance(node, ast.Import):
                 self._note_import(node)

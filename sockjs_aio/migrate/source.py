@@ -16,10 +16,11 @@ class Source:
 
     def __init__(self, raw: bytes) -> None:
         lines = re.sub(rb"\r\n?", b"\n", raw)  # detect_encoding knows only \n
+        self.encoding: str
         self.encoding, _ = tokenize.detect_encoding(io.BytesIO(lines).readline)
-        self.text = raw.decode(self.encoding)
+        self.text: str = raw.decode(self.encoding)
         self._starts = [0] + [end.end() for end in re.finditer(r"\r\n|\r|\n", self.text)]
-        self.tree = ast.Module([], [])
+        self.tree: ast.Module = ast.Module([], [])
 
     def parse(self) -> None:
         """Make the tree.

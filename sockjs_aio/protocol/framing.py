@@ -110,7 +110,7 @@ class PreparedMessage:
     __slots__ = ("message", "_is_json", "_sockjs", "_raw", "_behind")
 
     def __init__(self, message: str | bytes, *, is_json: bool = False) -> None:
-        self.message = message
+        self.message: str | bytes = message
         self._is_json = is_json
         self._sockjs: frames.SharedMessage | None = None
         self._raw: bytes | None = None

@@ -85,8 +85,8 @@ class SessionMachine:
         send_queue_limit: int,
         now: float,
     ) -> None:
-        self.state = CONNECTING
-        self.is_accepting = True
+        self.state: State = CONNECTING
+        self.is_accepting: bool = True
         """Whether messages are queued: until the session is closed."""
         self._framing = framing
         self._heartbeat_delay = heartbeat_delay
@@ -97,12 +97,12 @@ class SessionMachine:
         # (a single message is kept without a list, which the garbage collector would track)
         self._outbox: bytes | list[bytes] | None = None
         self._taken = 0
-        self.queued = 0
-        self.downstream = 0
+        self.queued: int = 0
+        self.downstream: int = 0
         # frames that the attached receiver must still get
         self._greeting: bytes | None = None
         self.close_frame: CloseFrame | None = None
-        self.close_due = False
+        self.close_due: bool = False
         self.told_at: float | None = None
         """When a receiver took the close frame; None if none did."""
         self._beat_due = False

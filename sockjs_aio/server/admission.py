@@ -24,7 +24,7 @@ or if you return None, False, a response or an exception (403)."""
 Verify = Callable[[web.Request, ConnectionInfo], "bool | Awaitable[bool]"]
 """Return True if a request may use the session that another request opened."""
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 CLIENT_PATIENCE = 0.3
 """Minimum number of seconds for which sockjs-client waits for a transport."""

@@ -45,9 +45,9 @@ class ConnectionWriter:
     )
 
     def __init__(self, request: web.Request, settings: Settings, session: Session) -> None:
-        self.transport = request.transport
-        self.is_congested = True
-        self.delivery = Delivery(self.transport)
+        self.transport: asyncio.Transport | None = request.transport
+        self.is_congested: bool = True
+        self.delivery: Delivery = Delivery(self.transport)
         self._writer: ResponseWriter | None = None
         self._high_water = min(HIGH_WATER, settings.send_queue_limit // 4)
         self._session = session

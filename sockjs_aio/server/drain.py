@@ -9,7 +9,7 @@ from aiohttp import web
 
 from sockjs_aio.server.service import services_of
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from sockjs_aio.protocol.transports import line
 from sockjs_aio.server.aiohttp_internals import ResponseWriter, apps_of, set_body, set_text
 from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
-from sockjs_aio.server.client_loss import connection_of
+from sockjs_aio.server.client_loss import ClientConnection, connection_of
 from sockjs_aio.server.connection_writer import PATIENCE
 from sockjs_aio.server.headers import (
     JAVASCRIPT,
@@ -100,10 +100,11 @@ class PollWriter:
     buffered = 0
 
     def __init__(self, request: web.Request) -> None:
-        self.is_full = self.is_done = False
-        self.delivery = Delivery(request.transport)
+        self.is_full: bool = False
+        self.is_done: bool = False
+        self.delivery: Delivery = Delivery(request.transport)
         self._request = request
-        self.connection = connection_of(request)
+        self.connection: ClientConnection | None = connection_of(request)
         self._frame: bytes | None = None
         self._waiter: asyncio.Future[None] | None = None
 

@@ -24,7 +24,7 @@ class ResponseOutcome:
     def __init__(
         self, session: Session, writer: FrameWriter, connection: ClientConnection | None
     ) -> None:
-        self.is_read = False
+        self.is_read: bool = False
         """Whether a middleware has read the body and may send a copy of it."""
         self._session: Session | None = session
         self._writer: FrameWriter | None = writer

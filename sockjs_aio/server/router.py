@@ -81,8 +81,9 @@ class SockJSRouter:
             raise TypeError(f"verify must be a function, not {verify!r}")
         if broker is not None and not isinstance(broker, Broker):
             raise TypeError(f"broker must be a Broker such as RedisBroker(url), not {broker!r}")
-        self.settings = settings = _made_settings(settings, more_settings)
-        self.prefix = _checked_prefix(prefix)
+        settings = _made_settings(settings, more_settings)
+        self.settings: Settings = settings
+        self.prefix: str = _checked_prefix(prefix)
         self.authorize = authorize
         self._is_attached = False
         self.broker = broker

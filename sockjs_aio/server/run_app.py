@@ -14,7 +14,7 @@ from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.forks import give_forks_their_signals
 from sockjs_aio.server.guard import guard
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 _DEFAULT_DRAIN = Drain()
 

@@ -18,7 +18,7 @@ from sockjs_aio.server.stickiness import StickinessCheck
 from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 _MARK = "sockjs_service"
 
@@ -50,8 +50,8 @@ class Service:
     ) -> None:
         self.settings = settings
         self.registry = registry
-        self.admission = Admission(settings, registry, authorize, verify)
-        self.stickiness = StickinessCheck()
+        self.admission: Admission = Admission(settings, registry, authorize, verify)
+        self.stickiness: StickinessCheck = StickinessCheck()
         self.relay: Relaying | None = None
         """Set if requests are relayed between processes."""
         self._has_warned = False

@@ -186,7 +186,7 @@ class StreamWriter:
         dress: Callable[[bytes], bytes],
         limit: int,
     ) -> None:
-        self.is_done = False
+        self.is_done: bool = False
         self.delivery: Delivery = output.delivery
         self._request = request
         self._output = output

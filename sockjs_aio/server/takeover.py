@@ -26,7 +26,7 @@ class TakenOver(asyncio.Protocol):
     _task_handler: ClassVar[None] = None  # aiohttp's server asks each of its connections for it
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        self.transport = transport
+        self.transport: asyncio.Transport = transport
         self.server: Any = None  # aiohttp's
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -87,8 +87,8 @@ class WebSocketWriter:
         closing: Closing,
         deflater: Deflater | None,
     ) -> None:
-        self.delivery = Delivery(transport)
-        self.is_raw = framing is RAW
+        self.delivery: Delivery = Delivery(transport)
+        self.is_raw: bool = framing is RAW
         self._transport = transport
         self._session = session
         self._closing = closing
@@ -101,7 +101,7 @@ class WebSocketWriter:
         self._is_lost = False
         self._taken = b""  # the frames that the next flush writes
         self._is_ping_due = False
-        self.is_heard = False  # whether the client sent anything since the last ping
+        self.is_heard: bool = False  # whether the client sent anything since the last ping
         self._ping_end: int | None = None  # position of the last ping's end in the written bytes
         self._is_delayed = False  # whether the last ping was queued behind other data
 

@@ -20,7 +20,7 @@ from sockjs_aio.tornado.session import (
 )
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 T = TypeVar("T")
 
@@ -138,9 +138,9 @@ class ChannelSession(BaseSession):
     def __init__(self, conn: MakeConnection, carrier: MultiplexConnection, name: str) -> None:
         self.carrier = carrier
         self.name = name
-        self.is_in_hook = False
+        self.is_in_hook: bool = False
         self.closing: asyncio.Task[None] | None = None
-        self.session_id = carrier.session.session_id
+        self.session_id: str = carrier.session.session_id
         super().__init__(conn, carrier.session.server)
 
     def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:

@@ -23,7 +23,7 @@ from sockjs_aio.tornado.session import (
 from sockjs_aio.tornado.stats import StatsCollector
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 DEFAULT_SETTINGS: dict[str, Any] = {
     "session_check_interval": 1,
@@ -74,7 +74,7 @@ class SockJSRouter:
         self.settings: dict[str, Any] = {**DEFAULT_SETTINGS, **(user_settings or {})}
         self._allowed_hosts = _allowed_hosts(self.settings["websocket_allow_origin"])
         self.io_loop = io_loop
-        self.stats = StatsCollector(io_loop)
+        self.stats: StatsCollector = StatsCollector(io_loop)
         self._connection = connection
         self._session_kls = session_kls or Session
         self._sessions: dict[str, Session] = {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sockjs_aio.tornado.router import SockJSRouter
     from sockjs_aio.tornado.stats import StatsCollector
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 CONNECTING = 0
 OPEN = 1
@@ -119,11 +119,11 @@ class BaseSession:
         self.server = server
         self.stats: StatsCollector = server.stats
         self.handler: BaseTransportMixin | None = None
-        self.state = CONNECTING
+        self.state: int = CONNECTING
         self.conn_info: ConnectionInfo | None = None
         self.close_reason: tuple[int, str] | None = None
         self._closing: Any = None  # what on_close returned, perhaps an awaitable
-        self.conn = conn(self)
+        self.conn: SockJSConnection = conn(self)
 
     def set_handler(self, handler: BaseTransportMixin) -> bool:
         """Take the name and connection info from `handler`, and count the session."""

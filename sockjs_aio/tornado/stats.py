@@ -13,10 +13,10 @@ class MovingAverage:
 
     def __init__(self, period: int = PERIOD) -> None:
         self.period = period
-        self.accumulator = 0
-        self.sum = 0
+        self.accumulator: int = 0
+        self.sum: int = 0
         self.stream: deque[int] = deque(maxlen=period)
-        self.last_average = 0.0
+        self.last_average: float = 0.0
 
     def add(self, n: int) -> None:
         """Add `n` to the current second."""
@@ -39,12 +39,12 @@ class StatsCollector:
 
     def __init__(self, io_loop: Any = None) -> None:
         self.io_loop = io_loop
-        self.sess_active = 0
+        self.sess_active: int = 0
         self.sess_transports: Counter[str] = Counter()
-        self.conn_active = 0
-        self.conn_ps = MovingAverage()
-        self.pack_sent_ps = MovingAverage()
-        self.pack_recv_ps = MovingAverage()
+        self.conn_active: int = 0
+        self.conn_ps: MovingAverage = MovingAverage()
+        self.pack_sent_ps: MovingAverage = MovingAverage()
+        self.pack_recv_ps: MovingAverage = MovingAverage()
         self._timer: asyncio.TimerHandle | None = None
 
     def dump(self) -> dict[str, float]:

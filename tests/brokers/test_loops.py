@@ -7,8 +7,7 @@ from typing import Any
 import async_timeout
 import pytest
 
-from sockjs_aio import Broker, MemoryBroker
-from sockjs_aio.core.session import Session
+from sockjs_aio import Broker, MemoryBroker, Session
 from sockjs_aio.protocol.framing import PreparedMessage
 from tests.brokers.conftest import MakeBroker
 from tests.clients import WebSocket

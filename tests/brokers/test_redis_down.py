@@ -6,12 +6,13 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import async_timeout
 import pytest
 
-from sockjs_aio import BrokerUnavailableError, ConnectionInfo
+from sockjs_aio import BrokerUnavailableError, ConnectionInfo, SockJSRouter
 from sockjs_aio.brokers.redis import RedisBroker
 from tests import clients
 from tests.brokers.redis_server import RedisServer
@@ -247,11 +248,11 @@ async def test_traffic_goes_on_and_comes_back(
             own_redis.signal(signal.SIGCONT)
         else:
             own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
-            await until(lambda count=count: all(x.gaps == count for x in traffic.brokers))
+            await until(partial(_gaps_are, count, traffic.brokers))
         await until_connected(*traffic.brokers)
         await traffic.flows()
         for node in traffic.nodes:  # what Redis has lost it was told again
-            await until(lambda router=node.router: _is(router.members("numbers"), {"ann"}))
+            await until(partial(_ann_is_in, "numbers", node.router))
     await traffic.stop()
     traffic.check()
     assert way == "kill connections" or traffic.failed
@@ -264,9 +265,13 @@ async def test_traffic_goes_on_and_comes_back(
     assert all("still missed" in text for text in others), others  # another reason, meanwhile
 
 
-async def _is(answer: Awaitable[Any], expected: Any) -> bool:
+def _gaps_are(count: int, brokers: list[RedisBroker]) -> bool:
+    return all(broker.gaps == count for broker in brokers)
+
+
+async def _ann_is_in(channel: str, router: SockJSRouter) -> bool:
     try:
-        return bool(await answer == expected)
+        return await router.members(channel) == {"ann"}
     except BrokerUnavailableError:
         return False
 
@@ -287,7 +292,7 @@ async def test_subscribing_does_not_hang_on_a_redis_that_does(
     own_redis.publish("sockjs:more", b"not subscribed any more")
     own_redis.publish("sockjs:news", b"2")
     assert await client.messages(1) == ["2"]
-    await until(lambda: _is(served.router.members("news"), {"ann"}))
+    await until(partial(_ann_is_in, "news", served.router))
 
 
 async def test_what_waits_for_redis_is_bounded(serve: Serve, own_redis: RedisServer) -> None:
@@ -315,7 +320,7 @@ async def test_server_ends_in_time_without_redis(
     served = await serve(Talker, broker=broker)
     client = await WebSocket.open(served)
     await tell(client, "sub news ann")
-    waiting = []
+    waiting: list[asyncio.Future[Any]] = []
     if way == "kill":
         own_redis.kill()
     else:

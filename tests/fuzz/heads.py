@@ -132,7 +132,7 @@ def fuzz_origin(data: bytes) -> None:
     names = ("Origin", "Sec_Fetch_Site", "Referer", "Host")
     values = dict(zip(names, map(header, data.split(b"\n")), strict=False))
     given = {name: value for name, value in values.items() if value}
-    request = made(**{"Host": "", **given})
+    request = made(ROOT, **{"Host": "", **given})
     for is_linkable in (False, True):
         try:
             SERVICE.admission.check_origin(request, is_linkable=is_linkable)

@@ -139,7 +139,7 @@ class Server:
         """
         logging.getLogger().addHandler(self.complaints)
         try:
-            return self.loop.run_until_complete(self._feed(data))  # type: ignore[no-any-return]
+            return self.loop.run_until_complete(self._feed(data))
         finally:
             logging.getLogger().removeHandler(self.complaints)
             self.complaints.texts.clear()
@@ -184,7 +184,7 @@ class Server:
         for router in self.routers:
             assert router.session_count == 0, router.prefix
             assert not router._registry.addresses._counts
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
         assert len(tasks) <= self.tasks, tasks
 
     def _check_answers(self, received: bytes) -> None:

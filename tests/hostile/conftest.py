@@ -14,7 +14,7 @@ def no_errors(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) 
     patterns = [pattern for mark in request.node.iter_markers("logs") for pattern in mark.args]
     formatter = logging.Formatter("%(name)s: %(message)s")
     for phase in ("call", "teardown"):
-        for record in caplog.get_records(phase):  # type: ignore[arg-type]
+        for record in caplog.get_records(phase):
             if record.levelno >= logging.ERROR or record.exc_info:
                 text = formatter.format(record)
                 assert any(re.search(pattern, text) for pattern in patterns), text

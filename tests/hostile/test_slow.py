@@ -187,7 +187,7 @@ async def test_aiohttp_waits_an_hour_by_default(serve: Serve) -> None:
     wire = await served.wire()
     wire.writer.write(HEAD[:-2])
     await asyncio.sleep(0.05)
-    (connection,) = served.runner.server.connections
+    (connection,) = served.http_connections()
     assert connection.keepalive_timeout == 3630
 
 

@@ -13,7 +13,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -133,7 +133,8 @@ class FarTarget(Target):
         made.setblocking(False)
         return made
 
-    async def wire(self) -> Wire:
+    async def wire(self, **options: Any) -> Wire:
+        assert not options, "its sockets are of another kind"
         made = self._socket()
         await asyncio.get_running_loop().sock_connect(made, (self._host, self.port))
         wire = Wire(*await asyncio.open_connection(sock=made, limit=1 << 24))

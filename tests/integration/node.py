@@ -24,6 +24,7 @@ from aiohttp import web
 from aiohttp_remotes import XForwardedStrict, setup
 
 from sockjs_aio import Drain, Nodes, SockJSConnection, SockJSRouter, readyz, run_app
+from sockjs_aio.core.session import Session
 from tests.process import COMPLAINTS, PATIENCE
 from tests.wire import Wire
 
@@ -39,6 +40,7 @@ class Node(SockJSConnection):
     """Echoes, and answers ``who`` with what it knows about the client and itself."""
 
     connections: ClassVar[list["Node"]] = []
+    session: Session
     has_left = False
 
     async def on_open(self, info: Any) -> None:
@@ -188,7 +190,7 @@ class NodeProcess:
         notice: float = 0,
         program: Path | None = None,
     ) -> None:
-        self._options = {"redis": redis, "relays": relays, "notice": notice}
+        self._options: dict[str, Any] = {"redis": redis, "relays": relays, "notice": notice}
         arguments = ["-m", "tests.integration.node", f"--port={port}", f"--notice={notice}"]
         if redis is not None:
             arguments.append(f"--redis={redis}")

@@ -204,7 +204,8 @@ async def service_and_page(
         page_url = f"http://{page_host}:{page_port}/client.html"
         async with serving(app, port) as port, visiting(browser, page_url) as page:
             cookie: Any = {"name": "user", "value": "ann", "domain": "127.0.0.1", "path": "/"}
-            await page.context.add_cookies([{**cookie, "sameSite": "Lax", "httpOnly": True}])
+            cookie |= {"sameSite": "Lax", "httpOnly": True}
+            await page.context.add_cookies([cookie])
             yield Service(f"http://127.0.0.1:{port}/chat", router, Client(page), seen)
 
 

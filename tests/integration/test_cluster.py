@@ -199,8 +199,8 @@ async def test_messages_of_everybody_reach_everybody_in_order_wherever_requests_
         people = {}
         for name, transport in transports.items():
             before = await requests()
-            page = joined(browser, cluster.port, name, transport)
-            people[name] = page = await stack.enter_async_context(page)
+            page = await stack.enter_async_context(joined(browser, cluster.port, name, transport))
+            people[name] = page
             for number in range(6):
                 await say(page, f"{name} {number}")
                 await expect(page.locator(".text").last).to_have_text(f"{name} {number}")

@@ -40,7 +40,7 @@ async def start(unused_tcp_port: int) -> AsyncIterator[Start]:
 
 async def until_the_end(client: clients.Client) -> list[bytes]:
     """Return the frames up to the connection's end, or to the close frame."""
-    frames = []
+    frames: list[bytes] = []
     async with async_timeout.timeout(PATIENCE):
         while True:
             try:

@@ -60,12 +60,13 @@ class EchoClient:
     count = 0
     longest = 0.0  # seconds for an echo
 
+    def __init__(self, client: clients.Client) -> None:
+        self._client = client
+        self._task = asyncio.ensure_future(self._run())
+
     @classmethod
     async def open(cls, server: ServerProcess) -> "EchoClient":
-        self = cls()
-        self._client = await clients.WebSocket.open(server)
-        self._task = asyncio.ensure_future(self._run())
-        return self
+        return cls(await clients.WebSocket.open(server))
 
     async def _run(self) -> None:
         while True:

@@ -165,7 +165,7 @@ class Anywhere(Target):
         super().__init__(0, "/echo", tls=nodes[0].tls)
 
     @property
-    def port(self) -> int:  # type: ignore[override]
+    def port(self) -> int:
         return next(self._ports)
 
     @port.setter

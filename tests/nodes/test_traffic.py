@@ -112,7 +112,8 @@ async def test_addresses_are_verified_as_the_node_sees_them_where_a_request_come
     async def poll_from(address: str, node: Node) -> Reply:
         wire = await reach(node).wire(local_addr=(address, 0))
         try:
-            return await wire.request("POST", "/echo/0/abc/xhr", b"")
+            reply: Reply = await wire.request("POST", "/echo/0/abc/xhr", b"")
+            return reply
         finally:
             wire.close()
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from sockjs_aio import ConnectionInfo, SockJSConnection
+from sockjs_aio.core.inline import InlineSession
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
 from sockjs_aio.errors import ReceiverConflictError
@@ -297,6 +298,7 @@ class WebSocketPeer(Peer):
     async def _serve(self) -> None:
         """Do what the transport does."""
         session = self.session
+        assert isinstance(session, InlineSession)
         hooks = session.hooks
         [receiver] = self.receivers
         session.attach(receiver)

@@ -163,7 +163,10 @@ def test_hooks_and_frames_keep_their_promises_whatever_happens(
 
 def test_hook_that_wakes_up_at_the_time_of_a_check() -> None:
     first = [(Peer, "10.0.0.1", ("", ""), False)]
-    steps = [("poll", (None,), QUIET), ("post", (["sleep", "close"],), 0.6)]
+    steps: list[tuple[str, tuple[Any, ...], float]] = [
+        ("poll", (None,), QUIET),
+        ("post", (["sleep", "close"],), 0.6),
+    ]
     steps += [("stop_answering", (), 0.6)] * 4  # in the end it has slept for 3 seconds
     run(first, [(0, (name, what), pause) for name, what, pause in steps], None)
 

@@ -3,11 +3,11 @@
 import gzip
 import logging
 import re
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from sockjs_aio import SockJSRouter
 from tests.conftest import Echo, Serve
@@ -35,7 +35,6 @@ ANSWERS = {
 }
 """Method, path, body and headers."""
 
-Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 Change = Callable[[web.StreamResponse], object]
 
 

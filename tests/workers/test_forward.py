@@ -31,7 +31,7 @@ async def test_a_body_that_comes_slowly_arrives_as_it_comes(team: RunTeam, in_ch
     how = "Transfer-Encoding: chunked" if in_chunks else f"Content-Length: {len(payload)}"
     head = f"POST /echo{client.path}/xhr_send HTTP/1.1\r\nHost: a\r\n{how}\r\n\r\n"
     wire.writer.write(head.encode())
-    uploads = workers.owner(client.path).router._registry.closing.uploads
+    uploads: Any = workers.owner(client.path).router._registry.closing.uploads
     sent = 0
     while sent < len(payload):
         part = payload[sent : sent + 50_000]

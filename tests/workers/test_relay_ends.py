@@ -176,7 +176,8 @@ async def test_an_owner_that_does_not_read_holds_up_the_client(team: RunTeam) ->
 def kill(member: Member) -> None:
     """Have all connections of a worker end as if its process had been killed."""
     for site in list(member.runner.sites):
-        site._server.close()  # type: ignore[attr-defined]
+        assert isinstance(site, web.BaseSite) and site._server is not None
+        site._server.close()
     assert member.runner.server is not None
     for connection in list(member.runner.server.connections):
         if connection.transport is not None:

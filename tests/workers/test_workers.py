@@ -81,7 +81,8 @@ async def test_a_worker_that_is_killed_takes_its_own_sessions_only(
 ) -> None:
     served = await command(workers=2, settings={"shutdown_timeout": 0.5})
     victim, other = await served.worker_wires(2)
-    its, others = [], []
+    its: list[Any] = []
+    others: list[Any] = []
     while not (its and others):  # all of them have come in at the other one
         client: Any = transport(served, {})
         await open_by(client, (await served.worker_wires(2))[other])

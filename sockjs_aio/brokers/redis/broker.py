@@ -8,15 +8,15 @@ from typing import Literal, TypeAlias
 
 try:
     from sockjs_aio.brokers.redis.link import Link, Server
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("RedisBroker needs redis: pip install sockjs-aio[redis]") from error
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError("RedisBroker needs redis: pip install sockjs-aio[redis]") from _error
 from sockjs_aio.brokers.base import Broker, State, check_delay, check_size
 from sockjs_aio.brokers.redis.payload import MAX_LABEL, PayloadError, Reader, make_label, pack
 from sockjs_aio.brokers.redis.presence import Presence, members_question
 from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
 from sockjs_aio.errors import BrokerUnavailableError, SettingsError
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 Policy: TypeAlias = Literal["raise", "drop"]
 
@@ -61,9 +61,9 @@ class RedisBroker(Broker):
         SettingsError: If an argument is not valid.
     """
 
-    refused = 0
+    refused: int = 0
     """How many messages from Redis were too large or not readable."""
-    dropped = 0
+    dropped: int = 0
     """How many published messages may not have reached other processes."""
 
     def __init__(

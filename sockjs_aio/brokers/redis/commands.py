@@ -49,7 +49,7 @@ class Commands:
         self._queue: deque[Pending] = deque()
         self._sent: deque[Pending] = deque()
         self._changed = asyncio.Event()
-        self.heard = 0
+        self.heard: int = 0
 
     async def call(self, *commands: Command) -> Any:
         """Queue `commands`, in order, and return the answer to the last one.

@@ -27,7 +27,7 @@ from sockjs_aio.brokers.redis.subscriber import Subscriber
 from sockjs_aio.brokers.redis.url import address, make_pool
 from sockjs_aio.errors import BrokerUnavailableError
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 LOOKS = 8
 """Checks within the time that Redis has to answer; a blocked event loop costs only one of them."""
@@ -127,7 +127,7 @@ class Link:
         rate_limited: RateLimitedLog,
     ) -> None:
         self._state: State = "connecting"
-        self.number = 0  # counts the pairs of connections
+        self.number: int = 0  # counts the pairs of connections
         self._server = server
         self._echo = echo
         self._serve = serve
@@ -141,8 +141,8 @@ class Link:
             echo, receive, lost=lost, max_retry_delay=max_retry_delay, rate_limited=rate_limited
         )
         self._commands = Commands(queue_limit, server.probe)
-        self.listen = self._subscriber.listen
-        self.unlisten = self._subscriber.unlisten
+        self.listen: Callable[[bytes], None] = self._subscriber.listen
+        self.unlisten: Callable[[bytes], None] = self._subscriber.unlisten
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property

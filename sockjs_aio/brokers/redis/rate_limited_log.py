@@ -3,7 +3,7 @@
 import logging
 import time
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 INTERVAL = 60.0
 """Seconds between two lines of one kind."""

@@ -22,7 +22,7 @@ from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
 from sockjs_aio.brokers.redis.replies import read_reply, reason
 from sockjs_aio.turns import Turn
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 CHUNK = 500
 """How many channels to put into one command."""
@@ -80,9 +80,9 @@ class Subscriber:
         self._pings = 0  # how many were sent
         self._pongs = 0
         self._ponged = asyncio.Event()
-        self.is_settled = asyncio.Event()
-        self.heard = 0
-        self.echoes = 0
+        self.is_settled: asyncio.Event = asyncio.Event()
+        self.heard: int = 0
+        self.echoes: int = 0
 
     def listen(self, name: bytes) -> None:
         """Subscribe to `name`."""

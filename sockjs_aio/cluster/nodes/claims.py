@@ -20,12 +20,12 @@ class Claim:
     __slots__ = ("registry", "session_id", "users", "refreshed", "is_held", "is_foreign")
 
     def __init__(self, registry: SessionRegistry, session_id: str, now: float) -> None:
-        self.registry = registry
-        self.session_id = session_id
-        self.users = 0  # requests being answered
-        self.refreshed = now
-        self.is_held = False  # Redis has confirmed it
-        self.is_foreign = False  # it is not ours: drop it once its requests are answered
+        self.registry: SessionRegistry = registry
+        self.session_id: str = session_id
+        self.users: int = 0  # requests being answered
+        self.refreshed: float = now
+        self.is_held: bool = False  # Redis has confirmed it
+        self.is_foreign: bool = False  # it is not ours: drop it once its requests are answered
 
     @property
     def is_needed(self) -> bool:

@@ -23,7 +23,7 @@ from sockjs_aio.brokers.redis.replies import FAILURES, ends_connection, reason
 from sockjs_aio.brokers.redis.url import address, make_pool
 from sockjs_aio.cluster.nodes.batched_lookup import Answer, BatchedLookup, Question
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Directory:
         timeout: float,
     ) -> None:
         self.own = own
-        self.lost_at = -math.inf
+        self.lost_at: float = -math.inf
         """When Redis was last found to have forgotten this node, by the loop's clock.
 
         Claims that were refreshed before that may have been lost to other nodes.

@@ -28,7 +28,7 @@ from sockjs_aio.cluster.relay.relay import transport_of
 from sockjs_aio.cluster.relay.signed_header import Purpose
 from sockjs_aio.server.service import Service
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 
 class UnreachableError(Exception):
@@ -49,12 +49,12 @@ class NodeLocator:
     def __init__(
         self, directory: Directory, key: bytes, *, timeout: float, silence: float, expiry: float
     ) -> None:
-        self.claims = Claims()
+        self.claims: Claims = Claims()
         self.directory = directory
-        self.owners = Owners()
-        self.rate_limited = RateLimitedLog()
+        self.owners: Owners = Owners()
+        self.rate_limited: RateLimitedLog = RateLimitedLog()
         self._client = make_client(make_connector(silence), timeout)
-        self.nodes = KnownNodes(key, expiry, self._client)
+        self.nodes: KnownNodes = KnownNodes(key, expiry, self._client)
 
     @property
     def name(self) -> str:

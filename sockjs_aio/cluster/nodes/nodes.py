@@ -87,7 +87,7 @@ class Nodes:
         if not isinstance(namespace, str) or not namespace.isascii() or not namespace.isprintable():
             raise SettingsError(f"namespace={namespace!r} must be printable ASCII text")
         try:
-            self.url = check_url(url)
+            self.url: str = check_url(url)
         except ValueError as error:
             raise SettingsError(f"url={url!r} is not valid: {error}") from None
         try:

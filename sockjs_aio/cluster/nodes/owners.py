@@ -55,7 +55,7 @@ class Node(Peer):
     ) -> None:
         super().__init__(check_url(record.url), client, name=name)
         self.is_lost = False
-        self.issued = record.issued
+        self.issued: float = record.issued
         self._renewed = now
 
     def is_renewed(self, record: NodeRecord, now: float, expiry: float) -> bool:

@@ -40,8 +40,10 @@ class Exchange:
     ) -> None:
         task = asyncio.current_task()
         assert task is not None, "create an Exchange in the task of its request"
-        self.release = release
-        self.key = None if is_send else (id(service), request.match_info["session_id"])
+        self.release: Callable[[], Awaitable[object]] = release
+        self.key: tuple[int, str] | None = None
+        if not is_send:
+            self.key = (id(service), request.match_info["session_id"])
         self._request = request
         self._task = task
 
@@ -67,7 +69,7 @@ class Exchanges:
     """All exchanges of this process."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         """How many requests were relayed so far."""
         self._all: set[Exchange] = set()
         self._receiving: dict[tuple[int, str], Exchange] = {}

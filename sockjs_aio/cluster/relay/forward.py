@@ -111,7 +111,7 @@ class Forward:
         self._is_last = is_last
         connect_limit = peer.client.timeout.sock_connect
         self._timeout = aiohttp.ClientTimeout(sock_connect=connect_limit, sock_read=patience)
-        self.is_cut = False
+        self.is_cut: bool = False
         self._waiting: asyncio.Task[object] | None = None
         self._answer: aiohttp.ClientResponse | None = None
         self._delivery: Delivery | None = None
@@ -267,7 +267,7 @@ class RelayedResponse(DirectResponse):
         headers = CIMultiDict(answer.headers)
         closes = headers.pop(hdrs.CONNECTION, "").lower() == "close"
         super().__init__(status=answer.status, reason=answer.reason or "", headers=headers)
-        self.is_stream = hdrs.CONTENT_LENGTH not in headers and answer.status not in _BODILESS
+        self.is_stream: bool = hdrs.CONTENT_LENGTH not in headers and answer.status not in _BODILESS
         """Whether its length is unknown until it ends."""
         self._is_chunked = self.is_stream and request.version >= HttpVersion11
         unchunked = self.is_stream and not self._is_chunked

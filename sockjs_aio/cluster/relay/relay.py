@@ -25,7 +25,7 @@ from sockjs_aio.server.body import IDLE_BODY_LIMIT
 from sockjs_aio.server.responses import unavailable
 from sockjs_aio.server.service import Service
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 WARNING_INTERVAL = 60.0
 """Seconds between two warnings about missing file descriptors."""
@@ -48,8 +48,8 @@ class Relay:
     """
 
     def __init__(self, key: bytes, *, spans_hosts: bool) -> None:
-        self.signer = HeaderSigner(key)
-        self.exchanges = Exchanges()
+        self.signer: HeaderSigner = HeaderSigner(key)
+        self.exchanges: Exchanges = Exchanges()
         self.is_retiring = False
         """Whether the client's connection is closed after each relayed response."""
         self.spans_hosts = spans_hosts

@@ -43,16 +43,16 @@ class Child:
     ) -> None:
         self.number = number
         self.process = process
-        self.silence = 0.0
+        self.silence: float = 0.0
         """Seconds without a report that its event loop runs.  The supervisor counts its own turns,
         so time for which the whole machine was paused does not count.
         """
-        self.end_limit = GRACE
+        self.end_limit: float = GRACE
         """Seconds that it may take to end, as it has reported."""
         self.error: str | None = None
         """Why it cannot start, as it has reported."""
-        self.was_aborted = False
-        self.has_ended = False
+        self.was_aborted: bool = False
+        self.has_ended: bool = False
         self._serves_since: float | None = None
         self._writer = writer
         self._heard: set[str] = set()

@@ -38,9 +38,9 @@ class Control:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        self.ending = asyncio.Event()
+        self.ending: asyncio.Event = asyncio.Event()
         """Set when this worker must end."""
-        self.is_lost = False
+        self.is_lost: bool = False
         """Whether it must end because the supervisor has died."""
         self.patience = GRACE
         """Seconds for which the event loop may be blocked once the supervisor has died."""

@@ -16,7 +16,7 @@ from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.protocol.frames import close_frame
 from sockjs_aio.server.service import service_of
 
-logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 
 def write(app: web.Application, path: str) -> None:

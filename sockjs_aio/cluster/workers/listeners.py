@@ -65,7 +65,7 @@ class Listeners:
         except BaseException:
             self.close()
             raise
-        self.urls = [_url(group[0]) for group in self._groups]
+        self.urls: list[str] = [_url(group[0]) for group in self._groups]
         """The addresses, as the log shows them."""
 
     def filenos(self, number: int) -> list[int]:

@@ -64,9 +64,9 @@ class HostPlacement:
     """
 
     def __init__(self, directory: str, count: int, own: int, key: bytes) -> None:
-        self.own_path = _path(directory, own)
-        self.previous_path = self.own_path + ".previous"
-        self.ended_ids_path = self.own_path + ".ended"
+        self.own_path: str = _path(directory, own)
+        self.previous_path: str = self.own_path + ".previous"
+        self.ended_ids_path: str = self.own_path + ".ended"
         self._own = own
         self._count = count
         self._key = key

@@ -1,6 +1,6 @@
-"""Bounds of what one client may send, and how long it may take: each is reached, everywhere.
+"""Limits on what one client may send, and how long it may take: each is reached, everywhere.
 
-Elsewhere: of what is sent to a client in test_limits, of sessions in test_session_limits, of a
+Elsewhere: of what waits for a client in test_slow_readers, of sessions in test_max_sessions, of a
 response in transports/test_streaming, of the shutdown in test_shutdown and test_drain.
 """
 

@@ -105,7 +105,7 @@ async def test_messages_of_a_client_that_took_nothing_are_handled(
     settings = {**FAR, "send_queue_limit": 100_000_000}
     served = await serve(Flooding, settings=settings, handler_cancellation=cancellation)
     wire = await opened(served, path)
-    wire.writer.transport.pause_reading()
+    wire.stop_reading()
     write(wire, path, ["0"])
     write(wire, path, ["1", "2"])
     await Flooding.until("0")
@@ -266,7 +266,7 @@ async def test_no_message_is_handled_once_somebody_has_closed(
         async def on_message(self, message: str | bytes) -> None:
             if message == "0":  # somebody else closes it, when the loop gets its turn
                 asyncio.get_running_loop().call_soon(self.close)
-            self.seen.append(f"closed {message}" if self.is_closed else "message")
+            self.seen.append("closed " + str(message) if self.is_closed else "message")
             await super().on_message(message)
 
         async def on_close(self) -> None:

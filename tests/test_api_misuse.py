@@ -1,4 +1,4 @@
-"""What a hurried user gets wrong is answered with what to do."""
+"""An application that uses the interface wrongly is told what to do instead."""
 
 import functools
 from typing import Any
