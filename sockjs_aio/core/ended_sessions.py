@@ -5,9 +5,21 @@ that opened a new session, the application would get the second half of a conver
 already closed.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Protocol
 
 from sockjs_aio.protocol.frames import CloseFrame
+
+
+class Journal(Protocol):
+    """Records which sessions there are, in a place that outlives this process."""
+
+    def opened(self, session_id: str) -> None:
+        """Record that a session has opened."""
+
+    def ended(self, session_id: str, frame: CloseFrame) -> None:
+        """Record that it has ended, and what late requests get."""
 
 
 class EndedSessions:
@@ -23,7 +35,9 @@ class EndedSessions:
     def __init__(self, delay: float, limit: int) -> None:
         self._delay = delay
         self._limit = limit
-        self._frames: dict[str, tuple[float, CloseFrame]] = {}  # in the order of their ends
+        # In the order of their ends.  To find the first key of a `dict`, Python looks at each key
+        # that was deleted before it.
+        self._frames: OrderedDict[str, tuple[float, CloseFrame]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -50,7 +64,8 @@ class EndedSessions:
 
     def take_over(self, ended: Iterable[tuple[str, float, CloseFrame]]) -> None:
         """Remember sessions of another process too, given oldest first; sessions here are newer."""
-        own, self._frames = self.items(), {}
+        own = self.items()
+        self._frames.clear()
         for session_id, time, frame in (*ended, *own):
             self.add(session_id, frame, time)
 

@@ -19,8 +19,8 @@ from sockjs_aio.cluster.relay.signed_header import (
     SignatureExpiredError,
     SignatureForgedError,
 )
-from sockjs_aio.cluster.workers import ended_ids_file
 from sockjs_aio.cluster.workers.logs import RELAYED
+from sockjs_aio.cluster.workers.session_journal import SessionJournal
 from sockjs_aio.server.aiohttp_internals import guard
 from sockjs_aio.server.responses import unavailable
 from sockjs_aio.server.service import Service
@@ -64,14 +64,12 @@ class Gateway(Relay):
         self.predecessor: Peer | None = None
         self._former: Peer | None = None
         self.successor: Peer | None = None
-        self.ended_ids_path = ""
-        """The file in which a worker tells its successor which sessions have ended."""
+        self.journal: SessionJournal | None = None
+        """Set once this worker serves: what its successors learn about its sessions."""
         self._placement = placement
-        self._app: web.Application | None = None
 
     def install(self, app: web.Application) -> None:
         """Insert it before all middlewares of `app`, which must not have started yet."""
-        self._app = app
         guard(app)
         app.middlewares.insert(0, self.middleware)
         app.on_startup.append(self.join)
@@ -171,14 +169,14 @@ class Gateway(Relay):
 
     def take_over(self) -> None:
         """Read which sessions have ended at the predecessor."""
-        if self.predecessor is not None and self._app is not None:
-            ended_ids_file.read(self._app, self.ended_ids_path)
+        if self.predecessor is not None and self.journal is not None:
+            self.journal.take_over()
 
-    def leave_ended_ids(self) -> None:
+    async def leave_ended_ids(self) -> None:
         """Write down for the successor which sessions have ended."""
-        if self._app is not None:
+        if self.journal is not None:
             self.take_over()
-            ended_ids_file.write(self._app, self.ended_ids_path)
+            await self.journal.finish()
 
     async def _send_away(
         self, service: Service, request: web.Request, peer: Peer, purpose: Purpose

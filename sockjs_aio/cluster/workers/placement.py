@@ -66,7 +66,6 @@ class HostPlacement:
     def __init__(self, directory: str, count: int, own: int, key: bytes) -> None:
         self.own_path = _path(directory, own)
         self.previous_path = self.own_path + ".previous"
-        self.ended_ids_path = self.own_path + ".ended"
         self._own = own
         self._count = count
         self._key = key
@@ -132,7 +131,7 @@ class HostPlacement:
         Path(self._hidden_path).unlink(missing_ok=True)  # `os.replace` keeps both of one socket
 
     def clear_up(self) -> None:
-        """Remove sockets without a listener, and the directory once it is empty.
+        """Remove all files but sockets with a listener, and the directory once it is empty.
 
         Workers do this only if their supervisor was killed before it could.
         """

@@ -26,6 +26,7 @@ from sockjs_aio.cluster.workers.app_loader import TargetError, load, report
 from sockjs_aio.cluster.workers.control import Control
 from sockjs_aio.cluster.workers.gateway import Gateway
 from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
+from sockjs_aio.cluster.workers.session_journal import SessionJournal
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.closing import LAST_GRACE
 from sockjs_aio.server.forks import give_forks_their_signals
@@ -58,7 +59,6 @@ class Worker:
         self._placement = HostPlacement(config.directory, config.count, config.number, key)
         control.clear_up = self._placement.clear_up
         self._relay = Gateway(self._placement, key)
-        self._relay.ended_ids_path = self._placement.ended_ids_path
         self._drain = config.drain
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
@@ -147,7 +147,10 @@ class Worker:
 
     async def _publish(self) -> None:
         """Start to serve clients."""
-        assert self._runner is not None
+        assert self._app is not None and self._runner is not None
+        self._relay.journal = journal = SessionJournal(self._app, self._placement.own_path)
+        if not self._config.replaces:
+            journal.take_over()  # there may have been a worker of this number, which has died
         self._placement.publish(replaces=self._config.replaces)
         if self._config.replaces:
             # no patience: a predecessor that has died is not started again
@@ -171,6 +174,8 @@ class Worker:
         successor, self._relay.successor = self._relay.successor, None
         if successor is not None:
             self._placement.reclaim()
+            if self._relay.journal is not None:
+                self._relay.journal.take_over()  # it may have opened sessions before it died
             await successor.client.close()
 
     async def _retire(self) -> None:
@@ -211,7 +216,7 @@ class Worker:
         else:
             logger.info("worker %d: drain finished after %.1f s", number, loop.time() - start)
         if self._relay.is_retiring:
-            self._relay.leave_ended_ids()
+            await self._relay.leave_ended_ids()
         self._control.say("drained")
 
     async def _stop_accepting(self) -> None:
