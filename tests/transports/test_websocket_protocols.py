@@ -100,7 +100,11 @@ async def test_client_whose_offer_was_refused_may_use_its_session_id_for_another
     serve: Serve, spoken: list[str]
 ) -> None:
     """As Spring's client does; sockjs-client takes a new id."""
-    served = await serve(Recorder, settings={"protocols": spoken})
+
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted, settings={"protocols": spoken})
     for path in ("/0/1/websocket", "/websocket"):
         assert (await ask(served, path, "v10.stomp,v11.stomp")).status == 400
     assert await served.poll("/0/1") == b"o"
