@@ -11,6 +11,9 @@ from typing import Protocol
 
 from sockjs_aio.protocol.frames import CloseFrame
 
+Ended = tuple[str, float, CloseFrame]
+"""The id of a session that has ended, the time, and what late requests get."""
+
 
 class Journal(Protocol):
     """Records which sessions there are, in a place that outlives this process."""
@@ -58,16 +61,20 @@ class EndedSessions:
             return None
         return self._frames[session_id][1]
 
-    def items(self) -> list[tuple[str, float, CloseFrame]]:
-        """Return the id, the time of the end and the close frame of each, the oldest first."""
+    def items(self) -> list[Ended]:
+        """Return what is remembered, the oldest first."""
         return [(session_id, *ended) for session_id, ended in self._frames.items()]
 
-    def take_over(self, ended: Iterable[tuple[str, float, CloseFrame]]) -> None:
+    def take_over(self, ended: Iterable[Ended]) -> None:
         """Remember sessions of another process too, given oldest first; sessions here are newer."""
-        own = self.items()
-        self._frames.clear()
-        for session_id, time, frame in (*ended, *own):
-            self.add(session_id, frame, time)
+        own = self._frames
+        # thousands at once, so it must be quick
+        self._frames = OrderedDict((name, (time, frame)) for name, time, frame in ended)
+        for session_id, ending in own.items():
+            self._frames.pop(session_id, None)
+            self._frames[session_id] = ending
+        while len(self._frames) > self._limit:
+            self._frames.popitem(last=False)
 
     def ended_at(self, session_id: str) -> float | None:
         """Return when a session ended; None if it is not remembered."""

@@ -18,7 +18,7 @@ from sockjs_aio.core.address_counter import AddressCounter
 from sockjs_aio.core.channels import Channels
 from sockjs_aio.core.clock import Clock
 from sockjs_aio.core.closing import Closing
-from sockjs_aio.core.ended_sessions import EndedSessions, Journal
+from sockjs_aio.core.ended_sessions import Ended, EndedSessions, Journal
 from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.inline import InlineSession
 from sockjs_aio.core.loop_thread import LoopThread
@@ -95,7 +95,7 @@ class SessionRegistry:
         """Tell whether there is such a session, or an ended one is remembered."""
         return session_id in self._by_id or self.ended(session_id) is not None
 
-    def endings(self) -> list[tuple[str, float, CloseFrame]]:
+    def endings(self) -> list[Ended]:
         """Return the ids, times and close frames that a successor of this process must remember."""
         now = self.now()
         here = [(name, now, s.close_frame or EXPIRED_FRAME) for name, s in self._by_id.items()]

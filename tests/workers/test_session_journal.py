@@ -47,7 +47,7 @@ async def test_a_long_journal_is_replaced_by_a_short_one_without_loss(
     await journal.finish()
     left = files(tmp_path)
     assert len(left) == 2 and sum(file.stat().st_size for file in left) < 1000
-    SessionJournal(successor.app, str(tmp_path / "0")).take_over()
+    await SessionJournal(successor.app, str(tmp_path / "0")).take_over()
     for number in range(4):
         assert await successor.poll(f"/0/s{number}") == b'c[1002,"Session expired"]'
 
@@ -60,7 +60,7 @@ async def test_what_was_being_replaced_when_the_worker_died_is_not_lost(
     assert await dead.poll("/0/early") == b"o"
     (file,) = files(tmp_path)
     leave_as_if_killed(file)
-    SessionJournal(successor.app, str(tmp_path / "0")).take_over()
+    await SessionJournal(successor.app, str(tmp_path / "0")).take_over()
     assert await successor.poll("/0/early") == await successor.poll("/0/late") == LOST
     assert await successor.poll("/0/torn") == b"o"
 
@@ -71,7 +71,7 @@ async def test_workers_of_other_numbers_have_journals_of_their_own(
     other, here = await serve(Echo), await serve(Echo)
     SessionJournal(other.app, str(tmp_path / "11"))
     assert await other.poll("/0/theirs") == b"o"
-    SessionJournal(here.app, str(tmp_path / "1")).take_over()
+    await SessionJournal(here.app, str(tmp_path / "1")).take_over()
     assert await here.poll("/0/theirs") == b"o"
 
 
@@ -85,6 +85,6 @@ async def test_a_journal_that_cannot_be_written_stops_nothing(
     shutil.rmtree(directory)
     await journal.finish()
     assert await served.poll("/0/a") == b"o"
-    journal.take_over()
+    await journal.take_over()
     await journal.finish()
     assert caplog.text.count("cannot record this worker's sessions") == 1

@@ -158,24 +158,24 @@ class Gateway(Relay):
         try:
             return await self.ask(request, predecessor, Purpose.FIND) == 204
         except OwnerLostError:
-            self._predecessor_ended()
+            await self._predecessor_ended()
             return False
 
-    def _predecessor_ended(self) -> None:
-        self.take_over()
-        if self.predecessor is not None:
+    async def _predecessor_ended(self) -> None:
+        await self.take_over()
+        if self.predecessor is not None:  # not earlier: other requests must wait for the same
             self._former = self.predecessor  # closed later: other requests may still use it
             self.predecessor = None
 
-    def take_over(self) -> None:
+    async def take_over(self) -> None:
         """Read which sessions have ended at the predecessor."""
         if self.predecessor is not None and self.journal is not None:
-            self.journal.take_over()
+            await self.journal.take_over()
 
     async def leave_ended_ids(self) -> None:
         """Write down for the successor which sessions have ended."""
         if self.journal is not None:
-            self.take_over()
+            await self.take_over()
             await self.journal.finish()
 
     async def _send_away(
@@ -199,7 +199,7 @@ class Gateway(Relay):
             if transport.receives and not was_here:
                 raise unavailable("The session's process is being restarted.\n") from None
         if transport.receives and was_here:  # it ended after it had said that it knows the session
-            self._predecessor_ended()
+            await self._predecessor_ended()
             if service.registry.knows(request.match_info["session_id"]):
                 raise PredecessorGoneError
         return await answer_lost(service, request)

@@ -24,6 +24,7 @@ from typing import Any
 
 from aiohttp import web
 
+from sockjs_aio.core.ended_sessions import Ended
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.protocol.ends import INTERRUPTED
 from sockjs_aio.protocol.frames import CloseFrame, close_frame
@@ -37,6 +38,9 @@ MIN_LINES = 10_000
 _MARK = ".sessions."
 
 _Entry = Sequence[Any]
+
+_Snapshot = tuple[str, list[Ended], list[str]]
+"""A service, its ended sessions, and the ids of those that are open."""
 
 
 class SessionJournal:
@@ -71,54 +75,49 @@ class SessionJournal:
             return
         self._lines += 1
         if self._lines >= self._limit and (self._writing is None or self._writing.done()):
-            self._rewrite(self._entries())
+            self._rewrite(self._snapshot())
 
-    def take_over(self) -> None:
+    async def take_over(self) -> None:
         """Remember the sessions of other workers of this number: they have ended."""
         others = [path for path in self._files() if not str(path).startswith(self._name)]
-        found = sorted(_read(others), key=lambda entry: entry[2])  # by the time of their ends
-        make_frame = functools.lru_cache(close_frame)
+        if not others:
+            return
+        loop = asyncio.get_running_loop()
+        offset = time.time() - loop.time()  # the other process's loop may use another clock
+        found = await loop.run_in_executor(None, _read, others, offset)
         for service, registry in self._registries.items():
-            offset = time.time() - registry.now()  # the other process's loop may use another clock
-            registry.ended_sessions.take_over(
-                (session_id, ended_at - offset, make_frame(code, reason))
-                for name, session_id, ended_at, code, reason in found
-                if name == service
-            )
-        if found:
-            self._rewrite(self._entries(), others)
+            registry.ended_sessions.take_over(found.get(service, []))
+        self._rewrite(self._snapshot(), others)
 
     async def finish(self) -> None:
         """Record how the sessions that are still here end: this worker is about to."""
         if self._writing is not None:
             await asyncio.wait((self._writing,))
-        entries: list[_Entry] = [
-            (service, *ended)
-            for service, registry in self._registries.items()
-            for ended in _on_wall_clock(registry, registry.endings())
-        ]
-        self._rewrite(entries)
+        self._rewrite(
+            [(service, registry.endings(), []) for service, registry in self._registries.items()]
+        )
         if self._writing is not None:
             await asyncio.wait((self._writing,))
 
-    def _entries(self) -> list[_Entry]:
-        entries: list[_Entry] = []
-        for service, registry in self._registries.items():
-            ended = _on_wall_clock(registry, registry.ended_sessions.items())
-            entries += [(service, *each) for each in ended]
-            entries += [(service, session_id) for session_id in registry.open_ids()]
-        return entries
+    def _snapshot(self) -> list[_Snapshot]:
+        return [
+            (service, registry.ended_sessions.items(), registry.open_ids())
+            for service, registry in self._registries.items()
+        ]
 
-    def _rewrite(self, entries: list[_Entry], others: Iterable[Path] = ()) -> None:
-        """Replace all files by one with `entries` only, in a thread; go on in yet another one."""
+    def _rewrite(self, snapshot: list[_Snapshot], others: Iterable[Path] = ()) -> None:
+        """Replace all files by one with `snapshot` only, in a thread; go on in yet another one."""
         if self._file is None:
             return
         old = [path for path in self._files() if str(path).startswith(self._name)]
         short = self._name + str(next(self._numbers))
         self._go_on_in_new_file()
-        self._limit = max(MIN_LINES, 2 * len(entries))
+        count = sum(len(ended) + len(ids) for _, ended, ids in snapshot)
+        self._limit = max(MIN_LINES, 2 * count)
         loop = asyncio.get_running_loop()
-        self._writing = loop.run_in_executor(None, _replace, [*old, *others], short, entries)
+        offset = time.time() - loop.time()
+        old += others
+        self._writing = loop.run_in_executor(None, _replace, old, short, snapshot, offset)
 
     def _go_on_in_new_file(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -170,10 +169,23 @@ def _line(entry: _Entry) -> bytes:
     return json.dumps(entry).encode() + b"\n"
 
 
-def _replace(old: list[Path], path: str, entries: list[_Entry]) -> None:
-    """Replace files by one with `entries`.  If this process dies meanwhile, nothing is lost."""
+def _replace(old: list[Path], path: str, snapshot: list[_Snapshot], offset: float) -> None:
+    """Replace files by one with `snapshot`.  If this process dies meanwhile, nothing is lost.
+
+    Args:
+        old: The files.
+        path: The new one.
+        snapshot: What it is to have.
+        offset: The time of day minus that of the loop's clock.
+    """
     try:
-        Path(path + "-new").write_bytes(b"".join(map(_line, entries)))
+        with Path(path + "-new").open("wb") as file:
+            for service, ended, ids in snapshot:
+                for session_id, at, frame in ended:
+                    entry = (service, session_id, at + offset, frame.code, frame.reason)
+                    file.write(_line(entry))
+                for session_id in ids:
+                    file.write(_line((service, session_id)))
         os.replace(path + "-new", path)
         for each in old:
             each.unlink(missing_ok=True)
@@ -181,8 +193,13 @@ def _replace(old: list[Path], path: str, entries: list[_Entry]) -> None:
         logger.warning("cannot shorten the record of this worker's sessions: %s", error)
 
 
-def _read(paths: Iterable[Path]) -> list[_Entry]:
-    """Read the journals of workers that have ended: all their sessions have."""
+def _read(paths: Iterable[Path], offset: float) -> dict[str, list[Ended]]:
+    """Read the journals of workers that have ended: all their sessions have, by their services.
+
+    Args:
+        paths: The files.
+        offset: The time of day minus that of the loop's clock.
+    """
     sessions: dict[tuple[str, str, str], _Entry] = {}
     for path in paths:
         try:
@@ -194,14 +211,12 @@ def _read(paths: Iterable[Path]) -> list[_Entry]:
         for entry in entries:
             sessions[(path.stem, entry[0], entry[1])] = entry
     lost = (time.time(), *INTERRUPTED)
-    return [(*entry, *lost) if len(entry) == 2 else entry for entry in sessions.values()]
-
-
-def _on_wall_clock(
-    registry: SessionRegistry, endings: list[tuple[str, float, CloseFrame]]
-) -> list[tuple[str, float, int, str]]:
-    offset = time.time() - registry.now()
-    return [(name, at + offset, frame.code, frame.reason) for name, at, frame in endings]
+    ended = [(*entry, *lost) if len(entry) == 2 else entry for entry in sessions.values()]
+    make_frame = functools.lru_cache(close_frame)
+    found: dict[str, list[Ended]] = {}
+    for service, session_id, at, code, reason in sorted(ended, key=lambda entry: entry[2]):
+        found.setdefault(service, []).append((session_id, at - offset, make_frame(code, reason)))
+    return found
 
 
 def _registries(app: web.Application) -> dict[str, SessionRegistry]:

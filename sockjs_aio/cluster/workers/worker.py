@@ -150,7 +150,7 @@ class Worker:
         assert self._app is not None and self._runner is not None
         self._relay.journal = journal = SessionJournal(self._app, self._placement.own_path)
         if not self._config.replaces:
-            journal.take_over()  # there may have been a worker of this number, which has died
+            await journal.take_over()  # there may have been a worker of this number, which has died
         self._placement.publish(replaces=self._config.replaces)
         if self._config.replaces:
             # no patience: a predecessor that has died is not started again
@@ -175,7 +175,7 @@ class Worker:
         if successor is not None:
             self._placement.reclaim()
             if self._relay.journal is not None:
-                self._relay.journal.take_over()  # it may have opened sessions before it died
+                await self._relay.journal.take_over()  # it may have opened sessions before it died
             await successor.client.close()
 
     async def _retire(self) -> None:
