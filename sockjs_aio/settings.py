@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 # sockjs-client replaces "http" by "ws", so it must be a whole URL
-_BASE_URL = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?(\?[^?#\s]*)?")
+_BASE_URL = re.compile(r"https?://[^/?#@%\s]+(/[^?#\s]*)?(\?[^?#\s]*)?")
+_BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 # browsers silently drop a cookie whose attributes contradict each other
 _COOKIE_ATTRIBUTE = re.compile(
@@ -186,6 +187,8 @@ def _is_size(value: Any) -> bool:
 def _is_base_url(value: Any) -> bool:
     if not isinstance(value, str) or _BASE_URL.fullmatch(value) is None:
         return False
+    if _BARE_PERCENT.search(value):
+        return False
     try:
         return urlsplit(value).port != 0
     except ValueError:  # a port that no server can have
@@ -197,7 +200,9 @@ def _is_boolean(value: Any) -> bool:
 
 
 def _is_script_url(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and not set(value) & set("\"'<> \t\r\n")
+    if not isinstance(value, str) or _BARE_PERCENT.search(value):
+        return False
+    return bool(value) and not set(value) & set("\"'<> \t\r\n")
 
 
 def _are_cookie_attributes(value: Any) -> bool:
@@ -270,7 +275,10 @@ _RULES: dict[str, Rule] = {
         "xhr-polling write xhr, for its jsonp-polling write jsonp)",
         _are_transports,
     ),
-    "sockjs_url": ("the URL of a script, without quotes, spaces, < or >", _is_script_url),
+    "sockjs_url": (
+        "the URL of a script, without quotes, spaces, <, > or a % that is not an escape",
+        _is_script_url,
+    ),
     "response_limit": _SIZE,
     "jsessionid": (
         'True, False, attributes like "SameSite=None; Secure" (from Secure, HttpOnly, Partitioned, '
@@ -299,7 +307,8 @@ _RULES: dict[str, Rule] = {
         _are_protocols,
     ),
     "base_url": (
-        "a whole URL such as https://example.com/chat, without # and user name, or None",
+        "a whole URL such as https://example.com/chat, without #, a user name or a % that is not "
+        "an escape, or None",
         lambda value: value is None or _is_base_url(value),
     ),
     "authorize_timeout": _DELAY,

@@ -168,6 +168,11 @@ NEVER = {
     "    IOLoop.instance().start()",
     "in an application": "class App(web.Application):\n    def __init__(self):\n"
     "        PeriodicCallback(f, 1000).start()",
+    "of a class of its own": "class Ticker(PeriodicCallback): pass\nTicker(f, 1).start()",
+    "of a class by its full name": "import tornado.ioloop\n"
+    "class Ticker(Mixin, tornado.ioloop.PeriodicCallback): pass\nt = Ticker(f, 1)\nt.start()",
+    "of a class of that class": "class B(A): pass\nclass A(PeriodicCallback): pass\n"
+    "B(f, 1).start()",
     "add_callback": "IOLoop.instance().add_callback(f)",
     "call_later": "loop = IOLoop.current()\nloop.call_later(1, f)",
     "add_timeout": "IOLoop.instance().add_timeout(deadline, f)",
@@ -190,6 +195,12 @@ def test_what_may_be_started_before_the_loop_is_told_with_an_if() -> None:
         assert advice.startswith("if this is called before the loop runs, it has no effect")
 
 
+def test_ticker_that_starts_itself_is_told_with_an_if() -> None:
+    code = "class Ticker(PeriodicCallback):\n  def __init__(self):\n    self.start()"
+    (advice,) = advice_for(code)
+    assert advice.startswith("if this is called before the loop runs, it has no effect")
+
+
 def test_run_sync_has_a_loop_of_its_own() -> None:
     (advice,) = advice_for("IOLoop.current().run_sync(connect_to_database)")
     assert "another loop than run_app does" in advice
@@ -206,6 +217,10 @@ def test_run_sync_has_a_loop_of_its_own() -> None:
         "ticker = PeriodicCallback(f, 1)",
         "ticker = other(f, 1)\nticker.start()",
         "thread.start()",
+        "class Ticker(Thread): pass\nTicker(f, 1).start()",
+        "class Ticker(Thread):\n  def __init__(self):\n    self.start()",
+        "class Ticker(PeriodicCallback):\n  def __init__(self):\n    self.thread.start()",
+        "class A(A): pass\nA().start()",
     ],
 )
 def test_what_is_started_while_the_loop_runs_is_left_alone(code: str) -> None:

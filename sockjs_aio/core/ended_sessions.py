@@ -5,9 +5,24 @@ that opened a new session, the application would get the second half of a conver
 already closed.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Protocol
 
 from sockjs_aio.protocol.frames import CloseFrame
+
+Ended = tuple[str, float, CloseFrame]
+"""The id of a session that has ended, the time, and what late requests get."""
+
+
+class Journal(Protocol):
+    """Records which sessions there are, in a place that outlives this process."""
+
+    def opened(self, session_id: str) -> None:
+        """Record that a session has opened."""
+
+    def ended(self, session_id: str, frame: CloseFrame) -> None:
+        """Record that it has ended, and what late requests get."""
 
 
 class EndedSessions:
@@ -23,7 +38,9 @@ class EndedSessions:
     def __init__(self, delay: float, limit: int) -> None:
         self._delay = delay
         self._limit = limit
-        self._frames: dict[str, tuple[float, CloseFrame]] = {}  # in the order of their ends
+        # In the order of their ends.  To find the first key of a `dict`, Python looks at each key
+        # that was deleted before it.
+        self._frames: OrderedDict[str, tuple[float, CloseFrame]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -44,15 +61,20 @@ class EndedSessions:
             return None
         return self._frames[session_id][1]
 
-    def items(self) -> list[tuple[str, float, CloseFrame]]:
-        """Return the id, the time of the end and the close frame of each, the oldest first."""
+    def items(self) -> list[Ended]:
+        """Return what is remembered, the oldest first."""
         return [(session_id, *ended) for session_id, ended in self._frames.items()]
 
-    def take_over(self, ended: Iterable[tuple[str, float, CloseFrame]]) -> None:
+    def take_over(self, ended: Iterable[Ended]) -> None:
         """Remember sessions of another process too, given oldest first; sessions here are newer."""
-        own, self._frames = self.items(), {}
-        for session_id, time, frame in (*ended, *own):
-            self.add(session_id, frame, time)
+        own = self._frames
+        # thousands at once, so it must be quick
+        self._frames = OrderedDict((name, (time, frame)) for name, time, frame in ended)
+        for session_id, ending in own.items():
+            self._frames.pop(session_id, None)
+            self._frames[session_id] = ending
+        while len(self._frames) > self._limit:
+            self._frames.popitem(last=False)
 
     def ended_at(self, session_id: str) -> float | None:
         """Return when a session ended; None if it is not remembered."""

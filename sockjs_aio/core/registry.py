@@ -18,7 +18,7 @@ from sockjs_aio.core.address_counter import AddressCounter
 from sockjs_aio.core.channels import Channels
 from sockjs_aio.core.clock import Clock
 from sockjs_aio.core.closing import Closing
-from sockjs_aio.core.ended_sessions import EndedSessions
+from sockjs_aio.core.ended_sessions import Ended, EndedSessions, Journal
 from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.inline import InlineSession
 from sockjs_aio.core.loop_thread import LoopThread
@@ -66,6 +66,8 @@ class SessionRegistry:
         self.ended_sessions: EndedSessions = EndedSessions(
             settings.ended_session_delay, settings.max_ended_sessions
         )
+        self.journal: Journal | None = None
+        """Set if another process must know these sessions when this one has died."""
         self._clock = Clock(settings.tick_interval, self._abort_all)
 
     def __len__(self) -> int:
@@ -93,16 +95,22 @@ class SessionRegistry:
         """Tell whether there is such a session, or an ended one is remembered."""
         return session_id in self._by_id or self.ended(session_id) is not None
 
-    def endings(self) -> list[tuple[str, float, CloseFrame]]:
+    def endings(self) -> list[Ended]:
         """Return the ids, times and close frames that a successor of this process must remember."""
         now = self.now()
         here = [(name, now, s.close_frame or EXPIRED_FRAME) for name, s in self._by_id.items()]
         return self.ended_sessions.items() + here
 
+    def open_ids(self) -> list[str]:
+        """Return the ids of all sessions that requests can find."""
+        return list(self._by_id)
+
     def open(self, session_id: str, info: ConnectionInfo, framing: Framing) -> Session:
         """Make a session that requests find by its id, and its connection."""
         session = self._keep(Session(session_id, info, self, framing))
         self._by_id[session_id] = session
+        if self.journal is not None:
+            self.journal.opened(session_id)
         return session
 
     def open_inline(self, session_id: str, info: ConnectionInfo, framing: Framing) -> InlineSession:
@@ -124,7 +132,10 @@ class SessionRegistry:
         """Hide an ended session from requests, although a hook may still be running."""
         if self._by_id.get(session.id) is session:
             del self._by_id[session.id]
-            self.ended_sessions.add(session.id, session.close_frame or EXPIRED_FRAME, self.now())
+            frame = session.close_frame or EXPIRED_FRAME
+            self.ended_sessions.add(session.id, frame, self.now())
+            if self.journal is not None:
+                self.journal.ended(session.id, frame)
 
     def forget(self, session: Session) -> None:
         """Remove a session that has ended.  A second call does nothing."""

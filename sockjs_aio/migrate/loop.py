@@ -24,7 +24,8 @@ class BeforeTheLoop:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._tickers = facts.assigned(lambda value: self._is(value, _TICKER))
+        self._ticker_classes = self._derived_from(_TICKER)
+        self._tickers = facts.assigned(self._is_ticker)
         self._loops = facts.assigned(lambda value: self._is(value, _LOOP))
 
     def findings(self) -> Iterator[Finding]:
@@ -36,7 +37,7 @@ class BeforeTheLoop:
                 yield Finding(node.lineno, brief(node), advice, Kind.BY_HAND)
 
     def _advice(self, node: ast.AST, owner: ast.expr, name: str) -> str | None:
-        if name == "start" and self._is_one(owner, self._tickers, _TICKER):
+        if name == "start" and (self._is_ticker(owner) or self._is_ticker_by_name(owner)):
             return self._when(node)
         if name in _LATER and self._is_one(owner, self._loops, _LOOP):
             return self._when(node)
@@ -67,6 +68,33 @@ class BeforeTheLoop:
                 if name == "listen" or (name == "start" and is_loop):
                     return True
         return False
+
+    def _is_ticker(self, node: ast.expr) -> bool:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in self._ticker_classes:
+            return True
+        return self._is(node, _TICKER)
+
+    def _is_ticker_by_name(self, node: ast.expr) -> bool:
+        name = ast.unparse(node)
+        if name == "self":  # of a class that starts itself
+            classes = [s for s in self._facts.scopes(node) if isinstance(s, ast.ClassDef)]
+            return bool(classes) and classes[0].name in self._ticker_classes
+        return name in self._tickers
+
+    def _derived_from(self, full_name: str) -> set[str]:
+        """Return the names of this file's classes that derive from a class."""
+        classes = [node for node in self._facts.nodes if isinstance(node, ast.ClassDef)]
+        found: set[str] = set()
+        while True:
+            more = {
+                each.name
+                for each in classes
+                for base in each.bases
+                if self._facts.full_name(base) == full_name or ast.unparse(base) in found
+            }
+            if more <= found:
+                return found
+            found |= more
 
     def _is_one(self, node: ast.expr, names: Container[str], full_name: str) -> bool:
         return self._is(node, full_name) or ast.unparse(node) in names

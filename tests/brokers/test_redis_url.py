@@ -48,6 +48,11 @@ UNFIT = [
     ("unix://", "three slashes"),
     ("unix://tmp/redis.sock", "three slashes"),
     ("unix:///tmp/redis.sock?foo=bar", "cannot set foo"),
+    ("unix:///tmp/redis%00.sock", "percent-encoded"),
+    ("unix:///tmp/redis%ff.sock", "percent-encoded"),
+    ("redis://x?password=50%", "percent-encoded"),
+    ("redis://x?client_name=%ff", "percent-encoded"),
+    ("redis://50%", "percent-encoded"),
     ("unix:///tmp/redis.sock?ssl_cert_reqs=none", "rediss://"),
 ]
 
@@ -61,7 +66,8 @@ def test_url_that_does_not_fit_is_refused(make: Make, url: Any, text: str) -> No
 
 
 SECRETS = ["pa#ss", "pa/ss", "pa?ss", "12#34", "12/34", "12?34", "12?a=b", "12/34?a=b#c", "[pass",
-           "pa]ss/x", "p:a/ss", "12?db=3", "?", "#", "12/3", "x?password=y"]  # fmt: skip
+           "pa]ss/x", "p:a/ss", "12?db=3", "?", "#", "12/3", "x?password=y",
+           "50%", "50%off", "%", "%zz", "%2", "%ff", "%C3", "a%2523%"]  # fmt: skip
 
 
 @MAKERS
@@ -77,7 +83,7 @@ def test_password_that_is_not_encoded_is_refused_and_not_repeated(
     assert "the Redis URL is not valid" in text
     assert error.value.__cause__ is None and error.value.__suppress_context__
     for part in (secret, "redis.example", "anna", "34", "ss@"):
-        assert part in ("?", "#") or part not in text
+        assert part in ("?", "#", "%") or part not in text
 
 
 @MAKERS

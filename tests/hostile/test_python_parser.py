@@ -73,3 +73,18 @@ async def test_chunks_that_turn_out_bad_behind_the_head_are_400(server: Server) 
                 assert_refused(await wire.reply(), UNREADABLE)
                 assert await wire.is_closed()
     assert "Traceback" not in await server.end()
+
+
+async def test_chunks_that_nobody_reads_are_logged_by_the_parser_in_python(server: Server) -> None:
+    """aiohttp reads what the handler has left, and takes the failure for an error of its own."""
+    paths = ("/elsewhere", f"{server.prefix}{SESSION}/xhr_send", f"{server.prefix}/info")
+    for path, status in zip(paths, (404, 404, 405), strict=True):
+        wire = await server.wire()
+        wire.send("POST", path, headers={"Transfer-Encoding": "chunked"})
+        reply = await wire.reply()
+        assert reply.status == status
+        wire.writer.write(b"zz\r\n")
+        assert await wire.is_closed()
+    assert await server.poll(SESSION) == b"o"
+    log = await server.end()
+    assert log.count("Unhandled exception") == len(paths)

@@ -35,6 +35,7 @@ def test_what_can_be_used(url: Any) -> None:
         ({"url": "http://user:word@a"}, "nothing else"),
         ({"url": "http://a?b"}, "nothing else"),
         ({"url": "http://0.0.0.0:8080"}, "where to listen"),
+        ({"url": "http://10.0.0.5%:8080"}, "must not have a %"),
         ({"url": " http://a"}, "blank"),
         ({"url": None}, "url=None"),
         ({"secret": "short"}, "to make one"),

@@ -95,6 +95,22 @@ async def test_offer_of_which_nothing_is_spoken_opens_no_session(
     assert len(record.getMessage()) < 300
 
 
+@pytest.mark.parametrize("spoken", [(), ["v12.stomp"]], ids=["none", "another"])
+async def test_client_whose_offer_was_refused_may_use_its_session_id_for_another_transport(
+    serve: Serve, spoken: list[str]
+) -> None:
+    """As Spring's client does; sockjs-client takes a new id."""
+
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted, settings={"protocols": spoken})
+    for path in ("/0/1/websocket", "/websocket"):
+        assert (await ask(served, path, "v10.stomp,v11.stomp")).status == 400
+    assert await served.poll("/0/1") == b"o"
+    assert await served.post("/0/1", '["a"]') == 204
+
+
 async def test_aiohttps_client_agrees(serve: Serve) -> None:
     served = await serve(settings={"protocols": {"chat"}})
     async with served.websocket(protocols=["other", "chat"]) as socket:

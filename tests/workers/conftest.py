@@ -70,7 +70,6 @@ async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
         router.attach(app)
         relay = Relay(key, spans_hosts=False)
         locator = WorkerLocator(placement, relay)
-        locator.app = app
         gateway = Gateway(locator, relay)
         gateway.install(app)
         options.setdefault("handler_cancellation", True)

@@ -1,6 +1,7 @@
 """The end gives an application all the time that its settings say, and no more."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 import async_timeout
 import pytest
 
-from tests.clients import ALL, Client, WebSocket, Xhr
+from tests.clients import ALL, Client, WebSocket, Xhr, XhrStreaming
 from tests.workers.commanding import PATIENCE, Command
 from tests.workers.conftest import RunCommand
 from tests.workers.test_reload_races import children, is_running, until
@@ -168,6 +169,55 @@ async def test_nothing_is_left_behind_by_workers_that_were_killed_too(
     os.kill(victim, signal.SIGKILL)
     await gone(pids, 30)
     assert os.listdir(tmp_path) == []
+
+
+async def test_what_is_left_when_all_are_killed_is_removed_at_the_next_start(
+    command: RunCommand, tmp_path: Path
+) -> None:
+    other = await command(workers=1, temporary=tmp_path)
+    (of_other,) = os.listdir(tmp_path)
+    killed = await command(workers=3, temporary=tmp_path)
+    pids = children(killed.process)
+    killed.process.send_signal(signal.SIGSTOP)  # so that it does not replace the workers
+    for victim in (*pids, killed.process.pid):
+        os.kill(victim, signal.SIGKILL)
+    await gone(pids, 30)
+    await killed.process.wait()
+    (left,) = set(os.listdir(tmp_path)) - {of_other}
+    mine = {"sockjs-aio-file", "sockjs-aio-link", "sockjs-aio-new", "elsewhere"}
+    (tmp_path / "sockjs-aio-file").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").touch()
+    (tmp_path / "sockjs-aio-link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "sockjs-aio-new").mkdir()
+    served = await command(workers=1, temporary=tmp_path)
+    names = set(os.listdir(tmp_path))
+    assert left not in names and names >= mine | {of_other} and len(names) == 6
+    assert os.listdir(tmp_path / "elsewhere") == ["file"]
+    await XhrStreaming.open(other)
+    for each in (served, other):
+        assert await each.stop() == 0
+    assert set(os.listdir(tmp_path)) == mine
+
+
+async def test_workers_that_outlive_their_supervisor_keep_their_sockets(
+    command: RunCommand, tmp_path: Path
+) -> None:
+    first = await command(
+        "--drain-notice", "999", "--drain-limit", "999", workers=2, temporary=tmp_path
+    )
+    pids = children(first.process)
+    (directory,) = os.listdir(tmp_path)
+    first.process.kill()
+    await until(lambda: first.said.count("supervisor has died") == 2)
+    second = await command(workers=1, temporary=tmp_path)
+    assert directory in os.listdir(tmp_path)
+    assert {number for number in pids if is_running(number)}
+    for number in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    await gone(pids, 30)
+    assert await second.stop() == 0
 
 
 async def test_a_worker_that_hangs_ends_with_its_supervisor(

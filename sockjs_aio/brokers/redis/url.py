@@ -2,7 +2,7 @@
 
 import re
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
@@ -62,6 +62,8 @@ def checked_url(url: object) -> str:
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         raise ValueError(f"it cannot be read: the port must be a number, and {HINT}") from None
+    if not _is_encoded(url):
+        raise ValueError(f"it cannot be read: {HINT}")
     is_local = scheme.lower() == "unix"
     if parts.fragment or url.endswith("#") or ("@" in parts.path and not is_local):
         raise ValueError(f"it cannot be read: {HINT}")
@@ -71,6 +73,16 @@ def checked_url(url: object) -> str:
         raise ValueError(f"after the host, only a database number is allowed; {HINT}")
     _check_options([name for name, _ in query], "@" in parts.query, scheme.lower() == "rediss")
     return url
+
+
+def _is_encoded(url: str) -> bool:
+    """Tell whether each % begins an escape, and all escapes are text."""
+    try:
+        return re.search("%(?![0-9A-Fa-f]{2})", url) is None and "\0" not in unquote(
+            url, errors="strict"
+        )
+    except UnicodeDecodeError:
+        return False
 
 
 def address(pool: ConnectionPool) -> str:

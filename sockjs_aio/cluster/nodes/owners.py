@@ -32,6 +32,8 @@ def check_url(url: object) -> str:
         raise ValueError("that is where to listen; give the address that other nodes connect to")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("it must be like http://10.0.0.5:8080")
+    if "%" in parts.hostname and ":" not in parts.hostname:  # an IPv6 address may have a zone
+        raise ValueError("its host must not have a %")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
         raise ValueError("it must be a scheme, a host and a port, and nothing else")
     return url.rstrip("/")

@@ -13,7 +13,7 @@ from sockjs_aio.cluster.relay.locator import Found, OwnerUnknownError, Place
 from sockjs_aio.cluster.relay.peers import OwnerAbsentError, OwnerLostError, Peer
 from sockjs_aio.cluster.relay.relay import Relay, transport_of
 from sockjs_aio.cluster.relay.signed_header import Purpose
-from sockjs_aio.cluster.workers import ended_ids_file
+from sockjs_aio.cluster.workers.session_journal import SessionJournal
 from sockjs_aio.server.service import Service
 
 
@@ -51,10 +51,8 @@ class WorkerLocator:
         # set during a reload: the worker that this one replaces, or that replaces it
         self.predecessor: Peer | None = None
         self.successor: Peer | None = None
-        self.app: web.Application | None = None
-        """The application whose ended sessions a predecessor and a successor tell each other."""
-        self.ended_ids_path = ""
-        """The file in which a worker tells its successor which sessions have ended."""
+        self.journal: SessionJournal | None = None
+        """Set once this worker serves: what its successors learn about its sessions."""
         self.placement = placement
         self._former: Peer | None = None
         self._relay = relay
@@ -77,30 +75,30 @@ class WorkerLocator:
         try:
             return await self._relay.ask(request, predecessor, Purpose.FIND) == 204
         except OwnerLostError:
-            self.predecessor_ended()
+            await self.predecessor_ended()
             return False
 
     def was_here(self, peer: Peer) -> bool:
         """Tell whether `peer` is or was the predecessor."""
         return peer in (self.predecessor, self._former)
 
-    def predecessor_ended(self) -> None:
+    async def predecessor_ended(self) -> None:
         """Ask the predecessor nothing more, and remember which of its sessions have ended."""
-        self.take_over()
-        if self.predecessor is not None:
+        await self.take_over()
+        if self.predecessor is not None:  # not earlier: other requests must wait for the same
             self._former = self.predecessor  # closed later: other requests may still use it
             self.predecessor = None
 
-    def take_over(self) -> None:
+    async def take_over(self) -> None:
         """Read which sessions have ended at the predecessor."""
-        if self.predecessor is not None and self.app is not None:
-            ended_ids_file.read(self.app, self.ended_ids_path)
+        if self.predecessor is not None and self.journal is not None:
+            await self.journal.take_over()
 
-    def leave_ended_ids(self) -> None:
+    async def leave_ended_ids(self) -> None:
         """Write down for the successor which sessions have ended."""
-        if self.app is not None:
-            self.take_over()
-            ended_ids_file.write(self.app, self.ended_ids_path)
+        if self.journal is not None:
+            await self.take_over()
+            await self.journal.finish()
 
     async def close(self) -> None:
         """See `Locator`."""
@@ -162,7 +160,7 @@ class WorkerSearch:
         if not transport_of(self._request).receives:
             return Place.NOWHERE
         if self._locator.was_here(peer):  # it ended after it had said that it knows the session
-            self._locator.predecessor_ended()
+            await self._locator.predecessor_ended()
             return Place.HERE if self._is_known() else Place.NOWHERE
         if isinstance(error, OwnerAbsentError):
             raise OwnerUnknownError("The session's process is being restarted.\n")

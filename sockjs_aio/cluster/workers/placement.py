@@ -1,18 +1,16 @@
 """Which worker owns which session, and the sockets by which workers reach each other."""
 
 import contextlib
-import errno
 import hashlib
 import os
 import socket
-import sys
-import tempfile
 from pathlib import Path
 
 import aiohttp
 
 from sockjs_aio.cluster.relay.peers import Peer, make_client
 from sockjs_aio.cluster.workers.accepting import Listener
+from sockjs_aio.cluster.workers.socket_directory import is_dead
 from sockjs_aio.server.service import Service
 
 BACKLOG = 4096
@@ -23,34 +21,10 @@ START_PATIENCE = 5.0
 
 KEY_SIZE = 32
 
-MAX_PATH = 107 if sys.platform == "linux" else 103
-"""Maximum length in bytes of a Unix socket's path."""
-
-_LONGEST_NAME = "/9999.9999999"
-
 
 def new_key() -> bytes:
     """Make the key that all workers share: clients can neither choose nor imitate a worker."""
     return os.urandom(KEY_SIZE)
-
-
-def make_directory() -> str:
-    """Make the directory for the workers' sockets, which only this user can enter.
-
-    Raises:
-        OSError: If no directory with a short enough path can be made.
-    """
-    wanted = tempfile.gettempdir()
-    for place in dict.fromkeys((wanted, "/tmp")):
-        with contextlib.suppress(OSError):
-            directory = tempfile.mkdtemp(prefix="sockjs-aio-", dir=place)
-            if len(os.fsencode(directory + _LONGEST_NAME)) <= MAX_PATH:
-                return directory
-            os.rmdir(directory)
-    raise OSError(
-        f"cannot make a directory for the workers' sockets: in {wanted} its path is too long, and "
-        "/tmp cannot be used; set TMPDIR to a directory with a shorter path"
-    )
 
 
 class HostPlacement:
@@ -66,7 +40,6 @@ class HostPlacement:
     def __init__(self, directory: str, count: int, own: int, key: bytes) -> None:
         self.own_path: str = _path(directory, own)
         self.previous_path: str = self.own_path + ".previous"
-        self.ended_ids_path: str = self.own_path + ".ended"
         self._own = own
         self._count = count
         self._key = key
@@ -132,17 +105,15 @@ class HostPlacement:
         Path(self._hidden_path).unlink(missing_ok=True)  # `os.replace` keeps both of one socket
 
     def clear_up(self) -> None:
-        """Remove sockets without a listener, and the directory once it is empty.
+        """Remove all files but sockets with a listener, and the directory once it is empty.
 
         Workers do this only if their supervisor was killed before it could.
         """
         directory = Path(self.own_path).parent
         with contextlib.suppress(OSError):  # another worker may be doing the same
             for path in directory.iterdir():
-                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                    probe.setblocking(False)
-                    if probe.connect_ex(str(path)) == errno.ECONNREFUSED:
-                        path.unlink(missing_ok=True)
+                if is_dead(path):
+                    path.unlink(missing_ok=True)
             directory.rmdir()
 
 

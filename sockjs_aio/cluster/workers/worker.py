@@ -28,6 +28,7 @@ from sockjs_aio.cluster.workers.app_loader import TargetError, load, report
 from sockjs_aio.cluster.workers.control import Control
 from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
+from sockjs_aio.cluster.workers.session_journal import SessionJournal
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.closing import LAST_GRACE
 from sockjs_aio.server.forks import give_forks_their_signals
@@ -61,7 +62,6 @@ class Worker:
         control.clear_up = self._placement.clear_up
         self._relay = Relay(key, spans_hosts=False)
         self._locator = WorkerLocator(self._placement, self._relay)
-        self._locator.ended_ids_path = self._placement.ended_ids_path
         self._gateway = Gateway(self._locator, self._relay)
         self._drain = config.drain
         self._app: web.Application | None = None
@@ -89,7 +89,7 @@ class Worker:
             )
         _add_health(app)
         self._gateway.install(app)
-        self._app = self._locator.app = app
+        self._app = app
         self._runner = web.AppRunner(
             app,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
@@ -151,7 +151,10 @@ class Worker:
 
     async def _publish(self) -> None:
         """Start to serve clients."""
-        assert self._runner is not None
+        assert self._app is not None and self._runner is not None
+        self._locator.journal = journal = SessionJournal(self._app, self._placement.own_path)
+        if not self._config.replaces:
+            await journal.take_over()  # there may have been a worker of this number, which has died
         self._placement.publish(replaces=self._config.replaces)
         if self._config.replaces:
             # no patience: a predecessor that has died is not started again
@@ -175,6 +178,10 @@ class Worker:
         successor, self._locator.successor = self._locator.successor, None
         if successor is not None:
             self._placement.reclaim()
+            if self._locator.journal is not None:
+                await (
+                    self._locator.journal.take_over()
+                )  # it may have opened sessions before it died
             await successor.client.close()
 
     async def _retire(self) -> None:
@@ -215,7 +222,7 @@ class Worker:
         else:
             logger.info("worker %d: drain finished after %.1f s", number, loop.time() - start)
         if self._relay.is_retiring:
-            self._locator.leave_ended_ids()
+            await self._locator.leave_ended_ids()
         self._control.say("drained")
 
     async def _stop_accepting(self) -> None:

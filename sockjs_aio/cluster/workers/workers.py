@@ -2,14 +2,14 @@
 
 import asyncio
 import importlib.util
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sockjs_aio.cluster.workers import logs
 from sockjs_aio.cluster.workers.app_loader import split
 from sockjs_aio.cluster.workers.listeners import Listeners
-from sockjs_aio.cluster.workers.placement import make_directory, new_key
+from sockjs_aio.cluster.workers.placement import new_key
+from sockjs_aio.cluster.workers.socket_directory import socket_directory
 from sockjs_aio.cluster.workers.supervisor import Supervisor
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.server.drain import Drain
@@ -111,13 +111,12 @@ class Workers:
         if hosts is None:
             hosts = [] if unix is not None or fd else ["127.0.0.1"]
         policy = _policy(self.loop)
-        directory = make_directory()
-        try:
-            with Listeners(self.count, hosts, port, unix=unix, fds=fd) as listeners:
-                config = self._config(target, directory, policy)
-                status = asyncio.run(Supervisor(config, listeners).run())
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+        with (
+            socket_directory() as directory,
+            Listeners(self.count, hosts, port, unix=unix, fds=fd) as listeners,
+        ):
+            config = self._config(target, directory, policy)
+            status = asyncio.run(Supervisor(config, listeners).run())
         if status:
             raise SystemExit(status)
 

@@ -1,0 +1,90 @@
+"""The journal that tells a worker's successor which sessions it had."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from sockjs_aio.cluster.workers.session_journal import MIN_LINES, SessionJournal
+from sockjs_aio.core.registry import SessionRegistry
+from sockjs_aio.protocol.frames import close_frame
+from sockjs_aio.server.service import services_of
+from tests.conftest import Echo, Serve
+
+LOST = b'c[1002,"Connection interrupted"]'
+
+
+def files(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir())
+
+
+def leave_as_if_killed(file: Path) -> None:
+    """Tear the last line of a journal, and begin to replace it; its next file has another id."""
+    Path(f"{file}-new").write_bytes(b'["unfinished')
+    file.with_suffix(".10").write_bytes(file.read_bytes().replace(b"early", b"late"))
+    with file.open("ab") as end:
+        end.write(b'["/echo", "torn')
+
+
+def registry_of(app: web.Application) -> SessionRegistry:
+    return services_of(app)[0].registry
+
+
+async def test_a_long_journal_is_replaced_by_a_short_one_without_loss(
+    serve: Serve, tmp_path: Path
+) -> None:
+    dead, successor = await serve(Echo), await serve(Echo)
+    journal = SessionJournal(dead.app, str(tmp_path / "0"))
+    for number in range(3):
+        assert await dead.poll(f"/0/s{number}") == b"o"
+    record = registry_of(dead.app).journal
+    assert record is not None
+    for number in range(MIN_LINES):
+        record.opened(f"other{number}")
+        record.ended(f"other{number}", close_frame(3000, "Go away!"))
+    assert await dead.poll("/1/s3") == b"o"
+    await journal.finish()
+    left = files(tmp_path)
+    assert len(left) == 2 and sum(file.stat().st_size for file in left) < 1000
+    await SessionJournal(successor.app, str(tmp_path / "0")).take_over()
+    for number in range(4):
+        assert await successor.poll(f"/0/s{number}") == b'c[1002,"Session expired"]'
+
+
+async def test_what_was_being_replaced_when_the_worker_died_is_not_lost(
+    serve: Serve, tmp_path: Path
+) -> None:
+    dead, successor = await serve(Echo), await serve(Echo)
+    SessionJournal(dead.app, str(tmp_path / "0"))
+    assert await dead.poll("/0/early") == b"o"
+    (file,) = files(tmp_path)
+    leave_as_if_killed(file)
+    await SessionJournal(successor.app, str(tmp_path / "0")).take_over()
+    assert await successor.poll("/0/early") == await successor.poll("/0/late") == LOST
+    assert await successor.poll("/0/torn") == b"o"
+
+
+async def test_workers_of_other_numbers_have_journals_of_their_own(
+    serve: Serve, tmp_path: Path
+) -> None:
+    other, here = await serve(Echo), await serve(Echo)
+    SessionJournal(other.app, str(tmp_path / "11"))
+    assert await other.poll("/0/theirs") == b"o"
+    await SessionJournal(here.app, str(tmp_path / "1")).take_over()
+    assert await here.poll("/0/theirs") == b"o"
+
+
+async def test_a_journal_that_cannot_be_written_stops_nothing(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve(Echo)
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    journal = SessionJournal(served.app, str(directory / "0"))
+    shutil.rmtree(directory)
+    await journal.finish()
+    assert await served.poll("/0/a") == b"o"
+    await journal.take_over()
+    await journal.finish()
+    assert caplog.text.count("cannot record this worker's sessions") == 1
