@@ -51,7 +51,7 @@ UNDOCUMENTED = {
     "request": {"loop", "protocol", "task", "writer"},
 }
 """Attributes without an underscore that aiohttp's documentation does not mention, by the names that
-our variables have for these objects.  (Of a connection of Redis they are somebody else's.)"""
+our variables have for these objects."""
 
 MAX_LINES = 350
 MAX_FUNCTION_LINES = 50
@@ -178,8 +178,7 @@ def _own_private_names(tree: ast.Module) -> set[str]:
     return found
 
 
-PRIVATE_NAMES = {name: _own_private_names(parsed(name)) for name in MODULES}
-OURS = {name for names in PRIVATE_NAMES.values() for name in names}
+OURS = {own for name in MODULES for own in _own_private_names(parsed(name))}
 
 
 def _attributes(tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -188,30 +187,25 @@ def _attributes(tree: ast.Module) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Attribute):
             yield _last_name(node.value), node.attr
         elif isinstance(node, ast.Call):
-            function, constants = (
-                _last_name(node.func),
-                [
-                    argument.value
-                    for argument in node.args
-                    if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
-                ],
-            )
+            function = _last_name(node.func)
+            constants = [str(x.value) for x in node.args if isinstance(x, ast.Constant)]
             if function in ("getattr", "setattr", "hasattr") and constants:
                 yield _last_name(node.args[0]), constants[0]
-            elif function == "attrgetter":  # of what is not known
+            elif function == "attrgetter":  # it does not say of which object
                 for attribute in ".".join(constants).split("."):
                     yield from ((owner, attribute) for owner in UNDOCUMENTED)
 
 
-def _is_of_others(name: str, owner: str, attribute: str) -> bool:
-    """Tell whether a module uses a private attribute of another package's object."""
-    if not attribute.startswith("_") or attribute.endswith("_"):
+def _is_of_others(owner: str, attribute: str) -> bool:
+    """Tell whether an attribute is a private one of another package's object."""
+    if not attribute.startswith("_") or attribute.endswith("__"):
         return False
-    if owner in ("self", "cls") or attribute in ("_replace", "_exit"):  # documented
+    if owner in ("self", "cls") or attribute in ("_replace", "_exit"):  # these are documented
         return False
-    if owner in UNDOCUMENTED or owner in ("protocol", "response", "transport", "writer"):
-        return attribute not in ("_sockjs_hook_name",)
-    return attribute not in OURS
+    if attribute == "_sockjs_hook_name":  # of an application's connection
+        return False
+    is_of_aiohttp = owner in UNDOCUMENTED or owner in ("protocol", "response", "transport")
+    return is_of_aiohttp or attribute not in OURS
 
 
 def internals_used(name: str) -> set[str]:
@@ -219,11 +213,12 @@ def internals_used(name: str) -> set[str]:
     found = {
         attribute
         for owner, attribute in _attributes(parsed(name))
-        if attribute in UNDOCUMENTED.get(owner, ()) or _is_of_others(name, owner, attribute)
+        if attribute in UNDOCUMENTED.get(owner, ()) or _is_of_others(owner, attribute)
     }
     for node in ast.walk(parsed(name)):
-        if isinstance(node, ast.ImportFrom) and room(str(node.module)) == "aiohttp":
-            found |= {str(node.module)} - DOCUMENTED
+        modules = [node.module] if isinstance(node, ast.ImportFrom) else []
+        modules += [x.name for x in node.names] if isinstance(node, ast.Import) else []
+        found |= {x for x in modules if x and room(x) == "aiohttp"} - DOCUMENTED
     return found
 
 
