@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+AUTOBAHN := $(VENV)-autobahn/bin/wstest
 SOCKJS_CLIENT := $(VENV)/npm/node_modules/sockjs-client/dist/sockjs.min.js
 MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_client.js
 # 3.14 only where it is found: the last of these is tested on uvloop
@@ -12,7 +13,7 @@ WORKERS ?= 4
 # Tests and what they start are compiled once, whatever the environment says: there are many processes.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo cluster test quick coverage axes soak fuzz bench bench-peers lint format matrix clean
+.PHONY: help demo cluster test quick coverage axes soak fuzz autobahn bench bench-peers lint format matrix clean
 .DELETE_ON_ERROR:
 .PRECIOUS: $(VENV)-%/test
 
@@ -93,6 +94,9 @@ soak: $(VENV)/soak ## ten minutes of all that clients do, with a report; ARGS="-
 
 fuzz: $(VENV)/fuzz ## each parser with FUZZ_SECONDS=600 of inputs; ARGS="TARGET..."
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+autobahn: $(AUTOBAHN) ## Autobahn's test suite for WebSockets, where Python 2.7 is found; ARGS="--short"
+	@if [ -x $(AUTOBAHN) ]; then $(BIN)/python -m tests.autobahn $(AUTOBAHN) $(ARGS); fi
 
 bench: $(VENV)/bench ## sockjs-aio beside other servers, into docs/performance.md; ARGS="--list"
 	$(BIN)/python -m benchmarks --write $(ARGS)
@@ -194,6 +198,16 @@ $(VENV)/bench: pyproject.toml | $(BIN)/python
 $(VENV)/lint: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	@touch $@
+
+# Autobahn's suite needs Python 2.7, for which virtualenv 20.21 is the last to make environments.
+$(AUTOBAHN): $(VENV)/test
+	@if python2.7 -c '' 2>/dev/null; then \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check 'virtualenv<20.22' && \
+		$(BIN)/python -m virtualenv --quiet --python python2.7 $(VENV)-autobahn && \
+		$(VENV)-autobahn/bin/pip install --quiet autobahntestsuite==25.10.1 2>/dev/null; \
+	else \
+		echo "== Autobahn: Python 2.7 not found"; \
+	fi
 
 # The browser's half, where npm exists; pages load it from its CDN otherwise.
 $(SOCKJS_CLIENT): | $(BIN)/python
