@@ -16,6 +16,8 @@ from sockjs_aio.core.session import Session
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve
 
+pytestmark = pytest.mark.virtual_time
+
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 sockjs = pytest.mark.parametrize("kind", clients.SOCKJS, ids=lambda kind: kind.name)
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
