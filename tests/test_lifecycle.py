@@ -16,8 +16,6 @@ from sockjs_aio.core.session import Session
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve
 
-pytestmark = pytest.mark.virtual_time
-
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 sockjs = pytest.mark.parametrize("kind", clients.SOCKJS, ids=lambda kind: kind.name)
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
@@ -72,6 +70,7 @@ async def test_lone_surrogates_reach_raw_websockets_as_browsers_write_them(serve
     await other.leave()
 
 
+@pytest.mark.virtual_time
 @every
 async def test_order_is_kept_over_many_messages(serve: Serve, kind: Kind) -> None:
     class Relay(Recorder):
@@ -216,6 +215,7 @@ async def test_returning_false_rejects(serve: Serve, kind: Kind) -> None:
     await client.leave()
 
 
+@pytest.mark.virtual_time
 @every
 async def test_closing_in_the_constructor_calls_no_hook(serve: Serve, kind: Kind) -> None:
     class Never(Recorder):
@@ -236,6 +236,7 @@ async def test_closing_in_the_constructor_calls_no_hook(serve: Serve, kind: Kind
     assert Never.seen == []
 
 
+@pytest.mark.virtual_time
 @every
 async def test_on_close_is_not_called_without_on_open(serve: Serve, kind: Kind) -> None:
     class Brief(Recorder):
@@ -252,6 +253,7 @@ async def test_on_close_is_not_called_without_on_open(serve: Serve, kind: Kind) 
     assert Brief.seen in ([], ["open", "close"])
 
 
+@pytest.mark.virtual_time
 @every
 @pytest.mark.parametrize("hook", ["on_open", "on_message", "on_close"])
 @pytest.mark.logs("Failing.on_.* failed")
@@ -308,6 +310,7 @@ async def test_hook_that_awaits_what_was_cancelled_fails_like_any_other(
     await client.leave()
 
 
+@pytest.mark.virtual_time
 @every
 @pytest.mark.parametrize("way", ["abort", "leave"])
 @pytest.mark.parametrize("cancellation", [True, False])
@@ -327,6 +330,7 @@ async def test_client_that_goes_ends_its_session_once(
     assert Noted.seen == ["open", "a", "close"]
 
 
+@pytest.mark.virtual_time
 @every
 @pytest.mark.parametrize("cancellation", [True, False])
 async def test_running_hook_returns_before_on_close(
@@ -369,6 +373,7 @@ async def test_accepted_messages_of_a_client_that_left_are_handled(
     assert Slow.seen == ["open", "a", "b", "c", "close"]
 
 
+@pytest.mark.virtual_time
 @http
 async def test_session_expires_after_disconnect_delay(serve: Serve, kind: Kind) -> None:
     class Noted(Recorder):
@@ -485,6 +490,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
     return calls
 
 
+@pytest.mark.virtual_time
 @every
 async def test_hook_may_return_any_awaitable(serve: Serve, kind: Kind) -> None:
     class Relay(Recorder):
@@ -501,6 +507,7 @@ async def test_hook_may_return_any_awaitable(serve: Serve, kind: Kind) -> None:
     await client.leave()
 
 
+@pytest.mark.virtual_time
 @every
 async def test_info_does_not_keep_the_request(serve: Serve, kind: Kind) -> None:
     requests: list[weakref.ref[web.BaseRequest]] = []
