@@ -10,6 +10,7 @@ side by side.
 
 import gc
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "programs: starts other programs")
     if config.getoption("--only") == "quick":
+        os.environ.setdefault("HYPOTHESIS_PROFILE", "quick")
         sys.addaudithook(_check_program)
 
 
