@@ -70,7 +70,6 @@ async def test_lone_surrogates_reach_raw_websockets_as_browsers_write_them(serve
     await other.leave()
 
 
-@pytest.mark.virtual_time
 @every
 async def test_order_is_kept_over_many_messages(serve: Serve, kind: Kind) -> None:
     class Relay(Recorder):
@@ -507,7 +506,6 @@ async def test_hook_may_return_any_awaitable(serve: Serve, kind: Kind) -> None:
     await client.leave()
 
 
-@pytest.mark.virtual_time
 @every
 async def test_info_does_not_keep_the_request(serve: Serve, kind: Kind) -> None:
     requests: list[weakref.ref[web.BaseRequest]] = []
