@@ -34,7 +34,7 @@ test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this m
 	$(BIN)/python $(PYTEST) $(ARGS)
 
 quick: $(VENV)/test ## the tests that need no other programs, in about a minute
-	$(BIN)/python $(PYTEST) -q --only quick --numprocesses=8 $(ARGS)
+	$(BIN)/python $(PYTEST) -q --only quick --numprocesses=6 $(ARGS)
 
 coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests, with coverage
 	$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)

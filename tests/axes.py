@@ -19,6 +19,7 @@ from aiohttp import web
 
 from tests.certificate import contexts, make_certificate
 from tests.sharing_proxy import SharingProxy
+from tests.virtual_loop import VirtualLoop
 
 LOOPS = ("asyncio", "uvloop", "eager", "debug")
 MIDDLEWARES = ("none", "replacing")
@@ -67,6 +68,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "not_over(axis, ...): a test that an axis is not for")
+    config.addinivalue_line("markers", "virtual_time: waits for timers in no time; not on uvloop")
     if config.getoption("--tls"):
         # asyncio ends TLS in several turns, which the end of a test's loop does not wait for
         config.addinivalue_line("filterwarnings", "default:unclosed:ResourceWarning")
@@ -98,13 +100,14 @@ def pytest_asyncio_loop_factories(
         import uvloop
 
         return {name: uvloop.new_event_loop}
-    return {name: {"eager": _eager_loop, "debug": _debug_loop}.get(name, asyncio.new_event_loop)}
+    make = VirtualLoop if item.get_closest_marker("virtual_time") else asyncio.new_event_loop
+    prepare = {"eager": _make_eager, "debug": _make_debug}.get(name)
+    return {name: make if prepare is None else lambda: prepare(make())}
 
 
-def _eager_loop() -> asyncio.AbstractEventLoop:
+def _make_eager(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
     if sys.version_info < (3, 12):
         pytest.exit("--loop eager needs Python 3.12", returncode=4)
-    loop = asyncio.new_event_loop()
     loop.set_task_factory(asyncio.eager_task_factory)
     return loop
 
@@ -119,8 +122,7 @@ def make_tasks_eager() -> None:
         loop.set_task_factory(asyncio.eager_task_factory)
 
 
-def _debug_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
+def _make_debug(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
     loop.set_debug(True)
     loop.slow_callback_duration = 60  # a busy machine is not what is looked for
     return loop

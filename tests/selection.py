@@ -2,7 +2,7 @@
 
 ``quick`` is what needs no other program and little time.  A test that starts a program all the same
 fails.  ``half`` is ``quick`` without what no version of Python, of aiohttp or of an event loop
-changes, and with `EVERY_PYTHON`.
+changes, and with `EVERY_PYTHON`: two thirds of the tests, and two fifths of the time.
 
 xdist's workers get the modules in a mixed order, so that those that wait and those that compute run
 side by side.
@@ -10,6 +10,7 @@ side by side.
 
 import gc
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,24 +29,15 @@ FIXTURES = frozenset(("redis_server", "own_redis", "command", "server", "telling
 SLOW = (
     *("stalls/", "workers/relayed/", "brokers/test_refusals.py", "hostile/test_slow.py"),
     *("properties/test_machine.py", "properties/test_session.py", "test_dead_peers.py"),
-    *(
-        "test_far_clients.py",
-        "test_late_requests.py",
-        "test_resource_leaks.py",
-        "test_registration.py",
-    ),
-    "test_snippets.py",
+    *("test_far_clients.py", "test_late_requests.py", "test_registration.py"),
+    *("test_resource_leaks.py", "test_snippets.py"),
 )
 """Tests of these compute or wait much, or have been run in another way."""
 
 EVERY_PYTHON = (
-    *(
-        "brokers/test_contract.py",
-        "nodes/test_traffic.py",
-        "test_dead_peers.py",
-        "test_resource_leaks.py",
-    ),
-    *("test_run_app.py", "test_shutdown.py", "test_tls.py", "workers/test_workers.py"),
+    *("brokers/test_contract.py", "nodes/test_ends.py", "nodes/test_traffic.py"),
+    *("test_dead_peers.py", "test_resource_leaks.py", "test_run_app.py", "test_shutdown.py"),
+    *("test_tls.py", "workers/test_ends.py", "workers/test_workers.py"),
 )
 """What Python, aiohttp or the loop may change although it is not quick."""
 
@@ -63,6 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "programs: starts other programs")
     if config.getoption("--only") == "quick":
+        os.environ.setdefault("HYPOTHESIS_PROFILE", "quick")
         sys.addaudithook(_check_program)
 
 

@@ -53,6 +53,8 @@ class Target:
         try:
             return await wire.request(method, self.prefix + path, body, **options)
         finally:
+            if wire.unsent:  # the rest of a body that was refused: nobody reads it
+                wire.abort()
             wire.close()
 
     async def ask(self, path: str) -> Reply:

@@ -28,6 +28,7 @@ RARELY = {"session_check_interval": 60, "heartbeat_delay": 60, "disconnect_delay
 """Settings with which nothing is noticed by looking now and then."""
 
 
+@pytest.mark.virtual_time
 @every
 @pytest.mark.parametrize("cancellation", [True, False])
 @pytest.mark.parametrize("way", ["leave", "abort"])

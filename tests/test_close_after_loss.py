@@ -137,6 +137,7 @@ async def run(serve: Serve, kind: Kind, make: Any, way: str, messages: list[str]
     return script
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("kind", clients.SOCKJS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize(
     ("make", "way"),

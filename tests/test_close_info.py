@@ -11,6 +11,8 @@ from tests import clients
 from tests.conftest import SHORT, Recorder, Serve
 from tests.websocket_wire import close_frame, handshake, masked
 
+pytestmark = pytest.mark.virtual_time
+
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 websockets = pytest.mark.parametrize("path", ["/0/1/websocket", "/websocket"])
 Kind = type[clients.Client]

@@ -76,6 +76,7 @@ async def test_answer_that_never_leaves_interrupts(serve: Serve) -> None:
     assert await served.poll("/0/1") == b'c[1002,"Connection interrupted"]'
 
 
+@pytest.mark.virtual_time
 async def test_drain_waits_for_an_answer_in_a_middleware(serve: Serve) -> None:
     served = await serve(Echo, app=web.Application(middlewares=[slow]))
     assert await served.poll("/0/1") == b"o"
@@ -113,6 +114,7 @@ async def test_unread_answer_is_cut_off_by_the_next_poll(serve: Serve) -> None:
     assert sum(buffered) < 1_000_000
 
 
+@pytest.mark.virtual_time
 @http
 async def test_idle_connection_keeps_no_session(serve: Serve, kind: type[clients.Client]) -> None:
     references: list[weakref.ref[Session]] = []

@@ -39,6 +39,7 @@ async def health(served: Served) -> tuple[int, Any]:
     return reply.status, json.loads(reply.body)
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 async def test_announced_drain_shows_in_health_and_refuses_nobody(serve: Serve, kind: Kind) -> None:
     served = await with_health(serve, Echo)
@@ -55,6 +56,7 @@ async def test_announced_drain_shows_in_health_and_refuses_nobody(serve: Serve, 
     await draining
 
 
+@pytest.mark.virtual_time
 @openers
 async def test_new_sessions_are_refused_and_health_says_so(
     serve: Serve, method: str, path: str
@@ -75,6 +77,7 @@ async def test_new_sessions_are_refused_and_health_says_so(
     assert (await health(served))[0] == 503, "it stays so"
 
 
+@pytest.mark.virtual_time
 @openers
 async def test_session_that_was_being_authorized_is_refused(
     serve: Serve, method: str, path: str
@@ -95,6 +98,7 @@ async def test_session_that_was_being_authorized_is_refused(
     assert served.router.session_count == 0
 
 
+@pytest.mark.virtual_time
 @every
 async def test_session_works_as_ever_until_its_turn(serve: Serve, kind: Kind) -> None:
     class Noted(Recorder):
@@ -117,6 +121,7 @@ async def test_session_works_as_ever_until_its_turn(serve: Serve, kind: Kind) ->
         await client.leave()
 
 
+@pytest.mark.virtual_time
 @every
 async def test_queued_messages_come_first_then_the_reason(serve: Serve, kind: Kind) -> None:
     class Noted(Recorder):
@@ -141,6 +146,7 @@ async def test_queued_messages_come_first_then_the_reason(serve: Serve, kind: Ki
     assert Noted.seen == ["open", "shutdown"]
 
 
+@pytest.mark.virtual_time
 @every
 async def test_traffic_goes_on_to_the_end_and_nothing_is_lost(serve: Serve, kind: Kind) -> None:
     class Ticking(Recorder):
@@ -168,6 +174,7 @@ async def test_traffic_goes_on_to_the_end_and_nothing_is_lost(serve: Serve, kind
     assert Ticking.seen == ["open", "close"]
 
 
+@pytest.mark.virtual_time
 async def test_sessions_are_closed_one_after_the_other(serve: Serve) -> None:
     class Noted(Recorder):
         async def on_close(self) -> None:
@@ -189,6 +196,7 @@ async def test_sessions_are_closed_one_after_the_other(serve: Serve) -> None:
     assert sum(end > 0.5 for end in ends) >= 10, "not all at the beginning"
 
 
+@pytest.mark.virtual_time
 async def test_draining_nobody_takes_no_time(serve: Serve) -> None:
     served = await serve(Echo)
     async with async_timeout.timeout(5):
@@ -197,6 +205,7 @@ async def test_draining_nobody_takes_no_time(serve: Serve) -> None:
     assert reply.status == 503
 
 
+@pytest.mark.virtual_time
 async def test_second_call_may_be_shorter_and_tells_nobody_twice(serve: Serve) -> None:
     class Noted(Recorder):
         pass
@@ -218,6 +227,7 @@ async def test_second_call_may_be_shorter_and_tells_nobody_twice(serve: Serve) -
     assert Noted.seen.count("close") == 14
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)
 async def test_poller_that_is_away_is_told_when_it_comes(serve: Serve, kind: Kind) -> None:
     served = await serve(Echo)
@@ -237,6 +247,7 @@ async def test_poller_that_is_away_is_told_when_it_comes(serve: Serve, kind: Kin
     assert await client.send_payload('["b"]') == 404
 
 
+@pytest.mark.virtual_time
 async def test_poller_that_never_comes_is_waited_for_until_it_expires(serve: Serve) -> None:
     settings = {"disconnect_delay": 0.1, "session_check_interval": 0.02, "shutdown_timeout": 60}
     served = await serve(Echo, settings=settings)
@@ -284,6 +295,7 @@ async def test_nobody_is_cut_off_when_the_time_is_over(serve: Serve) -> None:
     assert Slow.seen.count("returned") == len(members)
 
 
+@pytest.mark.virtual_time
 @every
 async def test_shutdown_after_it_has_nothing_left_to_wait_for(serve: Serve, kind: Kind) -> None:
     class Noted(Recorder):
@@ -301,6 +313,7 @@ async def test_shutdown_after_it_has_nothing_left_to_wait_for(serve: Serve, kind
     assert Noted.seen == ["open", "close"]
 
 
+@pytest.mark.virtual_time
 async def test_shutdown_does_not_wait_for_a_slow_drain(serve: Serve) -> None:
     served = await serve(Echo, settings={"shutdown_timeout": 60})
     members = [await kind.open(served) for kind in clients.ALL]
@@ -314,6 +327,7 @@ async def test_shutdown_does_not_wait_for_a_slow_drain(serve: Serve) -> None:
     draining.cancel()
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("over", [-1, float("nan")])
 async def test_period_below_0_is_refused(serve: Serve, over: float) -> None:
     served = await serve(Echo)
@@ -322,6 +336,7 @@ async def test_period_below_0_is_refused(serve: Serve, over: float) -> None:
     assert await served.poll("/0/1") == b"o", "and nothing has begun"
 
 
+@pytest.mark.virtual_time
 async def test_polls_on_connections_that_stay_open_learn_of_it(serve: Serve) -> None:
     served = await serve(Echo)
     wires = [await served.wire() for _ in range(5)]

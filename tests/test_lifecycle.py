@@ -214,6 +214,7 @@ async def test_returning_false_rejects(serve: Serve, kind: Kind) -> None:
     await client.leave()
 
 
+@pytest.mark.virtual_time
 @every
 async def test_closing_in_the_constructor_calls_no_hook(serve: Serve, kind: Kind) -> None:
     class Never(Recorder):
@@ -234,6 +235,7 @@ async def test_closing_in_the_constructor_calls_no_hook(serve: Serve, kind: Kind
     assert Never.seen == []
 
 
+@pytest.mark.virtual_time
 @every
 async def test_on_close_is_not_called_without_on_open(serve: Serve, kind: Kind) -> None:
     class Brief(Recorder):
@@ -250,6 +252,7 @@ async def test_on_close_is_not_called_without_on_open(serve: Serve, kind: Kind) 
     assert Brief.seen in ([], ["open", "close"])
 
 
+@pytest.mark.virtual_time
 @every
 @pytest.mark.parametrize("hook", ["on_open", "on_message", "on_close"])
 @pytest.mark.logs("Failing.on_.* failed")
@@ -306,6 +309,7 @@ async def test_hook_that_awaits_what_was_cancelled_fails_like_any_other(
     await client.leave()
 
 
+@pytest.mark.virtual_time
 @every
 @pytest.mark.parametrize("way", ["abort", "leave"])
 @pytest.mark.parametrize("cancellation", [True, False])
@@ -325,6 +329,7 @@ async def test_client_that_goes_ends_its_session_once(
     assert Noted.seen == ["open", "a", "close"]
 
 
+@pytest.mark.virtual_time
 @every
 @pytest.mark.parametrize("cancellation", [True, False])
 async def test_running_hook_returns_before_on_close(
@@ -367,6 +372,7 @@ async def test_accepted_messages_of_a_client_that_left_are_handled(
     assert Slow.seen == ["open", "a", "b", "c", "close"]
 
 
+@pytest.mark.virtual_time
 @http
 async def test_session_expires_after_disconnect_delay(serve: Serve, kind: Kind) -> None:
     class Noted(Recorder):
@@ -483,6 +489,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
     return calls
 
 
+@pytest.mark.virtual_time
 @every
 async def test_hook_may_return_any_awaitable(serve: Serve, kind: Kind) -> None:
     class Relay(Recorder):

@@ -147,6 +147,7 @@ async def test_each_way_out_makes_room_for_another(
     assert Ending.seen.count("open") == Ending.seen.count("close") == 2
 
 
+@pytest.mark.virtual_time
 @http
 async def test_session_that_expires_makes_room_for_another(serve: Serve, kind: Kind) -> None:
     served = await serve(Echo, settings={**ONE_EACH, "response_limit": 1})

@@ -12,6 +12,8 @@ from sockjs_aio import ConnectionInfo
 from tests import clients
 from tests.conftest import SHORT, Recorder, Serve
 
+pytestmark = pytest.mark.virtual_time
+
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
 streams = pytest.mark.parametrize("kind", clients.STREAMS, ids=lambda kind: kind.name)

@@ -85,6 +85,7 @@ async def test_shutdown_does_not_wait_for_the_backlog_of_a_lost_session(serve: S
     assert Slow.seen == ["open", "begins", "close"]
 
 
+@pytest.mark.virtual_time
 @streams_and_socket
 async def test_client_that_takes_nothing_does_not_hold_a_hook_in_drain(
     serve: Serve, kind: Kind
@@ -236,6 +237,7 @@ async def test_session_that_ends_during_an_upload_is_404(
     assert complaints(caplog) == []
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("path", ["/0/1/xhr_streaming", "/0/1/websocket", "/websocket"])
 async def test_slow_signal_does_not_let_the_session_expire(
     serve: Serve, path: str, caplog: pytest.LogCaptureFixture

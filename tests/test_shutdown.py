@@ -85,6 +85,7 @@ async def test_no_new_sessions_while_shutting_down(serve: Serve, path: str) -> N
     assert Slow.seen == ["open", "close"]
 
 
+@pytest.mark.virtual_time
 @every
 async def test_hook_that_hangs_is_cancelled_and_on_close_called(
     serve: Serve, kind: Kind, caplog: pytest.LogCaptureFixture
@@ -110,6 +111,7 @@ async def test_hook_that_hangs_is_cancelled_and_on_close_called(
     await client.leave()
 
 
+@pytest.mark.virtual_time
 @every
 async def test_hook_has_shutdown_timeout_to_return(serve: Serve, kind: Kind) -> None:
     class Slow(Recorder):
@@ -127,6 +129,7 @@ async def test_hook_has_shutdown_timeout_to_return(serve: Serve, kind: Kind) -> 
     await client.leave()
 
 
+@pytest.mark.virtual_time
 async def test_hook_that_refuses_to_end_does_not_hold_up_the_shutdown(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:

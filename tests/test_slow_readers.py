@@ -51,6 +51,7 @@ async def test_client_that_does_not_read_is_closed_and_others_are_served(
     await served.until_empty()
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
 async def test_session_that_is_broadcast_to_and_never_asks_is_closed(
     serve: Serve, kind: Kind
@@ -208,6 +209,7 @@ async def test_session_does_not_expire_while_its_next_poll_waits_to_be_read(
     await Noted.until("close")
 
 
+@pytest.mark.virtual_time
 async def test_closed_session_whose_client_takes_nothing_is_forgotten(serve: Serve) -> None:
     class Closing(Recorder):
         async def on_message(self, message: str | bytes) -> None:

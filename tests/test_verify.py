@@ -167,6 +167,7 @@ async def test_verify_that_does_not_answer_in_time_is_503(serve: Serve) -> None:
     assert await served.post("/0/1", '["a"]') == 503
 
 
+@pytest.mark.virtual_time
 async def test_session_that_expires_while_a_send_is_verified_is_404(serve: Serve) -> None:
     gate = asyncio.Event()
 

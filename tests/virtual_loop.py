@@ -1,7 +1,9 @@
 """An event loop that waits for nothing: when all are idle, its time jumps to the next timer.
 
 Sockets work as long as both their ends are served by the loop.  ``await asyncio.sleep(0.001)`` then
-means: until everything that can happen now has happened.
+means: until everything that can happen now has happened.  Threads, other processes and the kernel
+keep their own time: nothing may wait for them here, and a test must not depend on what a client has
+acknowledged, because acknowledgements may take the kernel 40 ms.
 """
 
 import asyncio

@@ -194,6 +194,7 @@ async def test_100_pipelined_requests_of_all_kinds_are_answered_in_order(serve: 
         assert await wire.is_closed()
 
 
+@pytest.mark.virtual_time
 @http
 async def test_requests_behind_an_open_one_wait_and_do_not_hide_its_end(
     serve: Serve, kind: Kind

@@ -16,6 +16,8 @@ from tests.conftest import SHORT, Recorder, Serve
 from tests.hostile.refusals import assert_aiohttp_refused
 from tests.hostile.urls import OPENING, URLS, answered, started
 
+pytestmark = pytest.mark.virtual_time
+
 ID = "k5s3cr3tz"
 PATH = f"/s3rv3r/{ID}"
 

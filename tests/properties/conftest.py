@@ -11,4 +11,5 @@ settings.register_profile("short", max_examples=150, deadline=None, derandomize=
 settings.register_profile(
     "long", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("quick", settings.get_profile("short"), max_examples=40)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))

@@ -68,6 +68,7 @@ async def test_second_poll_gets_2010_and_the_first_goes_on(serve: Serve) -> None
     assert await first == b'a["a"]'
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("cancellation", [True, False])
 async def test_aborted_poll_is_1002_and_never_2010(serve: Serve, cancellation: bool) -> None:
     served = await serve(Echo, handler_cancellation=cancellation)
