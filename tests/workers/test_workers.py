@@ -67,7 +67,7 @@ async def open_by(client: Any, wire: Wire) -> None:
 
 async def send_again(client: Client) -> int:
     """Send until it is answered: the kernel may give a connection to a worker that was killed."""
-    async with async_timeout.timeout(10):
+    async with async_timeout.timeout(30):
         while True:
             try:
                 return await client.send_payload('["again"]')
