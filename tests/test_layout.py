@@ -2,6 +2,8 @@
 
 import ast
 import functools
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,3 +163,14 @@ def test_what_is_exported_is_there_and_documented() -> None:
         assert getattr(sockjs_aio, name).__doc__, name
     public = {name for name in vars(sockjs_aio) if not name.startswith("_")}
     assert public - set(sockjs_aio.__all__) <= set(RANK)
+
+
+@pytest.mark.programs
+def test_the_package_can_be_imported_on_windows() -> None:
+    program = (
+        "import asyncio, sys, aiohttp.web\n"
+        "sys.platform = 'win32'\n"
+        "sys.modules.update(dict.fromkeys(['fcntl', 'termios', 'pwd', 'grp', 'resource']))\n"
+        "import sockjs_aio"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
