@@ -2,6 +2,8 @@
 
 import ast
 import functools
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -275,3 +277,14 @@ def test_what_is_loaded_when_it_is_used_is_like_any_other_name() -> None:
         sockjs_aio.Workrs  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(ImportError, match="cannot import name 'Knodes' from 'sockjs_aio'"):
         exec("from sockjs_aio import Knodes")
+
+
+@pytest.mark.programs
+def test_the_package_can_be_imported_on_windows() -> None:
+    program = (
+        "import asyncio, sys, aiohttp.web\n"
+        "sys.platform = 'win32'\n"
+        "sys.modules.update(dict.fromkeys(['fcntl', 'termios', 'pwd', 'grp', 'resource']))\n"
+        "import sockjs_aio"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,5 +1,6 @@
 """The journal that tells a worker's successor which sessions it had."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -73,6 +74,29 @@ async def test_workers_of_other_numbers_have_journals_of_their_own(
     assert await other.poll("/0/theirs") == b"o"
     await SessionJournal(here.app, str(tmp_path / "1")).take_over()
     assert await here.poll("/0/theirs") == b"o"
+
+
+async def test_the_journal_is_read_once_for_all_who_wait_for_it(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    read_bytes = Path.read_bytes
+
+    def counting(path: Path) -> bytes:
+        reads.append(path)
+        return read_bytes(path)
+
+    dead, successor = await serve(Echo), await serve(Echo)
+    SessionJournal(dead.app, str(tmp_path / "0"))
+    assert await dead.poll("/0/a") == b"o"
+    journal = SessionJournal(successor.app, str(tmp_path / "0"))
+    monkeypatch.setattr(Path, "read_bytes", counting)
+    waiting = [asyncio.create_task(journal.take_over()) for _ in range(50)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    await asyncio.gather(*waiting[1:])
+    assert len(reads) == 1
+    assert await successor.poll("/0/a") == LOST
 
 
 async def test_a_journal_that_cannot_be_written_stops_nothing(

@@ -60,6 +60,7 @@ class SessionJournal:
         self._lines = 0
         self._limit = MIN_LINES
         self._writing: asyncio.Future[None] | None = None
+        self._taking: asyncio.Task[None] | None = None
         self._go_on_in_new_file()
         for service, registry in self._registries.items():
             registry.journal = _Part(self, service)
@@ -78,7 +79,15 @@ class SessionJournal:
             self._rewrite(self._snapshot())
 
     async def take_over(self) -> None:
-        """Remember the sessions of other workers of this number: they have ended."""
+        """Remember the sessions of other workers of this number: they have ended.
+
+        Many requests may wait for this at the same time; it is done once for all of them.
+        """
+        if self._taking is None or self._taking.done():
+            self._taking = asyncio.get_running_loop().create_task(self._take_over())
+        await asyncio.shield(self._taking)
+
+    async def _take_over(self) -> None:
         others = [path for path in self._files() if not str(path).startswith(self._name)]
         if not others:
             return

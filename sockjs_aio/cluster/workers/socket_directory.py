@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import socket
@@ -12,6 +11,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+if sys.platform != "win32":  # where there are no workers, but this can be imported
+    import fcntl
 
 MAX_PATH = 107 if sys.platform == "linux" else 103
 """Maximum length in bytes of a Unix socket's path."""
