@@ -95,7 +95,7 @@ async def _open(port: int, kind: str, first: int, count: int) -> asyncio.subproc
 async def _beat(router: SockJSRouter) -> None:
     """Make all sessions beat: from then on, a WebSocket keeps only what an idle one needs."""
     registry = router._registry
-    for _ in registry._clock.steps(registry.now() + registry.settings.heartbeat_delay):
+    for _ in registry._clock.steps(registry.now() + 1.5 * registry.settings.heartbeat_delay):
         pass
     await asyncio.sleep(0.2)
 
