@@ -37,6 +37,7 @@ Unmask = Callable[[bytes, bytearray], object]
 _MASKED = 0x80
 _RESERVED = 0x70
 _SIMPLE = FIN | TEXT
+_SMALL = 4096
 _MAX_CONTROL = 125  # bytes of a control frame's payload
 
 
@@ -79,11 +80,12 @@ class ClientFrames:
         """Add bytes that have come."""
         if not self.data:
             self.data = data
-        elif isinstance(self.data, bytearray):
-            self.data += data
+        elif len(self.data) < _SMALL:
+            self.data = bytes(self.data) + data
         else:
-            self.data = bytearray(self.data[self._start :]) + data
-            self._start = 0
+            if not isinstance(self.data, bytearray):  # which grows without being copied each time
+                self.data = bytearray(self.data)
+            self.data += data
 
     def next(self) -> Frame | None:
         """Read the next frame.
@@ -100,6 +102,7 @@ class ClientFrames:
         if size < 6:  # not even a header with a mask
             if size > 1:
                 self._check_first(data[start], data[start + 1])
+            self._keep()
             return None
         first, second = data[start], data[start + 1]
         # micro-optimisation: most messages are small, and in one frame
@@ -115,12 +118,18 @@ class ClientFrames:
         if not first & CLOSE:  # it is part of a message
             self._check_size(length)
         if size < header + length:
+            self._keep()
             return None
         body = start + header
         payload = bytearray(data[body : body + length])
         self._unmask(bytes(data[body - 4 : body]), payload)
         self._advance(body + length)
         return self._frame(first, payload)
+
+    def _keep(self) -> None:
+        """Keep the part of a frame that has come, not what was read together with it."""
+        if self._start:
+            self.data, self._start = self.data[self._start :], 0
 
     def _check_first(self, first: int, second: int) -> None:
         opcode = first & 0xF
@@ -161,8 +170,6 @@ class ClientFrames:
         """Note that the bytes up to `position` are read."""
         if position == len(self.data):
             self.data, self._start = b"", 0
-        elif isinstance(self.data, bytearray):
-            del self.data[:position]
         else:
             self._start = position
 
