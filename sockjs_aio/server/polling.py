@@ -20,8 +20,8 @@ from sockjs_aio.protocol.frames import HEARTBEAT, javascript_string
 from sockjs_aio.protocol.transports import line
 from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
-from sockjs_aio.server.client_loss import connection_of
 from sockjs_aio.server.connection_writer import PATIENCE
+from sockjs_aio.server.direct_lane import connection_of
 from sockjs_aio.server.headers import (
     JAVASCRIPT,
     Head,

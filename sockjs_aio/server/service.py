@@ -54,6 +54,8 @@ class Service:
         self.stickiness = StickinessCheck()
         self.relay: Relaying | None = None
         """Set if requests are relayed between processes."""
+        self.direct: dict[tuple[web.Application, ...], bool] = {}
+        """Whether `direct_requests` may answer, in each application that has the routes."""
         self._has_warned = False
 
     def mark(self, handler: Handler) -> Handler:

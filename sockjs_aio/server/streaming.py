@@ -14,8 +14,8 @@ from sockjs_aio.protocol.frames import SharedFrame
 from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
-from sockjs_aio.server.client_loss import connection_of
 from sockjs_aio.server.connection_writer import ConnectionWriter
+from sockjs_aio.server.direct_lane import connection_of
 from sockjs_aio.server.headers import (
     EVENT_STREAM,
     HTML,

@@ -1,0 +1,113 @@
+"""What the direct lane must know of aiohttp's protocol, beyond what its documentation promises.
+
+aiohttp's `RequestHandler` does not see the requests that the lane answers.  So it would take their
+connection for an idle one, and end it when its keep-alive time is over or the server shuts down.
+This module makes it busy for the time of such a request.  `tests/test_aiohttp_protocol.py` tests
+each assumption.
+"""
+
+import asyncio
+
+from aiohttp.http import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+
+from sockjs_aio.server.direct_grammar import MAX_FIELD, MAX_FIELDS, MAX_LINE, DirectRequest
+
+Waiter = asyncio.Future[None]
+"""What aiohttp's task of the connection waits for: the next request."""
+
+
+def logs_access(handler: RequestHandler) -> bool:
+    """Tell whether an access log has a line for each request."""
+    return handler._logging_enabled
+
+
+def takes(handler: RequestHandler) -> bool:
+    """Tell whether aiohttp's limits are not below those of the direct lane's grammar."""
+    return (
+        handler.max_line_size >= MAX_LINE
+        and handler.max_field_size >= MAX_FIELD
+        and handler.max_headers >= MAX_FIELDS
+    )
+
+
+def target_of(handler: RequestHandler) -> str | None:
+    """Return path and query of the request that aiohttp serves now, as they came.
+
+    A middleware may have replaced the request that a handler gets.
+    """
+    request = handler._current_request
+    return None if request is None else request._message.path
+
+
+def is_waiting(handler: RequestHandler) -> bool:
+    """Tell whether aiohttp waits for the next request, and has none."""
+    waiter = handler._waiter
+    return (
+        waiter is not None
+        and not waiter.done()
+        and not handler._messages
+        and not (handler._upgraded or handler._close or handler._force_close)
+    )
+
+
+def has_taken(handler: RequestHandler, request: DirectRequest) -> bool:
+    """Tell whether what aiohttp has just got, while it was waiting, made only `request`.
+
+    Then its parser is between two requests: nothing came before this one, and nothing is missing.
+    """
+    if len(handler._messages) != 1:
+        return False
+    message, payload = handler._messages[0]
+    return (
+        isinstance(message, RawRequestMessage)
+        and message.method == request.method
+        and message.path == request.target
+        and len(message.raw_headers) == request.fields.number
+        and not message.should_close
+        and payload.is_eof()
+    )
+
+
+def borrow(handler: RequestHandler) -> Waiter:
+    """Make aiohttp busy, as with a request of its own, while the direct lane answers one.
+
+    aiohttp must be waiting.  Return what to pass to `give_back`.
+    """
+    waiter = handler._waiter
+    assert waiter is not None, "the lane takes a connection only while aiohttp waits"
+    handler._waiter = None  # a shutdown cancels it where it finds one
+    handler._request_in_progress = True  # a shutdown waits for that
+    handler._keepalive = False  # the timer does nothing
+    return waiter
+
+
+def give_back(handler: RequestHandler, waiter: Waiter) -> bool:
+    """End what `borrow` began, as aiohttp ends a request.
+
+    Return False if no further request is to be read, because the server is shutting down.
+    """
+    handler._request_in_progress = False
+    if handler._handler_waiter is not None and not handler._handler_waiter.done():
+        handler._handler_waiter.set_result(None)
+    if waiter.done():  # the shutdown did not want to wait any longer
+        return False
+    handler._waiter = waiter
+    if handler._close or handler._force_close:
+        waiter.cancel()
+        if handler.transport is not None:
+            handler.transport.close()
+        return False
+    handler._keepalive = True
+    count_request(handler)
+    return True
+
+
+def count_request(handler: RequestHandler) -> None:
+    """Note that a request was answered: aiohttp counts it, and its keep-alive time begins."""
+    if handler._manager is not None:
+        handler._manager.requests_count += 1
+    end = handler._loop.time() + handler.keepalive_timeout
+    handler._next_keepalive_close_time = end
+    if handler._keepalive_handle is None:
+        handler._keepalive_handle = handler._loop.call_at(end, handler._process_keepalive)

@@ -1,0 +1,39 @@
+"""Puts the direct lane in front of a connection, after aiohttp has served a session's request."""
+
+from typing import cast
+
+from aiohttp import web
+
+from sockjs_aio.server.aiohttp_protocol import target_of
+from sockjs_aio.server.client_loss import ClientConnection
+from sockjs_aio.server.direct_answers import xhr, xhr_send
+from sockjs_aio.server.direct_conditions import may_answer
+from sockjs_aio.server.direct_grammar import read_target
+from sockjs_aio.server.direct_lane import Answer, DirectLane, connection_of
+from sockjs_aio.server.service import Service
+
+ANSWERS: dict[str, Answer] = {"xhr": xhr, "xhr_send": xhr_send}
+"""The transports that the lane answers."""
+
+
+def open_lane(service: Service, request: web.Request) -> None:
+    """Have later requests for sessions of `service` answered by the lane, if that may be.
+
+    Call this in the handler of a session's request, which aiohttp serves.
+    """
+    if service.settings.direct_requests is False or request.transport is None:
+        return
+    if request.match_info.get("transport") not in ANSWERS:
+        return
+    apps = request.match_info.apps
+    if apps not in service.direct:
+        service.direct[apps] = may_answer(service, request)
+    target = read_target(target_of(request.protocol) or "")
+    if not service.direct[apps] or target is None:
+        return
+    protocol = request.transport.get_protocol()
+    if type(protocol) is not DirectLane:
+        client = cast(ClientConnection, connection_of(request))
+        protocol = DirectLane(request.transport, request.protocol, client, ANSWERS)
+        request.transport.set_protocol(protocol)
+    protocol.serve(target.prefix, service)
