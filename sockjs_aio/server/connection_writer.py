@@ -7,10 +7,9 @@ until the buffer has emptied; one task waits for that.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import async_timeout
-from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from sockjs_aio.core.session import Session
@@ -23,6 +22,14 @@ sooner and can say why, unless the event loop is blocked."""
 
 HIGH_WATER = 65536
 """Bytes buffered in a transport above which it is congested; asyncio's own limit."""
+
+
+class Connected(Protocol):
+    """What a writer needs of its request."""
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The transport of its connection, or None if that is lost."""
 
 
 class ConnectionWriter:
@@ -47,7 +54,7 @@ class ConnectionWriter:
         "_waiting",
     )
 
-    def __init__(self, request: web.Request, settings: Settings, session: Session) -> None:
+    def __init__(self, request: Connected, settings: Settings, session: Session) -> None:
         self.transport = request.transport
         self.is_congested = True
         self.delivery = Delivery(self.transport)

@@ -17,6 +17,7 @@ from sockjs_aio.server.body import IDLE_BODY_LIMIT
 from sockjs_aio.server.connection_writer import PATIENCE
 from sockjs_aio.server.direct_grammar import DirectRequest
 from sockjs_aio.server.direct_lane import DirectLane
+from sockjs_aio.server.direct_response import DirectResponse
 from sockjs_aio.server.headers import JAVASCRIPT, PLAIN, Head, head_for
 from sockjs_aio.server.responses import complete
 from sockjs_aio.server.service import Service
@@ -56,8 +57,8 @@ def xhr(lane: DirectLane, service: Service, session: Session, request: DirectReq
     return True
 
 
-class DirectPoll:
-    """A poll that waits for its frame: the frame writer, and the response.
+class DirectPoll(DirectResponse):
+    """A poll: it waits for one frame, which becomes the response.
 
     Args:
         lane: The lane of its connection, which has begun the request.
@@ -70,13 +71,13 @@ class DirectPoll:
         "is_full",
         "is_done",
         "delivery",
-        "_lane",
-        "_session",
+        "lane",
+        "session",
+        "has_started",
+        "is_over",
         "_head",
         "_patience",
         "_frame",
-        "_has_started",
-        "_is_over",
     )
 
     is_http = True
@@ -85,30 +86,22 @@ class DirectPoll:
     def __init__(self, lane: DirectLane, session: Session, head: Head, patience: float) -> None:
         self.is_full = self.is_done = False
         self.delivery = Delivery(lane.transport)
-        self._lane = lane
-        self._session = session
+        self.lane = lane
+        self.session = session
+        self.has_started = self.is_over = False
         self._head = head
         self._patience = patience
         self._frame: bytes | None = None
-        self._has_started = self._is_over = False
-
-    def start(self) -> None:
-        """Respond if there is a frame already, and else as soon as the session releases this."""
-        self._has_started = True
-        if self.is_done:
-            self._respond()
-        else:
-            self._lane.client.lost = self._lose
 
     @property
     def is_alive(self) -> bool:
         """Whether the client is still waiting."""
-        return self._lane.transport is not None
+        return self.lane.transport is not None
 
     @property
     def is_left(self) -> bool:
         """True if the client closed its side, even if we have not read the EOF yet."""
-        transport = self._lane.transport
+        transport = self.lane.transport
         return transport is None or is_left(transport)
 
     def write(self, frame: bytes) -> None:
@@ -124,48 +117,18 @@ class DirectPoll:
         """Answer with a heartbeat frame, so that the client polls again."""
         self.write(HEARTBEAT)
 
-    def release(self) -> None:
-        """Respond."""
-        if self._has_started and not self._is_over:
-            self._respond()
-
     def probe(self, busy: bool) -> bool:
         """Return True: a waiting request is not asked for signs of life."""
         return True
 
     def abort(self) -> None:
         """Cut the connection."""
-        if self._lane.transport is not None:
-            self._lane.transport.abort()
+        if self.lane.transport is not None:
+            self.lane.transport.abort()
 
-    def _respond(self) -> None:
-        self._is_over = True
-        lane = self._lane
-        lane.client.lost = None
-        if lane.is_closing:
-            self._end_lost()
-            return
-        lane.give_up_after(self._patience)
-        lane.client.use(self.delivery)
-        body = b"" if self._frame is None else line(self._frame)
-        self._frame = None
-        lane.write(complete(self._head, body))
-        lane.finish(self._end)
-
-    def _lose(self) -> None:
-        self._is_over = True
-        self._end_lost()
-
-    def _end(self) -> None:
-        if self._lane.transport is None:
-            self._end_lost()
-            return
-        self.delivery.finish()
-        self._session.delivered()
-        self._lane.end()
-
-    def _end_lost(self) -> None:
-        self._session.connection_lost(self)
-        self.delivery.finish()
-        self._session.delivered()
-        self._lane.end()
+    def complete(self) -> None:
+        """Write the response; it is empty if the session has left this without a frame."""
+        self.lane.give_up_after(self._patience)
+        self.lane.client.use(self.delivery)
+        frame, self._frame = self._frame, None
+        self.lane.write(complete(self._head, b"" if frame is None else line(frame)))

@@ -95,6 +95,20 @@ def head_for(origin: str | None, status: int, content_type: str) -> Head:
     return _head(status, headers)
 
 
+@functools.lru_cache
+def stream_head_for(origin: str | None, content_type: str) -> Head:
+    """Return the head of a stream for a request that has this ``Origin``."""
+    headers = uncached(content_type)
+    _allow(headers, origin, None)
+    keep_unbuffered(headers)
+    return _head(200, headers)
+
+
+def keep_unbuffered(headers: Headers) -> None:
+    """Keep nginx from buffering a stream."""
+    headers["X-Accel-Buffering"] = "no"
+
+
 def _head(status: int, headers: Headers) -> Head:
     reason = HTTPStatus(status).phrase
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {headers[name]}" for name in headers)]
