@@ -31,13 +31,13 @@ def takes(handler: RequestHandler) -> bool:
     )
 
 
-def target_of(handler: RequestHandler) -> str | None:
-    """Return path and query of the request that aiohttp serves now, as they came.
+def path_of(handler: RequestHandler) -> str:
+    """Return the path of the request that aiohttp serves now, as it came.
 
     A middleware may have replaced the request that a handler gets.
     """
     request = handler._current_request
-    return None if request is None else request._message.path
+    return "" if request is None else request._message.path.partition("?")[0]
 
 
 def is_waiting(handler: RequestHandler) -> bool:
@@ -61,8 +61,8 @@ def has_taken(handler: RequestHandler, request: DirectRequest) -> bool:
     message, payload = handler._messages[0]
     return (
         isinstance(message, RawRequestMessage)
-        and message.method == request.method
-        and message.path == request.target
+        and message.method == request.start.method
+        and message.path == request.start.path + request.query
         and len(message.raw_headers) == request.fields.number
         and not message.should_close
         and payload.is_eof()

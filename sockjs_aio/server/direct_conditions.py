@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.web_urldispatcher import MatchedSubAppResource, PlainResource, PrefixedSubAppResource
 
 from sockjs_aio.server import aiohttp_protocol
-from sockjs_aio.server.direct_grammar import read_target
+from sockjs_aio.server.direct_grammar import read_path
 from sockjs_aio.server.responses import has_hooks
 from sockjs_aio.server.service import Service, is_wrapped, service_of
 
@@ -54,14 +54,14 @@ def _is_patched(app: web.Application) -> bool:
 
 def _rivals(service: Service, request: web.Request) -> Iterator[object]:
     """Find resources that could get a request for a session instead of `service`."""
-    target = read_target(request.raw_path)
+    target = read_path(aiohttp_protocol.path_of(request.protocol))
     if target is None:
         yield request
         return
     apps = request.match_info.apps
     for resource in (resource for app in apps for resource in app.router.resources()):
         if isinstance(resource, PlainResource):
-            is_rival = read_target(resource.canonical) is not None
+            is_rival = read_path(resource.canonical) is not None
         elif isinstance(resource, MatchedSubAppResource):
             is_rival = True  # it depends on the Host
         elif isinstance(resource, PrefixedSubAppResource) and resource._app in apps:

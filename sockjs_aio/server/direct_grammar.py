@@ -3,7 +3,7 @@
 Two parsers that read the same bytes in different ways let one client's request end up in another's
 (request smuggling).  So this one reads less than aiohttp's, never more: a request must be all that
 has arrived, have one meaning in every reading of HTTP, and have only headers that change nothing.
-`parse` returns None for any other data, which aiohttp then gets.
+`Reader.read` returns None for any other data, which aiohttp then gets.
 """
 
 import re
@@ -21,10 +21,10 @@ MAX_FIELDS = 48
 MAX_HEAD = 8192
 """Maximum bytes of all headers."""
 
-_LINE = re.compile(rb"(GET|POST) (/[!-\"$-~]*) HTTP/1\.1")  # no fragment
+_METHOD_AND_PATH = re.compile(rb"(GET|POST) (/[!-\"$->@-~]*)")  # no query, no fragment
+_QUERY_AND_VERSION = re.compile(rb"(\?[!-\"$-~]*)? HTTP/1\.1")
 _SESSION = re.compile(
     r"((?:/[A-Za-z0-9._~-]+)*)/[A-Za-z0-9_-]{1,256}/([A-Za-z0-9_-]{1,256})/([a-z_]{1,20})"
-    r"(?:\?[A-Za-z0-9=&._~-]*)?"
 )
 _HOST = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
 _LENGTH = re.compile(r"0|[1-9][0-9]{0,7}")
@@ -39,10 +39,10 @@ _HARMLESS = frozenset(
         *("user-agent", "via"),
     )
 )
-"""Headers that change nothing about a session's request, or that `parse` reads itself.
+"""Headers that change nothing about a session's request, or that `read_fields` reads itself.
 
-Everything else makes `parse` return None: Transfer-Encoding, Expect, Upgrade, Content-Encoding,
-Access-Control-Request-Headers, and what nobody has thought of yet.
+With any other header, `read_fields` returns None: Transfer-Encoding, Expect, Upgrade,
+Content-Encoding, Access-Control-Request-Headers, and what nobody has thought of yet.
 """
 
 _FAMILIES = re.compile(r"(?:x|cf|sec-ch|sec-fetch)-[a-z0-9-]{1,60}")
@@ -59,16 +59,6 @@ class Fields(NamedTuple):
     origin: str | None
 
 
-class DirectRequest(NamedTuple):
-    """A whole request."""
-
-    method: str
-    target: str
-    """Path and query, as they came."""
-    fields: Fields
-    body: bytes
-
-
 class SessionTarget(NamedTuple):
     """The parts of a session's URL."""
 
@@ -77,22 +67,74 @@ class SessionTarget(NamedTuple):
     transport: str
 
 
-def parse(data: bytes) -> DirectRequest | None:
-    """Return the request that `data` is; None if it is not exactly one that has one meaning."""
-    line_end = data.find(b"\r\n", 0, MAX_LINE)
-    head_end = data.find(b"\r\n\r\n", line_end, line_end + MAX_HEAD)
-    if line_end < 0 or head_end <= line_end:
+class Start(NamedTuple):
+    """What the first line says, without the query."""
+
+    method: str
+    path: str
+    session: SessionTarget | None
+    """None if it is not a session's URL, or has characters that could be read in two ways."""
+
+
+class DirectRequest(NamedTuple):
+    """A whole request."""
+
+    start: Start
+    query: str
+    """With its question mark; empty if there is none."""
+    fields: Fields
+    body: bytes
+
+
+class Reader:
+    """Reads the requests of one connection.
+
+    Micro-optimisation: a client's requests differ only in their queries and bodies, so this keeps
+    the last head, which takes longer to read than to compare.
+    """
+
+    __slots__ = ("_line", "_start", "_block", "_fields")
+
+    def __init__(self) -> None:
+        self._line = self._block = b""
+        self._start: Start | None = None
+        self._fields: Fields | None = None
+
+    def read(self, data: bytes) -> DirectRequest | None:
+        """Return the request that `data` is; None if it is not exactly one that has one meaning."""
+        line_end = data.find(b"\r\n", 0, MAX_LINE)
+        head_end = data.find(b"\r\n\r\n", line_end, line_end + MAX_HEAD)
+        if line_end < 0 or head_end <= line_end:
+            return None
+        path_end = data.find(b"?", 0, line_end)
+        if path_end < 0:
+            path_end = line_end - len(b" HTTP/1.1")
+        rest = _QUERY_AND_VERSION.fullmatch(data, path_end, line_end) if path_end > 0 else None
+        if rest is None:
+            return None
+        line, block = data[:path_end], data[line_end + 2 : head_end]
+        if line != self._line:
+            self._line, self._start = line, read_start(line)
+        if block != self._block:
+            self._block, self._fields = block, read_fields(block)
+        start, fields = self._start, self._fields
+        if start is None or fields is None:
+            return None
+        if (start.method == "POST") != (fields.length is not None):
+            return None
+        if len(data) - head_end - 4 != (fields.length or 0):
+            return None
+        query = rest[1].decode() if rest[1] else ""
+        return DirectRequest(start, query, fields, data[head_end + 4 :])
+
+
+def read_start(line: bytes) -> Start | None:
+    """Read the first line of a request, without its query and version."""
+    match = _METHOD_AND_PATH.fullmatch(line)
+    if match is None:
         return None
-    line = _LINE.fullmatch(data, 0, line_end)
-    if line is None:
-        return None
-    fields = read_fields(data[line_end + 2 : head_end])
-    if fields is None or len(data) - head_end - 4 != (fields.length or 0):
-        return None
-    method, target = line[1].decode(), line[2].decode()
-    if (method == "POST") != (fields.length is not None):
-        return None
-    return DirectRequest(method, target, fields, data[head_end + 4 :])
+    path = match[2].decode()
+    return Start(match[1].decode(), path, read_path(path))
 
 
 def read_fields(block: bytes) -> Fields | None:
@@ -126,7 +168,7 @@ def _checked(found: dict[str, str]) -> Fields | None:
     return Fields(len(found), None if length is None else int(length), found.get("origin"))
 
 
-def read_target(target: str) -> SessionTarget | None:
-    """Return the parts of a session's URL without any character that could be read in two ways."""
-    match = _SESSION.fullmatch(target)
+def read_path(path: str) -> SessionTarget | None:
+    """Return the parts of a session's URL, if no character of it could be read in two ways."""
+    match = _SESSION.fullmatch(path)
     return None if match is None else SessionTarget(*match.groups())

@@ -27,7 +27,7 @@ from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server import aiohttp_protocol, client_loss
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.connection_writer import HIGH_WATER
-from sockjs_aio.server.direct_grammar import DirectRequest, SessionTarget, parse, read_target
+from sockjs_aio.server.direct_grammar import DirectRequest, Reader
 from sockjs_aio.server.headers import MAX_ORIGIN
 from sockjs_aio.server.service import Service
 
@@ -64,6 +64,7 @@ class DirectLane(asyncio.Protocol):
         "_transport",
         "_handler",
         "_answers",
+        "_reader",
         "_is_aligned",
         "_waiter",
         "_held",
@@ -87,6 +88,7 @@ class DirectLane(asyncio.Protocol):
         self._transport = transport
         self._handler = handler
         self._answers = answers
+        self._reader = Reader()
         # whether aiohttp's parser is known to be between two requests
         self._is_aligned = False
         # while a request is answered here, and what arrives meanwhile
@@ -103,7 +105,7 @@ class DirectLane(asyncio.Protocol):
         if self._waiter is not None or self._held is not None:
             self._hold(data)
             return
-        request = parse(data) if aiohttp_protocol.is_waiting(self._handler) else None
+        request = self._reader.read(data) if aiohttp_protocol.is_waiting(self._handler) else None
         if request is not None and self._is_aligned and self._answer(request):
             return
         self._patience = 0.0  # `client` restores the default
@@ -199,12 +201,12 @@ class DirectLane(asyncio.Protocol):
     # Inside.
 
     def _answer(self, request: DirectRequest) -> bool:
-        target = read_target(request.target)
+        target = request.start.session
         if target is None:
             return False
         answer = self._answers.get(target.transport)
         service = self.services.get(target.prefix)
-        if answer is None or service is None or not _is_allowed(service, target, request):
+        if answer is None or service is None or not _is_allowed(service, target.transport, request):
             return False
         session = service.registry.get(target.session_id)
         return session is not None and answer(self, service, session, request)
@@ -238,12 +240,12 @@ class DirectLane(asyncio.Protocol):
         then()
 
 
-def _is_allowed(service: Service, target: SessionTarget, request: DirectRequest) -> bool:
+def _is_allowed(service: Service, transport: str, request: DirectRequest) -> bool:
     """Tell whether aiohttp would find nothing to refuse in `request`, apart from its session."""
-    row = TRANSPORTS[target.transport]
+    row = TRANSPORTS[transport]
     origins, origin = service.settings.origins, request.fields.origin
     return (
-        request.method == row.method
+        request.start.method == row.method
         and service.relay is None
         and (row.switch is None or service.settings.is_enabled(row.switch))
         and (origin is None or len(origin) <= MAX_ORIGIN)

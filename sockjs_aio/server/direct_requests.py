@@ -4,11 +4,11 @@ from typing import cast
 
 from aiohttp import web
 
-from sockjs_aio.server.aiohttp_protocol import target_of
+from sockjs_aio.server.aiohttp_protocol import path_of
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.direct_answers import xhr, xhr_send
 from sockjs_aio.server.direct_conditions import may_answer
-from sockjs_aio.server.direct_grammar import read_target
+from sockjs_aio.server.direct_grammar import read_path
 from sockjs_aio.server.direct_lane import Answer, DirectLane, connection_of
 from sockjs_aio.server.direct_streaming import xhr_streaming
 from sockjs_aio.server.service import Service
@@ -33,7 +33,7 @@ def open_lane(service: Service, request: web.Request) -> None:
     apps = request.match_info.apps
     if apps not in service.direct:
         service.direct[apps] = may_answer(service, request)
-    target = read_target(target_of(request.protocol) or "")
+    target = read_path(path_of(request.protocol))
     if not service.direct[apps] or target is None:
         return
     protocol = request.transport.get_protocol()
