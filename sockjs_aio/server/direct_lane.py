@@ -136,10 +136,12 @@ class DirectLane(asyncio.Protocol):
 
     # For handlers that aiohttp runs.
 
-    def serve(self, prefix: str, service: Service) -> None:
-        """Answer requests for sessions of `service` below `prefix`."""
-        if self.services.get(prefix) is not service:
-            self.services = {**self.services, prefix: service}
+    def serve(self, prefix: str, services: Mapping[str, Service]) -> None:
+        """Answer requests for sessions of a service below `prefix`, as in `services`."""
+        if not self.services:
+            self.services = services  # all connections of one service share it
+        elif self.services.get(prefix) is not services[prefix]:
+            self.services = {**self.services, prefix: services[prefix]}
 
     # For answers.
 

@@ -32,13 +32,17 @@ def open_lane(service: Service, request: web.Request) -> None:
         return
     apps = request.match_info.apps
     if apps not in service.direct:
-        service.direct[apps] = may_answer(service, request)
-    target = read_path(path_of(request.protocol))
-    if not service.direct[apps] or target is None:
+        service.direct[apps] = {} if may_answer(service, request) else None
+    services = service.direct[apps]
+    if services is None:
         return
+    target = read_path(path_of(request.protocol))
+    if target is None:
+        return
+    services[target.prefix] = service
     protocol = request.transport.get_protocol()
     if type(protocol) is not DirectLane:
         client = cast(ClientConnection, connection_of(request))
         protocol = DirectLane(request.transport, request.protocol, client, ANSWERS)
         request.transport.set_protocol(protocol)
-    protocol.serve(target.prefix, service)
+    protocol.serve(target.prefix, services)
