@@ -13,6 +13,7 @@ While the lane answers one, it holds what arrives, so that answers keep their or
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -33,6 +34,9 @@ from sockjs_aio.server.service import Service
 
 MAX_HELD = 65536
 """Bytes to hold while a request is answered; more than that stays in the socket."""
+
+PIECE_OVERHEAD = 64
+"""Bytes that each piece of held data counts besides its own: a client may send single bytes."""
 
 _OVER = Delivery(None)
 _OVER.finish()
@@ -68,6 +72,7 @@ class DirectLane(asyncio.Protocol):
         "_is_aligned",
         "_waiter",
         "_held",
+        "_held_size",
         "_patience",
         "_ending",
     )
@@ -93,7 +98,8 @@ class DirectLane(asyncio.Protocol):
         self._is_aligned = False
         # while a request is answered here, and what arrives meanwhile
         self._waiter: aiohttp_protocol.Waiter | None = None
-        self._held: bytearray | None = None
+        self._held: deque[bytes] | None = None
+        self._held_size = 0
         # what the kernel was told, see `give_up_after`
         self._patience = 0.0
         self._ending: asyncio.Task[None] | None = None
@@ -215,18 +221,27 @@ class DirectLane(asyncio.Protocol):
 
     def _hold(self, data: bytes) -> None:
         if self._held is None:
-            self._held = bytearray()
-        self._held += data
-        if len(self._held) > MAX_HELD:
+            self._held = deque()
+        self._held.append(data)
+        self._held_size += len(data) + PIECE_OVERHEAD
+        if self._held_size > MAX_HELD:
             with contextlib.suppress(RuntimeError):  # the connection is closing
                 self._transport.pause_reading()
 
     def _read_held(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
+        """Go on with what has arrived, in the pieces in which it came.
+
+        Joined, some would mean something else: aiohttp drops a request that asks to close the
+        connection if there is more data in the same piece.
+        """
+        held, self._held, self._held_size = self._held, None, 0
+        while held and self._waiter is None:
+            self.data_received(held.popleft())
+        for data in held or ():
+            self._hold(data)
+        if self._held_size <= MAX_HELD:
             with contextlib.suppress(RuntimeError):
                 self._transport.resume_reading()
-            self.data_received(bytes(held))
 
     def _end_later(self, then: Callable[[], None]) -> None:
         self._ending = asyncio.get_running_loop().create_task(self._wait(then))
