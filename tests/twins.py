@@ -8,8 +8,10 @@ import asyncio
 import itertools
 import logging
 import re
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Sequence
 
+import pytest
 from aiohttp import web
 
 from sockjs_aio import SockJSConnection, SockJSRouter
@@ -142,3 +144,13 @@ def greeting(session_id: str) -> list[bytes]:
     """Make the requests behind which a lane may answer."""
     path = f"/echo/000/{session_id}"
     return [post(f"{path}/xhr"), post(f"{path}/xhr_send", b"[]")]
+
+
+@pytest.fixture(scope="module")
+def twins() -> Iterator[Twins]:
+    """Two servers for the tests of a module."""
+    made = Twins()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secrets, "randbits", lambda _: 7)  # what /info answers
+        yield made
+    made.stop()
