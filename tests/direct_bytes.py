@@ -28,6 +28,7 @@ PLAIN = {
     "poll with an origin": post(f"{PATH}/xhr", b"", "Origin: https://a.example"),
     "send with an origin": post(f"{PATH}/xhr_send", b'["e"]', "Origin: null", "Cookie: a=b"),
     "stream with an origin": post(f"{PATH}/xhr_streaming", b"", "Origin: https://a.example"),
+    "events": f"GET {PATH}/eventsource HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
     "poll with a body": post(f"{PATH}/xhr", b"x" * 100),
 }
 """What the lane answers."""

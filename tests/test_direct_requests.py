@@ -17,7 +17,6 @@ from tests.conftest import PATIENCE, Echo, Recorder, Serve, Served
 from tests.lanes import answered as answered
 from tests.wire import Reply, Wire
 
-DIRECT = ["xhr", "xhr_send", "xhr_streaming"]
 PATH = "/echo/000/abc"
 
 pytestmark = pytest.mark.not_over("lane-on")  # here it is said where there is a lane

@@ -34,7 +34,15 @@ _HARMLESS = frozenset(
         *("host", "connection", "content-length", "origin"),
         *("accept", "accept-charset", "accept-encoding", "accept-language", "authorization"),
         *("baggage", "cache-control", "cdn-loop", "content-type", "cookie", "dnt", "forwarded"),
-        *("if-modified-since", "if-none-match", "pragma", "priority", "referer", "save-data"),
+        *(
+            "if-modified-since",
+            "if-none-match",
+            "last-event-id",
+            "pragma",
+            "priority",
+            "referer",
+            "save-data",
+        ),
         *("sec-gpc", "traceparent", "tracestate", "true-client-ip", "upgrade-insecure-requests"),
         *("user-agent", "via"),
     )

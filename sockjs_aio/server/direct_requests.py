@@ -10,13 +10,14 @@ from sockjs_aio.server.direct_answers import xhr, xhr_send
 from sockjs_aio.server.direct_conditions import may_answer
 from sockjs_aio.server.direct_grammar import read_path
 from sockjs_aio.server.direct_lane import Answer, DirectLane, connection_of
-from sockjs_aio.server.direct_streaming import xhr_streaming
+from sockjs_aio.server.direct_streaming import eventsource, xhr_streaming
 from sockjs_aio.server.service import Service
 
 ANSWERS: dict[str, Answer] = {
     "xhr": xhr,
     "xhr_send": xhr_send,
     "xhr_streaming": xhr_streaming,
+    "eventsource": eventsource,
 }
 """The transports that the lane answers."""
 

@@ -1,22 +1,22 @@
-"""What the direct lane answers: xhr_streaming.
+"""What the direct lane answers: xhr_streaming and eventsource.
 
-The response is that of `streaming`, byte for byte.
+The responses are those of `streaming`, byte for byte.
 """
 
 from collections.abc import Callable
 
 from sockjs_aio.core.session import Session
 from sockjs_aio.errors import ReceiverRefusedError
-from sockjs_aio.protocol.transports import line
+from sockjs_aio.protocol.transports import event, line
 from sockjs_aio.server.body import IDLE_BODY_LIMIT
 from sockjs_aio.server.connection_writer import ConnectionWriter
 from sockjs_aio.server.direct_grammar import DirectRequest
 from sockjs_aio.server.direct_lane import DirectLane
 from sockjs_aio.server.direct_response import DirectResponse
-from sockjs_aio.server.headers import JAVASCRIPT, stream_head_for
+from sockjs_aio.server.headers import EVENT_STREAM, JAVASCRIPT, Head, stream_head_for
 from sockjs_aio.server.responses import begun
 from sockjs_aio.server.service import Service
-from sockjs_aio.server.streaming import XHR_PRELUDE, StreamWriter
+from sockjs_aio.server.streaming import EVENTS_PRELUDE, XHR_PRELUDE, StreamWriter
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -27,21 +27,41 @@ def xhr_streaming(
     """Answer ``POST .../xhr_streaming`` with frames, one per line."""
     if len(request.body) > IDLE_BODY_LIMIT:
         return False
-    head = begun(stream_head_for(request.fields.origin, JAVASCRIPT))
+    head = stream_head_for(request.fields.origin, JAVASCRIPT)
+    _stream(lane, service, session, head, XHR_PRELUDE, line)
+    return True
+
+
+def eventsource(
+    lane: DirectLane, service: Service, session: Session, request: DirectRequest
+) -> bool:
+    """Answer ``GET .../eventsource`` with frames, one per event."""
+    head = stream_head_for(request.fields.origin, EVENT_STREAM)
+    _stream(lane, service, session, head, EVENTS_PRELUDE, event)
+    return True
+
+
+def _stream(
+    lane: DirectLane,
+    service: Service,
+    session: Session,
+    head: Head,
+    prelude: bytes,
+    dress: Callable[[bytes], bytes],
+) -> None:
     lane.begin()
     output = ConnectionWriter(lane, service.settings, session)
-    stream = DirectStream(lane, session, output, line, service.settings.response_limit)
-    stream.begin(head, XHR_PRELUDE)
+    stream = DirectStream(lane, session, output, dress, service.settings.response_limit)
+    stream.begin(begun(head), prelude)
     try:
         session.attach(stream)
     except ReceiverRefusedError as refusal:
-        stream.refuse(refusal.frame)
-        return True
+        stream.refuse(dress(refusal.frame))
+        return
     stream.open()
     session.flush()
     session.hooks.start()
     stream.start()
-    return True
 
 
 class DirectStream(DirectResponse, StreamWriter):
@@ -75,9 +95,9 @@ class DirectStream(DirectResponse, StreamWriter):
         self._parts.append(head)
         self.write_prelude(prelude)
 
-    def refuse(self, frame: bytes) -> None:
-        """Answer with `frame` only; the session does not write here."""
-        self._add(line(frame))
+    def refuse(self, data: bytes) -> None:
+        """Answer with a frame, dressed as `data`, and end; the session does not write here."""
+        self._add(data)
         self.lane.write(b"".join(self._parts) + LAST_CHUNK)
         self.lane.finish(self.lane.end)
 

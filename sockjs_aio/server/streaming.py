@@ -38,6 +38,8 @@ HTMLFILE_SIZE = 1024
 # browsers pass the beginning of a response to the page only after about this many bytes
 XHR_PRELUDE = b"h" * 2048 + b"\n"
 
+EVENTS_PRELUDE = b"\r\n"
+
 # `try` is not in the protocol; see `pages`
 HTMLFILE_HEAD = b"""\
 <!doctype html>
@@ -63,7 +65,7 @@ def _begin_lines(request: web.Request) -> tuple[Headers, bytes]:
 
 
 def _begin_events(request: web.Request) -> tuple[Headers, bytes]:
-    return _headers(request, EVENT_STREAM), b"\r\n"
+    return _headers(request, EVENT_STREAM), EVENTS_PRELUDE
 
 
 def _begin_page(request: web.Request) -> tuple[Headers, bytes]:
