@@ -5,7 +5,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import async_timeout
 import pytest
@@ -416,9 +416,7 @@ def connections(served: Served) -> list[RequestHandler]:
 
 
 def go_on_reading(wire: Wire) -> None:
-    transport = wire.writer.transport
-    assert isinstance(transport, asyncio.Transport)
-    transport.resume_reading()
+    cast(asyncio.Transport, wire.writer.transport).resume_reading()
 
 
 async def test_response_that_is_not_read_keeps_the_session(
