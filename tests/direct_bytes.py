@@ -18,6 +18,21 @@ def send(*fields: str, body: bytes = b'["b"]') -> bytes:
     return (HEAD + "".join(f"{field}\r\n" for field in fields) + "\r\n").encode("latin-1") + body
 
 
+AS_A_BROWSER = (
+    "Connection: keep-alive",
+    'sec-ch-ua: "Chromium";v="130"',
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64)",
+    "Content-Type: text/plain",
+    "Accept: */*",
+    "Origin: https://a.example",
+    "Sec-Fetch-Site: cross-site",
+    "Sec-Fetch-Mode: cors",
+    "Referer: https://a.example/page",
+    "Accept-Encoding: gzip, deflate, br",
+    "Accept-Language: en-US,en;q=0.9",
+    "X-Forwarded-For: 10.0.0.1, 10.0.0.2",
+)
+
 PLAIN = {
     "poll": POLL,
     "stream": STREAM,
@@ -29,6 +44,9 @@ PLAIN = {
     "send with an origin": post(f"{PATH}/xhr_send", b'["e"]', "Origin: null", "Cookie: a=b"),
     "stream with an origin": post(f"{PATH}/xhr_streaming", b"", "Origin: https://a.example"),
     "events": f"GET {PATH}/eventsource HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
+    "poll of a browser": post(f"{PATH}/xhr?t=1", b"", *AS_A_BROWSER),
+    "send of a browser": post(f"{PATH}/xhr_send?t=2", b'["g"]', *AS_A_BROWSER),
+    "stream of a browser": post(f"{PATH}/xhr_streaming?t=3", b"", *AS_A_BROWSER),
     "poll with a body": post(f"{PATH}/xhr", b"x" * 100),
 }
 """What the lane answers."""

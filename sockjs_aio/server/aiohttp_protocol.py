@@ -22,10 +22,20 @@ def logs_access(handler: RequestHandler) -> bool:
     return handler._logging_enabled
 
 
+_NAMES = (
+    *("_close", "_current_request", "_force_close", "_handler_waiter", "_keepalive"),
+    *("_keepalive_handle", "_loop", "_manager", "_messages", "_next_keepalive_close_time"),
+    *("_process_keepalive", "_request_in_progress", "_upgraded", "_waiter"),
+)
+
+
 def takes(handler: RequestHandler) -> bool:
-    """Tell whether aiohttp's limits are not below those of the direct lane's grammar."""
+    """Tell whether there may be a lane: this aiohttp is as we know it, and its limits are not below
+    those of the lane's grammar.
+    """
     return (
-        handler.max_line_size >= MAX_LINE
+        all(hasattr(handler, name) for name in _NAMES)
+        and handler.max_line_size >= MAX_LINE
         and handler.max_field_size >= MAX_FIELD
         and handler.max_headers >= MAX_FIELDS
     )

@@ -23,6 +23,12 @@ def may_answer(service: Service, request: web.Request) -> bool:
     return asked is True or not _is_observed(request)
 
 
+def is_logged(service: Service, request: web.Request) -> bool:
+    """Tell whether the access log needs to see each request on the connection of `request`."""
+    asked = service.settings.direct_requests
+    return asked is None and aiohttp_protocol.logs_access(request.protocol)
+
+
 def _is_possible(service: Service, request: web.Request) -> bool:
     """Tell whether the lane could find the same answer."""
     return (
@@ -40,7 +46,6 @@ def _is_observed(request: web.Request) -> bool:
     return (
         any(app.middlewares for app in request.match_info.apps)
         or has_hooks(request)
-        or aiohttp_protocol.logs_access(request.protocol)
         or any(_is_patched(app) for app in request.match_info.apps)
     )
 

@@ -31,6 +31,7 @@ from sockjs_aio.server.connection_writer import HIGH_WATER
 from sockjs_aio.server.direct_grammar import DirectRequest, Reader
 from sockjs_aio.server.headers import MAX_ORIGIN
 from sockjs_aio.server.service import Service
+from sockjs_aio.turns import Turn
 
 MAX_HELD = 65536
 """Bytes to hold while a request is answered; more than that stays in the socket."""
@@ -235,10 +236,13 @@ class DirectLane(asyncio.Protocol):
         connection if there is more data in the same piece.
         """
         held, self._held, self._held_size = self._held, None, 0
-        while held and self._waiter is None:
+        turn = Turn()
+        while held and self._waiter is None and not turn.is_over:
             self.data_received(held.popleft())
         for data in held or ():
             self._hold(data)
+        if self._held is not None and self._waiter is None:
+            asyncio.get_running_loop().call_soon(self._read_held)
         if self._held_size <= MAX_HELD:
             with contextlib.suppress(RuntimeError):
                 self._transport.resume_reading()

@@ -7,7 +7,7 @@ from aiohttp import web
 from sockjs_aio.server.aiohttp_protocol import path_of
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.direct_answers import xhr, xhr_send
-from sockjs_aio.server.direct_conditions import may_answer
+from sockjs_aio.server.direct_conditions import is_logged, may_answer
 from sockjs_aio.server.direct_grammar import read_path
 from sockjs_aio.server.direct_lane import Answer, DirectLane, connection_of
 from sockjs_aio.server.direct_streaming import eventsource, xhr_streaming
@@ -35,7 +35,7 @@ def open_lane(service: Service, request: web.Request) -> None:
     if apps not in service.direct:
         service.direct[apps] = {} if may_answer(service, request) else None
     services = service.direct[apps]
-    if services is None:
+    if services is None or is_logged(service, request):
         return
     target = read_path(path_of(request.protocol))
     if target is None:
