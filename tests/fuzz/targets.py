@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.fuzz.channels import fuzz_multiplex
 from tests.fuzz.heads import fuzz_callback, fuzz_cookie, fuzz_ids, fuzz_origin
+from tests.fuzz.lane import fuzz_lane
 from tests.fuzz.payloads import fuzz_form, fuzz_messages, fuzz_websocket_messages
 from tests.fuzz.server import fuzz_server
 
@@ -20,4 +21,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "origin": fuzz_origin,
     "multiplex": fuzz_multiplex,
     "server": fuzz_server,
+    "lane": fuzz_lane,
 }
