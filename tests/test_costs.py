@@ -29,9 +29,19 @@ Kind = type[clients.Client]
 ATTACHED = [client for client in clients.ALL if client not in clients.POLLS]
 """What has one receiver for many frames."""
 
-LIMITS = {"websocket": (19_000, 3_400), "xhr": (15_900, 3_700), "between": (4_200, 1_080)}
+LIMITS = {
+    "websocket": (19_000, 3_400),
+    "xhr": (15_900, 3_700),
+    "direct": (16_000, 3_050),
+    "between": (4_200, 1_080),
+}
 if sys.version_info < (3, 11):  # frames of coroutines are larger
-    LIMITS = {"websocket": (21_400, 4_400), "xhr": (18_200, 5_000), "between": (4_200, 1_130)}
+    LIMITS = {
+        "websocket": (21_400, 4_400),
+        "xhr": (18_200, 5_000),
+        "direct": (16_000, 3_080),
+        "between": (4_200, 1_130),
+    }
 """Bytes that an idle session may hold in all, and of them the package's own.
 
 The package's are 5 % above the most that was measured on any version of Python and aiohttp, and
