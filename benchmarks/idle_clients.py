@@ -2,8 +2,8 @@
 
 It runs in its own process, so that its memory and CPU time are not counted as the server's.  KIND
 is ``websocket``, ``xhr`` (a poll is waiting), ``direct`` (the same, in the direct lane) or
-``between`` (the poll was answered and its connection closed).  Sessions are numbered from FIRST.  When all are open, it prints their number;
-it exits at the end of its input.
+``between`` (the poll was answered and its connection closed).  Sessions are numbered from FIRST.
+When all are open, it prints their number; it exits at the end of its input.
 """
 
 import socket
