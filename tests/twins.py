@@ -65,6 +65,7 @@ class Twin:
         )
         self.router.attach(app)
         log = logging.Logger("aiohttp")  # nobody need read what it says of these requests
+        log.addHandler(logging.NullHandler())
         self.runner = web.AppRunner(app, access_log=None, logger=log)
 
     async def start(self) -> None:
