@@ -193,6 +193,44 @@ async def test_verify_sees_each_request(answered: list[str]) -> None:
     await runner.cleanup()
 
 
+@pytest.mark.parametrize("prefix", ["", "/a", "/a/b", "/a/b/c", "/a.b/~c"])
+async def test_prefixes_may_have_any_depth(serve: Serve, answered: list[str], prefix: str) -> None:
+    served = await serve(Echo, prefix, settings={"direct_requests": None})
+    wire = await served.wire()
+    for transport in ("xhr", "xhr_send", "xhr_send"):
+        path = f"{prefix}/000/abc/{transport}"
+        assert (await wire.request("POST", path, b"[]")).status in (200, 204)
+    assert answered == ["xhr_send"]
+
+
+async def test_service_may_be_in_a_sub_application(answered: list[str]) -> None:
+    below, app = web.Application(), web.Application()
+    SockJSRouter(Echo, "/echo").attach(below)
+    app.add_subapp("/below", below)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    wire = await Wire.connect(runner.addresses[0][1])
+    for transport in ("xhr", "xhr_send", "xhr_send"):
+        path = f"/below/echo/000/abc/{transport}"
+        assert (await wire.request("POST", path, b"[]")).status in (200, 204)
+    assert answered == ["xhr_send"]
+    wire.close()
+    await runner.cleanup()
+
+
+async def test_two_services_may_share_a_connection(serve: Serve, answered: list[str]) -> None:
+    app = web.Application()
+    SockJSRouter(Echo, "/other", direct_requests=None).attach(app)
+    served = await serve(Echo, settings={"direct_requests": None}, app=app)
+    wire = await served.wire()
+    for transport in ("xhr", "xhr_send", "xhr_send"):
+        for prefix in ("/echo", "/other"):
+            path = f"{prefix}/000/abc/{transport}"
+            assert (await wire.request("POST", path, b"[]")).status in (200, 204)
+    assert answered == ["xhr_send"] * 4
+
+
 async def test_other_resource_that_might_match_keeps_the_lane_away(
     serve: Serve, answered: list[str]
 ) -> None:

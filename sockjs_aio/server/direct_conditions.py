@@ -4,7 +4,12 @@ import types
 from collections.abc import Iterator
 
 from aiohttp import web
-from aiohttp.web_urldispatcher import MatchedSubAppResource, PlainResource, PrefixedSubAppResource
+from aiohttp.web_urldispatcher import (
+    AbstractResource,
+    MatchedSubAppResource,
+    PlainResource,
+    PrefixedSubAppResource,
+)
 
 from sockjs_aio.server import aiohttp_protocol
 from sockjs_aio.server.direct_grammar import read_path
@@ -65,17 +70,24 @@ def _rivals(service: Service, request: web.Request) -> Iterator[object]:
         return
     apps = request.match_info.apps
     for resource in (resource for app in apps for resource in app.router.resources()):
-        if isinstance(resource, PlainResource):
-            is_rival = read_path(resource.canonical) is not None
-        elif isinstance(resource, MatchedSubAppResource):
-            is_rival = True  # it depends on the Host
-        elif isinstance(resource, PrefixedSubAppResource) and resource._app in apps:
+        if isinstance(resource, MatchedSubAppResource):
+            yield resource  # it depends on the Host
+        elif _leads_to(resource, service, apps):
             continue
-        else:
-            is_own = all(service_of(route.handler) is service for route in resource)
-            is_rival = not is_own and _is_near(resource.canonical, target.prefix)
-        if is_rival:
+        elif isinstance(resource, PlainResource):
+            other = read_path(resource.canonical)
+            if other is not None and other.prefix == target.prefix:
+                yield resource
+        elif _is_near(resource.canonical, target.prefix):
             yield resource
+
+
+def _leads_to(
+    resource: AbstractResource, service: Service, apps: tuple[web.Application, ...]
+) -> bool:
+    if isinstance(resource, PrefixedSubAppResource):
+        return resource._app in apps
+    return all(service_of(route.handler) is service for route in resource)
 
 
 def _is_near(canonical: str, prefix: str) -> bool:
