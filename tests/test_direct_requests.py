@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
 from tests.conftest import PATIENCE, Echo, Recorder, Serve, Served
 from tests.lanes import answered as answered
+from tests.websocket_wire import HANDSHAKE, close_code, close_frame, frame, masked
 from tests.wire import Reply, Wire
 
 PATH = "/echo/000/abc"
@@ -333,6 +335,29 @@ async def test_much_behind_a_poll_stays_in_the_socket(serve: Serve, answered: li
     assert Noted.seen == ["open", *messages]
 
 
+@pytest.mark.parametrize("is_pipelined", [False, True])
+async def test_websocket_may_follow_on_the_connection(
+    serve: Serve, answered: list[str], is_pipelined: bool
+) -> None:
+    served = await serve(Echo, settings={"direct_requests": None})
+    wire = await begin(served, answered)
+    wire.send("POST", f"{PATH}/xhr", b"")
+    await until(lambda: answered == ["xhr"])
+    if is_pipelined:
+        wire.send("GET", "/echo/000/socket/websocket", headers=HANDSHAKE)
+    assert await served.post("/000/abc", '["first"]') == 204
+    assert (await wire.reply()).body == b'a["first"]\n'
+    if not is_pipelined:
+        wire.send("GET", "/echo/000/socket/websocket", headers=HANDSHAKE)
+    assert (await wire.head()).status == 101
+    assert await frame(wire) == (1, b"o")
+    for number in range(3):
+        wire.writer.write(masked(1, b'["%d"]' % number))
+        assert await frame(wire) == (1, b'a["%d"]' % number)
+    wire.writer.write(close_frame(1000))
+    assert await close_code(wire) == 1000
+
+
 # Ends.
 
 
@@ -425,6 +450,30 @@ async def test_keep_alive_time_does_not_count_while_a_poll_waits(
     assert (await wire.reply()).body == b'a["late"]\n'
     async with async_timeout.timeout(PATIENCE):
         assert await wire.is_closed()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the option is Linux's")
+@pytest.mark.parametrize("transport", ["xhr", "xhr_streaming"])
+async def test_kernel_keeps_no_limit_for_other_requests_of_the_connection(
+    serve: Serve, answered: list[str], transport: str
+) -> None:
+    settings = {"direct_requests": None, "heartbeat_delay": 20, "response_limit": 1}
+    served = await serve(Echo, settings=settings)
+    wire = await begin(served, answered)
+
+    def limit() -> object:
+        transport = connections(served)[0].transport
+        assert transport is not None
+        its_socket = transport.get_extra_info("socket")
+        return its_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+    for _ in range(2):
+        assert (await ask(wire, "xhr_send", '["a"]')).status == 204
+        assert (await ask(wire, transport)).body.endswith(b'a["a"]\n')
+    assert answered == ["xhr_send", transport] * 2
+    assert limit() == 60_000
+    assert (await wire.request("GET", "/echo/")).status == 200
+    assert limit() == 0
 
 
 # Clients that do not read.
