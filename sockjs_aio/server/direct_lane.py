@@ -22,7 +22,7 @@ from aiohttp.http import StreamWriter
 from aiohttp.web_protocol import RequestHandler
 
 from sockjs_aio.core.session import Session
-from sockjs_aio.core.tcp import Delivery, buffered_bytes, give_up_after
+from sockjs_aio.core.tcp import Delivery, buffered_bytes, give_up_after, is_tls
 from sockjs_aio.origins import is_allowed
 from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server import aiohttp_protocol, client_loss
@@ -67,6 +67,7 @@ class DirectLane(asyncio.Protocol):
         "client",
         "services",
         "_transport",
+        "_is_plain",
         "_handler",
         "_answers",
         "_reader",
@@ -92,6 +93,7 @@ class DirectLane(asyncio.Protocol):
         self.services: Mapping[str, Service] = {}
         """The services whose requests are answered here, by prefix."""
         self._transport = transport
+        self._is_plain = not is_tls(transport)
         self._handler = handler
         self._answers = answers
         self._reader = Reader()
@@ -184,7 +186,7 @@ class DirectLane(asyncio.Protocol):
         """Answer a request for which `begin` was not called."""
         self.client.use(_OVER)
         self._transport.write(data)
-        if buffered_bytes(self._transport) > HIGH_WATER:
+        if self._is_congested():
             self.begin()
             self._end_later(self.end)
         else:
@@ -192,7 +194,7 @@ class DirectLane(asyncio.Protocol):
 
     def finish(self, then: Callable[[], None]) -> None:
         """Call `then` once most of what was written has left, or the connection is lost."""
-        if buffered_bytes(self._transport) > HIGH_WATER:
+        if self._is_congested():
             self._end_later(then)
         else:
             then()
@@ -219,6 +221,13 @@ class DirectLane(asyncio.Protocol):
             return False
         session = service.registry.get(target.session_id)
         return session is not None and answer(self, service, session, request)
+
+    def _is_congested(self) -> bool:
+        transport = self._transport
+        # micro-optimisation: without TLS there is nothing else to ask
+        plain = self._is_plain
+        size = transport.get_write_buffer_size() if plain else buffered_bytes(transport)
+        return size > HIGH_WATER
 
     def _hold(self, data: bytes) -> None:
         if self._held is None:
