@@ -6,6 +6,7 @@ import logging
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, cast
 
 import async_timeout
@@ -237,6 +238,25 @@ async def test_other_resource_that_might_match_keeps_the_lane_away(
     serve: Serve, answered: list[str]
 ) -> None:
     assert not await answers(serve, answered, app=crowded(), settings={"direct_requests": True})
+
+
+def with_domain() -> web.Application:
+    app = web.Application()
+    app.add_domain("other.example", web.Application())
+    return app
+
+
+def with_static_files() -> web.Application:
+    app = web.Application()
+    app.router.add_static("/echo/000", Path(__file__).parent)
+    return app
+
+
+@pytest.mark.parametrize("make_app", [with_domain, with_static_files])
+async def test_other_kinds_of_resources_keep_the_lane_away_too(
+    serve: Serve, answered: list[str], make_app: Callable[[], web.Application]
+) -> None:
+    assert not await answers(serve, answered, app=make_app(), settings={"direct_requests": True})
 
 
 async def test_resources_that_cannot_match_do_not(serve: Serve, answered: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the direct lane must know of aiohttp's protocol, beyond what its documentation promises.
+"""What the direct lane must know of aiohttp, beyond what its documentation promises.
 
 aiohttp's `RequestHandler` does not see the requests that the lane answers.  So it would take their
 connection for an idle one, and end it when its keep-alive time is over or the server shuts down.
@@ -7,14 +7,61 @@ each assumption.
 """
 
 import asyncio
+import types
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import TypeAlias
 
-from aiohttp.http import RawRequestMessage
+from aiohttp import web
+from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_urldispatcher import MatchedSubAppResource, PlainResource, PrefixedSubAppResource
 
 from sockjs_aio.server.direct_grammar import MAX_FIELD, MAX_FIELDS, MAX_LINE, DirectRequest
 
-Waiter = asyncio.Future[None]
+Waiter: TypeAlias = asyncio.Future[None]
 """What aiohttp's task of the connection waits for: the next request."""
+
+Handler: TypeAlias = RequestHandler
+"""aiohttp's protocol of a connection."""
+
+handler_of: Callable[[web.Request], Handler] = attrgetter("protocol")
+"""Return aiohttp's protocol of a request's connection."""
+
+apps_of: Callable[[web.Request], "tuple[web.Application, ...]"] = attrgetter("match_info.apps")
+"""Return the application that got a request, and the sub-applications that it is for."""
+
+# Applications.
+
+
+def is_patched(app: web.Application) -> bool:
+    """Tell whether a subclass or a tool has replaced the method through which requests come."""
+    handle = type(app)._handle
+    own = isinstance(handle, types.FunctionType) and handle.__code__.co_filename
+    return not own or not own.endswith("web_app.py")
+
+
+def depends_on_host(resource: web.AbstractResource) -> bool:
+    """Tell whether a resource is a sub-application for some hosts."""
+    return isinstance(resource, MatchedSubAppResource)
+
+
+def has_fixed_path(resource: web.AbstractResource) -> bool:
+    """Tell whether a resource matches a single path."""
+    return isinstance(resource, PlainResource)
+
+
+def leads_to(resource: web.AbstractResource, apps: Sequence[web.Application]) -> bool:
+    """Tell whether a resource is one of these sub-applications."""
+    return isinstance(resource, PrefixedSubAppResource) and resource._app in apps
+
+
+# Connections.
+
+
+def writer_to(handler: RequestHandler) -> StreamWriter:
+    """Make aiohttp's writer for a connection, which can wait until the client has taken data."""
+    return StreamWriter(handler, handler._loop)
 
 
 def logs_access(handler: RequestHandler) -> bool:

@@ -17,7 +17,7 @@ from sockjs_aio.server.body import IDLE_BODY_LIMIT
 from sockjs_aio.server.connection_writer import PATIENCE
 from sockjs_aio.server.direct_grammar import DirectRequest
 from sockjs_aio.server.direct_lane import DirectLane
-from sockjs_aio.server.direct_response import DirectResponse
+from sockjs_aio.server.direct_response import LaneResponse
 from sockjs_aio.server.headers import JAVASCRIPT, PLAIN, Head, head_for
 from sockjs_aio.server.responses import complete
 from sockjs_aio.server.service import Service
@@ -57,7 +57,7 @@ def xhr(lane: DirectLane, service: Service, session: Session, request: DirectReq
     return True
 
 
-class DirectPoll(DirectResponse):
+class DirectPoll(LaneResponse):
     """A poll: it waits for one frame, which becomes the response.
 
     Args:

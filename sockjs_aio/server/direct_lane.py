@@ -18,8 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from aiohttp import HttpVersion, HttpVersion11, web
-from aiohttp.http import StreamWriter
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.abc import AbstractStreamWriter
 
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.tcp import Delivery, buffered_bytes, give_up_after, is_tls
@@ -85,7 +84,7 @@ class DirectLane(asyncio.Protocol):
     def __init__(
         self,
         transport: asyncio.Transport,
-        handler: RequestHandler,
+        handler: aiohttp_protocol.Handler,
         client: ClientConnection,
         answers: Mapping[str, Answer],
     ) -> None:
@@ -205,9 +204,9 @@ class DirectLane(asyncio.Protocol):
             self._patience = seconds
             give_up_after(self._transport, seconds)
 
-    def writer(self) -> StreamWriter:
+    def writer(self) -> AbstractStreamWriter:
         """Make aiohttp's writer, which can wait until the client has taken data."""
-        return StreamWriter(self._handler, asyncio.get_running_loop())
+        return aiohttp_protocol.writer_to(self._handler)
 
     # Inside.
 

@@ -4,7 +4,7 @@ from typing import cast
 
 from aiohttp import web
 
-from sockjs_aio.server.aiohttp_protocol import path_of
+from sockjs_aio.server.aiohttp_protocol import apps_of, handler_of, path_of
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.direct_answers import xhr, xhr_send
 from sockjs_aio.server.direct_conditions import is_logged, may_answer
@@ -31,19 +31,19 @@ def open_lane(service: Service, request: web.Request) -> None:
         return
     if request.match_info.get("transport") not in ANSWERS:
         return
-    apps = request.match_info.apps
+    apps, handler = apps_of(request), handler_of(request)
     if apps not in service.direct:
         service.direct[apps] = {} if may_answer(service, request) else None
     services = service.direct[apps]
     if services is None or is_logged(service, request):
         return
-    target = read_path(path_of(request.protocol))
+    target = read_path(path_of(handler))
     if target is None:
         return
     services[target.prefix] = service
     protocol = request.transport.get_protocol()
     if type(protocol) is not DirectLane:
         client = cast(ClientConnection, connection_of(request))
-        protocol = DirectLane(request.transport, request.protocol, client, ANSWERS)
+        protocol = DirectLane(request.transport, handler, client, ANSWERS)
         request.transport.set_protocol(protocol)
     protocol.serve(target.prefix, services)

@@ -8,7 +8,7 @@ from sockjs_aio.core.tcp import Delivery
 from sockjs_aio.server.direct_lane import DirectLane
 
 
-class DirectResponse:
+class LaneResponse:
     """The part of a frame writer that ends the response when the session releases it."""
 
     if not TYPE_CHECKING:  # mypy does not know that the classes which use this have the slots

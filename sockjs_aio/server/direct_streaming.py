@@ -12,7 +12,7 @@ from sockjs_aio.server.body import IDLE_BODY_LIMIT
 from sockjs_aio.server.connection_writer import ConnectionWriter
 from sockjs_aio.server.direct_grammar import DirectRequest
 from sockjs_aio.server.direct_lane import DirectLane
-from sockjs_aio.server.direct_response import DirectResponse
+from sockjs_aio.server.direct_response import LaneResponse
 from sockjs_aio.server.headers import EVENT_STREAM, JAVASCRIPT, Head, stream_head_for
 from sockjs_aio.server.responses import begun
 from sockjs_aio.server.service import Service
@@ -64,7 +64,7 @@ def _stream(
     stream.start()
 
 
-class DirectStream(DirectResponse, StreamWriter):
+class DirectStream(LaneResponse, StreamWriter):
     """A stream in the lane: the frame writer, and the response.
 
     Args:
