@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_urldispatcher import MatchedSubAppResource, PlainResource, PrefixedSubAppResource
@@ -24,6 +25,9 @@ Waiter: TypeAlias = asyncio.Future[None]
 
 Handler: TypeAlias = RequestHandler
 """aiohttp's protocol of a connection."""
+
+Writer: TypeAlias = AbstractStreamWriter
+"""aiohttp's writer of a response."""
 
 handler_of: Callable[[web.Request], Handler] = attrgetter("protocol")
 """Return aiohttp's protocol of a request's connection."""
@@ -59,7 +63,7 @@ def leads_to(resource: web.AbstractResource, apps: Sequence[web.Application]) ->
 # Connections.
 
 
-def writer_to(handler: RequestHandler) -> StreamWriter:
+def writer_to(handler: RequestHandler) -> Writer:
     """Make aiohttp's writer for a connection, which can wait until the client has taken data."""
     return StreamWriter(handler, handler._loop)
 

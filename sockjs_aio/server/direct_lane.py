@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from aiohttp import HttpVersion, HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
 
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.tcp import Delivery, buffered_bytes, give_up_after, is_tls
@@ -204,7 +203,7 @@ class DirectLane(asyncio.Protocol):
             self._patience = seconds
             give_up_after(self._transport, seconds)
 
-    def writer(self) -> AbstractStreamWriter:
+    def writer(self) -> aiohttp_protocol.Writer:
         """Make aiohttp's writer, which can wait until the client has taken data."""
         return aiohttp_protocol.writer_to(self._handler)
 
