@@ -49,7 +49,11 @@ WITH_EAGER_TASKS = tests/test_contexts.py tests/test_close_info.py tests/test_ai
 WITHOUT_EXTENSIONS = tests/hostile/test_websocket.py tests/hostile/test_websocket_compression.py
 BEHIND_A_PROXY = tests/test_client_connections.py tests/test_authorize.py tests/test_drain.py
 
-AXES = tls proxy middleware debug no-extensions
+IN_THE_LANE = tests/test_leaving.py tests/test_limits.py tests/test_shutdown.py tests/test_drain.py \
+	tests/test_deliveries.py tests/hostile/test_http_bodies.py tests/hostile/test_http_heads.py \
+	tests/hostile/test_left_behind.py
+
+AXES = tls proxy lane middleware debug no-extensions
 # Python 3.12 has them first
 EAGER ?= 3.12 3.13
 
@@ -62,6 +66,12 @@ axis-tls: $(VENV)/test
 axis-proxy: $(VENV)/test
 	@echo "== behind a proxy that shares its connections between clients"
 	@$(BIN)/python $(AXIS) --proxy sharing tests/test_lifecycle.py $(BEHIND_A_PROXY)
+
+axis-lane: $(VENV)/test
+	@echo "== the direct lane, from the first byte of each connection on"
+	@$(BIN)/python $(AXIS) --lane on $(ALL_KINDS) $(IN_THE_LANE)
+	@echo "== no direct lane"
+	@$(BIN)/python $(AXIS) --lane off $(ALL_KINDS) tests/test_deliveries.py
 
 axis-middleware: $(VENV)/test
 	@echo "== behind a middleware that replaces responses"

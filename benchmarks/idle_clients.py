@@ -1,9 +1,9 @@
 """`python -m benchmarks.idle_clients PORT KIND FIRST COUNT`: opens sessions and keeps them idle.
 
 It runs in its own process, so that its memory and CPU time are not counted as the server's.  KIND
-is ``websocket``, ``xhr`` (a poll is waiting) or ``between`` (the poll was answered and its
-connection closed).  Sessions are numbered from FIRST.  When all are open, it prints their number;
-it exits at the end of its input.
+is ``websocket``, ``xhr`` (a poll is waiting), ``direct`` (the same, in the direct lane) or
+``between`` (the poll was answered and its connection closed).  Sessions are numbered from FIRST.
+When all are open, it prints their number; it exits at the end of its input.
 """
 
 import socket
@@ -14,6 +14,7 @@ HANDSHAKE = (
     "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
+SEND = "POST /echo/000/s{}/xhr_send HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n[]"
 POLL = "POST /echo/000/s{}/xhr HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -21,14 +22,22 @@ def open_session(port: int, kind: str, number: int) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port))
     request = HANDSHAKE if kind == "websocket" else POLL
     connection.sendall(request.format(number).encode())
-    received = b""
-    while not received.endswith((b"\x01o", b"\r\n\r\no\n")):
-        received += connection.recv(4096)
-    if kind == "xhr":
+    receive(connection, b"\x01o", b"\r\n\r\no\n")
+    if kind == "direct":
+        connection.sendall(SEND.format(number).encode())
+        receive(connection, b"\r\n\r\n")
+    if kind in ("xhr", "direct"):
         connection.sendall(request.format(number).encode())
     elif kind == "between":
         connection.close()
     return connection
+
+
+def receive(connection: socket.socket, *ends: bytes) -> None:
+    """Read until one of `ends` has come."""
+    received = b""
+    while not received.endswith(ends):
+        received += connection.recv(4096)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from sockjs_aio import SockJSConnection, SockJSRouter
 KINDS = {
     "websocket": "WebSocket",
     "xhr": "poll that waits",
+    "direct": "poll that waits in the direct lane",
     "between": "polling session between two polls",
 }
 WARM_UP = 50

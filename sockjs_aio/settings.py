@@ -116,6 +116,11 @@ class Settings:
     client's first choice among them (`info.protocol`); if it offers only others, it gets 400."""
     base_url: str | None = None
     """The whole URL to which ``/info`` sends clients instead."""
+    direct_requests: bool | None = None
+    """Whether polls, streams and sends of open sessions are answered without aiohttp's request
+    machinery, for a third of the CPU time.  Then middlewares, `on_response_prepare` and the access
+    log see only the request that opens a session and a few others.  None does so where there are
+    none of these.  Services with `verify`, `verify_ip`, `jsessionid`, Workers or Nodes never do."""
     authorize_timeout: float = 10
     """Seconds that `authorize` may take.  Above it: 503."""
     shutdown_timeout: float = 10
@@ -311,6 +316,7 @@ _RULES: dict[str, Rule] = {
         "an escape, or None",
         lambda value: value is None or _is_base_url(value),
     ),
+    "direct_requests": ("True, False or None", lambda value: value is None or _is_boolean(value)),
     "authorize_timeout": _DELAY,
     "shutdown_timeout": (
         "a number of seconds, 0 or above",

@@ -1,8 +1,10 @@
 """Axes: the same tests in other surroundings, each an option of pytest.
 
 ``--tls`` has the server speak TLS, ``--loop`` chooses the event loop and how it makes tasks,
-``--middleware`` puts a middleware in front of the service, and ``--proxy`` a reverse proxy.  A test
-that an axis makes no sense for says so with ``@pytest.mark.not_over("tls")``, and why in a comment.
+``--middleware`` puts a middleware in front of the service, and ``--proxy`` a reverse proxy.
+``--lane on`` has the direct lane answer what it can, from the first byte of a connection on, and
+``--lane off`` has aiohttp answer everything.  A test that an axis makes no sense for says so with
+``@pytest.mark.not_over("tls")``, and why in a comment.
 With ``AIOHTTP_NO_EXTENSIONS=1`` in the environment, aiohttp runs without its C extensions.
 """
 
@@ -13,17 +15,21 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
+from sockjs_aio import SockJSRouter
 from tests.certificate import contexts, make_certificate
+from tests.lanes import begin_with_lanes
 from tests.sharing_proxy import SharingProxy
 from tests.virtual_loop import VirtualLoop
 
 LOOPS = ("asyncio", "uvloop", "eager", "debug")
 MIDDLEWARES = ("none", "replacing")
 PROXIES = ("none", "sharing")
+LANES = {"auto": None, "on": True, "off": False}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -38,6 +44,12 @@ class Axes:
     """What `server_tls` was made of, for servers in processes of their own."""
     middleware: str = "none"
     proxy: str = "none"
+    lane: str = "auto"
+
+    @property
+    def router_options(self) -> dict[str, Any]:
+        """What to make routers with."""
+        return {} if self.lane == "auto" else {"direct_requests": LANES[self.lane]}
 
     @property
     def arguments(self) -> list[str]:
@@ -48,6 +60,11 @@ class Axes:
         """Put the middleware of this run in front of `app`."""
         if self.middleware == "replacing":
             app.middlewares.append(replacing)
+
+    def prepare(self, runner: web.BaseRunner, router: SockJSRouter) -> None:
+        """Prepare a server that does not listen yet."""
+        if self.lane == "on":
+            begin_with_lanes(runner, router)
 
     async def start_proxy(self, port: int) -> SharingProxy | None:
         """Put the proxy of this run in front of the server at `port`."""
@@ -64,6 +81,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--tls", action="store_true", help="the server speaks TLS")
     group.addoption("--middleware", choices=MIDDLEWARES, default="none")
     group.addoption("--proxy", choices=PROXIES, default="none")
+    group.addoption("--lane", choices=LANES, default="auto")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -82,6 +100,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if os.environ.get("AIOHTTP_NO_EXTENSIONS"):
         chosen.add("no-extensions")
     chosen |= {config.getoption(f"--{axis}") for axis in ("middleware", "loop", "proxy")}
+    chosen.add(f"lane-{config.getoption('--lane')}")
     left_out = []
     for item in items:
         excluded = {name for mark in item.iter_markers("not_over") for name in mark.args}
@@ -133,12 +152,13 @@ def axes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """The surroundings of this run."""
     middleware = request.config.getoption("--middleware")
     proxy = request.config.getoption("--proxy")
+    lane = request.config.getoption("--lane")
     if not request.config.getoption("--tls"):
-        return Axes(middleware=middleware, proxy=proxy)
+        return Axes(middleware=middleware, proxy=proxy, lane=lane)
     assert proxy == "none", "the proxy does not speak TLS"
     directory: Path = tmp_path_factory.mktemp("certificate")
     certificate = make_certificate(directory)
-    return Axes(*contexts(certificate), certificate, middleware)
+    return Axes(*contexts(certificate), certificate, middleware, lane=lane)
 
 
 @web.middleware

@@ -85,12 +85,14 @@ async def serve(axes: "Axes") -> AsyncIterator[Serve]:
         server_tls, client_tls = tls or (axes.server_tls, axes.client_tls)
         app = app or web.Application()
         axes.add_middlewares(app)
+        options = {} if asks_for_lane(settings) else axes.router_options
         router = SockJSRouter(
-            connection or Echo, prefix, settings, authorize=authorize, broker=broker
+            connection or Echo, prefix, settings, authorize=authorize, broker=broker, **options
         )
         router.attach(app)
         runner = web.AppRunner(app, access_log=None, **runner_options)
         await runner.setup()
+        axes.prepare(runner, router)
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls)
         await site.start()
         port = runner.addresses[0][1]
@@ -108,6 +110,11 @@ async def serve(axes: "Axes") -> AsyncIterator[Serve]:
         await proxy.stop()
     for served in servers:
         await served.runner.cleanup()
+
+
+def asks_for_lane(settings: Any) -> bool:
+    """Tell whether a test says itself whether there is to be a direct lane."""
+    return isinstance(settings, dict) and "direct_requests" in settings
 
 
 class Echo(SockJSConnection):

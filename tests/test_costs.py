@@ -21,6 +21,7 @@ from sockjs_aio.protocol import frames, json_text
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve, Served
 from tests.counting import count_calls, count_writes
+from tests.lanes import answered as answered
 from tests.websocket_wire import frame, handshake, masked
 from tests.wire import Wire
 
@@ -29,9 +30,19 @@ Kind = type[clients.Client]
 ATTACHED = [client for client in clients.ALL if client not in clients.POLLS]
 """What has one receiver for many frames."""
 
-LIMITS = {"websocket": (6_200, 1_540), "xhr": (15_900, 3_020), "between": (4_200, 1_080)}
+LIMITS = {
+    "websocket": (6_200, 1_540),
+    "xhr": (15_900, 3_700),
+    "direct": (16_000, 3_050),
+    "between": (4_200, 1_080),
+}
 if sys.version_info < (3, 11):  # frames of coroutines are larger
-    LIMITS = {"websocket": (5_400, 1_790), "xhr": (18_200, 4_320), "between": (4_200, 1_130)}
+    LIMITS = {
+        "websocket": (5_400, 1_790),
+        "xhr": (18_200, 5_000),
+        "direct": (16_000, 3_080),
+        "between": (4_200, 1_130),
+    }
 """Bytes that an idle session may hold in all, and of them the package's own.
 
 The package's are 5 % above the most that was measured on any version of Python and aiohttp, and
@@ -165,6 +176,30 @@ async def test_websocket_is_not_read_in_pieces_that_malloc_maps(serve: Serve) ->
 
 
 # Messages that go.
+
+
+@pytest.mark.not_over("lane-off", "replacing")
+async def test_poll_in_the_direct_lane_costs_a_write(
+    serve: Serve, written: list[bytes], answered: list[str]
+) -> None:
+    class Noted(Recorder):
+        pass
+
+    wire = await (await serve(Noted)).wire()
+    await wire.request("POST", "/echo/0/1/xhr", b"")
+    await Noted.until("open")
+    await wire.request("POST", "/echo/0/1/xhr_send", b"[]")
+    answered.clear()
+    written.clear()
+    with count_calls() as calls:
+        for number in range(10):
+            wire.send("POST", "/echo/0/1/xhr", b"")
+            await some_turns()
+            Noted.connections[0].send(str(number))
+            assert (await wire.reply()).body == b'a["%d"]\n' % number
+    assert answered == ["xhr"] * 10
+    assert len(written) == 10
+    assert calls["tasks"] == calls["timers"] == 0
 
 
 @pytest.mark.parametrize("kind", ATTACHED, ids=lambda kind: kind.name)

@@ -150,6 +150,17 @@ class Hooks:
             self._wake()
         return True
 
+    def accept_now(self, messages: Sequence[str], size: int) -> bool:
+        """Do what `accept` does if it does not need to wait; otherwise return False.
+
+        The caller must not hold `inbox.turn`.
+        """
+        if not self._session.is_open or not self.inbox.put_now(messages, size):
+            return False
+        if messages:
+            self._wake()
+        return True
+
     def discard(self) -> None:
         """Drop the messages that were accepted and not handled yet."""
         self.is_dropping = True

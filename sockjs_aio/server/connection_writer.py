@@ -6,8 +6,7 @@ until the buffer has emptied; one task waits for that.
 """
 
 import asyncio
-
-from aiohttp import web
+from typing import Protocol
 
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.tcp import Delivery, buffered_bytes, give_up_after, is_tls, limit_buffer
@@ -20,6 +19,14 @@ sooner and can say why, unless the event loop is blocked."""
 
 HIGH_WATER = 65536
 """Bytes buffered in a transport above which it is congested; asyncio's own limit."""
+
+
+class Connected(Protocol):
+    """What a writer needs of its request."""
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The transport of its connection, or None if that is lost."""
 
 
 class ConnectionWriter:
@@ -44,7 +51,7 @@ class ConnectionWriter:
         "_waiting",
     )
 
-    def __init__(self, request: web.Request, settings: Settings, session: Session) -> None:
+    def __init__(self, request: Connected, settings: Settings, session: Session) -> None:
         self.transport: asyncio.Transport | None = request.transport
         self.is_congested: bool = True
         self.delivery: Delivery = Delivery(self.transport)

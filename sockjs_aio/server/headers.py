@@ -81,17 +81,32 @@ def readable_head(request: web.Request, status: int, content_type: str) -> Head:
     """
     origin, asked = _asked(request)
     if asked is None and len(origin or "") <= MAX_ORIGIN:
-        return _readable_head(status, content_type, origin)
+        return head_for(origin, status, content_type)
     headers = uncached(content_type)
     _allow(headers, origin, asked)
     return _head(status, headers)
 
 
 @functools.lru_cache
-def _readable_head(status: int, content_type: str, origin: str | None) -> Head:
+def head_for(origin: str | None, status: int, content_type: str) -> Head:
+    """Return the `readable_head` of a request that has this ``Origin``."""
     headers = uncached(content_type)
     _allow(headers, origin, None)
     return _head(status, headers)
+
+
+@functools.lru_cache
+def stream_head_for(origin: str | None, content_type: str) -> Head:
+    """Return the head of a stream for a request that has this ``Origin``."""
+    headers = uncached(content_type)
+    _allow(headers, origin, None)
+    keep_unbuffered(headers)
+    return _head(200, headers)
+
+
+def keep_unbuffered(headers: Headers) -> None:
+    """Keep nginx from buffering a stream."""
+    headers["X-Accel-Buffering"] = "no"
 
 
 def _head(status: int, headers: Headers) -> Head:

@@ -20,8 +20,9 @@ from sockjs_aio.protocol.transports import line
 from sockjs_aio.server.aiohttp_internals import ResponseWriter, apps_of, set_body, set_text
 from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
-from sockjs_aio.server.client_loss import ClientConnection, connection_of
+from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.connection_writer import PATIENCE
+from sockjs_aio.server.direct_lane import connection_of
 from sockjs_aio.server.headers import (
     JAVASCRIPT,
     Head,

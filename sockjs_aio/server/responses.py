@@ -85,7 +85,7 @@ class ShortResponse(DirectResponse, web.Response):
             and self.keep_alive is None
             and request.keep_alive
             and request.version == HttpVersion11
-            and not _has_hooks(request)
+            and not has_hooks(request)
         )
 
     def _complete(self) -> bytes:
@@ -93,13 +93,13 @@ class ShortResponse(DirectResponse, web.Response):
 
         Set the last headers too, as aiohttp does: an access log may show them.
         """
-        headers, body = self.headers, self.body
-        headers["Date"], rest = _dated(int(time.time()))
+        headers = self.headers
+        headers["Date"], _ = _dated(int(time.time()))
         headers["Server"] = SERVER
-        if not isinstance(body, bytes):
-            return self._head.block + rest
-        headers["Content-Length"] = str(len(body))
-        return b"%bContent-Length: %d\r\n%b%b" % (self._head.block, len(body), rest, body)
+        if not isinstance(self.body, bytes):
+            return complete(self._head, None)
+        headers["Content-Length"] = str(len(self.body))
+        return complete(self._head, self.body)
 
     # What aiohttp, access logs and middlewares read.
 
@@ -132,6 +132,20 @@ def for_refusals(hook: Hook) -> Hook:
 _FOR_REFUSALS = "sockjs_for_refusals"
 
 
+def complete(head: Head, body: bytes | None) -> bytes:
+    """Return all bytes of a response; `body` is None if the status does not allow one."""
+    _, rest = _dated(int(time.time()))
+    if body is None:
+        return head.block + rest
+    return b"%bContent-Length: %d\r\n%b%b" % (head.block, len(body), rest, body)
+
+
+def begun(head: Head) -> bytes:
+    """Return the beginning of a response whose body follows in chunks."""
+    _, rest = _dated(int(time.time()))
+    return b"%bTransfer-Encoding: chunked\r\n%b" % (head.block, rest)
+
+
 @functools.lru_cache(maxsize=1)
 def _dated(second: int) -> tuple[str, bytes]:
     """Return the date, and the header lines that depend only on the date."""
@@ -139,7 +153,7 @@ def _dated(second: int) -> tuple[str, bytes]:
     return date, f"Date: {date}\r\nServer: {SERVER}\r\n\r\n".encode()
 
 
-def _has_hooks(request: web.BaseRequest) -> bool:
+def has_hooks(request: web.BaseRequest) -> bool:
     """Tell whether an application has a hook that needs to see this response before it starts."""
     assert isinstance(request, web.Request), "a router's requests are of this type"
     for app in apps_of(request):

@@ -54,6 +54,9 @@ class Service:
         self.stickiness: StickinessCheck = StickinessCheck()
         self.relay: Relaying | None = None
         """Set if requests are relayed between processes."""
+        self.direct: dict[tuple[web.Application, ...], dict[str, Service] | None] = {}
+        """For each application that has the routes, what its direct lanes serve, by prefix; None if
+        there may be no lanes."""
         self._has_warned = False
 
     def mark(self, handler: Handler) -> Handler:

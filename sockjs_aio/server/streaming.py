@@ -5,8 +5,9 @@ Section of the protocol: "XhrStreaming", "EventSource", "HtmlFile".
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion, HttpVersion11, web
 
 from sockjs_aio.core.tcp import Delivery, is_left, is_left_unseen
 from sockjs_aio.errors import ReceiverRefusedError
@@ -14,14 +15,16 @@ from sockjs_aio.protocol.frames import SharedFrame
 from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
-from sockjs_aio.server.client_loss import connection_of
-from sockjs_aio.server.connection_writer import ConnectionWriter
+from sockjs_aio.server.client_loss import ClientConnection
+from sockjs_aio.server.connection_writer import Connected, ConnectionWriter
+from sockjs_aio.server.direct_lane import connection_of
 from sockjs_aio.server.headers import (
     EVENT_STREAM,
     HTML,
     JAVASCRIPT,
     Headers,
     allow_origin,
+    keep_unbuffered,
     set_session_cookie,
     uncached,
 )
@@ -34,6 +37,8 @@ HTMLFILE_SIZE = 1024
 
 # browsers pass the beginning of a response to the page only after about this many bytes
 XHR_PRELUDE = b"h" * 2048 + b"\n"
+
+EVENTS_PRELUDE = b"\r\n"
 
 # `try` is not in the protocol; see `pages`
 HTMLFILE_HEAD = b"""\
@@ -60,21 +65,21 @@ def _begin_lines(request: web.Request) -> tuple[Headers, bytes]:
 
 
 def _begin_events(request: web.Request) -> tuple[Headers, bytes]:
-    return _headers(request, EVENT_STREAM), b"\r\n"
+    return _headers(request, EVENT_STREAM), EVENTS_PRELUDE
 
 
 def _begin_page(request: web.Request) -> tuple[Headers, bytes]:
     head = HTMLFILE_HEAD % read_callback(request)
     headers = uncached(HTML)
     headers["X-Content-Type-Options"] = "nosniff"
-    headers["X-Accel-Buffering"] = "no"
+    keep_unbuffered(headers)
     return headers, head.ljust(HTMLFILE_SIZE + 1) + b"\r\n\r\n"
 
 
 def _headers(request: web.Request, content_type: str) -> Headers:
     headers = uncached(content_type)
     allow_origin(request, headers)
-    headers["X-Accel-Buffering"] = "no"  # otherwise nginx buffers the stream
+    keep_unbuffered(headers)
     return headers
 
 
@@ -119,12 +124,13 @@ async def stream(
         return response
     try:
         await _start(response, request, output)
-        response.outcome = ResponseOutcome(session, writer, connection_of(request))
+        connection = connection_of(request)
+        response.outcome = ResponseOutcome(session, writer, connection)
         response.outcome.watch(request)
         writer.delivery.is_unfinished = True
         session.flush()
         session.hooks.start()
-        await writer.wait()
+        await writer.wait(connection)
     finally:
         if not (writer.is_done and writer.is_alive):
             session.connection_lost(writer)
@@ -162,6 +168,15 @@ class StreamingResponse(web.StreamResponse):
         """Ignore a middleware that asks for compression."""
 
 
+class Streamed(Connected, Protocol):
+    """What a stream needs of its request."""
+
+    @property
+    def version(self) -> HttpVersion:
+        """The version of HTTP."""
+        ...
+
+
 class StreamWriter:
     """Writes frames to a response, as HTTP chunks, up to its limit or the close frame."""
 
@@ -181,7 +196,7 @@ class StreamWriter:
 
     def __init__(
         self,
-        request: web.Request,
+        request: Streamed,
         output: ConnectionWriter,
         dress: Callable[[bytes], bytes],
         limit: int,
@@ -217,9 +232,8 @@ class StreamWriter:
         """Number of written bytes that have not left the process."""
         return self._output.buffered
 
-    async def wait(self) -> None:
-        """Wait for the end of the response, or of its connection."""
-        connection = connection_of(self._request)
+    async def wait(self, connection: ClientConnection | None) -> None:
+        """Wait for the end of the response, or of its `connection`."""
         if connection is None:
             return
         connection.use(self.delivery, is_limited=self._output.is_limited)

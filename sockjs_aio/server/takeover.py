@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sockjs_aio.server import aiohttp_internals
 from sockjs_aio.server.client_loss import ClientConnection
+from sockjs_aio.server.direct_lane import DirectLane
 
 
 class TakenOver(asyncio.Protocol):
@@ -74,10 +75,14 @@ class Handshake:
         """Make `heir` the connection's protocol; return what came behind the handshake."""
         transport = self._husk.transport
         before = transport.get_protocol()
-        if type(before) is ClientConnection:
-            before.pass_on()
+        lane = before if type(before) is DirectLane else None
+        client = before if lane is None else lane.client
+        if type(client) is ClientConnection:
+            client.pass_on()
         heir.server = aiohttp_internals.server_of(self._request)
         rest = aiohttp_internals.release(self._request, heir, transport)
+        if lane is not None:
+            rest += lane.take_held()
         self._husk.is_empty = True
         transport.set_protocol(heir)
         return rest

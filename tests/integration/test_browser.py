@@ -14,6 +14,7 @@ from playwright.async_api import Browser, Error
 from sockjs_aio import SockJSRouter
 from tests.conftest import Echo, Recorder
 from tests.integration.browser import Client, launched, make_page_app, serving, visiting
+from tests.lanes import answered as answered
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -163,6 +164,27 @@ async def test_a_thousand_messages_come_back_in_order(
     await client.open(service.url, transport)
     messages = [f"message {i}" for i in range(1000)]
     assert await client.echo(messages) == messages
+
+
+@pytest.mark.parametrize(
+    ("transport", "receiving"),
+    [
+        ("xhr-polling", "xhr"),
+        ("xhr-streaming", "xhr_streaming"),
+        ("eventsource", "eventsource"),
+        ("iframe-xhr-polling", "xhr"),
+    ],
+)
+async def test_direct_lane_understands_the_browser(
+    serve_page: Serve, client: Client, answered: list[str], transport: str, receiving: str
+) -> None:
+    service = await serve_page(Echo, response_limit=100)
+    await client.open(service.url, transport)
+    for number in range(10):
+        message = f"message {number}".ljust(100)
+        assert await client.echo([message]) == [message]
+    assert answered.count("xhr_send") >= 6
+    assert answered.count(receiving) >= 6
 
 
 @pytest.mark.parametrize("size", [100_000, 2_000_000])

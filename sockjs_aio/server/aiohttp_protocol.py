@@ -1,0 +1,174 @@
+"""What the direct lane must know of aiohttp, beyond what its documentation promises.
+
+aiohttp's `RequestHandler` does not see the requests that the lane answers.  So it would take their
+connection for an idle one, and end it when its keep-alive time is over or the server shuts down.
+This module makes it busy for the time of such a request.  `tests/test_aiohttp_protocol.py` tests
+each assumption.
+"""
+
+import asyncio
+import types
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import TypeAlias
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage, StreamWriter
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_urldispatcher import MatchedSubAppResource, PlainResource, PrefixedSubAppResource
+
+from sockjs_aio.server.direct_grammar import MAX_FIELD, MAX_FIELDS, MAX_LINE, DirectRequest
+
+Waiter: TypeAlias = asyncio.Future[None]
+"""What aiohttp's task of the connection waits for: the next request."""
+
+Handler: TypeAlias = RequestHandler
+"""aiohttp's protocol of a connection."""
+
+Writer: TypeAlias = AbstractStreamWriter
+"""aiohttp's writer of a response."""
+
+handler_of: Callable[[web.Request], Handler] = attrgetter("protocol")
+"""Return aiohttp's protocol of a request's connection."""
+
+apps_of: Callable[[web.Request], "tuple[web.Application, ...]"] = attrgetter("match_info.apps")
+"""Return the application that got a request, and the sub-applications that it is for."""
+
+# Applications.
+
+
+def is_patched(app: web.Application) -> bool:
+    """Tell whether a subclass or a tool has replaced the method through which requests come."""
+    handle = type(app)._handle
+    own = isinstance(handle, types.FunctionType) and handle.__code__.co_filename
+    return not own or not own.endswith("web_app.py")
+
+
+def depends_on_host(resource: web.AbstractResource) -> bool:
+    """Tell whether a resource is a sub-application for some hosts."""
+    return isinstance(resource, MatchedSubAppResource)
+
+
+def has_fixed_path(resource: web.AbstractResource) -> bool:
+    """Tell whether a resource matches a single path."""
+    return isinstance(resource, PlainResource)
+
+
+def leads_to(resource: web.AbstractResource, apps: Sequence[web.Application]) -> bool:
+    """Tell whether a resource is one of these sub-applications."""
+    return isinstance(resource, PrefixedSubAppResource) and resource._app in apps
+
+
+# Connections.
+
+
+def writer_to(handler: RequestHandler) -> Writer:
+    """Make aiohttp's writer for a connection, which can wait until the client has taken data."""
+    return StreamWriter(handler, handler._loop)
+
+
+def logs_access(handler: RequestHandler) -> bool:
+    """Tell whether an access log has a line for each request."""
+    return handler._logging_enabled
+
+
+_NAMES = (
+    *("_close", "_current_request", "_force_close", "_handler_waiter", "_keepalive"),
+    *("_keepalive_handle", "_loop", "_manager", "_messages", "_next_keepalive_close_time"),
+    *("_process_keepalive", "_request_in_progress", "_upgraded", "_waiter"),
+)
+
+
+def takes(handler: RequestHandler) -> bool:
+    """Tell whether there may be a lane: this aiohttp is as we know it, and its limits are not below
+    those of the lane's grammar.
+    """
+    return (
+        all(hasattr(handler, name) for name in _NAMES)
+        and handler.max_line_size >= MAX_LINE
+        and handler.max_field_size >= MAX_FIELD
+        and handler.max_headers >= MAX_FIELDS
+    )
+
+
+def path_of(handler: RequestHandler) -> str:
+    """Return the path of the request that aiohttp serves now, as it came.
+
+    A middleware may have replaced the request that a handler gets.
+    """
+    request = handler._current_request
+    return "" if request is None else request._message.path.partition("?")[0]
+
+
+def is_waiting(handler: RequestHandler) -> bool:
+    """Tell whether aiohttp waits for the next request, and has none."""
+    waiter = handler._waiter
+    return (
+        waiter is not None
+        and not waiter.done()
+        and not handler._messages
+        and not (handler._upgraded or handler._close or handler._force_close)
+    )
+
+
+def has_taken(handler: RequestHandler, request: DirectRequest) -> bool:
+    """Tell whether what aiohttp has just got, while it was waiting, made only `request`.
+
+    Then its parser is between two requests: nothing came before this one, and nothing is missing.
+    """
+    if len(handler._messages) != 1:
+        return False
+    message, payload = handler._messages[0]
+    return (
+        isinstance(message, RawRequestMessage)
+        and message.method == request.start.method
+        and message.path == request.start.path + request.query
+        and len(message.raw_headers) == request.fields.number
+        and not message.should_close
+        and payload.is_eof()
+    )
+
+
+def borrow(handler: RequestHandler) -> Waiter:
+    """Make aiohttp busy, as with a request of its own, while the direct lane answers one.
+
+    aiohttp must be waiting.  Return what to pass to `give_back`.
+    """
+    waiter = handler._waiter
+    assert waiter is not None, "the lane takes a connection only while aiohttp waits"
+    handler._waiter = None  # a shutdown cancels it where it finds one
+    handler._request_in_progress = True  # a shutdown waits for that
+    handler._keepalive = False  # the timer does nothing
+    return waiter
+
+
+def give_back(handler: RequestHandler, waiter: Waiter) -> bool:
+    """End what `borrow` began, as aiohttp ends a request.
+
+    Return False if no further request is to be read, because the server is shutting down.
+    """
+    handler._request_in_progress = False
+    if handler._handler_waiter is not None and not handler._handler_waiter.done():
+        handler._handler_waiter.set_result(None)
+    if waiter.done():  # the shutdown did not want to wait any longer
+        return False
+    handler._waiter = waiter
+    if handler._close or handler._force_close:
+        waiter.cancel()
+        if handler.transport is not None:
+            handler.transport.close()
+        return False
+    handler._keepalive = True
+    count_request(handler)
+    return True
+
+
+def count_request(handler: RequestHandler) -> None:
+    """Note that a request was answered: aiohttp counts it, and its keep-alive time begins."""
+    if handler._manager is not None:
+        handler._manager.requests_count += 1
+    end = handler._loop.time() + handler.keepalive_timeout
+    handler._next_keepalive_close_time = end
+    if handler._keepalive_handle is None:
+        handler._keepalive_handle = handler._loop.call_at(end, handler._process_keepalive)

@@ -1,0 +1,82 @@
+"""Where the direct lane may answer: by itself only where nobody could tell the difference."""
+
+from aiohttp import web
+
+from sockjs_aio.server import aiohttp_protocol
+from sockjs_aio.server.direct_grammar import read_path
+from sockjs_aio.server.responses import has_hooks
+from sockjs_aio.server.service import Service, is_wrapped, service_of
+
+
+def may_answer(service: Service, request: web.Request) -> bool:
+    """Tell whether later requests like `request`, for a session of `service`, need no aiohttp.
+
+    `Settings.direct_requests` says how much a difference counts.
+    """
+    asked = service.settings.direct_requests
+    if asked is False or not _is_possible(service, request):
+        return False
+    return asked is True or not _is_observed(request)
+
+
+def is_logged(service: Service, request: web.Request) -> bool:
+    """Tell whether the access log needs to see each request on the connection of `request`."""
+    asked = service.settings.direct_requests
+    return asked is None and aiohttp_protocol.logs_access(aiohttp_protocol.handler_of(request))
+
+
+def _is_possible(service: Service, request: web.Request) -> bool:
+    """Tell whether the lane could find the same answer."""
+    return (
+        service.relay is None
+        and not service.admission.is_personal  # `verify` takes a request
+        and not service.settings.jsessionid
+        and not is_wrapped(request.match_info.handler)
+        and aiohttp_protocol.takes(aiohttp_protocol.handler_of(request))
+        and not _has_rival(service, request)
+    )
+
+
+def _is_observed(request: web.Request) -> bool:
+    """Tell whether something of the application, or of a monitoring tool, sees each request."""
+    if has_hooks(request):
+        return True
+    apps = aiohttp_protocol.apps_of(request)
+    return any(app.middlewares or aiohttp_protocol.is_patched(app) for app in apps)
+
+
+def _has_rival(service: Service, request: web.Request) -> bool:
+    """Tell whether another resource could get a request for a session instead of `service`."""
+    target = read_path(aiohttp_protocol.path_of(aiohttp_protocol.handler_of(request)))
+    if target is None:
+        return True
+    apps = aiohttp_protocol.apps_of(request)
+    resources = (resource for app in apps for resource in app.router.resources())
+    return any(
+        aiohttp_protocol.depends_on_host(resource)
+        or (not _is_own(resource, service, apps) and _may_match(resource, target.prefix))
+        for resource in resources
+    )
+
+
+def _is_own(
+    resource: web.AbstractResource, service: Service, apps: tuple[web.Application, ...]
+) -> bool:
+    """Tell whether a resource leads to `service`, or to the sub-application that has it."""
+    if aiohttp_protocol.leads_to(resource, apps):
+        return True
+    return all(service_of(route.handler) is service for route in resource)
+
+
+def _may_match(resource: web.AbstractResource, prefix: str) -> bool:
+    """Tell whether a resource might match the URL of a session below `prefix`.
+
+    aiohttp prefers the resource whose fixed part is longer, so ``/{tail:.*}`` never does.
+    """
+    path = resource.canonical
+    if aiohttp_protocol.has_fixed_path(resource):
+        target = read_path(path)
+        return target is not None and target.prefix == prefix
+    fixed = path.partition("{")[0]
+    is_above = fixed != "/" and (prefix + "/").startswith(fixed)
+    return is_above or fixed.startswith(prefix + "/")

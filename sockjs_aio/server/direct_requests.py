@@ -1,0 +1,49 @@
+"""Puts the direct lane in front of a connection, after aiohttp has served a session's request."""
+
+from typing import cast
+
+from aiohttp import web
+
+from sockjs_aio.server.aiohttp_protocol import apps_of, handler_of, path_of
+from sockjs_aio.server.client_loss import ClientConnection
+from sockjs_aio.server.direct_answers import xhr, xhr_send
+from sockjs_aio.server.direct_conditions import is_logged, may_answer
+from sockjs_aio.server.direct_grammar import read_path
+from sockjs_aio.server.direct_lane import Answer, DirectLane, connection_of
+from sockjs_aio.server.direct_streaming import eventsource, xhr_streaming
+from sockjs_aio.server.service import Service
+
+ANSWERS: dict[str, Answer] = {
+    "xhr": xhr,
+    "xhr_send": xhr_send,
+    "xhr_streaming": xhr_streaming,
+    "eventsource": eventsource,
+}
+"""The transports that the lane answers."""
+
+
+def open_lane(service: Service, request: web.Request) -> None:
+    """Have later requests for sessions of `service` answered by the lane, if that may be.
+
+    Call this in the handler of a session's request, which aiohttp serves.
+    """
+    if service.settings.direct_requests is False or request.transport is None:
+        return
+    if request.match_info.get("transport") not in ANSWERS:
+        return
+    apps, handler = apps_of(request), handler_of(request)
+    if apps not in service.direct:
+        service.direct[apps] = {} if may_answer(service, request) else None
+    services = service.direct[apps]
+    if services is None or is_logged(service, request):
+        return
+    target = read_path(path_of(handler))
+    if target is None:
+        return
+    services[target.prefix] = service
+    protocol = request.transport.get_protocol()
+    if type(protocol) is not DirectLane:
+        client = cast(ClientConnection, connection_of(request))
+        protocol = DirectLane(request.transport, handler, client, ANSWERS)
+        request.transport.set_protocol(protocol)
+    protocol.serve(target.prefix, services)

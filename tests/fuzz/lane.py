@@ -1,0 +1,20 @@
+"""The direct lane beside aiohttp: what comes on one connection, in pieces."""
+
+import secrets
+
+import pytest
+
+from tests.fuzz.server import NEXT
+from tests.twins import Twins
+
+MAX_PIECES = 8
+
+_twins: list[Twins] = []
+
+
+def fuzz_lane(data: bytes) -> None:
+    """Pieces for both servers, `NEXT` between them; SESSION stands for the id of a session."""
+    if not _twins:
+        pytest.MonkeyPatch().setattr(secrets, "randbits", lambda _: 7)  # what /info answers
+        _twins.append(Twins())
+    _twins[0].compare(data.split(NEXT)[:MAX_PIECES], "close")

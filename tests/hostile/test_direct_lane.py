@@ -1,0 +1,61 @@
+"""The direct lane and aiohttp, given the same bytes, answer the same bytes.
+
+Whatever the lane takes although aiohttp would read it in another way could be used to put a request
+of one client behind that of another (request smuggling).
+"""
+
+import pytest
+
+from tests.direct_bytes import ALL, ODD, PLAIN, POLL, SEND
+from tests.lanes import answered as answered
+from tests.twins import ENDINGS, Twins
+from tests.twins import twins as twins
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_lane_answers_what_clients_send(twins: Twins, answered: list[str], name: str) -> None:
+    twins.compare([PLAIN[name]], "close")
+    assert len(answered) == 1
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_lane_leaves_the_rest_to_aiohttp(twins: Twins, answered: list[str], name: str) -> None:
+    twins.compare([ODD[name]], "close")
+    assert answered == (["xhr_send"] if name == "other server id" else [])
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_lane_begins_again_behind_the_rest_as_aiohttp_does(twins: Twins, name: str) -> None:
+    twins.compare([ODD[name], SEND, SEND, POLL], "close")
+    twins.compare([SEND, ODD[name] + SEND, SEND, POLL], "close")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("waiting", ["poll", "stream"])
+def test_rest_behind_a_response_that_waits_is_answered_in_order(
+    twins: Twins, waiting: str, ending: str
+) -> None:
+    for data in ODD.values():
+        twins.compare([PLAIN[waiting], data, SEND], ending)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("send", "poll", "poll"),
+        ("poll", "send", "stream"),
+        ("chunked", "send", "poll"),
+        ("short length", "poll", "poll"),
+        ("request in a body", "poll", "poll"),
+        ("half a head", "send", "poll"),
+    ],
+)
+def test_data_may_be_cut_at_any_place(twins: Twins, names: tuple[str, ...]) -> None:
+    data = b"".join(ALL[name] for name in names)
+    for cut in range(1, len(data)):
+        twins.compare([data[:cut], data[cut:]], "close")
+
+
+def test_data_may_come_byte_by_byte(twins: Twins) -> None:
+    data = b"".join([POLL, SEND, POLL, SEND, POLL])
+    twins.compare([data[at : at + 1] for at in range(len(data))], "close")

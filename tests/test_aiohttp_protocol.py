@@ -1,0 +1,235 @@
+"""What `server.aiohttp_protocol` assumes of aiohttp's protocol, on real connections."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import async_timeout
+import pytest
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from sockjs_aio.server import aiohttp_protocol
+from sockjs_aio.server.direct_grammar import DirectRequest, Reader
+from tests.conftest import PATIENCE
+from tests.wire import Wire
+
+REQUEST = b"POST /page?a=b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nok"
+
+
+@dataclass
+class Connected:
+    """A server and one connection to it, seen from both sides."""
+
+    runner: web.AppRunner
+    wire: Wire
+    handler: RequestHandler
+    go_on: asyncio.Event
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        async with async_timeout.timeout(PATIENCE):
+            while not is_so():
+                await asyncio.sleep(0.002)
+
+    async def until_waiting(self) -> None:
+        await self.until(lambda: aiohttp_protocol.is_waiting(self.handler))
+
+    def borrow(self) -> aiohttp_protocol.Waiter:
+        return aiohttp_protocol.borrow(self.handler)
+
+    def give_back(self, waiter: aiohttp_protocol.Waiter) -> bool:
+        return aiohttp_protocol.give_back(self.handler, waiter)
+
+
+Connect = Callable[..., Awaitable[Connected]]
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    made: list[Connected] = []
+
+    async def make(**options: object) -> Connected:
+        go_on = asyncio.Event()
+
+        async def page(request: web.Request) -> web.Response:
+            await request.read()
+            return web.Response(text=aiohttp_protocol.path_of(request.protocol))
+
+        async def slow(request: web.Request) -> web.Response:
+            await go_on.wait()
+            return web.Response(text="at last")
+
+        app = web.Application()
+        app.router.add_post("/page", page)
+        app.router.add_get("/slow", slow)
+        # it need not be told what these tests do to it
+        silent = logging.getLogger("tests.silent")
+        silent.propagate = False
+        runner = web.AppRunner(app, logger=silent, **{"access_log": None, **options})  # type: ignore[arg-type]
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        wire = await Wire.connect(runner.addresses[0][1])
+        assert runner.server is not None
+        async with async_timeout.timeout(PATIENCE):
+            while not runner.server.connections:
+                await asyncio.sleep(0.002)
+        connected = Connected(runner, wire, runner.server.connections[0], go_on)
+        await connected.until_waiting()
+        made.append(connected)
+        return connected
+
+    yield make
+    for connected in made:
+        connected.wire.close()
+        await connected.runner.cleanup()
+
+
+def read(data: bytes) -> DirectRequest:
+    request = Reader().read(data)
+    assert request is not None
+    return request
+
+
+async def test_handler_waits_between_requests_only(connect: Connect) -> None:
+    connected = await connect()
+    connected.wire.send("GET", "/slow")
+    await connected.until(lambda: not aiohttp_protocol.is_waiting(connected.handler))
+    connected.go_on.set()
+    assert (await connected.wire.reply()).status == 200
+    await connected.until_waiting()
+
+
+async def test_handler_of_a_closing_connection_does_not_wait(connect: Connect) -> None:
+    connected = await connect()
+    connected.wire.send("GET", "/none", headers={"Connection": "close"})
+    assert (await connected.wire.reply()).status == 404
+    assert await connected.wire.is_closed()
+    assert not aiohttp_protocol.is_waiting(connected.handler)
+
+
+async def test_path_of_the_request_that_is_served_is_known(connect: Connect) -> None:
+    connected = await connect()
+    assert (await connected.wire.request("POST", "/page?a=b", b"")).body == b"/page"
+    assert aiohttp_protocol.path_of(connected.handler) == ""
+
+
+async def test_whole_request_is_taken(connect: Connect) -> None:
+    connected = await connect()
+    for begin in (b"", b"\r\n"):
+        connected.handler.data_received(begin + REQUEST)
+        assert aiohttp_protocol.has_taken(connected.handler, read(REQUEST))
+        assert (await connected.wire.reply()).body == b"/page"
+        await connected.until_waiting()
+
+
+SAME_LINE = b"POST /page?a=b HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"P",
+        b"POST /",
+        b"POST /other HTTP/1.1\r\n",
+        b"POST /other HTTP/1.1\r\nX: ",
+        SAME_LINE,
+        SAME_LINE + b"X: ",
+        SAME_LINE + b"Content-Length: 2\r\nX: ",
+        SAME_LINE + b"Content-Length: 1",
+        SAME_LINE + b"Transfer-Encoding: chunked\r\nX: ",
+        SAME_LINE + b"Content-Length: 1\r\n\r\n",
+        SAME_LINE + b"Content-Length: %d\r\n\r\n" % len(REQUEST),
+        SAME_LINE + b"Content-Length: %d\r\n\r\n" % (len(REQUEST) - 2),
+        SAME_LINE + b"Transfer-Encoding: chunked\r\n\r\n",
+        REQUEST + b"P",
+        REQUEST,
+    ],
+)
+async def test_request_behind_other_data_is_not_taken(connect: Connect, begin: bytes) -> None:
+    connected = await connect()
+    connected.handler.data_received(begin)
+    is_waiting = aiohttp_protocol.is_waiting(connected.handler)
+    connected.handler.data_received(REQUEST)
+    assert not (is_waiting and aiohttp_protocol.has_taken(connected.handler, read(REQUEST)))
+
+
+async def test_request_before_other_data_is_not_taken(connect: Connect) -> None:
+    connected = await connect()
+    connected.handler.data_received(REQUEST[:-1])
+    assert not aiohttp_protocol.has_taken(connected.handler, read(REQUEST))
+
+
+async def test_keep_alive_time_does_not_end_a_borrowed_connection(connect: Connect) -> None:
+    connected = await connect(keepalive_timeout=0.05)
+    waiter = connected.borrow()
+    await asyncio.sleep(0.2)
+    assert connected.handler.transport is not None
+    assert connected.give_back(waiter)
+    assert await connected.wire.is_closed()
+
+
+async def test_keep_alive_time_begins_with_each_request(connect: Connect) -> None:
+    connected = await connect(keepalive_timeout=1000)
+    before = connected.handler._next_keepalive_close_time
+    await asyncio.sleep(0.01)
+    aiohttp_protocol.count_request(connected.handler)
+    assert connected.handler._next_keepalive_close_time > before
+    assert connected.runner.server is not None
+    assert connected.runner.server.requests_count == 1
+
+
+async def test_connection_serves_on_after_it_was_borrowed(connect: Connect) -> None:
+    connected = await connect()
+    for _ in range(3):
+        assert connected.give_back(connected.borrow())
+        assert (await connected.wire.request("POST", "/page", b"")).body == b"/page"
+        await connected.until_waiting()
+
+
+async def test_shutdown_waits_for_a_borrowed_connection(connect: Connect) -> None:
+    connected = await connect()
+    waiter = connected.borrow()
+    cleanup = asyncio.ensure_future(connected.runner.cleanup())
+    await asyncio.sleep(0.05)
+    assert not cleanup.done()
+    assert connected.handler.transport is not None
+    connected.handler.transport.write(b"the answer")
+    assert not connected.give_back(waiter)
+    assert await connected.wire.reader.read() == b"the answer"
+    async with async_timeout.timeout(PATIENCE):
+        await cleanup
+
+
+async def test_shutdown_does_not_wait_for_ever(connect: Connect) -> None:
+    connected = await connect(shutdown_timeout=0.05)
+    waiter = connected.borrow()
+    async with async_timeout.timeout(PATIENCE):
+        await connected.runner.cleanup()
+    assert await connected.wire.is_closed()
+    assert not connected.give_back(waiter)
+
+
+async def test_connection_that_is_lost_while_borrowed_leaves_no_task(connect: Connect) -> None:
+    connected = await connect()
+    task = connected.handler._task_handler
+    waiter = connected.borrow()
+    connected.give_back(waiter)
+    connected.wire.close()
+    await connected.until(lambda: connected.handler.transport is None)
+    assert task is not None
+    await connected.until(task.done)
+
+
+@pytest.mark.parametrize("is_logged", [False, True])
+async def test_access_log_is_known(connect: Connect, is_logged: bool) -> None:
+    logger = logging.getLogger("tests.access")
+    logger.setLevel(logging.INFO)
+    connected = await connect(access_log=logger if is_logged else None)
+    assert aiohttp_protocol.logs_access(connected.handler) is is_logged
+
+
+@pytest.mark.parametrize("limit", ["max_line_size", "max_field_size", "max_headers"])
+async def test_smaller_limits_than_the_lanes_are_known(connect: Connect, limit: str) -> None:
+    assert aiohttp_protocol.takes((await connect()).handler)
+    assert not aiohttp_protocol.takes((await connect(**{limit: 20})).handler)

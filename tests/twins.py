@@ -1,0 +1,157 @@
+"""Two servers that differ only in the direct lane get the same bytes; what comes back is compared.
+
+They are in this process, on a loop whose time passes only when nobody has anything to do, so that
+both servers have done all they can before the next piece of a conversation comes.
+"""
+
+import asyncio
+import itertools
+import logging
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+
+import pytest
+from aiohttp import web
+
+from sockjs_aio import SockJSConnection, SockJSRouter
+from tests.virtual_loop import VirtualLoop
+
+QUIET = 0.001
+"""Seconds of the loop's time: they pass when nobody has anything to do any more."""
+
+ENDINGS = ("close", "leave", "half")
+"""How a conversation ends: the session is closed, or its client leaves, or ends its half."""
+
+_DIFFERS = re.compile(rb"(?<=\r\nDate: )[^\r]*|(?<=\r\nExpires: )[^\r]*")
+"""What differs between any two answers."""
+_numbers = itertools.count()
+
+
+class Member(SockJSConnection):
+    """Sends every message back."""
+
+    async def on_message(self, message: str | bytes) -> None:
+        self.send(message)
+
+
+class Client(asyncio.Protocol):
+    """Sends what it is told, and keeps what comes."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.has_ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.has_ended = True
+
+
+class Twin:
+    """A server with direct lanes, or without."""
+
+    def __init__(self, direct_requests: bool) -> None:
+        app = web.Application()
+        self.router = SockJSRouter(
+            Member, "/echo", direct_requests=direct_requests, response_limit=300
+        )
+        self.router.attach(app)
+        log = logging.Logger("aiohttp")  # nobody need read what it says of these requests
+        log.addHandler(logging.NullHandler())
+        self.runner = web.AppRunner(app, access_log=None, logger=log)
+
+    async def start(self) -> None:
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", 0).start()
+
+    async def talk(self, session_id: str, pieces: Sequence[bytes], ending: str) -> bytes:
+        """Open a session, write `pieces` one by one, let it end; return what came back."""
+        port = self.runner.addresses[0][1]
+        loop = asyncio.get_running_loop()
+        _, client = await loop.create_connection(Client, "127.0.0.1", port)
+        for piece in (*greeting(session_id), *pieces):
+            client.transport.write(piece)
+            await asyncio.sleep(QUIET)
+        session = self.router._registry.get(session_id)
+        assert session is not None
+        session.send("pushed")
+        await asyncio.sleep(QUIET)
+        if ending == "half":
+            client.transport.write_eof()
+        elif ending == "leave":
+            client.transport.abort()
+        await asyncio.sleep(QUIET)
+        session.close(4001, "the end")
+        await asyncio.sleep(30)  # until nothing waits for the rest of a body
+        has_ended = client.has_ended
+        client.transport.abort()
+        await asyncio.sleep(10)  # until all sessions have expired, of whatever ids
+        assert self.router.session_count == 0
+        return _DIFFERS.sub(b"", bytes(client.received)) + (b"!" if has_ended else b"")
+
+
+class Twins:
+    """A server with direct lanes and one without, and their loop."""
+
+    def __init__(self) -> None:
+        self.loop = VirtualLoop()
+        self._twins = [Twin(True), Twin(False)]
+        self.loop.run_until_complete(self._start())
+
+    async def _start(self) -> None:
+        for twin in self._twins:
+            await twin.start()
+
+    def stop(self) -> None:
+        """Stop both servers."""
+        self.loop.run_until_complete(self._stop())
+        self.loop.close()
+
+    async def _stop(self) -> None:
+        for twin in self._twins:
+            await twin.runner.cleanup()
+
+    def compare(self, pieces: Sequence[bytes], ending: str) -> None:
+        """Make sure that both servers answer `pieces`, where SESSION stands for an id, equally."""
+        session_id = f"s{next(_numbers):06}"  # as long as SESSION
+        whole = b"".join(pieces).replace(b"SESSION", session_id.encode())
+        ends = list(itertools.accumulate(map(len, pieces), initial=0))
+        pieces = [whole[start:end] for start, end in itertools.pairwise(ends)]
+        answers = [
+            self.loop.run_until_complete(twin.talk(session_id, pieces, ending))
+            for twin in self._twins
+        ]
+        pairs = enumerate(itertools.zip_longest(*answers))
+        first = next((at for at, (one, other) in pairs if one != other), 0)
+        rests = [answer[first:] for answer in answers]
+        assert answers[0] == answers[1], f"{pieces}, {ending}:\n{rests[0]!r}\n{rests[1]!r}"
+
+
+def post(path: str, body: bytes = b"", *fields: str) -> bytes:
+    """Make a request as a client does."""
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *fields]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def greeting(session_id: str) -> list[bytes]:
+    """Make the requests behind which a lane may answer."""
+    path = f"/echo/000/{session_id}"
+    return [post(f"{path}/xhr"), post(f"{path}/xhr_send", b"[]")]
+
+
+@pytest.fixture(scope="module")
+def twins() -> Iterator[Twins]:
+    """Two servers for the tests of a module."""
+    made = Twins()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secrets, "randbits", lambda _: 7)  # what /info answers
+        yield made
+    made.stop()
