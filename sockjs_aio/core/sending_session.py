@@ -16,7 +16,7 @@ from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.liveness import Liveness
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.protocol.framing import Framing, PreparedMessage
-from sockjs_aio.protocol.machine import CLOSED, CLOSING, OPEN, SessionMachine
+from sockjs_aio.protocol.machine import CLOSED, CLOSING, FRAME_LIMIT, OPEN, SessionMachine
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 from sockjs_aio.settings import Settings
 
@@ -154,6 +154,11 @@ class SendingSession(connection.Session):
             self._liveness.expect(now)
         if self._room is not None and not self._is_crowded():
             self._announce_room()
+
+    def flush_if_full(self) -> None:
+        """Write now if what is queued fills a frame: waiting for more would only cost memory."""
+        if self._machine.queued >= FRAME_LIMIT:
+            self.flush()
 
     def end_response(self) -> None:
         """End the response that takes frames now, if any; the client sends another request."""

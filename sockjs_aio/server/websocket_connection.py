@@ -164,6 +164,8 @@ class WebSocketConnection(TakenOver):
                 self._is_held = True
                 asyncio.get_running_loop().call_soon(self._go_on)
                 return
+        if turn_ends:
+            self._session.flush_if_full()
         if self._is_paused and not hooks.is_running:
             self._read_on()
 
