@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from sockjs_aio.server import aiohttp_protocol
-from sockjs_aio.server.direct_grammar import DirectRequest, Reader
+from sockjs_aio.server.direct.grammar import DirectRequest, Reader
 from tests.conftest import PATIENCE
 from tests.wire import Wire
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sockjs_aio.server.direct_grammar import (
+from sockjs_aio.server.direct.grammar import (
     MAX_FIELD,
     MAX_FIELDS,
     MAX_HEAD,

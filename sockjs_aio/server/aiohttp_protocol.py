@@ -18,7 +18,7 @@ from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_urldispatcher import MatchedSubAppResource, PlainResource, PrefixedSubAppResource
 
-from sockjs_aio.server.direct_grammar import MAX_FIELD, MAX_FIELDS, MAX_LINE, DirectRequest
+from sockjs_aio.server.direct.grammar import MAX_FIELD, MAX_FIELDS, MAX_LINE, DirectRequest
 
 Waiter: TypeAlias = asyncio.Future[None]
 """What aiohttp's task of the connection waits for: the next request."""

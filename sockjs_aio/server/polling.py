@@ -22,7 +22,7 @@ from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.connection_writer import PATIENCE
-from sockjs_aio.server.direct_lane import connection_of
+from sockjs_aio.server.direct.lane import connection_of
 from sockjs_aio.server.headers import (
     JAVASCRIPT,
     Head,

@@ -17,7 +17,7 @@ from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.connection_writer import Connected, ConnectionWriter
-from sockjs_aio.server.direct_lane import connection_of
+from sockjs_aio.server.direct.lane import connection_of
 from sockjs_aio.server.headers import (
     EVENT_STREAM,
     HTML,

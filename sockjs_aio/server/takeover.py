@@ -12,7 +12,7 @@ from aiohttp import web
 
 from sockjs_aio.server import aiohttp_internals
 from sockjs_aio.server.client_loss import ClientConnection
-from sockjs_aio.server.direct_lane import DirectLane
+from sockjs_aio.server.direct.lane import DirectLane
 
 
 class TakenOver(asyncio.Protocol):

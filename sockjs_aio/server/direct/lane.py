@@ -3,7 +3,7 @@
 A poll that waits for a frame needs little, but aiohttp makes a request, a task, a response and a
 dozen other objects for it.  So once aiohttp has served a session's request on a connection, a
 protocol is put in front of aiohttp's (`asyncio.Transport.set_protocol`).  A request that
-`direct_grammar` understands, for a session of this process, is answered here.  Everything else goes
+`grammar` understands, for a session of this process, is answered here.  Everything else goes
 to aiohttp byte for byte, and so does what an answer here cannot be sure about: if in doubt, do
 nothing and let aiohttp answer.
 
@@ -26,7 +26,7 @@ from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server import aiohttp_protocol, client_loss
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.connection_writer import HIGH_WATER
-from sockjs_aio.server.direct_grammar import DirectRequest, Reader
+from sockjs_aio.server.direct.grammar import DirectRequest, Reader
 from sockjs_aio.server.headers import MAX_ORIGIN
 from sockjs_aio.server.service import Service
 from sockjs_aio.turns import Turn

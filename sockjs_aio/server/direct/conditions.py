@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from sockjs_aio.server import aiohttp_protocol
-from sockjs_aio.server.direct_grammar import read_path
+from sockjs_aio.server.direct.grammar import read_path
 from sockjs_aio.server.responses import has_hooks
 from sockjs_aio.server.service import Service, is_wrapped, service_of
 

@@ -15,9 +15,9 @@ from sockjs_aio.protocol.frames import HEARTBEAT, decode_messages
 from sockjs_aio.protocol.transports import line
 from sockjs_aio.server.body import IDLE_BODY_LIMIT
 from sockjs_aio.server.connection_writer import PATIENCE
-from sockjs_aio.server.direct_grammar import DirectRequest
-from sockjs_aio.server.direct_lane import DirectLane
-from sockjs_aio.server.direct_response import LaneResponse
+from sockjs_aio.server.direct.grammar import DirectRequest
+from sockjs_aio.server.direct.lane import DirectLane
+from sockjs_aio.server.direct.response import LaneResponse
 from sockjs_aio.server.headers import JAVASCRIPT, PLAIN, Head, head_for
 from sockjs_aio.server.responses import complete
 from sockjs_aio.server.service import Service

@@ -10,9 +10,9 @@ from sockjs_aio.errors import ReceiverRefusedError
 from sockjs_aio.protocol.transports import event, line
 from sockjs_aio.server.body import IDLE_BODY_LIMIT
 from sockjs_aio.server.connection_writer import ConnectionWriter
-from sockjs_aio.server.direct_grammar import DirectRequest
-from sockjs_aio.server.direct_lane import DirectLane
-from sockjs_aio.server.direct_response import LaneResponse
+from sockjs_aio.server.direct.grammar import DirectRequest
+from sockjs_aio.server.direct.lane import DirectLane
+from sockjs_aio.server.direct.response import LaneResponse
 from sockjs_aio.server.headers import EVENT_STREAM, JAVASCRIPT, Head, stream_head_for
 from sockjs_aio.server.responses import begun
 from sockjs_aio.server.service import Service

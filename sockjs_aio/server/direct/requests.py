@@ -6,11 +6,11 @@ from aiohttp import web
 
 from sockjs_aio.server.aiohttp_protocol import apps_of, handler_of, path_of
 from sockjs_aio.server.client_loss import ClientConnection
-from sockjs_aio.server.direct_answers import xhr, xhr_send
-from sockjs_aio.server.direct_conditions import is_logged, may_answer
-from sockjs_aio.server.direct_grammar import read_path
-from sockjs_aio.server.direct_lane import Answer, DirectLane, connection_of
-from sockjs_aio.server.direct_streaming import eventsource, xhr_streaming
+from sockjs_aio.server.direct.answers import xhr, xhr_send
+from sockjs_aio.server.direct.conditions import is_logged, may_answer
+from sockjs_aio.server.direct.grammar import read_path
+from sockjs_aio.server.direct.lane import Answer, DirectLane, connection_of
+from sockjs_aio.server.direct.streaming import eventsource, xhr_streaming
 from sockjs_aio.server.service import Service
 
 ANSWERS: dict[str, Answer] = {

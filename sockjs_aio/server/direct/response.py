@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.tcp import Delivery
-from sockjs_aio.server.direct_lane import DirectLane
+from sockjs_aio.server.direct.lane import DirectLane
 
 
 class LaneResponse:

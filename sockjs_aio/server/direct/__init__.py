@@ -1,0 +1,1 @@
+"""Requests that are answered without aiohttp's request machinery."""
