@@ -153,7 +153,7 @@ def _handler(service: Service, url: Page | Transport | None, by: Answer | None =
     async def handler(request: web.Request) -> web.StreamResponse:
         try:
             asked = url or TRANSPORTS[request.match_info["transport"]]
-            seen = None if service.relay is None else request.get(_CHECKED)
+            seen = None if service.relay is None else request.pop(_CHECKED, None)
             response = None
             if seen is None or seen != (service.settings, asked, *_checked(request)):
                 response = _answer_early(service, asked, request)

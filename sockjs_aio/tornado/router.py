@@ -177,6 +177,9 @@ class SockJSRouter:
         return host == request.host.lower() or host in self._allowed_hosts
 
 
+_WEBSOCKETS = ("websocket", "rawwebsocket")
+
+
 class CountingRouter(sockjs_aio.SockJSRouter):
     """The asynchronous router, with its requests counted in `stats`."""
 
@@ -221,11 +224,13 @@ class Bridge(sockjs_aio.SockJSConnection):
 
     async def on_open(self, info: sockjs_aio.ConnectionInfo) -> bool:
         """Open the application's session."""
+        if info.transport in _WEBSOCKETS:  # its request has ended with the handshake
+            self.target.stats.conn_active += 1
         if self.target.state == CLOSED:  # the constructor closed it
             self.session.close(*self.target.get_close_reason())
             return True
         # not earlier: `on_close` forgets the session, and is only called after `on_open`
-        if info.transport not in ("websocket", "rawwebsocket"):
+        if info.transport not in _WEBSOCKETS:
             self.target.server.register(self.target)
         self.target.set_handler(_Handler(info))
         try:
@@ -245,6 +250,8 @@ class Bridge(sockjs_aio.SockJSConnection):
     async def on_close(self) -> None:
         """Close the application's session, unless the application has closed it."""
         target = self.target
+        if self.session.transport in _WEBSOCKETS:
+            target.stats.conn_active -= 1
         target.server.forget(target)
         target._session = None
         if target.state != CLOSED:

@@ -106,8 +106,8 @@ class Gateway:
             return self._refuse(request)
         if signed.recipient != self._locator.name:
             return misdirected()
-        request[RELAYED] = True
         visitor = request.clone(scheme=signed.scheme, remote=signed.remote)
+        request[RELAYED] = True  # not in `visitor`, whose mapping the application sees
         if signed.purpose in (Purpose.FIND, Purpose.RELEASE):
             return _answer_question(service, visitor, signed.purpose)
         if service.registry.get(visitor.match_info["session_id"]) is not None:

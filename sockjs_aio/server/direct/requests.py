@@ -27,7 +27,9 @@ def open_lane(service: Service, request: web.Request) -> None:
 
     Call this in the handler of a session's request, which aiohttp serves.
     """
-    if service.settings.direct_requests is False or request.transport is None:
+    if service.settings.direct_requests is False or service.relay is not None:
+        return
+    if request.transport is None:
         return
     if request.match_info.get("transport") not in ANSWERS:
         return
