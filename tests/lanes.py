@@ -9,8 +9,8 @@ from aiohttp import web
 from sockjs_aio import SockJSRouter
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.direct.grammar import DirectRequest
+from sockjs_aio.server.direct.install import ANSWERS
 from sockjs_aio.server.direct.lane import DirectLane
-from sockjs_aio.server.direct.requests import ANSWERS
 
 
 class _FirstBytes(asyncio.Protocol):

@@ -29,7 +29,7 @@ FIXTURES = frozenset(("redis_server", "own_redis", "command", "server", "telling
 SLOW = (
     *("stalls/", "workers/relayed/", "brokers/test_refusals.py", "hostile/test_slow.py"),
     *("hostile/test_direct_lane.py", "properties/test_direct_lane.py"),
-    *("properties/test_machine.py", "properties/test_session.py", "test_dead_peers.py"),
+    *("properties/test_session_machine.py", "properties/test_session.py", "test_dead_peers.py"),
     *("test_far_clients.py", "test_late_requests.py", "test_registration.py"),
     *("test_resource_leaks.py", "test_snippets.py"),
 )

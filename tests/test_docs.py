@@ -13,7 +13,7 @@ from sockjs_aio import Settings, SettingsError, SockJSConnection, SockJSRouter
 from sockjs_aio.protocol import ends
 from sockjs_aio.protocol.ends import Initiator
 from sockjs_aio.protocol.frames import close_frame
-from sockjs_aio.protocol.machine import State
+from sockjs_aio.protocol.session_machine import State
 from sockjs_aio.protocol.transports import TRANSPORTS
 
 ROOT = Path(__file__).parent.parent

@@ -438,7 +438,7 @@ async def test_bare_string_may_have_blanks_around_it(serve: Serve) -> None:
 
 async def test_long_queue_is_taken_in_linear_time(serve: Serve) -> None:
     from sockjs_aio.protocol.framing import SOCKJS
-    from sockjs_aio.protocol.machine import SessionMachine
+    from sockjs_aio.protocol.session_machine import SessionMachine
 
     machine = SessionMachine(
         SOCKJS, heartbeat_delay=1, disconnect_delay=1, send_queue_limit=1 << 40, now=0

@@ -11,7 +11,7 @@ import async_timeout
 import pytest
 
 from sockjs_aio import ConnectionInfo, Session
-from sockjs_aio.protocol.machine import SessionMachine
+from sockjs_aio.protocol.session_machine import SessionMachine
 from tests import clients
 from tests.conftest import SHORT, Recorder, Serve
 

@@ -2,7 +2,7 @@
 
 With HTTP transports, requests come and go, so no request can await a hook.  A task does that.  It
 exists only while there is a hook to call, so an idle session costs no task.  A WebSocket's hooks
-start where its messages come in: see `core.inline`.
+start where its messages come in: see `core.websocket_session`.
 
 All hooks of a session run in one context (`contextvars`), a copy of that of the request that opened
 the session, so each of them sees what a middleware has set there.  No hook starts inside the call

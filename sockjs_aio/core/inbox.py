@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
-from sockjs_aio.protocol.machine import MESSAGE_OVERHEAD
+from sockjs_aio.protocol.session_machine import MESSAGE_OVERHEAD
 
 MAX_WAITING = 64
 """How many requests of one session may wait for their turn; sockjs-client sends one at a time."""

@@ -17,12 +17,12 @@ from sockjs_aio.connection import SockJSConnection, checked
 from sockjs_aio.core.address_counter import AddressCounter
 from sockjs_aio.core.channels import Channels
 from sockjs_aio.core.clock import Clock
-from sockjs_aio.core.closing import Closing
-from sockjs_aio.core.ended_sessions import Ended, EndedSessions, Journal
+from sockjs_aio.core.ended_ids import Ended, EndedSessions, Journal
 from sockjs_aio.core.flusher import Flusher
-from sockjs_aio.core.inline import InlineSession
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.session import Session
+from sockjs_aio.core.shutdown import Closing
+from sockjs_aio.core.websocket_session import InlineSession
 from sockjs_aio.protocol.ends import SESSION_EXPIRED
 from sockjs_aio.protocol.frames import CloseFrame, close_frame
 from sockjs_aio.protocol.framing import Framing

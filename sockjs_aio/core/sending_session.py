@@ -11,12 +11,12 @@ from typing import Protocol
 from sockjs_aio import connection
 from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.channels import Channels
+from sockjs_aio.core.dead_clients import Liveness
 from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.frame_writer import FrameWriter
-from sockjs_aio.core.liveness import Liveness
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.protocol.framing import Framing, PreparedMessage
-from sockjs_aio.protocol.machine import CLOSED, CLOSING, FRAME_LIMIT, OPEN, SessionMachine
+from sockjs_aio.protocol.session_machine import CLOSED, CLOSING, FRAME_LIMIT, OPEN, SessionMachine
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 from sockjs_aio.settings import Settings
 

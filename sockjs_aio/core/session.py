@@ -31,7 +31,7 @@ from sockjs_aio.protocol.ends import (
 )
 from sockjs_aio.protocol.frames import CloseFrame
 from sockjs_aio.protocol.framing import Framing
-from sockjs_aio.protocol.machine import CLOSED
+from sockjs_aio.protocol.session_machine import CLOSED
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sockjs_aio.core.inline import InlineSession
 from sockjs_aio.core.registry import EXPIRED_FRAME, SessionRegistry
 from sockjs_aio.core.session import Session
+from sockjs_aio.core.websocket_session import InlineSession
 from sockjs_aio.errors import SessionEndedError
 from sockjs_aio.protocol.framing import SOCKJS, Framing
 from sockjs_aio.server.admission import Admission, Authorize, Verify

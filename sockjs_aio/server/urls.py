@@ -21,7 +21,7 @@ from sockjs_aio.server import pages, polling, sending, streaming, websocket
 from sockjs_aio.server.admission import OriginRefusedError
 from sockjs_aio.server.aiohttp_internals import BODY_ERRORS, drop_rest, is_broken
 from sockjs_aio.server.body import end_where_unsafe, invite_body
-from sockjs_aio.server.direct.requests import open_lane
+from sockjs_aio.server.direct.install import open_lane
 from sockjs_aio.server.headers import allow_origin, vary
 from sockjs_aio.server.responses import for_refusals, plain_response
 from sockjs_aio.server.service import Service, service_of

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sockjs_aio.core.inline import InlineSession
+from sockjs_aio.core.websocket_session import InlineSession
 from sockjs_aio.protocol.client_frames import ClientFrames, unmask
 from sockjs_aio.protocol.deflate import Deflate, Deflater, Inflater
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from sockjs_aio import ConnectionInfo, SockJSConnection
-from sockjs_aio.core.inline import InlineSession
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
+from sockjs_aio.core.websocket_session import InlineSession
 from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.ends import LOST
 from sockjs_aio.protocol.framing import SOCKJS

@@ -10,7 +10,7 @@ from sockjs_aio.protocol import frames, json_text
 from sockjs_aio.protocol.ends import ANOTHER_CONNECTION
 from sockjs_aio.protocol.framing import SOCKJS
 from sockjs_aio.protocol.json_text import quote
-from sockjs_aio.protocol.machine import MESSAGE_OVERHEAD
+from sockjs_aio.protocol.session_machine import MESSAGE_OVERHEAD
 
 ESCAPED = [
     *range(0x20),

@@ -24,7 +24,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sockjs_aio.core.ended_sessions import Ended
+from sockjs_aio.core.ended_ids import Ended
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.protocol.ends import INTERRUPTED
 from sockjs_aio.protocol.frames import CloseFrame, close_frame

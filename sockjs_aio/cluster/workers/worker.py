@@ -30,7 +30,7 @@ from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
 from sockjs_aio.cluster.workers.session_journal import SessionJournal
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
-from sockjs_aio.core.closing import LAST_GRACE
+from sockjs_aio.core.shutdown import LAST_GRACE
 from sockjs_aio.server.forks import give_forks_their_signals
 from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.service import services_of

@@ -7,7 +7,7 @@ import pytest
 
 from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
-from sockjs_aio.protocol.machine import FRAME_LIMIT, MESSAGE_OVERHEAD, SessionMachine, State
+from sockjs_aio.protocol.session_machine import FRAME_LIMIT, MESSAGE_OVERHEAD, SessionMachine, State
 
 
 def make(framing: Framing = SOCKJS, **options: Any) -> SessionMachine:
