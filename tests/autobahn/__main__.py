@@ -1,6 +1,6 @@
 """`make autobahn`: Autobahn's test suite for WebSockets against our raw WebSocket.
 
-It has 517 cases on framing, fragments, UTF-8, close frames, limits and compression.  With
+It has about 500 cases on framing, fragments, UTF-8, close frames, limits and compression.  With
 ``--short``, those that only measure, and most of those on compression, are left out.  The exit
 status is 1 if a case fails.
 """
