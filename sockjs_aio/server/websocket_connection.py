@@ -205,7 +205,8 @@ class WebSocketConnection(TakenOver):
         """Answer the client's close frame, or tell it what it did wrong."""
         self._is_over = True
         self._messages = None
-        self._session.flush()  # what the hooks have sent so far
+        if self._session.is_open:
+            self._session.flush()  # what the hooks have sent so far
         self._writer.close(ended.code, ended.reason)
         self._session.peer_failed(ended.end)
         if ended.end.initiator == "client":

@@ -116,7 +116,9 @@ class WebSocketWriter:
             limit_buffer(self._transport, self._high_water)
         read_at_most(self._transport, READ_SIZE)
         self._taken = head
-        self._is_congested = self.buffered > self._high_water  # with an earlier response
+        self._is_congested = False
+        if self.buffered > self._high_water:  # with an earlier response
+            self.pause()
 
     @property
     def is_full(self) -> bool:
@@ -185,7 +187,7 @@ class WebSocketWriter:
             return transport.get_write_buffer_size()
         buffered = buffered_bytes(transport)
         if buffered > self._high_water:
-            self._wait()
+            self._watch()
         return buffered
 
     def _take_ping(self) -> None:
@@ -225,7 +227,10 @@ class WebSocketWriter:
 
     def pause(self) -> None:
         """The transport's buffer is full."""
-        self._is_congested = True
+        if self._is_plain:
+            self._is_congested = True
+        else:
+            self._watch()
 
     def resume(self) -> None:
         """The transport's buffer has emptied."""
@@ -233,14 +238,18 @@ class WebSocketWriter:
             self._is_congested = False
             self._session.writer_changed()
 
-    def _wait(self) -> None:
-        """Look again later whether the buffer has emptied: TLS does not see all that it buffers."""
-        self._is_congested = True
+    def _watch(self) -> None:
+        """Wait for TLS, which does not tell all that it buffers."""
+        if not self._is_congested:
+            self._is_congested = True
+            self._look_later()
+
+    def _look_later(self) -> None:
         asyncio.get_running_loop().call_later(PAUSE, self._look)
 
     def _look(self) -> None:
         if self.buffered > self._high_water and not self._is_lost:
-            self._wait()
+            self._look_later()
         elif self._is_congested:
             self._is_congested = False
             self._session.writer_changed()
