@@ -37,7 +37,13 @@ class HookTask:
     def go_on(self, rest: "Rest", returned: Returned) -> None:
         """Run `rest` to its end, then call `returned`."""
         self._rest, self._returned = rest, returned
-        self._work.set_result(None)
+        if not self._work.done():  # the hook may have cancelled the task: it goes on with that
+            self._work.set_result(None)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it waits for work; False once it was cancelled."""
+        return not (self._work.done() or self.task.done())
 
     def end(self) -> None:
         """End the task, which must have nothing to run."""
@@ -63,6 +69,7 @@ class HookTask:
             except BaseException as error:  # also CancelledError: the hook is over, not this task
                 failure = error
             self._rest = self._returned = rest = None
+            self._forget_cancellations()
             returned(result, failure)
             failure = returned = None  # its traceback refers to this stack frame: a cycle
 
@@ -70,8 +77,18 @@ class HookTask:
         rest, returned = self._rest, self._returned
         if rest is not None and returned is not None:  # it was cancelled before its first step
             self._rest = self._returned = None
-            rest.close()
-            returned(None, asyncio.CancelledError())
+            failure: BaseException = asyncio.CancelledError()
+            try:
+                rest.close()
+            except BaseException as error:  # such as RuntimeError: it awaits in a `finally`
+                failure = error
+            returned(None, failure)
+
+    def _forget_cancellations(self) -> None:
+        """The next hook must not take those of the last one for its own (Python 3.11)."""
+        uncancel = getattr(self.task, "uncancel", None)
+        while uncancel is not None and self.task.cancelling():
+            uncancel()
 
 
 class Rest:

@@ -104,7 +104,7 @@ class InlineHooks(Hooks):
     def _begin_hook(self) -> "asyncio.Task[None]":
         """Return the task in whose name a hook runs, which starts now."""
         self.is_running = True
-        if self._worker is None or self._worker.task.done():  # an application may cancel it
+        if self._worker is None or not self._worker.is_ready:  # an application may cancel it
             self._worker = HookTask()
         return self._worker.task
 

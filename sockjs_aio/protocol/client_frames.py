@@ -78,6 +78,8 @@ class ClientFrames:
 
     def feed(self, data: bytes) -> None:
         """Add bytes that have come."""
+        if self._start * 2 > len(self.data) and self._start > _SMALL:
+            self.data, self._start = self.data[self._start :], 0  # free what is read
         if not self.data:
             self.data = data
         elif len(self.data) < _SMALL:

@@ -175,6 +175,7 @@ def release(request: web.Request, heir: Heir, transport: asyncio.Transport) -> b
     rest = _Rest()
     handler.set_parser(rest)  # type: ignore[arg-type]
     handler.keep_alive(False)
+    handler._parser = None  # otherwise the two refer to each other
     server: Any = handler._manager
     server.connection_lost(handler)
     server.connection_made(heir, transport)
@@ -191,6 +192,12 @@ class _Rest:
         self.data += data
         return False, b""
 
+    def feed_eof(self) -> None:
+        """The connection is lost, and its heir is told that too."""
+
+
+is_paused: Callable[[web.Request], bool] = attrgetter("protocol.writing_paused")
+"""Tell whether the transport of a request has asked its protocol to write no more."""
 
 server_of: Callable[[web.Request], Any] = attrgetter("protocol._manager")
 """Return the server that has the connection of a request: it must be told of its heir's end."""

@@ -69,7 +69,12 @@ class Handshake:
             if aiohttp_internals.transport_of(request) is husk:
                 aiohttp_internals.set_transport(request, husk.transport)
             raise
-        return husk.written if aiohttp_internals.transport_of(request) is husk else None
+        is_lost = (
+            husk.transport.get_protocol() is None
+        )  # over TLS, Python 3.10 tells us a turn later
+        if is_lost or aiohttp_internals.transport_of(request) is not husk:
+            return None
+        return husk.written
 
     def hand_over(self, heir: TakenOver) -> bytes:
         """Make `heir` the connection's protocol; return what came behind the handshake."""

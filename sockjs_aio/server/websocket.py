@@ -68,6 +68,8 @@ async def _serve(
         connection = WebSocketConnection(connected, session, writer, frames, settings.max_messages)
         rest = handshake.hand_over(connection)
         writer.open(head)
+        if aiohttp_internals.is_paused(request):
+            writer.pause()
         session.flush()
         connection.begin(rest)
     return response

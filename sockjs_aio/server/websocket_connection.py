@@ -127,7 +127,7 @@ class WebSocketConnection(TakenOver):
             except ClientEndedError as ended:
                 self._end(ended)
             except PayloadBrokenError:
-                self._is_over = True
+                self._end_reading()
                 self._session.peer_failed(BROKEN_JSON)
                 self._writer.hang_up()
         if self._is_over or self._is_lost or hooks.is_dropping:
@@ -196,23 +196,26 @@ class WebSocketConnection(TakenOver):
 
     def _read_on(self) -> None:
         self._is_paused = False
-        if not self.transport.is_closing():
+        if not (self._is_lost or self.transport.is_closing()):
             self.transport.resume_reading()
 
     # The end.
 
     def _end(self, ended: ClientEndedError) -> None:
         """Answer the client's close frame, or tell it what it did wrong."""
-        self._is_over = True
-        self._messages = None
-        if self._session.is_open:
-            self._session.flush()  # what the hooks have sent so far
+        self._end_reading()
         self._writer.close(ended.code, ended.reason)
         self._session.peer_failed(ended.end)
         if ended.end.initiator == "client":
             self._writer.hang_up()
         elif self._is_paused:
             self._read_on()  # until it has read our close frame, or is cut off
+
+    def _end_reading(self) -> None:
+        self._is_over = True
+        self._messages = None
+        if self._session.is_open:
+            self._session.flush()  # what the hooks have sent so far
 
     def _finish(self, hooks: InlineHooks) -> None:
         """Call `on_close`, unless that was done; forget the session once its connection is lost."""

@@ -301,7 +301,8 @@ class WebSocketWriter:
 
     def hang_up(self) -> None:
         """Close the connection, without a close frame, after everything written has left."""
-        self._transport.close()
+        if not self._transport.is_closing():  # TLS forgets its connection if it is closed twice
+            self._transport.close()
 
     def abort(self) -> None:
         """Cut the connection."""

@@ -1,15 +1,14 @@
 """Clients of sessions without a server: what they do, and what they must have seen."""
 
 import asyncio
+import collections
 import json
 import re
-from functools import partial
 from typing import Any
 
 from sockjs_aio import ConnectionInfo, SockJSConnection
 from sockjs_aio.core.registry import SessionRegistry
-from sockjs_aio.core.session import Session
-from sockjs_aio.core.websocket_session import InlineSession
+from sockjs_aio.core.websocket_session import InlineHooks, InlineSession
 from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.ends import LOST
 from sockjs_aio.protocol.framing import SOCKJS
@@ -290,42 +289,52 @@ class WebSocketPeer(Peer):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._incoming: asyncio.Queue[str | None] = asyncio.Queue()
-        end = partial(self._incoming.put_nowait, None)
-        self.receivers.append(FakeWriter(is_http=False, on_abort=end))
-        self.tasks.append(asyncio.get_running_loop().create_task(self._serve()))
+        self._incoming: collections.deque[str] = collections.deque()
+        self._is_leaving = self._has_left = self._has_begun = False
+        self.receivers.append(FakeWriter(is_http=False, on_abort=self._cut))
+        asyncio.get_running_loop().call_soon(self._begin)
 
-    async def _serve(self) -> None:
+    @property
+    def _hooks(self) -> InlineHooks:
+        assert isinstance(self.session, InlineSession)
+        return self.session.hooks
+
+    def _begin(self) -> None:
         """Do what the transport does."""
-        session = self.session
-        assert isinstance(session, InlineSession)
-        hooks = session.hooks
-        [receiver] = self.receivers
-        session.attach(receiver)
-        hooks.begin(lambda: False)
-        try:
-            await hooks.open()
-            await self._read(session)
-        except asyncio.CancelledError:
-            receiver.abort()
-        finally:
-            session.peer_failed(LOST)
-            await hooks.finish()
-            session.end_now()
-            receiver.is_alive = False
-            session.hooks_returned()
+        self.session.attach(self.receivers[0])
+        self._hooks.begin(self._process)
+        self._hooks.open_now()
+        self._has_begun = True
+        self._process()
 
-    async def _read(self, session: Session) -> None:
-        while True:
-            if session.hooks.is_dropping:
-                await session.hooks.finish()
-            command = await self._incoming.get()
-            if command is None:
+    def _process(self) -> None:
+        hooks = self._hooks
+        while self._has_begun and not hooks.is_running:
+            if not self._incoming or hooks.is_dropping:
+                self._finish()
                 return
-            if not session.hooks.is_dropping:
-                [message] = self.numbered([command])
-                self.offered.append(message)
-                await session.hooks.message(message)
+            [message] = self.numbered([self._incoming.popleft()])
+            self.offered.append(message)
+            hooks.step(message)
+
+    def _finish(self) -> None:
+        if self._has_left or self._hooks.is_dropping:
+            self._hooks.close_now()
+            if not self._hooks.is_running:
+                if self._has_left:
+                    self.session.end_now()
+                    self.receivers[0].is_alive = False
+                self.session.hooks_returned()
+
+    def _cut(self) -> None:
+        if not self._is_leaving:
+            self._is_leaving = True
+            asyncio.get_running_loop().call_soon(self._lost)
+
+    def _lost(self) -> None:
+        self._has_left = True
+        self.session.peer_failed(LOST)
+        self._process()
 
     def poll(self, limit: int | None) -> None:
         """It has no other requests."""
@@ -334,8 +343,9 @@ class WebSocketPeer(Peer):
         self.receivers[-1].answers_probes = False
 
     def post(self, commands: list[str]) -> None:
-        for command in commands:
-            self._incoming.put_nowait(command)
+        if not self._is_leaving:
+            self._incoming.extend(commands)
+            asyncio.get_running_loop().call_soon(self._process)
 
     def leave(self, is_seen: bool) -> None:
-        self._incoming.put_nowait(None)
+        self._cut()

@@ -15,6 +15,8 @@ def client_frame(opcode: int, payload: bytes) -> bytes:
     size = len(payload)
     if size < 126:
         head = bytes([0x80 | opcode, 0x80 | size])
+    elif size < 65536:
+        head = struct.pack("!BBH", 0x80 | opcode, 0xFE, size)
     else:
         head = struct.pack("!BBQ", 0x80 | opcode, 0xFF, size)
     mask = os.urandom(4)

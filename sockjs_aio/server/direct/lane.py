@@ -73,6 +73,7 @@ class DirectLane(asyncio.Protocol):
         "_waiter",
         "_held",
         "_held_size",
+        "_is_paused",
         "_patience",
         "_ending",
     )
@@ -101,6 +102,7 @@ class DirectLane(asyncio.Protocol):
         self._waiter: aiohttp_protocol.Waiter | None = None
         self._held: deque[bytes] | None = None
         self._held_size = 0
+        self._is_paused = False
         # what the kernel was told, see `give_up_after`
         self._patience = 0.0
         self._ending: asyncio.Task[None] | None = None
@@ -153,6 +155,7 @@ class DirectLane(asyncio.Protocol):
     def take_held(self) -> bytes:
         """Return what is held, and pass none of it on: another protocol takes the connection."""
         held, self._held, self._held_size = self._held, None, 0
+        self._read_on()
         return b"".join(held or ())
 
     # For answers.
@@ -238,6 +241,7 @@ class DirectLane(asyncio.Protocol):
         self._held.append(data)
         self._held_size += len(data) + PIECE_OVERHEAD
         if self._held_size > MAX_HELD:
+            self._is_paused = True
             with contextlib.suppress(RuntimeError):  # the connection is closing
                 self._transport.pause_reading()
 
@@ -248,6 +252,7 @@ class DirectLane(asyncio.Protocol):
         connection if there is more data in the same piece.
         """
         held, self._held, self._held_size = self._held, None, 0
+        self._read_on()  # now: aiohttp may pause when it gets what is held
         turn = Turn()
         while held and self._waiter is None and not turn.is_over:
             self.data_received(held.popleft())
@@ -255,7 +260,10 @@ class DirectLane(asyncio.Protocol):
             self._hold(data)
         if self._held is not None and self._waiter is None:
             asyncio.get_running_loop().call_soon(self._read_held)
-        if self._held_size <= MAX_HELD:
+
+    def _read_on(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
             with contextlib.suppress(RuntimeError):
                 self._transport.resume_reading()
 
