@@ -228,3 +228,60 @@ async def test_end_ends_the_task() -> None:
     await asyncio.wait([run.worker.task])
     assert not run.worker.task.cancelled()
     assert run.worker.task.exception() is None
+
+
+async def test_hook_that_cancels_its_own_task_at_once_is_cancelled_where_it_waits(run: Run) -> None:
+    async def hook() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "cancelled"
+        return "slept"
+
+    await asyncio.sleep(0)  # the task waits for work
+    assert await run.start(hook()) == "cancelled"
+
+
+async def test_cancelled_task_is_not_ready_for_the_next_hook(run: Run) -> None:
+    await asyncio.sleep(0)
+    assert run.worker.is_ready
+    run.worker.task.cancel()
+    assert not run.worker.is_ready
+
+
+async def test_hook_that_waits_when_it_is_given_up_is_told_as_failed() -> None:
+    async def hook() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+
+    outcome: list[BaseException | None] = []
+    run = Run()
+    coroutine = hook()
+    awaited = run.context.run(coroutine.send, None)
+    run.worker.go_on(Rest(run.context, coroutine, awaited), lambda _, error: outcome.append(error))
+    run.worker.task.cancel()  # before its first step
+    await asyncio.wait([run.worker.task])
+    await asyncio.sleep(0)
+    assert [type(error) for error in outcome] == [RuntimeError]
+
+
+@pytest.mark.skipif(not hasattr(asyncio.Task, "uncancel"), reason="new in Python 3.11")
+async def test_next_hook_does_not_see_the_cancellation_of_the_last(run: Run) -> None:
+    async def hook() -> int:
+        task: Any = asyncio.current_task()
+        return int(task.cancelling())
+
+    async def long() -> None:
+        await asyncio.sleep(60)
+
+    outcome = run.start(long())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    run.worker.task.cancel()
+    await asyncio.wait([outcome])
+    assert await run.start(hook()) == 0
