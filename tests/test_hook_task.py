@@ -207,7 +207,7 @@ async def test_exception_of_what_is_awaited_makes_no_reference_cycle(run: Run, t
             await asyncio.sleep(0)
         await asyncio.gather(fail())
 
-    failures: list[type[BaseException]] = []
+    failures: list[object] = []
 
     def start(kept: Kept) -> None:
         _enter_task(loop, run.worker.task)
