@@ -68,6 +68,14 @@ class Obedient(SockJSConnection):
             self.send("x" * int(size))
             await asyncio.sleep(0)
 
+    async def do_noise(self, size: str, count: str) -> None:
+        """Do the same with texts that hardly get smaller when they are compressed."""
+        for _ in range(int(count)):
+            if self.is_closed:
+                break
+            self.send(os.urandom(int(size) // 2).hex())
+            await asyncio.sleep(0)
+
     async def do_queue(self, size: str, count: str) -> None:
         """Send `count` messages of `size` bytes, all in one turn of the loop."""
         for _ in range(int(count)):

@@ -299,7 +299,7 @@ async def test_lost_receiver_with_unread_input_is_no_2010(serve: Serve) -> None:
     served = await serve(Echo)
     assert await served.poll("/0/1") == b"o"
     wire = await served.wire()
-    for _ in range(1200):  # more than aiohttp reads ahead
+    for _ in range(1200):  # more than is read ahead
         wire.send("POST", "/echo/0/1/xhr", b"")
     await wire.writer.drain()
     await asyncio.sleep(0.05)

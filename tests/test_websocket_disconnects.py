@@ -185,7 +185,7 @@ async def test_hook_that_runs_sees_that_its_client_has_left_more_than_is_read(
     settings = {**FAR, "heartbeat_delay": 0.3, "session_check_interval": 0.02}
     served = await serve(Waiting, settings=settings, handler_cancellation=cancellation)
     wire = await opened(served, path)
-    messages = [str(number).zfill(1000) for number in range(1000)]  # aiohttp reads 512 KiB ahead
+    messages = [str(number).zfill(1000) for number in range(1000)]  # more than is read ahead
     write(wire, path, messages)
     while wire.unsent:
         await asyncio.sleep(0.001)
