@@ -11,6 +11,9 @@ import select
 import socket
 import struct
 import sys
+from collections.abc import Callable
+from operator import methodcaller
+from typing import Any
 
 if sys.platform == "linux":
     import fcntl
@@ -26,6 +29,23 @@ PAUSE = 0.05
 
 # Python 3.11 and later count only the TLS layer's own buffer; 3.10 counts only the one below it
 _TLS_COUNTS_ITS_OWN = sys.version_info >= (3, 11)
+
+
+plain_buffered_bytes: Callable[[asyncio.WriteTransport], int] = methodcaller(
+    "get_write_buffer_size"
+)
+"""Return how many written bytes have not left asyncio, of a connection without TLS.
+
+Micro-optimisation: it asks nothing else.
+"""
+
+
+def extra_info(transport: asyncio.BaseTransport, name: str, default: Any = None) -> Any:
+    """Return what asyncio knows about the connection, or `default` once it is gone."""
+    try:
+        return transport.get_extra_info(name, default)
+    except AttributeError:
+        return default
 
 
 def buffered_bytes(transport: asyncio.WriteTransport) -> int:
@@ -146,10 +166,7 @@ def _tcp_info(transport: asyncio.WriteTransport) -> bytes | None:
 
 
 def _socket(transport: asyncio.WriteTransport) -> socket.socket | None:
-    try:
-        sock: socket.socket | None = transport.get_extra_info("socket")
-    except AttributeError:
-        return None
+    sock: socket.socket | None = extra_info(transport, "socket")
     return sock if sock is not None and sock.fileno() >= 0 else None
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
+from sockjs_aio.core.tcp import extra_info
 from sockjs_aio.server import aiohttp_internals
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.direct.lane import DirectLane
@@ -129,7 +130,7 @@ class _Husk(asyncio.Transport):
             self.transport.resume_reading()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self.transport.get_extra_info(name, default)
+        return extra_info(self.transport, name, default)
 
     def get_write_buffer_size(self) -> int:
         return 0

@@ -16,6 +16,7 @@ from sockjs_aio.core.tcp import (
     is_left_unseen,
     is_tls,
     limit_buffer,
+    plain_buffered_bytes,
     read_at_most,
     seconds_since_data,
 )
@@ -184,7 +185,7 @@ class WebSocketWriter:
         transport.write(data)  # may call `pause`
         self.delivery.written += len(data)
         if self._is_plain:  # micro-optimisation: without TLS this cannot raise
-            return transport.get_write_buffer_size()
+            return plain_buffered_bytes(transport)
         buffered = buffered_bytes(transport)
         if buffered > self._high_water:
             self._watch()

@@ -20,7 +20,13 @@ from typing import Protocol
 from aiohttp import HttpVersion, HttpVersion11, web
 
 from sockjs_aio.core.session import Session
-from sockjs_aio.core.tcp import Delivery, buffered_bytes, give_up_after, is_tls
+from sockjs_aio.core.tcp import (
+    Delivery,
+    buffered_bytes,
+    give_up_after,
+    is_tls,
+    plain_buffered_bytes,
+)
 from sockjs_aio.origins import is_allowed
 from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server import aiohttp_protocol, client_loss
@@ -232,7 +238,7 @@ class DirectLane(asyncio.Protocol):
         transport = self._transport
         # micro-optimisation: without TLS there is nothing else to ask
         plain = self._is_plain
-        size = transport.get_write_buffer_size() if plain else buffered_bytes(transport)
+        size = plain_buffered_bytes(transport) if plain else buffered_bytes(transport)
         return size > HIGH_WATER
 
     def _hold(self, data: bytes) -> None:
