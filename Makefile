@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+# of Debian, whose packages of Go libraries are kept there
+GO_PACKAGES := /usr/share/gocode
 AUTOBAHN := $(VENV)-autobahn/bin/wstest
 SOCKJS_CLIENT := $(VENV)/npm/node_modules/sockjs-client/dist/sockjs.min.js
 MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_client.js
@@ -120,6 +122,11 @@ bench-peers: ## install those other servers for bench, each in a place of its ow
 		npm install --silent --no-audit --no-fund --prefix $(PEERS)/node sockjs@0.3.24; \
 	else \
 		echo "npm is not installed: bench runs without sockjs-node"; \
+	fi
+	@if command -v go >/dev/null && [ -d $(GO_PACKAGES)/src/github.com/igm/sockjs-go/v3 ]; then \
+		GO111MODULE=off GOPATH=$(GO_PACKAGES) go build -o $(PEERS)/go/server benchmarks/servers/go_server.go; \
+	else \
+		echo "bench runs without sockjs-go: on Debian, install golang-go and golang-github-igm-sockjs-go-dev"; \
 	fi
 
 lint: $(VENV)/lint ## ruff, mypy, and pyright on what applications can see

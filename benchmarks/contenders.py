@@ -78,6 +78,7 @@ def contenders(uvloop: bool) -> list[Contender]:
             warmup=1,  # until V8 has compiled the hot code
             environment={"NODE_PATH": str(packages)},
         ),
+        Contender("sockjs-go", (str(PEERS / "go/server"),), PEERS / "go/server"),
         Contender("aio-libs sockjs", (str(aiolibs), str(SERVERS / "aiolibs_server.py")), aiolibs),
         Contender(
             "sockjs-tornado",

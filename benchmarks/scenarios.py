@@ -72,12 +72,12 @@ SCENARIOS = [
     Scenario(
         "ws-pingpong-64",
         "--connections 64",
-        (Row("WebSocket, ping-pong, 64 clients", goal="≤ 1.2 ×"),),
+        (Row("WebSocket, ping-pong, 64 clients", goal="≤ 0.85 ×"),),
     ),
     Scenario(
         "ws-stream-64",
         "--connections 64 --window 16",
-        (Row("WebSocket, 16 in flight, 64 clients, 32 B", goal="≤ 0.5 ×"),),
+        (Row("WebSocket, 16 in flight, 64 clients, 32 B", goal="≤ 0.35 ×"),),
     ),
     Scenario(
         "ws-batch-64",
@@ -93,7 +93,7 @@ SCENARIOS = [
     Scenario(
         "ws-stream-64-4k",
         "--connections 64 --window 16 --size 4096",
-        (Row("the same, 4 KiB", goal="≤ 1.5 ×"),),
+        (Row("the same, 4 KiB", goal="≤ 0.8 ×"),),
     ),
     Scenario(
         "ws-stream-64-unicode",
@@ -108,30 +108,30 @@ SCENARIOS = [
     Scenario(
         "broadcast-1000",
         "--scenario broadcast --connections 1000",
-        (Row("broadcast to 1,000 WebSockets", "µs of CPU per delivery", goal="< 7.3"),),
+        (Row("broadcast to 1,000 WebSockets", "µs of CPU per delivery", goal="≤ 0.9 × go"),),
         probe=True,
     ),
     Scenario(
         "xhr_streaming-32",
         "--transport xhr_streaming --connections 32",
-        (Row("xhr_streaming, 32 clients", goal="≤ 1.2 ×, < 40"),),
+        (Row("xhr_streaming, 32 clients", goal="≤ 1.1 × go"),),
     ),
     Scenario(
         "xhr-32",
         "--transport xhr --connections 32",
-        (Row("xhr polling, 32 clients", goal="≤ 1.2 ×, < 65"),),
+        (Row("xhr polling, 32 clients", goal="≤ go"),),
     ),
     Scenario(
         "churn-ws",
         "--scenario connect --connections 32",
-        (Row("connect and close, WebSocket", "µs of CPU per session", goal="≤ 1.2 ×"),),
+        (Row("connect and close, WebSocket", "µs of CPU per session", goal="≤ 1.25 ×"),),
     ),
     Scenario(
         "idle-ws-5000",
         IDLE,
         (
-            Row("idle WebSocket", "KiB per session", memory_each, "≤ 16"),
-            Row("heartbeats of 5,000 WebSockets", "µs of CPU each", cpu_per_heartbeat, "≤ 15"),
+            Row("idle WebSocket", "KiB per session", memory_each, "≤ 5"),
+            Row("heartbeats of 5,000 WebSockets", "µs of CPU each", cpu_per_heartbeat, "≤ 13"),
         ),
         heartbeat=2,
     ),

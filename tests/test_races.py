@@ -1,9 +1,11 @@
 """Things that happen at the same moment, and clients that do what none should."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
+import socket
 import time
 from typing import Any
 
@@ -13,7 +15,8 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo
 from tests import clients
-from tests.conftest import SHORT, Echo, Recorder, Serve
+from tests.conftest import PATIENCE, SHORT, Echo, Recorder, Serve
+from tests.openers import UPGRADE, openers
 from tests.websocket_wire import close_code, frame, handshake, masked
 
 streams_and_socket = pytest.mark.parametrize(
@@ -455,3 +458,45 @@ async def test_long_queue_is_taken_in_linear_time(serve: Serve) -> None:
     assert time.monotonic() - start < 10
     assert taken == [str(number) for number in range(300_000)]
     assert machine.queued == 0
+
+
+OPEN_FRAMES = {
+    "xhr": b"o\n",
+    "xhr_streaming": b"o\n",
+    "eventsource": b"data: o",
+    "htmlfile": b'p("o")',
+    "jsonp": b'x("o")',
+    "websocket": b"HTTP/1.1 101",
+}
+
+
+@openers
+async def test_client_hears_of_its_session_when_on_open_has_begun(
+    serve: Serve, method: str, path: str
+) -> None:
+    """The next message may be a broadcast to all, and `on_open` is where a client joins them."""
+    seen = bytearray()
+
+    def read(client: socket.socket) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            seen.extend(client.recv(65536))
+        return open_frame in seen
+
+    class Member(Recorder):
+        async def on_open(self, info: ConnectionInfo) -> None:
+            time.sleep(0.02)  # noqa: ASYNC251  # what was written arrives meanwhile
+            assert not read(client), bytes(seen)
+            await super().on_open(info)
+
+    open_frame = OPEN_FRAMES[path.split("?")[0].rpartition("/")[2]]
+    served = await serve(Member)
+    headers = UPGRADE if path.endswith("/websocket") else {"Content-Length": "0"}
+    lines = [f"{method} /echo{path} HTTP/1.1", "Host: localhost"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    with socket.create_connection(("127.0.0.1", served.port)) as client:
+        client.setblocking(False)
+        client.send("\r\n".join([*lines, "", ""]).encode())
+        await Member.until("open")
+        async with async_timeout.timeout(PATIENCE):
+            while not read(client):
+                await asyncio.sleep(0.001)

@@ -14,6 +14,7 @@ from sockjs_aio.core.session import Session
 from sockjs_aio.core.tcp import Delivery
 from sockjs_aio.protocol.framing import SOCKJS
 from tests.conftest import Echo
+from tests.virtual_loop import VirtualLoop
 
 
 class Registry(SessionRegistry):
@@ -88,7 +89,7 @@ async def registry() -> Any:
         session.hooks_returned()
 
 
-def open_session(registry: Registry, name: str = "one") -> tuple[Session, Writer]:
+def open_session(registry: SessionRegistry, name: str = "one") -> tuple[Session, Writer]:
     session = registry.open(name, Info(), SOCKJS)
     receiver = Writer()
     session.attach(receiver)
@@ -270,3 +271,25 @@ async def test_late_tick_lets_what_has_come_be_taken_in_first() -> None:
     assert sessions[1].is_closed, "nobody has asked for it"
     sessions[0].end_now()
     sessions[0].hooks_returned()
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("idle_before", [0, 0.55, 0.69])
+async def test_time_in_which_the_loop_is_blocked_is_given_back(idle_before: float) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    registry = SessionRegistry(
+        Echo, Settings(disconnect_delay=1, heartbeat_delay=30, session_check_interval=0.1)
+    )
+    session, writer = open_session(registry)
+    writer.is_done = True
+    session.flush()
+    await asyncio.sleep(idle_before)
+    for _ in range(2):
+        loop.block(7)
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.1)
+    assert session.is_open, "two checks may come as late as they are apart"
+    await asyncio.sleep(1.5)
+    assert session.is_closed
+    await session.hooks.finish()

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from sockjs_aio.turns import Turn
@@ -49,13 +49,20 @@ class Clock:
     Args:
         interval: Seconds between two ticks.
         stopped: Called if something other than `stop` cancels the clock's task.
+        was_blocked: Awaited with the number of seconds for which the event loop was blocked.
     """
 
-    __slots__ = ("_interval", "_stopped", "_slots", "_current_slot", "_task")
+    __slots__ = ("_interval", "_stopped", "_was_blocked", "_slots", "_current_slot", "_task")
 
-    def __init__(self, interval: float, stopped: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        interval: float,
+        stopped: Callable[[], None],
+        was_blocked: Callable[[float], Awaitable[None]],
+    ) -> None:
         self._interval = interval
         self._stopped = stopped
+        self._was_blocked = was_blocked
         self._slots: dict[int, Slot] = {}
         self._current_slot = 0
         self._task: asyncio.Task[None] | None = None
@@ -127,19 +134,32 @@ class Clock:
             while True:
                 due = loop.time() + self._interval
                 await asyncio.sleep(self._interval)
-                is_late = loop.time() > due + self._interval / 4
-                await self._catch_up(self._interval if is_late else 0)
+                await self._catch_up(due)
                 await self.tick(loop.time())
         except asyncio.CancelledError:
             if self._task is asyncio.current_task():  # the loop ends without a shutdown
                 self._stopped()
             raise
 
-    async def _catch_up(self, seconds: float) -> None:
+    async def _catch_up(self, due: float) -> None:
         """Read what came while the loop was blocked, because that delay is not the clients' fault.
 
         Polls and pongs that came in time wait in socket buffers.  They need a few turns of the
-        loop, and time for the application's middlewares.
+        loop, and time for the application's middlewares.  Clients whose sends were not answered
+        need time to poll.
+
+        Args:
+            due: When this would have been called if nothing had blocked the loop.
         """
+        pause = self._interval if await self._is_late(due) else 0
+        due = asyncio.get_running_loop().time() + pause
         for _ in range(CATCH_UP_TURNS):
-            await asyncio.sleep(seconds / CATCH_UP_TURNS)
+            await asyncio.sleep(pause / CATCH_UP_TURNS)
+        await self._is_late(due)
+
+    async def _is_late(self, due: float) -> bool:
+        late = asyncio.get_running_loop().time() - due
+        if late <= self._interval / 4:
+            return False
+        await self._was_blocked(late)
+        return True

@@ -102,10 +102,15 @@ class Hooks:
         """For a closed session: True if no hook runs and none will be called."""
         return not self.is_running and self._task is None and (self._closed or not self._opened)
 
-    def start(self) -> None:
-        """Have `on_open` called.  A second call, or one after the session's end, does nothing."""
-        if not self._opened and self._session.is_open:
-            self._wake()
+    def start(self) -> bool:
+        """Have `on_open` called in the next turn of the event loop; return whether it will be.
+
+        A second call, or one after the session's end, does nothing.
+        """
+        if self._opened or not self._session.is_open:
+            return False
+        self._wake()
+        return True
 
     async def open(self) -> None:
         """Call `on_open`; close the session if it returns False or fails.

@@ -68,7 +68,7 @@ class SessionRegistry:
         )
         self.journal: Journal | None = None
         """Set if another process must know these sessions when this one has died."""
-        self._clock = Clock(settings.tick_interval, self._abort_all)
+        self._clock = Clock(settings.tick_interval, self._abort_all, self._was_blocked)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -164,6 +164,13 @@ class SessionRegistry:
     def _abort_all(self) -> None:
         for session in list(self._sessions):
             session.abort()
+
+    async def _was_blocked(self, seconds: float) -> None:
+        turn = Turn()
+        for session in list(self._by_id.values()):
+            session.was_blocked(seconds)
+            if turn.is_over:
+                await turn.next()
 
     # The end.
 

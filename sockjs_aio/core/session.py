@@ -201,6 +201,10 @@ class Session(SendingSession):
         else:
             self.flush(now)
 
+    def was_blocked(self, seconds: float) -> None:
+        """The event loop was blocked: a client that could not be heard gets that time again."""
+        self._machine.was_blocked(seconds)
+
     def hooks_returned(self) -> None:
         """No hook runs now: if the session has ended, forget it."""
         self._host.session_changed()

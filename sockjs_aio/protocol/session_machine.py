@@ -216,6 +216,11 @@ class SessionMachine:
         """The last response, or the close frame, is still on its way: restart the expiry clock."""
         self._idle_since = now
 
+    def was_blocked(self, seconds: float) -> None:
+        """Nobody was served for `seconds`: without a receiver, the session lives longer by that."""
+        if not self._receiving:
+            self._idle_since += seconds
+
     # Results.
 
     @property

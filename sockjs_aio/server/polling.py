@@ -71,8 +71,15 @@ async def _poll(
         last = ShortResponse(head, dress(refusal.frame))
         set_session_cookie(request, last, service.settings)
         return last
-    session.hooks.start()
-    frame = await writer.wait(session)
+    try:
+        if session.hooks.start():
+            await asyncio.sleep(0)  # so that `on_open` has begun when its client hears from us
+        frame = await writer.wait()
+    except asyncio.CancelledError:
+        session.connection_lost(writer)
+        raise
+    if not writer.is_alive:
+        session.connection_lost(writer)
     writer.give_up_after(PATIENCE * service.settings.heartbeat_delay)
     body = b"" if frame is None else dress(frame)
     handler = request.match_info.handler
@@ -120,7 +127,7 @@ class PollWriter:
         transport = self._request.transport
         return transport is None or is_left(transport)
 
-    async def wait(self, session: Session) -> bytes | None:
+    async def wait(self) -> bytes | None:
         """Wait for the frame; return None if the client disconnects first."""
         if self._frame is None and self._waiter is None and self.is_alive:
             assert self.connection is not None, "the connection exists while the client waits"
@@ -128,13 +135,8 @@ class PollWriter:
             self.connection.lost = self.release
             try:
                 await self._waiter
-            except asyncio.CancelledError:
-                session.connection_lost(self)
-                raise
             finally:
                 self.connection.lost = None
-        if not self.is_alive:
-            session.connection_lost(self)
         frame, self._frame = self._frame, None
         return frame
 

@@ -124,12 +124,13 @@ async def stream(
         return response
     try:
         await _start(response, request, output)
+        writer.delivery.is_unfinished = True
+        if session.hooks.start():
+            await asyncio.sleep(0)  # so that `on_open` has begun when its client hears from us
         connection = connection_of(request)
         response.outcome = ResponseOutcome(session, writer, connection)
         response.outcome.watch(request)
-        writer.delivery.is_unfinished = True
         session.flush()
-        session.hooks.start()
         await writer.wait(connection)
     finally:
         if not (writer.is_done and writer.is_alive):

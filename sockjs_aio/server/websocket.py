@@ -70,7 +70,6 @@ async def _serve(
         writer.open(head)
         if aiohttp_internals.is_paused(request):
             writer.pause()
-        session.flush()
         connection.begin(rest)
     return response
 

@@ -67,7 +67,7 @@ class WebSocketConnection(TakenOver):
         self._is_lost = False
 
     def begin(self, data: bytes) -> None:
-        """Call `on_open` in the next turn of the event loop, then handle messages.
+        """Call `on_open` in the next turn of the event loop, then write and handle messages.
 
         Args:
             data: What has come behind the handshake.
@@ -79,6 +79,7 @@ class WebSocketConnection(TakenOver):
 
     def _open(self) -> None:
         self._session.hooks.open_now()
+        self._session.flush()  # not earlier: `on_open` has begun when its client hears from us
         self._go_on()
 
     # Events of the connection.
