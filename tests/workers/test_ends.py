@@ -97,6 +97,17 @@ async def test_the_end_says_how_it_goes(command: RunCommand) -> None:
         assert re.search(pattern, served.said), (pattern, served.said)
 
 
+async def test_the_limit_of_the_drain_counts_from_the_signal(command: RunCommand) -> None:
+    served = await command(
+        *("--drain-notice", "600", "--drain-limit", "1"),
+        workers=2,
+        settings={"disconnect_delay": 600, "shutdown_timeout": 0.1},
+    )
+    assert await served.poll("/0/1") == b"o"
+    assert await served.stop() == 0
+    assert "drain exceeded 1 s" in served.said
+
+
 @pytest.mark.parametrize("factory", ["make_hanging", "make_blocked"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_workers_that_start_end_when_they_are_told(

@@ -295,7 +295,7 @@ class Supervisor:
         )
         for child in children:
             child.tell("notice")
-        await self._unless_hurried(asyncio.sleep(config.drain.notice))
+        await self._unless_hurried(asyncio.sleep(min(config.drain.notice, config.drain.limit)))
         for child in children:
             child.tell("drain")
         await self._unless_hurried(self._await_drained(children))
@@ -321,10 +321,9 @@ class Supervisor:
         await asyncio.gather(*map(self._await_one_drained, children))
 
     async def _await_one_drained(self, child: Child) -> None:
-        for limit in (
-            self._config.drain.limit,
-            GRACE,
-        ):  # it may be a moment late if its event loop runs
+        drain = self._config.drain
+        # it may be a moment late if its event loop runs
+        for limit in (max(drain.limit - drain.notice, 0), GRACE):
             try:
                 return await child.hear("drained", limit)
             except WorkerEndedError:

@@ -64,6 +64,7 @@ class Worker:
         self._locator = WorkerLocator(self._placement, self._relay)
         self._gateway = Gateway(self._locator, self._relay)
         self._drain = config.drain
+        self._drain_ends: float | None = None  # if there was a notice; on the loop's clock
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
         self._sites: list[tuple[web.SockSite, socket.socket]] = []
@@ -133,7 +134,7 @@ class Worker:
         sessions = sum(each.shutdown_timeout + 2 * LAST_GRACE for each in settings)
         limit = sessions + 2 * SHUTDOWN_TIMEOUT + CLEANUP_LIMIT
         self._control.say("limit", limit)
-        self._control.end_limit = self._drain.notice + self._drain.limit + limit
+        self._control.end_limit = max(self._drain.notice, self._drain.limit) + limit
 
     # Commands.
 
@@ -194,6 +195,7 @@ class Worker:
 
     async def _notice(self) -> None:
         assert self._app is not None
+        self._drain_ends = asyncio.get_running_loop().time() + self._drain.limit
         for service in services_of(self._app):
             service.registry.closing.is_announced = True
 
@@ -210,7 +212,7 @@ class Worker:
         logger.info("worker %d: closing %d sessions over %g s", number, count, self._drain.over)
         until_left = exchanges.end if self._relay.is_retiring else exchanges.finished
         try:
-            async with async_timeout.timeout(self._drain.limit):
+            async with async_timeout.timeout_at(self._drain_ends or start + self._drain.limit):
                 await asyncio.gather(*endings, until_left())
                 await until_left()  # some may have arrived meanwhile
         except asyncio.TimeoutError:
