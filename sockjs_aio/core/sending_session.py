@@ -16,7 +16,7 @@ from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.protocol.framing import Framing, PreparedMessage
-from sockjs_aio.protocol.session_machine import CLOSED, CLOSING, FRAME_LIMIT, OPEN, SessionMachine
+from sockjs_aio.protocol.session_machine import CLOSED, CLOSING, OPEN, SessionMachine
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 from sockjs_aio.settings import Settings
 
@@ -155,10 +155,22 @@ class SendingSession(connection.Session):
         if self._room is not None and not self._is_crowded():
             self._announce_room()
 
-    def flush_if_full(self) -> None:
-        """Write now if what is queued fills a frame: waiting for more would only cost memory."""
-        if self._machine.queued >= FRAME_LIMIT:
+    def hold(self) -> bool:
+        """Ask for no flush until the caller calls `flush_held`, in this turn of the event loop.
+
+        Return False if a flush is due anyway; then the caller need do nothing.
+        """
+        if self._is_scheduled:
+            return False
+        self._is_scheduled = True
+        return True
+
+    def flush_held(self) -> None:
+        """Write what was queued since `hold` returned True."""
+        if self._machine.queued or self._machine.close_due:
             self.flush()
+        else:
+            self._is_scheduled = False
 
     def end_response(self) -> None:
         """End the response that takes frames now, if any; the client sends another request."""

@@ -55,7 +55,11 @@ class InlineHooks(Hooks):
 
     def step(self, message: str | bytes) -> None:
         """Call `on_message`."""
-        task = self._begin_hook()
+        worker = self._worker
+        if worker is None or not worker.is_ready:
+            task = self._begin_hook()
+        else:
+            task, self.is_running = worker.task, True
         context, hook = self.context, self._session.connection.on_message
         _enter_task(loop := get_running_loop(), task)
         try:

@@ -122,6 +122,22 @@ def parse(text: str, most: int) -> object:
     return value
 
 
+def only_string(text: str) -> str | None:
+    """Return the string of an array that has only one, if `text` is short; otherwise None.
+
+    Micro-optimisation: this is what most clients send, and `parse` takes twice as long.
+    """
+    if len(text) > _LONG:
+        return None
+    try:
+        value, end = _scan(text, 0)
+    except (ValueError, StopIteration, RecursionError):
+        return None
+    if end == len(text) and type(value) is list and len(value) == 1 and type(value[0]) is str:
+        return value[0]
+    return None
+
+
 def _is_suspect(text: str, most: int) -> bool:
     """Tell whether parsing `text` might create very many arrays, objects or strings."""
     if _STRING.match(text):

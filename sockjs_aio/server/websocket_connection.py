@@ -14,7 +14,7 @@ from sockjs_aio.core.websocket_session import InlineHooks, InlineSession
 from sockjs_aio.errors import PayloadBrokenError, PayloadTooLargeError
 from sockjs_aio.protocol.client_frames import ClientFrames
 from sockjs_aio.protocol.ends import BROKEN_JSON, LOST, NOT_TEXT, TOO_BIG, ClientEndedError
-from sockjs_aio.protocol.frames import decode_websocket_messages
+from sockjs_aio.protocol.frames import decode_websocket_messages, raw_messages
 from sockjs_aio.protocol.websocket import MESSAGES, PING, TEXT
 from sockjs_aio.server.takeover import TakenOver
 from sockjs_aio.server.websocket_writer import WebSocketWriter
@@ -60,7 +60,9 @@ class WebSocketConnection(TakenOver):
         self._writer = writer
         self._frames = frames
         self._max_messages = max_messages
-        self._messages: list[str | bytes] | None = None  # of one frame, the last one first
+        self._messages: list[str | bytes] | None = (
+            None  # read and not handled yet, the last one first
+        )
         self._is_held = True  # until `on_open` was called, and while other tasks have a turn
         self._is_paused = False  # we do not read
         self._is_over = False  # no further frame counts
@@ -78,6 +80,7 @@ class WebSocketConnection(TakenOver):
         asyncio.get_running_loop().call_soon(self._open)
 
     def _open(self) -> None:
+        self._session.hold()
         self._session.hooks.open_now()
         self._session.flush()  # not earlier: `on_open` has begun when its client hears from us
         self._go_on()
@@ -123,6 +126,9 @@ class WebSocketConnection(TakenOver):
 
     def _process(self, hooks: InlineHooks) -> None:
         if not self._is_over:
+            # what the hooks send leaves at once: a flush at the end of the turn would cost a
+            # callback for each message
+            is_held = self._session.hold()
             try:
                 self._handle(hooks)
             except ClientEndedError as ended:
@@ -131,6 +137,8 @@ class WebSocketConnection(TakenOver):
                 self._end_reading()
                 self._session.peer_failed(BROKEN_JSON)
                 self._writer.hang_up()
+            if is_held:
+                self._session.flush_held()
         if self._is_over or self._is_lost or hooks.is_dropping:
             self._finish(hooks)
 
@@ -146,10 +154,9 @@ class WebSocketConnection(TakenOver):
         while True:
             messages = self._messages
             if messages is None:
-                frame = frames.next()
-                if frame is None:
+                messages = self._messages = self._read(hooks)
+                if messages is None:
                     break
-                messages = self._messages = [] if hooks.is_dropping else self._decode(*frame)
             if messages and not hooks.is_dropping:
                 hooks.step(messages.pop())
             if not messages or hooks.is_dropping:
@@ -165,10 +172,20 @@ class WebSocketConnection(TakenOver):
                 self._is_held = True
                 asyncio.get_running_loop().call_soon(self._go_on)
                 return
-        if turn_ends:
-            self._session.flush_if_full()
         if self._is_paused and not hooks.is_running:
             self._read_on()
+
+    def _read(self, hooks: InlineHooks) -> list[Any] | None:
+        """Return the next messages, the last one first; None if more bytes must come first."""
+        decode = raw_messages if self._writer.is_raw else decode_websocket_messages
+        messages: list[Any] = self._frames.texts(decode, self._max_messages)
+        if messages:
+            messages.reverse()
+            return messages
+        frame = self._frames.next()
+        if frame is None:
+            return None
+        return [] if hooks.is_dropping else self._decode(*frame)
 
     def _decode(self, opcode: int, payload: Any) -> list[Any]:
         """Return the messages of one frame, the last one first; answer a ping."""

@@ -3,9 +3,11 @@
 import zlib
 from collections.abc import Iterator
 
+from sockjs_aio.errors import PayloadBrokenError
 from sockjs_aio.protocol.client_frames import ClientFrames, unmask
 from sockjs_aio.protocol.deflate import Deflate, Inflater
 from sockjs_aio.protocol.ends import ClientEndedError
+from sockjs_aio.protocol.websocket import TEXT
 from sockjs_aio.server import aiohttp_internals
 
 LIMIT = 300  # bytes of a message: inputs are small
@@ -21,22 +23,37 @@ def fuzz_client_frames(data: bytes) -> None:
     expected = list(read(stream, is_packed))
     for step in (1, 1 + (first >> 1) % 64, len(stream) or 1):
         pieces = [stream[start : start + step] for start in range(0, len(stream), step)]
-        assert outcome(pieces, is_packed) == expected
+        for by_texts in (False, True):
+            assert outcome(pieces, is_packed, by_texts) == expected
 
 
-def outcome(pieces: list[bytes], is_packed: bool) -> Outcome:
-    """Return the frames that our parser finds, and last the code of the close frame in answer."""
+def outcome(pieces: list[bytes], is_packed: bool, by_texts: bool) -> Outcome:
+    """Return the frames that our parser finds, and last the code of the close frame in answer.
+
+    If `by_texts`, read text messages in the fast way as far as it goes.
+    """
     inflater = Inflater(Deflate()) if is_packed else None
     frames = ClientFrames(LIMIT, inflater, (len(pieces) % 2 and aiohttp_internals.unmask) or unmask)
     found: Outcome = []
     try:
         for piece in pieces:
             frames.feed(piece)
-            while (frame := frames.next()) is not None:
+            while True:
+                if by_texts:
+                    found += [(TEXT, text) for text in frames.texts(all_but_long, 1)]
+                frame = frames.next()
+                if frame is None:
+                    break
                 found.append(frame)
     except ClientEndedError as ended:
         found.append((ended.code, ended.end.reason))
     return found
+
+
+def all_but_long(text: str, _most: int) -> list[str]:
+    if len(text) > LIMIT // 4:
+        raise PayloadBrokenError("it is left to the other way")
+    return [text]
 
 
 def read(data: bytes, is_packed: bool) -> Iterator[tuple[int, str | bytes]]:

@@ -1,6 +1,9 @@
 """What a client's frames leave in memory while they are read."""
 
-from sockjs_aio.protocol.client_frames import ClientFrames
+import pytest
+
+from sockjs_aio.protocol.client_frames import BATCH, ClientFrames
+from sockjs_aio.protocol.frames import decode_websocket_messages
 from tests.websocket_wire import masked
 
 
@@ -21,3 +24,37 @@ def test_part_of_a_frame_does_not_keep_what_came_with_it() -> None:
     assert frames.next() == (1, "x" * 60_000)
     assert frames.next() is None
     assert len(frames.data) == 3
+
+
+@pytest.mark.parametrize("size", [0, 1, 119, 120, 121, 3000])
+def test_whole_texts_are_read_together(size: int) -> None:
+    frames = ClientFrames(100_000)
+    one = masked(1, b'["%b"]' % (b"x" * size))
+    frames.feed(one * (BATCH + 1) + one[:-1])
+    assert frames.texts(decode_websocket_messages, 1) == ["x" * size] * BATCH
+    assert frames.texts(decode_websocket_messages, 1) == ["x" * size]
+    assert frames.texts(decode_websocket_messages, 1) == []
+    frames.feed(one[-1:])
+    assert frames.texts(decode_websocket_messages, 1) == ["x" * size] and not frames.data
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *(
+            masked(1, b"["),
+            masked(1, b'["a","b","c"]'),
+            masked(1, b"\xff"),
+            masked(1, b'["', fin=0),
+        ),
+        *(masked(0, b'["x"]'), masked(2, b"x"), masked(9, b""), masked(8, b"\x03\xe8")),
+        *(masked(1, b"x", rsv=0x40), masked(1, b'"%b"' % (b"x" * 100_000)), b"\x81\x01x"),
+        b"\x81\xfe\x00\x02" + bytes(4) + b'""',  # longer than necessary
+    ],
+)
+def test_what_is_not_a_valid_text_is_left_where_it_is(other: bytes) -> None:
+    frames = ClientFrames(1000)
+    frames.feed(masked(1, b'["x"]') + other + masked(1, b'["y"]'))
+    assert frames.texts(decode_websocket_messages, 2) == ["x"]
+    assert frames.texts(decode_websocket_messages, 2) == []
+    assert len(frames) == len(other) + len(masked(1, b'["y"]'))
