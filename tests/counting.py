@@ -51,6 +51,8 @@ def count_writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def count_calls() -> Iterator[collections.Counter[str]]:
     """Count what is scheduled on the running loop: timers, ``call_soon``, and tasks of the package.
 
+    ``own_call_soon`` counts the package's methods.
+
     Whoever knows the loop's class may schedule past its methods, but not the package.
     """
     loop = asyncio.get_running_loop()
@@ -66,6 +68,9 @@ def count_calls() -> Iterator[collections.Counter[str]]:
             nonlocal is_inside
             was_inside, is_inside = is_inside, True
             calls[name] += not was_inside
+            if name == "call_soon":
+                owner = getattr(arguments[0], "__self__", None)
+                calls["own_call_soon"] += type(owner).__module__.startswith("sockjs_aio")
             try:
                 return method(*arguments, **options)
             finally:

@@ -32,15 +32,15 @@ def frames_of(message: str | bytes, data: st.DataObject, deflater: Deflater | No
     return [*frames, masked(opcode, payload, rsv=rsv)]
 
 
-@given(MESSAGES, st.booleans(), st.integers(1, 400), st.data())
+@given(MESSAGES, st.booleans(), st.booleans(), st.integers(1, 400), st.data())
 def test_messages_arrive_whole_and_in_order(
-    messages: list[str | bytes], is_packed: bool, step: int, data: st.DataObject
+    messages: list[str | bytes], is_packed: bool, by_texts: bool, step: int, data: st.DataObject
 ) -> None:
     deflater = Deflater(Deflate()) if is_packed else None
     frames = [frame for message in messages for frame in frames_of(message, data, deflater)]
     stream = b"".join(frames)
     pieces = [stream[start : start + step] for start in range(0, len(stream), step)]
-    found = outcome(pieces, is_packed)
+    found = outcome(pieces, is_packed, by_texts)
     assert [payload for opcode, payload in found if opcode in (1, 2)] == messages
     assert len([opcode for opcode, _ in found if opcode == 9]) == stream.count(masked(9, b"ping"))
 
