@@ -51,7 +51,7 @@ WITH_EAGER_TASKS = tests/test_contexts.py tests/test_close_info.py tests/test_ai
 WITHOUT_EXTENSIONS = tests/hostile/test_websocket.py tests/hostile/test_websocket_compression.py
 BEHIND_A_PROXY = tests/test_client_connections.py tests/test_authorize.py tests/test_drain.py
 
-IN_THE_LANE = tests/test_leaving.py tests/test_limits.py tests/test_shutdown.py tests/test_drain.py \
+IN_THE_LANE = tests/test_websocket_disconnects.py tests/test_slow_readers.py tests/test_shutdown.py tests/test_drain.py \
 	tests/test_deliveries.py tests/hostile/test_http_bodies.py tests/hostile/test_http_heads.py \
 	tests/hostile/test_left_behind.py
 

@@ -288,3 +288,9 @@ def test_the_package_can_be_imported_on_windows() -> None:
         "import sockjs_aio"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_makefile_names_tests_that_exist() -> None:
+    named = set(re.findall(r"tests/[\w/]+(?:\.py)?", (ROOT / "Makefile").read_text()))
+    assert len(named) > 10
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []

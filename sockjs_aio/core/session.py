@@ -106,6 +106,11 @@ class Session(SendingSession):
 
     # For transports.
 
+    def begin(self) -> bool:
+        """Have `on_open` called in the next turn of the event loop; return whether it will be."""
+        self._machine.open()
+        return self.hooks.start()
+
     def attach(self, writer: FrameWriter) -> None:
         """Write to `writer` from now on, starting with what is queued.
 

@@ -12,7 +12,7 @@ one frame.  Times are seconds on any monotonic clock.
 
 ::
 
-    CONNECTING --attach--> OPEN --close, interrupt, ...--> CLOSING --tick--> CLOSED
+    CONNECTING ---open---> OPEN --close, interrupt, ...--> CLOSING --tick--> CLOSED
          |                  |                                                    ^
          +------tick--------+----------------tick, end_now-----------------------+
 """
@@ -117,6 +117,12 @@ class SessionMachine:
 
     # Events.
 
+    def open(self) -> None:
+        """The client is let in: the first receiver gets the open frame.  `attach` does this too."""
+        if self.state is CONNECTING:
+            self.state = OPEN
+            self._greeting = self._framing.greeting
+
     def attach(self, now: float) -> None:
         """A receiver has come.
 
@@ -126,9 +132,7 @@ class SessionMachine:
         assert self.state is not CLOSED, "requests do not find a session that has ended"
         if self._receiving:
             raise ReceiverConflictError(close_frame(*ANOTHER_CONNECTION))
-        if self.state is CONNECTING:
-            self.state = OPEN
-            self._greeting = self._framing.greeting
+        self.open()
         self._receiving = True
         self.close_due = self.close_frame is not None
         self._last_frame = now

@@ -65,6 +65,7 @@ async def _poll(
     await discard_body(request, service.registry)
     try:
         session = await service.session(request, transport)
+        await service.begin(session)
         writer = PollWriter(request)
         session.attach(writer)
     except ReceiverRefusedError as refusal:
@@ -72,8 +73,6 @@ async def _poll(
         set_session_cookie(request, last, service.settings)
         return last
     try:
-        if session.hooks.start():
-            await asyncio.sleep(0)  # so that `on_open` has begun when its client hears from us
         frame = await writer.wait()
     except asyncio.CancelledError:
         session.connection_lost(writer)

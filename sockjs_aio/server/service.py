@@ -1,5 +1,6 @@
 """One SockJS service: what its transports share, and how they find and open sessions."""
 
+import asyncio
 import functools
 import logging
 import secrets
@@ -95,6 +96,17 @@ class Service:
                 self._check_not_ended(request)
                 session = self.open_session(request, transport, identity)
         return session
+
+    async def begin(self, session: Session) -> None:
+        """Let `on_open` begin, before the client hears that its session is open.
+
+        Raises:
+            SessionEndedError: If the session has ended in the meantime.
+        """
+        if session.begin():
+            await asyncio.sleep(0)
+            if self.registry.get(session.id) is not session:
+                raise SessionEndedError(session.close_frame or EXPIRED_FRAME)
 
     def _check_not_ended(self, request: web.Request) -> None:
         frame = self.registry.ended(request.match_info["session_id"])

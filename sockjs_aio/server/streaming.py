@@ -124,12 +124,11 @@ async def stream(
         return response
     try:
         await _start(response, request, output)
-        writer.delivery.is_unfinished = True
-        if session.hooks.start():
-            await asyncio.sleep(0)  # so that `on_open` has begun when its client hears from us
+        await service.begin(session)
         connection = connection_of(request)
         response.outcome = ResponseOutcome(session, writer, connection)
         response.outcome.watch(request)
+        writer.delivery.is_unfinished = True
         session.flush()
         await writer.wait(connection)
     finally:

@@ -52,7 +52,6 @@ def xhr(lane: DirectLane, service: Service, session: Session, request: DirectReq
         lane.write(complete(head, line(refusal.frame)))
         lane.finish(lane.end)
         return True
-    session.hooks.start()
     poll.start()
     return True
 

@@ -60,7 +60,6 @@ def _stream(
         return
     stream.open()
     session.flush()
-    session.hooks.start()
     stream.start()
 
 
