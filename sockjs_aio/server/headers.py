@@ -23,7 +23,8 @@ JSON = "application/json; charset=UTF-8"
 JAVASCRIPT = "application/javascript; charset=UTF-8"
 EVENT_STREAM = "text/event-stream"
 
-YEAR = 31536000  # seconds
+HOUR = 3600  # seconds
+YEAR = 31536000
 
 MAX_ORIGIN = 256
 """Maximum length of an origin whose response heads are cached."""
@@ -38,10 +39,10 @@ def uncached(content_type: str) -> Headers:
     return CIMultiDict({"Content-Type": content_type, "Cache-Control": _NO_CACHE})
 
 
-def cached(content_type: str | None = None) -> Headers:
-    """Make the headers of a response that may be stored for a year."""
-    headers: Headers = CIMultiDict({"Cache-Control": f"public, max-age={YEAR}"})
-    headers["Expires"] = email.utils.formatdate(time.time() + YEAR, usegmt=True)
+def cached(content_type: str | None = None, seconds: int = YEAR) -> Headers:
+    """Make the headers of a response that may be stored for `seconds`."""
+    headers: Headers = CIMultiDict({"Cache-Control": f"public, max-age={seconds}"})
+    headers["Expires"] = email.utils.formatdate(time.time() + seconds, usegmt=True)
     if content_type is not None:
         headers["Content-Type"] = content_type
     return headers

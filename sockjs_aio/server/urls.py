@@ -58,6 +58,8 @@ class Page:
     """See `Transport.switch`."""
     has_preflight: bool = False
     is_linkable: bool = False
+    is_public: bool = False
+    """Whether pages of all origins may request it."""
 
 
 _PLAIN_PREFIX = re.compile(r"[A-Za-z0-9/._~!$&'()*+,;=:@-]*")
@@ -66,6 +68,7 @@ _PLAIN_PREFIX = re.compile(r"[A-Za-z0-9/._~!$&'()*+,;=:@-]*")
 _GREETING = Page("GET", pages.greeting)
 _INFO = Page("GET", pages.info, has_preflight=True)
 _IFRAME = Page("GET", pages.iframe, "iframe")
+_SCRIPT = Page("GET", pages.script, is_public=True)
 
 ANSWERS: dict[str, Answer] = {
     "websocket": websocket.websocket,
@@ -89,6 +92,7 @@ def routes(service: Service, prefix: str) -> list[web.RouteDef]:
         session_url: ("sockjs_session", None),
         "/info": ("sockjs_info", _INFO),
         r"/{page:iframe(?:-[^/]*)?\.html}": ("sockjs_iframe", _IFRAME),
+        r"/reconnecting-sockjs.{kind:js|mjs|d\.mts}": ("sockjs_script", _SCRIPT),
         "/websocket": ("sockjs_raw_websocket", TRANSPORTS["rawwebsocket"]),
         "/": ("sockjs_greeting", _GREETING),
     }
@@ -217,7 +221,8 @@ def _answer_early(
         return plain_response(404, "This transport is disabled.\n")
     if not (method == url.method or (method == "HEAD" and isinstance(url, Page))):
         return web.Response(status=405, headers={"Allow": _methods(url)})
-    service.admission.check_origin(request, is_linkable=url.is_linkable)
+    if not (isinstance(url, Page) and url.is_public):
+        service.admission.check_origin(request, is_linkable=url.is_linkable)
     return None
 
 
