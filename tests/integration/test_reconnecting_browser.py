@@ -21,9 +21,8 @@ from tests.ports import free_port
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 QUICK = {"minDelay": 200, "maxDelay": 400, "restartDelay": 200}
-GIVEN_UP_BY_NOW = {"minDelay": 10, "maxDelay": 20}
 SILENCE = 3000
-CONNECTING, OPEN, _, CLOSED = range(4)
+CONNECTING, CLOSED = 0, 3
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -189,3 +188,219 @@ async def test_tab_that_was_frozen_for_long_keeps_its_connection(
         await asyncio.sleep(5)  # far longer than the silence; heartbeats wait in the browser
     assert await client.call("echo", "still there") == "still there"
     assert await client.seen() == []
+
+
+# What the page decides.
+
+
+class Talker(SockJSConnection):
+    """Closes with the code that it is told; otherwise echoes."""
+
+    async def on_message(self, message: str | bytes) -> None:
+        if str(message).startswith("close "):
+            self.close(int(str(message)[6:]), "as told")
+        else:
+            self.send(message)
+
+
+@asynccontextmanager
+async def serving_talker(page_url: str, **more: Any) -> AsyncIterator[tuple[str, SockJSRouter]]:
+    """Serve `Talker` in this process."""
+    app = web.Application()
+    router = SockJSRouter(Talker, "/talk", sockjs_url=f"{page_url}/sockjs.min.js", **more)
+    router.attach(app)
+    async with serving(app) as port:
+        yield f"http://127.0.0.1:{port}/talk", router
+
+
+async def test_each_attempt_has_a_url_of_its_own(browser: Browser, page_url: str) -> None:
+    tokens: list[str] = []
+
+    async def authorize(request: web.Request) -> bool:
+        tokens.append(request.query["token"])
+        return True
+
+    async with (
+        serving_talker(page_url, authorize=authorize) as (url, _),
+        visited(browser, page_url, url) as client,
+    ):
+        urls = [f"{url}?token=1", "Error: no token", f"{url}?token=2"]
+        await client.open(urls, "websocket")
+        await client.call("say", "close 1012")
+        loss = await client.take("reconnecting")
+        assert (loss["code"], loss["attempt"], loss["error"]) == (1012, 1, None)
+        loss = await client.take("reconnecting")
+        assert (loss["code"], loss["reason"]) == (1006, "no token")
+        assert (loss["attempt"], loss["error"]) == (2, "no token")
+        await client.comes_back()
+        assert await client.page.evaluate("socket.url") == f"{url}?token=2"
+    assert tokens == ["1", "2"]
+
+
+@pytest.mark.parametrize("code", [1000, 3000, 4001])
+async def test_codes_of_the_application_end_the_socket(
+    browser: Browser, page_url: str, code: int
+) -> None:
+    async with (
+        serving_talker(page_url) as (url, _),
+        visited(browser, page_url, url) as client,
+    ):
+        await client.open(url)
+        await client.call("say", f"close {code}")
+        end = await client.take("close")
+        assert (end["code"], end["reason"], end["wasClean"]) == (code, "as told", True)
+        assert end["state"] == CLOSED
+        await client.call("say", "into the void")
+        assert await client.seen() == []
+
+
+@pytest.mark.parametrize("code", [1008, 1011, 1012, 2010])
+async def test_page_comes_back_after_other_codes(
+    browser: Browser, page_url: str, code: int
+) -> None:
+    async with (
+        serving_talker(page_url) as (url, _),
+        visited(browser, page_url, url) as client,
+    ):
+        await client.open(url)
+        await client.call("say", f"close {code}")
+        assert (await client.take("reconnecting"))["code"] == code
+        await client.comes_back()
+
+
+async def test_page_gives_up_when_it_says_so(browser: Browser, page_url: str) -> None:
+    async with (
+        serving_talker(page_url) as (url, _),
+        visited(browser, page_url, url) as client,
+    ):
+        away = f"http://127.0.0.1:{free_port()}/talk"
+        retry = "{ retry: ({ code, attempt }) => code === 1002 && attempt < 3, minDelay: 1 }"
+        await client.page.evaluate(f"start('{away}', {retry})")
+        for attempt in (1, 2):
+            assert (await client.take("reconnecting"))["attempt"] == attempt
+        end = await client.take("close")
+        assert (end["code"], end["reason"]) == (1002, "Cannot connect to server")
+
+
+async def test_retry_that_raises_ends_the_socket(browser: Browser, page_url: str) -> None:
+    async with (
+        serving_talker(page_url) as (url, _),
+        visited(browser, page_url, url) as client,
+    ):
+        await client.page.evaluate(
+            """url => {
+                addEventListener("error", (event) => event.preventDefault());
+                start(url, { retry: () => { throw new Error("a bug of the page"); } });
+            }""",
+            url,
+        )
+        await client.take("open")
+        await client.call("say", "close 1012")
+        assert (await client.take("close"))["code"] == 1012
+
+
+async def test_close_during_a_wait_ends_it(browser: Browser, page_url: str) -> None:
+    async with (
+        serving_talker(page_url) as (url, router),
+        visited(browser, page_url, url) as client,
+    ):
+        await client.open(url, minDelay=100, restartDelay=100)
+        await client.page.evaluate("Math.random = () => 1")
+        await client.call("say", "close 1012")
+        await client.take("reconnecting")
+        await client.call("socket.close.bind(socket)", 4000, "enough")
+        end = await client.take("close")
+        assert (end["code"], end["reason"], end["wasClean"]) == (4000, "enough", True)
+        # a wait that began later, and as long, is over
+        await client.page.evaluate("new Promise((resolve) => setTimeout(resolve, 150))")
+        assert await client.seen() == []
+        assert router.session_count == 0
+
+
+async def test_messages_wait_for_the_connection_behind_those_of_onopen(
+    browser: Browser, page_url: str
+) -> None:
+    async with (
+        serving_talker(page_url) as (url, _),
+        visited(browser, page_url, url) as client,
+    ):
+        refused = await client.page.evaluate(
+            """url => {
+                start(url, { queueLimit: 10 });
+                socket.addEventListener("open", () => socket.send("hello"));
+                socket.send("12345");
+                socket.send("67890");
+                try {
+                    socket.send("x");
+                } catch (error) {
+                    return error.message;
+                }
+            }""",
+            url,
+        )
+        assert refused == "Not connected, and queueLimit (10) is reached"
+        texts = [(await client.take("message"))["data"] for _ in range(3)]
+        assert texts == ["hello", "12345", "67890"]
+        assert await client.call("echo", "and on") == "and on"
+
+
+async def test_page_may_connect_again_by_itself(browser: Browser, page_url: str) -> None:
+    async with (
+        serving_talker(page_url) as (url, _),
+        visited(browser, page_url, url) as client,
+    ):
+        await client.open(url, restartDelay=2**30)
+        await client.page.evaluate("socket.reconnect()")  # instead of the connection
+        await client.comes_back()
+        await client.call("say", "close 1012")
+        await client.take("reconnecting")
+        await client.page.evaluate("socket.reconnect()")  # instead of the wait
+        await client.comes_back()
+        await client.call("socket.close.bind(socket)")
+        await client.take("close")
+        await client.page.evaluate("socket.reconnect()")
+        assert await client.page.evaluate("socket.readyState") == CLOSED
+
+
+# The page's side of the script.
+
+
+async def test_module_and_script_are_the_same(browser: Browser, page_url: str) -> None:
+    async with (
+        serving_talker(page_url) as (url, _),
+        visiting(browser, f"{page_url}/reconnecting.html") as page,
+    ):
+        await page.evaluate(
+            "url => import(url).then((module) => { window.module = module; })",
+            f"{url}/reconnecting-sockjs.mjs",
+        )
+        assert await page.evaluate("typeof ReconnectingSockJS") == "undefined"
+        assert await page.evaluate("module.default === module.ReconnectingSockJS")
+        await page.evaluate("void (window.ReconnectingSockJS = module.default)")
+        await Client(page).open(url)
+        await page.add_script_tag(url=f"{url}/reconnecting-sockjs.js")
+        text = "String(ReconnectingSockJS) === String(module.ReconnectingSockJS)"
+        assert await page.evaluate(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("'ftp://x.example'", "SyntaxError: The URL's scheme must be"),
+        ("'/talk', null, { silence: -1 }", "TypeError: silence must be a number, 0 or above"),
+        ("'/talk', null, { maxDelay: 'x' }", "TypeError: maxDelay must be a number, 0 or above"),
+        ("'/talk', null, (delete window.SockJS, {})", "Error: There is no SockJS: load"),
+    ],
+)
+async def test_mistakes_are_told_at_once(
+    browser: Browser, page_url: str, arguments: str, error: str
+) -> None:
+    async with (
+        serving_talker(page_url) as (url, _),
+        visited(browser, page_url, url) as client,
+    ):
+        told = await client.page.evaluate(
+            f"(() => {{ try {{ new ReconnectingSockJS({arguments}); }}"
+            " catch (error) { return String(error); } })()"
+        )
+        assert told.startswith(error)

@@ -1,11 +1,15 @@
 """Section 2 of the protocol: the pages without a session, methods, caching and CORS."""
 
+import base64
+import hashlib
 import json
 from email.utils import parsedate_to_datetime
 
 import pytest
 
-from tests.conftest import Echo, Serve
+from sockjs_aio import Settings
+from tests.conftest import Echo, Serve, require
+from tests.integration.browser import SOCKJS_CLIENT
 
 NOT_CACHED = "no-store, no-cache, no-transform, must-revalidate, max-age=0"
 
@@ -23,6 +27,7 @@ UNKNOWN = [
     *["//x/xhr", "/x//xhr", "/a.b/c/xhr", "/a/b.c/xhr", "/a/b%2Ec/xhr", "/a/b%2Fc/xhr"],
     *["/a/b%00c/xhr", "/a/%ff/xhr", "/%ff/a/xhr", "/a/" + "x" * 4096 + "/xhr"],
     *["/iframe.htm", "/iframe", "/IFRAME.HTML", "/iframe.xml", "/iframe-/.html", "/iframex.html"],
+    *["/reconnecting-sockjs", "/reconnecting-sockjs.d.ts", "/reconnecting-sockjs.min.js"],
 ]
 
 
@@ -43,6 +48,9 @@ METHODS = {
     "/info": "OPTIONS, GET",
     "/iframe.html": "GET",
     "/iframe-x.html": "GET",
+    "/reconnecting-sockjs.js": "GET",
+    "/reconnecting-sockjs.mjs": "GET",
+    "/reconnecting-sockjs.d.mts": "GET",
     "/websocket": "GET",
     "/0/1/websocket": "GET",
     "/0/1/xhr": "OPTIONS, POST",
@@ -55,7 +63,8 @@ METHODS = {
 }
 
 
-PAGES = ["", "/", "/info", "/iframe.html", "/iframe-x.html"]
+SCRIPTS = [path for path in METHODS if path.startswith("/reconnecting")]
+PAGES = ["", "/", "/info", "/iframe.html", "/iframe-x.html", *SCRIPTS]
 WRONG = [
     (method, path)
     for path, allowed in METHODS.items()
@@ -80,7 +89,7 @@ async def test_method_that_nobody_knows_gets_an_answer(serve: Serve) -> None:
     assert served.router.session_count == 0
 
 
-@pytest.mark.parametrize("path", ["", "/", "/info", "/iframe.html"])
+@pytest.mark.parametrize("path", ["", "/", "/info", "/iframe.html", *SCRIPTS])
 async def test_head_is_get_without_a_body(serve: Serve, path: str) -> None:
     served = await serve()
     wire = await served.wire()
@@ -225,6 +234,18 @@ async def test_iframe(serve: Serve, path: str) -> None:
     assert other.status == 200
 
 
+async def test_iframe_runs_only_the_very_script_that_the_default_names(serve: Serve) -> None:
+    require(SOCKJS_CLIENT.is_file(), "npm's sockjs-client")
+    digest = base64.b64encode(hashlib.sha384(SOCKJS_CLIENT.read_bytes()).digest()).decode()
+    page = (await (await serve()).request("GET", "/iframe.html")).body.decode()
+    url = Settings.sockjs_url
+    assert f'<script src="{url}" integrity="sha384-{digest}" crossorigin="anonymous"></scr' in page
+    page = (
+        await (await serve(settings={"sockjs_url": url + "?"})).request("GET", "/iframe.html")
+    ).body
+    assert b"integrity" not in page
+
+
 async def test_iframe_may_only_be_embedded_by_allowed_origins(serve: Serve) -> None:
     name = "Content-Security-Policy"
     assert (await (await serve()).request("GET", "/iframe.html")).header(name) is None
@@ -236,6 +257,36 @@ async def test_iframe_may_only_be_embedded_by_allowed_origins(serve: Serve) -> N
     served = await serve(settings={"origins": ["null"], **allowed})
     reply = await served.request("GET", "/iframe.html")
     assert reply.header(name) == "frame-ancestors 'none'"
+
+
+@pytest.mark.parametrize("path", SCRIPTS)
+async def test_script_for_pages_is_cached_for_an_hour(serve: Serve, path: str) -> None:
+    served = await serve(settings={"origins": ["https://good.example"]})
+    # also for pages that tell nothing of themselves, and modules of others
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
+        reply = await served.request("GET", path, headers=headers)
+        assert (reply.status, reply.header("Access-Control-Allow-Origin")) == (200, "*")
+        assert reply.header("Vary") is None
+    kind = "text/plain" if path.endswith(".d.mts") else "application/javascript"
+    assert reply.header("Content-Type") == f"{kind}; charset=UTF-8"
+    assert reply.header("X-Content-Type-Options") == "nosniff"
+    assert reply.header("Cache-Control") == "public, max-age=3600"
+    assert reply.header("Set-Cookie") is None
+    etag = reply.header("ETag")
+    again = await served.request("GET", path, headers={"If-None-Match": f"{etag}"})
+    assert (again.status, again.body, again.header("ETag")) == (304, b"", etag)
+    assert again.header("Access-Control-Allow-Origin") == "*"
+    assert b"ReconnectingSockJS" in reply.body
+
+
+async def test_script_for_pages_is_the_module_in_a_block(serve: Serve) -> None:
+    served = await serve()
+    module = (await served.request("GET", "/reconnecting-sockjs.mjs")).body
+    script = (await served.request("GET", "/reconnecting-sockjs.js")).body
+    code, _, names = module.rpartition(b"\nexport ")
+    assert names == b"{ ReconnectingSockJS, ReconnectingSockJS as default };\n"
+    assert script.startswith(b'"use strict";\n{\n' + code) and b"\nexport" not in script
+    assert script.endswith(b"\nglobalThis.ReconnectingSockJS = ReconnectingSockJS;\n}\n")
 
 
 async def test_disabled_transports_are_not_found(serve: Serve) -> None:

@@ -46,7 +46,11 @@ function take(type) {
   });
 }
 
-async function echo(text) {
+function say(text) {
   socket.send(text);
+}
+
+async function echo(text) {
+  say(text);
   return (await take("message")).data;
 }
