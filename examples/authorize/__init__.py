@@ -106,7 +106,8 @@ def add_page(app: web.Application, sockjs_client: Path) -> None:
         sockjs_url = "/sockjs.min.js"
         app.router.add_get(sockjs_url, partial(chat.send_file, sockjs_client))
     page = string.Template((PAGE / "index.html").read_text(encoding="utf-8"))
-    app.router.add_get("/", partial(chat.send_page, page.substitute(sockjs_url=sockjs_url)))
+    html = page.substitute(sockjs_script=chat.script_tag(sockjs_url))
+    app.router.add_get("/", partial(chat.send_page, html))
     app.router.add_static("/page/", PAGE)
     app.router.add_static("/style/chat/", chat.PAGE)
     app.router.add_static("/style/multiplex/", multiplex.PAGE)

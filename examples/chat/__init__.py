@@ -53,6 +53,7 @@ SOCKJS_CLIENT = (
     Path(__file__).parents[2] / ".venv/npm/node_modules/sockjs-client/dist/sockjs.min.js"
 )
 CDN = "https://cdn.jsdelivr.net/npm/sockjs-client@1.6.1/dist/sockjs.min.js"
+INTEGRITY = "sha384-svdnwiXBL+Js+yUneJSRFy24NgGiOfDM/vkQl/vCeVrcbYD6yW8EwPr1FnxTEZsR"
 
 
 class Room:
@@ -229,7 +230,7 @@ def make_app(
         app.cleanup_ctx.append(partial(keep_correct, room, router))
 
     page = string.Template((PAGE / "index.html").read_text(encoding="utf-8")).substitute(
-        sockjs_url=sockjs_url,
+        sockjs_script=script_tag(sockjs_url),
         name_length=NAME_LENGTH,
         text_length=TEXT_LENGTH,
         silence=SILENCE * HEARTBEAT_DELAY,
@@ -239,6 +240,12 @@ def make_app(
     app.router.add_get("/readyz", readyz)
     app.router.add_static("/page/", PAGE)
     return app
+
+
+def script_tag(url: str) -> str:
+    """Return the element that loads sockjs-client from `url`; from the CDN, only the very file."""
+    integrity = f' integrity="{INTEGRITY}" crossorigin="anonymous"' if url == CDN else ""
+    return f'<script src="{url}"{integrity}></script>'
 
 
 async def send_page(page: str, request: web.Request) -> web.Response:

@@ -6,8 +6,7 @@ from string import Template
 
 from aiohttp import web
 
-from examples.chat import CDN, SOCKJS_CLIENT, send_file, send_page
-from examples.chat import PAGE as CHAT_PAGE
+from examples.chat import CDN, SOCKJS_CLIENT, script_tag, send_file, send_page
 from examples.serving import make_parser, serve
 from sockjs_aio.tornado import SockJSRouter
 
@@ -23,9 +22,8 @@ def make_app(*routers: SockJSRouter, page: str | None = None) -> web.Application
         router.attach(app)
     if page is not None:
         text = Template((PAGES / page).read_text(encoding="utf-8"))
-        html = text.substitute(sockjs_url=SOCKJS_URL)
-        watch = partial(send_file, CHAT_PAGE / "watch.js")
-        app.add_routes([web.get("/", partial(send_page, html)), web.get("/watch.js", watch)])
+        html = text.substitute(sockjs_script=script_tag(SOCKJS_URL))
+        app.add_routes([web.get("/", partial(send_page, html))])
     if HAS_CLIENT:
         app.add_routes([web.get(SOCKJS_URL, partial(send_file, SOCKJS_CLIENT))])
     return app

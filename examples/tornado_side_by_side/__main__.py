@@ -10,7 +10,6 @@ import tornado.websocket
 from aiohttp import web
 
 from examples.chat import CDN, SOCKJS_CLIENT, send_file
-from examples.chat import PAGE as CHAT_PAGE
 from examples.serving import port_number
 from sockjs_aio import run_app
 from sockjs_aio.tornado import SockJSRouter
@@ -74,7 +73,6 @@ def make_old_app(ports):
 def make_new_app(options):
     app = web.Application()
     SockJSRouter(NewVisitor, "/chat", {"sockjs_url": script_url()}).attach(app)
-    app.add_routes([web.get("/chat-client/watch.js", partial(send_file, CHAT_PAGE / "watch.js"))])
     if SOCKJS_CLIENT.is_file():
         app.add_routes([web.get(SCRIPT, partial(send_file, SOCKJS_CLIENT))])
 

@@ -193,7 +193,7 @@ async def test_example_loads_from_the_cdn_where_there_is_no_file() -> None:
     async with serving(make_app(Path("missing"))) as port, aiohttp.ClientSession() as session:
         for path in ("/", "/multiplex/iframe.html"):
             async with session.get(f"http://127.0.0.1:{port}{path}") as response:
-                assert f'<script src="{chat.CDN}"></script>' in await response.text()
+                assert chat.script_tag(chat.CDN) in await response.text()
 
 
 @pytest.mark.parametrize("kind", [clients.WebSocket, clients.Xhr], ids=lambda kind: kind.name)

@@ -7,11 +7,13 @@ const forced = new URLSearchParams(location.search).get("transport");
 
 // Who we are.
 
+class Refused extends Error {}
+
 async function post(url, body) {
   const response = await fetch(url, { method: "POST", body });
   const text = await response.text();
   if (!response.ok) {
-    throw new Error(text);
+    throw response.status < 500 ? new Refused(text) : new Error(text);
   }
   return text;
 }
@@ -37,10 +39,16 @@ element("logout").onclick = async () => {
   showUser("");
 };
 
-// The two services.  The cookie goes along by itself; the token is part of the URL.
+// The two services.  The cookie goes along by itself; the token is part of the URL, and each attempt
+// to connect asks for a new one.
 
-const accountUrl = async () => "/account";
+const accountUrl = "/account";
 const ordersUrl = async () => `/orders?token=${encodeURIComponent(await post("/token"))}`;
+
+// 2000 is all that a page learns of a refusal: it is no use to try again.
+function retry(loss) {
+  return loss.code !== 2000 && !(loss.error instanceof Refused) && ReconnectingSockJS.retry(loss);
+}
 
 class Service {
   constructor(id, url) {
@@ -55,20 +63,17 @@ class Service {
     find("form").onsubmit = (event) => this.submit(event);
   }
 
-  async connect() {
-    let url;
-    try {
-      url = await this.url();
-    } catch (error) {
-      this.add("notice", `No token: ${error.message}`);
-      return;
-    }
-    const socket = new SockJS(url, null, { timeout: 5000, transports: forced || TRANSPORTS });
+  connect() {
+    const options = { timeout: 5000, transports: forced || TRANSPORTS, retry };
+    const socket = new ReconnectingSockJS(this.url, null, options);
     this.socket = socket;
-    watch(socket);
     this.toggle.textContent = "Leave";
     socket.onopen = () => this.show(true, socket.transport);
     socket.onmessage = (event) => this.say(event.data);
+    socket.onreconnecting = (event) => {
+      this.show(false);
+      this.add("notice", `Lost: ${event.code} ${event.reason}`);
+    };
     socket.onclose = (event) => {
       this.socket = null;
       this.toggle.textContent = "Connect";

@@ -1,6 +1,6 @@
 "use strict";
 
-const LONGEST_DELAY = 15;
+const SILENCE = Number(document.currentScript.dataset.silence) * 1000;
 const element = (id) => document.getElementById(id);
 const log = element("log");
 
@@ -11,57 +11,54 @@ let name = sessionStorage.getItem("name") || "";
 const page = sessionStorage.getItem("page") || crypto.getRandomValues(new Uint32Array(4)).join("-");
 sessionStorage.setItem("page", page); // known by it, we come back as who we were
 let socket = null;
-let failures = 0;
 let countdown = null;
 let isAtEnd = true; // then new messages scroll into view
 
 // The connection.
 
 function connect() {
-  clearInterval(countdown);
-  countdown = null;
-  element("banner").hidden = true;
+  const transports = element("force").value || undefined;
+  const options = { timeout: 5000, transports, silence: SILENCE, maxDelay: 15000 };
+  socket = new ReconnectingSockJS(`/chat?page=${page}`, null, options);
   show("connecting", "Connecting");
-  const forced = element("force").value;
-  socket = new SockJS(`/chat?page=${page}`, null, { timeout: 5000, transports: forced || undefined });
-  watch(socket);
   socket.onmessage = (event) => receive(JSON.parse(event.data));
-  socket.onclose = (event) => (socket.replaced ? connect() : wait(event));
+  socket.onreconnecting = (event) => showWait(event.reason, event.delay);
+  socket.onclose = (event) => {
+    show("waiting", "Disconnected");
+    tell(`Closed: ${event.reason}.`);
+  };
 }
 
-// Try again after 1, 2, 4... seconds, give or take, so that not all pages come back at once.
-function wait(event) {
-  const delay = Math.min(2 ** failures++, LONGEST_DELAY) * (0.75 + Math.random() / 2);
-  const retryAt = Date.now() + delay * 1000;
-  const why = event.reason || "no reason given";
+function showWait(reason, delay) {
+  const retryAt = Date.now() + delay;
   const tick = () => {
     const seconds = Math.ceil((retryAt - Date.now()) / 1000);
-    if (seconds <= 0) {
-      connect();
-    } else {
-      element("trouble").textContent = `Not connected: ${why}. Trying again in ${seconds} s.`;
-    }
+    const when = seconds > 0 ? `in ${seconds} s` : "now";
+    tell(`Not connected: ${reason || "no reason given"}. Trying again ${when}.`);
   };
   show("waiting", "Disconnected");
-  element("banner").hidden = false;
   countdown = setInterval(tick, 250);
   tick();
 }
 
-// Leave before coming back over another transport: a JSONP poll cannot be cut short from here.
-function reconnect() {
-  failures = 0;
-  show("connecting", "Connecting");
-  if (socket.readyState === SockJS.OPEN) {
-    const old = socket;
-    old.replaced = true;
-    send("leave");
-    setTimeout(() => old.close(), 1000);
-  } else if (countdown) {
+function connectNow() {
+  if (socket.readyState === ReconnectingSockJS.CLOSED) {
     connect();
   } else {
-    socket.replaced = true;
-    socket.close();
+    socket.reconnect();
+  }
+}
+
+// Leave before coming back over another transport: a JSONP poll cannot be cut short from here.
+function changeTransport() {
+  const old = socket;
+  old.onclose = connect;
+  if (old.readyState === ReconnectingSockJS.OPEN) {
+    show("connecting", "Connecting");
+    send("leave");
+    setTimeout(() => old.close(), 1000);
+  } else {
+    old.close();
   }
 }
 
@@ -93,7 +90,6 @@ function receive(event) {
 }
 
 function welcome(event) {
-  failures = 0;
   mine.add(event.you);
   users.clear();
   event.users.forEach((user) => users.set(user.id, user));
@@ -117,10 +113,17 @@ function present(list) {
 // The page.  What users wrote goes into textContent, never into markup.
 
 function show(state, text, transport = "") {
+  clearInterval(countdown);
+  element("banner").hidden = true;
   document.body.dataset.state = state;
   element("state").textContent = text;
   element("transport").textContent = transport;
   element("text").placeholder = state === "open" ? "Write a message" : "Waiting for the server";
+}
+
+function tell(trouble) {
+  element("trouble").textContent = trouble;
+  element("banner").hidden = false;
 }
 
 function make(tag, className, ...children) {
@@ -227,9 +230,8 @@ log.onscroll = () => {
 };
 new ResizeObserver(showEnd).observe(log);
 
-element("force").onchange = reconnect;
-element("retry").onclick = connect;
-window.addEventListener("online", () => countdown && connect());
+element("force").onchange = changeTransport;
+element("retry").onclick = connectNow;
 
 if (window.SockJS) {
   connect();

@@ -5,7 +5,6 @@ const PEOPLE = [
   { name: "bob", hint: "tells all who listen", hue: 200 },
   { name: "carl", hint: "leaves after one message", hue: 340 },
 ];
-const RETRY_DELAY = 2000;
 const element = (id) => document.getElementById(id);
 
 // The protocol of websocket-multiplex: sub, msg and uns, over one socket.
@@ -56,21 +55,20 @@ let multiplexer = null;
 
 function connect() {
   show("connecting", "Connecting");
-  const forced = new URLSearchParams(location.search).get("transport");
-  const socket = new SockJS("/multiplex", null, { timeout: 5000, transports: forced || undefined });
-  watch(socket);
+  const transports = new URLSearchParams(location.search).get("transport") || undefined;
+  const socket = new ReconnectingSockJS("/multiplex", null, { timeout: 5000, transports });
   socket.onopen = () => {
     multiplexer = new Multiplexer(socket);
     show("open", "Connected", socket.transport);
     boxes.forEach((box) => box.open());
   };
   socket.onmessage = (event) => multiplexer.receive(event.data);
-  socket.onclose = () => {
+  // the server knows nothing of the channels of a lost connection
+  socket.onreconnecting = socket.onclose = () => {
     show("waiting", "Disconnected");
     const lost = multiplexer;
     multiplexer = null;
     lost?.closeAll("The connection was lost");
-    setTimeout(connect, RETRY_DELAY);
   };
 }
 
