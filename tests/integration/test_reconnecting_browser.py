@@ -10,13 +10,20 @@ import async_timeout
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, Route
 
-from sockjs_aio import SockJSConnection, SockJSRouter
-from tests.integration.browser import launched, make_page_app, serving, visiting
+from sockjs_aio import Settings, SockJSConnection, SockJSRouter
+from tests.integration.browser import (
+    SOCKJS_CLIENT,
+    launched,
+    make_page_app,
+    serving,
+    visiting,
+)
 from tests.integration.reconnecting_server import Server, running
 from tests.integration.test_browser import SOCKJS_TRANSPORTS
 from tests.ports import free_port
+from tests.test_docs import ROOT, blocks
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -82,6 +89,13 @@ async def visited(browser: Browser, page_url: str, script_url: str) -> AsyncIter
     async with visiting(browser, f"{page_url}/reconnecting.html") as page:
         await page.add_script_tag(url=f"{script_url}/reconnecting-sockjs.js")
         yield Client(page)
+
+
+@asynccontextmanager
+async def visited_by_itself(browser: Browser, page_url: str) -> AsyncIterator[Client]:
+    """Open the page before its service runs."""
+    async with serving_talker(page_url) as (url, _), visited(browser, page_url, url) as client:
+        yield client
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -204,12 +218,14 @@ class Talker(SockJSConnection):
 
 
 @asynccontextmanager
-async def serving_talker(page_url: str, **more: Any) -> AsyncIterator[tuple[str, SockJSRouter]]:
+async def serving_talker(
+    page_url: str, port: int = 0, **more: Any
+) -> AsyncIterator[tuple[str, SockJSRouter]]:
     """Serve `Talker` in this process."""
     app = web.Application()
     router = SockJSRouter(Talker, "/talk", sockjs_url=f"{page_url}/sockjs.min.js", **more)
     router.attach(app)
-    async with serving(app) as port:
+    async with serving(app, port) as port:
         yield f"http://127.0.0.1:{port}/talk", router
 
 
@@ -297,6 +313,43 @@ async def test_retry_that_raises_ends_the_socket(browser: Browser, page_url: str
         await client.take("open")
         await client.call("say", "close 1012")
         assert (await client.take("close"))["code"] == 1012
+
+
+async def test_waits_grow_and_start_again_after_a_good_connection(
+    browser: Browser, page_url: str
+) -> None:
+    port = free_port()
+    waits = {"minDelay": 20, "maxDelay": 50, "restartDelay": 30}
+    async with visited_by_itself(browser, page_url) as client:
+        await client.page.evaluate("Math.random = () => 1")  # each wait is as long as it may be
+        await client.call("start", f"http://127.0.0.1:{port}/talk", waits)
+        lost = [await client.take("reconnecting") for _ in range(4)]
+        assert [loss["attempt"] for loss in lost] == [1, 2, 3, 4]
+        assert [loss["delay"] for loss in lost] == [20, 40, 50, 50]
+        async with serving_talker(page_url, port=port):
+            await client.take("open")
+            await client.call("say", "close 1012")
+            loss = await client.take("reconnecting")
+            assert (loss["attempt"] >= 5, loss["delay"]) == (True, 50)  # it was open for too short
+            await client.take("open")
+            await client.page.evaluate("{ const now = Date.now; Date.now = () => now() + 10_000; }")
+            await client.call("say", "close 1012")
+            loss = await client.take("reconnecting")
+            assert (loss["attempt"], loss["delay"]) == (1, 30)
+            await client.comes_back()
+
+
+async def test_function_that_never_makes_a_url_is_called_again(
+    browser: Browser, page_url: str
+) -> None:
+    async with (
+        serving_talker(page_url) as (url, _),
+        visited_by_itself(browser, page_url) as client,
+    ):
+        await client.call("start", ["never", url], {"silence": 100, **QUICK})
+        loss = await client.take("reconnecting")
+        assert (loss["code"], loss["reason"]) == (1006, "Nothing was heard from the server")
+        await client.take("open")
 
 
 async def test_close_during_a_wait_ends_it(browser: Browser, page_url: str) -> None:
@@ -404,3 +457,27 @@ async def test_mistakes_are_told_at_once(
             " catch (error) { return String(error); } })()"
         )
         assert told.startswith(error)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/client.md"])
+async def test_page_of_the_documentation_connects(browser: Browser, name: str) -> None:
+    (html,) = blocks(ROOT / name, "html")
+    lines: asyncio.Queue[str] = asyncio.Queue()
+
+    async def from_the_cdn(route: Route) -> None:
+        await route.fulfill(path=SOCKJS_CLIENT, headers={"Access-Control-Allow-Origin": "*"})
+
+    async def shown(request: web.Request) -> web.Response:
+        text = html.replace("127.0.0.1:8080", request.host)
+        return web.Response(text=text, content_type="text/html")
+
+    app = web.Application()
+    SockJSRouter(Talker, "/echo").attach(app)
+    app.router.add_get("/shown", shown)
+    async with serving(app) as port, visiting(browser, "about:blank") as page:
+        await page.route(Settings.sockjs_url, from_the_cdn)  # whose hash the browser checks
+        page.on("console", lambda message: lines.put_nowait(message.text))
+        await page.goto(f"http://127.0.0.1:{port}/shown")
+        async with async_timeout.timeout(20):
+            while (line := await lines.get()) != "Hello!":
+                assert "favicon" in line or "404" in line

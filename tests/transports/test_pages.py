@@ -7,9 +7,9 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
+from examples.chat import SOCKJS_CLIENT
 from sockjs_aio import Settings
 from tests.conftest import Echo, Serve, require
-from tests.integration.browser import SOCKJS_CLIENT
 
 NOT_CACHED = "no-store, no-cache, no-transform, must-revalidate, max-age=0"
 
@@ -240,10 +240,8 @@ async def test_iframe_runs_only_the_very_script_that_the_default_names(serve: Se
     page = (await (await serve()).request("GET", "/iframe.html")).body.decode()
     url = Settings.sockjs_url
     assert f'<script src="{url}" integrity="sha384-{digest}" crossorigin="anonymous"></scr' in page
-    page = (
-        await (await serve(settings={"sockjs_url": url + "?"})).request("GET", "/iframe.html")
-    ).body
-    assert b"integrity" not in page
+    served = await serve(settings={"sockjs_url": url + "?"})
+    assert b"integrity" not in (await served.request("GET", "/iframe.html")).body
 
 
 async def test_iframe_may_only_be_embedded_by_allowed_origins(serve: Serve) -> None:

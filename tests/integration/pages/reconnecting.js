@@ -7,7 +7,7 @@ let seen = [];
 let notice = () => {};
 
 // `source`: a URL, or the values that a function returns as the URLs of one attempt after the other;
-// an Error among them is raised.
+// an Error among them is raised, and "never" keeps the attempt waiting.
 function start(source, options = {}) {
   seen = [];
   const attempts = Array.isArray(source) ? source : null;
@@ -15,6 +15,9 @@ function start(source, options = {}) {
     const url = attempts.length > 1 ? attempts.shift() : attempts[0];
     if (url.startsWith("Error: ")) {
       throw new Error(url.slice(7));
+    }
+    if (url === "never") {
+      await new Promise(() => {});
     }
     return url;
   };
