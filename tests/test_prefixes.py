@@ -27,7 +27,7 @@ async def test_prefixes_of_any_characters(
     served = await serve(Echo, prefix)
     for encoded in ENCODED[prefix]:
         served.prefix = encoded
-        for page in ("", "/", "/info", "/iframe.html"):
+        for page in ("", "/", "/info", "/iframe.html", "/reconnecting-sockjs.js"):
             assert (await served.request("GET", page)).status == 200
         client = await kind.open(served)
         await client.send("a")
