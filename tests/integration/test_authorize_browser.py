@@ -16,9 +16,9 @@ import async_timeout
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import Browser, Error, Page, expect
+from playwright.async_api import Browser, Error, Page, Request, expect
 
-from examples.authorize import make_app
+from examples.authorize import PRESENT, make_app
 from sockjs_aio import ConnectionInfo, SockJSRouter
 from tests.conftest import Echo
 from tests.integration.browser import Client, launched, make_page_app, serving, visiting
@@ -97,6 +97,36 @@ async def test_page_of_the_example_is_refused(
         await page.click("#orders .toggle")
         notice = page.locator("#orders .notice").last
         await expect(notice).to_contain_text("2000 All transports failed")
+
+
+async def test_page_of_the_example_comes_back_with_a_new_token(
+    browser: Browser, unused_tcp_port: int
+) -> None:
+    origin = f"http://127.0.0.1:{unused_tcp_port}"
+    app = make_app([origin])
+    tokens: list[str] = []
+
+    def note(request: Request) -> None:
+        url = urlsplit(request.url)
+        if url.path == "/orders/info":
+            tokens.append(parse_qs(url.query)["token"][0])
+
+    async with serving(app, unused_tcp_port), visiting(browser, origin) as page:
+        page.on("request", note)
+        await log_in(page, "ann", "apple")
+        await talk(page, "orders", "websocket")
+        for desk in app[PRESENT].copy():
+            desk.close(1012, "Service restart")
+        texts = ["Hello, ann!", "ann says: hi", "Hello, ann!"]
+        await expect(page.locator("#orders .text")).to_have_text(texts)
+        notices = page.locator("#orders .notice")
+        await expect(notices).to_have_text(["Lost: 1012 Service restart"])
+        assert len(tokens) == len(set(tokens)) == 2
+        await page.context.clear_cookies()
+        for desk in app[PRESENT].copy():
+            desk.close(1012, "Service restart")
+        await expect(notices.last).to_contain_text("Log in first.")
+        await expect(page.locator("#orders .toggle")).to_have_text("Connect")  # it has given up
 
 
 # A service that everybody may use who has the cookie, and pages elsewhere.
