@@ -20,6 +20,7 @@ from tests.integration.browser import (
     serving,
     visiting,
 )
+from tests.integration.frozen_tab import Tab, tab
 from tests.integration.reconnecting_server import Server, running
 from tests.integration.test_browser import SOCKJS_TRANSPORTS
 from tests.ports import free_port
@@ -54,7 +55,7 @@ async def server(page_url: str) -> AsyncIterator[Server]:
 class Client:
     """The socket of a page at ``reconnecting.html``; see ``reconnecting.js`` there."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page | Tab) -> None:
         self.page = page
 
     async def call(self, function: str, *arguments: Any) -> Any:
@@ -155,6 +156,7 @@ async def test_page_comes_back_with_the_network(
 ) -> None:
     # waits so long that only the event can end them
     await client.open(server.url, transport, minDelay=2**20, maxDelay=2**20)
+    assert isinstance(client.page, Page)
     await client.page.evaluate("Math.random = () => 0.99")
     await client.page.context.set_offline(True)
     loss = await client.take("reconnecting")
@@ -173,35 +175,39 @@ async def test_page_tries_at_once_when_it_is_looked_at(server: Server, client: C
     await client.comes_back()
 
 
-@asynccontextmanager
-async def frozen(page: Page) -> AsyncIterator[None]:
-    devtools = await page.context.new_cdp_session(page)
-    await devtools.send("Page.setWebLifecycleState", {"state": "frozen"})
-    yield
-    await devtools.send("Page.setWebLifecycleState", {"state": "active"})
-    await devtools.detach()
+@pytest_asyncio.fixture(loop_scope="module")
+async def tab_client(browser: Browser, page_url: str, server: Server) -> AsyncIterator[Client]:
+    async with tab(browser, f"{page_url}/reconnecting.html") as hidden:
+        client = Client(hidden)
+        await client.call("load", f"{server.url}/reconnecting-sockjs.mjs")
+        yield client
 
 
 @pytest.mark.parametrize("transport", SOCKJS_TRANSPORTS)
 async def test_frozen_tab_comes_back_when_it_thaws(
-    server: Server, client: Client, transport: str
+    server: Server, tab_client: Client, transport: str
 ) -> None:
-    await client.open(server.url, transport, silence=SILENCE)
-    async with frozen(client.page):
-        await server.end(signal.SIGKILL)
-        await server.start()
-    await client.take("reconnecting")
-    await client.comes_back()
+    assert isinstance(tab_client.page, Tab)
+    await tab_client.open(server.url, transport, silence=SILENCE)
+    await tab_client.page.freeze()
+    await server.end(signal.SIGKILL)
+    await server.start()
+    await tab_client.page.thaw()
+    await tab_client.take("reconnecting")
+    await tab_client.comes_back()
 
 
+@pytest.mark.parametrize("transport", ["websocket", "xhr-streaming", "eventsource"])
 async def test_tab_that_was_frozen_for_long_keeps_its_connection(
-    server: Server, client: Client
+    server: Server, tab_client: Client, transport: str
 ) -> None:
-    await client.open(server.url, "websocket", silence=2000)
-    async with frozen(client.page):
-        await asyncio.sleep(5)  # far longer than the silence; heartbeats wait in the browser
-    assert await client.call("echo", "still there") == "still there"
-    assert await client.seen() == []
+    assert isinstance(tab_client.page, Tab)
+    await tab_client.open(server.url, transport, silence=2000)
+    await tab_client.page.freeze()
+    await asyncio.sleep(3)  # heartbeats wait in the browser
+    await tab_client.page.thaw()
+    assert await tab_client.call("echo", "still there") == "still there"
+    assert await tab_client.seen() == []
 
 
 # What the page decides.
@@ -423,17 +429,14 @@ async def test_module_and_script_are_the_same(browser: Browser, page_url: str) -
         serving_talker(page_url) as (url, _),
         visiting(browser, f"{page_url}/reconnecting.html") as page,
     ):
-        await page.evaluate(
-            "url => import(url).then((module) => { window.module = module; })",
-            f"{url}/reconnecting-sockjs.mjs",
-        )
+        client = Client(page)
         assert await page.evaluate("typeof ReconnectingSockJS") == "undefined"
-        assert await page.evaluate("module.default === module.ReconnectingSockJS")
-        await page.evaluate("void (window.ReconnectingSockJS = module.default)")
-        await Client(page).open(url)
+        assert await client.call("load", f"{url}/reconnecting-sockjs.mjs") is True
+        await client.open(url)
+        module = await page.evaluate("String(ReconnectingSockJS)")
         await page.add_script_tag(url=f"{url}/reconnecting-sockjs.js")
-        text = "String(ReconnectingSockJS) === String(module.ReconnectingSockJS)"
-        assert await page.evaluate(text)
+        assert await page.evaluate("String(ReconnectingSockJS)") == module
+        assert await page.evaluate("socket instanceof ReconnectingSockJS") is False  # another one
 
 
 @pytest.mark.parametrize(

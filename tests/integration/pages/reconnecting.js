@@ -27,6 +27,12 @@ function start(source, options = {}) {
   }
 }
 
+async function load(url) {
+  const module = await import(url);
+  window.ReconnectingSockJS = module.ReconnectingSockJS;
+  return module.default === module.ReconnectingSockJS;
+}
+
 function note(type, event) {
   const { isReconnect, data, code, reason, wasClean, attempt, delay } = event;
   const error = event.error?.message;
