@@ -18,20 +18,16 @@ def code_rows() -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in table.strip().splitlines()[2:]]
 
 
-def test_every_close_frame_of_a_client_is_documented() -> None:
-    told = [(end.code, end.reason) for end in ends.ENDS if end.code != 1006]
-    told += [(refusal.code, refusal.reason) for refusal in ends.REFUSALS]
+def test_every_end_that_a_client_is_told_of_is_documented() -> None:
     firsts = "\n".join(row[0] for row in code_rows())
-    for code, reason in told:
-        if code == ends.GO_AWAY.code:
-            assert f"`{code} {reason}`" in CLIENT
-        elif code in (1003, 1007) or (code, reason) in [
-            ends.PROTOCOL_ERROR[:2],
-            ends.INVALID_CLOSE_CODE[:2],
-        ]:
-            assert "`1002`, `1003` or `1007`, other reasons" in firsts
-        else:
-            assert f"`{code} {reason}`" in firsts
+    frames = [ends.SERVICE_RESTART, ends.HOOK_FAILED, ends.SLOW_CONSUMER, *ends.REFUSALS]
+    for code, reason, *_ in frames:
+        assert f"`{code} {reason}`" in firsts
+    assert "`3000 Go away!` is its default" in CLIENT
+    violations = {end.code for end in ends.ENDS if end.initiator == "error"} - {1011}
+    assert violations == {1002, 1003, 1007, 1009}
+    assert "`1009`, no reason\n`1011" in firsts
+    assert "`1002`, `1003` or `1007`, no reason" in firsts
 
 
 def test_reasons_of_the_script_are_documented() -> None:

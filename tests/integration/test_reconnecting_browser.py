@@ -290,6 +290,44 @@ async def test_page_comes_back_after_other_codes(
         await client.comes_back()
 
 
+@pytest.mark.parametrize(
+    ("transport", "code", "reason"),
+    [
+        ("websocket", 1009, ""),
+        ("xhr-polling", 1006, "Sending error: Error: http status 413"),
+    ],
+)
+async def test_page_is_told_that_its_message_is_too_big(
+    browser: Browser, page_url: str, transport: str, code: int, reason: str
+) -> None:
+    async with (
+        serving_talker(page_url, max_message_size=1000) as (url, _),
+        visited(browser, page_url, url) as client,
+    ):
+        await client.open(url, transport)
+        await client.call("say", "x" * 1001)
+        loss = await client.take("reconnecting")
+        assert (loss["code"], loss["reason"]) == (code, reason)
+        await client.comes_back()
+
+
+async def test_page_sees_a_refusal_as_2000_and_tries_again(browser: Browser, page_url: str) -> None:
+    answers = [False] * 20
+
+    async def authorize(request: web.Request) -> bool:
+        return answers.pop() if answers else True
+
+    async with (
+        serving_talker(page_url, authorize=authorize) as (url, _),
+        visited(browser, page_url, url) as client,
+    ):
+        await client.call("start", url, {"transports": ["websocket", "xhr-polling"], **QUICK})
+        loss = await client.take("reconnecting")
+        assert (loss["code"], loss["reason"]) == (2000, "All transports failed")
+        answers.clear()
+        await client.take("open")
+
+
 async def test_page_gives_up_when_it_says_so(browser: Browser, page_url: str) -> None:
     async with (
         serving_talker(page_url) as (url, _),
