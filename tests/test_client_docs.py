@@ -61,3 +61,12 @@ def test_hash_of_the_default_script_is_the_same_everywhere() -> None:
     }
     assert set(hashes) == {"README.md", "docs/client.md", "examples/chat/__init__.py"}
     assert all(found == {INTEGRITY} for found in hashes.values())
+
+
+def test_every_member_of_the_class_has_a_type() -> None:
+    (body,) = re.findall(r"\nclass ReconnectingSockJS .*?\n}\n", MODULE.read_text(), re.DOTALL)
+    members = re.findall(r"^  (?:static |get )?(\w+)(?: = |\()", body, re.MULTILINE)
+    assert {"CLOSED", "retry", "onopen", "url", "transport", "send", "reconnect"} <= set(members)
+    (declared,) = re.findall(r"\nexport class .*?\n}\n", TYPES.read_text(), re.DOTALL)
+    for name in members:
+        assert re.search(rf"^  (?:static )?(?:readonly )?{name}[:(]", declared, re.MULTILINE), name

@@ -1,6 +1,7 @@
 """A tab that the browser can freeze: it must be hidden, and Playwright's pages never are."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator
@@ -8,6 +9,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from playwright.async_api import Browser, CDPSession
+
+LOADED = "location.href !== 'about:blank' && document.readyState === 'complete'"
+
+
+class DevtoolsError(Exception):
+    """The browser cannot do what it was asked for."""
 
 
 class Tab:
@@ -36,7 +43,10 @@ class Tab:
         message = json.dumps({"id": number, "method": method, "params": parameters})
         to = {"sessionId": self._session_id, "message": message}
         await self._devtools.send("Target.sendMessageToTarget", to)
-        return (await answer)["result"]
+        result = await answer
+        if "error" in result:
+            raise DevtoolsError(result["error"])
+        return result["result"]
 
     async def evaluate(self, expression: str, argument: Any = None) -> Any:
         """Do what Playwright's method of this name does."""
@@ -46,6 +56,13 @@ class Tab:
         answer = await self._send("Runtime.evaluate", expression=expression, **options)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    async def until_loaded(self) -> None:
+        while True:
+            with contextlib.suppress(DevtoolsError):  # it is on its way to its URL
+                if await self.evaluate(LOADED):
+                    return
+            await asyncio.sleep(0.02)
 
     async def freeze(self) -> None:
         """Hide the tab behind another one, and stop its timers and all else that it runs."""
@@ -72,13 +89,7 @@ async def tab(browser: Browser, url: str) -> AsyncIterator[Tab]:
     target = await devtools.send("Target.createTarget", {"url": url})
     session = await devtools.send("Target.attachToTarget", target)
     tab = Tab(devtools, session["sessionId"])
-    await tab.evaluate(
-        """new Promise((resolve) => {
-            const look = () => location.href !== "about:blank" && document.readyState === "complete"
-                ? resolve() : setTimeout(look, 10);
-            look();
-        })"""
-    )
+    await tab.until_loaded()
     yield tab
     await devtools.send("Target.closeTarget", target)
     await devtools.detach()
