@@ -53,7 +53,9 @@ function connectNow() {
 function changeTransport() {
   const old = socket;
   old.onclose = connect;
-  if (old.readyState === ReconnectingSockJS.OPEN) {
+  if (old.readyState === ReconnectingSockJS.CLOSED) {
+    connect();
+  } else if (old.readyState === ReconnectingSockJS.OPEN) {
     show("connecting", "Connecting");
     send("leave");
     setTimeout(() => old.close(), 1000);
