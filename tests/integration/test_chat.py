@@ -159,6 +159,17 @@ async def test_page_comes_back_by_itself(browser: Browser) -> None:
 
 
 @pytest.mark.browser
+async def test_page_can_come_back_after_the_end(browser: Browser) -> None:
+    async with serving(make_app()) as port, joined(browser, port, "Ada") as page:
+        for come_back in (page.click("#retry"), page.select_option("#force", "xhr-polling")):
+            await page.evaluate("socket.close(4000, 'enough')")
+            await expect(page.locator("#trouble")).to_have_text("Closed: enough.")
+            await come_back
+            await expect(page.locator("#state")).to_have_text("Connected")
+        await expect(page.locator("#transport")).to_have_text("xhr-polling")
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("transport", ["iframe-htmlfile", "iframe-eventsource", "xhr-streaming"])
 async def test_page_notices_by_missing_heartbeats_that_the_server_was_killed(
     browser: Browser, transport: str
