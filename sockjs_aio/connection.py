@@ -6,22 +6,18 @@ implement it: the server's own sessions (`core.session`) and the channels of `mu
 
 import abc
 import contextvars
-import difflib
 import functools
-import inspect
 import logging
 from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
+from sockjs_aio.hook_names import HOOKS, is_coroutine_function, meant_hook
 from sockjs_aio.protocol.ends import GO_AWAY
 from sockjs_aio.protocol.framing import PreparedMessage
+from sockjs_aio.protocol.names import check_key
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 
 logger: logging.Logger = logging.getLogger("sockjs_aio")
-
-_HOOKS = {"onopen": "on_open", "onmessage": "on_message", "onclose": "on_close"}
-_ELSEWHERE = {"onconnect": "on_open", "ondisconnect": "on_close", "onreceive": "on_message"}
-"""The names that other libraries use for these hooks."""
 
 
 class Session(abc.ABC):
@@ -72,7 +68,7 @@ class Session(abc.ABC):
         """True if the server is shutting down and has cancelled the running hook."""
 
     @abc.abstractmethod
-    def send(self, message: str | bytes) -> None:
+    def send(self, message: str | bytes, key: str | None = None) -> None:
         """Queue `message`; see `SockJSConnection.send`."""
 
     @abc.abstractmethod
@@ -116,6 +112,7 @@ class Subscriptions(Protocol):
         channel: str,
         message: str,
         exclude: "SockJSConnection | Collection[SockJSConnection]",
+        key: str | None,
     ) -> None:
         """See `SockJSConnection.publish`."""
 
@@ -145,7 +142,7 @@ class SockJSConnection:
         """Warn about methods whose names look like a misspelt hook."""
         super().__init_subclass__(**arguments)
         for name, value in vars(cls).items():
-            hook = _meant(name) if callable(value) else None
+            hook = meant_hook(name) if callable(value) else None
             if hook and getattr(cls, hook) is getattr(SockJSConnection, hook):
                 text = "%s.%s is not a hook: did you mean %s?"
                 logger.warning(text, cls.__qualname__, name, hook)
@@ -185,7 +182,7 @@ class SockJSConnection:
         """Return the name of a hook for the log; adapters return the name of the user's method."""
         return f"{type(self).__name__}.{hook}"
 
-    def send(self, message: str | bytes) -> None:
+    def send(self, message: str | bytes, *, key: str | None = None) -> None:
         """Send `message` to the client, in order and without waiting; once closed, do nothing.
 
         Messages that you send within one turn of the event loop leave as one frame.  If
@@ -194,23 +191,35 @@ class SockJSConnection:
 
         Args:
             message: Text.  Raw WebSockets also take `bytes`.
+            key: If a message with the same key is still queued, replace it, in its place.  A slow
+                client then gets the latest message of each key, and its queue does not grow.  1 to
+                200 bytes, no control characters.
 
         Raises:
-            TypeError: If `message` has another type.
+            TypeError: If `message` or `key` has another type.
+            ValueError: If `key` is not valid.
         """
-        self.session.send(message)
+        if key is not None:
+            check_key(key)
+        self.session.send(message, key)
 
     async def drain(self) -> None:
         """Wait until the session is closed or at most a quarter of `send_queue_limit` is queued."""
         await self.session.drain()
 
-    def broadcast(self, clients: "Iterable[SockJSConnection]", message: str | bytes) -> None:
+    def broadcast(
+        self,
+        clients: "Iterable[SockJSConnection]",
+        message: str | bytes,
+        *,
+        key: str | None = None,
+    ) -> None:
         """Send `message` to all `clients`, encoding it once; closed ones are skipped.
 
         Raises:
-            TypeError: Like `send`.
+            TypeError, ValueError: Like `send`.
         """
-        broadcast(clients, message)
+        broadcast(clients, message, key=key)
 
     async def subscribe(self, channel: str, *, member: str | None = None) -> None:
         """Receive the messages that are published to `channel`, until the session ends.
@@ -245,6 +254,7 @@ class SockJSConnection:
         message: str,
         *,
         exclude: "SockJSConnection | Collection[SockJSConnection]" = (),
+        key: str | None = None,
     ) -> None:
         """Send `message` to all subscribers of `channel`, in all processes.
 
@@ -256,13 +266,14 @@ class SockJSConnection:
             channel: The channel's name, as for `subscribe`.
             message: Text.
             exclude: One or more connections that do not get the message.
+            key: For each subscriber, replace what is still queued with the same key; see `send`.
 
         Raises:
             BrokerUnavailableError: If other processes may not have got the message.
-            TypeError: If `channel` or `message` is not a `str`.
-            ValueError: If `channel` is not a valid name, or `message` is too large.
+            TypeError: If `channel`, `message` or `key` is not a `str`.
+            ValueError: If `channel` or `key` is not valid, or `message` is too large.
         """
-        await self.session.channels.publish(channel, message, exclude)
+        await self.session.channels.publish(channel, message, exclude, key)
 
     async def members(self, channel: str) -> set[str]:
         """Return the members of `channel`, in all processes: see `SockJSRouter.members`."""
@@ -289,18 +300,27 @@ class SockJSConnection:
         self.session.close(code, reason)
 
 
-def broadcast(clients: Iterable[SockJSConnection], message: str | bytes) -> None:
+def broadcast(
+    clients: Iterable[SockJSConnection], message: str | bytes, *, key: str | None = None
+) -> None:
     """Send `message` to all `clients`, encoding it once; closed ones are skipped.
 
+    Args:
+        clients: The connections.
+        message: Text, or for raw WebSockets only, `bytes`.
+        key: For each client, replace what is still queued with the same key; see
+            `SockJSConnection.send`.
+
     Raises:
-        TypeError: If `message` is neither `str` nor, for raw WebSockets only, `bytes`.
+        TypeError: If `message` or `key` has another type.
+        ValueError: If `key` is not valid.
     """
     if not isinstance(message, (str, bytes)):
         raise TypeError(
             f"broadcast(clients, message) sends a str, not {type(message).__name__}: encode it "
             "first, for example with json.dumps()"
         )
-    shared = PreparedMessage(message)
+    shared = PreparedMessage(message, key=key)
     for client in tuple(clients):  # closing a slow client may remove it from the caller's set
         client.session.send_shared(shared)
 
@@ -324,26 +344,7 @@ def warn_of_plain_hooks(connect: object) -> None:
     cls = connect.func if isinstance(connect, functools.partial) else connect
     if not (isinstance(cls, type) and issubclass(cls, SockJSConnection)):
         return
-    for hook in _HOOKS.values():
+    for hook in HOOKS.values():
         if not is_coroutine_function(getattr(cls, hook)):
             text = "%s.%s is a plain function: write async def %s (unless it returns an awaitable)"
             logger.warning(text, cls.__qualname__, hook, hook)
-
-
-def is_coroutine_function(function: Any) -> bool:
-    """Tell whether `function`, which may be decorated, is a coroutine function."""
-    function = inspect.unwrap(function)
-    if not callable(function):
-        return False
-    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
-
-
-def _meant(name: str) -> str | None:
-    """Return the hook whose name is close to `name`, if there is one."""
-    plain = name.replace("_", "").lower()
-    if not plain.startswith("on") or name.startswith(("on_open_", "on_message_", "on_close_")):
-        return None
-    known = _HOOKS | _ELSEWHERE
-    # "once_closed" is one letter further away than "on_clsoe"
-    cutoff = 0.83 if name.startswith("on_") else 0.9
-    return known.get("".join(difflib.get_close_matches(plain, known, n=1, cutoff=cutoff)))

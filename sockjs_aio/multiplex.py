@@ -207,14 +207,15 @@ class Channel(Session):
         """True if shutdown has cancelled the carrier's hook, in which this channel's hook runs."""
         return self.hooks.is_cancelled or self.carrier.is_cut_off
 
-    def send(self, message: str | bytes) -> None:
+    def send(self, message: str | bytes, key: str | None = None) -> None:
         """Queue `message` for the carrier.
 
         Raises:
             TypeError: If `message` is not a `str`: the protocol carries only text.
         """
         if self.is_subscribed:
-            self.carrier.send(self._service.addressed(message))
+            key = None if key is None else self._service.prefix + key
+            self.carrier.send(self._service.addressed(message), key)
 
     def send_shared(self, message: PreparedMessage) -> None:
         """Like `send`, for a message to many clients, encoded once for each channel name."""

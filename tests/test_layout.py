@@ -18,7 +18,7 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 ROOMS = [
     {"errors", "turns", "version"},
     {"protocol"},
-    {"origins", "session_info", "settings", "connection"},
+    {"origins", "session_info", "settings", "hook_names", "connection"},
     {"brokers"},
     {"core"},
     {"multiplex"},

@@ -7,7 +7,6 @@ carry messages and members from one process to another.
 import abc
 import asyncio
 import math
-import re
 from collections import Counter
 from collections.abc import Collection
 from typing import Literal, Protocol, TypeAlias
@@ -15,14 +14,10 @@ from typing import Literal, Protocol, TypeAlias
 from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.errors import SettingsError
 from sockjs_aio.protocol.framing import PreparedMessage
-
-MAX_NAME = 200
-"""The longest name of a channel, in bytes of UTF-8."""
+from sockjs_aio.protocol.names import CONTROL, MAX_NAME, check_key, fits
 
 MAX_MEMBER = 1000
 """The longest member, in bytes of UTF-8."""
-
-_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 
 State: TypeAlias = Literal["stopped", "connecting", "connected", "degraded", "reconnecting"]
 Exclude: TypeAlias = SockJSConnection | Collection[SockJSConnection]
@@ -72,7 +67,9 @@ class Broker(abc.ABC):
     def state(self) -> State:
         """The broker's state; while ``"connected"``, it carries messages of all channels."""
 
-    async def publish(self, channel: str, message: str, *, exclude: Exclude = ()) -> None:
+    async def publish(
+        self, channel: str, message: str, *, exclude: Exclude = (), key: str | None = None
+    ) -> None:
         """Send `message` to all subscribers of `channel`, in all processes.
 
         The message is queued for the subscribers of this process before this method waits for
@@ -82,18 +79,22 @@ class Broker(abc.ABC):
             channel: The channel's name: 1 to 200 bytes, no control characters.
             message: Text.
             exclude: One or more connections that do not get the message.
+            key: For each subscriber, replace what is still queued with the same key; see
+                `SockJSConnection.send`.
 
         Raises:
             BrokerUnavailableError: If other processes may not have got the message.
             RuntimeError: If the broker was started in another event loop; so for all methods.
-            TypeError: If `channel` or `message` is not a `str`.
-            ValueError: If `channel` is not a valid name, or `message` is too large.
+            TypeError: If `channel`, `message` or `key` is not a `str`.
+            ValueError: If `channel` or `key` is not valid, or `message` is too large.
         """
         self.check_loop()
         check_channel(channel)
         self._check_message(message)
-        self._deliver(channel, message, exclude)
-        await self.send(channel, message)
+        if key is not None:
+            check_key(key)
+        self._deliver(channel, message, exclude, key)
+        await self.send(channel, message, key)
 
     async def members(self, channel: str) -> set[str]:
         """Return the members of `channel`, in all processes.
@@ -189,19 +190,21 @@ class Broker(abc.ABC):
                 "broker there"
             )
 
-    def deliver(self, channel: str, message: str, exclude: Exclude = ()) -> None:
+    def deliver(
+        self, channel: str, message: str, exclude: Exclude = (), key: str | None = None
+    ) -> None:
         """Send `message` to the subscribers in this process, encoding it once."""
         self.check_loop()
-        self._deliver(channel, message, exclude)
+        self._deliver(channel, message, exclude, key)
 
-    def _deliver(self, channel: str, message: str, exclude: Exclude) -> None:
+    def _deliver(self, channel: str, message: str, exclude: Exclude, key: str | None) -> None:
         listeners = self._listeners.get(channel)
         if not listeners:
             return
         if isinstance(exclude, SockJSConnection):
             exclude = (exclude,)
         sessions = {connection.session for connection in exclude}
-        outgoing = PreparedMessage(message)
+        outgoing = PreparedMessage(message, key=key)
         for listener in list(listeners):
             listener.deliver(channel, outgoing, sessions)
 
@@ -260,7 +263,7 @@ class Broker(abc.ABC):
         """Wait until `listen` and `announce` for `channel` have taken effect, or cannot now."""
 
     @abc.abstractmethod
-    async def send(self, channel: str, message: str) -> None:
+    async def send(self, channel: str, message: str, key: str | None) -> None:
         """Have the other processes call `deliver`.  Raises `BrokerUnavailableError`."""
 
     @abc.abstractmethod
@@ -277,11 +280,11 @@ def check_channel(name: object) -> None:
     """
     if not isinstance(name, str):
         raise TypeError(f"a channel's name must be a str, not {name!r}")
-    if not _fits(name, MAX_NAME):
+    if not fits(name, MAX_NAME):
         raise ValueError(
             f"channel {name!r:.80} is not valid: it must be 1 to {MAX_NAME} bytes of UTF-8"
         )
-    if _CONTROL.search(name):
+    if CONTROL.search(name):
         raise ValueError(f"channel {name!r:.80} is not valid: it has control characters")
 
 
@@ -294,7 +297,7 @@ def check_member(member: object) -> None:
     """
     if not isinstance(member, str):
         raise TypeError(f"a member must be a str, not {member!r}: use json.dumps(), for example")
-    if not _fits(member, MAX_MEMBER):
+    if not fits(member, MAX_MEMBER):
         raise ValueError(
             f"member {member!r:.80} is not valid: it must be 1 to {MAX_MEMBER} bytes of UTF-8"
         )
@@ -311,13 +314,3 @@ def check_delay(name: str, value: object) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 < value < math.inf:  # type: ignore[operator]
         raise SettingsError(f"{name}={value!r} is not valid: it must be a number above 0 (seconds)")
-
-
-def _fits(text: str, limit: int) -> bool:
-    """Tell whether `text` is 1 to `limit` bytes of UTF-8."""
-    if not 0 < len(text) <= limit:
-        return False
-    try:
-        return text.isascii() or len(text.encode()) <= limit
-    except UnicodeEncodeError:
-        return False

@@ -35,7 +35,7 @@ class MemoryBroker(Broker):
     async def ready(self, channel: str) -> None:
         """Do nothing: `listen` and `announce` have no effect to wait for."""
 
-    async def send(self, channel: str, message: str) -> None:
+    async def send(self, channel: str, message: str, key: str | None) -> None:
         """Do nothing: no other process has subscribers."""
 
     async def remote_members(self, channel: str) -> set[str]:

@@ -62,10 +62,10 @@ class Channels:
         for channel in self._channels.pop(session, ()):
             self._remove(session, channel)
 
-    async def publish(self, channel: str, message: str, exclude: Exclude) -> None:
+    async def publish(self, channel: str, message: str, exclude: Exclude, key: str | None) -> None:
         """See `SockJSRouter.publish`."""
         self.start()
-        await self.broker.publish(channel, message, exclude=exclude)
+        await self.broker.publish(channel, message, exclude=exclude, key=key)
 
     async def members(self, channel: str) -> set[str]:
         """See `SockJSRouter.members`."""

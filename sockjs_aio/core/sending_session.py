@@ -101,19 +101,19 @@ class SendingSession(connection.Session):
 
     # For the connection.
 
-    def send(self, message: str | bytes) -> None:
+    def send(self, message: str | bytes, key: str | None = None) -> None:
         """Queue `message`; it leaves at the end of this turn of the loop.
 
         Raises:
             TypeError: If the session's transport cannot carry a message of this type.
         """
         if self._machine.is_accepting:
-            self._queue(self._framing.encode(message))
+            self._queue(self._framing.encode(message), key)
 
     def send_shared(self, message: PreparedMessage) -> None:
         """Like `send`, for a message that goes to many sessions and is encoded once."""
         if self._machine.is_accepting:
-            self._queue(message.encoded(self._framing))
+            self._queue(message.encoded(self._framing), message.key)
 
     def send_json(self, text: str) -> None:
         """Like `send`, for JSON text: the client receives the value instead of a string."""
@@ -185,20 +185,20 @@ class SendingSession(connection.Session):
         """True while a poll or a stream of the session takes frames."""
         return self._writer is not None and self._writer.is_http
 
-    def _queue(self, piece: bytes) -> None:
+    def _queue(self, piece: bytes, key: str | None = None) -> None:
         if self._host.thread.is_debug:
             self._host.thread.check()
         if not self._is_scheduled and self._writer is not None:
             self._host.flusher.schedule(self)
             self._is_scheduled = True
-        if not (self._machine.queue(piece) or self._queue_again(piece)):
+        if not (self._machine.queue(piece, key) or self._queue_again(piece, key)):
             self._overflow()
 
-    def _queue_again(self, piece: bytes) -> bool:
+    def _queue_again(self, piece: bytes, key: str | None) -> bool:
         """Try again: the client may have taken data since the last flush, which makes room."""
         if self._writer is not None:
             self._machine.downstream = self._writer.buffered
-        return self._machine.queue(piece)
+        return self._machine.queue(piece, key)
 
     def _is_crowded(self) -> bool:
         machine = self._machine

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sockjs_aio.protocol import frames, json_text, websocket
+from sockjs_aio.protocol.names import check_key
 
 _CONTROL = re.compile("[\x00-\x1f]")
 
@@ -105,12 +106,21 @@ class PreparedMessage:
         message: Text.  Raw WebSockets also take `bytes`.
         is_json: Whether `message` is JSON text and the client gets its value, such as an object,
             instead of a string.
+        key: A message replaces the one that is still queued with the same key.
+
+    Raises:
+        TypeError, ValueError: If `key` is not valid; see `SockJSConnection.send`.
     """
 
-    __slots__ = ("message", "_is_json", "_sockjs", "_raw", "_behind")
+    __slots__ = ("message", "key", "_is_json", "_sockjs", "_raw", "_behind")
 
-    def __init__(self, message: str | bytes, *, is_json: bool = False) -> None:
+    def __init__(
+        self, message: str | bytes, *, is_json: bool = False, key: str | None = None
+    ) -> None:
+        if key is not None:
+            check_key(key)
         self.message: str | bytes = message
+        self.key: str | None = key
         self._is_json = is_json
         self._sockjs: frames.SharedMessage | None = None
         self._raw: bytes | None = None
@@ -132,7 +142,7 @@ class PreparedMessage:
         return self._sockjs
 
     def behind(self, prefix: str) -> "PreparedMessage":
-        """Return a message with `prefix` before this one's text.
+        """Return a message with `prefix` before this one's text, and before its key.
 
         It is made once for each prefix, from the text that is encoded already.
 
@@ -149,6 +159,7 @@ class PreparedMessage:
         message = self._behind.get(prefix)
         if message is None:
             message = self._behind[prefix] = PreparedMessage(prefix + self.message)
+            message.key = None if self.key is None else prefix + self.key
             text = json_text.quote(self.message) if self._is_json else self.encoded(SOCKJS)
             parts = json_text.quote(prefix)[:-1], memoryview(text)[1:]
             message._sockjs = frames.SharedMessage(b"".join(parts))

@@ -18,6 +18,7 @@ one frame.  Times are seconds on any monotonic clock.
 """
 
 import enum
+from collections.abc import Iterable
 
 from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.ends import ANOTHER_CONNECTION, INTERRUPTED, SLOW_CONSUMER
@@ -42,6 +43,23 @@ class State(enum.Enum):
 
 # plain names, because attribute access on the class takes three times as long (Python 3.11)
 CONNECTING, OPEN, CLOSING, CLOSED = State
+
+
+class KeyedOutbox(list[bytes]):
+    """Queued messages, some of which have a key under which a newer one replaces them."""
+
+    __slots__ = ("places",)
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        super().__init__(pieces)
+        self.places: dict[str, int] = {}
+        """Where the last message of each key is; it may have been taken."""
+
+    def drop_first(self, count: int) -> None:
+        """Remove the first `count` messages, which were taken."""
+        del self[:count]
+        places = self.places.items()
+        self.places = {key: place - count for key, place in places if place >= count}
 
 
 class SessionMachine:
@@ -152,8 +170,10 @@ class SessionMachine:
             self._drop()
             self.close(*INTERRUPTED, now=now)
 
-    def queue(self, piece: bytes) -> bool:
+    def queue(self, piece: bytes, key: str | None = None) -> bool:
         """Queue a message that the framing has encoded; once closed, ignore it.
+
+        If a message with the same `key` is still queued, replace it, in its place.
 
         Return False if it does not fit into `send_queue_limit`: then call `overflow`.  A message
         always fits if it is alone in the queue and at most a quarter of the limit is downstream.
@@ -161,18 +181,22 @@ class SessionMachine:
         if not self.is_accepting:
             return True
         size = len(piece) + MESSAGE_OVERHEAD
+        replaced = 0 if key is None else self._size_under(key)
+        queued = self.queued - replaced
         limit = self._send_queue_limit
-        if self.queued + self.downstream + size > limit:
-            is_alone = not self.queued and self.downstream * 4 <= limit
+        if queued + self.downstream + size > limit and size > replaced:
+            is_alone = not queued and self.downstream * 4 <= limit
             if not is_alone:
                 return False
-        if self._outbox is None:
+        self.queued = queued + size
+        if key is not None:
+            self._put_under(key, piece, replaced > 0)
+        elif self._outbox is None:
             self._outbox = piece
         elif isinstance(self._outbox, list):
             self._outbox.append(piece)
         else:
             self._outbox = [self._outbox, piece]
-        self.queued += size
         return True
 
     def overflow(self, now: float) -> None:
@@ -280,9 +304,32 @@ class SessionMachine:
         if self._taken == len(outbox):
             self._outbox, self._taken = None, 0
         elif self._taken * 2 > len(outbox):  # not at each frame: deleting moves the rest
-            del outbox[: self._taken]
+            if isinstance(outbox, KeyedOutbox):
+                outbox.drop_first(self._taken)
+            else:
+                del outbox[: self._taken]
             self._taken = 0
         return framing.join(pieces)
+
+    def _size_under(self, key: str) -> int:
+        """Return the bytes of the message that is queued under `key`; 0 if there is none."""
+        outbox = self._outbox
+        if isinstance(outbox, KeyedOutbox):
+            place = outbox.places.get(key, -1)
+            if place >= self._taken:
+                return len(outbox[place]) + MESSAGE_OVERHEAD
+        return 0
+
+    def _put_under(self, key: str, piece: bytes, replaces: bool) -> None:
+        outbox = self._outbox
+        if not isinstance(outbox, KeyedOutbox):
+            pieces = (outbox,) if isinstance(outbox, bytes) else outbox or ()
+            self._outbox = outbox = KeyedOutbox(pieces)
+        if replaces:
+            outbox[outbox.places[key]] = piece
+        else:
+            outbox.places[key] = len(outbox)
+            outbox.append(piece)
 
     def _drop(self) -> None:
         self._outbox = None

@@ -15,10 +15,10 @@ from sockjs_aio.connection import (
     Session,
     SockJSConnection,
     broadcast,
-    is_coroutine_function,
     warn_of_plain_hooks,
 )
 from sockjs_aio.core.registry import SessionRegistry
+from sockjs_aio.hook_names import is_coroutine_function
 from sockjs_aio.server.admission import Authorize, Verify
 from sockjs_aio.server.aiohttp_internals import has_started
 from sockjs_aio.server.guard import guard
@@ -154,9 +154,9 @@ class SockJSRouter:
         """Number of sessions in this process, including closed ones that still answer polls."""
         return len(self._registry)
 
-    def broadcast(self, clients: "Any", message: str | bytes) -> None:
+    def broadcast(self, clients: "Any", message: str | bytes, *, key: str | None = None) -> None:
         """Send `message` to all `clients`, encoding it once; closed connections are skipped."""
-        broadcast(clients, message)
+        broadcast(clients, message, key=key)
 
     async def publish(
         self,
@@ -164,9 +164,10 @@ class SockJSRouter:
         message: str,
         *,
         exclude: SockJSConnection | Collection[SockJSConnection] = (),
+        key: str | None = None,
     ) -> None:
         """Send `message` to all subscribers of `channel`; see `SockJSConnection.publish`."""
-        await self._registry.channels.publish(channel, message, exclude)
+        await self._registry.channels.publish(channel, message, exclude, key)
 
     def subscribers(self, channel: str) -> list[SockJSConnection]:
         """Return the connections of this router that are subscribed to `channel`.

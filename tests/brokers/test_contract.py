@@ -81,6 +81,28 @@ async def test_only_subscribers_get_it(serve: Serve, make_broker: MakeBroker) ->
         await tell(nobody, "pub nowhere to hear the answer")
 
 
+async def test_key_comes_with_the_message(serve: Serve, make_broker: MakeBroker) -> None:
+    class Subscribed(Recorder):
+        async def on_open(self, info: ConnectionInfo) -> None:
+            await self.subscribe("prices")
+            await super().on_open(info)
+
+    here, there = await nodes(serve, make_broker, Subscribed)
+    # polls: what is published between two of them waits
+    await here.poll("/0/near")
+    await there.poll("/0/far")
+    await Subscribed.until("open", 2)
+    for number in range(100):
+        await here.router.publish("prices", f"{number}", key="h\u00e9")
+    await here.router.publish("prices", "end")
+    machines = [connection.session._machine for connection in Subscribed.connections]
+    async with async_timeout.timeout(20):
+        while min(len(machine._outbox or ()) for machine in machines) < 2:
+            await asyncio.sleep(0.001)
+    for node, session in ((here, "/0/near"), (there, "/0/far")):
+        assert await node.poll(session) == b'a["99","end"]'
+
+
 async def test_publisher_is_a_subscriber_like_others_unless_excluded(
     serve: Serve, make_broker: MakeBroker
 ) -> None:

@@ -30,7 +30,7 @@ CALLS: dict[str, Callable[[Broker, Ear], Any]] = {
     "publish": lambda broker, ear: broker.publish("news", "x"),
     "members": lambda broker, ear: broker.members("news"),
     "ready": lambda broker, ear: broker.ready("news"),
-    "send": lambda broker, ear: broker.send("news", "x"),
+    "send": lambda broker, ear: broker.send("news", "x", None),
     "remote_members": lambda broker, ear: broker.remote_members("news"),
     "start": lambda broker, ear: broker.start(2),
     "stop": lambda broker, ear: broker.stop(1),

@@ -12,6 +12,7 @@ from sockjs_aio.brokers.redis.payload import (
     make_label,
     pack,
 )
+from sockjs_aio.protocol.names import MAX_NAME
 
 ANN, BOB = "a" * 16, "b" * 16
 TEXTS = st.text(st.characters(exclude_categories=()))  # half pairs as well
@@ -20,53 +21,57 @@ TEXTS = st.text(st.characters(exclude_categories=()))  # half pairs as well
 @given(TEXTS)
 def test_what_is_packed_is_read(text: str) -> None:
     for label in (b"", make_label(ANN, 1)):
-        assert Reader(BOB).read(pack(text, label)) == text
+        assert Reader(BOB).read(pack(text, label)) == (text, None)
+    for label in (make_label(key="k\u00e9=:"), make_label(ANN, 1, key="k\u00e9=:")):
+        assert Reader(BOB).read(pack(text, label)) == (text, "k\u00e9=:")
 
 
 @given(st.binary())
 def test_anything_is_read_or_refused(payload: bytes) -> None:
     try:
-        text = Reader(ANN).read(payload)
+        read = Reader(ANN).read(payload)
     except PayloadError:
         return
-    assert isinstance(text, str)
+    assert read is not None
+    text, key = read
+    assert isinstance(text, str) and (key is None or 1 <= len(key) <= MAX_NAME)
 
 
 def test_text_of_others_needs_no_label() -> None:
     assert pack("hello") == b"hello"
-    assert Reader(ANN).read("h\u00e9llo".encode()) == "h\u00e9llo"
-    assert Reader(ANN).read(b"") == ""
+    assert Reader(ANN).read("h\u00e9llo".encode()) == ("h\u00e9llo", None)
+    assert Reader(ANN).read(b"") == ("", None)
 
 
 def test_text_that_begins_with_nul_has_an_empty_label() -> None:
     assert pack("\0x") == b"\0\0\0x"
-    assert Reader(ANN).read(b"\0\0\0x") == "\0x"
+    assert Reader(ANN).read(b"\0\0\0x") == ("\0x", None)
 
 
 def test_own_messages_are_passed_over() -> None:
     reader = Reader(ANN)
     assert reader.read(pack("x", make_label(ANN, 1))) is None
-    assert reader.read(pack("x", make_label(BOB, 1))) == "x"
+    assert reader.read(pack("x", make_label(BOB, 1))) == ("x", None)
 
 
 def test_what_an_earlier_connection_brings_late_is_passed_over() -> None:
     reader = Reader(ANN)
-    assert reader.read(pack("1", make_label(BOB, 1))) == "1"
-    assert reader.read(pack("2", make_label(BOB, 3))) == "2"
+    assert reader.read(pack("1", make_label(BOB, 1))) == ("1", None)
+    assert reader.read(pack("2", make_label(BOB, 3))) == ("2", None)
     assert reader.read(pack("late", make_label(BOB, 2))) is None
-    assert reader.read(pack("3", make_label(BOB, 3))) == "3"
-    assert reader.read(pack("1", make_label("c" * 16, 1))) == "1"
+    assert reader.read(pack("3", make_label(BOB, 3))) == ("3", None)
+    assert reader.read(pack("1", make_label("c" * 16, 1))) == ("1", None)
 
 
 def test_so_many_senders_are_remembered_and_no_more() -> None:
     reader = Reader(ANN)
-    assert reader.read(pack("x", make_label(BOB, 2))) == "x"
+    assert reader.read(pack("x", make_label(BOB, 2))) == ("x", None)
     for number in range(NODES - 1):
         reader.read(pack("x", make_label(f"{number:016x}", 2)))
     assert reader.read(pack("late", make_label(BOB, 1))) is None
     for number in range(NODES):
         reader.read(pack("x", make_label(f"{number:016x}", 2)))
-    assert reader.read(pack("forgotten", make_label(BOB, 1))) == "forgotten"
+    assert reader.read(pack("forgotten", make_label(BOB, 1))) == ("forgotten", None)
 
 
 @pytest.mark.parametrize(
@@ -81,11 +86,20 @@ def test_so_many_senders_are_remembered_and_no_more() -> None:
         b"\0" + b"a" * 17 + b":1\0x",
         b"\0" + b"a" * 16 + b":" + b"1" * 19 + b"\0x",
         b"\0" + b"a" * 16 + b":1 x",
+        b"\0=\0x",
+        b"\0=" + b"k" * (MAX_NAME + 1) + b"\0x",
+        b"\0k\0x",
     ],
 )
 def test_broken_labels_are_refused(payload: bytes) -> None:
     with pytest.raises(PayloadError, match="label"):
         Reader(BOB).read(payload)
+
+
+@pytest.mark.parametrize("key", [b"\xff", b"a\nb", b"\xed\xa0\x80"])
+def test_broken_keys_are_refused(key: bytes) -> None:
+    with pytest.raises(PayloadError, match="key"):
+        Reader(BOB).read(b"\0=" + key + b"\0x")
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\xc0\x80", b"x\xe2\x98", b"\xf5\x80\x80\x80"])
@@ -96,4 +110,4 @@ def test_what_is_no_utf8_is_refused(label: bytes, data: bytes) -> None:
 
 
 def test_label_is_as_long_as_is_said() -> None:
-    assert len(make_label(ANN, 10**18 - 1)) <= MAX_LABEL
+    assert len(make_label(ANN, 10**18 - 1, "k" * MAX_NAME)) <= MAX_LABEL

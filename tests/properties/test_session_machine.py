@@ -68,6 +68,7 @@ class Sequences(RuleBasedStateMachine):
         # what is owed: messages, and frames to the receiver that is there
         self.number = 0
         self.waiting: list[str] = []
+        self.latest: dict[str, str] = {}  # by key, also of what has left
         self.owes_open = self.owes_close = self.owes_heartbeat = False
         # what has happened
         self.is_attached = self.was_attached = False
@@ -184,6 +185,31 @@ class Sequences(RuleBasedStateMachine):
                 self.model_close((1008, "Slow consumer"))
             elif self.is_accepting:
                 self.waiting.append(message)
+
+    @precondition(lives)
+    @rule(size=sizes, key=st.sampled_from("abc"))
+    def queue_latest(self, size: int, key: str) -> None:
+        self.number += 1
+        message = f"{self.number} {'x' * size}"
+        older = self.latest.get(key)
+        rest = [waiting for waiting in self.waiting if waiting != older]
+        is_smaller = len(rest) < len(self.waiting) and older is not None
+        is_smaller = is_smaller and self.bytes_of([message]) <= self.bytes_of([str(older)])
+        queued = self.bytes_of(rest)
+        fits = queued + self.machine.downstream + self.bytes_of([message]) <= SEND_QUEUE_LIMIT
+        is_alone = not queued and self.machine.downstream * 4 <= SEND_QUEUE_LIMIT
+        accepted = self.machine.queue(self.framing.encode(message), key)
+        assert accepted == (fits or is_alone or is_smaller or not self.is_accepting)
+        if not accepted:
+            self.machine.overflow(self.now)
+            self.drop()
+            self.model_close((1008, "Slow consumer"))
+        elif self.is_accepting:
+            if older in self.waiting:
+                self.waiting[self.waiting.index(older)] = message
+            else:
+                self.waiting.append(message)
+            self.latest[key] = message
 
     @precondition(has_receiver)
     @rule(size=st.integers(0, SEND_QUEUE_LIMIT))

@@ -7,7 +7,13 @@ import pytest
 
 from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
-from sockjs_aio.protocol.session_machine import FRAME_LIMIT, MESSAGE_OVERHEAD, SessionMachine, State
+from sockjs_aio.protocol.session_machine import (
+    FRAME_LIMIT,
+    MESSAGE_OVERHEAD,
+    KeyedOutbox,
+    SessionMachine,
+    State,
+)
 
 
 def make(framing: Framing = SOCKJS, **options: Any) -> SessionMachine:
@@ -327,3 +333,79 @@ def test_raw_messages_are_websocket_frames() -> None:
 def test_wrong_types_say_what_to_do(framing: Framing, message: Any) -> None:
     with pytest.raises(TypeError, match=r"encode it first.*json\.dumps"):
         framing.encode(message)
+
+
+# The latest message of each key.
+
+
+def send_latest(machine: SessionMachine, key: str, message: str) -> bool:
+    return machine.queue(SOCKJS.encode(message), key)
+
+
+def test_message_replaces_the_one_of_its_key_in_its_place() -> None:
+    machine = opened()
+    send_latest(machine, "k", "old")
+    send(machine, "b")
+    send_latest(machine, "other", "c")
+    send_latest(machine, "k", "new")
+    assert frames(machine) == [b'a["new","b","c"]']
+    assert machine.queued == 0
+
+
+def test_messages_without_a_key_stay() -> None:
+    machine = opened()
+    send(machine, "a", "b")
+    send_latest(machine, "k", "c")
+    send(machine, "d")
+    send_latest(machine, "k", "e")
+    assert frames(machine) == [b'a["a","b","e","d"]']
+
+
+def test_message_that_was_taken_is_not_replaced() -> None:
+    machine = opened(send_queue_limit=1 << 20)
+    size = FRAME_LIMIT - 100
+    for key in "abcde":
+        send_latest(machine, key, key * size)
+    taken = [machine.next_frame(0) for _ in range(2)]  # two messages each
+    assert [frame[3:4] for frame in taken if frame] == [b"a", b"c"]
+    send_latest(machine, "a", "again")
+    send_latest(machine, "e", "instead")
+    assert frames(machine) == [b'a["instead","again"]']
+
+
+def test_only_what_is_queued_of_a_key_counts() -> None:
+    machine = opened()
+    for number in range(10_000):
+        assert send_latest(machine, "k", f"{number:100}")
+    assert machine.queued == len(SOCKJS.encode(" " * 100)) + MESSAGE_OVERHEAD
+    assert send_latest(machine, "k", "x" * 2000), "one message alone always fits"
+
+
+def test_larger_message_of_a_key_must_fit_and_a_smaller_one_always_does() -> None:
+    machine = opened(send_queue_limit=1000)
+    send(machine, "x" * 500)
+    assert send_latest(machine, "k", "y" * 100)
+    queued = machine.queued
+    assert not send_latest(machine, "k", "y" * 500)
+    assert machine.queued == queued, "nothing has changed"
+    machine.downstream = 1000
+    assert send_latest(machine, "k", "y" * 100)
+    assert send_latest(machine, "k", "")
+    assert frames(machine) == [b'a["%b",""]' % (b"x" * 500)]
+
+
+def test_keys_that_were_taken_are_forgotten() -> None:
+    machine = opened(send_queue_limit=1 << 30)
+    for number in range(1000):
+        send_latest(machine, str(number), "x" * 1000)
+        if number % 60 == 59:  # about as many as a frame takes, so the queue is never empty
+            machine.next_frame(0)
+    assert isinstance(machine._outbox, KeyedOutbox)
+    assert len(machine._outbox.places) <= len(machine._outbox) < 200
+
+
+def test_sessions_that_use_no_keys_keep_no_places() -> None:
+    machine = opened()
+    send(machine, "a", "b")
+    assert isinstance(machine._outbox, list)
+    assert not isinstance(machine._outbox, KeyedOutbox)

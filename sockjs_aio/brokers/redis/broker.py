@@ -197,14 +197,15 @@ class RedisBroker(Broker):
                 with contextlib.suppress(BrokerUnavailableError):
                     await work.link.call(("PING",))  # Redis answers it after the announcements
 
-    async def send(self, channel: str, message: str) -> None:
+    async def send(self, channel: str, message: str, key: str | None) -> None:
         """See `Broker`."""
         work, name = self._here(), self._name(channel)
         try:
             if work is None:
-                await self._server.call(("PUBLISH", name, pack(message)))
+                label = b"" if key is None else make_label(key=key)
+                await self._server.call(("PUBLISH", name, pack(message, label)))
             else:
-                label = make_label(work.node, work.link.number)
+                label = make_label(work.node, work.link.number, key)
                 await work.link.call(("PUBLISH", name, pack(message, label)))
         except BrokerUnavailableError as error:
             self.dropped += 1
@@ -229,9 +230,10 @@ class RedisBroker(Broker):
         try:
             if len(payload) > self.max_message_size + MAX_LABEL:
                 raise PayloadError(f"{len(payload)} bytes")
-            text = self._work.reader.read(payload)
-            if text is not None:
-                self.deliver(channel, text)
+            read = self._work.reader.read(payload)
+            if read is not None:
+                text, key = read
+                self.deliver(channel, text, key=key)
         except PayloadError as error:
             self.refused += 1
             self._rate_limited.warn(

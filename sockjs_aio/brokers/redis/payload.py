@@ -2,19 +2,21 @@
 
 A label is ``NUL NODE:LINK NUL``.  NODE is the sender: 16 hexadecimal digits, new at each start.
 LINK is the number of the sender's connection.  The label may be empty (``NUL NUL``), and a text
-that begins with NUL needs one.  A lone surrogate, which a client can send, is encoded as with
-Python's ``surrogatepass``.
+that begins with NUL needs one.  A message with a key has ``=KEY`` before the second NUL.  A lone
+surrogate, which a client can send, is encoded as with Python's ``surrogatepass``.
 """
 
 import re
 
+from sockjs_aio.protocol.names import MAX_NAME, check_key
+
 NODES = 1000
 """How many senders to remember."""
 
-MAX_LABEL = 40
+MAX_LABEL: int = 40 + MAX_NAME
 """The longest label, in bytes."""
 
-_LABEL = re.compile(rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?\0")
+_LABEL = re.compile(rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?(?:=([^\0]{1,%d}))?\0" % MAX_NAME)
 
 
 class PayloadError(ValueError):
@@ -27,9 +29,10 @@ def pack(text: str, label: bytes = b"") -> bytes:
     return label + data if label or not data.startswith(b"\0") else b"\0\0" + data
 
 
-def make_label(node: str, link: int) -> bytes:
-    """Make the label for connection number `link` of the node `node`."""
-    return f"\0{node}:{link}\0".encode()
+def make_label(node: str = "", link: int = 0, key: str | None = None) -> bytes:
+    """Make the label for connection number `link` of the node `node`, if any, and for `key`."""
+    sender = f"{node}:{link}" if node else ""
+    return f"\0{sender}{'' if key is None else '=' + key}\0".encode()
 
 
 class Reader:
@@ -46,22 +49,22 @@ class Reader:
         self._own = node.encode()
         self._links: dict[bytes, int] = {}
 
-    def read(self, payload: bytes) -> str | None:
-        """Return the text; None if the node itself sent the message, or it is late.
+    def read(self, payload: bytes) -> tuple[str, str | None] | None:
+        """Return the text and its key; None if the node itself sent it, or it is late.
 
         Raises:
             PayloadError: If the label is broken or the text is not UTF-8.
         """
-        start = 0
+        start, key = 0, None
         if payload.startswith(b"\0"):
             label = _LABEL.match(payload)
             if label is None:
                 raise PayloadError("a broken label")
             if label[1] is not None and (label[1] == self._own or self._is_late(label)):
                 return None
-            start = label.end()
+            start, key = label.end(), _key(label)
         try:
-            return payload[start:].decode("utf-8", "surrogatepass")
+            return payload[start:].decode("utf-8", "surrogatepass"), key
         except UnicodeDecodeError:
             raise PayloadError("not UTF-8") from None
 
@@ -72,3 +75,14 @@ class Reader:
         if len(self._links) > NODES:
             del self._links[next(iter(self._links))]
         return link < latest
+
+
+def _key(label: "re.Match[bytes]") -> str | None:
+    if label[3] is None:
+        return None
+    try:
+        key = label[3].decode()
+        check_key(key)
+    except ValueError:  # UnicodeDecodeError is one, too
+        raise PayloadError("a broken key") from None
+    return key

@@ -1,0 +1,30 @@
+"""The names of the hooks, and how to recognise what was meant to be one."""
+
+import difflib
+import inspect
+from typing import Any
+
+HOOKS: dict[str, str] = {"onopen": "on_open", "onmessage": "on_message", "onclose": "on_close"}
+"""The hooks, by their names without the underscore."""
+
+_ELSEWHERE = {"onconnect": "on_open", "ondisconnect": "on_close", "onreceive": "on_message"}
+"""The names that other libraries use for these hooks."""
+
+
+def meant_hook(name: str) -> str | None:
+    """Return the hook whose name is close to `name`, if there is one."""
+    plain = name.replace("_", "").lower()
+    if not plain.startswith("on") or name.startswith(("on_open_", "on_message_", "on_close_")):
+        return None
+    known = HOOKS | _ELSEWHERE
+    # "once_closed" is one letter further away than "on_clsoe"
+    cutoff = 0.83 if name.startswith("on_") else 0.9
+    return known.get("".join(difflib.get_close_matches(plain, known, n=1, cutoff=cutoff)))
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Tell whether `function`, which may be decorated, is a coroutine function."""
+    function = inspect.unwrap(function)
+    if not callable(function):
+        return False
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
