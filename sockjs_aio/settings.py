@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from sockjs_aio.errors import SettingsError
@@ -102,6 +102,14 @@ class Settings:
     """Bytes queued for one client, including transport buffers.  Above it: ``c[1008,...]``."""
     receive_queue_limit: int = 1 << 20
     """Bytes received from one client and not handled yet.  A full queue delays the next 204."""
+    message_rate: float | None = None
+    """Messages a second that one client may send in the long run.  Above it, see
+    `message_rate_policy`.  None for no limit."""
+    message_burst: int = 20
+    """Messages that one client may send at once, if it was silent before."""
+    message_rate_policy: Literal["wait", "close"] = "wait"
+    """What happens above `message_rate`: ``"wait"`` delays the next 204, and does not read the
+    WebSocket; ``"close"`` closes the session with ``c[1008,"Too many messages"]``."""
     receive_timeout: float = 30
     """Seconds within which the body of a request must arrive.  Above it: 408."""
     max_sessions: int | None = None
@@ -304,6 +312,12 @@ _RULES: dict[str, Rule] = {
     "max_messages": ("a whole number above 0", _is_size),
     "send_queue_limit": _SIZE,
     "receive_queue_limit": _SIZE,
+    "message_rate": (
+        "a number above 0, or None for no limit",
+        lambda value: value is None or (_is_number(value) and value > 0),
+    ),
+    "message_burst": ("a whole number above 0", _is_size),
+    "message_rate_policy": ('"wait" or "close"', lambda value: value in ("wait", "close")),
     "receive_timeout": _DELAY,
     "max_sessions": _LIMIT,
     "max_sessions_per_ip": _LIMIT,

@@ -18,6 +18,7 @@ from typing import ClassVar, Protocol
 from sockjs_aio.core.clock import Slot
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hooks import Hooks
+from sockjs_aio.core.pace import Pace
 from sockjs_aio.core.sending_session import SendingHost, SendingSession
 from sockjs_aio.protocol.ends import (
     EXPIRED,
@@ -61,7 +62,7 @@ class Session(SendingSession):
         framing: How messages become frames.
     """
 
-    __slots__ = ("hooks", "due_slot", "_born", "__weakref__")
+    __slots__ = ("hooks", "pace", "due_slot", "_born", "__weakref__")
 
     HOOKS: ClassVar[type[Hooks]] = Hooks
 
@@ -71,6 +72,9 @@ class Session(SendingSession):
     def __init__(self, session_id: str, info: ConnectionInfo, host: Host, framing: Framing) -> None:
         super().__init__(session_id, info, host, framing)
         self.hooks: Hooks = self.HOOKS(self, host.settings.receive_queue_limit)
+        rate = host.settings.message_rate
+        self.pace: Pace | None = None if rate is None else Pace(rate, host.settings)
+        """How fast messages may come; None if that is not limited."""
         self.due_slot: Slot | None = None  # the clock's slot that the session is in
         self._born = host.now()
 
@@ -272,6 +276,8 @@ class Session(SendingSession):
         self._liveness.rest()
         self._host.channels.leave(self)
         self._announce_room()
+        if self.pace is not None:
+            self.pace.release()
         self._host.arm(self)
         self.hooks.close()
         if self._machine.close_due and not self._is_scheduled:
@@ -295,9 +301,9 @@ class Session(SendingSession):
         self._host.arm(self)
 
     def _probe(self, writer: FrameWriter, now: float) -> None:
-        is_busy = self.hooks.is_running
+        is_busy = self.hooks.is_running or (self.pace is not None and self.pace.is_holding)
         if not writer.is_http and not writer.is_alive:
-            if is_busy:  # if no hook runs, the reader is about to notice the loss
+            if is_busy:  # otherwise, the reader is about to notice the loss
                 self.peer_failed(LOST)
         elif self._liveness.ask(writer, is_busy, now):
             return

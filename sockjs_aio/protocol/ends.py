@@ -16,7 +16,7 @@ Initiator = Literal["client", "server", "timeout", "network", "shutdown", "overf
   was waiting for the client and it took none of it for a whole `heartbeat_delay`.
 - ``network``: the TCP connection ended without a close frame.
 - ``shutdown``: the server drains or stops.
-- ``overflow``: `send_queue_limit` was reached.
+- ``overflow``: `send_queue_limit` was reached, or `message_rate` if the policy is to close.
 - ``error``: a hook raised, or the client broke the protocol.
 """
 
@@ -54,6 +54,7 @@ GO_AWAY = End(3000, "Go away!", "server")
 SERVICE_RESTART = End(1012, "Service restart", "shutdown")
 HOOK_FAILED = End(1011, "Internal error", "error")
 SLOW_CONSUMER = End(1008, "Slow consumer", "overflow")  # queued messages are dropped
+TOO_MANY = End(1008, "Too many messages", "overflow")  # messages not handled yet are dropped
 
 # The client is gone; it cannot be told.
 LOST = End(1006, "Connection lost", "network")
@@ -83,6 +84,7 @@ ENDS = (
     SERVICE_RESTART,
     HOOK_FAILED,
     SLOW_CONSUMER,
+    TOO_MANY,
     LOST,
     EXPIRED,
     UNANSWERED,

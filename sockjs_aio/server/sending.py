@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from aiohttp import web
 
+from sockjs_aio.core.pace import Pace
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.shutdown import CLOSE_FRAME_TRAVEL
 from sockjs_aio.errors import PayloadMissingError
+from sockjs_aio.protocol.ends import TOO_MANY
 from sockjs_aio.protocol.frames import decode_messages
 from sockjs_aio.server.body import read_body
 from sockjs_aio.server.headers import PLAIN, readable_head, set_session_cookie, uncached
@@ -71,9 +73,21 @@ async def _accept(service: Service, request: web.Request, read: ReadPayload) -> 
         payload = await read(request, service.registry)
         if session.is_open:
             messages = decode_messages(payload, service.settings.max_messages)
+            if session.pace is not None:
+                await _keep_pace(session, session.pace, len(messages), service.registry)
             if await session.hooks.accept(messages, len(payload)):
                 return True
     return await _is_forgiven(session, service.registry)
+
+
+async def _keep_pace(session: Session, pace: Pace, count: int, registry: SessionRegistry) -> None:
+    """Wait until `count` messages may come, or close the session; the caller has the turn."""
+    while session.is_open and (delay := pace.delay(count, registry.now())) > 0:
+        if pace.closes:
+            session.close(*TOO_MANY)
+        else:
+            await pace.wait(delay)
+    pace.spend(count, registry.now())
 
 
 async def _is_forgiven(session: Session, registry: SessionRegistry) -> bool:

@@ -10,10 +10,18 @@ Sections of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, secti
 import asyncio
 from typing import Any
 
+from sockjs_aio.core.pace import Pace
 from sockjs_aio.core.websocket_session import InlineHooks, InlineSession
 from sockjs_aio.errors import PayloadBrokenError, PayloadTooLargeError
 from sockjs_aio.protocol.client_frames import ClientFrames
-from sockjs_aio.protocol.ends import BROKEN_JSON, LOST, NOT_TEXT, TOO_BIG, ClientEndedError
+from sockjs_aio.protocol.ends import (
+    BROKEN_JSON,
+    LOST,
+    NOT_TEXT,
+    TOO_BIG,
+    TOO_MANY,
+    ClientEndedError,
+)
 from sockjs_aio.protocol.frames import decode_websocket_messages, raw_messages
 from sockjs_aio.protocol.websocket import MESSAGES, PING, TEXT
 from sockjs_aio.server.takeover import TakenOver
@@ -63,7 +71,8 @@ class WebSocketConnection(TakenOver):
         self._messages: list[str | bytes] | None = (
             None  # read and not handled yet, the last one first
         )
-        self._is_held = True  # until `on_open` was called, and while other tasks have a turn
+        # until `on_open` was called, while other tasks have a turn, and above `message_rate`
+        self._is_held = True
         self._is_paused = False  # we do not read
         self._is_over = False  # no further frame counts
         self._is_lost = False
@@ -149,7 +158,7 @@ class WebSocketConnection(TakenOver):
             ClientEndedError: If the client closes its WebSocket or breaks its protocol.
             PayloadBrokenError: If a message is not what SockJS allows.
         """
-        frames = self._frames
+        frames, pace = self._frames, self._session.pace
         turn_ends = 0.0
         while True:
             messages = self._messages
@@ -158,7 +167,10 @@ class WebSocketConnection(TakenOver):
                 if messages is None:
                     break
             if messages and not hooks.is_dropping:
-                hooks.step(messages.pop())
+                if pace is None or self._is_due(pace, hooks):
+                    hooks.step(messages.pop())
+                elif self._is_held:
+                    return
             if not messages or hooks.is_dropping:
                 self._messages = None
                 if not frames.data:
@@ -207,6 +219,22 @@ class WebSocketConnection(TakenOver):
             raise ClientEndedError(end, end.code, end.reason) from None
         messages.reverse()
         return messages
+
+    def _is_due(self, pace: Pace, hooks: InlineHooks) -> bool:
+        """Tell whether the next message may be handled now.  Otherwise hold it back, or drop it."""
+        now = asyncio.get_running_loop().time()
+        delay = pace.delay(1, now)
+        if delay <= 0:
+            pace.spend(1, now)
+            return True
+        if not self._session.is_open:  # the client has left: messages held back count as unread
+            hooks.discard()
+        elif pace.closes:
+            self._session.close(*TOO_MANY)
+        else:
+            self._is_held = True
+            pace.hold(delay, self._go_on)
+        return False
 
     def _go_on(self) -> None:
         self._is_held = False

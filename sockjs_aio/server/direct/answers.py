@@ -32,8 +32,14 @@ def xhr_send(lane: DirectLane, service: Service, session: Session, request: Dire
         messages = decode_messages(body, settings.max_messages)
     except (PayloadMissingError, PayloadBrokenError, PayloadTooLargeError):
         return False
+    pace = session.pace
+    now = 0.0 if pace is None else service.registry.now()
+    if pace is not None and pace.delay(len(messages), now) > 0:
+        return False
     if not session.hooks.accept_now(messages, len(body)):
         return False
+    if pace is not None:
+        pace.spend(len(messages), now)
     service.stickiness.found()
     lane.respond(complete(head_for(request.fields.origin, 204, PLAIN), None))
     return True

@@ -1,0 +1,72 @@
+"""How fast the messages of one session may come: the settings `message_rate` and `message_burst`.
+
+A token bucket in one number: the time at which it will be full again.  A message costs a comparison
+and an addition, and no timer.  Only a session that is held back has one.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from sockjs_aio.settings import Settings
+
+
+class Pace:
+    """The token bucket of one session.
+
+    Args:
+        rate: Messages a second.
+        settings: `message_burst` is how many may come at once; `message_rate_policy` says what
+            happens to a client that sends more.
+    """
+
+    __slots__ = ("closes", "_interval", "_burst", "_full_at", "_timer", "_resume")
+
+    def __init__(self, rate: float, settings: Settings) -> None:
+        self.closes: bool = settings.message_rate_policy == "close"
+        """Whether to close the session instead of holding messages back."""
+        self._interval = 1 / rate
+        self._burst = settings.message_burst
+        self._full_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._resume: Callable[[], object] | None = None
+
+    @property
+    def is_holding(self) -> bool:
+        """True while messages are held back."""
+        return self._timer is not None
+
+    def delay(self, count: int, now: float) -> float:
+        """Return the seconds until `count` messages may be handled; 0 or less for now.
+
+        More than a whole burst, such as the messages of one large request, need a full bucket.
+        """
+        if not count:
+            return 0
+        spare = self._burst - min(count, self._burst)
+        return self._full_at - spare * self._interval - now
+
+    def spend(self, count: int, now: float) -> None:
+        """Count `count` messages that are being handled."""
+        self._full_at = max(self._full_at, now) + count * self._interval
+
+    def hold(self, seconds: float, resume: Callable[[], object]) -> None:
+        """Call `resume` after `seconds`, or when `release` is called."""
+        self._resume = resume
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.release)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for `seconds`, or until `release` is called."""
+        released = asyncio.Event()
+        self.hold(seconds, released.set)
+        try:
+            await released.wait()
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Hold nothing back now, for example because the session has closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            resume, self._timer, self._resume = self._resume, None, None
+            if resume is not None:
+                asyncio.get_running_loop().call_soon(resume)
