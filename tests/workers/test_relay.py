@@ -1,9 +1,11 @@
 """Requests that come in at another worker than their session's."""
 
+import asyncio
 import gzip
 import json
 from typing import Any
 
+import async_timeout
 import pytest
 
 from sockjs_aio import ConnectionInfo, SockJSConnection
@@ -52,6 +54,27 @@ async def test_a_session_is_with_one_worker_only(team: RunTeam, transport: type[
     client = await open_elsewhere(workers, transport)
     assert [w.router.session_count for w in workers].count(1) == 1
     assert workers.owner(client.path).router.session_count == 1
+
+
+@each_http
+async def test_relayed_send_above_the_rate_waits(team: RunTeam, transport: type[Client]) -> None:
+    class Noted(Recorder):
+        pass
+
+    settings = {"message_rate": 0.0001, "message_burst": 2}
+    workers = await team(2, Noted, settings=settings)
+    client = await open_elsewhere(workers, transport)
+    await client.send("a", "b")
+    waiting = asyncio.ensure_future(client.send_payload('["c"]'))
+    session: Any = Noted.connections[0].session
+    async with async_timeout.timeout(20):
+        while not session.pace.is_holding:
+            await asyncio.sleep(0.001)
+    assert not waiting.done()
+    Noted.connections[0].close()
+    assert await waiting in (200, 204, 404)
+    assert Noted.seen[:3] == ["open", "a", "b"]
+    await client.leave()
 
 
 async def responses(served: Member, transport: type[Client], version: str) -> list[Any]:
