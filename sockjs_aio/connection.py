@@ -6,22 +6,19 @@ implement it: the server's own sessions (`core.session`) and the channels of `mu
 
 import abc
 import contextvars
-import difflib
 import functools
 import inspect
 import logging
 from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
+from sockjs_aio.hook_names import HOOKS, meant_hook
 from sockjs_aio.protocol.ends import GO_AWAY
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
+from sockjs_aio.stats import Telling
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
-
-_HOOKS = {"onopen": "on_open", "onmessage": "on_message", "onclose": "on_close"}
-_ELSEWHERE = {"onconnect": "on_open", "ondisconnect": "on_close", "onreceive": "on_message"}
-"""The names that other libraries use for these hooks."""
+logger: logging.Logger = logging.getLogger("sockjs_aio.hooks")
 
 
 class Session(abc.ABC):
@@ -50,6 +47,11 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def channels(self) -> "Subscriptions":
         """The subscriptions of all sessions of the router."""
+
+    @property
+    @abc.abstractmethod
+    def events(self) -> Telling:
+        """Tells the router's observers what happens."""
 
     @property
     @abc.abstractmethod
@@ -145,7 +147,7 @@ class SockJSConnection:
         """Warn about methods whose names look like a misspelt hook."""
         super().__init_subclass__(**arguments)
         for name, value in vars(cls).items():
-            hook = _meant(name) if callable(value) else None
+            hook = meant_hook(name) if callable(value) else None
             if hook and getattr(cls, hook) is getattr(SockJSConnection, hook):
                 text = "%s.%s is not a hook: did you mean %s?"
                 logger.warning(text, cls.__qualname__, name, hook)
@@ -324,7 +326,7 @@ def warn_of_plain_hooks(connect: object) -> None:
     cls = connect.func if isinstance(connect, functools.partial) else connect
     if not (isinstance(cls, type) and issubclass(cls, SockJSConnection)):
         return
-    for hook in _HOOKS.values():
+    for hook in HOOKS:
         if not is_coroutine_function(getattr(cls, hook)):
             text = "%s.%s is a plain function: write async def %s (unless it returns an awaitable)"
             logger.warning(text, cls.__qualname__, hook, hook)
@@ -336,14 +338,3 @@ def is_coroutine_function(function: Any) -> bool:
     if not callable(function):
         return False
     return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
-
-
-def _meant(name: str) -> str | None:
-    """Return the hook whose name is close to `name`, if there is one."""
-    plain = name.replace("_", "").lower()
-    if not plain.startswith("on") or name.startswith(("on_open_", "on_message_", "on_close_")):
-        return None
-    known = _HOOKS | _ELSEWHERE
-    # "once_closed" is one letter further away than "on_clsoe"
-    cutoff = 0.83 if name.startswith("on_") else 0.9
-    return known.get("".join(difflib.get_close_matches(plain, known, n=1, cutoff=cutoff)))

@@ -16,12 +16,12 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 
 # From the inside out: a module imports from its own room and from those above it in this list.
 ROOMS = [
-    {"errors", "turns", "version"},
+    {"errors", "turns", "version", "hook_names"},
     {"protocol"},
-    {"origins", "session_info", "settings", "connection"},
+    {"origins", "session_info", "settings", "connection", "stats"},
     {"brokers"},
     {"core"},
-    {"multiplex"},
+    {"multiplex", "observers"},
     {"server"},
     {"cluster"},
     {"sockjs_aio"},

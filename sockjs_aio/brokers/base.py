@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.errors import SettingsError
@@ -35,6 +35,14 @@ class Listener(Protocol):
         self, channel: str, message: PreparedMessage, exclude: Collection[Session] = ()
     ) -> None:
         """Send `message` to them at once."""
+
+
+@runtime_checkable
+class GapListener(Protocol):
+    """Wants to know when messages may be missed; a user of a broker may be one."""
+
+    def gap_began(self) -> None:
+        """From now on, messages from other processes may be missed."""
 
 
 class Broker(abc.ABC):
@@ -188,6 +196,13 @@ class Broker(abc.ABC):
                 "asyncio.run_coroutine_threadsafe(broker.publish(...), loop), or create another "
                 "broker there"
             )
+
+    def _count_gap(self) -> None:
+        """Note that from now on, messages from other processes may be missed; tell the users."""
+        self.gaps += 1
+        for user in list(self._users):
+            if isinstance(user, GapListener):
+                user.gap_began()
 
     def deliver(self, channel: str, message: str, exclude: Exclude = ()) -> None:
         """Send `message` to the subscribers in this process, encoding it once."""

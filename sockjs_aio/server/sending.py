@@ -72,6 +72,7 @@ async def _accept(service: Service, request: web.Request, read: ReadPayload) -> 
         if session.is_open:
             messages = decode_messages(payload, service.settings.max_messages)
             if await session.hooks.accept(messages, len(payload)):
+                service.registry.counters.received(len(messages), len(payload))
                 return True
     return await _is_forgiven(session, service.registry)
 

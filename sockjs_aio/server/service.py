@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from sockjs_aio.core.events import Observer
 from sockjs_aio.core.registry import EXPIRED_FRAME, SessionRegistry
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.websocket_session import InlineSession
@@ -19,7 +20,7 @@ from sockjs_aio.server.stickiness import StickinessCheck
 from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.transports")
 
 _MARK = "sockjs_service"
 
@@ -115,6 +116,8 @@ class Service:
         if self.admission.is_personal:
             # we no longer know whose session it was, and only its owner may learn why it ended
             frame = EXPIRED_FRAME
+        transport = request.match_info["transport"]
+        self.registry.events.tell(Observer.refused, "session_ended", transport, request.remote)
         raise SessionEndedError(frame)
 
     def open_session(self, request: web.Request, transport: str, identity: Any) -> Session:

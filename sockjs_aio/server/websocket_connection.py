@@ -92,6 +92,7 @@ class WebSocketConnection(TakenOver):
         self._writer.is_heard = True
         if self._is_over:
             return  # it has not read our close frame yet
+        self._session.counters.bytes_received += len(data)
         self._frames.feed(data)
         hooks = self._session.hooks
         if not (hooks.is_running or self._is_held):
@@ -157,6 +158,7 @@ class WebSocketConnection(TakenOver):
                 messages = self._messages = self._read(hooks)
                 if messages is None:
                     break
+                self._session.counters.messages_received += len(messages)
             if messages and not hooks.is_dropping:
                 hooks.step(messages.pop())
             if not messages or hooks.is_dropping:

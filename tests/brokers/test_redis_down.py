@@ -43,7 +43,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.message
         for record in caplog.records
-        if record.name == "sockjs_aio" and record.levelno >= logging.WARNING
+        if record.name == "sockjs_aio.broker" and record.levelno >= logging.WARNING
     ]
 
 

@@ -18,7 +18,7 @@ from sockjs_aio.cluster.workers.listeners import Listeners
 from sockjs_aio.cluster.workers.worker import FAILED
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
 
 STEADY = 5.0
 """Seconds of service after which a worker's death no longer counts as a failed start."""

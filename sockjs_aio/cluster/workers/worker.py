@@ -35,7 +35,7 @@ from sockjs_aio.server.forks import give_forks_their_signals
 from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.service import services_of
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
 
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds that handlers have to finish once the listener is closed, and again once they are

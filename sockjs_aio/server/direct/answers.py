@@ -34,6 +34,7 @@ def xhr_send(lane: DirectLane, service: Service, session: Session, request: Dire
         return False
     if not session.hooks.accept_now(messages, len(body)):
         return False
+    service.registry.counters.received(len(messages), len(body))
     service.stickiness.found()
     lane.respond(complete(head_for(request.fields.origin, 204, PLAIN), None))
     return True
