@@ -25,8 +25,8 @@ class Stats:
     """
 
     sessions: Mapping[tuple[str, str], int]
-    """How many sessions there are, by transport and state: ``"connecting"``, ``"open"``,
-    ``"closing"`` (the client must still learn of the end) and ``"closed"`` (`on_close` runs)."""
+    """How many sessions there are, by transport and state: ``"open"``, or ``"closing"`` while the
+    client must still learn of the end, or a hook runs."""
     opened: Mapping[str, int]
     """How many sessions were opened, by transport."""
     closed: Mapping[tuple[str, str], int]

@@ -15,14 +15,6 @@ class Counted(Protocol):
     """What is read of each session."""
 
     @property
-    def transport(self) -> str:
-        """The transport that opened it."""
-
-    @property
-    def state(self) -> str:
-        """Where it is in its life."""
-
-    @property
     def queued_bytes(self) -> int:
         """What waits for its client."""
 
@@ -43,6 +35,7 @@ class Counters(Observer):
         "loop_blocked",
         "_opened",
         "_closed",
+        "_forgotten",
         "_refused",
         "_hooks_failed",
         "_relayed",
@@ -57,6 +50,7 @@ class Counters(Observer):
         self.loop_blocked: float = 0.0
         self._opened: Counter[str] = Counter()
         self._closed: Counter[tuple[str, str]] = Counter()
+        self._forgotten: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._hooks_failed = 0
         self._relayed = 0
@@ -74,6 +68,10 @@ class Counters(Observer):
         """See `Observer`."""
         self._closed[session.transport, info.status] += 1
 
+    def forgotten(self, transport: str) -> None:
+        """Count a session whose last hook has returned."""
+        self._forgotten[transport] += 1
+
     def refused(self, reason: Reason, transport: str, ip: str | None) -> None:
         """See `Observer`."""
         self._refused[reason] += 1
@@ -88,14 +86,12 @@ class Counters(Observer):
 
     def stats(self, sessions: Iterable[Counted], broker: Broker) -> Stats:
         """Return the numbers of this moment."""
-        present: Counter[tuple[str, str]] = Counter()
         queued = running = 0
         for session in sessions:
-            present[session.transport, session.state] += 1
             queued += session.queued_bytes
             running += session.has_waiting_hook
         return Stats(
-            sessions=dict(present),
+            sessions=self._sessions(),
             opened=dict(self._opened),
             closed=dict(self._closed),
             refused=dict(self._refused),
@@ -112,3 +108,12 @@ class Counters(Observer):
             loop_lag=self.loop_lag,
             loop_blocked=self.loop_blocked,
         )
+
+    def _sessions(self) -> dict[tuple[str, str], int]:
+        """Return how many sessions there are, by transport and state."""
+        found = {}
+        for transport, opened in self._opened.items():
+            closed = sum(count for (name, _), count in self._closed.items() if name == transport)
+            found[transport, "open"] = opened - closed
+            found[transport, "closing"] = closed - self._forgotten[transport]
+        return {key: count for key, count in found.items() if count}

@@ -152,6 +152,7 @@ class SessionRegistry:
         if session not in self._sessions:
             return
         self._sessions.remove(session)
+        self.counters.forgotten(session.transport)
         self.addresses.remove(session.info.ip)
         self.retire(session)
         self._clock.disarm(session)

@@ -114,12 +114,6 @@ class SendingSession(connection.Session):
         return self._host.counters
 
     @property
-    def state(self) -> str:
-        """The state's name, in lower case."""
-        state = self._machine.state
-        return "open" if state is OPEN else state.name.lower()  # `name` is slow
-
-    @property
     def queued_bytes(self) -> int:
         """What waits for the client, here and in the buffers of its TCP connection."""
         return self._machine.queued + self._machine.downstream
