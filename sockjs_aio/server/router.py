@@ -52,7 +52,7 @@ class SockJSRouter:
             session's id can send to it and poll it.
         broker: Carries the messages of channels; several routers may share one.  Without a broker,
             channels belong to this router and reach only this process.
-        observers: Told what happens, besides the log.  See docs/observing.md.
+        observers: They are told what happens: see docs/observing.md.
         more_settings: Settings by name, such as ``heartbeat_delay=10``; they override those in
             `settings`.
 
@@ -92,9 +92,10 @@ class SockJSRouter:
         self.authorize = authorize
         self._is_attached = False
         self.broker = broker
-        self._registry = SessionRegistry(connection, settings, broker, [Log(), *observers])
-        self._service = Service(settings, self._registry, authorize, verify)
-        self._registry.events.tell(Observer.attached, self)
+        self._registry = SessionRegistry(connection, settings, broker, [Log()])
+        self._service = Service(settings, self._registry, authorize, verify, self.prefix)
+        for observer in observers:
+            self.observe(observer)
 
     def attach(self, app: web.Application) -> None:
         """Add the routes to `app`, and end the sessions when it shuts down.
@@ -167,6 +168,14 @@ class SockJSRouter:
         To read it looks at each session, which takes about 10 ms for 50,000 of them.
         """
         return self._registry.stats
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` too, from now on; do this before the application starts.
+
+        Raises:
+            TypeError: If it is not an instance of a subclass of `Observer`.
+        """
+        self._service.observe(observer)
 
     def broadcast(self, clients: "Any", message: str | bytes) -> None:
         """Send `message` to all `clients`, encoding it once; closed connections are skipped."""

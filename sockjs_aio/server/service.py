@@ -19,6 +19,7 @@ from sockjs_aio.server.admission import Admission, Authorize, Verify
 from sockjs_aio.server.stickiness import StickinessCheck
 from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
+from sockjs_aio.stats import Stats
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.transports")
 
@@ -41,6 +42,7 @@ class Service:
         registry: The router's sessions.
         authorize: See `SockJSRouter`.
         verify: See `SockJSRouter`.
+        prefix: The path of the service.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Service:
         registry: SessionRegistry,
         authorize: Authorize | None = None,
         verify: Verify | None = None,
+        prefix: str = "",
     ) -> None:
+        self.prefix = prefix
         self.settings = settings
         self.registry = registry
         self.admission: Admission = Admission(settings, registry, authorize, verify)
@@ -60,6 +64,20 @@ class Service:
         """For each application that has the routes, what its direct lanes serve, by prefix; None if
         there may be no lanes."""
         self._has_warned = False
+
+    @property
+    def stats(self) -> Stats:
+        """See `SockJSRouter.stats`."""
+        return self.registry.stats
+
+    def observe(self, observer: Observer) -> None:
+        """See `SockJSRouter.observe`."""
+        if not isinstance(observer, Observer):
+            raise TypeError(
+                f"an observer must be an instance of a subclass of Observer, not {observer!r}"
+            )
+        observer.attached(self)
+        self.registry.events.add(observer)
 
     def mark(self, handler: Handler) -> Handler:
         """Record on `handler` that it belongs to this service, for `service_of`."""
