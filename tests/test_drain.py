@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -36,7 +37,9 @@ async def with_health(serve: Serve, connection: Any, **options: Any) -> Served:
 
 async def health(served: Served) -> tuple[int, Any]:
     reply = await served.request("GET", "/health")
-    return reply.status, json.loads(reply.body)
+    report = json.loads(reply.body)
+    assert report.pop("process") == os.getpid()
+    return reply.status, report
 
 
 @pytest.mark.virtual_time

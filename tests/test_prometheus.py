@@ -106,8 +106,15 @@ async def test_several_routers_have_their_prefix_as_label(metrics: Metrics) -> N
         if sample.name == "sockjs_server_messages_sent_total"
     ]
     assert found == ["/a", "/b"]
-    with pytest.raises(ValueError, match="already measure a router with the prefix '/a'"):
-        SockJSRouter(Echo, "/a", observers=[metrics])
+
+
+async def test_routers_with_the_same_prefix_are_added_up(serve: Serve, metrics: Metrics) -> None:
+    served = await serve(Echo, app=page(metrics), observers=[metrics])
+    other = await serve(Echo, observers=[metrics])
+    for each in (served, other, other):
+        await clients.WebSocket.open(each)
+    numbers = await read(served)
+    assert numbers["sockjs_server_connections_opened_total", "websocket"] == 3
 
 
 async def test_every_metric_is_documented(metrics: Metrics) -> None:

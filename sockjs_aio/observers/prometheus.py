@@ -70,16 +70,7 @@ class Metrics(Observer, Collector):
         registry.register(self)
 
     def attached(self, service: Source) -> None:
-        """Measure a router from now on.
-
-        Raises:
-            ValueError: If this measures another router with the same prefix.
-        """
-        if any(known.prefix == service.prefix for known in self._services):
-            raise ValueError(
-                f"these Metrics already measure a router with the prefix {service.prefix!r}: make "
-                "Metrics of its own for this one, with another registry"
-            )
+        """Measure a router from now on.  Routers with the same prefix are added up."""
         self._services.append(service)
         kind = _TimedService if self._hooks else _Service
         service.observe(kind(self, service.prefix))
@@ -203,6 +194,9 @@ def _family(
     *labels: str,
 ) -> Metric:
     family = kind(f"sockjs_server_{name}", text, labels=("prefix", *labels))
+    sums: dict[tuple[str, ...], float] = {}
     for names, value in values:
+        sums[names] = sums.get(names, 0) + value
+    for names, value in sums.items():
         family.add_metric(names, value)
     return family

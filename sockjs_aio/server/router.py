@@ -125,11 +125,11 @@ class SockJSRouter:
         """Tell a load balancer whether to send new clients to this process.
 
         Mount it with ``app.router.add_get("/health", router.health)``.  It answers 200 and
-        ``{"status": "ok", "sessions": 12}``.  After `announce_drain`, `drain` or `shutdown` it
-        answers 503, and the status is ``"draining"``.
+        ``{"status": "ok", "sessions": 12, "process": 4711}``.  After `announce_drain`, `drain` or
+        `shutdown` it answers 503, and the status is ``"draining"``.
         If the router has a broker, the answer includes its state: ``"broker": "connected"``.  With
-        `Nodes` it also has ``"nodes": "connected"``.  The answer describes one process: with
-        `Workers`, the one that received the request.
+        `Nodes` it also has ``"nodes": "connected"``.  The answer is about one process, whose id it
+        tells; with `Workers` it also has ``"worker": 0``, the worker's number.
         """
         return service_health(self._service, self.broker)
 

@@ -60,6 +60,8 @@ class Service:
         self.stickiness: StickinessCheck = StickinessCheck()
         self.relay: Relaying | None = None
         """Set if requests are relayed between processes."""
+        self.worker: int | None = None
+        """The number of the worker that this process is, if it is one."""
         self.direct: dict[tuple[web.Application, ...], dict[str, Service] | None] = {}
         """For each application that has the routes, what its direct lanes serve, by prefix; None if
         there may be no lanes."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -326,7 +327,7 @@ async def test_state_is_seen(serve: Serve, redis_broker: MakeBroker) -> None:
     for router, expected in ((served.router, {"broker": "connected"}), (plain.router, {})):
         response = await router.health(None)  # type: ignore[arg-type]
         report = json.loads(response.body)  # type: ignore[attr-defined]
-        assert report == {"status": "ok", "sessions": 0, **expected}
+        assert report == {"status": "ok", "sessions": 0, "process": os.getpid(), **expected}
     await served.runner.cleanup()
     assert broker.state == "stopped"
 

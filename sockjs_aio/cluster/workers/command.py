@@ -70,6 +70,8 @@ def _serve(options: argparse.Namespace) -> None:
         hang_limit=options.hang_limit,
         lingering_time=options.lingering_time,
         keepalive_timeout=options.keepalive_timeout,
+        metrics_port=options.metrics_port,
+        metrics_host=options.metrics_host,
         loop=options.loop,
         log_level=options.log_level,
         log_format=options.log_format,
@@ -115,6 +117,23 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
             help=f"{what}; default: %(default)g",
         )
     serve.add_argument("--loop", choices=LOOPS, help="the event loop; default: asyncio's")
+    _add_what_tells(serve)
+
+
+def _add_what_tells(serve: argparse.ArgumentParser) -> None:
+    """Add the options of the metrics and the log."""
+    serve.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="the port at which the metrics of all workers are, for Prometheus; default: none",
+    )
+    serve.add_argument(
+        "--metrics-host",
+        default=Workers.metrics_host,
+        metavar="HOST",
+        help="the address for that; default: %(default)s",
+    )
     serve.add_argument("--access-log", action="store_true", help="log each request once")
     serve.add_argument(
         "--log-level",

@@ -89,6 +89,13 @@ class Worker:
                 "by itself, with its own port and url"
             )
         _add_health(app)
+        for service in services_of(app):
+            service.worker = self._config.number
+        if self._config.metrics:
+            # loaded only here: prometheus-client may not be installed
+            from sockjs_aio.cluster.workers.metrics import Reporter
+
+            self._control.make_report = Reporter(app).report
         self._gateway.install(app)
         self._app = app
         self._runner = web.AppRunner(
