@@ -4,6 +4,8 @@
 """
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from tests.observers import until
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
-PAGE = Path(__file__).parent.parent / "docs/observing.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs/observing.md"
 
 
 @pytest.fixture
@@ -123,3 +126,22 @@ async def test_every_metric_is_documented(metrics: Metrics) -> None:
         family.name + ("_total" if family.type == "counter" else "") for family in metrics.collect()
     }
     assert set(re.findall(r"`(sockjs_server_\w+)`", PAGE.read_text())) == names
+
+
+@pytest.mark.programs
+def test_package_works_without_prometheus_client() -> None:
+    script = (
+        "import sys\n"
+        "sys.modules['prometheus_client'] = None\n"
+        "import sockjs_aio, sockjs_aio.cluster.workers.worker\n"
+        "sockjs_aio.SockJSRouter(sockjs_aio.SockJSConnection, '/x').stats\n"
+        "try:\n"
+        "    import sockjs_aio.observers.prometheus\n"
+        "except ModuleNotFoundError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    text = "sockjs_aio.observers.prometheus needs prometheus-client: "
+    assert done.stdout == text + "pip install sockjs-aio[prometheus]\n"

@@ -84,6 +84,11 @@ class Counters(Observer):
         """See `Observer`."""
         self._relayed += 1
 
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions are open."""
+        return sum(self._opened.values()) - sum(self._closed.values())
+
     def stats(self, sessions: Iterable[Counted], broker: Broker) -> Stats:
         """Return the numbers of this moment."""
         queued = running = 0

@@ -163,6 +163,13 @@ async def test_json_has_each_line_as_an_object(command: RunCommand) -> None:
     assert {record["level"] for record in records} == {"info"}
     loggers = {"sockjs_aio.workers", "sockjs_aio.session", "aiohttp.access"}
     assert {record["logger"] for record in records} == loggers
+    (closed,) = [record for record in records if record["logger"] == "sockjs_aio.session"]
+    assert closed["message"].startswith("session ")
+    assert (closed["transport"], closed["close_status"]) == ("websocket", "service_restart")
+    assert (closed["close_code"], closed["close_initiator"]) == (1012, "shutdown")
+    requests = [record for record in records if record["logger"] == "aiohttp.access"]
+    assert {record["response_status"] for record in requests} == {101, 200}
+    assert not {"args", "msg", "levelno", "taskName"} & {name for x in records for name in x}
     for record in records:
         assert re.fullmatch(r"[\d-]{10}T[\d:]{8}\.\d{3}\+00:00", record["time"])
 

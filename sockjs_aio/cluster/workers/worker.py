@@ -31,6 +31,7 @@ from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
 from sockjs_aio.cluster.workers.session_journal import SessionJournal
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.shutdown import LAST_GRACE
+from sockjs_aio.server.drain import progress
 from sockjs_aio.server.forks import give_forks_their_signals
 from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.service import services_of
@@ -220,7 +221,8 @@ class Worker:
         until_left = exchanges.end if self._relay.is_retiring else exchanges.finished
         try:
             async with async_timeout.timeout_at(self._drain_ends or start + self._drain.limit):
-                await asyncio.gather(*endings, until_left())
+                with progress(services_of(self._app), logger, f"worker {number}: "):
+                    await asyncio.gather(*endings, until_left())
                 await until_left()  # some may have arrived meanwhile
         except asyncio.TimeoutError:
             logger.warning(
