@@ -263,13 +263,17 @@ class Stopwatch(Observer):
         self.hooks: list[tuple[str, str, Any]] = []
         self.tasks: list[Any] = []
         self.seconds: list[float] = []
+        self.errors: list[BaseException | None] = []
 
     def hook_started(self, session: Session, hook: str) -> None:
         self.hooks.append(("started", hook.rpartition(".")[2], session))
         self.tasks.append(asyncio.current_task())
         user.set("set by an observer")
 
-    def hook_returned(self, session: Session, hook: str, seconds: float) -> None:
+    def hook_returned(
+        self, session: Session, hook: str, seconds: float, error: BaseException | None
+    ) -> None:
+        self.errors.append(error)
         self.hooks.append(("returned", hook.rpartition(".")[2], session))
         self.tasks.append(asyncio.current_task())
         self.seconds.append(seconds)
@@ -295,6 +299,7 @@ async def test_each_hook_is_told_at_its_start_and_end(serve: Serve, kind: Kind) 
         (what, hook, connection.session) for hook in expected for what in ("started", "returned")
     ]
     assert all(0 <= seconds < 60 for seconds in watch.seconds)
+    assert [type(error) for error in watch.errors] == [type(None)] * 2 + [ValueError, type(None)]
     values, tasks = zip(*(seen for seen in Noted.seen if isinstance(seen, tuple)), strict=True)
     assert set(values) == {"set by an observer"}, "the hook runs in the same context"
     assert watch.tasks[2:6] == [task for task in tasks for _ in range(2)]
@@ -303,7 +308,7 @@ async def test_each_hook_is_told_at_its_start_and_end(serve: Serve, kind: Kind) 
 
 async def test_hooks_are_watched_only_for_who_wants_to_know(serve: Serve) -> None:
     class Late(Observer):
-        def hook_returned(self, session: Session, hook: str, seconds: float) -> None: ...
+        def hook_returned(self, *arguments: object) -> None: ...
 
     for observers, is_so in (([], False), ([Notes()], False), ([Notes(), Late()], True)):
         served = await serve(Echo, observers=observers)

@@ -165,6 +165,19 @@ async def test_snapshot_does_not_change(serve: Serve) -> None:
     assert stats.opened == {}
 
 
+async def test_numbers_can_be_read_in_another_thread(serve: Serve) -> None:
+    served = await serve(Talking, settings=SHORT)
+    loop = asyncio.get_running_loop()
+    reading = loop.run_in_executor(None, lambda: [served.router.stats for _ in range(2000)])
+    wire, number = await served.wire(), 0
+    while not reading.done():
+        number += 1
+        await wire.request("POST", f"{served.prefix}/0/{number}/xhr", b"")
+    opened = [stats.opened.get("xhr", 0) for stats in await reading]
+    assert opened == sorted(opened)
+    assert opened[-1] <= number
+
+
 def test_every_end_has_a_status_of_its_own() -> None:
     statuses = [CloseInfo(*end, 0.0, "xhr").status for end in ends.ENDS]
     assert len(set(statuses)) == len(ends.ENDS)

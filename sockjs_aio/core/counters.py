@@ -1,7 +1,7 @@
 """What one service counts.  Reading it costs a walk over the sessions; counting, an addition."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from sockjs_aio.brokers.base import Broker
@@ -91,14 +91,15 @@ class Counters(Observer):
 
     def stats(self, sessions: Iterable[Counted], broker: Broker) -> Stats:
         """Return the numbers of this moment."""
+        opened, closed = dict(self._opened), dict(self._closed)
         queued = running = 0
         for session in sessions:
             queued += session.queued_bytes
             running += session.has_waiting_hook
         return Stats(
-            sessions=self._sessions(),
-            opened=dict(self._opened),
-            closed=dict(self._closed),
+            sessions=_by_state(opened, closed, dict(self._forgotten)),
+            opened=opened,
+            closed=closed,
             refused=dict(self._refused),
             messages_received=self.messages_received,
             messages_sent=self.messages_sent,
@@ -114,11 +115,14 @@ class Counters(Observer):
             loop_blocked=self.loop_blocked,
         )
 
-    def _sessions(self) -> dict[tuple[str, str], int]:
-        """Return how many sessions there are, by transport and state."""
-        found = {}
-        for transport, opened in self._opened.items():
-            closed = sum(count for (name, _), count in self._closed.items() if name == transport)
-            found[transport, "open"] = opened - closed
-            found[transport, "closing"] = closed - self._forgotten[transport]
-        return {key: count for key, count in found.items() if count}
+
+def _by_state(
+    opened: Mapping[str, int], closed: Mapping[tuple[str, str], int], forgotten: Mapping[str, int]
+) -> dict[tuple[str, str], int]:
+    """Return how many sessions there are, by transport and state."""
+    found = {}
+    for transport, count in opened.items():
+        ended = sum(number for (name, _), number in closed.items() if name == transport)
+        found[transport, "open"] = count - ended
+        found[transport, "closing"] = ended - forgotten.get(transport, 0)
+    return {key: count for key, count in found.items() if count}

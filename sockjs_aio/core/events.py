@@ -96,8 +96,10 @@ class Observer:
         If an observer has this method or `hook_returned`, each hook costs about a microsecond more.
         """
 
-    def hook_returned(self, session: Session, hook: str, seconds: float) -> None:
-        """The hook has returned or raised, after that time; called in its task."""
+    def hook_returned(
+        self, session: Session, hook: str, seconds: float, error: BaseException | None
+    ) -> None:
+        """The hook has returned, or raised `error`, after that time; called in its task."""
 
     def hook_failed(self, session: Session, hook: str, error: BaseException) -> None:
         """A hook has raised `error`, and its session is about to be closed.

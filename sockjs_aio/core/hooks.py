@@ -267,9 +267,12 @@ class Hooks:
         tell(Observer.hook_started, session, hook)
         start = clock()
         try:
-            return await coroutine
-        finally:
-            tell(Observer.hook_returned, session, hook, clock() - start)
+            result = await coroutine
+        except BaseException as error:
+            tell(Observer.hook_returned, session, hook, clock() - start, error)
+            raise
+        tell(Observer.hook_returned, session, hook, clock() - start, None)
+        return result
 
     async def _guard(self, name: str, running: Awaitable[Any]) -> Any:
         try:

@@ -85,7 +85,8 @@ class SessionRegistry:
     def stats(self) -> Stats:
         """The numbers of this moment."""
         self.counters.loop_lag = self._clock.lag
-        return self.counters.stats(self._sessions, self.channels.broker)
+        # a copy, because another thread may be reading
+        return self.counters.stats(list(self._sessions), self.channels.broker)
 
     @property
     def is_full(self) -> bool:

@@ -1,8 +1,7 @@
 """Metrics for Prometheus.  They need prometheus-client: ``pip install sockjs-aio[prometheus]``.
 
 Most are read from `SockJSRouter.stats` when Prometheus asks.  Only the lengths of sessions and of
-hooks are measured when they end.  The names follow OpenTelemetry's for SignalR, a protocol like
-this one: ``signalr.server.active_connections`` is ``sockjs_server_active_connections`` here.
+hooks are measured when they end.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,14 +20,12 @@ except ModuleNotFoundError as _error:
     ) from _error
 from sockjs_aio.connection import Session
 from sockjs_aio.core.events import Observer, Source
+from sockjs_aio.observers.numbers import HOOK_SECONDS, NUMBERS, PREFIX, SESSION_SECONDS, Number
 from sockjs_aio.session_info import CloseInfo
 from sockjs_aio.stats import Stats
 
-SESSION_SECONDS = (0.01, 0.1, 1, 5, 10, 30, 60, 300, 1800, 3600, 4 * 3600, 24 * 3600)
-"""The upper limits of the buckets for the lengths of sessions."""
-
-HOOK_SECONDS = (0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
-"""The upper limits of the buckets for the lengths of hooks."""
+_SUFFIXES = {"": "", "s": "_seconds", "By": "_bytes"}
+"""What is behind the name of a metric, by its unit."""
 
 
 class Metrics(Observer, Collector):
@@ -108,7 +105,9 @@ class _Service(Observer):
 class _TimedService(_Service):
     """Measures one router and its hooks."""
 
-    def hook_returned(self, session: Session, hook: str, seconds: float) -> None:
+    def hook_returned(
+        self, session: Session, hook: str, seconds: float, error: BaseException | None
+    ) -> None:
         """See `Observer`."""
         self._metrics.hook_seconds.labels(self._prefix, hook).observe(seconds)
 
@@ -119,84 +118,22 @@ def exposition(registry: Collector, request: web.Request) -> web.Response:
     return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
 
-Services = Sequence[tuple[str, Stats]]
-"""The prefixes of routers, with their statistics."""
-
-_Kind = type[GaugeMetricFamily] | type[CounterMetricFamily]
-
-_NUMBERS: tuple[tuple[_Kind, str, str, str], ...] = (
-    (CounterMetricFamily, "messages_received", "Messages from clients.", "messages_received"),
-    (CounterMetricFamily, "messages_sent", "Messages queued for clients.", "messages_sent"),
-    (
-        CounterMetricFamily,
-        "received_bytes",
-        "WebSocket frames and the bodies of other sends.",
-        "bytes_received",
-    ),
-    (CounterMetricFamily, "sent_bytes", "SockJS frames, before compression.", "bytes_sent"),
-    (GaugeMetricFamily, "queued_bytes", "What waits for clients.", "queued_bytes"),
-    (GaugeMetricFamily, "hooks_running", "Sessions with a hook that waits.", "hooks_running"),
-    (CounterMetricFamily, "hook_failures", "Hooks that raised an exception.", "hooks_failed"),
-    (CounterMetricFamily, "relayed_requests", "Requests passed on to another process.", "relayed"),
-    (
-        CounterMetricFamily,
-        "broker_gaps",
-        "Times that the broker may have missed messages.",
-        "broker_gaps",
-    ),
-    (
-        GaugeMetricFamily,
-        "loop_lag_seconds",
-        "By how much the event loop was late, last measured.",
-        "loop_lag",
-    ),
-    (
-        CounterMetricFamily,
-        "loop_blocked_seconds",
-        "The sum of the event loop's long delays.",
-        "loop_blocked",
-    ),
-)
-"""The metrics without labels of their own: kind, name, description, and the field of `Stats`."""
+def families(services: Sequence[tuple[str, Stats]]) -> Iterator[Metric]:
+    """Return the metrics that `Stats` have; `services` are prefixes with their statistics."""
+    for number in NUMBERS:
+        labels = ("prefix", number.label) if number.label else ("prefix",)
+        kind = CounterMetricFamily if number.kind == "counter" else GaugeMetricFamily
+        family = kind(prometheus_name(number), number.text, labels=labels)
+        sums: dict[tuple[str, ...], float] = {}  # two routers may have the same prefix
+        for prefix, stats in services:
+            for values, count in number.read(stats):
+                key = (prefix, *values)
+                sums[key] = sums.get(key, 0) + count
+        for values, count in sums.items():
+            family.add_metric(values, count)
+        yield family
 
 
-def families(services: Services) -> Iterator[Metric]:
-    """Return the metrics that `Stats` have."""
-    for name, text, state in (
-        ("active_connections", "Open sessions.", "open"),
-        ("closing_connections", "Sessions that have ended and are not forgotten yet.", "closing"),
-    ):
-        counts = [
-            ((prefix, transport), stats.sessions.get((transport, state), 0))
-            for prefix, stats in services
-            for transport in stats.opened
-        ]
-        yield _family(GaugeMetricFamily, name, text, counts, "transport")
-    opened = [((prefix, name), n) for prefix, stats in services for name, n in stats.opened.items()]
-    text = "Sessions that were opened."
-    yield _family(CounterMetricFamily, "connections_opened", text, opened, "transport")
-    refused = [((prefix, why), n) for prefix, stats in services for why, n in stats.refused.items()]
-    text = "Requests that were refused."
-    yield _family(CounterMetricFamily, "refused_requests", text, refused, "reason")
-    for kind, name, text, field in _NUMBERS:
-        numbers = [((prefix,), getattr(stats, field)) for prefix, stats in services]
-        yield _family(kind, name, text, numbers)
-    connected = [((prefix,), stats.broker == "connected") for prefix, stats in services]
-    text = "1 if the broker carries the messages of all channels, else 0."
-    yield _family(GaugeMetricFamily, "broker_connected", text, connected)
-
-
-def _family(
-    kind: _Kind,
-    name: str,
-    text: str,
-    values: Iterable[tuple[tuple[str, ...], float]],
-    *labels: str,
-) -> Metric:
-    family = kind(f"sockjs_server_{name}", text, labels=("prefix", *labels))
-    sums: dict[tuple[str, ...], float] = {}
-    for names, value in values:
-        sums[names] = sums.get(names, 0) + value
-    for names, value in sums.items():
-        family.add_metric(names, value)
-    return family
+def prometheus_name(number: Number) -> str:
+    """Return a metric's name, without the ``_total`` of counters."""
+    return (PREFIX + number.name).replace(".", "_") + _SUFFIXES[number.unit]

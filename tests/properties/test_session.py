@@ -68,7 +68,7 @@ class World:
     """A registry, and up to `MAX_SESSIONS` clients at a time."""
 
     def __init__(self) -> None:
-        self.registry = SessionRegistry(Application, SETTINGS)
+        self.registry = SessionRegistry(Application, SETTINGS, observers=[Log()])
         self.peers: list[Peer] = []
         self.problems: list[str] = []
         loop = asyncio.get_running_loop()
