@@ -34,6 +34,18 @@ class Number(NamedTuple):
     label: str = ""
     """The label that it has besides ``prefix``, if there is one."""
 
+    def of(self, services: Iterable[tuple[str, Stats]]) -> dict[tuple[str, ...], float]:
+        """Return the values by prefix and label; `services` are prefixes with their statistics.
+
+        Services with the same prefix are added up.
+        """
+        sums: dict[tuple[str, ...], float] = {}
+        for prefix, stats in services:
+            for values, count in self.read(stats):
+                key = (prefix, *values)
+                sums[key] = sums.get(key, 0) + count
+        return sums
+
 
 def _field(name: str) -> Callable[[Stats], Values]:
     return lambda stats: [((), getattr(stats, name))]

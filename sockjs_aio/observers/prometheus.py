@@ -124,12 +124,7 @@ def families(services: Sequence[tuple[str, Stats]]) -> Iterator[Metric]:
         labels = ("prefix", number.label) if number.label else ("prefix",)
         kind = CounterMetricFamily if number.kind == "counter" else GaugeMetricFamily
         family = kind(prometheus_name(number), number.text, labels=labels)
-        sums: dict[tuple[str, ...], float] = {}  # two routers may have the same prefix
-        for prefix, stats in services:
-            for values, count in number.read(stats):
-                key = (prefix, *values)
-                sums[key] = sums.get(key, 0) + count
-        for values, count in sums.items():
+        for values, count in number.of(services).items():
             family.add_metric(values, count)
         yield family
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sockjs_aio import Settings
 from sockjs_aio.core.registry import SessionRegistry
+from sockjs_aio.observers.log import Log
 from tests.properties.peers import COMMANDS, SEND_QUEUE_LIMIT, Application, Peer, WebSocketPeer
 from tests.virtual_loop import VirtualLoop
 
