@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import (
+    CloseInfo,
     ConnectionInfo,
     MemoryBroker,
     Observer,
@@ -372,20 +373,25 @@ async def test_gap_of_the_broker_is_told_to_each_router_that_uses_it(serve: Serv
 
 
 class Failing(Notes):
-    """Raises from each method."""
+    """Raises from each method that is called in the test."""
 
-    def __getattribute__(self, name: str) -> Any:
-        value = super().__getattribute__(name)
-        if name not in vars(Observer) or name == "attached":
-            return value
+    def opened(self, session: Session) -> None:
+        super().opened(session)
+        raise RuntimeError("of an observer")
 
-        def fail(*arguments: object) -> None:
-            value(*arguments)
-            raise RuntimeError("of an observer")
+    def closed(self, session: Session, info: CloseInfo) -> None:
+        super().closed(session, info)
+        raise RuntimeError("of an observer")
 
-        return fail
+    def hook_started(self, session: Session, hook: str) -> None:
+        raise RuntimeError("of an observer")
 
-    def hook_started(self, session: Session, hook: str) -> None: ...
+    def hook_returned(self, *arguments: object) -> None:
+        raise RuntimeError("of an observer")
+
+    def hook_failed(self, session: Session, hook: str, error: BaseException) -> None:
+        super().hook_failed(session, hook, error)
+        raise RuntimeError("of an observer")
 
 
 @every

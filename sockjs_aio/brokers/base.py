@@ -60,7 +60,7 @@ class Broker(abc.ABC):
         SettingsError: If an argument is not valid.
     """
 
-    gaps = 0
+    gaps: int = 0
     """How many times messages from other processes may have been missed."""
 
     def __init__(self, *, max_message_size: int = 1 << 20, max_channels: int = 1000) -> None:
