@@ -88,9 +88,10 @@ class Observer:
         """
 
     def refused(self, reason: Reason, transport: str, ip: str | None) -> None:
-        """A request to `transport` from the address `ip` was refused.
+        """A request from the address `ip` was refused.
 
-        `transport` is the last part of the URL, such as ``"xhr_send"`` or ``"info"``.
+        `transport` is the last part of its URL, such as ``"xhr_send"``, if that names a transport;
+        otherwise ``"other"``.
         """
 
     def hook_started(self, session: Session, hook: str) -> None:

@@ -130,12 +130,12 @@ def families(services: Sequence[tuple[str, Stats]]) -> Iterator[Metric]:
     for number in NUMBERS:
         labels = ("prefix", number.label) if number.label else ("prefix",)
         kind = CounterMetricFamily if number.kind == "counter" else GaugeMetricFamily
-        family = kind(prometheus_name(number), number.text, labels=labels)
+        family = kind(_name(number), number.text, labels=labels)
         for values, count in number.of(services).items():
             family.add_metric(values, count)
         yield family
 
 
-def prometheus_name(number: Number) -> str:
+def _name(number: Number) -> str:
     """Return a metric's name, without the ``_total`` of counters."""
     return (PREFIX + number.name).replace(".", "_") + _SUFFIXES[number.unit]
