@@ -71,7 +71,9 @@ class connect:
         except BaseException:
             await release()
             raise
-        return ClientSocket(transport, self._options, release)
+        socket = ClientSocket(transport, self._options, release)
+        await asyncio.sleep(0)  # its reader begins, and releases all whatever comes next
+        return socket
 
     def __await__(self) -> Generator[Any, None, ClientSocket]:
         return self._open().__await__()
@@ -96,8 +98,11 @@ class connect:
                     raise
                 why = str(error)
             else:
-                async with socket:
+                try:
                     yield socket
+                finally:  # without await: after `break`, the end of the program may come first
+                    closing = socket.close_soon()
+                await closing
                 why = f"closed: {socket.close_code} {socket.close_reason}"
             if loop.time() - began > self._options.reconnect_limit:
                 longest = FIRST_DELAY

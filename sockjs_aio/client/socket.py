@@ -51,9 +51,9 @@ class ClientSocket:
         self._size = 0
         self._changed = asyncio.Event()
         self._end: ConnectionClosedError | None = None
-        self._is_ours = False
+        self._closing: asyncio.Task[None] | None = None
+        self._is_released = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._ending: asyncio.Task[None] | None = None
         self._silence = Silence(options.heartbeat_timeout, self._ask, self._is_silent)
         self._reader = asyncio.create_task(self._read())
 
@@ -128,9 +128,19 @@ class ClientSocket:
             raise ValueError(f"close(code={code!r}): it must be 1000, or from 3000 to 4999")
         if len(reason.encode()) > 123:
             raise ValueError("close(reason=...): it may have 123 bytes in UTF-8")
-        self._finish(ConnectionClosedError(code, reason), is_ours=True)
-        if self._ending is not None:
-            await asyncio.shield(self._ending)
+        try:
+            if self._end is None:
+                self._finish(ConnectionClosedError(code, reason))
+                await self._close_transport(code, reason)
+        finally:  # also when you are cancelled
+            await asyncio.wait([self._reader])
+            await self._let_go()  # if the reader was cancelled before it began
+
+    def close_soon(self) -> "asyncio.Task[None]":
+        """Begin to close; return the task in which `close` runs."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self.close())
+        return self._closing
 
     async def __aenter__(self) -> "ClientSocket":
         return self
@@ -139,6 +149,14 @@ class ClientSocket:
         await self.close()
 
     # Inside.
+
+    async def _close_transport(self, code: int, reason: str) -> None:
+        try:  # the reader goes on meanwhile: a poll that is cut off would end the session
+            with contextlib.suppress(TransportError, asyncio.TimeoutError):
+                async with async_timeout.timeout(self._options.close_timeout):
+                    await self._transport.close(code, reason)
+        finally:
+            self._reader.cancel()
 
     def _check(self) -> None:
         if self._end is not None:
@@ -149,26 +167,50 @@ class ClientSocket:
         await self._changed.wait()
 
     async def _read(self) -> None:
+        """Read until the end, then release all: this task runs until nothing is left."""
         try:
-            while self._end is None or self._is_ours:
-                self._silence.listen()
-                frame = await self._transport.receive()
-                self._silence.heard()
-                self._take(frame)
-                while self._size > self._limit:
-                    await self._wait()
+            await self._read_frames()
         except TransportError as error:
             self._finish(ConnectionClosedError(error.code, str(error)))
+        finally:  # also when the loop ends and cancels all tasks
+            self._finish(ConnectionClosedError(LOST, "the event loop ended"))
+            await self._let_go()
 
-    def _take(self, frame: ServerFrame | bytes) -> None:
+    async def _let_go(self) -> None:
+        """Release all that is open; a second call does nothing."""
+        if not self._is_released:
+            self._is_released = True
+            for task in self._tasks:
+                task.cancel()
+            assert self._end is not None, "it is set by now"
+            try:
+                await self._transport.abort(self._end.code)
+            finally:
+                await self._release()
+
+    async def _read_frames(self) -> None:
+        is_open = True
+        while is_open:
+            self._silence.listen()
+            frame = await self._transport.receive()
+            self._silence.heard()
+            is_open = self._take(frame)
+            while self._size > self._limit:
+                await self._wait()
+
+    def _take(self, frame: ServerFrame | bytes) -> bool:
+        """Take a frame; return False if it is the last one."""
         if isinstance(frame, bytes):
             self._put((frame,))
         elif frame.kind == "a":
             self._put(frame.messages)
         elif frame.kind == "c":
             self._finish(ConnectionClosedError(frame.code, frame.reason))
+            return False
         elif frame.kind == "o":  # the server was restarted, say, and has made a session anew
             self._finish(ConnectionClosedError(LOST, "the server has lost the session"))
+            return False
+        return True
 
     def _put(self, messages: Sequence[Message]) -> None:
         self._queue += messages
@@ -181,7 +223,7 @@ class ClientSocket:
             async with async_timeout.timeout(_GRACE):
                 while self._end is None:
                     await self._wait()
-        self._finish(ConnectionClosedError(error.code, str(error)))
+        self._fail(ConnectionClosedError(error.code, str(error)))
         assert self._end is not None, "it has just been set"
         return ConnectionClosedError(self._end.code, self._end.reason)
 
@@ -197,30 +239,22 @@ class ClientSocket:
 
     def _is_silent(self) -> None:
         seconds = self._options.heartbeat_timeout
-        self._finish(ConnectionClosedError(LOST, f"the server was silent for {seconds:g} s"))
+        self._fail(ConnectionClosedError(LOST, f"the server was silent for {seconds:g} s"))
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _finish(self, end: ConnectionClosedError, *, is_ours: bool = False) -> None:
-        """The connection has ended, or you end it; only the first end counts."""
-        if self._end is not None:
-            return
-        self._end = end
-        self._is_ours = is_ours
-        self._changed.set()
-        self._silence.stop()
-        self._ending = asyncio.create_task(self._let_go(end))
+    def _fail(self, end: ConnectionClosedError) -> None:
+        """Give the connection up, unless it has ended already."""
+        if self._end is None:
+            self._finish(end)
+            self._reader.cancel()
 
-    async def _let_go(self, end: ConnectionClosedError) -> None:
-        if self._is_ours:  # the reader goes on: a poll that is cut off would end the session
-            with contextlib.suppress(TransportError, asyncio.TimeoutError):
-                async with async_timeout.timeout(self._options.close_timeout):
-                    await self._transport.close(end.code, end.reason)
-        await self._transport.abort(end.code)
-        for task in (self._reader, *self._tasks):
-            task.cancel()
-        await asyncio.wait([self._reader, *self._tasks])
-        await self._release()
+    def _finish(self, end: ConnectionClosedError) -> None:
+        """The connection has ended, or is about to; only the first end counts."""
+        if self._end is None:
+            self._end = end
+            self._changed.set()
+            self._silence.stop()

@@ -76,7 +76,9 @@ def failures() -> Iterator[None]:
     except ServerFrameError as error:
         raise TransportError(str(error), 1002) from error
     except aiohttp.WSServerHandshakeError as error:
-        raise refused("handshake", error.status) from error
+        raise refused("handshake", error.status) from None
+    except aiohttp.ClientResponseError as error:  # its text has the URL, which may have a token
+        raise TransportError(f"the server did not answer in HTTP: {error.message}") from None
     except asyncio.TimeoutError as error:
         raise TransportError("the server did not answer in time") from error
     except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:

@@ -84,4 +84,4 @@ def _closed(text: str) -> ServerFrame:
 def shown(data: bytes | str) -> str:
     """Return the beginning of what a server sent, for an error."""
     short = data[:_SHOWN]
-    return ascii(short)[1:-1] if isinstance(short, bytes) else ascii(short)
+    return ascii(short).removeprefix("b")

@@ -122,7 +122,7 @@ async def test_slow_reader_leaves_what_comes_to_the_network(serve: Serve, name: 
 
     served = await serve(Flood, settings={"disconnect_delay": 60})
     options = ClientOptions(receive_queue_limit=5000)
-    target = {"transports": name, "session": served.session, "options": options}
+    target: Any = {"transports": name, "session": served.session, "options": options}
     async with connect(served.url(), **target) as socket:
         await socket.send("go")
         await Flood.until("go")
@@ -147,7 +147,7 @@ async def test_send_waits_while_its_queue_is_full(serve: Serve, name: str) -> No
 
     served = await serve(Slow, settings={"receive_queue_limit": 1})
     options = ClientOptions(send_queue_limit=1000)
-    target = {"transports": name, "session": served.session, "options": options}
+    target: Any = {"transports": name, "session": served.session, "options": options}
     async with connect(served.url(), **target) as socket:
         sending = asyncio.create_task(send_all(socket, 20))
         done, _ = await asyncio.wait([sending], timeout=0.2)
@@ -184,17 +184,20 @@ async def test_messages_that_wait_share_a_request(serve: Serve, name: str) -> No
     assert 1 <= requests <= 3
 
 
-@every_transport
-async def test_heartbeats_keep_a_silent_connection(serve: Serve, name: str) -> None:
+async def test_heartbeats_keep_silent_connections(serve: Serve) -> None:
     served = await serve(Echo, settings=SHORT | {"disconnect_delay": 5})
     options = ClientOptions(heartbeat_timeout=1)
-    target = {"transports": name, "session": served.session, "options": options}
-    async with connect(served.url(), **target) as socket:
-        with pytest.raises(asyncio.TimeoutError):
-            async with async_timeout.timeout(2):
-                await socket.receive()
-        await socket.send("still here")
-        assert await socket.receive() == "still here"
+
+    async def wait(name: str) -> None:
+        target: Any = {"transports": name, "session": served.session, "options": options}
+        async with connect(served.url(), **target) as socket:
+            with pytest.raises(asyncio.TimeoutError):
+                async with async_timeout.timeout(1.5):
+                    await socket.receive()
+            await socket.send("still here")
+            assert await socket.receive() == "still here"
+
+    await asyncio.gather(*map(wait, ALL))
 
 
 @every_transport
@@ -217,7 +220,7 @@ async def test_headers_and_cookies_are_those_of_the_session(serve: Serve, name: 
 
 @every_transport
 async def test_nothing_is_left_of_a_connection(serve: Serve, name: str) -> None:
-    served = await serve(Echo)
+    served = await serve(Echo, settings=SHORT)
     before = asyncio.all_tasks()
     async with connect(served.url(), transports=name, session=served.session) as socket:
         await socket.send("a")
