@@ -1,11 +1,12 @@
 """Code that the documentation shows, run as it stands, with clients."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aiohttp import web
 
 import sockjs_aio
+from sockjs_aio import client
 from tests import clients
 from tests.conftest import Echo, Serve, Served
 from tests.test_docs import ROOT, blocks
@@ -77,6 +78,48 @@ async def test_guides_authorize_lets_in_who_has_a_token(
     assert await client.messages(1) == ["Hello, Ann!"]
     await client.leave()
     assert (await served.request("POST", "/0/1/xhr?token=bad", b"")).status == 401
+
+
+class Restarting(Echo):
+    """Answers, and ends each of its first connections with the next of `codes`."""
+
+    codes: ClassVar[list[int]] = []
+
+    async def on_message(self, message: str | bytes) -> None:
+        self.send(message)
+        self.close()
+
+    async def on_open(self, info: sockjs_aio.ConnectionInfo) -> None:
+        if self.codes:
+            self.send("news")
+            self.close(self.codes.pop(0), "the end")
+
+
+def to(served: Served) -> Any:
+    """Make what connects to `served`, whatever URL and session a block names."""
+
+    def connect(_url: str, **options: Any) -> Any:
+        options = {"session": served.session, **options}
+        return client.connect(served.url(), **options)
+
+    return connect
+
+
+async def test_python_clients_blocks_run(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    served = await serve(Restarting)
+    page = "docs/python-client.md"
+    ask = run(page, "async def ask")
+    ask["connect"] = to(served)
+    await ask["ask"]("anybody there?")
+    over_http = run(page, "over_http")
+    over_http["connect"] = to(served)
+    await over_http["over_http"]()
+    Restarting.codes[:] = [1012, 4001]
+    follow = run(page, "async def follow")
+    follow["connect"] = to(served)
+    await follow["follow"]()
+    printed = capsys.readouterr().out
+    assert printed == "anybody there?\nxhr_streaming\nnews\nnews\n"
 
 
 def router_on(app: web.Application) -> Any:
