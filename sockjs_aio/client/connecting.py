@@ -72,7 +72,11 @@ class connect:
             await release()
             raise
         socket = ClientSocket(transport, self._options, release)
-        await asyncio.sleep(0)  # its reader begins, and releases all whatever comes next
+        try:
+            await asyncio.sleep(0)  # its reader begins, and releases all whatever comes next
+        except asyncio.CancelledError:
+            socket.close_soon()
+            raise
         return socket
 
     def __await__(self) -> Generator[Any, None, ClientSocket]:

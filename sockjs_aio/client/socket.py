@@ -50,9 +50,13 @@ class ClientSocket:
         self._queue: collections.deque[Message] = collections.deque()
         self._size = 0
         self._changed = asyncio.Event()
+        # the end
         self._end: ConnectionClosedError | None = None
+        self._is_reading = True
+        self._is_closing = False
+        self._has_closed = asyncio.Event()
+        self._released = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
-        self._is_released = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._silence = Silence(options.heartbeat_timeout, self._ask, self._is_silent)
         self._reader = asyncio.create_task(self._read())
@@ -128,13 +132,11 @@ class ClientSocket:
             raise ValueError(f"close(code={code!r}): it must be 1000, or from 3000 to 4999")
         if len(reason.encode()) > 123:
             raise ValueError("close(reason=...): it may have 123 bytes in UTF-8")
-        try:
-            if self._end is None:
-                self._finish(ConnectionClosedError(code, reason))
-                await self._close_transport(code, reason)
-        finally:  # also when you are cancelled
-            await asyncio.wait([self._reader])
-            await self._let_go()  # if the reader was cancelled before it began
+        if self._end is None:
+            self._is_closing = True
+            self._finish(ConnectionClosedError(code, reason))
+            await self._close_transport(code, reason)
+        await self._released.wait()
 
     def close_soon(self) -> "asyncio.Task[None]":
         """Begin to close; return the task in which `close` runs."""
@@ -155,8 +157,10 @@ class ClientSocket:
             with contextlib.suppress(TransportError, asyncio.TimeoutError):
                 async with async_timeout.timeout(self._options.close_timeout):
                     await self._transport.close(code, reason)
-        finally:
-            self._reader.cancel()
+        finally:  # also when you are cancelled
+            self._has_closed.set()
+            if self._is_reading:
+                self._reader.cancel()
 
     def _check(self) -> None:
         if self._end is not None:
@@ -167,26 +171,31 @@ class ClientSocket:
         await self._changed.wait()
 
     async def _read(self) -> None:
-        """Read until the end, then release all: this task runs until nothing is left."""
+        """Read until the end; then release all, which nobody else does."""
         try:
             await self._read_frames()
         except TransportError as error:
             self._finish(ConnectionClosedError(error.code, str(error)))
         finally:  # also when the loop ends and cancels all tasks
+            self._is_reading = False
             self._finish(ConnectionClosedError(LOST, "the event loop ended"))
-            await self._let_go()
+            try:
+                if self._is_closing:
+                    await self._has_closed.wait()
+            finally:
+                await self._let_go()
 
     async def _let_go(self) -> None:
-        """Release all that is open; a second call does nothing."""
-        if not self._is_released:
-            self._is_released = True
-            for task in self._tasks:
-                task.cancel()
-            assert self._end is not None, "it is set by now"
+        for task in self._tasks:
+            task.cancel()
+        assert self._end is not None, "it is set by now"
+        try:
+            await self._transport.abort(self._end.code)
+        finally:
             try:
-                await self._transport.abort(self._end.code)
-            finally:
                 await self._release()
+            finally:
+                self._released.set()
 
     async def _read_frames(self) -> None:
         is_open = True
