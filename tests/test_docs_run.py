@@ -1,5 +1,8 @@
 """Code that the documentation shows, run as it stands, with clients."""
 
+import asyncio
+import re
+import unittest
 from typing import Any, ClassVar
 
 import pytest
@@ -7,6 +10,7 @@ from aiohttp import web
 
 import sockjs_aio
 from sockjs_aio import client
+from sockjs_aio.testing import ClientFactory
 from tests import clients
 from tests.conftest import Echo, Serve, Served
 from tests.test_docs import ROOT, blocks
@@ -48,8 +52,32 @@ async def test_channels_of_the_multiplex_page_answer(serve: Serve) -> None:
     await client.leave()
 
 
-async def test_guides_test_of_ones_own_code_passes(aiohttp_client: Any) -> None:
-    await run("docs/guide.md", "aiohttp_client", Echo=Echo)["test_echo"](aiohttp_client)
+async def test_guides_test_of_ones_own_code_passes() -> None:
+    await run("docs/guide.md", "sockjs_aio.testing", Echo=Echo)["test_echo"]()
+
+
+def room() -> dict[str, Any]:
+    """Return the names that the page about tests defines for its tests."""
+    return run("docs/testing.md", "def make_app")
+
+
+TESTS_SHOWN = re.findall(r"async def (test_\w+)\(sockjs:", (ROOT / "docs/testing.md").read_text())
+
+
+@pytest.mark.parametrize("name", TESTS_SHOWN)
+async def test_tests_that_are_shown_pass(sockjs: ClientFactory, name: str) -> None:
+    given = {x: room()[x] for x in ("Room", "make_app")}
+    await run("docs/testing.md", name, **given)[name](sockjs)
+
+
+async def test_tests_page_has_tests_with_aiohttps_client_and_unittest(aiohttp_client: Any) -> None:
+    make_app = room()["make_app"]
+    shown = run("docs/testing.md", "aiohttp_client", make_app=make_app)
+    await shown["test_room"](aiohttp_client)
+    case = run("docs/testing.md", "import unittest", make_app=make_app)["RoomTest"]
+    result = unittest.TestResult()
+    await asyncio.to_thread(case("test_echo").run, result)
+    assert (result.testsRun, result.errors, result.failures) == (1, [], [])
 
 
 async def test_contributings_test_passes(serve: Serve) -> None:

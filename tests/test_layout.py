@@ -25,6 +25,7 @@ ROOMS = [
     {"server"},
     {"client"},
     {"cluster"},
+    {"testing"},
     {"sockjs_aio"},
     {"aiolibs", "tornado", "migrate"},
     {"__main__"},

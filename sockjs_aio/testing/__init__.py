@@ -12,7 +12,15 @@ It needs asyncio only, so it works with pytest and with `unittest.IsolatedAsynci
 """
 
 from sockjs_aio.testing.brokers import LinkedBroker, linked_brokers
-from sockjs_aio.testing.clients import TRANSPORTS, Client, client
+from sockjs_aio.testing.clients import TRANSPORTS, Client, ClientFactory, client
 from sockjs_aio.testing.server import serve
 
-__all__ = ["TRANSPORTS", "Client", "LinkedBroker", "client", "linked_brokers", "serve"]
+__all__ = [
+    "TRANSPORTS",
+    "Client",
+    "ClientFactory",
+    "LinkedBroker",
+    "client",
+    "linked_brokers",
+    "serve",
+]

@@ -5,7 +5,7 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import aiohttp
 import async_timeout
@@ -14,6 +14,8 @@ from aiohttp import web
 from sockjs_aio.client import ClientSocket, connect
 from sockjs_aio.client.options import TRANSPORTS as CLIENTS_TRANSPORTS
 from sockjs_aio.connection import SockJSConnection
+from sockjs_aio.core.websocket_session import InlineSession
+from sockjs_aio.protocol.ends import UNANSWERED
 from sockjs_aio.session_info import CloseInfo
 from sockjs_aio.testing.network import Network
 from sockjs_aio.testing.server import MARK, Opened, server_of
@@ -182,6 +184,11 @@ class Client:
         """
         self.vanish()
         session = self._opened.session
+        if isinstance(session, InlineSession):
+            if session.is_open and (writer := session._writer) is not None:
+                session.peer_failed(UNANSWERED)
+                writer.abort()
+            return
         session.end_response()
 
         def is_over() -> bool:
@@ -221,6 +228,10 @@ class Client:
                 return await awaitable
         except asyncio.TimeoutError:
             raise AssertionError(f"{complaint} within {self._timeout:g} s") from None
+
+
+ClientFactory: TypeAlias = Callable[..., Client]
+"""What the fixture `sockjs` is: `client`, with one of the transports."""
 
 
 def client(

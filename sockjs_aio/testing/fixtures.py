@@ -1,16 +1,15 @@
 """The fixture of pytest; load it with ``pytest_plugins = ["sockjs_aio.testing.fixtures"]``."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from sockjs_aio.testing.clients import TRANSPORTS, Client, client
+from sockjs_aio.testing.clients import TRANSPORTS, ClientFactory, client
 
 
 @pytest.fixture(params=TRANSPORTS)
-def sockjs(request: pytest.FixtureRequest) -> Callable[..., Client]:
+def sockjs(request: pytest.FixtureRequest) -> ClientFactory:
     """`client` with each transport in turn: ``async with sockjs(app, "/chat") as socket:``.
 
     To run a test on some transports only, write
