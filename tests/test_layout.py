@@ -28,6 +28,7 @@ ROOMS = [
     {"testing"},
     {"sockjs_aio"},
     {"aiolibs", "tornado", "migrate"},
+    {"cli"},
     {"__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}

@@ -78,10 +78,7 @@ class HttpTransport:
 
     async def open(self) -> ServerFrame:
         """Make the first request, and return the first frame."""
-        frame = await self.receive()
-        while frame.kind == "h":  # the prelude of xhr_streaming looks like one
-            frame = await self.receive()
-        return frame
+        return await self.receive()
 
     async def receive(self) -> ServerFrame:
         """Return the next frame, from this response or the next."""

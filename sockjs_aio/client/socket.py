@@ -42,6 +42,8 @@ class ClientSocket:
     ) -> None:
         self.transport: str = transport.name
         """The name of the transport, such as ``"xhr_streaming"``."""
+        self.on_heartbeat: Callable[[], object] = lambda: None
+        """Called at each heartbeat, and at pings and pongs of a WebSocket; you may set it."""
         self._transport = transport
         self._transport.failed = self._send_failed
         self._options = options
@@ -213,6 +215,8 @@ class ClientSocket:
             self._put((frame,))
         elif frame.kind == "a":
             self._put(frame.messages)
+        elif frame.kind == "h":
+            self.on_heartbeat()
         elif frame.kind == "c":
             self._finish(ConnectionClosedError(frame.code, frame.reason))
             return False

@@ -37,8 +37,8 @@ BEAT = ServerFrame("h")
 def decode_frame(frame: bytes | str) -> ServerFrame:
     """Decode one frame.
 
-    As sockjs-client does, this ignores what follows an ``o`` or an ``h`` (the prelude of
-    xhr_streaming is a line of 2048 ``h``), and knows ``m"text"``, which some servers send.
+    As sockjs-client does, this ignores what follows an ``o`` or an ``h``, and knows ``m"text"``,
+    which some servers send.
 
     Raises:
         ServerFrameError: If it is not a frame.

@@ -78,7 +78,12 @@ class Undressing:
 
 def lines(limit: int) -> Undressing:
     """Read xhr and xhr_streaming: a frame on each line."""
-    return Undressing(b"\n", lambda line: line.rstrip(b"\r") or None, limit)
+    return Undressing(b"\n", _line, limit)
+
+
+def _line(line: bytes) -> bytes | None:
+    line = line.rstrip(b"\r")
+    return line if line and not line.startswith(b"hh") else None  # a prelude
 
 
 def events(limit: int) -> Undressing:

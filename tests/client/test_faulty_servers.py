@@ -110,8 +110,8 @@ async def test_websockets_ends_have_their_codes(data: bytes, code: int) -> None:
         ("jsonp", [response(b"_jp.sockjs(1);")], "not a string"),
         ("htmlfile", [stream(b"<script></script>", b"<script>q()</script>")], "a script"),
         ("htmlfile", [stream(b"<script></script>", b"<script>p(q)</script>")], "a script|string"),
-        ("xhr_streaming", [stream(b"h\no\n") + b"zz\r\n"], "."),
-        ("xhr_streaming", [stream(b"h\no\n", b"a[") + b"0\r\n\r\n"], "ends within a frame"),
+        ("xhr_streaming", [stream(b"hh\no\n") + b"zz\r\n"], "."),
+        ("xhr_streaming", [stream(b"hh\no\n", b"a[") + b"0\r\n\r\n"], "ends within a frame"),
         (
             "xhr",
             [response(b"o\n"), response(b"\0not gzip", head="Content-Encoding: gzip\r\n")],

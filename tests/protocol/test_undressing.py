@@ -38,8 +38,7 @@ def test_frames_of_a_stream_come_out_as_they_went_in(name: str) -> None:
     body = prelude + b"".join(map(dress, FRAMES))
     for step in [*range(1, 100), len(body)]:
         found = read(new, body, step)
-        assert found[-len(FRAMES) :] == FRAMES, step
-        assert all(set(frame) == {ord("h")} for frame in found[: -len(FRAMES)])
+        assert found == FRAMES, step
 
 
 def test_jsonp_has_one_frame() -> None:
