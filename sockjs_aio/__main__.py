@@ -15,6 +15,10 @@ def main(prog: str = "python -m sockjs_aio") -> int:
         from sockjs_aio.cli.connect import main as connect  # the others do without a client
 
         return connect(sys.argv[2:], prog)
+    if sys.argv[1:2] == ["doctor"]:
+        from sockjs_aio.cli.doctor.command import main as doctor
+
+        return doctor(sys.argv[2:], prog)
     return serve(prog=prog)
 
 

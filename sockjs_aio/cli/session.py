@@ -28,11 +28,20 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def new_session(options: argparse.Namespace) -> aiohttp.ClientSession:
-    """Make the session; call it in a coroutine.  Proxies are those of the environment."""
+def new_session(
+    options: argparse.Namespace, *, shares_connections: bool = True
+) -> aiohttp.ClientSession:
+    """Make the session; call it in a coroutine.  Proxies are those of the environment.
+
+    Args:
+        options: The options that were given.
+        shares_connections: Whether a request may use the connection of an earlier one.
+    """
     return aiohttp.ClientSession(
         headers=options.header,
         cookie_jar=aiohttp.CookieJar(unsafe=True),
-        connector=aiohttp.TCPConnector(ssl=not options.insecure),
+        connector=aiohttp.TCPConnector(
+            ssl=not options.insecure, force_close=not shares_connections
+        ),
         trust_env=True,
     )

@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m sockj
         "commas.",
     )
     commands.add_parser("migrate", help="list what to change in code for sockjs-tornado")
+    commands.add_parser("doctor", help="find out what stands between clients and a service")
     commands.add_parser("connect", help="talk to a service: lines in are messages out")
     _add_options(serve)
     if arguments[:1] == ["serve"]:
