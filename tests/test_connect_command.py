@@ -82,7 +82,7 @@ async def test_heartbeats_and_the_close_are_shown(serve: Serve) -> None:
             self.close(4001, "go\x1b[31m")
 
     served = await serve(Leaving, settings={"heartbeat_delay": 0.1})
-    command = await Command.start(served.url())
+    command = await Command.start(served.url(), "--transport", "websocket")
     said = [await command.said(), await command.said()]
     assert said == ["# connected over websocket\n", "# heartbeat\n"]
     command.type("x")

@@ -54,16 +54,26 @@ class HttpTransport:
         address: Where the service is.
         path: The path of the session.
         options: The options of the connection.
+        encoding: What requests accept.  By default nothing: a proxy that compresses a stream waits
+            for more of it.
     """
 
     def __init__(
-        self, name: str, session: ClientSession, address: Address, path: str, options: ClientOptions
+        self,
+        name: str,
+        session: ClientSession,
+        address: Address,
+        path: str,
+        options: ClientOptions,
+        *,
+        encoding: str = "identity",
     ) -> None:
         self.name = name
         self._form = _FORMS[name]
         self._method = TRANSPORTS[name].method
         url = address.below(f"{path}/{name}")
         self._url = url.update_query(self._form.query) if self._form.query else url
+        self._headers = {"Accept-Encoding": encoding}
         self._session = session
         self._limit = options.max_frame_size
         send_url = address.below(f"{path}/{self._form.sends_to}")
@@ -98,8 +108,7 @@ class HttpTransport:
             self._url,
             timeout=ClientTimeout(total=None),
             allow_redirects=False,
-            # a proxy that compresses a stream waits for more of it
-            headers={"Accept-Encoding": "identity"},
+            headers=self._headers,
         )
         if response.status != 200:
             response.close()

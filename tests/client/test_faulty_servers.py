@@ -7,6 +7,9 @@ import pytest
 from sockjs_aio.client import ClientOptions, ConnectError, ConnectionClosedError, connect
 from tests.client.scripted import INFO, response, scripted, stream, websocket_frame
 
+PATIENT = ClientOptions(transport_timeout=20)
+"""For tests of which transport is taken: this machine may be busy."""
+
 OPEN = {
     "xhr": response(b"o\n"),
     "xhr_streaming": stream(b"h" * 2048 + b"\n", b"o\n"),
@@ -196,7 +199,7 @@ async def test_old_servers_frames_of_one_message_are_known() -> None:
 async def test_info_without_websockets_is_believed() -> None:
     info = INFO.replace(b"true", b"false")
     async with scripted(info=response(info), xhr_streaming=OPEN["xhr_streaming"]) as server:
-        async with connect(server.url) as socket:
+        async with connect(server.url, options=PATIENT) as socket:
             assert socket.transport == "xhr_streaming"
         assert server.requests == ["info", "xhr_streaming"]
 

@@ -17,7 +17,7 @@ from tests.client.test_connections import every_transport
 from tests.conftest import PATIENCE, Echo, Recorder, Serve
 from tests.ports import free_port
 
-SOON = ClientOptions(reconnect_limit=0.01)
+SOON = ClientOptions(reconnect_limit=0.01, transport_timeout=20)
 
 
 @every_transport

@@ -31,12 +31,16 @@ server {{
     listen 127.0.0.1:{port};
     location / {{
         proxy_pass http://sockjs;
-        proxy_http_version 1.1;
         {lines}
     }}
 }}
 """
-UPGRADE = 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
+HTTP_1_1 = "proxy_http_version 1.1;"
+UPGRADE = (
+    HTTP_1_1 + 'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
+)
+FOR_WEBSOCKETS = f"}} location ~ websocket$ {{ proxy_pass http://sockjs; {UPGRADE}"
+"""Ends one location and begins another, in which only WebSockets are."""
 SIZE = "client_max_body_size 2m;"
 
 HAPROXY = """
@@ -153,12 +157,19 @@ async def test_proxy_that_is_set_up_well_is_well(serve: Serve, tmp_path: Path, p
     assert broken(found) == set(), found
 
 
-async def test_buffering_is_named(serve: Serve, tmp_path: Path) -> None:
+IGNORING = "proxy_ignore_headers X-Accel-Buffering;"
+HOLDING = {
+    "buffering": f"proxy_buffering on; {IGNORING}",
+    "compression": f"{HTTP_1_1} gzip on; gzip_types *; gzip_min_length 1; {IGNORING}",
+}
+
+
+@pytest.mark.parametrize("lines", HOLDING.values(), ids=HOLDING)
+async def test_buffering_is_named(serve: Serve, tmp_path: Path, lines: str) -> None:
     served = await serve(settings=BEATING)
-    lines = ("proxy_buffering on;", "proxy_ignore_headers X-Accel-Buffering;", UPGRADE, SIZE)
-    with nginx(tmp_path, [served], *lines) as url:
+    with nginx(tmp_path, [served], SIZE, lines, FOR_WEBSOCKETS) as url:
         found = await examine(url)
-    assert broken(found) == STREAMS
+    assert broken(found) == STREAMS, found
     for name in STREAMS:
         text = "the service has answered, but something holds its answer back"
         assert found[name]["text"] == text
@@ -167,7 +178,7 @@ async def test_buffering_is_named(serve: Serve, tmp_path: Path) -> None:
 
 async def test_upgrade_that_is_not_passed_is_named(serve: Serve, tmp_path: Path) -> None:
     served = await serve(settings=BEATING)
-    with nginx(tmp_path, [served], SIZE) as url:
+    with nginx(tmp_path, [served], SIZE, HTTP_1_1) as url:
         found = await examine(url)
     assert broken(found) == WEBSOCKETS
     for name in WEBSOCKETS:
@@ -215,9 +226,10 @@ async def test_missing_stickiness_is_named(serve: Serve, tmp_path: Path, proxy: 
     )
     with behind as url:
         found = await examine(url)
-    assert "sends" in broken(found), found
+    assert broken(found) == {"sends"} | STREAMS | POLLS, found
+    for name in STREAMS | POLLS:
+        assert "haproxy/by-session.cfg" in found[name]["advice"][0]
     assert "sends did not find their session" in found["sends"]["text"]
-    assert "haproxy/by-session.cfg" in found["sends"]["advice"][0]
     assert found["websocket"]["verdict"] == "ok"
 
 

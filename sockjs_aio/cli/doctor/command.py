@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from sockjs_aio.cli.doctor.findings import Finding
+from sockjs_aio.cli.doctor.findings import STICKINESS, Finding
 from sockjs_aio.cli.doctor.sends_check import check_sends
 from sockjs_aio.cli.doctor.service_check import check_headers, check_iframe, check_info, guarded
 from sockjs_aio.cli.doctor.transport_check import TransportCheck
@@ -93,4 +93,15 @@ async def _examine(options: argparse.Namespace, address: Address) -> list[Findin
             TransportCheck(name, session, address, options.timeout, options.silence)
             for name in _ALL
         ]
-        return findings + list(await asyncio.gather(*(check.run() for check in checks)))
+        transports = await asyncio.gather(*(check.run() for check in checks))
+        if any(finding.advice is STICKINESS for finding in findings):
+            transports = [_without_sends(finding) for finding in transports]
+        return findings + list(transports)
+
+
+def _without_sends(finding: Finding) -> Finding:
+    """Return the verdict on a transport whose sends do not find their session."""
+    if finding.subject.endswith("websocket") or finding.verdict != "ok":
+        return finding
+    text = f"{finding.text}, but its sends do not find their session"
+    return Finding(finding.subject, "broken", text, STICKINESS)

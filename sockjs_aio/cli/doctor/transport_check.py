@@ -93,7 +93,14 @@ class TransportCheck:
             url = self._address.below(f"{self._path}/websocket")
             transport = WebSocket(self._session, url, options)
         else:
-            transport = HttpTransport(self._name, self._session, self._address, self._path, options)
+            transport = HttpTransport(
+                self._name,
+                self._session,
+                self._address,
+                self._path,
+                options,
+                encoding="gzip, deflate",  # as browsers
+            )
         try:
             yield transport
         finally:
