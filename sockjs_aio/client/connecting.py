@@ -65,6 +65,9 @@ class connect:
         if session is None:
             # servers without a name have cookies too, such as that of a load balancer
             session = ClientSession(cookie_jar=CookieJar(unsafe=True))
+        elif session.closed:
+            message = "the ClientSession that you passed to connect() is closed"
+            raise ConnectError(message, is_temporary=False)
         release = session.close if self._session is None else _nothing
         try:
             transport = await open_transport(session, self._address, self._names, self._options)

@@ -7,6 +7,7 @@ pauses while the queue is full.
 import asyncio
 import collections
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from sockjs_aio.client.transport import LOST, Message, Transport, TransportError
 from sockjs_aio.errors import ConnectionClosedError
 from sockjs_aio.protocol.server_frames import ServerFrame
 
+logger: logging.Logger = logging.getLogger("sockjs_aio")
+
 _OVERHEAD = 64
 """Bytes that a queued message counts besides its text, so that empty ones are not free."""
 
@@ -28,8 +31,8 @@ _GRACE = 1.0
 class ClientSocket:
     """A connection to a SockJS service; `connect` makes it.
 
-    Iterate over it to get messages: the iteration ends when the connection ends normally, and
-    raises a ConnectionClosedError when it ends otherwise.
+    Iterate over it to get messages: the iteration ends when you close the connection or it ends
+    normally, and raises a ConnectionClosedError when it ends otherwise.
 
     Args:
         transport: What carries it; it is open.
@@ -117,7 +120,7 @@ class ClientSocket:
         try:
             return await self.receive()
         except ConnectionClosedError as error:
-            if error.is_normal:
+            if error.is_normal or self._is_closing:
                 raise StopAsyncIteration from None
             raise
 
@@ -178,6 +181,9 @@ class ClientSocket:
             await self._read_frames()
         except TransportError as error:
             self._finish(ConnectionClosedError(error.code, str(error)))
+        except Exception as error:  # such as one of `on_heartbeat`
+            logger.exception("the client gives up its connection over %s", self.transport)
+            self._finish(ConnectionClosedError(LOST, f"the client failed: {error!r}"))
         finally:  # also when the loop ends and cancels all tasks
             self._is_reading = False
             self._finish(ConnectionClosedError(LOST, "the event loop ended"))

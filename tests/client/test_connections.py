@@ -98,18 +98,22 @@ async def test_websocket_takes_code_and_reason_to_the_server(serve: Serve, name:
     served = await serve(Seen)
     async with connect(served.url(), transports=name, session=served.session) as socket:
         await socket.close(4002, "moved on")
-        assert [message async for message in closed_normally(socket)] == []
+        assert [message async for message in socket] == []
+        with pytest.raises(ConnectionClosedError, match="4002 moved on"):
+            await socket.receive()
     await Seen.until("close")
     info = Seen.connections[0].close_info
     assert info is not None
     assert (info.code, info.reason, info.initiator) == (4002, "moved on", "client")
 
 
-async def closed_normally(socket: Any) -> Any:
-    """Iterate, and accept the code that we gave ourselves."""
-    with pytest.raises(ConnectionClosedError, match="4002 moved on"):
-        async for message in socket:
-            yield message
+@pytest.mark.logs("the client gives up its connection over xhr\nTraceback")
+async def test_callback_that_fails_ends_the_connection(serve: Serve) -> None:
+    served = await serve(Echo, settings=SHORT)
+    async with connect(served.url(), transports="xhr", session=served.session) as socket:
+        socket.on_heartbeat = lambda: 1 // 0
+        with pytest.raises(ConnectionClosedError, match="the client failed: ZeroDivisionError"):
+            await socket.receive()
 
 
 @every_transport

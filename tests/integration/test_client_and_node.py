@@ -46,7 +46,9 @@ async def test_messages_come_back_from_sockjs_node(node_server: str, name: str) 
 
 
 async def test_first_transport_is_taken(node_server: str) -> None:
-    async with connect(node_server + "?token=x", options=ClientOptions(transport_timeout=20)) as socket:
+    async with connect(
+        node_server + "?token=x", options=ClientOptions(transport_timeout=20)
+    ) as socket:
         assert socket.transport == "websocket"
         await socket.send("a")
         assert await socket.receive() == "a"
