@@ -68,7 +68,7 @@ class Network:
     def reset(self) -> None:
         """Reset all connections."""
         for writer in self._writers:
-            with contextlib.suppress(OSError):
+            if not writer.is_closing():
                 sock = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
@@ -107,7 +107,7 @@ async def _pass(
             await gate.wait()
             data = await reader.read(65536)
             await gate.wait()
-            if not data:
+            if not data or writer.is_closing():
                 break
             writer.write(data)
             await writer.drain()

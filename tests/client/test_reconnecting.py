@@ -17,6 +17,12 @@ from tests.client.test_connections import every_transport
 from tests.conftest import PATIENCE, Echo, Recorder, Serve
 from tests.ports import free_port
 
+
+def in_no_time(test: Any) -> Any:
+    """Mark a test that waits for minutes, which pass at once; uvloop has no such clock."""
+    return pytest.mark.virtual_time(pytest.mark.not_over("uvloop")(test))
+
+
 SOON = ClientOptions(reconnect_limit=0.01, transport_timeout=20)
 
 
@@ -107,7 +113,7 @@ async def test_no_server_is_an_error_that_names_the_address() -> None:
         await connect(f"http://ann:secret@127.0.0.1:{port}/chat?token=secret")
 
 
-@pytest.mark.virtual_time
+@in_no_time
 async def test_pauses_grow_up_to_the_limit_and_are_random(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +143,7 @@ async def test_pauses_grow_up_to_the_limit_and_are_random(
     assert "secret" not in caplog.text
 
 
-@pytest.mark.virtual_time
+@in_no_time
 async def test_connection_that_lasted_is_followed_by_a_short_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -157,7 +163,7 @@ async def test_connection_that_lasted_is_followed_by_a_short_pause(
     assert bounds == [1, 2, 1]
 
 
-@pytest.mark.virtual_time
+@in_no_time
 @pytest.mark.parametrize("name", ["xhr", "xhr_streaming", "websocket", "rawwebsocket"])
 async def test_silent_server_counts_as_lost(name: str) -> None:
     answers: Any = {
@@ -173,7 +179,7 @@ async def test_silent_server_counts_as_lost(name: str) -> None:
         assert 59 <= loop.time() - began <= 62
 
 
-@pytest.mark.virtual_time
+@in_no_time
 async def test_silence_does_not_count_while_nobody_listens() -> None:
     calls: list[str] = []
     silence = Silence(10, lambda: calls.append("ask"), lambda: calls.append("too long"))
@@ -190,7 +196,7 @@ async def test_silence_does_not_count_while_nobody_listens() -> None:
     silence.stop()
 
 
-@pytest.mark.virtual_time
+@in_no_time
 async def test_websocket_is_pinged_and_its_pong_is_a_sign_of_life(serve: Serve) -> None:
     served = await serve(Echo, settings={"heartbeat_delay": 10_000})
     for name in ("websocket", "rawwebsocket"):
