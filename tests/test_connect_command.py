@@ -114,6 +114,16 @@ async def test_headers_are_sent(serve: Serve) -> None:
     assert "websocket: the server answered the handshake with 403 Forbidden" in said
 
 
+async def test_closed_input_is_an_end_of_the_input(serve: Serve) -> None:
+    served = await serve(Echo)
+    program = f"{sys.executable} -m sockjs_aio connect {served.url()} --linger 0.1 <&-"
+    process = await asyncio.create_subprocess_shell(
+        program, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert (process.returncode, said.splitlines()[-1]) == (0, b"# closed: 1000"), said
+
+
 async def test_mistakes_are_told_in_a_line() -> None:
     nobody = f"http://127.0.0.1:{free_port()}/chat"
     for arguments, status, message in [

@@ -10,7 +10,7 @@ import contextlib
 import io
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sockjs_aio.cli.session import add_options, new_session
 from sockjs_aio.client import (
@@ -46,9 +46,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
         help="after the end of the input, go on receiving for so long; default: %(default)g",
     )
     options = parser.parse_args(arguments)
-    for stream in (sys.stdin, sys.stdout):  # messages may have anything
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # messages may have anything
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         asyncio.run(_connect(options))
     except KeyboardInterrupt:
@@ -80,24 +79,32 @@ async def _connect(options: argparse.Namespace) -> None:
 
 
 async def _send_lines(socket: ClientSocket, linger: float) -> None:
-    lines: asyncio.Queue[str] = asyncio.Queue(1)
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    wanted = threading.Semaphore(1)  # lines that may be in the queue
     loop = asyncio.get_running_loop()
+
+    def put(line: str) -> None:
+        loop.call_soon_threadsafe(lines.put_nowait, line)
+
     # a daemon: nothing can wake a thread that waits for the keyboard
-    threading.Thread(target=_read_lines, args=(lines, loop), daemon=True).start()
+    threading.Thread(target=_read_lines, args=(put, wanted), daemon=True).start()
     with contextlib.suppress(ConnectionClosedError):  # what receives says so
         while line := await lines.get():
             await socket.send(line.rstrip("\r\n"))
+            wanted.release()
         await asyncio.sleep(linger)
         await socket.close()
 
 
-def _read_lines(lines: "asyncio.Queue[str]", loop: asyncio.AbstractEventLoop) -> None:
-    with contextlib.suppress(RuntimeError, asyncio.CancelledError):  # the loop has ended
-        while True:
-            line = sys.stdin.readline()
-            asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
-            if not line:
-                return
+def _read_lines(put: Callable[[str], object], wanted: threading.Semaphore) -> None:
+    """Put each line, and "" at the end of the input."""
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        if sys.stdin is not None:  # it is None if the input was closed from the start
+            # a file of our own: the interpreter could not lock sys.stdin at its end
+            with open(0, errors="backslashreplace", closefd=False) as file:
+                while wanted.acquire() and (line := file.readline()):
+                    put(line)
+        put("")
 
 
 def _say(text: str) -> None:
