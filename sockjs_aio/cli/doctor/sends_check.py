@@ -31,8 +31,10 @@ async def check_sends(
     try:
         if (await poll.open()).kind != "o":
             return []
-        keeping = asyncio.ensure_future(_keep(poll))
-        statuses = [await post(session, address, path, b"[]") for _ in range(_COUNT)]
+        # all at once: without a poll, the session lives for some seconds only, but a poll that
+        # reaches another process would open the session there too
+        sends = (post(session, address, path, b"[]") for _ in range(_COUNT))
+        statuses = await asyncio.gather(*sends)
         missed = sum(status == 404 for status in statuses)
         if missed:
             text = f"{missed} of {_COUNT} sends did not find their session: only WebSockets work"
@@ -40,6 +42,7 @@ async def check_sends(
         wrong = [status for status in statuses if status not in (200, 204)]
         if wrong:
             return [Finding("sends", "broken", f"the service answers sends with {wrong[0]}")]
+        keeping = asyncio.ensure_future(_keep(poll))
         return [
             Finding("sends", "ok", f"all of {_COUNT} found their session"),
             await _check_sizes(session, address, path),
@@ -54,7 +57,7 @@ async def check_sends(
 
 
 async def _keep(poll: HttpTransport) -> None:
-    """Go on polling, so that the session does not expire on a slow network."""
+    """Go on polling, so that the session does not expire while large sends are on their way."""
     with contextlib.suppress(TransportError):
         while (await poll.receive()).kind != "c":
             pass

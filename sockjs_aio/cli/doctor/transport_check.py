@@ -24,7 +24,7 @@ from sockjs_aio.client.websocket import RawWebSocket, WebSocket
 from sockjs_aio.protocol.ends import INTERRUPTED
 from sockjs_aio.protocol.server_frames import ServerFrame
 
-_SLOW = 0.5
+_SLOW = 2.0
 """Seconds after which an open frame was probably held back by something."""
 
 
