@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from sockjs_aio import SettingsError
-from sockjs_aio.client import ClientOptions, ConnectError, connect
+from sockjs_aio.client import TRANSPORTS, ClientOptions, ConnectError, connect
 from sockjs_aio.client.address import Address
+from sockjs_aio.protocol import transports
 from tests.client.scripted import response, scripted
 from tests.conftest import Echo, Serve
 
@@ -23,6 +24,11 @@ def test_urls_that_are_not_a_services_are_refused(url: Any) -> None:
 def test_transports_that_there_are_not_are_refused(names: Any) -> None:
     with pytest.raises(SettingsError, match="for sockjs-client's xhr-polling write xhr"):
         connect("http://a/chat", transports=names)
+
+
+def test_client_has_every_transport_that_the_server_has() -> None:
+    receiving = {name for name, row in transports.TRANSPORTS.items() if row.receives}
+    assert receiving == {*TRANSPORTS, "rawwebsocket"}
 
 
 def test_no_transport_is_refused() -> None:
