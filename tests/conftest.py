@@ -20,7 +20,7 @@ from tests.target import Target
 if TYPE_CHECKING:  # a plugin is imported by pytest first
     from tests.axes import Axes
 
-pytest_plugins = ["tests.log_check", "tests.axes", "tests.selection"]
+pytest_plugins = ["tests.log_check", "tests.axes", "tests.selection", "sockjs_aio.testing.fixtures"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

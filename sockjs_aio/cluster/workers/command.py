@@ -31,10 +31,10 @@ _SECONDS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m sockjs_aio") -> int:
+    """Run the command, which is called `prog`; return its exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(prog="python -m sockjs_aio")
+    parser = argparse.ArgumentParser(prog=prog)
     _add_version(parser)
     commands = parser.add_subparsers(
         required=True, metavar="COMMAND", parser_class=EnvironmentParser
@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "commas.",
     )
     commands.add_parser("migrate", help="list what to change in code for sockjs-tornado")
+    commands.add_parser("doctor", help="find out what stands between clients and a service")
+    commands.add_parser("connect", help="talk to a service: lines in are messages out")
     _add_options(serve)
     if arguments[:1] == ["serve"]:
         arguments[1:1] = serve.arguments_of(os.environ, arguments)
