@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.brokers.memory import MemoryBroker
 from sockjs_aio.connection import Session, SockJSConnection, broadcast
+from sockjs_aio.core.events import Observer
 from sockjs_aio.errors import (
     BrokerUnavailableError,
     SettingsError,
@@ -20,6 +21,7 @@ from sockjs_aio.server.router import SockJSRouter
 from sockjs_aio.server.run_app import run_app
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 from sockjs_aio.settings import Settings
+from sockjs_aio.stats import Stats
 from sockjs_aio.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ __all__ = [
     "Drain",
     "MemoryBroker",
     "Nodes",
+    "Observer",
     "PreparedMessage",
     "Session",
     "Settings",
@@ -41,6 +44,7 @@ __all__ = [
     "SockJSConnection",
     "SockJSError",
     "SockJSRouter",
+    "Stats",
     "TooManyChannelsError",
     "Workers",
     "broadcast",

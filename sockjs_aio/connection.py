@@ -16,8 +16,9 @@ from sockjs_aio.protocol.ends import GO_AWAY
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.protocol.names import check_key
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
+from sockjs_aio.stats import Telling
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.hooks")
 
 
 class Session(abc.ABC):
@@ -46,6 +47,11 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def channels(self) -> "Subscriptions":
         """The subscriptions of all sessions of the router."""
+
+    @property
+    @abc.abstractmethod
+    def events(self) -> Telling:
+        """Tells the router's observers what happens."""
 
     @property
     @abc.abstractmethod
@@ -191,9 +197,8 @@ class SockJSConnection:
 
         Args:
             message: Text.  Raw WebSockets also take `bytes`.
-            key: If a message with the same key is still queued, replace it, in its place.  A slow
-                client then gets the latest message of each key, and its queue does not grow.  1 to
-                200 bytes, no control characters.
+            key: If a message with this key is queued, replace it, in its place, so that a slow
+                client gets the latest.  1 to 200 bytes, no control characters.
 
         Raises:
             TypeError: If `message` or `key` has another type.
@@ -305,15 +310,10 @@ def broadcast(
 ) -> None:
     """Send `message` to all `clients`, encoding it once; closed ones are skipped.
 
-    Args:
-        clients: The connections.
-        message: Text, or for raw WebSockets only, `bytes`.
-        key: For each client, replace what is still queued with the same key; see
-            `SockJSConnection.send`.
+    `key` is as for `SockJSConnection.send`.
 
     Raises:
-        TypeError: If `message` or `key` has another type.
-        ValueError: If `key` is not valid.
+        TypeError, ValueError: Like `SockJSConnection.send`.  Only raw WebSockets take `bytes`.
     """
     if not isinstance(message, (str, bytes)):
         raise TypeError(
@@ -344,7 +344,7 @@ def warn_of_plain_hooks(connect: object) -> None:
     cls = connect.func if isinstance(connect, functools.partial) else connect
     if not (isinstance(cls, type) and issubclass(cls, SockJSConnection)):
         return
-    for hook in HOOKS.values():
+    for hook in HOOKS:
         if not is_coroutine_function(getattr(cls, hook)):
             text = "%s.%s is a plain function: write async def %s (unless it returns an awaitable)"
             logger.warning(text, cls.__qualname__, hook, hook)

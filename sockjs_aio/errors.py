@@ -15,8 +15,12 @@
     |   +-- PayloadTooLargeError
     +-- BodyTimeoutError                client: a request body is not complete in time
     +-- CallbackError                   client: a `callback` parameter is not valid
+    +-- ConnectError                    Python client: there is no connection to the server
+    +-- ConnectionClosedError           Python client: the connection has ended
+    +-- ServerFrameError                server: it sent to the Python client what is not SockJS
 
-The transports answer the client's errors; the application never sees them.
+The transports answer the client's errors; the application never sees them.  Those of the Python
+client are raised by `sockjs_aio.client`; it turns a ServerFrameError into a ConnectionClosedError.
 """
 
 
@@ -81,3 +85,40 @@ class BodyTimeoutError(SockJSError):
 
 class CallbackError(SockJSError):
     """The `callback` parameter is missing or is not a plain name."""
+
+
+class ConnectError(SockJSError):
+    """No transport could be opened, or the server did not answer as a SockJS server does.
+
+    Args:
+        message: What went wrong.
+        is_temporary: Whether a later attempt may succeed.
+    """
+
+    def __init__(self, message: str, *, is_temporary: bool = True) -> None:
+        super().__init__(message)
+        self.is_temporary = is_temporary
+
+
+class ConnectionClosedError(SockJSError):
+    """The connection has ended; all messages that came before have been received.
+
+    Args:
+        code: The close code, as for WebSockets (RFC 6455).  1006 means that the connection was
+            lost, 1002 that the server broke the protocol.
+        reason: The close reason, or what went wrong.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code} {reason}".rstrip())
+        self.code = code
+        self.reason = reason
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether one side simply ended it: 1000, 1001, 1005 (no code), or 3000 (``Go away!``)."""
+        return self.code in (1000, 1001, 1005, 3000)
+
+
+class ServerFrameError(SockJSError):
+    """What a server sent is not a SockJS frame, or not in the form that its transport has."""

@@ -1,12 +1,12 @@
-"""The names of the hooks, and how to recognise what was meant to be one."""
+"""The names of the hooks, and what people write instead of them."""
 
 import difflib
 import inspect
 from typing import Any
 
-HOOKS: dict[str, str] = {"onopen": "on_open", "onmessage": "on_message", "onclose": "on_close"}
-"""The hooks, by their names without the underscore."""
+HOOKS = ("on_open", "on_message", "on_close")
 
+_OURS = {hook.replace("_", ""): hook for hook in HOOKS}
 _ELSEWHERE = {"onconnect": "on_open", "ondisconnect": "on_close", "onreceive": "on_message"}
 """The names that other libraries use for these hooks."""
 
@@ -16,7 +16,7 @@ def meant_hook(name: str) -> str | None:
     plain = name.replace("_", "").lower()
     if not plain.startswith("on") or name.startswith(("on_open_", "on_message_", "on_close_")):
         return None
-    known = HOOKS | _ELSEWHERE
+    known = _OURS | _ELSEWHERE
     # "once_closed" is one letter further away than "on_clsoe"
     cutoff = 0.83 if name.startswith("on_") else 0.9
     return known.get("".join(difflib.get_close_matches(plain, known, n=1, cutoff=cutoff)))

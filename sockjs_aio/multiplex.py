@@ -23,8 +23,9 @@ from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.protocol.ends import GO_AWAY, UNSUBSCRIBED, End, Initiator
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
+from sockjs_aio.stats import Telling
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.hooks")
 
 Connect: TypeAlias = Callable[[Session], SockJSConnection]
 
@@ -149,7 +150,7 @@ class Channel(Session):
         self, carrier: Session, service: "_Service", channels: dict[str, "Channel"]
     ) -> None:
         self.carrier: Session = carrier
-        self.hooks: _ChannelHooks = _ChannelHooks(self)
+        self.hooks: Hooks = Hooks(self, receive_queue_limit=0)  # messages wait in the carrier
         self.is_subscribed: bool = True
         self.close_info: CloseInfo | None = None
         self._born = asyncio.get_running_loop().time()
@@ -161,6 +162,11 @@ class Channel(Session):
 
     def __repr__(self) -> str:
         return f"<Channel {self.name} of {self.carrier!r}>"
+
+    @property
+    def events(self) -> Telling:
+        """The carrier's: a channel's hooks are told like its own."""
+        return self.carrier.events
 
     @property
     def name(self) -> str:
@@ -270,32 +276,6 @@ class Channel(Session):
             del self._channels[self.name]
             self.hooks.break_cycles()  # so that it does not wait for the garbage collector
             del self.connection
-
-
-class _ChannelHooks(Hooks):
-    """Calls a channel's hooks inside the carrier's hook.
-
-    If an `on_close` is due while no hook of the carrier runs, it is called in a task.
-    """
-
-    __slots__ = ("_channel",)
-
-    is_cancelled: bool
-
-    def __init__(self, channel: Channel) -> None:
-        super().__init__(channel, receive_queue_limit=0)  # messages wait in the carrier
-        self._channel: Channel | None = channel
-
-    def break_cycles(self) -> None:
-        """Forget the channel, which has ended."""
-        super().break_cycles()
-        self._channel = None
-
-    def _fail(self, name: str, error: BaseException) -> None:
-        # shutdown cancels the carrier's hook, and with it the channel's hook that runs inside it
-        if self._channel is not None:
-            self.is_cancelled = self.is_cancelled or self._channel.carrier.is_cut_off
-        super()._fail(name, error)
 
 
 class _Service:

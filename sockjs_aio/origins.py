@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.transports")
 
 IsAllowed = Callable[[str], bool]
 """Returns True if pages of an origin may connect."""

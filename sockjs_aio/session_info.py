@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from multidict import CIMultiDictProxy, MultiDictProxy
 
-from sockjs_aio.protocol.ends import Initiator
+from sockjs_aio.protocol.ends import End, Initiator, status_of
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -150,6 +150,15 @@ class CloseInfo:
     """How long the session was open."""
     transport: str
     """The name of the transport that opened the session, such as ``"websocket"``."""
+
+    @property
+    def status(self) -> str:
+        """A name for this kind of end, such as ``"expired"``: one of few, made for statistics.
+
+        ``"client"`` if the client closed the session; ``"server"`` if you closed it with a code or
+        reason of your own.  docs/observing.md lists the names.
+        """
+        return status_of(End(self.code, self.reason, self.initiator))
 
     def __str__(self) -> str:
         return f"{self.initiator}, {self.code} {self.reason!r}, after {self.seconds:.3g} s"

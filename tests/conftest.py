@@ -20,7 +20,7 @@ from tests.target import Target
 if TYPE_CHECKING:  # a plugin is imported by pytest first
     from tests.axes import Axes
 
-pytest_plugins = ["tests.log_check", "tests.axes", "tests.selection"]
+pytest_plugins = ["tests.log_check", "tests.axes", "tests.selection", "sockjs_aio.testing.fixtures"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,6 +78,7 @@ async def serve(axes: "Axes") -> AsyncIterator[Serve]:
         *,
         authorize: Any = None,
         broker: Any = None,
+        observers: Any = (),
         app: web.Application | None = None,
         tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
         **runner_options: Any,
@@ -86,9 +87,8 @@ async def serve(axes: "Axes") -> AsyncIterator[Serve]:
         app = app or web.Application()
         axes.add_middlewares(app)
         options = {} if asks_for_lane(settings) else axes.router_options
-        router = SockJSRouter(
-            connection or Echo, prefix, settings, authorize=authorize, broker=broker, **options
-        )
+        options.update(authorize=authorize, broker=broker, observers=observers)
+        router = SockJSRouter(connection or Echo, prefix, settings, **options)
         router.attach(app)
         runner = web.AppRunner(app, access_log=None, **runner_options)
         await runner.setup()

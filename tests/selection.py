@@ -31,7 +31,7 @@ SLOW = (
     *("hostile/test_direct_lane.py", "properties/test_direct_lane.py"),
     *("properties/test_session_machine.py", "properties/test_session.py", "test_dead_peers.py"),
     *("test_far_clients.py", "test_late_requests.py", "test_registration.py"),
-    *("test_resource_leaks.py", "test_snippets.py"),
+    *("client/test_random_bytes.py", "test_resource_leaks.py", "test_snippets.py"),
 )
 """Tests of these compute or wait much, or have been run in another way."""
 

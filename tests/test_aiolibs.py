@@ -642,7 +642,7 @@ def test_names() -> None:
 async def test_nothing_is_left_of_a_session(
     run: Run, kind: Kind, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sockjs_aio.core.hooks.logger.disabled", True)
+    monkeypatch.setattr("sockjs_aio.observers.log.hooks.disabled", True)
     references: list[weakref.ref[Session]] = []
     seen = Seen()
 

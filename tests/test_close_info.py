@@ -259,12 +259,20 @@ async def test_log_has_one_line_for_a_session(
             assert await client.frame() == b'c[3456,"Done"]'
             await client.leave()
     await served.until_empty()
-    lines = [record.getMessage() for record in caplog.records if record.name == "sockjs_aio"]
+    lines = [
+        record.getMessage() for record in caplog.records if record.name == "sockjs_aio.session"
+    ]
     assert len(lines) == 2
     assert "closed (server, 3456 'Done', after" in lines[0]
     assert "closed (network, 1006 'Connection lost', after" in lines[1]
     assert all(f"({kind.name})" in line for line in lines)
     assert client.path.split("/")[2] not in caplog.text, "session ids are not logged in full"
+    first, last = (record for record in caplog.records if record.name == "sockjs_aio.session")
+    fields = ("transport", "close_status", "close_code", "close_reason", "close_initiator")
+    said = [getattr(first, name) for name in fields]
+    assert said == [kind.name, "server", 3456, "Done", "server"]
+    assert [getattr(last, name) for name in fields[1:3]] == ["lost", 1006]
+    assert 0 <= getattr(last, "session_seconds") < 60  # noqa: B009
 
 
 async def test_clients_words_cannot_break_the_log(
@@ -277,6 +285,8 @@ async def test_clients_words_cannot_break_the_log(
     wire = await handshake(await serve(Left), "/websocket")
     wire.writer.write(close_frame(4000, "a\r\nERROR fake\x1b[0m"))
     assert await Left.end() == (4000, "a\r\nERROR fake\x1b[0m", "client")
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "sockjs_aio"]
+    (line,) = [
+        record.getMessage() for record in caplog.records if record.name == "sockjs_aio.session"
+    ]
     assert line.isprintable()
     wire.close()

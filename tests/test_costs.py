@@ -17,11 +17,13 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, broadcast
 from sockjs_aio.core import tcp
+from sockjs_aio.core.counters import Counters
 from sockjs_aio.protocol import frames, json_text
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve, Served
 from tests.counting import count_calls, count_writes
 from tests.lanes import answered as answered
+from tests.observers import Notes
 from tests.websocket_wire import frame, handshake, masked
 from tests.wire import Wire
 
@@ -109,6 +111,39 @@ async def test_websocket_message_costs_a_write_for_its_answer(
             assert await frame(wire) == (1, b'a["x"]')
     assert len(written) == 10
     assert calls["tasks"] == calls["timers"] == calls["own_call_soon"] == 0
+
+
+class Adding(Counters):
+    """Counts how often something is counted."""
+
+    additions: "collections.Counter[str]"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(self, "additions"):
+            self.additions[name] += 1
+        super().__setattr__(name, value)
+
+
+def count_additions(served: Served) -> "collections.Counter[str]":
+    """Return how often the server adds something to its statistics from now on."""
+    counters = served.router._registry.counters = Adding()
+    counters.additions = collections.Counter()
+    return counters.additions
+
+
+async def test_statistics_cost_additions_and_no_event_for_a_message(serve: Serve) -> None:
+    served = await serve(Echo, observers=[notes := Notes()])
+    wire = await open_websocket(served)
+    notes.events.clear()
+    additions = count_additions(served)
+    wire.writer.write(masked(1, b'["x"]') * 16)
+    received = 0
+    while received < 16:
+        received += (await frame(wire))[1].count(b'"x"')
+    assert additions["messages_sent"] == 16
+    assert additions["messages_received"] <= 16
+    assert additions["bytes_received"] == additions["bytes_sent"] == 1, "they came together"
+    assert notes.events == []
 
 
 @pytest.mark.parametrize("batch", [1, 8])

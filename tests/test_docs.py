@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from sockjs_aio import Settings, SettingsError, SockJSConnection, SockJSRouter
+from sockjs_aio.client import ClientOptions
 from sockjs_aio.protocol import ends
 from sockjs_aio.protocol.ends import Initiator
 from sockjs_aio.protocol.frames import close_frame
@@ -45,6 +46,13 @@ def test_every_setting_is_documented_with_its_default() -> None:
     for name, default in fields.items():
         if name != "sockjs_url":
             assert ast.literal_eval(table[name].strip("`")) == default, name
+
+
+def test_every_option_of_the_client_is_documented_with_its_default() -> None:
+    text = (ROOT / "docs/python-client.md").read_text()
+    table = re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.M)
+    fields = dataclasses.fields(ClientOptions)
+    assert table == [(field.name, str(field.default)) for field in fields]
 
 
 def test_every_state_is_documented() -> None:

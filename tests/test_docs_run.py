@@ -1,11 +1,16 @@
 """Code that the documentation shows, run as it stands, with clients."""
 
-from typing import Any
+import asyncio
+import re
+import unittest
+from typing import Any, ClassVar
 
 import pytest
 from aiohttp import web
 
 import sockjs_aio
+from sockjs_aio import client
+from sockjs_aio.testing import ClientFactory
 from tests import clients
 from tests.conftest import Echo, Serve, Served
 from tests.test_docs import ROOT, blocks
@@ -47,8 +52,32 @@ async def test_channels_of_the_multiplex_page_answer(serve: Serve) -> None:
     await client.leave()
 
 
-async def test_guides_test_of_ones_own_code_passes(aiohttp_client: Any) -> None:
-    await run("docs/guide.md", "aiohttp_client", Echo=Echo)["test_echo"](aiohttp_client)
+async def test_guides_test_of_ones_own_code_passes() -> None:
+    await run("docs/guide.md", "sockjs_aio.testing", Echo=Echo)["test_echo"]()
+
+
+def room() -> dict[str, Any]:
+    """Return the names that the page about tests defines for its tests."""
+    return run("docs/testing.md", "def make_app")
+
+
+TESTS_SHOWN = re.findall(r"async def (test_\w+)\(sockjs:", (ROOT / "docs/testing.md").read_text())
+
+
+@pytest.mark.parametrize("name", TESTS_SHOWN)
+async def test_tests_that_are_shown_pass(sockjs: ClientFactory, name: str) -> None:
+    given = {x: room()[x] for x in ("Room", "make_app")}
+    await run("docs/testing.md", name, **given)[name](sockjs)
+
+
+async def test_tests_page_has_tests_with_aiohttps_client_and_unittest(aiohttp_client: Any) -> None:
+    make_app = room()["make_app"]
+    shown = run("docs/testing.md", "aiohttp_client", make_app=make_app)
+    await shown["test_room"](aiohttp_client)
+    case = run("docs/testing.md", "import unittest", make_app=make_app)["RoomTest"]
+    result = unittest.TestResult()
+    await asyncio.to_thread(case("test_echo").run, result)
+    assert (result.testsRun, result.errors, result.failures) == (1, [], [])
 
 
 async def test_contributings_test_passes(serve: Serve) -> None:
@@ -77,6 +106,48 @@ async def test_guides_authorize_lets_in_who_has_a_token(
     assert await client.messages(1) == ["Hello, Ann!"]
     await client.leave()
     assert (await served.request("POST", "/0/1/xhr?token=bad", b"")).status == 401
+
+
+class Restarting(Echo):
+    """Answers, and ends each of its first connections with the next of `codes`."""
+
+    codes: ClassVar[list[int]] = []
+
+    async def on_message(self, message: str | bytes) -> None:
+        self.send(message)
+        self.close()
+
+    async def on_open(self, info: sockjs_aio.ConnectionInfo) -> None:
+        if self.codes:
+            self.send("news")
+            self.close(self.codes.pop(0), "the end")
+
+
+def to(served: Served) -> Any:
+    """Make what connects to `served`, whatever URL and session a block names."""
+
+    def connect(_url: str, **options: Any) -> Any:
+        options = {"session": served.session, **options}
+        return client.connect(served.url(), **options)
+
+    return connect
+
+
+async def test_python_clients_blocks_run(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    served = await serve(Restarting)
+    page = "docs/python-client.md"
+    ask = run(page, "async def ask")
+    ask["connect"] = to(served)
+    await ask["ask"]("anybody there?")
+    over_http = run(page, "over_http")
+    over_http["connect"] = to(served)
+    await over_http["over_http"]()
+    Restarting.codes[:] = [1012, 4001]
+    follow = run(page, "async def follow")
+    follow["connect"] = to(served)
+    await follow["follow"]()
+    printed = capsys.readouterr().out
+    assert printed == "anybody there?\nxhr_streaming\nnews\nnews\n"
 
 
 def router_on(app: web.Application) -> Any:

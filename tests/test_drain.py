@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,6 +12,7 @@ import async_timeout
 import pytest
 from aiohttp import web
 
+from sockjs_aio import Drain
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve, Served
 from tests.openers import ask, openers
@@ -36,7 +39,9 @@ async def with_health(serve: Serve, connection: Any, **options: Any) -> Served:
 
 async def health(served: Served) -> tuple[int, Any]:
     reply = await served.request("GET", "/health")
-    return reply.status, json.loads(reply.body)
+    report = json.loads(reply.body)
+    assert report.pop("process") == os.getpid()
+    return reply.status, report
 
 
 @pytest.mark.virtual_time
@@ -349,3 +354,22 @@ async def test_polls_on_connections_that_stay_open_learn_of_it(serve: Serve) -> 
         assert reply.body == FAREWELL + b"\n"
         wire.close()
     await draining
+
+
+@pytest.mark.virtual_time
+async def test_progress_is_logged_once_a_second(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sockjs_aio")
+    served = await serve(Echo)
+    wire = await served.wire()
+    for number in range(1200):
+        await wire.request("POST", f"{served.prefix}/0/{number}/xhr", b"")
+    caplog.clear()
+    await Drain(notice=0, over=4, limit=600).run(served.app)
+    lines = [line for line in caplog.messages if line.endswith(" of 1,200 sessions closed")]
+    counts = [int(line.split()[0].replace(",", "")) for line in lines]
+    assert counts == sorted(counts)
+    assert 4 <= len(counts) <= 5, "and none while clients fetch their close frames"
+    assert 200 < counts[0] < 400
+    assert lines[-1] == "1,200 of 1,200 sessions closed"

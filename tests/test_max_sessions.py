@@ -128,7 +128,7 @@ async def test_each_way_out_makes_room_for_another(
     class Ending(Leaving):
         pass
 
-    monkeypatch.setattr("sockjs_aio.core.hooks.logger.disabled", way == "raise")
+    monkeypatch.setattr("sockjs_aio.observers.log.hooks.disabled", way == "raise")
     served = await serve(Ending, settings={**ONE_EACH, "send_queue_limit": 5000})
     for _ in range(2):
         client = await kind.open(served)

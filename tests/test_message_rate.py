@@ -217,6 +217,7 @@ async def test_policy_close_closes_the_session(serve: Serve, kind: Kind) -> None
     await made.until("close")
     (closed,) = [each for each in made.connections if each.is_closed]
     assert str(closed.close_info).startswith("overflow, 1008 'Too many messages'")
+    assert closed.close_info.status == "too_many_messages"
     await other.send("a")
     assert await other.messages(1) == ["a"]
     await other.leave()

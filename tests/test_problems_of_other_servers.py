@@ -128,7 +128,7 @@ async def test_clients_that_go_in_the_middle_of_anything_are_no_errors(
         client.abort()
     await served.until_empty()
     assert {(record.name, record.levelname) for record in caplog.records} == {
-        ("sockjs_aio", "INFO")
+        ("sockjs_aio.session", "INFO")
     }
     assert len(caplog.records) == 5, "how each session ended, and nothing else"
 

@@ -30,7 +30,7 @@ async def test_nothing_is_left(
     serve: Serve, kind: Kind, way: str, cancellation: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a log record that pytest keeps has the frames of the hook that raised
-    monkeypatch.setattr(logging.getLogger("sockjs_aio"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("sockjs_aio.hooks"), "disabled", True)
     references: list[weakref.ref[object]] = []
 
     class Noted(Recorder):

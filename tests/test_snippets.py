@@ -31,6 +31,8 @@ GIVEN |= {
     "Database": "class Database: ...",
     "Signer": "from examples.authorize.signing import Signer",
     "STAFF": "from examples.authorize import STAFF",
+    "Room": "class Room(SockJSConnection): ...",
+    "make_app": "def make_app(broker: Broker | None = None) -> web.Application: ...",
     "app": "app = web.Application()",
     "database": "database = Database()",
     "settings": "settings = Settings()",

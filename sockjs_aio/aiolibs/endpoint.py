@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sockjs_aio import SockJSRouter
+from sockjs_aio import Observer, SockJSRouter
 from sockjs_aio.aiolibs.manager import Handler, SessionManager
 
 CDN = "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js"
@@ -58,6 +58,7 @@ def add_endpoint(
     debug: bool = False,
     settings: Mapping[str, Any] | None = None,
     authorize: Authorize | None = None,
+    observers: Iterable[Observer] = (),
 ) -> list[web.AbstractRoute]:
     """Serve an endpoint below `prefix` of `app`, end it at shutdown, and return its routes.
 
@@ -72,7 +73,7 @@ def add_endpoint(
         cookie_needed: Whether to set a JSESSIONID cookie for load balancers.
         cors_config: Must be None: the endpoint handles CORS itself, see the setting `origins`.
         settings: More settings of `SockJSRouter`, such as ``{"origins": [...]}``.
-        authorize: Decides which requests may open a session: see `SockJSRouter`.
+        authorize, observers: See `SockJSRouter`.
 
     Raises:
         SettingsError: If a transport or a setting is unknown, or a value is invalid.
@@ -86,11 +87,16 @@ def add_endpoint(
         own = name or f"n{secrets.token_hex(4)}"
         manager = SessionManager(own, app, handler, heartbeat_delay, disconnect_delay, debug)
     _check_manager(manager, name, managers)
-    options = _options(manager, disable_transports, sockjs_cdn, cookie_needed, settings or {})
-    router = SockJSRouter(manager._connect, prefix, options, authorize=authorize)
+    made = _options(manager, disable_transports, sockjs_cdn, cookie_needed, settings or {})
+    router = SockJSRouter(manager._connect, prefix, made, authorize=authorize, observers=observers)
+    routes = _attached(router, app)
+    app[MANAGERS], manager._router = managers | {manager.name: manager}, router
+    return routes
+
+
+def _attached(router: SockJSRouter, app: web.Application) -> list[web.AbstractRoute]:
     count = len(app.router.routes())
     router.attach(app)
-    app[MANAGERS], manager._router = managers | {manager.name: manager}, router
     return list(app.router.routes())[count:]
 
 

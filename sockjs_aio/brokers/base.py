@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Collection
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.errors import SettingsError
@@ -32,6 +32,14 @@ class Listener(Protocol):
         """Send `message` to them at once."""
 
 
+@runtime_checkable
+class GapListener(Protocol):
+    """Wants to know when messages may be missed; a user of a broker may be one."""
+
+    def gap_began(self) -> None:
+        """From now on, messages from other processes may be missed."""
+
+
 class Broker(abc.ABC):
     """Carries messages between the sessions of all processes whose brokers use the same server.
 
@@ -47,7 +55,7 @@ class Broker(abc.ABC):
         SettingsError: If an argument is not valid.
     """
 
-    gaps = 0
+    gaps: int = 0
     """How many times messages from other processes may have been missed."""
 
     def __init__(self, *, max_message_size: int = 1 << 20, max_channels: int = 1000) -> None:
@@ -189,6 +197,13 @@ class Broker(abc.ABC):
                 "asyncio.run_coroutine_threadsafe(broker.publish(...), loop), or create another "
                 "broker there"
             )
+
+    def _count_gap(self) -> None:
+        """Note that from now on, messages from other processes may be missed; tell the users."""
+        self.gaps += 1
+        for user in list(self._users):
+            if isinstance(user, GapListener):
+                user.gap_began()
 
     def deliver(
         self, channel: str, message: str, exclude: Exclude = (), key: str | None = None

@@ -4,8 +4,10 @@ from collections.abc import Collection
 
 from sockjs_aio.brokers.base import Broker, Exclude, check_channel, check_member
 from sockjs_aio.connection import Session, SockJSConnection
+from sockjs_aio.core.events import Observer
 from sockjs_aio.errors import TooManyChannelsError
 from sockjs_aio.protocol.framing import PreparedMessage
+from sockjs_aio.stats import Telling
 
 
 class Channels:
@@ -13,12 +15,14 @@ class Channels:
 
     Args:
         broker: Carries the messages between processes.  Other routers may share it.
+        events: Tells observers what happens.
     """
 
-    __slots__ = ("broker", "_is_over", "_sessions", "_channels")
+    __slots__ = ("broker", "_events", "_is_over", "_sessions", "_channels")
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, events: Telling) -> None:
         self.broker: Broker = broker
+        self._events = events
         self._is_over = False
         self._sessions: dict[str, dict[Session, str | None]] = {}  # with each session's member
         self._channels: dict[Session, set[str]] = {}
@@ -71,6 +75,10 @@ class Channels:
         """See `SockJSRouter.members`."""
         self.start()
         return await self.broker.members(channel)
+
+    def gap_began(self) -> None:
+        """Tell observers that messages from other processes may be missed now."""
+        self._events.tell(Observer.broker_gap, self.broker)
 
     def subscribers(self, channel: str) -> list[SockJSConnection]:
         """See `SockJSRouter.subscribers`."""

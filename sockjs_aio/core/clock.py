@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sockjs_aio.turns import Turn
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.session")
 
 CATCH_UP_TURNS = 20
 """Loop iterations that a request already in a socket buffer needs to reach its session."""
@@ -52,7 +52,7 @@ class Clock:
         was_blocked: Awaited with the number of seconds for which the event loop was blocked.
     """
 
-    __slots__ = ("_interval", "_stopped", "_was_blocked", "_slots", "_current_slot", "_task")
+    __slots__ = ("lag", "_interval", "_stopped", "_was_blocked", "_slots", "_current_slot", "_task")
 
     def __init__(
         self,
@@ -60,6 +60,8 @@ class Clock:
         stopped: Callable[[], None],
         was_blocked: Callable[[float], Awaitable[None]],
     ) -> None:
+        self.lag: float = 0.0
+        """Seconds by which the last tick came too late."""
         self._interval = interval
         self._stopped = stopped
         self._was_blocked = was_blocked
@@ -158,7 +160,7 @@ class Clock:
         await self._is_late(due)
 
     async def _is_late(self, due: float) -> bool:
-        late = asyncio.get_running_loop().time() - due
+        self.lag = late = asyncio.get_running_loop().time() - due
         if late <= self._interval / 4:
             return False
         await self._was_blocked(late)

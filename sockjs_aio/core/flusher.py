@@ -16,7 +16,7 @@ from typing import Protocol
 
 from sockjs_aio.turns import Turn
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.session")
 
 
 FEW = 16

@@ -13,18 +13,19 @@ it.
 import asyncio
 import contextvars
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import CoroutineType
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol
 
 from sockjs_aio.connection import SockJSConnection
+from sockjs_aio.core.events import Observer
 from sockjs_aio.core.inbox import Inbox
 from sockjs_aio.protocol.ends import GO_AWAY, HOOK_FAILED, End, Initiator
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
-from sockjs_aio.turns import Turn
+from sockjs_aio.stats import Telling
+from sockjs_aio.turns import Turn, clock
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+P = ParamSpec("P")
 
 
 class HookedSession(Protocol):
@@ -36,6 +37,10 @@ class HookedSession(Protocol):
     @property
     def info(self) -> ConnectionInfo:
         """About the request that opened it."""
+
+    @property
+    def events(self) -> Telling:
+        """Tells observers what happens."""
 
     @property
     def is_open(self) -> bool:
@@ -187,12 +192,15 @@ class Hooks:
             self.is_cancelled = True
             task.cancel()
 
-    def log(
-        self, level: int, text: str, *arguments: object, exc_info: BaseException | None = None
+    def tell(
+        self,
+        event: Callable[Concatenate[Observer, P], None],
+        *arguments: P.args,
+        **named: P.kwargs,
     ) -> None:
-        """Log a line about the session, with the context variables that its hooks see."""
+        """Tell observers about the session, with the context variables that its hooks see."""
         # in a copy: if a hook closes its session, the context is already entered
-        self.context.copy().run(logger.log, level, text, *arguments, exc_info=exc_info)
+        self.context.copy().run(self._session.events.tell, event, *arguments, **named)
 
     def break_cycles(self) -> None:
         """Forget the session, which has ended, so that it does not need the garbage collector."""
@@ -246,7 +254,25 @@ class Hooks:
         return self._guard(name, self._begin(name, hook, *arguments))
 
     async def _begin(self, name: str, hook: Callable[..., Any], *arguments: Any) -> Any:
-        return await checked_hook(name, hook(*arguments))
+        return await self._coroutine(name, hook(*arguments))
+
+    def _coroutine(self, name: str, awaitable: Any) -> Coroutine[Any, Any, Any]:
+        """Return the coroutine to run for what calling the hook `name` has returned."""
+        coroutine = checked_hook(name, awaitable)
+        return self._watched(name, coroutine) if self._session.events.watches_hooks else coroutine
+
+    async def _watched(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        tell, session = self._session.events.tell, self._session.connection.session
+        hook = self._hook_name(name)
+        tell(Observer.hook_started, session, hook)
+        start = clock()
+        try:
+            result = await coroutine
+        except BaseException as error:
+            tell(Observer.hook_returned, session, hook, clock() - start, error)
+            raise
+        tell(Observer.hook_returned, session, hook, clock() - start, None)
+        return result
 
     async def _guard(self, name: str, running: Awaitable[Any]) -> Any:
         try:
@@ -259,23 +285,13 @@ class Hooks:
             self.is_running = self.is_cancelled = False
 
     def _fail(self, name: str, error: BaseException) -> None:
-        hook = self._session.connection._sockjs_hook_name(name)
-        if self.is_cancelled:
-            text = "session %s: %s took too long and was cancelled"
-            self.log(logging.WARNING, text, self._session, hook)
-        else:
-            text = "session %s: %s failed%s"
-            self.log(logging.ERROR, text, self._session, hook, _hint(error), exc_info=error)
+        session = self._session.connection.session
+        self.tell(Observer.hook_failed, session, self._hook_name(name), error)
         self.discard()
         self._session.close(*HOOK_FAILED)
 
-
-def _hint(error: BaseException) -> str:
-    """Explain the most common mistake, because Python's own message does not."""
-    text = str(error) if isinstance(error, TypeError) else ""
-    if "NoneType" in text and "await" in text:  # the words differ between Python versions
-        return ": send, broadcast and close are plain functions, do not await them"
-    return ""
+    def _hook_name(self, name: str) -> str:
+        return self._session.connection._sockjs_hook_name(name)
 
 
 def checked_hook(name: str, awaitable: Any) -> Coroutine[Any, Any, Any]:

@@ -6,8 +6,7 @@ registry does not know requests or transports.
 """
 
 import asyncio
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from sockjs_aio.brokers.base import Broker
@@ -17,7 +16,9 @@ from sockjs_aio.connection import SockJSConnection, checked
 from sockjs_aio.core.address_counter import AddressCounter
 from sockjs_aio.core.channels import Channels
 from sockjs_aio.core.clock import Clock
+from sockjs_aio.core.counters import Counters
 from sockjs_aio.core.ended_ids import Ended, EndedSessions, Journal
+from sockjs_aio.core.events import Events, Observer
 from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.session import Session
@@ -28,9 +29,8 @@ from sockjs_aio.protocol.frames import CloseFrame, close_frame
 from sockjs_aio.protocol.framing import Framing
 from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
+from sockjs_aio.stats import Stats
 from sockjs_aio.turns import Turn
-
-logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 EXPIRED_FRAME = close_frame(*SESSION_EXPIRED)
 """What a late request gets if its session ended without a close frame."""
@@ -45,6 +45,7 @@ class SessionRegistry:
         connect: Makes the application's connection for a session.
         settings: The router's settings.
         broker: Carries the messages of channels between processes.
+        observers: Who is told what happens.
     """
 
     def __init__(
@@ -52,12 +53,15 @@ class SessionRegistry:
         connect: Callable[[PublicSession], SockJSConnection],
         settings: Settings,
         broker: Broker | None = None,
+        observers: Iterable[Observer] = (),
     ) -> None:
         self.settings = settings
+        self.counters: Counters = Counters()
+        self.events: Events = Events([self.counters, *observers])
         self.flusher: Flusher = Flusher()
         self.addresses: AddressCounter = AddressCounter(settings.max_sessions_per_ip)
         self.thread: LoopThread = LoopThread()
-        self.channels: Channels = Channels(broker or MemoryBroker())
+        self.channels: Channels = Channels(broker or MemoryBroker(), self.events)
         self._connect = connect
         # all sessions; by id, only those of HTTP transports, whose requests must find them
         self._sessions: set[Session] = set()
@@ -76,6 +80,13 @@ class SessionRegistry:
     def now(self) -> float:
         """Return the time on the event loop's clock, in seconds."""
         return asyncio.get_running_loop().time()
+
+    @property
+    def stats(self) -> Stats:
+        """The numbers of this moment."""
+        self.counters.loop_lag = self._clock.lag
+        # a copy, because another thread may be reading
+        return self.counters.stats(list(self._sessions), self.channels.broker)
 
     @property
     def is_full(self) -> bool:
@@ -125,7 +136,7 @@ class SessionRegistry:
         self.addresses.add(session.info.ip)
         self.arm(session)
         self._clock.start(self.now())
-        logger.debug("session %s: opened from %s", session, session.info.ip)
+        self.events.tell(Observer.opened, session)
         return session
 
     def retire(self, session: Session) -> None:
@@ -142,6 +153,7 @@ class SessionRegistry:
         if session not in self._sessions:
             return
         self._sessions.remove(session)
+        self.counters.forgotten(session.transport)
         self.addresses.remove(session.info.ip)
         self.retire(session)
         self._clock.disarm(session)
@@ -166,6 +178,7 @@ class SessionRegistry:
             session.abort()
 
     async def _was_blocked(self, seconds: float) -> None:
+        self.counters.loop_blocked += seconds
         turn = Turn()
         for session in list(self._by_id.values()):
             session.was_blocked(seconds)

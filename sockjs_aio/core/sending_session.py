@@ -11,7 +11,9 @@ from typing import Protocol
 from sockjs_aio import connection
 from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.channels import Channels
+from sockjs_aio.core.counters import Counters
 from sockjs_aio.core.dead_clients import Liveness
+from sockjs_aio.core.events import Events
 from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.loop_thread import LoopThread
@@ -28,6 +30,8 @@ class SendingHost(Protocol):
     thread: LoopThread
     flusher: Flusher
     channels: Channels
+    events: Events
+    counters: Counters
 
     def now(self) -> float:
         """Return the time on the event loop's clock, in seconds."""
@@ -99,6 +103,21 @@ class SendingSession(connection.Session):
         """The subscriptions of all sessions of the router."""
         return self._host.channels
 
+    @property
+    def events(self) -> Events:
+        """Tells the router's observers what happens."""
+        return self._host.events
+
+    @property
+    def counters(self) -> Counters:
+        """Counts the messages of all sessions of the router."""
+        return self._host.counters
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits for the client, here and in the buffers of its TCP connection."""
+        return self._machine.queued + self._machine.downstream
+
     # For the connection.
 
     def send(self, message: str | bytes, key: str | None = None) -> None:
@@ -143,6 +162,7 @@ class SendingSession(connection.Session):
             if frame is None:
                 break
             writer.write(frame)
+            self._host.counters.bytes_sent += len(frame)
             if machine.queued:  # not all fitted into one frame: see whether the writer is full now
                 writer.flush()
             elif not machine.close_due:
@@ -191,7 +211,9 @@ class SendingSession(connection.Session):
         if not self._is_scheduled and self._writer is not None:
             self._host.flusher.schedule(self)
             self._is_scheduled = True
-        if not (self._machine.queue(piece, key) or self._queue_again(piece, key)):
+        if self._machine.queue(piece, key) or self._queue_again(piece, key):
+            self._host.counters.messages_sent += 1
+        else:
             self._overflow()
 
     def _queue_again(self, piece: bytes, key: str | None) -> bool:
@@ -201,8 +223,7 @@ class SendingSession(connection.Session):
         return self._machine.queue(piece, key)
 
     def _is_crowded(self) -> bool:
-        machine = self._machine
-        return (machine.queued + machine.downstream) * 4 > self._host.settings.send_queue_limit
+        return self.queued_bytes * 4 > self._host.settings.send_queue_limit
 
     def _announce_room(self) -> None:
         if self._room is not None:

@@ -12,14 +12,15 @@ application, or at shutdown), `peer_failed` and `end_now` (its WebSocket has end
 """
 
 import contextvars
-import logging
 from typing import ClassVar, Protocol
 
 from sockjs_aio.core.clock import Slot
+from sockjs_aio.core.events import Observer
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.core.pace import Pace
 from sockjs_aio.core.sending_session import SendingHost, SendingSession
+from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.ends import (
     EXPIRED,
     GO_AWAY,
@@ -90,6 +91,11 @@ class Session(SendingSession):
         return self.hooks.context
 
     @property
+    def has_waiting_hook(self) -> bool:
+        """Whether a hook has begun and not returned."""
+        return self.hooks.is_running
+
+    @property
     def is_cut_off(self) -> bool:
         """True if the server is shutting down and has cancelled the running hook."""
         return self.hooks.is_cancelled
@@ -129,7 +135,13 @@ class Session(SendingSession):
             self._liveness.abort_response()  # the client did not wait for the end of the last one
             self._interrupt(LOST)
         now = self._host.now()
-        self._machine.attach(now)
+        try:
+            self._machine.attach(now)
+        except ReceiverConflictError:
+            self.hooks.tell(
+                Observer.refused, "another_connection", self.info.transport, self.info.ip
+            )
+            raise
         self._writer = writer
         self._liveness.attach(writer, now)
         if not writer.is_full:  # it is full also while its response has not begun
@@ -262,6 +274,7 @@ class Session(SendingSession):
     # Inside.
 
     def _overflow(self) -> None:
+        self.hooks.tell(Observer.overflowed, self)
         self._machine.overflow(self._host.now())
         self.hooks.discard()
         self._has_closed(SLOW_CONSUMER)
@@ -271,8 +284,7 @@ class Session(SendingSession):
     def _has_closed(self, end: End) -> None:
         seconds = self._host.now() - self._born
         self.close_info = CloseInfo(*end, seconds, self.info.transport)
-        level = logging.WARNING if self.close_info.initiator == "overflow" else logging.INFO
-        self.hooks.log(level, "session %s: closed (%s)", self, self.close_info)
+        self.hooks.tell(Observer.closed, self, self.close_info)
         self._liveness.rest()
         self._host.channels.leave(self)
         self._announce_room()
@@ -305,9 +317,11 @@ class Session(SendingSession):
         if not writer.is_http and not writer.is_alive:
             if is_busy:  # otherwise, the reader is about to notice the loss
                 self.peer_failed(LOST)
-        elif self._liveness.ask(writer, is_busy, now):
             return
-        elif writer.is_http:
+        if self._liveness.ask(writer, is_busy, now):
+            return
+        self.hooks.tell(Observer.unanswered, self)
+        if writer.is_http:
             writer.abort()
             self.connection_lost(writer, STALLED)
         else:

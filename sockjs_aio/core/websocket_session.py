@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hook_task import HookTask, Rest
-from sockjs_aio.core.hooks import HookedSession, Hooks, checked_hook
+from sockjs_aio.core.hooks import HookedSession, Hooks
 from sockjs_aio.core.session import Session
 
 
@@ -35,7 +35,7 @@ class InlineHooks(Hooks):
         super().__init__(session, receive_queue_limit)
         self._resume: Callable[[], object] | None = None
         self._worker: HookTask | None = None  # an idle session has none
-        self._is_plain = True  # unless `on_message` is known to be a coroutine function
+        self._is_plain = True  # unless `on_message` is a coroutine function that nobody watches
 
     def begin(self, resume: Callable[[], object]) -> None:
         """Call `resume` in a turn of its own when a hook that waited has returned, and when the
@@ -43,7 +43,8 @@ class InlineHooks(Hooks):
         """
         self._resume = resume
         code = getattr(self._session.connection.on_message, "__code__", None)
-        self._is_plain = code is None or not code.co_flags & inspect.CO_COROUTINE
+        is_coroutine = code is not None and bool(code.co_flags & inspect.CO_COROUTINE)
+        self._is_plain = not is_coroutine or self._session.events.watches_hooks
 
     def open_now(self) -> None:
         """Call `on_open`.  If the session has ended already, no hook is ever called."""
@@ -64,7 +65,7 @@ class InlineHooks(Hooks):
         _enter_task(loop := get_running_loop(), task)
         try:
             if self._is_plain:
-                coroutine, awaited = context.run(_started, "on_message", hook, message)
+                coroutine, awaited = context.run(self._started, "on_message", hook, message)
             else:  # micro-optimisation: creating a coroutine runs none of its code
                 coroutine = hook(message)
                 awaited = context.run(coroutine.send, None)
@@ -116,7 +117,7 @@ class InlineHooks(Hooks):
         task = self._begin_hook()
         _enter_task(loop := get_running_loop(), task)
         try:
-            coroutine, awaited = self.context.run(_started, name, hook, *arguments)
+            coroutine, awaited = self.context.run(self._started, name, hook, *arguments)
         except StopIteration as finished:  # it returned without waiting
             self._returned(name, finished.value, None)
         except (KeyboardInterrupt, SystemExit):
@@ -127,6 +128,20 @@ class InlineHooks(Hooks):
             self._wait(name, coroutine, awaited)
         finally:
             _leave_task(loop, task)
+
+    def _started(
+        self, name: str, hook: Callable[..., Any], *arguments: Any
+    ) -> tuple[Coroutine[Any, Any, Any], Any]:
+        """Call a hook and run it until it first waits; return its coroutine and what that awaits.
+
+        Raises:
+            StopIteration: If it returned without waiting.
+        """
+        try:
+            coroutine = self._coroutine(name, hook(*arguments))
+        except StopIteration as error:  # from a plain function; Python does this for a coroutine
+            raise RuntimeError(f"{name} raised StopIteration") from error
+        return coroutine, coroutine.send(None)
 
     def _wait(self, name: str, coroutine: Coroutine[Any, Any, Any], awaited: object) -> None:
         assert self._worker is not None, "a hook runs in the name of a task"
@@ -161,18 +176,3 @@ class InlineSession(Session):
     def _probe(self, writer: FrameWriter, now: float) -> None:
         super()._probe(writer, now)
         self.hooks.rest()
-
-
-def _started(
-    name: str, hook: Callable[..., Any], *arguments: Any
-) -> tuple[Coroutine[Any, Any, Any], Any]:
-    """Call a hook and run it until it first waits; return its coroutine and what that waits for.
-
-    Raises:
-        StopIteration: If it returned without waiting.
-    """
-    try:
-        coroutine = checked_hook(name, hook(*arguments))
-    except StopIteration as error:  # from a plain function; Python does the same for a coroutine
-        raise RuntimeError(f"{name} raised StopIteration") from error
-    return coroutine, coroutine.send(None)

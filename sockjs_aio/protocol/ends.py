@@ -98,6 +98,37 @@ ENDS = (
     TOO_BIG,
 )
 
+_STATUSES = {
+    GO_AWAY: "go_away",
+    SERVICE_RESTART: "service_restart",
+    HOOK_FAILED: "hook_failed",
+    SLOW_CONSUMER: "slow_consumer",
+    TOO_MANY: "too_many_messages",
+    LOST: "lost",
+    EXPIRED: "expired",
+    UNANSWERED: "unanswered",
+    STALLED: "stalled",
+    PROTOCOL_ERROR: "protocol_error",
+    INVALID_CLOSE_CODE: "invalid_close_code",
+    NOT_TEXT: "not_text",
+    INVALID_UTF8: "invalid_utf8",
+    BROKEN_JSON: "broken_json",
+    BROKEN_COMPRESSION: "broken_compression",
+    TOO_BIG: "too_big",
+}
+
+
+def status_of(end: End) -> str:
+    """Return the name under which sessions that ended like this are counted.
+
+    There are few names, whatever codes and reasons an application or its clients choose.
+    """
+    if end in _STATUSES:
+        return _STATUSES[end]
+    if end.initiator == "error":
+        return "too_big" if end.code == TOO_BIG.code else "protocol_error"
+    return end.initiator
+
 
 class Refusal(NamedTuple):
     """A close frame that is all that a receiving request gets."""

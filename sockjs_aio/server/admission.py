@@ -13,7 +13,7 @@ from aiohttp import web
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
 from sockjs_aio.origins import is_allowed
-from sockjs_aio.server.responses import RETRY_AFTER, unavailable
+from sockjs_aio.server.responses import RETRY_AFTER, because, unavailable
 from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
 
@@ -24,7 +24,7 @@ or if you return None, False, a response or an exception (403)."""
 Verify = Callable[[web.Request, ConnectionInfo], "bool | Awaitable[bool]"]
 """Return True if a request may use the session that another request opened."""
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.transports")
 
 CLIENT_PATIENCE = 0.3
 """Minimum number of seconds for which sockjs-client waits for a transport."""
@@ -83,7 +83,7 @@ class Admission:
             request, "null" if is_linkable else None
         )
         if sender is not None and not is_allowed(allowed, sender):
-            raise OriginRefusedError(text="This origin is not allowed.\n")
+            raise because("origin", OriginRefusedError(text="This origin is not allowed.\n"))
 
     def may_read(self, request: web.Request) -> bool:
         """Tell whether the requesting page may read the response, even if it is a refusal."""
@@ -101,14 +101,16 @@ class Admission:
                 `verify` does not return True.
         """
         if self._settings.verify_ip and request.remote != session.info.ip:
-            raise web.HTTPForbidden(text="This session belongs to another address.\n")
+            text = "This session belongs to another address.\n"
+            raise because("verify", web.HTTPForbidden(text=text))
         if self._verify is None:
             return False
         answer = self._verify(request, session.info)
         if inspect.isawaitable(answer):
             answer = await self._in_time(answer)
         if answer is not True:
-            raise web.HTTPForbidden(text="This session belongs to another client.\n")
+            text = "This session belongs to another client.\n"
+            raise because("verify", web.HTTPForbidden(text=text))
         return True
 
     async def admit(self, request: web.Request) -> Any:
@@ -124,22 +126,22 @@ class Admission:
         # Browsers send SameSite=Lax cookies when the user follows a link, and the author of the
         # link knows the session id.
         if request.headers.get("Sec-Fetch-Dest") == "document":
-            raise web.HTTPForbidden(text="This URL is not a page.\n")
+            raise because("page", web.HTTPForbidden(text="This URL is not a page.\n"))
         self.check_room(request)
         if self._authorize is None:
             return None
         identity = await self._authorized(self._authorize, request)
         if isinstance(identity, web.HTTPException):  # it should have been raised
-            raise identity
+            raise because("authorize", identity)
         if _is_refusal(identity):
-            raise web.HTTPForbidden(text="Not authorized.\n")
+            raise because("authorize", web.HTTPForbidden(text="Not authorized.\n"))
         self.check_room(request)
         return None if identity is True else identity
 
     async def _authorized(self, authorize: Authorize, request: web.Request) -> Any:
         start = self._registry.now()
         try:
-            identity = await self._in_time(authorize(request))
+            identity = await self._in_time(_marked(authorize(request)))
         finally:
             # aiohttp cancels the handler of a lost connection only if it is configured to
             if has_left := request.transport is None:
@@ -165,7 +167,7 @@ class Admission:
             async with async_timeout.timeout(self._settings.authorize_timeout):
                 return await answer
         except asyncio.TimeoutError:
-            raise unavailable("Authorization took too long.\n") from None
+            raise because("timeout", unavailable("Authorization took too long.\n")) from None
 
     def check_room(self, request: web.Request) -> None:
         """Refuse a request that would open a session if there is no room for one.
@@ -175,14 +177,23 @@ class Admission:
             web.HTTPTooManyRequests: If there are too many sessions from this address.
         """
         if self._registry.closing.is_begun:
-            raise unavailable("The server is shutting down.\n")
+            raise because("draining", unavailable("The server is shutting down.\n"))
         if self._registry.is_full:
-            raise unavailable("Too many sessions.\n")
+            raise because("max_sessions", unavailable("Too many sessions.\n"))
         if self._registry.addresses.is_full(request.remote):
-            raise web.HTTPTooManyRequests(
+            refusal = web.HTTPTooManyRequests(
                 text="Too many sessions from this address.\n",
                 headers={"Retry-After": RETRY_AFTER},
             )
+            raise because("max_sessions_per_ip", refusal)
+
+
+async def _marked(answer: Awaitable[Any]) -> Any:
+    """Await `authorize`, and mark a refusal that it raises."""
+    try:
+        return await answer
+    except web.HTTPException as refusal:
+        raise because("authorize", refusal)  # noqa: B904
 
 
 def _is_refusal(identity: object) -> bool:

@@ -1,13 +1,15 @@
 """Draining: how a process closes its sessions before it stops listening, without losing clients."""
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import async_timeout
 from aiohttp import web
 
-from sockjs_aio.server.service import services_of
+from sockjs_aio.server.service import Service, services_of
 
 logger: logging.Logger = logging.getLogger("sockjs_aio")
 
@@ -50,8 +52,37 @@ class Drain:
                 await asyncio.sleep(self.notice)
                 count = sum(len(service.registry) for service in services_of(app))
                 logger.info("closing %d sessions over %g s", count, self.over)
-                await asyncio.gather(*(ending.drain(self.over) for ending in endings))
+                with progress(services_of(app), logger):
+                    await asyncio.gather(*(ending.drain(self.over) for ending in endings))
         except asyncio.TimeoutError:
             logger.warning("drain exceeded %g s; closing the remaining sessions", self.limit)
         else:
             logger.info("drain finished after %.1f s", loop.time() - start)
+
+
+@contextlib.contextmanager
+def progress(services: Sequence[Service], log: logging.Logger, who: str = "") -> Iterator[None]:
+    """Log once a second how many of the sessions are closed, until all are or this is left.
+
+    Args:
+        services: Whose sessions are being closed.
+        log: Where to.
+        who: The beginning of each line.
+    """
+    task = asyncio.get_running_loop().create_task(_log_progress(services, log, who))
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _log_progress(services: Sequence[Service], log: logging.Logger, who: str) -> None:
+    total = left = _count_open(services)
+    while left:
+        await asyncio.sleep(1)
+        left = _count_open(services)
+        log.info("%s%s of %s sessions closed", who, f"{total - left:,}", f"{total:,}")
+
+
+def _count_open(services: Sequence[Service]) -> int:
+    return sum(service.registry.counters.open_sessions for service in services)

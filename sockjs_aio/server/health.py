@@ -1,6 +1,7 @@
 """Health checks for load balancers and orchestrators: is the process alive, and ready?"""
 
 import json
+import os
 
 from aiohttp import web
 
@@ -44,6 +45,9 @@ def service_health(service: Service, broker: Broker | None) -> web.Response:
     """Answer 200 while new clients may come, and 503 once a drain is announced."""
     status, text = (503, "draining") if service.registry.closing.is_draining else (200, "ok")
     report: dict[str, object] = {"status": text, "sessions": len(service.registry)}
+    report["process"] = os.getpid()  # for which process this speaks
+    if service.worker is not None:
+        report["worker"] = service.worker
     if broker is not None:
         report["broker"] = broker.state  # for people to read: the process serves without it too
     if service.relay is not None and service.relay.state is not None:

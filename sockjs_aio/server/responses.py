@@ -11,10 +11,11 @@ import functools
 import time
 from collections.abc import Callable, Coroutine
 from http.cookies import SimpleCookie
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from aiohttp import HttpVersion11, web
 
+from sockjs_aio.core.events import Reason
 from sockjs_aio.server.aiohttp_internals import (
     SERVER,
     DirectResponse,
@@ -26,6 +27,23 @@ from sockjs_aio.server.headers import PLAIN, Head
 
 RETRY_AFTER = "5"
 """``Retry-After`` of a refusal for lack of room, in seconds."""
+
+
+_REASON = web.ResponseKey("sockjs_aio reason", str)
+
+R = TypeVar("R", bound=web.StreamResponse)
+
+
+def because(reason: Reason, refusal: R) -> R:
+    """Record on a refusal why it refuses, for `reason_of`."""
+    refusal[_REASON] = reason
+    return refusal
+
+
+def reason_of(refusal: web.StreamResponse) -> Reason:
+    """Return why a response refuses its request."""
+    usual = "unavailable" if refusal.status == 503 else "bad_request"
+    return cast(Reason, refusal.get(_REASON, usual))
 
 
 def plain_response(status: int, text: str) -> web.Response:

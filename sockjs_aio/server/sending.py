@@ -76,6 +76,7 @@ async def _accept(service: Service, request: web.Request, read: ReadPayload) -> 
             if session.pace is not None:
                 await _keep_pace(session, session.pace, len(messages), service.registry)
             if await session.hooks.accept(messages, len(payload)):
+                service.registry.counters.received(len(messages), len(payload))
                 return True
     return await _is_forgiven(session, service.registry)
 

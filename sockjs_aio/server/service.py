@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from sockjs_aio.core.events import Observer
 from sockjs_aio.core.registry import EXPIRED_FRAME, SessionRegistry
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.websocket_session import InlineSession
@@ -18,8 +19,9 @@ from sockjs_aio.server.admission import Admission, Authorize, Verify
 from sockjs_aio.server.stickiness import StickinessCheck
 from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
+from sockjs_aio.stats import Stats
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.transports")
 
 _MARK = "sockjs_service"
 
@@ -40,6 +42,7 @@ class Service:
         registry: The router's sessions.
         authorize: See `SockJSRouter`.
         verify: See `SockJSRouter`.
+        prefix: The path of the service.
     """
 
     def __init__(
@@ -48,17 +51,35 @@ class Service:
         registry: SessionRegistry,
         authorize: Authorize | None = None,
         verify: Verify | None = None,
+        prefix: str = "",
     ) -> None:
+        self.prefix = prefix
         self.settings = settings
         self.registry = registry
         self.admission: Admission = Admission(settings, registry, authorize, verify)
         self.stickiness: StickinessCheck = StickinessCheck()
         self.relay: Relaying | None = None
         """Set if requests are relayed between processes."""
+        self.worker: int | None = None
+        """The number of the worker that this process is, if it is one."""
         self.direct: dict[tuple[web.Application, ...], dict[str, Service] | None] = {}
         """For each application that has the routes, what its direct lanes serve, by prefix; None if
         there may be no lanes."""
         self._has_warned = False
+
+    @property
+    def stats(self) -> Stats:
+        """See `SockJSRouter.stats`."""
+        return self.registry.stats
+
+    def observe(self, observer: Observer) -> None:
+        """See `SockJSRouter.observe`."""
+        if not isinstance(observer, Observer):
+            raise TypeError(
+                f"an observer must be an instance of a subclass of Observer, not {observer!r}"
+            )
+        observer.attached(self)
+        self.registry.events.add(observer)
 
     def mark(self, handler: Handler) -> Handler:
         """Record on `handler` that it belongs to this service, for `service_of`."""
@@ -115,6 +136,8 @@ class Service:
         if self.admission.is_personal:
             # we no longer know whose session it was, and only its owner may learn why it ended
             frame = EXPIRED_FRAME
+        transport = request.match_info["transport"]
+        self.registry.events.tell(Observer.refused, "session_ended", transport, request.remote)
         raise SessionEndedError(frame)
 
     def open_session(self, request: web.Request, transport: str, identity: Any) -> Session:

@@ -2,7 +2,7 @@
 
 import logging
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.transports")
 
 WINDOW = 60.0
 """Seconds over which sends are counted; at most one warning is logged in this time."""

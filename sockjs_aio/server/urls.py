@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from sockjs_aio.core.events import Observer
 from sockjs_aio.errors import (
     BodyTimeoutError,
     CallbackError,
@@ -23,7 +24,7 @@ from sockjs_aio.server.aiohttp_internals import BODY_ERRORS, drop_rest, is_broke
 from sockjs_aio.server.body import end_where_unsafe, invite_body
 from sockjs_aio.server.direct.install import open_lane
 from sockjs_aio.server.headers import allow_origin, vary
-from sockjs_aio.server.responses import for_refusals, plain_response
+from sockjs_aio.server.responses import for_refusals, plain_response, reason_of
 from sockjs_aio.server.service import Service, service_of
 
 _CHECKED = web.RequestKey("sockjs_aio checked", tuple)
@@ -165,17 +166,29 @@ def _handler(service: Service, url: Page | Transport | None, by: Answer | None =
                 response = await (by or _answer_of(asked))(service, request)
                 open_lane(service, request)
         except web.HTTPException as refusal:
+            _tell_refusal(service, request, refusal)
             _finish_refusal(service, request, refusal)
             end_where_unsafe(request, refusal)
             raise
         except _FAILURES as error:
             response = _failure(request, error)
         if response.status >= 400 and not response.prepared:
+            _tell_refusal(service, request, response)
             _finish_refusal(service, request, response)
         end_where_unsafe(request, response)
         return response
 
     return handler
+
+
+def _tell_refusal(service: Service, request: web.Request, refusal: web.StreamResponse) -> None:
+    """Tell observers, unless the process that has relayed the request does."""
+    if refusal.status >= 400:  # `authorize` may redirect
+        name = request.rel_url.raw_path.rpartition("/")[2]
+        transport = name if name in TRANSPORTS else "other"
+        service.registry.events.tell(
+            Observer.refused, reason_of(refusal), transport, request.remote
+        )
 
 
 def _finish_refusal(

@@ -101,6 +101,7 @@ class WebSocketConnection(TakenOver):
         self._writer.is_heard = True
         if self._is_over:
             return  # it has not read our close frame yet
+        self._session.counters.bytes_received += len(data)
         self._frames.feed(data)
         hooks = self._session.hooks
         if not (hooks.is_running or self._is_held):
@@ -166,6 +167,7 @@ class WebSocketConnection(TakenOver):
                 messages = self._messages = self._read(hooks)
                 if messages is None:
                     break
+                self._session.counters.messages_received += len(messages)
             if messages and not hooks.is_dropping:
                 if pace is None or self._is_due(pace, hooks):
                     hooks.step(messages.pop())

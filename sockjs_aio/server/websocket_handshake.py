@@ -14,7 +14,7 @@ from aiohttp import HttpVersion11, web
 from sockjs_aio.protocol.deflate import Deflate, agree
 from sockjs_aio.server.responses import plain_response
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.transports")
 
 INVALID = "The WebSocket handshake is not valid."
 NO_PROTOCOL = "None of the offered WebSocket subprotocols is supported."

@@ -20,7 +20,7 @@ from sockjs_aio.tornado.session import (
 )
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.hooks")
 
 T = TypeVar("T")
 

@@ -58,6 +58,7 @@ class SockJSRouter:
         io_loop: Kept as an attribute only; the router uses the running asyncio loop.
         session_kls: A session class, or a callable, for all SockJS transports; called as
             ``session_kls(connection, router, session_id, expiry)``.
+        observers: See `sockjs_aio.SockJSRouter`.
 
     Raises:
         SettingsError: If a value has the wrong type or is out of range.
@@ -70,6 +71,7 @@ class SockJSRouter:
         user_settings: Mapping[str, Any] | None = None,
         io_loop: Any = None,
         session_kls: Callable[..., Session] | None = None,
+        observers: Iterable[sockjs_aio.Observer] = (),
     ) -> None:
         self.settings: dict[str, Any] = {**DEFAULT_SETTINGS, **(user_settings or {})}
         self._allowed_hosts = _allowed_hosts(self.settings["websocket_allow_origin"])
@@ -84,6 +86,7 @@ class SockJSRouter:
             prefix,
             _known(self.settings),
             authorize=self._check_websocket_origin,
+            observers=observers,
         )
 
     @property

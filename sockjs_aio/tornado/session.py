@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sockjs_aio.tornado.router import SockJSRouter
     from sockjs_aio.tornado.stats import StatsCollector
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.hooks")
 
 CONNECTING = 0
 OPEN = 1

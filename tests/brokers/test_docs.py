@@ -92,7 +92,9 @@ async def test_the_permissions_that_are_documented_suffice_and_all_are_needed(
     own_redis.cli("ACL", "SETUSER", "broker", "on", ">word", *rules)
     own_redis.cli("CONFIG", "RESETSTAT")
     await use_all(own_redis.url.replace("//", "//broker:word@"))
-    assert "sockjs_aio" not in {x.name for x in caplog.records if x.levelno >= logging.WARNING}
+    assert "sockjs_aio.broker" not in {
+        x.name for x in caplog.records if x.levelno >= logging.WARNING
+    }
     refused = own_redis.cli("ACL", "LOG")
     assert set(re.findall(r"^object\n(.*)$", refused, re.M)) <= {"client|setinfo", "client"}
     used = set(

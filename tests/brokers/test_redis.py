@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -181,7 +182,7 @@ async def test_garbage_is_dropped_counted_and_logged_once(
     redis_server.publish(f"{prefix}news", payload, payload, b"next")
     assert await client.messages(1) == ["next"]
     assert broker.refused == 2  # type: ignore[attr-defined]
-    (record,) = [x for x in caplog.records if x.name == "sockjs_aio" and x.levelno >= 30]
+    (record,) = [x for x in caplog.records if x.name == "sockjs_aio.broker" and x.levelno >= 30]
     assert "channel 'news': dropped a message from Redis" in record.message
     assert (broker.state, broker.gaps) == ("connected", 0)
 
@@ -326,7 +327,7 @@ async def test_state_is_seen(serve: Serve, redis_broker: MakeBroker) -> None:
     for router, expected in ((served.router, {"broker": "connected"}), (plain.router, {})):
         response = await router.health(None)  # type: ignore[arg-type]
         report = json.loads(response.body)  # type: ignore[attr-defined]
-        assert report == {"status": "ok", "sessions": 0, **expected}
+        assert report == {"status": "ok", "sessions": 0, "process": os.getpid(), **expected}
     await served.runner.cleanup()
     assert broker.state == "stopped"
 
@@ -344,7 +345,9 @@ async def test_broker_can_be_started_again(
         await served.runner.cleanup()
         assert await redis_broker().members("news") == set()
         client.abort()
-    assert not [x for x in caplog.records if x.name == "sockjs_aio" and x.levelno > logging.INFO]
+    assert not [
+        x for x in caplog.records if x.name == "sockjs_aio.broker" and x.levelno > logging.INFO
+    ]
 
 
 async def test_routes_without_attach_start_the_broker_when_it_is_needed(

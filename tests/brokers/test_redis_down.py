@@ -19,6 +19,7 @@ from tests.brokers.redis_server import RedisServer
 from tests.brokers.talker import Talker, tell
 from tests.brokers.test_redis import until_connected
 from tests.conftest import Recorder, Serve, Served
+from tests.observers import Notes
 
 pytestmark = pytest.mark.redis
 WebSocket = clients.WebSocket
@@ -43,7 +44,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.message
         for record in caplog.records
-        if record.name == "sockjs_aio" and record.levelno >= logging.WARNING
+        if record.name == "sockjs_aio.broker" and record.levelno >= logging.WARNING
     ]
 
 
@@ -362,3 +363,20 @@ async def test_idle_link_is_kept(serve: Serve, own_redis: RedisServer) -> None:
     await asyncio.sleep(2.5)
     await served.router.publish("news", "x")
     assert (broker.state, broker.gaps) == ("connected", 0)
+
+
+async def test_observers_are_told_when_messages_may_be_missed(
+    serve: Serve, own_redis: RedisServer
+) -> None:
+    broker, notes = RedisBroker(own_redis.url, **HASTY), Notes()
+    served = await serve(Talker, broker=broker, observers=[notes])
+    await until_connected(broker)
+    assert notes.named("broker_gap") == []
+    own_redis.kill()
+    await notes.until("broker_gap")
+    stats = served.router.stats
+    assert (stats.broker, stats.broker_gaps) == ("reconnecting", 1)
+    own_redis.start()
+    await until_connected(broker)
+    assert served.router.stats.broker == "connected"
+    assert notes.named("broker_gap") == [(broker,)], "once for each loss"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sockjs_aio import SockJSConnection
 from tests import clients
 from tests.conftest import Serve, Served
 
@@ -49,6 +50,27 @@ async def test_echo(
         await client.send("a")
         assert await client.messages(1) == ["a"]
         await client.leave()
+
+
+async def test_client_prints_what_comes_and_connects_again(serve: Serve) -> None:
+    class Parting(SockJSConnection):
+        async def on_message(self, message: str) -> None:
+            self.send(f"you said {message}")
+            self.close(1012, "Service restart")
+
+    served = await serve(Parting)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "examples.client", served.url(), "hello"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    for _ in range(2):
+        assert (await process.stdout.readline()).endswith(b": you said hello\n")
+        assert await process.stderr.readline() == b"closed: 1012 Service restart\n"
+    process.kill()
+    await process.communicate()
 
 
 @pytest.mark.parametrize("options", [[], ["--uvloop"], ["--adapter", "tornado"]])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sockjs_aio import Settings
 from sockjs_aio.core.registry import SessionRegistry
+from sockjs_aio.observers.log import Log
 from tests.properties.peers import COMMANDS, SEND_QUEUE_LIMIT, Application, Peer, WebSocketPeer
 from tests.virtual_loop import VirtualLoop
 
@@ -68,7 +69,7 @@ class World:
     """A registry, and up to `MAX_SESSIONS` clients at a time."""
 
     def __init__(self) -> None:
-        self.registry = SessionRegistry(Application, SETTINGS)
+        self.registry = SessionRegistry(Application, SETTINGS, observers=[Log()])
         self.peers: list[Peer] = []
         self.problems: list[str] = []
         loop = asyncio.get_running_loop()

@@ -90,7 +90,7 @@ async def test_offer_of_which_nothing_is_spoken_opens_no_session(
     assert (reply.status, reply.body) == (400, REFUSAL)
     assert (Noted.seen, asked, served.router.session_count) == ([], [], 0)
     (record,) = caplog.records
-    assert (record.name, record.levelname) == ("sockjs_aio", "INFO")
+    assert (record.name, record.levelname) == ("sockjs_aio.transports", "INFO")
     assert record.getMessage().startswith("refused a WebSocket: none of its subprotocols")
     assert len(record.getMessage()) < 300
 

@@ -79,7 +79,9 @@ async def make() -> web.Application:
     app = web.Application()
     settings = json.loads(os.environ.get("SETTINGS", "{}"))
     broker = RedisBroker(os.environ["REDIS"]) if "REDIS" in os.environ else None
-    SockJSRouter(Numbered, "/echo", settings, broker=broker).attach(app)
+    router = SockJSRouter(Numbered, "/echo", settings, broker=broker)
+    router.attach(app)
+    app.router.add_get("/health", router.health)
     add_adapters(app)
     app.router.add_get("/loaded", loaded)
     app.router.add_get("/die", die)

@@ -135,6 +135,8 @@ async def test_one_worker_is_one(command: RunCommand) -> None:
         ({"loop": "trio"}, "loop='trio' must be one of"),
         ({"log_level": "loud"}, "log_level='loud' must be one of"),
         ({"log_format": "xml"}, "log_format='xml' must be one of"),
+        ({"metrics_port": 65536}, "metrics_port=65536 must be a port, 0 to 65535"),
+        ({"metrics_port": "9100"}, "metrics_port='9100' must be a port, 0 to 65535"),
     ],
 )
 def test_workers_refuse_what_cannot_be(options: dict[str, Any], message: str) -> None:
@@ -159,7 +161,15 @@ async def test_json_has_each_line_as_an_object(command: RunCommand) -> None:
     assert await served.stop() == 0
     records = [json.loads(line) for line in served.said.splitlines()]
     assert {record["level"] for record in records} == {"info"}
-    assert {record["logger"] for record in records} == {"sockjs_aio", "aiohttp.access"}
+    loggers = {"sockjs_aio.workers", "sockjs_aio.session", "aiohttp.access"}
+    assert {record["logger"] for record in records} == loggers
+    (closed,) = [record for record in records if record["logger"] == "sockjs_aio.session"]
+    assert closed["message"].startswith("session ")
+    assert (closed["transport"], closed["close_status"]) == ("websocket", "service_restart")
+    assert (closed["close_code"], closed["close_initiator"]) == (1012, "shutdown")
+    requests = [record for record in records if record["logger"] == "aiohttp.access"]
+    assert {record["response_status"] for record in requests} == {101, 200}
+    assert not {"args", "msg", "levelno", "taskName"} & {name for x in records for name in x}
     for record in records:
         assert re.fullmatch(r"[\d-]{10}T[\d:]{8}\.\d{3}\+00:00", record["time"])
 
@@ -274,6 +284,11 @@ async def test_it_takes_a_socket_that_is_open(command: RunCommand) -> None:
         (("--loop", "trio"), "invalid choice: 'trio'"),
         (("--workers", "many"), "argument --workers: 'many' must be an integer or auto"),
         (("--workers", "0"), "Workers(0): count must be a positive integer"),
+        (("--metrics-port", "-1"), "metrics_port=-1 must be a port, 0 to 65535"),
+        (
+            ("--metrics-port", "9100", "--metrics-host", "192.0.2.1"),
+            "cannot answer for metrics at 192.0.2.1:9100: Cannot assign requested address",
+        ),
     ],
 )
 async def test_what_cannot_be_listened_at_is_said(

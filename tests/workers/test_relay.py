@@ -11,6 +11,7 @@ import pytest
 from sockjs_aio import ConnectionInfo, SockJSConnection
 from tests.clients import ALL, HTTP, POLLS, STREAMS, Client, Xhr
 from tests.conftest import Recorder
+from tests.observers import Notes
 from tests.workers.conftest import Member, RunTeam, Team
 
 each_http = pytest.mark.parametrize("transport", HTTP, ids=lambda client: client.name)
@@ -282,3 +283,22 @@ async def test_the_end_of_a_path_may_be_encoded(team: RunTeam) -> None:
         assert await worker.poll("/%30/a%62c") == b'a["x"]'
         assert await worker.post("/0/abc", '["again"]') == 204
     assert workers.sessions == 1
+
+
+@each_http
+async def test_observers_are_told_of_what_is_relayed_and_of_a_refusal_once(
+    team: RunTeam, transport: type[Client]
+) -> None:
+    workers = await team(2)
+    notes = [Notes(), Notes()]
+    for worker, noted in zip(workers, notes, strict=True):
+        worker.router.observe(noted)
+    client = await open_elsewhere(workers, transport)
+    owner, other = (notes[workers.index(x)] for x in (workers.owner(client.path), client.served))
+    assert other.named("relayed")[0] == (transport.name,)
+    assert owner.names == ["opened"]
+    assert await client.send_payload("[") == 500
+    assert [reason for reason, _, _ in owner.named("refused")] == ["bad_request"]
+    assert set(other.names) == {"relayed"}
+    assert client.served.router.stats.relayed == len(other.named("relayed"))
+    await client.leave()

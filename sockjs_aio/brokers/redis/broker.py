@@ -16,7 +16,7 @@ from sockjs_aio.brokers.redis.presence import Presence, members_question
 from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
 from sockjs_aio.errors import BrokerUnavailableError, SettingsError
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.broker")
 
 Policy: TypeAlias = Literal["raise", "drop"]
 
@@ -99,7 +99,7 @@ class RedisBroker(Broker):
         self._max_retry_delay = max_retry_delay
         self._member_expiry = member_expiry
         self._queue_limit = publish_queue_limit
-        self._rate_limited = RateLimitedLog()
+        self._rate_limited = RateLimitedLog(logger)
         try:
             # a replica refuses this, even if the key does not exist
             self._server = Server(url, timeout, probe=("DEL", f"{prefix}probe"))
@@ -241,9 +241,6 @@ class RedisBroker(Broker):
             )
         except Exception:
             logger.exception("channel %r: delivering a message failed", channel)
-
-    def _count_gap(self) -> None:
-        self.gaps += 1
 
     def _here(self) -> _Work | None:
         self.check_loop()

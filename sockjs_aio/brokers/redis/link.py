@@ -27,7 +27,7 @@ from sockjs_aio.brokers.redis.subscriber import Subscriber
 from sockjs_aio.brokers.redis.url import address, make_pool
 from sockjs_aio.errors import BrokerUnavailableError
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.broker")
 
 LOOKS = 8
 """Checks within the time that Redis has to answer; a blocked event loop costs only one of them."""

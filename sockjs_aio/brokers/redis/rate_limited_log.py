@@ -3,8 +3,6 @@
 import logging
 import time
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
-
 INTERVAL = 60.0
 """Seconds between two lines of one kind."""
 
@@ -13,9 +11,14 @@ MAX_REASONS = 10
 
 
 class RateLimitedLog:
-    """Logs a warning of each kind once in `INTERVAL`."""
+    """Logs a warning of each kind once in `INTERVAL`.
 
-    def __init__(self) -> None:
+    Args:
+        logger: Where to.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
         self._silent_until: dict[str, float] = {}
 
     def warn(self, kind: str, text: str, *arguments: object) -> None:
@@ -23,7 +26,7 @@ class RateLimitedLog:
         now = time.monotonic()
         if now >= self._silent_until.get(kind, 0):
             self._silent_until[kind] = now + INTERVAL
-            logger.warning(text, *arguments)
+            self._logger.warning(text, *arguments)
 
 
 class Reasons:

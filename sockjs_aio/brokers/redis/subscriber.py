@@ -22,7 +22,7 @@ from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
 from sockjs_aio.brokers.redis.replies import read_reply, reason
 from sockjs_aio.turns import Turn
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.broker")
 
 CHUNK = 500
 """How many channels to put into one command."""

@@ -12,7 +12,7 @@ from sockjs_aio.cluster.nodes.locator import NodeLocator
 from sockjs_aio.cluster.nodes.owners import Node
 from sockjs_aio.protocol.ends import INTERRUPTED
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
 
 BATCH = 200
 """Sessions that one command refreshes or removes; more could block Redis or the loop."""

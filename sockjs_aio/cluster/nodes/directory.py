@@ -23,7 +23,7 @@ from sockjs_aio.brokers.redis.replies import FAILURES, ends_connection, reason
 from sockjs_aio.brokers.redis.url import address, make_pool
 from sockjs_aio.cluster.nodes.batched_lookup import Answer, BatchedLookup, Question
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
 
 T = TypeVar("T")
 

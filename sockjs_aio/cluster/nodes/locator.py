@@ -28,7 +28,7 @@ from sockjs_aio.cluster.relay.relay import transport_of
 from sockjs_aio.cluster.relay.signed_header import Purpose
 from sockjs_aio.server.service import Service
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
 
 
 class UnreachableError(Exception):
@@ -52,7 +52,7 @@ class NodeLocator:
         self.claims: Claims = Claims()
         self.directory = directory
         self.owners: Owners = Owners()
-        self.rate_limited: RateLimitedLog = RateLimitedLog()
+        self.rate_limited: RateLimitedLog = RateLimitedLog(logger)
         self._client = make_client(make_connector(silence), timeout)
         self.nodes: KnownNodes = KnownNodes(key, expiry, self._client)
 

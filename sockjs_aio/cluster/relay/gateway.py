@@ -30,7 +30,7 @@ from sockjs_aio.server.responses import plain_response, unavailable
 from sockjs_aio.server.service import Service, service_of, services_of
 from sockjs_aio.server.urls import Answer, answer, reaches_transport
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.relay")
 
 WARNING_INTERVAL = 60.0
 """Seconds between two warnings about forged headers."""

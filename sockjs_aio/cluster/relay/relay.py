@@ -20,12 +20,13 @@ from sockjs_aio.cluster.relay.peers import (
 )
 from sockjs_aio.cluster.relay.session_lost import last_words
 from sockjs_aio.cluster.relay.signed_header import HeaderSigner, Purpose, SignedHeader
+from sockjs_aio.core.events import Observer
 from sockjs_aio.protocol.transports import TRANSPORTS, Transport
 from sockjs_aio.server.body import IDLE_BODY_LIMIT
 from sockjs_aio.server.responses import unavailable
 from sockjs_aio.server.service import Service
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.relay")
 
 WARNING_INTERVAL = 60.0
 """Seconds between two warnings about missing file descriptors."""
@@ -75,6 +76,7 @@ class Relay:
             Exception: Anything else that `Forward.run` raises.
         """
         transport = transport_of(request)
+        service.registry.events.tell(Observer.relayed, transport.name)
         receives = transport.receives
         forward = Forward(
             request,

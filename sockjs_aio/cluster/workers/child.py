@@ -9,10 +9,11 @@ import signal
 import socket
 import sys
 from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+from typing import Any
 
 import async_timeout
 
-from sockjs_aio.cluster.workers.control import BEAT, GRACE
+from sockjs_aio.cluster.workers.control import BEAT, GRACE, REPORT_LIMIT
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
 START_LIMIT = 60.0
@@ -49,6 +50,8 @@ class Child:
         """
         self.end_limit: float = GRACE
         """Seconds that it may take to end, as it has reported."""
+        self.report: list[list[Any]] = []
+        """The metrics that it has reported last."""
         self.error: str | None = None
         """Why it cannot start, as it has reported."""
         self.was_aborted: bool = False
@@ -72,7 +75,8 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
             )
         try:
-            child = cls(config.number, process, *await asyncio.open_unix_connection(sock=ours))
+            streams = await asyncio.open_unix_connection(sock=ours, limit=REPORT_LIMIT)
+            child = cls(config.number, process, *streams)
         except asyncio.CancelledError:  # nobody else could end it
             _send(process, signal.SIGKILL)
             raise
@@ -164,6 +168,8 @@ class Child:
                     self._serves_since = asyncio.get_running_loop().time()
                 elif word == "limit":
                     self.end_limit = json.loads(detail)
+                elif word == "report":
+                    self.report = json.loads(detail)
                 elif word == "failed":
                     self.error = json.loads(detail)
                 self._heard.add(word)

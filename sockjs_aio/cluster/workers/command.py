@@ -31,10 +31,10 @@ _SECONDS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status."""
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m sockjs_aio") -> int:
+    """Run the command, which is called `prog`; return its exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(prog="python -m sockjs_aio")
+    parser = argparse.ArgumentParser(prog=prog)
     _add_version(parser)
     commands = parser.add_subparsers(
         required=True, metavar="COMMAND", parser_class=EnvironmentParser
@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "commas.",
     )
     commands.add_parser("migrate", help="list what to change in code for sockjs-tornado")
+    commands.add_parser("doctor", help="find out what stands between clients and a service")
+    commands.add_parser("connect", help="talk to a service: lines in are messages out")
     _add_options(serve)
     if arguments[:1] == ["serve"]:
         arguments[1:1] = serve.arguments_of(os.environ, arguments)
@@ -70,6 +72,8 @@ def _serve(options: argparse.Namespace) -> None:
         hang_limit=options.hang_limit,
         lingering_time=options.lingering_time,
         keepalive_timeout=options.keepalive_timeout,
+        metrics_port=options.metrics_port,
+        metrics_host=options.metrics_host,
         loop=options.loop,
         log_level=options.log_level,
         log_format=options.log_format,
@@ -115,6 +119,23 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
             help=f"{what}; default: %(default)g",
         )
     serve.add_argument("--loop", choices=LOOPS, help="the event loop; default: asyncio's")
+    _add_what_tells(serve)
+
+
+def _add_what_tells(serve: argparse.ArgumentParser) -> None:
+    """Add the options of the metrics and the log."""
+    serve.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="the port at which the metrics of all workers are, for Prometheus; default: none",
+    )
+    serve.add_argument(
+        "--metrics-host",
+        default=Workers.metrics_host,
+        metavar="HOST",
+        help="the address for that; default: %(default)s",
+    )
     serve.add_argument("--access-log", action="store_true", help="log each request once")
     serve.add_argument(
         "--log-level",

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import faulthandler
 import json
+import logging
 import os
 import select
 import socket
@@ -16,8 +17,13 @@ from collections.abc import AsyncIterator, Callable
 
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
+logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
+
 BEAT = 0.5
 """Seconds between two beats, which report to the supervisor that the event loop runs."""
+
+REPORT_LIMIT = 1 << 24
+"""Bytes of the longest line that a worker may write: a report of its metrics."""
 
 GRACE = 3.0
 """Seconds that a worker may take for anything that it should do at once."""
@@ -48,6 +54,8 @@ class Control:
         """Seconds after the supervisor's death after which this process exits in any case."""
         self.clear_up: Callable[[], None] = _leave
         """Called just before that."""
+        self.make_report: Callable[[], object] | None = None
+        """Returns the metrics that the supervisor asks for, if it may."""
         self._connection = connection
         self._writer = writer
         self._commands: asyncio.Queue[str] = asyncio.Queue()
@@ -71,16 +79,25 @@ class Control:
     def say(self, word: str, detail: object = None) -> None:
         """Send a word to the supervisor, with a detail as JSON."""
         line = word if detail is None else f"{word} {json.dumps(detail)}"
+        if len(line) >= REPORT_LIMIT:
+            logger.warning("%s of %d bytes is too long for the supervisor", word, len(line))
+            return
         with contextlib.suppress(ConnectionError):
             self._writer.write(f"{line}\n".encode())
 
+    def report(self) -> None:
+        """Report the metrics, if there are any."""
+        if self.make_report is not None:
+            self.say("report", self.make_report())
+
     async def commands(self) -> AsyncIterator[str]:
-        """Yield all commands but the last one, ``end``, which sets `ending`."""
+        """Yield all commands but ``report``, and the last one, ``end``, which sets `ending`."""
         while True:
             yield await self._commands.get()
 
     async def close(self) -> None:
         """Send what is still buffered, and close the socket."""
+        self.report()  # of all that has happened
         for task in self._tasks:
             task.cancel()
         self.say("bye")
@@ -95,6 +112,9 @@ class Control:
                 if command == "end":
                     self.ending.set()
                     return
+                if command == "report":  # at once, also during a drain
+                    self.report()
+                    continue
                 self._commands.put_nowait(command)
         self.is_lost = True
         self.ending.set()

@@ -25,8 +25,12 @@ def set_up(level: str, form: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
+_STANDARD = {*vars(logging.makeLogRecord({})), "asctime", "message", "taskName"}
+"""The attributes of a record that has no ``extra`` fields."""
+
+
 class JsonFormatter(logging.Formatter):
-    """Formats each record as one line of JSON."""
+    """Formats each record as one line of JSON, with its ``extra`` fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -38,11 +42,14 @@ class JsonFormatter(logging.Formatter):
             "process": record.process,
             "message": record.getMessage(),
         }
+        fields |= {
+            name: x for name, x in vars(record).items() if name not in _STANDARD | set(fields)
+        }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             fields["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(fields)
+        return json.dumps(fields, default=str)
 
 
 class EntryLogger(AccessLogger):

@@ -30,7 +30,7 @@ from sockjs_aio.protocol.ends import INTERRUPTED
 from sockjs_aio.protocol.frames import CloseFrame, close_frame
 from sockjs_aio.server.service import service_of
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
 
 MIN_LINES = 10_000
 """Lines of a file below which it is not worth replacing by a shorter one."""

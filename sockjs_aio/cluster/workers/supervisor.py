@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import signal
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sockjs_aio.cluster.workers.child import START_LIMIT, Child, WorkerEndedError
 from sockjs_aio.cluster.workers.control import BEAT, GRACE
@@ -18,7 +18,10 @@ from sockjs_aio.cluster.workers.listeners import Listeners
 from sockjs_aio.cluster.workers.worker import FAILED
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+if TYPE_CHECKING:  # prometheus-client may not be installed
+    from sockjs_aio.cluster.workers.metrics import MetricsPage
+
+logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
 
 STEADY = 5.0
 """Seconds of service after which a worker's death no longer counts as a failed start."""
@@ -40,9 +43,13 @@ class Supervisor:
     Args:
         config: What all workers are told.
         listeners: The sockets that clients connect to.
+        page: Where the metrics of all workers are, if anywhere.
     """
 
-    def __init__(self, config: WorkerConfig, listeners: Listeners) -> None:
+    def __init__(
+        self, config: WorkerConfig, listeners: Listeners, page: "MetricsPage | None" = None
+    ) -> None:
+        self._page = page
         self._config = config
         self._listeners = listeners
         self._current: dict[int, Child] = {}
@@ -61,6 +68,8 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ask_end, signal.Signals(number).name)
+        if self._page is not None:
+            await self._page.start()
         watching = asyncio.create_task(self._watch())
         tasks = [asyncio.create_task(self._keep(n)) for n in range(self._config.count)]
         tasks += [
@@ -78,6 +87,8 @@ class Supervisor:
             await self._end_all()
         await asyncio.gather(*(child.ended() for child in self._all()))
         watching.cancel()
+        if self._page is not None:
+            await self._page.stop()
         return 1 if self._failure is not None or self._has_killed else 0
 
     def _all(self) -> list[Child]:
@@ -153,7 +164,10 @@ class Supervisor:
             listeners=self._listeners.filenos(number),
             replaces=replaces,
         )
-        return await Child.start(config)
+        child = await Child.start(config)
+        if self._page is not None:
+            self._page.add(child)
+        return child
 
     async def _keep(self, number: int) -> None:
         """Start a worker, and start it again each time it dies."""

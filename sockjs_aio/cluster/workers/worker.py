@@ -31,11 +31,12 @@ from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
 from sockjs_aio.cluster.workers.session_journal import SessionJournal
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.shutdown import LAST_GRACE
+from sockjs_aio.server.drain import progress
 from sockjs_aio.server.forks import give_forks_their_signals
 from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.service import services_of
 
-logger: logging.Logger = logging.getLogger("sockjs_aio")
+logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
 
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds that handlers have to finish once the listener is closed, and again once they are
@@ -89,6 +90,13 @@ class Worker:
                 "by itself, with its own port and url"
             )
         _add_health(app)
+        for service in services_of(app):
+            service.worker = self._config.number
+        if self._config.metrics:
+            # loaded only here: prometheus-client may not be installed
+            from sockjs_aio.cluster.workers.metrics import Reporter
+
+            self._control.make_report = Reporter(app).report
         self._gateway.install(app)
         self._app = app
         self._runner = web.AppRunner(
@@ -213,7 +221,8 @@ class Worker:
         until_left = exchanges.end if self._relay.is_retiring else exchanges.finished
         try:
             async with async_timeout.timeout_at(self._drain_ends or start + self._drain.limit):
-                await asyncio.gather(*endings, until_left())
+                with progress(services_of(self._app), logger, f"worker {number}: "):
+                    await asyncio.gather(*endings, until_left())
                 await until_left()  # some may have arrived meanwhile
         except asyncio.TimeoutError:
             logger.warning(

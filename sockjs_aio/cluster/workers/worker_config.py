@@ -30,6 +30,8 @@ class WorkerConfig:
     access_log: bool
     policy: str
     """``module:name`` of the event loop policy's class; empty for asyncio's own."""
+    metrics: bool
+    """Whether it measures its services, for the supervisor to report."""
     log_level: str
     log_format: str
 

@@ -2,8 +2,11 @@
 
 import asyncio
 import importlib.util
+import logging
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sockjs_aio.cluster.workers import logs
 from sockjs_aio.cluster.workers.app_loader import split
@@ -14,6 +17,11 @@ from sockjs_aio.cluster.workers.supervisor import Supervisor
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.run_app import check_no_loop
+
+if TYPE_CHECKING:  # prometheus-client may not be installed
+    from sockjs_aio.cluster.workers.metrics import MetricsPage
+
+logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
 
 LOOPS = ("asyncio", "uvloop")
 
@@ -38,6 +46,9 @@ class Workers:
         lingering_time: Seconds for which the server goes on reading a request's body that no
             handler wants.  Leave it at 0: a compressed body could block the event loop.
         keepalive_timeout: Seconds after which an idle connection is closed.
+        metrics_port: The port at which the supervisor answers Prometheus for all workers; 0 for any
+            free one, None for none.
+        metrics_host: The address for that.
         loop: ``"asyncio"`` or ``"uvloop"``; None to use this process's event loop policy.
         log_level: The level from which the processes log to stderr.
         log_format: ``"text"``, or ``"json"`` for one JSON object per line.
@@ -53,6 +64,8 @@ class Workers:
     hang_limit: float = 30.0
     lingering_time: float = 0.0
     keepalive_timeout: float = 75.0
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
     loop: str | None = None
     log_level: str = "info"
     log_format: str = "text"
@@ -69,6 +82,8 @@ class Workers:
             raise ValueError(
                 f"hang_limit={self.hang_limit!r} must be {MIN_HANG_LIMIT:g} seconds or more"
             )
+        if self.metrics_port is not None:
+            _check_metrics(self.metrics_port)
         for name, choices in (
             ("loop", (None, *LOOPS)),
             ("log_level", logs.LEVELS),
@@ -116,9 +131,22 @@ class Workers:
             Listeners(self.count, hosts, port, unix=unix, fds=fd) as listeners,
         ):
             config = self._config(target, directory, policy)
-            status = asyncio.run(Supervisor(config, listeners).run())
+            page = None if self.metrics_port is None else self._metrics_page(self.metrics_port)
+            status = asyncio.run(Supervisor(config, listeners, page).run())
         if status:
             raise SystemExit(status)
+
+    def _metrics_page(self, port: int) -> "MetricsPage":
+        from sockjs_aio.cluster.workers.metrics import MetricsPage
+
+        try:
+            listener = socket.create_server((self.metrics_host, port))
+        except OSError as error:
+            where = f"{self.metrics_host}:{port}"
+            raise OSError(f"cannot answer for metrics at {where}: {error.strerror}") from None
+        host, port = listener.getsockname()[:2]
+        logger.info("metrics of all workers: http://%s:%d/metrics", host, port)
+        return MetricsPage(listener)
 
     def _config(self, target: str, directory: str, policy: str) -> WorkerConfig:
         return WorkerConfig(
@@ -135,9 +163,17 @@ class Workers:
             keepalive_timeout=self.keepalive_timeout,
             access_log=self.access_log,
             policy=policy,
+            metrics=self.metrics_port is not None,
             log_level=self.log_level,
             log_format=self.log_format,
         )
+
+
+def _check_metrics(port: object) -> None:
+    if not (isinstance(port, int) and 0 <= port < 1 << 16):
+        raise ValueError(f"metrics_port={port!r} must be a port, 0 to 65535")
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise ValueError("metrics_port needs prometheus-client: pip install sockjs-aio[prometheus]")
 
 
 def _policy(loop: str | None) -> str:

@@ -40,6 +40,7 @@ def xhr_send(lane: DirectLane, service: Service, session: Session, request: Dire
         return False
     if pace is not None:
         pace.spend(len(messages), now)
+    service.registry.counters.received(len(messages), len(body))
     service.stickiness.found()
     lane.respond(complete(head_for(request.fields.origin, 204, PLAIN), None))
     return True

@@ -1,0 +1,1 @@
+"""The command ``sockjs-aio doctor URL``: finds out what stands between clients and a service."""

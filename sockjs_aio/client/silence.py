@@ -1,0 +1,57 @@
+"""Notices when nothing comes from the server any more."""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+
+class Silence:
+    """Watches for how long the server has been silent, while somebody listens.
+
+    There is one timer, which is lazy: what comes from the server costs a look at the clock.
+
+    Args:
+        limit: Seconds of silence that are too many.
+        ask: Called after half of them, to ask the server for a sign of life.
+        too_long: Called after `limit`.
+    """
+
+    def __init__(
+        self, limit: float, ask: Callable[[], object], too_long: Callable[[], object]
+    ) -> None:
+        self._limit = limit
+        self._ask = ask
+        self._too_long = too_long
+        self._loop = asyncio.get_running_loop()
+        self._since = math.inf
+        self._has_asked = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def listen(self) -> None:
+        """Begin to listen."""
+        self._since = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._limit / 2, self._look)
+
+    def heard(self) -> None:
+        """Something came; until `listen`, nobody listens."""
+        self._since = math.inf
+        self._has_asked = False
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        silent = self._loop.time() - self._since
+        if silent >= self._limit:
+            self._too_long()
+            return
+        if silent >= self._limit / 2 and not self._has_asked:
+            self._has_asked = True
+            self._ask()
+        next_step = self._limit if self._has_asked else self._limit / 2
+        # while nobody listens, `silent` is minus infinity
+        pause = min(max(next_step - silent, 0), self._limit / 2)
+        self._timer = self._loop.call_later(pause, self._look)

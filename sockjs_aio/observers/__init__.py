@@ -1,0 +1,1 @@
+"""Observers: the log, and what measures a service."""
