@@ -25,7 +25,7 @@ class LinkedBroker(Broker):
         """The link works again; what was published meanwhile is lost, and counts as a gap."""
         if self._is_cut:
             self._is_cut = False
-            self.gaps += 1
+            self._count_gap()
 
     @property
     def state(self) -> State:
