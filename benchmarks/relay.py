@@ -54,7 +54,7 @@ class Service:
         )
         stderr = service.process.stderr
         assert stderr is not None
-        while not (found := re.search(r"serve http://[\d.]+:(\d+)", stderr.readline())):
+        while not (found := re.search(r"serves? http://[\d.]+:(\d+)", stderr.readline())):
             pass
         threading.Thread(target=stderr.read, daemon=True).start()
         service.port = int(found[1])

@@ -1,16 +1,16 @@
-"""What the direct lane must know of aiohttp, beyond what its documentation promises.
+"""What stands between a connection and aiohttp: what that must know beyond what aiohttp documents.
 
-aiohttp's `RequestHandler` does not see the requests that the lane answers.  So it would take their
-connection for an idle one, and end it when its keep-alive time is over or the server shuts down.
-This module makes it busy for the time of such a request.  `tests/test_aiohttp_protocol.py` tests
-each assumption.
+aiohttp's `RequestHandler` does not see the requests that the direct lane answers, or that workers
+hand over with their connection.  So it would take their connection for an idle one, and end it when
+its keep-alive time is over or the server shuts down.  This module makes it busy for the time of
+such a request.  `tests/test_aiohttp_protocol.py` tests each assumption.
 """
 
 import asyncio
 import types
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -34,6 +34,45 @@ handler_of: Callable[[web.Request], Handler] = attrgetter("protocol")
 
 apps_of: Callable[[web.Request], "tuple[web.Application, ...]"] = attrgetter("match_info.apps")
 """Return the application that got a request, and the sub-applications that it is for."""
+
+# Servers.
+
+
+class Runner(web.AppRunner):
+    """Runs an application with a protocol of our own for each connection.
+
+    Args:
+        app: The application.
+        protocol: Makes the protocol; it takes the arguments of `Handler`.
+        options: As for `web.AppRunner`.
+    """
+
+    def __init__(
+        self, app: web.Application, protocol: Callable[..., Handler], **options: Any
+    ) -> None:
+        super().__init__(app, **options)
+        self._protocol = protocol
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        return _Server(
+            server.request_handler,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            protocol=self._protocol,
+            loop=server._loop,
+            **server._kwargs,
+        )
+
+
+class _Server(web.Server):
+    """Makes the protocols of `Runner`; aiohttp's gives all unknown arguments to them."""
+
+    def __call__(self) -> Handler:
+        options = dict(self._kwargs)
+        make: Callable[..., Handler] = options.pop("protocol")
+        return make(self, loop=self._loop, **options)
+
 
 # Applications.
 

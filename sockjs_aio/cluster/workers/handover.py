@@ -1,0 +1,193 @@
+"""Hands a client's connection over to the worker that has its session.
+
+A request for a session of another worker need not be relayed: that worker can have the connection,
+together with the bytes of the request, and answer as if it had accepted it.  So this stands before
+aiohttp's parser.  If that is between two requests, and the next one names a session of another
+worker, the connection goes there, and none of the bytes has been parsed here.  It stays there until
+a request for a session of yet another worker comes.
+
+What is read of the request decides only which worker gets it: that one parses all of it with
+aiohttp, and its gateway relays it if it belongs elsewhere.  If in doubt, nothing is handed over.
+"""
+
+import asyncio
+import socket
+from typing import Any
+
+from sockjs_aio.cluster.workers import handover_links
+from sockjs_aio.cluster.workers.handover_links import Intake, Link
+from sockjs_aio.cluster.workers.placement import HostPlacement
+from sockjs_aio.core.tcp import buffered_bytes, extra_info, give_up_after, is_tls
+from sockjs_aio.protocol.transports import TRANSPORTS
+from sockjs_aio.server import aiohttp_protocol
+from sockjs_aio.server.direct.grammar import Reader, SessionTarget, read_target
+
+
+class Handovers:
+    """Hands connections over to other workers, and takes theirs.
+
+    Args:
+        placement: Knows which worker has a session.
+    """
+
+    def __init__(self, placement: HostPlacement) -> None:
+        self.count: int = 0
+        """How many connections were handed over so far."""
+        self.taken: int = 0
+        """How many connections were taken so far."""
+        self._placement = placement
+        self._is_possible = placement.count > 1 and handover_links.is_possible()
+        self._links: dict[int, Link] = {}
+        self._intake = Intake(placement.handover_path(placement.own), self._take)
+        self._server: Any = None
+        self._beginning: set[asyncio.Task[None]] = set()
+
+    def protocol(self, *arguments: Any, **options: Any) -> aiohttp_protocol.Handler:
+        """Make the protocol of a connection, for `aiohttp_protocol.Runner`."""
+        if self._is_possible:
+            return HandedOver(self, *arguments, **options)
+        return aiohttp_protocol.Handler(*arguments, **options)
+
+    def open(self, server: Any) -> None:
+        """Take connections of other workers.
+
+        Args:
+            server: aiohttp's, which makes the protocols of connections.
+        """
+        self._server = server
+        if self._is_possible:
+            self._intake.open()
+
+    def close_intake(self) -> None:
+        """Take no more connections: this worker drains, or ends."""
+        self._intake.close()
+
+    def reopen(self) -> None:
+        """Take connections again."""
+        self.open(self._server)
+
+    def close(self) -> None:
+        """Hand nothing over any more."""
+        for link in self._links.values():
+            link.close()
+
+    def link_for(self, target: SessionTarget | None) -> Link | None:
+        """Return the way to the worker that must answer a request; None if it may be this one."""
+        transport = None if target is None else TRANSPORTS.get(target.transport)
+        if target is None or transport is None or transport.is_connection:
+            return None  # a WebSocket's session stays where it came in
+        number = self._placement.number(target.session_id)
+        if number == self._placement.own:
+            return None
+        link = self._links.get(number)
+        if link is None:
+            link = self._links[number] = Link(self._placement.handover_path(number))
+        return link
+
+    def _take(self, client: socket.socket, data: bytes) -> None:
+        self.taken += 1
+        task = asyncio.get_running_loop().create_task(self._begin(client, data))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _begin(self, client: socket.socket, data: bytes) -> None:
+        protocol: HandedOver = self._server()
+        protocol.begin_with(data)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, client)
+        except OSError:  # the kernel has no resources to watch it
+            client.close()
+
+
+class HandedOver(aiohttp_protocol.Handler):
+    """aiohttp's protocol of a client's connection, which may be handed over before a request.
+
+    Args:
+        handovers: Hands it over.
+        arguments: Those of aiohttp's protocol.
+        options: As well.
+    """
+
+    __slots__ = ("_handovers", "_reader", "_first", "_is_aligned", "_offered", "_idle")
+
+    def __init__(self, handovers: Handovers, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._handovers = handovers
+        self._reader = Reader()
+        self._first = b""
+        # whether aiohttp's parser is known to be between two requests
+        self._is_aligned = True
+        # while another worker is asked to take the connection: what was read
+        self._offered = b""
+        self._idle: aiohttp_protocol.Waiter | None = None
+
+    def begin_with(self, data: bytes) -> None:
+        """Handle `data` before anything that comes: another worker has read it."""
+        self._first = data
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, with what another worker has read."""
+        super().connection_made(transport)
+        first, self._first = self._first, b""
+        if first:
+            assert self.transport is not None, "it was just made"
+            give_up_after(self.transport, 0)  # that worker may have set it for an earlier response
+            self._parse(first, self._reader.read(first))  # whatever it is: it goes on no further
+
+    def data_received(self, data: bytes) -> None:
+        """Hand the connection over if another worker must answer what comes; else parse it."""
+        if not aiohttp_protocol.is_waiting(self):
+            self._is_aligned = False
+            super().data_received(data)
+            return
+        request = self._reader.read(data)
+        if self._is_aligned:
+            target = read_target(data) if request is None else request.start.session
+            link = self._handovers.link_for(target)
+            if link is not None and self._offer(link, data):
+                return
+        self._parse(data, request)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End, perhaps because another worker has the connection."""
+        self._end_offer()
+        super().connection_lost(exc)
+
+    # See `Offer`.
+
+    def taken(self) -> None:
+        """Close this process's side of the connection, which goes on in the other one."""
+        self._handovers.count += 1
+        if self.transport is not None:
+            self.transport.abort()
+
+    def refused(self) -> None:
+        """Go on here: the gateway relays the request."""
+        data = self._offered
+        if self._end_offer() and self.transport is not None:
+            self.transport.resume_reading()
+            self._parse(data, self._reader.read(data))
+
+    # Inside.
+
+    def _parse(self, data: bytes, request: Any) -> None:
+        super().data_received(data)
+        self._is_aligned = request is not None and aiohttp_protocol.has_taken(self, request)
+
+    def _offer(self, link: Link, data: bytes) -> bool:
+        transport = self.transport
+        # what waits here for the client would get lost, or arrive in disorder
+        if transport is None or transport.is_closing() or buffered_bytes(transport):
+            return False
+        client = extra_info(transport, "socket")
+        if is_tls(transport) or client is None or not link.send(self, client.fileno(), data):
+            return False
+        transport.pause_reading()  # from now on the other worker may read it
+        self._offered = data
+        self._idle = aiohttp_protocol.borrow(self)
+        return True
+
+    def _end_offer(self) -> bool:
+        """Return False if nothing was offered, or the server has shut down meanwhile."""
+        idle, self._idle, self._offered = self._idle, None, b""
+        return idle is not None and aiohttp_protocol.give_back(self, idle)
