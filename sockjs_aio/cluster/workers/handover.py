@@ -20,6 +20,7 @@ from sockjs_aio.cluster.workers.placement import HostPlacement
 from sockjs_aio.core.tcp import buffered_bytes, extra_info, give_up_after, is_tls
 from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server import aiohttp_protocol
+from sockjs_aio.server.aiohttp_internals import has_another
 from sockjs_aio.server.direct.grammar import Reader, SessionTarget, read_target
 
 
@@ -136,12 +137,11 @@ class HandedOver(aiohttp_protocol.Handler):
 
     def data_received(self, data: bytes) -> None:
         """Hand the connection over if another worker must answer what comes; else parse it."""
-        if not aiohttp_protocol.is_waiting(self):
-            self._is_aligned = False
+        if not data:  # aiohttp itself asks its parser for more
             super().data_received(data)
             return
         request = self._reader.read(data)
-        if self._is_aligned:
+        if self._is_aligned and aiohttp_protocol.is_waiting(self):
             target = read_target(data) if request is None else request.start.session
             link = self._handovers.link_for(target)
             if link is not None and self._offer(link, data):
@@ -171,8 +171,9 @@ class HandedOver(aiohttp_protocol.Handler):
     # Inside.
 
     def _parse(self, data: bytes, request: Any) -> None:
+        is_next = request is not None and not has_another(self)
         super().data_received(data)
-        self._is_aligned = request is not None and aiohttp_protocol.has_taken(self, request)
+        self._is_aligned = is_next and aiohttp_protocol.has_taken(self, request)
 
     def _offer(self, link: Link, data: bytes) -> bool:
         transport = self.transport

@@ -10,6 +10,7 @@ No key is needed: only processes of this user can enter the directory of the soc
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -169,10 +170,7 @@ class Intake:
         if not data:
             self._end(worker)
             return
-        client = socket.socket(fileno=numbers[0]) if numbers else None
-        if client is not None and not _is_connected(client):
-            client.close()  # it would have no address; the other worker still knows that
-            client = None
+        client = _connected(numbers[0]) if numbers else None
         try:
             worker.send(_TAKEN if client is not None else _REFUSED)
         except OSError:  # it has ended, or does not read: then it will not learn that we took this
@@ -190,9 +188,20 @@ def _new_socket() -> socket.socket:
     return made
 
 
-def _is_connected(client: socket.socket) -> bool:
+def _connected(number: int) -> socket.socket | None:
+    """Return the socket of a file descriptor.
+
+    Return None, and close it, if it is not connected any more: then it has no address, and only the
+    other worker still knows that.
+    """
+    try:
+        client = socket.socket(fileno=number)
+    except OSError:
+        os.close(number)
+        return None
     try:
         client.getpeername()
     except OSError:
-        return False
-    return True
+        client.close()
+        return None
+    return client
