@@ -30,6 +30,11 @@ class Member(Served):
     placement: HostPlacement
     handovers: Handovers
 
+    @property
+    def passed_on(self) -> int:
+        """How many requests went to another worker, relayed or with their connection."""
+        return self.relay.exchanges.count + self.handovers.count
+
 
 class Team(list[Member]):
     """Workers of one service."""
