@@ -14,6 +14,8 @@ from sockjs_aio.server import urls
 from tests.counting import PACKAGE
 from tests.workers.conftest import RunTeam
 
+pytestmark = pytest.mark.not_over("handing-over")  # it is about relayed requests
+
 PATH = "/echo/0/abc"
 
 LIMITS = {"xhr_send": 145, "xhr": 172}
