@@ -58,6 +58,11 @@ def counts(workers: Team) -> tuple[int, int]:
     )
 
 
+def connections(worker: Member) -> list[aiohttp_protocol.Handler]:
+    assert worker.runner.server is not None
+    return worker.runner.server.connections
+
+
 @each
 async def test_messages_pass_whichever_worker_a_connection_came_in_at(
     team: RunTeam, transport: type[Client]
@@ -87,8 +92,8 @@ async def test_a_connection_stays_with_the_owner(team: RunTeam) -> None:
         assert (await wire.request("POST", f"/echo{path}/xhr_send", b'["a"]')).status == 204
         assert (await wire.request("POST", f"/echo{path}/xhr", b"")).body == b'a["a"]\n'
     await until(lambda: counts(workers) == (1, 0))
-    assert len(workers[0].runner.server.connections) == 1
-    await until(lambda: not workers[1].runner.server.connections)
+    assert len(connections(workers[0])) == 1
+    await until(lambda: not connections(workers[1]))
 
 
 async def test_a_connection_changes_its_owner_with_the_session(team: RunTeam) -> None:
@@ -189,7 +194,7 @@ async def test_a_request_may_be_cut_at_any_place(team: RunTeam) -> None:
 
 async def until_waiting(worker: Member) -> None:
     """Wait until aiohttp has done all that it does after the responses of a worker."""
-    await until(lambda: all(map(aiohttp_protocol.is_waiting, worker.runner.server.connections)))
+    await until(lambda: all(map(aiohttp_protocol.is_waiting, connections(worker))))
 
 
 async def pause() -> None:
@@ -456,7 +461,7 @@ async def test_no_file_descriptor_stays_open(team: RunTeam) -> None:
     def open_now() -> int:
         return len(os.listdir("/proc/self/fd"))
 
-    await until(lambda: not workers[1].runner.server.connections)
+    await until(lambda: not connections(workers[1]))
     before = open_now()
     for _ in range(50):
         assert await workers[0].post(path, '["x"]') == 204

@@ -21,7 +21,7 @@ from sockjs_aio.core.tcp import buffered_bytes, extra_info, give_up_after, is_tl
 from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server import aiohttp_protocol
 from sockjs_aio.server.aiohttp_internals import has_another
-from sockjs_aio.server.direct.grammar import Reader, SessionTarget, read_target
+from sockjs_aio.server.direct.grammar import DirectRequest, Reader, SessionTarget, read_target
 
 
 class Handovers:
@@ -141,11 +141,14 @@ class HandedOver(aiohttp_protocol.Handler):
             super().data_received(data)
             return
         request = self._reader.read(data)
-        if self._is_aligned and aiohttp_protocol.is_waiting(self):
+        is_waiting = aiohttp_protocol.is_waiting(self)
+        if self._is_aligned and is_waiting:
             target = read_target(data) if request is None else request.start.session
             link = self._handovers.link_for(target)
             if link is not None and self._offer(link, data):
                 return
+        if has_another(self) or not (self._is_aligned or is_waiting):
+            request = None  # what aiohttp makes of it does not tell where its parser stands
         self._parse(data, request)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -170,10 +173,9 @@ class HandedOver(aiohttp_protocol.Handler):
 
     # Inside.
 
-    def _parse(self, data: bytes, request: Any) -> None:
-        is_next = request is not None and not has_another(self)
+    def _parse(self, data: bytes, request: DirectRequest | None) -> None:
         super().data_received(data)
-        self._is_aligned = is_next and aiohttp_protocol.has_taken(self, request)
+        self._is_aligned = request is not None and aiohttp_protocol.has_taken(self, request)
 
     def _offer(self, link: Link, data: bytes) -> bool:
         transport = self.transport
