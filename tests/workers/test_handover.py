@@ -58,6 +58,11 @@ def counts(workers: Team) -> tuple[int, int]:
     )
 
 
+async def until_counted(workers: Team, expected: tuple[int, int]) -> None:
+    """Wait until the worker from which a connection went knows that it has gone."""
+    await until(lambda: counts(workers) == expected)
+
+
 def connections(worker: Member) -> list[aiohttp_protocol.Handler]:
     assert worker.runner.server is not None
     return worker.runner.server.connections
@@ -91,7 +96,7 @@ async def test_a_connection_stays_with_the_owner(team: RunTeam) -> None:
     for _ in range(5):
         assert (await wire.request("POST", f"/echo{path}/xhr_send", b'["a"]')).status == 204
         assert (await wire.request("POST", f"/echo{path}/xhr", b"")).body == b'a["a"]\n'
-    await until(lambda: counts(workers) == (1, 0))
+    await until_counted(workers, (1, 0))
     assert len(connections(workers[0])) == 1
     await until(lambda: not connections(workers[1]))
 
@@ -101,13 +106,17 @@ async def test_a_connection_changes_its_owner_with_the_session(team: RunTeam) ->
     paths = [path_at(workers, number) for number in range(2)]
     wire = await workers[0].wire()
     assert (await wire.request("GET", "/echo/info")).status == 200
+    changes = 0
     for number in range(10):
         path = paths[number % 2]
         expected = b"o\n" if number < 2 else b'a["a"]\n'
+        for worker in workers:
+            await until_waiting(worker)
         if number >= 2:
             assert (await wire.request("POST", f"/echo{path}/xhr_send", b'["a"]')).status == 204
         assert (await wire.request("POST", f"/echo{path}/xhr", b"")).body == expected
-    await until(lambda: counts(workers) == (9, 0))
+        changes += number > 0
+        await until_counted(workers, (changes, 0))
 
 
 async def test_the_owner_sees_the_request_once_and_as_it_came(team: RunTeam) -> None:
@@ -143,7 +152,7 @@ async def test_the_owner_sees_the_request_once_and_as_it_came(team: RunTeam) -> 
         places = ("middleware", "authorize", "signal")
         assert seen == [(place, *expected) for place in places]
         assert workers[number].router.session_count == 1
-    await until(lambda: counts(workers) == (1, 0))
+    await until_counted(workers, (1, 0))
 
 
 async def test_limits_of_an_address_hold(team: RunTeam) -> None:
@@ -154,7 +163,7 @@ async def test_limits_of_an_address_hold(team: RunTeam) -> None:
         for number in range(3)
     ]
     assert [reply.status for reply in replies] == [200, 200, 429]
-    assert counts(workers) == (3, 0)
+    await until_counted(workers, (3, 0))
 
 
 # How requests arrive.
@@ -216,9 +225,10 @@ async def test_a_request_may_come_byte_by_byte_behind_another(team: RunTeam) -> 
                 await pause()
             assert (await wire.reply()).status == 204
     assert counts(workers) == (0, 2)
+    await until_waiting(workers[0])
     for expected in ((0, 3), (1, 3)):  # one request whole, and it is known where the next begins
         assert (await wire.request("POST", f"/echo{other}/xhr_send", b'["1"]')).status == 204
-        await until(lambda expected=expected: counts(workers) == expected)  # type: ignore[misc]
+        await until_counted(workers, expected)
         await until_waiting(workers[0])
 
 
@@ -230,7 +240,7 @@ async def test_a_body_may_come_later(team: RunTeam) -> None:
     wire = await workers[0].wire()
     whole = request(path, "xhr_send", body)
     wire.writer.write(whole[:200])
-    await until(lambda: counts(workers) == (1, 0))
+    await until_counted(workers, (1, 0))
     wire.writer.write(whole[200:])
     assert (await wire.reply()).status == 204
     assert await workers[1].poll(path) == b"a" + body
@@ -273,12 +283,12 @@ async def relayed(workers: Team, served: Member | None = None) -> None:
 async def test_connections_to_a_worker_that_takes_none_are_kept(team: RunTeam) -> None:
     workers = await team(2, handing_over=True)
     assert await workers[0].poll(path_at(workers, 1)) == b"o"
-    assert counts(workers) == (1, 0)
+    await until_counted(workers, (1, 0))
     workers[1].handovers.close_intake()
     await relayed(workers)
     workers[1].handovers.reopen()
     assert await workers[0].poll(path_at(workers, 1, "again")) == b"o"
-    assert counts(workers) == (2, 1)
+    await until_counted(workers, (2, 1))
 
 
 async def test_connections_with_tls_are_kept(
@@ -414,7 +424,7 @@ async def test_of_what_a_dying_worker_was_sent_only_what_it_took_is_gone(team: R
     assert await wires[0].is_closed()  # its worker had it, and is dead
     for wire in wires[1:]:
         assert (await wire.reply()).body == b"o\n"
-    assert counts(workers) == (1, 3)
+    await until_counted(workers, (1, 3))
 
 
 async def test_requests_are_relayed_once_the_queue_of_a_worker_is_full(team: RunTeam) -> None:
