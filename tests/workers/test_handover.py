@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import async_timeout
@@ -164,6 +165,20 @@ async def test_limits_of_an_address_hold(team: RunTeam) -> None:
     ]
     assert [reply.status for reply in replies] == [200, 200, 429]
     await until_counted(workers, (3, 0))
+
+
+async def test_connections_over_a_unix_socket_are_handed_over(
+    team: RunTeam, tmp_path: Path
+) -> None:
+    workers = await team(2, handing_over=True)
+    await web.UnixSite(workers[0].runner, str(tmp_path / "clients")).start()
+    wire = Wire(*await asyncio.open_unix_connection(str(tmp_path / "clients")))
+    for number in (1, 0):
+        path = path_at(workers, number)
+        assert (await wire.request("POST", f"/echo{path}/xhr", b"")).body == b"o\n"
+        await until_waiting(workers[number])
+    await until_counted(workers, (2, 0))
+    wire.close()
 
 
 # How requests arrive.
@@ -443,6 +458,19 @@ async def test_requests_are_relayed_once_the_queue_of_a_worker_is_full(team: Run
     for wire in wires:
         assert (await wire.reply()).status == 404  # there is no such session
     assert counts(workers) == (0, len(wires))
+
+
+async def test_a_worker_that_cannot_take_connections_says_so(
+    team: RunTeam, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = await team(2, handing_over=True)
+    workers[1].handovers.close_intake()
+    path = workers[1].placement.handover_path(1)
+    os.unlink(path)
+    os.mkdir(path)
+    workers[1].handovers.reopen()
+    assert "cannot take connections of other workers, so they relay: " in caplog.text
+    await relayed(workers)
 
 
 async def test_what_is_not_a_connection_is_refused(team: RunTeam) -> None:

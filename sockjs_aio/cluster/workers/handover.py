@@ -46,7 +46,7 @@ class Handovers:
     def protocol(self, *arguments: Any, **options: Any) -> aiohttp_protocol.Handler:
         """Make the protocol of a connection, for `aiohttp_protocol.Runner`."""
         if self._is_possible:
-            return HandedOver(self, *arguments, **options)
+            return MovableConnection(self, *arguments, **options)
         return aiohttp_protocol.Handler(*arguments, **options)
 
     def open(self, server: Any) -> None:
@@ -92,7 +92,7 @@ class Handovers:
         task.add_done_callback(self._beginning.discard)
 
     async def _begin(self, client: socket.socket, data: bytes) -> None:
-        protocol: HandedOver = self._server()
+        protocol: MovableConnection = self._server()
         protocol.begin_with(data)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, client)
@@ -100,7 +100,7 @@ class Handovers:
             client.close()
 
 
-class HandedOver(aiohttp_protocol.Handler):
+class MovableConnection(aiohttp_protocol.Handler):
     """aiohttp's protocol of a client's connection, which may be handed over before a request.
 
     Args:

@@ -9,7 +9,7 @@ No key is needed: only processes of this user can enter the directory of the soc
 """
 
 import asyncio
-import contextlib
+import logging
 import os
 import socket
 from collections import deque
@@ -17,11 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+logger: logging.Logger = logging.getLogger("sockjs_aio")
+
 MAX_DATA = 65536
 """Bytes that may have been read from a connection that is handed over."""
 
 BACKLOG = 1024
 """Workers that may wait to connect: many more than there are."""
+
+PAUSE = 1.0
+"""Seconds to wait after a worker could not be accepted, because this one lacks resources."""
+
+_NEEDED = ("send_fds", "SOCK_SEQPACKET", "MSG_CMSG_CLOEXEC")
 
 _TAKEN = b"+"
 _REFUSED = b"-"
@@ -39,7 +46,7 @@ class Offer(Protocol):
 
 def is_possible() -> bool:
     """Tell whether this system can pass sockets in messages."""
-    return all(hasattr(socket, name) for name in ("send_fds", "SOCK_SEQPACKET"))
+    return all(hasattr(socket, name) for name in _NEEDED)
 
 
 class Link:
@@ -124,8 +131,8 @@ class Intake:
         self._workers: set[socket.socket] = set()
 
     def open(self) -> None:
-        """Begin; do nothing where the system has no such sockets."""
-        with contextlib.suppress(OSError):
+        """Begin.  If that fails, log it: then other workers relay all requests."""
+        try:
             listener = _new_socket()
             try:
                 Path(self._path).unlink(missing_ok=True)
@@ -134,8 +141,13 @@ class Intake:
             except BaseException:
                 listener.close()
                 raise
-            self._listener = listener
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        except OSError as error:
+            logger.warning(
+                "workers cannot hand over connections, so they relay requests: %s", error
+            )
+            return
+        self._listener = listener
+        self._watch(listener)
 
     def close(self) -> None:
         """Take no more: other workers find nobody, and what is still in the sockets is refused."""
@@ -146,12 +158,23 @@ class Intake:
         for worker in list(self._workers):
             self._end(worker)
 
+    def _watch(self, listener: socket.socket) -> None:
+        if self._listener is listener:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
     def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # without file descriptors, the other worker relays
+        loop = asyncio.get_running_loop()
+        try:
             worker, _ = listener.accept()
-            worker.setblocking(False)
-            self._workers.add(worker)
-            asyncio.get_running_loop().add_reader(worker, self._receive, worker)
+        except BlockingIOError:
+            return
+        except OSError:  # no file descriptors: do not try again at once
+            loop.remove_reader(listener)
+            loop.call_later(PAUSE, self._watch, listener)
+            return
+        worker.setblocking(False)
+        self._workers.add(worker)
+        loop.add_reader(worker, self._receive, worker)
 
     def _end(self, worker: socket.socket) -> None:
         self._workers.discard(worker)
