@@ -156,17 +156,26 @@ def has_taken(handler: RequestHandler, request: DirectRequest) -> bool:
 
     Then its parser is between two requests: nothing came before this one, and nothing is missing.
     """
+    return taken(handler) == trace_of(request)
+
+
+Trace: TypeAlias = tuple[str, str, int]
+"""What shows that aiohttp has read the same request: method, path with query, number of headers."""
+
+
+def taken(handler: RequestHandler) -> Trace | None:
+    """Return the trace of the only request that aiohttp has got, and whole; otherwise None."""
     if len(handler._messages) != 1:
-        return False
+        return None
     message, payload = handler._messages[0]
-    return (
-        isinstance(message, RawRequestMessage)
-        and message.method == request.start.method
-        and message.path == request.start.path + request.query
-        and len(message.raw_headers) == request.fields.number
-        and not message.should_close
-        and payload.is_eof()
-    )
+    if not isinstance(message, RawRequestMessage) or message.should_close or not payload.is_eof():
+        return None
+    return message.method, message.path, len(message.raw_headers)
+
+
+def trace_of(request: DirectRequest) -> Trace:
+    """Return what `taken` returns if aiohttp reads the request as the lane does."""
+    return request.start.method, request.start.path + request.query, request.fields.number
 
 
 def borrow(handler: RequestHandler) -> Waiter:

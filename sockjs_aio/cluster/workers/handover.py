@@ -21,7 +21,10 @@ from sockjs_aio.core.tcp import buffered_bytes, extra_info, give_up_after, is_tl
 from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server import aiohttp_protocol
 from sockjs_aio.server.aiohttp_internals import has_another
-from sockjs_aio.server.direct.grammar import DirectRequest, Reader, SessionTarget, read_target
+from sockjs_aio.server.direct.grammar import Reader, SessionTarget, read_target
+
+MAX_KEPT = 16384
+"""Bytes of a request to keep until the next one: after a larger one, the next is relayed."""
 
 
 class Handovers:
@@ -36,10 +39,12 @@ class Handovers:
         """How many connections were handed over so far."""
         self.taken: int = 0
         """How many connections were taken so far."""
+        self.own: int = placement.own
+        """The number of this worker."""
         self._placement = placement
         self._is_possible = placement.count > 1 and handover_links.is_possible()
         self._links: dict[int, Link] = {}
-        self._intake = Intake(placement.handover_path(placement.own), self._take)
+        self._intake = Intake(placement.handover_path(self.own), self._take)
         self._server: Any = None
         self._beginning: set[asyncio.Task[None]] = set()
 
@@ -72,14 +77,15 @@ class Handovers:
         for link in self._links.values():
             link.close()
 
-    def link_for(self, target: SessionTarget | None) -> Link | None:
-        """Return the way to the worker that must answer a request; None if it may be this one."""
-        transport = None if target is None else TRANSPORTS.get(target.transport)
-        if target is None or transport is None or transport.is_connection:
+    def owner(self, target: SessionTarget) -> int | None:
+        """Return the number of the worker that must answer a request; None if any may."""
+        transport = TRANSPORTS.get(target.transport)
+        if transport is None or transport.is_connection:
             return None  # a WebSocket's session stays where it came in
-        number = self._placement.number(target.session_id)
-        if number == self._placement.own:
-            return None
+        return self._placement.number(target.session_id)
+
+    def link(self, number: int) -> Link:
+        """Return the way to a worker."""
         link = self._links.get(number)
         if link is None:
             link = self._links[number] = Link(self._placement.handover_path(number))
@@ -109,15 +115,17 @@ class MovableConnection(aiohttp_protocol.Handler):
         options: As well.
     """
 
-    __slots__ = ("_handovers", "_reader", "_first", "_is_aligned", "_offered", "_idle")
+    __slots__ = ("_handovers", "_first", "_own", "_is_aligned", "_last", "_offered", "_idle")
 
     def __init__(self, handovers: Handovers, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._handovers = handovers
-        self._reader = Reader()
         self._first = b""
-        # whether aiohttp's parser is known to be between two requests
+        # how the URLs of the last session begin that is this worker's
+        self._own = b"?"
+        # whether aiohttp's parser is known to be between two requests; `_last` may say that it is
         self._is_aligned = True
+        self._last: tuple[bytes, aiohttp_protocol.Trace] | None = None
         # while another worker is asked to take the connection: what was read
         self._offered = b""
         self._idle: aiohttp_protocol.Waiter | None = None
@@ -133,23 +141,14 @@ class MovableConnection(aiohttp_protocol.Handler):
         if first:
             assert self.transport is not None, "it was just made"
             give_up_after(self.transport, 0)  # that worker may have set it for an earlier response
-            self._parse(first, self._reader.read(first))  # whatever it is: it goes on no further
+            self._parse(first)  # whatever it is: it goes on no further
 
     def data_received(self, data: bytes) -> None:
         """Hand the connection over if another worker must answer what comes; else parse it."""
         if not data:  # aiohttp itself asks its parser for more
             super().data_received(data)
-            return
-        request = self._reader.read(data)
-        is_waiting = aiohttp_protocol.is_waiting(self)
-        if self._is_aligned and is_waiting:
-            target = read_target(data) if request is None else request.start.session
-            link = self._handovers.link_for(target)
-            if link is not None and self._offer(link, data):
-                return
-        if has_another(self) or not (self._is_aligned or is_waiting):
-            request = None  # what aiohttp makes of it does not tell where its parser stands
-        self._parse(data, request)
+        elif not (aiohttp_protocol.is_waiting(self) and self._hand_over(data)):
+            self._parse(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End, perhaps because another worker has the connection."""
@@ -169,13 +168,45 @@ class MovableConnection(aiohttp_protocol.Handler):
         data = self._offered
         if self._end_offer() and self.transport is not None:
             self.transport.resume_reading()
-            self._parse(data, self._reader.read(data))
+            self._parse(data)
 
     # Inside.
 
-    def _parse(self, data: bytes, request: DirectRequest | None) -> None:
+    def _parse(self, data: bytes) -> None:
+        """Have aiohttp parse `data`, and note whether it may be just one request.
+
+        Micro-optimisation: what comes next may never be for another worker, so whether it was one
+        request is found out only then.
+        """
+        is_whole = aiohttp_protocol.is_waiting(self) or (
+            not has_another(self) and self._is_between_requests()
+        )
         super().data_received(data)
-        self._is_aligned = request is not None and aiohttp_protocol.has_taken(self, request)
+        self._is_aligned, self._last = False, None
+        if is_whole and len(data) <= MAX_KEPT:
+            trace = aiohttp_protocol.taken(self)
+            self._last = None if trace is None else (data, trace)
+
+    def _is_between_requests(self) -> bool:
+        """Tell whether it is known that aiohttp's parser is between two requests."""
+        if self._last is not None:
+            (data, trace), self._last = self._last, None
+            request = Reader().read(data)
+            self._is_aligned = request is not None and aiohttp_protocol.trace_of(request) == trace
+        return self._is_aligned
+
+    def _hand_over(self, data: bytes) -> bool:
+        """Offer the connection to another worker; return False if it stays here."""
+        if data.startswith(self._own, data.find(b" ", 0, 8) + 1):
+            return False
+        target = read_target(data)
+        number = None if target is None else self._handovers.owner(target)
+        if number == self._handovers.own:
+            path = data.split(b" ", 2)[1].partition(b"?")[0]
+            self._own = path[: path.rindex(b"/") + 1]
+        if number is None or number == self._handovers.own or not self._is_between_requests():
+            return False
+        return self._offer(self._handovers.link(number), data)
 
     def _offer(self, link: Link, data: bytes) -> bool:
         transport = self.transport

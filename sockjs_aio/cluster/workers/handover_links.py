@@ -142,9 +142,7 @@ class Intake:
                 listener.close()
                 raise
         except OSError as error:
-            logger.warning(
-                "workers cannot hand over connections, so they relay requests: %s", error
-            )
+            logger.warning("cannot take connections of other workers, so they relay: %s", error)
             return
         self._listener = listener
         self._watch(listener)
