@@ -141,14 +141,17 @@ class MovableConnection(aiohttp_protocol.Handler):
         if first:
             assert self.transport is not None, "it was just made"
             give_up_after(self.transport, 0)  # that worker may have set it for an earlier response
-            self._parse(first)  # whatever it is: it goes on no further
+            self._parse(first, is_waiting=True)  # whatever it is: it goes on no further
 
     def data_received(self, data: bytes) -> None:
         """Hand the connection over if another worker must answer what comes; else parse it."""
         if not data:  # aiohttp itself asks its parser for more
             super().data_received(data)
-        elif not (aiohttp_protocol.is_waiting(self) and self._hand_over(data)):
-            self._parse(data)
+            return
+        is_waiting = aiohttp_protocol.is_waiting(self)
+        is_own = data.startswith(self._own, data.find(b" ", 0, 8) + 1)
+        if is_own or not is_waiting or not self._hand_over(data):
+            self._parse(data, is_waiting)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End, perhaps because another worker has the connection."""
@@ -168,19 +171,17 @@ class MovableConnection(aiohttp_protocol.Handler):
         data = self._offered
         if self._end_offer() and self.transport is not None:
             self.transport.resume_reading()
-            self._parse(data)
+            self._parse(data, is_waiting=True)
 
     # Inside.
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes, is_waiting: bool) -> None:
         """Have aiohttp parse `data`, and note whether it may be just one request.
 
         Micro-optimisation: what comes next may never be for another worker, so whether it was one
         request is found out only then.
         """
-        is_whole = aiohttp_protocol.is_waiting(self) or (
-            not has_another(self) and self._is_between_requests()
-        )
+        is_whole = is_waiting or (not has_another(self) and self._is_between_requests())
         super().data_received(data)
         self._is_aligned, self._last = False, None
         if is_whole and len(data) <= MAX_KEPT:
@@ -197,8 +198,6 @@ class MovableConnection(aiohttp_protocol.Handler):
 
     def _hand_over(self, data: bytes) -> bool:
         """Offer the connection to another worker; return False if it stays here."""
-        if data.startswith(self._own, data.find(b" ", 0, 8) + 1):
-            return False
         target = read_target(data)
         number = None if target is None else self._handovers.owner(target)
         if number == self._handovers.own:
