@@ -47,7 +47,8 @@ def complaints(talkers: list[Talker]) -> list[str]:
 async def test_reloads_lose_and_double_nothing(command: RunCommand, loop: str) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")
-    served = await command("--loop", loop, workers=3)
+    settings = {"disconnect_delay": 60}  # a talker may wait for a worker, and poll nothing else
+    served = await command("--loop", loop, workers=3, settings=settings)
     async with talking(served) as talkers:
         served.process.send_signal(signal.SIGHUP)
         await served.until_said("all workers are new")
@@ -62,7 +63,8 @@ async def test_reloads_lose_and_double_nothing(command: RunCommand, loop: str) -
 async def test_a_worker_that_is_killed_loses_and_doubles_nothing_of_others(
     command: RunCommand,
 ) -> None:
-    served = await command(workers=3, settings={"shutdown_timeout": 0.5})
+    settings = {"shutdown_timeout": 0.5, "disconnect_delay": 60}
+    served = await command(workers=3, settings=settings)
     async with talking(served) as talkers:
         os.kill(min(await served.worker_wires(3)), signal.SIGKILL)
         await served.until_said(r"died \(SIGKILL\)")
