@@ -55,7 +55,10 @@ IN_THE_LANE = tests/test_websocket_disconnects.py tests/test_slow_readers.py tes
 	tests/test_deliveries.py tests/hostile/test_http_bodies.py tests/hostile/test_http_heads.py \
 	tests/hostile/test_left_behind.py
 
-AXES = tls proxy lane middleware debug no-extensions
+HANDING_OVER = $(addprefix tests/workers/,test_relay.py test_relay_ends.py test_owner.py test_passport.py \
+	test_new_transport.py test_told.py)
+
+AXES = tls proxy lane workers middleware debug no-extensions
 # Python 3.12 has them first
 EAGER ?= 3.12 3.13
 
@@ -74,6 +77,10 @@ axis-lane: $(VENV)/test
 	@$(BIN)/python $(AXIS) --lane on $(ALL_KINDS) $(IN_THE_LANE)
 	@echo "== no direct lane"
 	@$(BIN)/python $(AXIS) --lane off $(ALL_KINDS) tests/test_deliveries.py
+
+axis-workers: $(VENV)/test
+	@echo "== workers that hand connections over"
+	@$(BIN)/python $(AXIS) --workers handing-over $(HANDING_OVER)
 
 axis-middleware: $(VENV)/test
 	@echo "== behind a middleware that replaces responses"

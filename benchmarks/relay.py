@@ -1,4 +1,4 @@
-"""`python -m benchmarks.relay`: measures the cost of relaying requests to another worker.
+"""`python -m benchmarks.relay`: measures the cost of requests for sessions of another worker.
 
 The cost at the session's own worker is measured with servers in one process that differ in nothing
 else, because the same work varies more than that from process to process.
@@ -32,6 +32,7 @@ from sockjs_aio.cluster.workers.placement import HostPlacement, new_key
 
 TARGET = "benchmarks.relay:make_app"
 ROUNDS = 15
+SHARING = 8
 
 
 def make_app() -> web.Application:
@@ -54,7 +55,7 @@ class Service:
         )
         stderr = service.process.stderr
         assert stderr is not None
-        while not (found := re.search(r"serve http://[\d.]+:(\d+)", stderr.readline())):
+        while not (found := re.search(r"serves? http://[\d.]+:(\d+)", stderr.readline())):
             pass
         threading.Thread(target=stderr.read, daemon=True).start()
         service.port = int(found[1])
@@ -119,11 +120,19 @@ class Wire:
         return self.socket.recv(65536)
 
 
-def cycle(wire: Wire, session: str, count: int) -> None:
+def send(wire: Wire, session: str, x: str = "x") -> None:
+    assert b" 204 " in wire.post(f"/echo/0/{session}/{x}hr_send", b'["0123456789abcdef"]')
+
+
+def poll(wire: Wire, session: str, x: str = "x") -> None:
+    assert wire.post(f"/echo/0/{session}/{x}hr").endswith(b"]\n")
+
+
+def cycle(wire: Wire, session: str, count: int, x: str = "x") -> None:
     """Send a message and poll its echo, `count` times."""
     for _ in range(count):
-        assert b" 204 " in wire.post(f"/echo/0/{session}/xhr_send", b'["0123456789abcdef"]')
-        assert wire.post(f"/echo/0/{session}/xhr").endswith(b"]\n")
+        send(wire, session, x)
+        poll(wire, session, x)
 
 
 MASKED = b"\x81\x94\0\0\0\0" + b'["0123456789abcdef"]'
@@ -158,25 +167,46 @@ def echo_over_xhr(port: int, number: int) -> Callable[[int], None]:
     return lambda count: cycle(wire, f"session{number}", count)
 
 
-class Talk:
-    """One session, and the cost of a send and a poll."""
+def echo_over_shared(port: int, number: int) -> Callable[[int], None]:
+    """Open sessions that share a connection, which so changes the worker all the time."""
+    wire = Wire(port)
+    sessions = [f"shared{number}x{place}" for place in range(SHARING)]
+    for session in sessions:
+        wire.post(f"/echo/0/{session}/xhr")
 
-    def __init__(self, service: Service, session: str) -> None:
+    def echo(count: int) -> None:
+        for _ in range(count // SHARING):
+            for session in sessions:
+                send(wire, session)
+            for session in sessions:
+                poll(wire, session)
+
+    return echo
+
+
+class Talk:
+    """One session, and the cost of a send and a poll.
+
+    With `x` encoded, as no client sends it, the requests are relayed where they can be.
+    """
+
+    def __init__(self, service: Service, session: str, x: str = "x") -> None:
         self.costs: list[float] = []
         self.service = service
         self.session = session
+        self.x = x
         self.wire = Wire(service.port)
-        self.wire.post(f"/echo/0/{session}/xhr")
-        cycle(self.wire, session, 200)
+        self.wire.post(f"/echo/0/{session}/{x}hr")
+        cycle(self.wire, session, 200, x)
 
     def run(self, count: int) -> None:
         before = sum(self.service.cpu())
-        cycle(self.wire, self.session, count)
+        cycle(self.wire, self.session, count, self.x)
         self.costs.append((sum(self.service.cpu()) - before) / count)
 
-    def is_handed_on(self) -> bool:
+    def is_relayed(self) -> bool:
         before = self.service.cpu()
-        cycle(self.wire, self.session, 100)
+        cycle(self.wire, self.session, 100, self.x)
         taken = [now - then for now, then in zip(self.service.cpu(), before, strict=True)]
         return min(taken) > 0.1 * max(taken)
 
@@ -234,7 +264,7 @@ async def costs_at_the_owner(count: int) -> None:
 
 
 def costs_of_one(count: int) -> None:
-    """Print the CPU time of a send and a poll in one process, at the owner, and elsewhere."""
+    """Print the CPU time of a send and a poll in one process, at the owner, and relayed."""
     with (
         stopping(Service.of_workers(2)) as workers,
         stopping(Service.of_one_process()) as process,
@@ -242,8 +272,8 @@ def costs_of_one(count: int) -> None:
         talks = {"in one process without workers": Talk(process, "session")}
         number = 0
         while len(talks) < 3:
-            talk = Talk(workers, f"session{number}")
-            talks.setdefault("elsewhere" if talk.is_handed_on() else "at the owner", talk)
+            talk = Talk(workers, f"session{number}", "%78")
+            talks.setdefault("relayed" if talk.is_relayed() else "at the owner", talk)
             number += 1
         for _ in range(ROUNDS):  # take turns: the machine's speed changes
             for talk in talks.values():
@@ -276,9 +306,13 @@ def main() -> None:
     options = parser.parse_args()
     asyncio.run(costs_at_the_owner(options.count))
     costs_of_one(options.count)
-    for name, connect in (("xhr", echo_over_xhr), ("websocket", echo_over_websocket)):
+    for name, connect in (
+        ("xhr", echo_over_xhr),
+        ("xhr over shared connections", echo_over_shared),
+        ("websocket", echo_over_websocket),
+    ):
         for workers in (1, 2):
-            per_second, cost = rate(workers, 16, options.count // 8, connect)
+            per_second, cost = rate(workers, 16, options.count // 8 // SHARING * SHARING, connect)
             own = workers / cost * 1e6
             print(
                 f"{name}, {workers} worker(s): {per_second:.0f} echoes/s measured, {cost:.0f} us "

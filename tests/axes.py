@@ -3,8 +3,9 @@
 ``--tls`` has the server speak TLS, ``--loop`` chooses the event loop and how it makes tasks,
 ``--middleware`` puts a middleware in front of the service, and ``--proxy`` a reverse proxy.
 ``--lane on`` has the direct lane answer what it can, from the first byte of a connection on, and
-``--lane off`` has aiohttp answer everything.  A test that an axis makes no sense for says so with
-``@pytest.mark.not_over("tls")``, and why in a comment.
+``--lane off`` has aiohttp answer everything.  ``--workers handing-over`` has the workers of a test
+hand connections over to each other, as real ones do.  A test that an axis makes no sense for says
+so with ``@pytest.mark.not_over("tls")``, and why in a comment.
 With ``AIOHTTP_NO_EXTENSIONS=1`` in the environment, aiohttp runs without its C extensions.
 """
 
@@ -29,6 +30,7 @@ from tests.virtual_loop import VirtualLoop
 LOOPS = ("asyncio", "uvloop", "eager", "debug")
 MIDDLEWARES = ("none", "replacing")
 PROXIES = ("none", "sharing")
+WORKERS = ("relaying", "handing-over")
 LANES = {"auto": None, "on": True, "off": False}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -82,6 +84,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--middleware", choices=MIDDLEWARES, default="none")
     group.addoption("--proxy", choices=PROXIES, default="none")
     group.addoption("--lane", choices=LANES, default="auto")
+    group.addoption("--workers", choices=WORKERS, default="relaying")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -99,7 +102,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen.add("tls")
     if os.environ.get("AIOHTTP_NO_EXTENSIONS"):
         chosen.add("no-extensions")
-    chosen |= {config.getoption(f"--{axis}") for axis in ("middleware", "loop", "proxy")}
+    chosen |= {config.getoption(f"--{axis}") for axis in ("middleware", "loop", "proxy", "workers")}
     chosen.add(f"lane-{config.getoption('--lane')}")
     left_out = []
     for item in items:

@@ -233,3 +233,29 @@ async def test_access_log_is_known(connect: Connect, is_logged: bool) -> None:
 async def test_smaller_limits_than_the_lanes_are_known(connect: Connect, limit: str) -> None:
     assert aiohttp_protocol.takes((await connect()).handler)
     assert not aiohttp_protocol.takes((await connect(**{limit: 20})).handler)
+
+
+async def test_runner_has_its_protocol_made_for_each_connection() -> None:
+    made: list[RequestHandler] = []
+
+    class Own(aiohttp_protocol.Handler):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(self)
+            super().connection_made(transport)
+
+    async def page(_request: web.Request) -> web.Response:
+        return web.Response(text="served")
+
+    app = web.Application()
+    app.router.add_get("/", page)
+    runner = aiohttp_protocol.Runner(app, Own, keepalive_timeout=7.0, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    wire = await Wire.connect(runner.addresses[0][1])
+    assert (await wire.request("GET", "/")).body == b"served"
+    assert runner.server is not None
+    assert runner.server.connections == made
+    assert made[0].keepalive_timeout == 7.0
+    wire.close()
+    await runner.cleanup()
+    assert made[0].transport is None

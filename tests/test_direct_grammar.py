@@ -13,6 +13,7 @@ from sockjs_aio.server.direct.grammar import (
     SessionTarget,
     Start,
     read_path,
+    read_target,
 )
 
 TARGET = "/echo/000/abc_-9/xhr_send"
@@ -260,3 +261,34 @@ def test_urls_of_sessions_are_read(path: str, parts: tuple[str, str, str]) -> No
 )
 def test_other_urls_are_aiohttps(path: str) -> None:
     assert read_path(path) is None
+
+
+@pytest.mark.parametrize("query", ["", "?t=1"])
+def test_target_of_a_request_is_known_once_its_first_line_has_come(query: str) -> None:
+    line = f"POST {TARGET}{query} HTTP/1.1"
+    data = whole(*BROWSER, line=line, body=b'["a","]') + b"more"
+    target = SessionTarget("/echo", "abc_-9", "xhr_send")
+    ends = [end for end in range(len(data) + 1) if read_target(data[:end]) is not None]
+    assert ends == list(range(len(line) + 2, len(data) + 1))
+    assert {read_target(data[:end]) for end in ends} == {target}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"POST {TARGET} HTTP/1.0",
+        f"POST {TARGET}",
+        f"PUT {TARGET} HTTP/1.1",
+        f"POST  {TARGET} HTTP/1.1",
+        f" POST {TARGET} HTTP/1.1",
+        f"POST {TARGET}#a HTTP/1.1",
+        "POST /echo/000/%61bc/xhr_send HTTP/1.1",
+        "GET /echo/info HTTP/1.1",
+        "HTTP/1.1",
+        "",
+        "?",
+        "POST " + "/a" * MAX_LINE + TARGET + " HTTP/1.1",
+    ],
+)
+def test_other_lines_have_no_target(line: str) -> None:
+    assert read_target(whole(HOST, line=line)) is None

@@ -72,6 +72,14 @@ class Twin:
         await self.runner.setup()
         await web.TCPSite(self.runner, "127.0.0.1", 0).start()
 
+    async def stop(self) -> None:
+        await self.runner.cleanup()
+
+    @property
+    def routers(self) -> list[SockJSRouter]:
+        """All that may have the session of a conversation."""
+        return [self.router]
+
     async def talk(self, session_id: str, pieces: Sequence[bytes], ending: str) -> bytes:
         """Open a session, write `pieces` one by one, let it end; return what came back."""
         port = self.runner.addresses[0][1]
@@ -80,8 +88,8 @@ class Twin:
         for piece in (*greeting(session_id), *pieces):
             client.transport.write(piece)
             await asyncio.sleep(QUIET)
-        session = self.router._registry.get(session_id)
-        assert session is not None
+        found = (router._registry.get(session_id) for router in self.routers)
+        session = next(session for session in found if session is not None)
         session.send("pushed")
         await asyncio.sleep(QUIET)
         if ending == "half":
@@ -94,16 +102,16 @@ class Twin:
         has_ended = client.has_ended
         client.transport.abort()
         await asyncio.sleep(10)  # until all sessions have expired, of whatever ids
-        assert self.router.session_count == 0
+        assert not any(router.session_count for router in self.routers)
         return _DIFFERS.sub(b"", bytes(client.received)) + (b"!" if has_ended else b"")
 
 
 class Twins:
-    """A server with direct lanes and one without, and their loop."""
+    """Two servers, one with direct lanes and one without if not told otherwise, and their loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *twins: Twin) -> None:
         self.loop = VirtualLoop()
-        self._twins = [Twin(True), Twin(False)]
+        self._twins = twins or (Twin(True), Twin(False))
         self.loop.run_until_complete(self._start())
 
     async def _start(self) -> None:
@@ -117,7 +125,7 @@ class Twins:
 
     async def _stop(self) -> None:
         for twin in self._twins:
-            await twin.runner.cleanup()
+            await twin.stop()
 
     def compare(self, pieces: Sequence[bytes], ending: str) -> None:
         """Make sure that both servers answer `pieces`, where SESSION stands for an id, equally."""

@@ -1,16 +1,16 @@
-"""What the direct lane must know of aiohttp, beyond what its documentation promises.
+"""What stands between a connection and aiohttp: what that must know beyond what aiohttp documents.
 
-aiohttp's `RequestHandler` does not see the requests that the lane answers.  So it would take their
-connection for an idle one, and end it when its keep-alive time is over or the server shuts down.
-This module makes it busy for the time of such a request.  `tests/test_aiohttp_protocol.py` tests
-each assumption.
+aiohttp's `RequestHandler` does not see the requests that the direct lane answers, or that workers
+hand over with their connection.  So it would take their connection for an idle one, and end it when
+its keep-alive time is over or the server shuts down.  This module makes it busy for the time of
+such a request.  `tests/test_aiohttp_protocol.py` tests each assumption.
 """
 
 import asyncio
 import types
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -34,6 +34,45 @@ handler_of: Callable[[web.Request], Handler] = attrgetter("protocol")
 
 apps_of: Callable[[web.Request], "tuple[web.Application, ...]"] = attrgetter("match_info.apps")
 """Return the application that got a request, and the sub-applications that it is for."""
+
+# Servers.
+
+
+class Runner(web.AppRunner):
+    """Runs an application with a protocol of our own for each connection.
+
+    Args:
+        app: The application.
+        protocol: Makes the protocol; it takes the arguments of `Handler`.
+        options: As for `web.AppRunner`.
+    """
+
+    def __init__(
+        self, app: web.Application, protocol: Callable[..., Handler], **options: Any
+    ) -> None:
+        super().__init__(app, **options)
+        self._protocol = protocol
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        return _Server(
+            server.request_handler,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            protocol=self._protocol,
+            loop=server._loop,
+            **server._kwargs,
+        )
+
+
+class _Server(web.Server):
+    """Makes the protocols of `Runner`; aiohttp's gives all unknown arguments to them."""
+
+    def __call__(self) -> Handler:
+        options = dict(self._kwargs)
+        make: Callable[..., Handler] = options.pop("protocol")
+        return make(self, loop=self._loop, **options)
+
 
 # Applications.
 
@@ -117,17 +156,26 @@ def has_taken(handler: RequestHandler, request: DirectRequest) -> bool:
 
     Then its parser is between two requests: nothing came before this one, and nothing is missing.
     """
+    return taken(handler) == trace_of(request)
+
+
+Trace: TypeAlias = tuple[str, str, int]
+"""What shows that aiohttp has read the same request: method, path with query, number of headers."""
+
+
+def taken(handler: RequestHandler) -> Trace | None:
+    """Return the trace of the only request that aiohttp has got, and whole; otherwise None."""
     if len(handler._messages) != 1:
-        return False
+        return None
     message, payload = handler._messages[0]
-    return (
-        isinstance(message, RawRequestMessage)
-        and message.method == request.start.method
-        and message.path == request.start.path + request.query
-        and len(message.raw_headers) == request.fields.number
-        and not message.should_close
-        and payload.is_eof()
-    )
+    if not isinstance(message, RawRequestMessage) or message.should_close or not payload.is_eof():
+        return None
+    return message.method, message.path, len(message.raw_headers)
+
+
+def trace_of(request: DirectRequest) -> Trace:
+    """Return what `taken` returns if aiohttp reads the request as the lane does."""
+    return request.start.method, request.start.path + request.query, request.fields.number
 
 
 def borrow(handler: RequestHandler) -> Waiter:

@@ -12,8 +12,10 @@ from aiohttp import web
 from sockjs_aio import SockJSRouter, Workers
 from sockjs_aio.cluster.relay.gateway import Gateway
 from sockjs_aio.cluster.relay.relay import Relay
+from sockjs_aio.cluster.workers.handover import Handovers
 from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, new_key
+from sockjs_aio.server.aiohttp_protocol import Handler, Runner
 from tests.conftest import Echo, Served
 from tests.workers.commanding import Command
 
@@ -26,6 +28,12 @@ class Member(Served):
     locator: WorkerLocator
     gateway: Gateway
     placement: HostPlacement
+    handovers: Handovers
+
+    @property
+    def passed_on(self) -> int:
+        """How many requests went to another worker, relayed or with their connection."""
+        return self.relay.exchanges.count + self.handovers.count
 
 
 class Team(list[Member]):
@@ -51,8 +59,12 @@ RunTeam = Callable[..., Awaitable[Team]]
 
 
 @pytest.fixture
-async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
-    """Run several workers: ``await team(2, Echo, settings={...})``."""
+async def team(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[RunTeam]:
+    """Run several workers: ``await team(2, Echo, settings={...})``.
+
+    They relay requests, and hand connections over too where a test or ``--workers`` wants that.
+    """
+    handing_over = request.config.getoption("--workers") == "handing-over"
     members: list[Member] = []
     numbers = itertools.count()
 
@@ -74,14 +86,19 @@ async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
         gateway.install(app)
         options.setdefault("handler_cancellation", True)
         options.setdefault("lingering_time", Workers.lingering_time)
-        runner = web.AppRunner(app, access_log=None, **options)
+        handovers = Handovers(placement)
+        is_handing_over = options.pop("handing_over", handing_over)
+        protocol = handovers.protocol if is_handing_over else Handler
+        runner = Runner(app, protocol, **{"access_log": None, **options})
         await runner.setup()
+        if is_handing_over:
+            handovers.open(runner.server)
         await web.SockSite(runner, placement.listen()).start()
         placement.publish(replaces=False)
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         served = (site.port, "/echo", app, router, runner)
-        return Member(*served, relay, locator, gateway, placement)
+        return Member(*served, relay, locator, gateway, placement, handovers)
 
     async def run(
         count: int,
@@ -103,7 +120,9 @@ async def team(tmp_path: Path) -> AsyncIterator[RunTeam]:
     yield run
     for served in members:
         await served.hang_up()
+        served.handovers.close_intake()
         await served.runner.cleanup()
+        served.handovers.close()
 
 
 RunCommand = Callable[..., Awaitable[Command]]

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sockjs_aio.cluster.relay import peers, signed_header
-from sockjs_aio.cluster.workers import command, placement, supervisor
+from sockjs_aio.cluster.workers import command, handover, handover_links, placement, supervisor
 from sockjs_aio.server.drain import Drain
 from tests.test_docs import ROOT
 
@@ -14,6 +14,8 @@ TEXT = re.sub(r"\s+", " ", (ROOT / "docs/workers.md").read_text())
 
 def test_limits_are_those_that_are_documented() -> None:
     assert peers.BUFFER == 64 << 10 and "at most 64 KiB wait in the relaying worker" in TEXT
+    assert handover_links.MAX_DATA == 64 << 10 and "more than 64 KiB have been read" in TEXT
+    assert handover.MAX_KEPT == 16 << 10 and "after those of more than 16 KiB" in TEXT
     assert f"The header is valid for {signed_header.VALIDITY:g} seconds" in TEXT
     assert f"open a session on it wait for up to {placement.START_PATIENCE:g} seconds" in TEXT
     assert f"before it has served for {supervisor.STEADY:g} seconds" in TEXT

@@ -19,6 +19,8 @@ from tests.clients import HTTP, STREAMS, Client, Xhr
 from tests.workers.conftest import RunTeam
 from tests.workers.test_relay import each_http, open_elsewhere
 
+pytestmark = pytest.mark.not_over("handing-over")  # it is about relayed requests
+
 MEGABYTE = 1 << 20
 
 

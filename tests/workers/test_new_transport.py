@@ -19,6 +19,9 @@ LINES = Transport(
     "lines", "GET", "lines", is_linkable=True, tells_origin=False, dress=lambda f: b"LINE %b\n" % f
 )
 
+# connections that were handed over end with their process
+of_relay = pytest.mark.not_over("handing-over")
+
 
 async def lines(service: Service, request: web.Request) -> web.StreamResponse:
     return await stream(
@@ -48,6 +51,7 @@ async def test_it_is_served_and_relayed(team: RunTeam) -> None:
     assert await client.messages(1) == ["a"]
 
 
+@of_relay
 async def test_its_clients_are_told_when_their_process_is_lost(team: RunTeam) -> None:
     workers = await team(2)
     client = await open_elsewhere(workers, Lines)

@@ -16,6 +16,8 @@ from sockjs_aio.cluster.workers.placement import worker_at
 from tests.workers.conftest import RunCommand, RunTeam
 from tests.workers.test_retiring import KEY
 
+pytestmark = pytest.mark.not_over("handing-over")  # it is about relayed requests
+
 NO_ROOM = "socket.accept() out of system resource"
 
 

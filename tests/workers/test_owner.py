@@ -13,6 +13,9 @@ from tests.wire import Wire
 from tests.workers.conftest import RunTeam
 from tests.workers.test_relay import each_http, each_poll, open_elsewhere
 
+# counts relayed requests
+of_relay = pytest.mark.not_over("handing-over")
+
 
 class Informer(SockJSConnection):
     """Keeps what connections are told of the request that has opened them."""
@@ -133,6 +136,7 @@ async def test_the_log_says_nothing_of_lost_sessions_where_the_relay_finds_them(
     assert not [record for record in caplog.records if "stick" in record.message.lower()]
 
 
+@of_relay
 async def test_connections_between_workers_are_used_again(team: RunTeam) -> None:
     workers = await team(2)
     client = await open_elsewhere(workers, Xhr)

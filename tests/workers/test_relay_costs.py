@@ -14,6 +14,8 @@ from sockjs_aio.server import urls
 from tests.counting import PACKAGE
 from tests.workers.conftest import RunTeam
 
+pytestmark = pytest.mark.not_over("handing-over")  # it is about relayed requests
+
 PATH = "/echo/0/abc"
 
 LIMITS = {"xhr_send": 145, "xhr": 172}
@@ -96,3 +98,24 @@ async def test_relayed_request_costs_so_many_calls(team: RunTeam, end: str) -> N
             await wire.request("POST", f"{PATH}/xhr", b"")
         costs.append(len(calls))
     assert min(costs) <= LIMITS[end], costs
+
+
+@pytest.mark.parametrize("end", LIMITS)
+async def test_request_over_a_connection_that_was_handed_over_costs_few_more_calls(
+    team: RunTeam, end: str
+) -> None:
+    """Compared with a worker that has the session and hands nothing over."""
+    costs: list[list[int]] = []
+    for workers in (await team(2, handing_over=True), await team(1)):
+        costs.append([])
+        wire = await workers.elsewhere("/0/abc").wire()
+        assert (await wire.request("POST", f"{PATH}/xhr", b"")).body == b"o\n"
+        for _ in range(5):
+            if end == "xhr":
+                await wire.request("POST", f"{PATH}/xhr_send", b'["x"]')
+            with counted_calls() as calls:
+                await wire.request("POST", f"{PATH}/{end}", b'["x"]' if end == "xhr_send" else b"")
+            if end == "xhr_send":
+                await wire.request("POST", f"{PATH}/xhr", b"")
+            costs[-1].append(len(calls))
+    assert 0 < min(costs[0]) - min(costs[1]) <= 5, costs

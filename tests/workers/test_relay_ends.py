@@ -14,6 +14,8 @@ from tests.conftest import Recorder
 from tests.workers.conftest import Member, RunTeam, Team
 from tests.workers.test_relay import each_http, each_poll, each_stream, open_elsewhere
 
+# of the relay itself, or of owners that end while another worker has the connection
+of_relay = pytest.mark.not_over("handing-over")
 both_cancellations = pytest.mark.parametrize("cancellation", [True, False])
 
 
@@ -75,6 +77,7 @@ def has_receiver(workers: Team) -> bool:
     return any(session.has_http_writer for session in sessions)
 
 
+@of_relay
 async def test_a_client_that_leaves_during_its_upload_is_noticed(team: RunTeam) -> None:
     workers = await team(2)
     client = await open_elsewhere(workers, Xhr)
@@ -117,6 +120,7 @@ def most_buffered(member: Member) -> int:
     return max(x.get_write_buffer_size() for x in transports if x is not None)
 
 
+@of_relay
 @each_stream
 async def test_a_client_that_does_not_read_holds_up_its_owner_and_fills_no_relay(
     team: RunTeam, transport: type[Client]
@@ -144,6 +148,7 @@ async def test_a_client_that_does_not_read_holds_up_its_owner_and_fills_no_relay
     assert received == 4000
 
 
+@of_relay
 async def test_an_owner_that_does_not_read_holds_up_the_client(team: RunTeam) -> None:
     """The relay does not take in a body that its owner has no room for."""
     release = asyncio.Event()
@@ -184,6 +189,7 @@ def kill(member: Member) -> None:
             connection.transport.abort()
 
 
+@of_relay
 @each_http
 async def test_the_client_of_an_owner_that_ends_is_told_so_at_once(
     team: RunTeam, transport: type[Client]
@@ -199,6 +205,7 @@ async def test_the_client_of_an_owner_that_ends_is_told_so_at_once(
         assert await client.frame() == b""  # the response ends in an orderly way
 
 
+@of_relay
 async def test_sends_to_an_owner_that_has_ended_are_404_at_once(team: RunTeam) -> None:
     workers = await team(2)
     client = await open_elsewhere(workers, EventSource)
@@ -209,6 +216,7 @@ async def test_sends_to_an_owner_that_has_ended_are_404_at_once(team: RunTeam) -
         assert form.status == 404
 
 
+@of_relay
 @each_http
 async def test_a_new_session_waits_for_a_worker_that_is_being_restarted(
     team: RunTeam, transport: type[Client]
@@ -236,6 +244,7 @@ async def restart(member: Member) -> None:
     member.placement.publish(replaces=False)
 
 
+@of_relay
 async def test_a_stream_that_breaks_off_within_a_chunk_is_cut(team: RunTeam) -> None:
     """Nothing may be added to half a message."""
     workers = await team(2, settings={"response_limit": 1 << 30, "send_queue_limit": 64 << 20})

@@ -16,6 +16,8 @@ from tests.wire import Reply
 from tests.workers.conftest import RunTeam
 from tests.workers.test_forward import Said
 
+pytestmark = pytest.mark.not_over("handing-over")  # it is about relayed requests
+
 LIMIT = 256 << 10
 SLACK = 2 << 20
 """Bytes that aiohttp unpacks before anybody has asked for them, and that are on their way."""

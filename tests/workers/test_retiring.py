@@ -9,6 +9,8 @@ from tests.clients import HTTP, Client
 from tests.workers.conftest import RunTeam
 from tests.workers.test_relay import each_poll, each_stream, open_elsewhere
 
+pytestmark = pytest.mark.not_over("handing-over")  # it is about relayed requests
+
 KEY = b"of a worker and its successor"
 
 

@@ -40,8 +40,8 @@ class HostPlacement:
     def __init__(self, directory: str, count: int, own: int, key: bytes) -> None:
         self.own_path: str = _path(directory, own)
         self.previous_path: str = self.own_path + ".previous"
-        self._own = own
-        self._count = count
+        self.own: int = own
+        self.count: int = count
         self._key = key
         self._paths = [_path(directory, number) for number in range(count)]
         self._peers: dict[int, Peer] = {}
@@ -51,12 +51,16 @@ class HostPlacement:
         """Return the number of the worker that owns a session."""
         name = session_id.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(name, digest_size=8, key=self._key).digest()
-        return int.from_bytes(digest, "big") % self._count
+        return int.from_bytes(digest, "big") % self.count
+
+    def handover_path(self, number: int) -> str:
+        """Return the path of the socket on which a worker takes connections of others."""
+        return self._paths[number] + ".clients"
 
     async def owner(self, session_id: str, service: Service, opens: bool) -> Peer | None:
         """Return the worker that owns a session; None if it is this one."""
         number = self.number(session_id)
-        if number == self._own:
+        if number == self.own:
             return None
         peer = self._peers.get(number)
         if peer is None:

@@ -26,11 +26,13 @@ from sockjs_aio.cluster.workers import listeners, logs, placement
 from sockjs_aio.cluster.workers.accepting import Listener
 from sockjs_aio.cluster.workers.app_loader import TargetError, load, report
 from sockjs_aio.cluster.workers.control import Control
+from sockjs_aio.cluster.workers.handover import Handovers
 from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
 from sockjs_aio.cluster.workers.session_journal import SessionJournal
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.shutdown import LAST_GRACE
+from sockjs_aio.server.aiohttp_protocol import Runner
 from sockjs_aio.server.drain import progress
 from sockjs_aio.server.forks import give_forks_their_signals
 from sockjs_aio.server.health import healthz, readyz
@@ -64,6 +66,7 @@ class Worker:
         self._relay = Relay(key, spans_hosts=False)
         self._locator = WorkerLocator(self._placement, self._relay)
         self._gateway = Gateway(self._locator, self._relay)
+        self._handovers = Handovers(self._placement)
         self._drain = config.drain
         self._drain_ends: float | None = None  # if there was a notice; on the loop's clock
         self._app: web.Application | None = None
@@ -99,8 +102,9 @@ class Worker:
             self._control.make_report = Reporter(app).report
         self._gateway.install(app)
         self._app = app
-        self._runner = web.AppRunner(
+        self._runner = Runner(
             app,
+            self._handovers.protocol,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
             lingering_time=self._config.lingering_time,
             keepalive_timeout=self._config.keepalive_timeout,
@@ -126,13 +130,16 @@ class Worker:
         await asyncio.wait((obeying,))
         if self._control.is_lost:
             logger.warning("worker %d: the supervisor has died; shutting down", self._config.number)
+            self._handovers.close_intake()
             await self._drain.run(self._app)
 
     async def stop(self) -> None:
         """Stop everything that was started."""
+        self._handovers.close_intake()
         await self._stop_accepting()
         if self._runner is not None:
             await self._runner.cleanup()
+        self._handovers.close()
         if self._control.is_lost:
             self._placement.clear_up()
 
@@ -168,6 +175,7 @@ class Worker:
         if self._config.replaces:
             # no patience: a predecessor that has died is not started again
             self._locator.predecessor = worker_at(self._placement.previous_path, patience=0)
+        self._handovers.open(self._runner.server)
         for number in self._config.listeners:
             listener = Listener(fileno=number)
             site = web.SockSite(self._runner, listener, backlog=listeners.BACKLOG)
@@ -178,6 +186,7 @@ class Worker:
 
     async def _succeed(self) -> None:
         """Leave new sessions to a successor, which is about to serve."""
+        self._handovers.close_intake()
         self._placement.yield_place()
         self._locator.successor = worker_at(self._placement.own_path)
         self._control.say("succeeded")
@@ -187,6 +196,7 @@ class Worker:
         successor, self._locator.successor = self._locator.successor, None
         if successor is not None:
             self._placement.reclaim()
+            self._handovers.reopen()
             if self._locator.journal is not None:
                 await (
                     self._locator.journal.take_over()
@@ -210,6 +220,7 @@ class Worker:
     async def _close_sessions(self) -> None:
         """Close all sessions; wait until their clients, and those of relayed requests, are told."""
         assert self._app is not None
+        self._handovers.close_intake()
         endings = [
             service.registry.closing.drain(self._drain.over) for service in services_of(self._app)
         ]

@@ -136,6 +136,20 @@ class Reader:
         return DirectRequest(start, query, fields, data[head_end + 4 :])
 
 
+def read_target(data: bytes) -> SessionTarget | None:
+    """Return whose session's URL the first line of `data` has, if it is a request's; the rest does
+    not matter, and need not have come.
+    """
+    line_end = data.find(b"\r\n", 0, MAX_LINE)
+    path_end = data.find(b"?", 0, line_end) if line_end >= 0 else -1
+    if path_end < 0:
+        path_end = line_end - len(b" HTTP/1.1")
+    if path_end < 0 or _QUERY_AND_VERSION.fullmatch(data, path_end, line_end) is None:
+        return None
+    start = read_start(data[:path_end])
+    return None if start is None else start.session
+
+
 def read_start(line: bytes) -> Start | None:
     """Read the first line of a request, without its query and version."""
     match = _METHOD_AND_PATH.fullmatch(line)

@@ -1,4 +1,7 @@
-"""Runs tests of other directories with a relay before the server: all must be as without it."""
+"""Runs tests of other directories with another worker before the server: all must be as without it.
+
+That one relays the requests, or hands the connections over.
+"""
 
 import itertools
 from collections.abc import AsyncIterator
@@ -12,8 +15,10 @@ from sockjs_aio import SockJSRouter
 from sockjs_aio.cluster.relay.gateway import Gateway
 from sockjs_aio.cluster.relay.peers import Peer
 from sockjs_aio.cluster.relay.relay import Relay
+from sockjs_aio.cluster.workers.handover import Handovers
 from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, new_key, worker_at
+from sockjs_aio.server.aiohttp_protocol import Handler, Runner
 from sockjs_aio.server.service import Service
 from tests.conftest import Echo, Serve, Served
 
@@ -32,11 +37,19 @@ class All:
             await self._peer.client.close()
 
 
-@pytest.fixture
-async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+class Last(HostPlacement):
+    """The placement of a worker that no session belongs to."""
+
+    def number(self, session_id: str) -> int:
+        return 0
+
+
+@pytest.fixture(params=["relayed", "handed over"])
+async def serve(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Serve]:
     """As the fixture that it takes the place of; the port is that of a worker without sessions."""
     servers: list[Served] = []
     entries: list[web.AppRunner] = []
+    links: list[Handovers] = []
     numbers = itertools.count()
 
     async def run(
@@ -61,9 +74,14 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
             relay = Relay(key, spans_hosts=False)
             says = All(worker_at(placement.own_path) if of_record else None)
             Gateway(WorkerLocator(says, relay), relay).install(made)
-            runner = web.AppRunner(made, access_log=None, **runner_options)
+            handovers = Handovers(Last(str(directory), 2, int(of_record), key))
+            protocol = Handler if request.param == "relayed" else handovers.protocol
+            runner = Runner(made, protocol, access_log=None, **runner_options)
             await runner.setup()
             runners.append((made, router, runner))
+            if request.param == "handed over" and not of_record:
+                handovers.open(runner.server)
+            links.append(handovers)
         owner, record = runners
         await web.SockSite(owner[2], placement.listen(), backlog=1024).start()
         placement.publish(replaces=False)
@@ -76,7 +94,11 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     yield run
     for served in servers:
         await served.hang_up()
+    for handovers in links:
+        handovers.close_intake()
     for runner in entries:
         await runner.cleanup()
     for served in servers:
         await served.runner.cleanup()
+    for handovers in links:
+        handovers.close()

@@ -1,0 +1,116 @@
+"""Workers that hand connections over answer the same bytes as a single process."""
+
+import secrets
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+from aiohttp import web
+
+from sockjs_aio import SockJSRouter
+from sockjs_aio.cluster.relay.gateway import Gateway
+from sockjs_aio.cluster.relay.relay import Relay
+from sockjs_aio.cluster.workers import handover_links
+from sockjs_aio.cluster.workers.handover import Handovers
+from sockjs_aio.cluster.workers.locator import WorkerLocator
+from sockjs_aio.cluster.workers.placement import HostPlacement
+from sockjs_aio.server.aiohttp_protocol import Runner
+from tests.direct_bytes import ALL, ODD, PLAIN, POLL, SEND
+from tests.twins import ENDINGS, Member, Twin, Twins, post
+
+pytestmark = pytest.mark.skipif(
+    not handover_links.is_possible(), reason="this system cannot pass sockets in messages"
+)
+
+COUNT = 3
+KEY = b"places sessions in the same way each time"
+
+
+class HandingOver(Twin):
+    """Several workers; the client comes to the first."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+        self._directory = tempfile.TemporaryDirectory()
+        self.placements = [HostPlacement(self._directory.name, COUNT, n, KEY) for n in range(COUNT)]
+        self.handovers = [Handovers(placement) for placement in self.placements]
+        self._routers: list[SockJSRouter] = []
+        self._runners: list[web.AppRunner] = []
+
+    async def start(self) -> None:
+        options = {"access_log": None, "logger": self.runner._kwargs["logger"]}
+        for placement, handovers in zip(self.placements, self.handovers, strict=True):
+            app = web.Application()
+            router = SockJSRouter(Member, "/echo", direct_requests=False, response_limit=300)
+            router.attach(app)
+            relay = Relay(KEY, spans_hosts=False)
+            Gateway(WorkerLocator(placement, relay), relay).install(app)
+            runner = Runner(app, handovers.protocol, **options)
+            await runner.setup()
+            handovers.open(runner.server)
+            if not self._runners:  # the first of its addresses is that of clients
+                await web.TCPSite(runner, "127.0.0.1", 0).start()
+            await web.SockSite(runner, placement.listen()).start()
+            placement.publish(replaces=False)
+            self._routers.append(router)
+            self._runners.append(runner)
+        self.runner = self._runners[0]
+
+    async def stop(self) -> None:
+        for handovers in self.handovers:
+            handovers.close_intake()
+        for runner in self._runners:
+            await runner.cleanup()
+        for handovers in self.handovers:
+            handovers.close()
+        self._directory.cleanup()
+
+    @property
+    def routers(self) -> list[SockJSRouter]:
+        return self._routers
+
+
+@pytest.fixture(scope="module")
+def twins() -> Iterator[Twins]:
+    workers = HandingOver()
+    made = Twins(workers, Twin(False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secrets, "randbits", lambda _: 7)  # what /info answers
+        yield made
+    assert sum(handovers.count for handovers in workers.handovers) > 0
+    made.stop()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_comes_over_a_connection_is_answered(twins: Twins, name: str) -> None:
+    twins.compare([ALL[name]], "close")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("name", PLAIN)
+def test_however_it_ends(twins: Twins, name: str, ending: str) -> None:
+    twins.compare([PLAIN[name], SEND, POLL], ending)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_comes_behind_is_not_taken_for_something_else(twins: Twins, name: str) -> None:
+    twins.compare([ODD[name], SEND, SEND, POLL], "close")
+    twins.compare([ODD[name] + SEND, SEND, POLL], "close")
+
+
+OTHERS = [SEND.replace(b"SESSION", b"other-%d" % number) for number in range(6)]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_sessions_of_other_workers_come_between(twins: Twins, name: str) -> None:
+    for other in OTHERS:  # some of each worker; all get 404
+        twins.compare([other, ODD[name], other, SEND, POLL], "close")
+        twins.compare([other + ODD[name], other + SEND + other, POLL], "close")
+
+
+def test_it_may_be_cut_at_any_place(twins: Twins) -> None:
+    # without bodies: a relay closes a connection on which the body of a refused request is to come
+    first, second, third = (post(f"/echo/000/other-{number}/xhr_send") for number in range(3))
+    data = b"".join([first, SEND, second, POLL, third])
+    for cut in range(1, len(data)):
+        twins.compare([data[:cut], data[cut:]], "close")
