@@ -6,14 +6,12 @@ implement it: the server's own sessions (`core.session`) and the channels of `mu
 
 import abc
 import contextvars
-import functools
-import inspect
 import logging
 from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
-from sockjs_aio.hook_names import HOOKS, meant_hook
-from sockjs_aio.protocol.ends import GO_AWAY
+from sockjs_aio.hook_names import meant_hook
+from sockjs_aio.protocol.ends import GO_AWAY, check_close
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 from sockjs_aio.stats import Telling
@@ -120,6 +118,15 @@ class Subscriptions(Protocol):
         exclude: "SockJSConnection | Collection[SockJSConnection]",
     ) -> None:
         """See `SockJSConnection.publish`."""
+
+    async def close_channel(
+        self,
+        channel: str,
+        code: int,
+        reason: str,
+        keep: "SockJSConnection | Collection[SockJSConnection]",
+    ) -> None:
+        """See `SockJSConnection.close_channel`."""
 
     async def members(self, channel: str) -> set[str]:
         """See `SockJSRouter.members`."""
@@ -266,6 +273,30 @@ class SockJSConnection:
         """
         await self.session.channels.publish(channel, message, exclude)
 
+    async def close_channel(
+        self,
+        channel: str,
+        code: int = GO_AWAY.code,
+        reason: str = GO_AWAY.reason,
+        *,
+        keep: "SockJSConnection | Collection[SockJSConnection]" = (),
+    ) -> None:
+        """Close all sessions that are subscribed to `channel`, in all processes, as `close` does.
+
+        Those of this process are closed before this method waits for anything.
+
+        Args:
+            channel: The channel's name, as for `subscribe`.
+            code: As for `close`.
+            reason: As for `close`; no longer than a message.
+            keep: One or more connections of this process that stay open.
+
+        Raises:
+            BrokerUnavailableError: If other processes may not have closed theirs.
+            TypeError, ValueError: Like `publish` and `close`.
+        """
+        await self.session.channels.close_channel(channel, code, reason, keep)
+
     async def members(self, channel: str) -> set[str]:
         """Return the members of `channel`, in all processes: see `SockJSRouter.members`."""
         return await self.session.channels.members(channel)
@@ -284,10 +315,7 @@ class SockJSConnection:
             TypeError: If `code` is not an `int` or `reason` is not a `str`.
             ValueError: If `code` is out of range.
         """
-        if not isinstance(code, int) or not isinstance(reason, str):
-            raise TypeError(f"close({code!r}, {reason!r}) must be close(code: int, reason: str)")
-        if not 1000 <= code <= 4999:
-            raise ValueError(f"close code {code!r} is out of range: it must be 1000 to 4999")
+        check_close(code, reason)
         self.session.close(code, reason)
 
 
@@ -305,36 +333,3 @@ def broadcast(clients: Iterable[SockJSConnection], message: str | bytes) -> None
     shared = PreparedMessage(message)
     for client in tuple(clients):  # closing a slow client may remove it from the caller's set
         client.session.send_shared(shared)
-
-
-def checked(connection: SockJSConnection, session: object) -> SockJSConnection:
-    """Return `connection`, which the application made for `session`.
-
-    Raises:
-        TypeError: If it is not a `SockJSConnection`, or does not have `session`.
-    """
-    if not isinstance(connection, SockJSConnection):
-        raise TypeError(f"{connection!r} is not a SockJSConnection: return one for each session")
-    if getattr(connection, "session", None) is not session:
-        name = type(connection).__name__
-        raise TypeError(f"{name}.__init__ must call super().__init__(session)")
-    return connection
-
-
-def warn_of_plain_hooks(connect: object) -> None:
-    """Warn about hooks without ``async``, if `connect` is a class or a `partial` of one."""
-    cls = connect.func if isinstance(connect, functools.partial) else connect
-    if not (isinstance(cls, type) and issubclass(cls, SockJSConnection)):
-        return
-    for hook in HOOKS:
-        if not is_coroutine_function(getattr(cls, hook)):
-            text = "%s.%s is a plain function: write async def %s (unless it returns an awaitable)"
-            logger.warning(text, cls.__qualname__, hook, hook)
-
-
-def is_coroutine_function(function: Any) -> bool:
-    """Tell whether `function`, which may be decorated, is a coroutine function."""
-    function = inspect.unwrap(function)
-    if not callable(function):
-        return False
-    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))

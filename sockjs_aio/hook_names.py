@@ -1,12 +1,22 @@
 """The names of the hooks, and what people write instead of them."""
 
 import difflib
+import inspect
+from typing import Any
 
 HOOKS = ("on_open", "on_message", "on_close")
 
 _OURS = {hook.replace("_", ""): hook for hook in HOOKS}
 _ELSEWHERE = {"onconnect": "on_open", "ondisconnect": "on_close", "onreceive": "on_message"}
 """The names that other libraries use for these hooks."""
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Tell whether `function`, which may be decorated, is a coroutine function."""
+    function = inspect.unwrap(function)
+    if not callable(function):
+        return False
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
 
 def meant_hook(name: str) -> str | None:

@@ -12,13 +12,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from sockjs_aio.connection import (
-    Session,
-    SockJSConnection,
-    Subscriptions,
-    checked,
-    warn_of_plain_hooks,
-)
+from sockjs_aio.connection import Session, SockJSConnection, Subscriptions
+from sockjs_aio.core.connection_checks import checked, warn_of_plain_hooks
 from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.protocol.ends import GO_AWAY, UNSUBSCRIBED, End, Initiator
 from sockjs_aio.protocol.framing import PreparedMessage

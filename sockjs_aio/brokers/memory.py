@@ -38,6 +38,9 @@ class MemoryBroker(Broker):
     async def send(self, channel: str, message: str) -> None:
         """Do nothing: no other process has subscribers."""
 
+    async def send_close(self, channel: str, code: int, reason: str) -> None:
+        """Do nothing: no other process has subscribers."""
+
     async def remote_members(self, channel: str) -> set[str]:
         """Return an empty set: no other process has members."""
         return set()

@@ -33,6 +33,19 @@ class End(NamedTuple):
     initiator: Initiator
 
 
+def check_close(code: object, reason: object) -> None:
+    """Check a code and a reason with which an application closes a session.
+
+    Raises:
+        TypeError: If `code` is not an `int` or `reason` is not a `str`.
+        ValueError: If `code` is not 1000 to 4999.
+    """
+    if not isinstance(code, int) or not isinstance(reason, str):
+        raise TypeError(f"close({code!r}, {reason!r}) must be close(code: int, reason: str)")
+    if not 1000 <= code <= 4999:
+        raise ValueError(f"close code {code!r} is out of range: it must be 1000 to 4999")
+
+
 class ClientEndedError(Exception):
     """The client has ended its WebSocket, by a close frame or because it broke the protocol.
 

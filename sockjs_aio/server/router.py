@@ -11,16 +11,13 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from sockjs_aio.brokers.base import Broker
-from sockjs_aio.connection import (
-    Session,
-    SockJSConnection,
-    broadcast,
-    is_coroutine_function,
-    warn_of_plain_hooks,
-)
+from sockjs_aio.connection import Session, SockJSConnection, broadcast
+from sockjs_aio.core.connection_checks import warn_of_plain_hooks
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.registry import SessionRegistry
+from sockjs_aio.hook_names import is_coroutine_function
 from sockjs_aio.observers.log import Log
+from sockjs_aio.protocol.ends import GO_AWAY
 from sockjs_aio.server.admission import Authorize, Verify
 from sockjs_aio.server.aiohttp_internals import has_started
 from sockjs_aio.server.guard import guard
@@ -190,6 +187,20 @@ class SockJSRouter:
     ) -> None:
         """Send `message` to all subscribers of `channel`; see `SockJSConnection.publish`."""
         await self._registry.channels.publish(channel, message, exclude)
+
+    async def close_channel(
+        self,
+        channel: str,
+        code: int = GO_AWAY.code,
+        reason: str = GO_AWAY.reason,
+        *,
+        keep: SockJSConnection | Collection[SockJSConnection] = (),
+    ) -> None:
+        """Close all sessions that are subscribed to `channel`, in all processes.
+
+        See `SockJSConnection.close_channel`.
+        """
+        await self._registry.channels.close_channel(channel, code, reason, keep)
 
     def subscribers(self, channel: str) -> list[SockJSConnection]:
         """Return the connections of this router that are subscribed to `channel`.

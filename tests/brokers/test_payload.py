@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from sockjs_aio.brokers.redis.payload import (
     MAX_LABEL,
     NODES,
+    CloseOrder,
     PayloadError,
     Reader,
+    make_close_label,
     make_label,
     pack,
 )
@@ -29,7 +31,7 @@ def test_anything_is_read_or_refused(payload: bytes) -> None:
         text = Reader(ANN).read(payload)
     except PayloadError:
         return
-    assert isinstance(text, str)
+    assert isinstance(text, (str, CloseOrder))
 
 
 def test_text_of_others_needs_no_label() -> None:
@@ -81,6 +83,11 @@ def test_so_many_senders_are_remembered_and_no_more() -> None:
         b"\0" + b"a" * 17 + b":1\0x",
         b"\0" + b"a" * 16 + b":" + b"1" * 19 + b"\0x",
         b"\0" + b"a" * 16 + b":1 x",
+        b"\0!4001",
+        b"\0!0999\0x",
+        b"\0!5000\0x",
+        b"\0!40010\0x",
+        b"\0" + b"a" * 16 + b"!4001\0x",
     ],
 )
 def test_broken_labels_are_refused(payload: bytes) -> None:
@@ -96,4 +103,19 @@ def test_what_is_no_utf8_is_refused(label: bytes, data: bytes) -> None:
 
 
 def test_label_is_as_long_as_is_said() -> None:
-    assert len(make_label(ANN, 10**18 - 1)) <= MAX_LABEL
+    assert len(make_close_label(4999, make_label(ANN, 10**18 - 1))) <= MAX_LABEL
+
+
+@given(st.integers(1000, 4999), TEXTS)
+def test_order_to_close_is_read_with_its_code_and_reason(code: int, reason: str) -> None:
+    for label in (b"", make_label(ANN, 1)):
+        payload = pack(reason, make_close_label(code, label))
+        assert Reader(BOB).read(payload) == CloseOrder(code, reason)
+    assert Reader(ANN).read(payload) is None, "its own order"
+
+
+@given(TEXTS)
+def test_no_text_is_an_order_to_close(text: str) -> None:
+    for label in (b"", make_label(ANN, 1)):
+        for forged in (text, "\0!4001\0" + text):
+            assert Reader(BOB).read(pack(forged, label)) == forged

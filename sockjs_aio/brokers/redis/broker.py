@@ -10,8 +10,16 @@ try:
     from sockjs_aio.brokers.redis.link import Link, Server
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError("RedisBroker needs redis: pip install sockjs-aio[redis]") from _error
-from sockjs_aio.brokers.base import Broker, State, check_delay, check_size
-from sockjs_aio.brokers.redis.payload import MAX_LABEL, PayloadError, Reader, make_label, pack
+from sockjs_aio.brokers.base import Broker, State
+from sockjs_aio.brokers.checks import check_delay, check_size
+from sockjs_aio.brokers.redis.payload import (
+    MAX_LABEL,
+    PayloadError,
+    Reader,
+    make_close_label,
+    make_label,
+    pack,
+)
 from sockjs_aio.brokers.redis.presence import Presence, members_question
 from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
 from sockjs_aio.errors import BrokerUnavailableError, SettingsError
@@ -199,19 +207,26 @@ class RedisBroker(Broker):
 
     async def send(self, channel: str, message: str) -> None:
         """See `Broker`."""
+        await self._send(channel, message)
+
+    async def send_close(self, channel: str, code: int, reason: str) -> None:
+        """See `Broker`."""
+        await self._send(channel, reason, code)
+
+    async def _send(self, channel: str, text: str, close_code: int | None = None) -> None:
         work, name = self._here(), self._name(channel)
+        label = b"" if work is None else make_label(work.node, work.link.number)
+        if close_code is not None:
+            label = make_close_label(close_code, label)
+        command = ("PUBLISH", name, pack(text, label))
         try:
-            if work is None:
-                await self._server.call(("PUBLISH", name, pack(message)))
-            else:
-                label = make_label(work.node, work.link.number)
-                await work.link.call(("PUBLISH", name, pack(message, label)))
+            await (work.link.call(command) if work else self._server.call(command))
         except BrokerUnavailableError as error:
             self.dropped += 1
             if self._on_unavailable == "raise":
                 raise
-            text = "channel %r: dropping messages for other processes: %s"
-            self._rate_limited.warn("sent", text, channel, error)
+            warning = "channel %r: dropping messages for other processes: %s"
+            self._rate_limited.warn("sent", warning, channel, error)
 
     async def remote_members(self, channel: str) -> set[str]:
         """See `Broker`."""
@@ -229,9 +244,11 @@ class RedisBroker(Broker):
         try:
             if len(payload) > self.max_message_size + MAX_LABEL:
                 raise PayloadError(f"{len(payload)} bytes")
-            text = self._work.reader.read(payload)
-            if text is not None:
-                self.deliver(channel, text)
+            content = self._work.reader.read(payload)
+            if isinstance(content, str):
+                self.deliver(channel, content)
+            elif content is not None:
+                self.close_sessions(channel, *content)
         except PayloadError as error:
             self.refused += 1
             self._rate_limited.warn(

@@ -4,17 +4,29 @@ A label is ``NUL NODE:LINK NUL``.  NODE is the sender: 16 hexadecimal digits, ne
 LINK is the number of the sender's connection.  The label may be empty (``NUL NUL``), and a text
 that begins with NUL needs one.  A lone surrogate, which a client can send, is encoded as with
 Python's ``surrogatepass``.
+
+An order to close a channel's sessions is a payload whose label ends with ``!CODE``, such as
+``NUL !4001 NUL``; then the text is the reason.  No message can look like it, because a text that
+begins with NUL has a label before it.  Servers that do not know such orders refuse the label.
 """
 
 import re
+from typing import NamedTuple
 
 NODES = 1000
 """How many senders to remember."""
 
-MAX_LABEL = 40
+MAX_LABEL = 45
 """The longest label, in bytes."""
 
-_LABEL = re.compile(rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?\0")
+_LABEL = re.compile(rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?(?:!([1-4][0-9]{3}))?\0")
+
+
+class CloseOrder(NamedTuple):
+    """Sessions are to be closed with this code and this reason."""
+
+    code: int
+    reason: str
 
 
 class PayloadError(ValueError):
@@ -32,6 +44,11 @@ def make_label(node: str, link: int) -> bytes:
     return f"\0{node}:{link}\0".encode()
 
 
+def make_close_label(code: int, label: bytes = b"") -> bytes:
+    """Make the label of an order to close sessions, from the label of the sender if it has one."""
+    return b"%b!%d\0" % (label[:-1] or b"\0", code)
+
+
 class Reader:
     """Reads the payloads that one node receives.
 
@@ -46,24 +63,27 @@ class Reader:
         self._own = node.encode()
         self._links: dict[bytes, int] = {}
 
-    def read(self, payload: bytes) -> str | None:
-        """Return the text; None if the node itself sent the message, or it is late.
+    def read(self, payload: bytes) -> str | CloseOrder | None:
+        """Return the text, or the order to close sessions.
+
+        Return None if the node itself sent the message, or it is late.
 
         Raises:
             PayloadError: If the label is broken or the text is not UTF-8.
         """
-        start = 0
+        start, code = 0, None
         if payload.startswith(b"\0"):
             label = _LABEL.match(payload)
             if label is None:
                 raise PayloadError("a broken label")
             if label[1] is not None and (label[1] == self._own or self._is_late(label)):
                 return None
-            start = label.end()
+            start, code = label.end(), label[3]
         try:
-            return payload[start:].decode("utf-8", "surrogatepass")
+            text = payload[start:].decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             raise PayloadError("not UTF-8") from None
+        return text if code is None else CloseOrder(int(code), text)
 
     def _is_late(self, label: "re.Match[bytes]") -> bool:
         node, link = label[1], int(label[2])
