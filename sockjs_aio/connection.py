@@ -10,6 +10,7 @@ import logging
 from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
+from sockjs_aio.grant import Until
 from sockjs_aio.hook_names import meant_hook
 from sockjs_aio.protocol.ends import GO_AWAY, check_close
 from sockjs_aio.protocol.framing import PreparedMessage
@@ -97,6 +98,10 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def close(self, code: int = GO_AWAY.code, reason: str = GO_AWAY.reason) -> None:
         """Close the session; see `SockJSConnection.close`."""
+
+    @abc.abstractmethod
+    def extend(self, until: Until) -> None:
+        """Change when it is closed; see `SockJSConnection.extend`."""
 
 
 class Subscriptions(Protocol):
@@ -317,6 +322,19 @@ class SockJSConnection:
         """
         check_close(code, reason)
         self.session.close(code, reason)
+
+    def extend(self, until: Until) -> None:
+        """Change the time until which the client is authorized; once closed, do nothing.
+
+        The session is then closed as with a `Grant`, also if `authorize` did not return one.
+
+        Args:
+            until: As for `Grant`.  A time that has passed closes the session with the next check.
+
+        Raises:
+            TypeError, ValueError: Like `Grant`.
+        """
+        self.session.extend(until)
 
 
 def broadcast(clients: Iterable[SockJSConnection], message: str | bytes) -> None:

@@ -6,20 +6,23 @@ the registry's clock calls `tick`.  The session knows nothing about HTTP.  It ha
 task: with 50,000 clients, each of those would cost more than the session itself.
 
 A session ends in one of these ways, and each calls `_has_closed` exactly once: `close` (by the
-application, or at shutdown), `peer_failed` and `end_now` (its WebSocket has ended),
-`connection_lost` (an HTTP connection broke), `_overflow` (the client does not read), and `_expire`
-(the client did not come back).
+application, at shutdown, or at the end of its lifetime), `peer_failed` and `end_now` (its WebSocket
+has ended), `connection_lost` (an HTTP connection broke), `_overflow` (the client does not read),
+and `_expire` (the client did not come back).
 """
 
 import contextvars
+import math
 from typing import ClassVar, Protocol
 
 from sockjs_aio.core.clock import Slot
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hooks import Hooks
+from sockjs_aio.core.lifetime import Lifetime, new_lifetime
 from sockjs_aio.core.sending_session import SendingHost, SendingSession
 from sockjs_aio.errors import ReceiverConflictError
+from sockjs_aio.grant import Until, seconds_left
 from sockjs_aio.protocol.ends import (
     EXPIRED,
     GO_AWAY,
@@ -62,7 +65,7 @@ class Session(SendingSession):
         framing: How messages become frames.
     """
 
-    __slots__ = ("hooks", "due_slot", "_born", "__weakref__")
+    __slots__ = ("hooks", "due_slot", "_born", "_lifetime", "__weakref__")
 
     HOOKS: ClassVar[type[Hooks]] = Hooks
 
@@ -74,6 +77,9 @@ class Session(SendingSession):
         self.hooks: Hooks = self.HOOKS(self, host.settings.receive_queue_limit)
         self.due_slot: Slot | None = None  # the clock's slot that the session is in
         self._born = host.now()
+        self._lifetime = new_lifetime(
+            host.settings.max_session_age, seconds_left(info.until), self._born
+        )
 
     def __str__(self) -> str:
         return f"{self.id[:4]}… ({self.info.transport})"
@@ -109,6 +115,17 @@ class Session(SendingSession):
             self._has_closed(End(code, reason, initiator))
         elif initiator == "server":  # the application no longer wants a lost client's messages
             self.hooks.discard()
+
+    def extend(self, until: Until) -> None:
+        """Change the time until which the client is authorized."""
+        self._host.thread.check()
+        left = seconds_left(until)
+        if self.is_closed:
+            return
+        if self._lifetime is None:
+            self._lifetime = Lifetime()
+        self._lifetime.authorized_until = math.inf if left is None else self._host.now() + left
+        self._host.arm(self)
 
     # For transports.
 
@@ -197,10 +214,14 @@ class Session(SendingSession):
 
     def deadline(self) -> float:
         """Return the time at which `tick` has something to do."""
-        return min(self._machine.deadline(), self._liveness.due)
+        due = min(self._machine.deadline(), self._liveness.due)
+        return due if self._lifetime is None else min(due, self._lifetime.due)
 
     def tick(self, now: float) -> None:
         """Do what is due: a heartbeat, a ping, or the end of the session."""
+        if self._lifetime is not None and now >= self._lifetime.due:
+            self.close(*self._lifetime.end(now))
+            return
         writer, machine = self._writer, self._machine
         if writer is not None and now >= self._liveness.due:
             self._probe(writer, now)
@@ -281,6 +302,7 @@ class Session(SendingSession):
         seconds = self._host.now() - self._born
         self.close_info = CloseInfo(*end, seconds, self.info.transport)
         self.hooks.tell(Observer.closed, self, self.close_info)
+        self._lifetime = None
         self._liveness.rest()
         self._host.channels.leave(self)
         self._announce_room()

@@ -6,7 +6,9 @@ table (docs/lifecycle.md, "How a session ends").
 
 from typing import Literal, NamedTuple
 
-Initiator = Literal["client", "server", "timeout", "network", "shutdown", "overflow", "error"]
+Initiator = Literal[
+    "client", "server", "timeout", "network", "shutdown", "overflow", "deadline", "error"
+]
 """Who or what ended a session.
 
 - ``client``: the client closed its WebSocket.  With HTTP transports, a client that leaves looks
@@ -17,6 +19,7 @@ Initiator = Literal["client", "server", "timeout", "network", "shutdown", "overf
 - ``network``: the TCP connection ended without a close frame.
 - ``shutdown``: the server drains or stops.
 - ``overflow``: `send_queue_limit` was reached.
+- ``deadline``: `max_session_age` or the end of its authorization was reached.
 - ``error``: a hook raised, or the client broke the protocol.
 """
 
@@ -65,6 +68,8 @@ class ClientEndedError(Exception):
 # The server ends the session: queued messages are sent, then a close frame with code and reason.
 GO_AWAY = End(3000, "Go away!", "server")
 SERVICE_RESTART = End(1012, "Service restart", "shutdown")
+TOO_OLD = End(1012, "Session too old", "deadline")
+AUTHORIZATION_EXPIRED = End(4401, "Authorization expired", "deadline")
 HOOK_FAILED = End(1011, "Internal error", "error")
 SLOW_CONSUMER = End(1008, "Slow consumer", "overflow")  # queued messages are dropped
 
@@ -94,6 +99,8 @@ NORMAL = 1000
 ENDS = (
     GO_AWAY,
     SERVICE_RESTART,
+    TOO_OLD,
+    AUTHORIZATION_EXPIRED,
     HOOK_FAILED,
     SLOW_CONSUMER,
     LOST,

@@ -41,8 +41,8 @@ class SockJSRouter:
         settings: A `Settings`, or a mapping from setting names to values.
         authorize: A coroutine function that is awaited with the request before a session is opened,
             on every transport.  Return True to accept the client, or return its identity, which
-            becomes `info.identity`.  None and False refuse with 403; an aiohttp HTTP exception
-            refuses with its own status.
+            becomes `info.identity`, or a `Grant` that ends.  None and False refuse with 403; an
+            aiohttp HTTP exception refuses with its own status.
         verify: A function that is called with each later request of a session and the
             `ConnectionInfo` of the request that opened it; it may be a coroutine function.  Unless
             it returns True, the request is refused with 403.  Without `verify`, anyone who knows a
