@@ -294,7 +294,8 @@ class SockJSConnection:
             channel: The channel's name, as for `subscribe`.
             code: As for `close`.
             reason: As for `close`; no longer than a message.
-            keep: One or more connections of this process that stay open.
+            keep: One or more connections of this process that stay open.  If all of them are
+                closed, others have replaced them, and this does nothing.
 
         Raises:
             BrokerUnavailableError: If other processes may not have closed theirs.

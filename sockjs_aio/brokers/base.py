@@ -124,8 +124,11 @@ class Broker(abc.ABC):
         check_channel(channel)
         check_close(code, reason)
         self._check_message(reason)
-        self.close_sessions(channel, code, reason, keep)
-        await self.send_close(channel, code, reason)
+        kept = _listed(keep)
+        if kept and all(connection.is_closed for connection in kept):
+            return
+        self.close_sessions(channel, code, reason, kept)
+        await self.send_close(channel, code, reason, kept)
 
     async def members(self, channel: str) -> set[str]:
         """Return the members of `channel`, in all processes.
@@ -308,15 +311,22 @@ class Broker(abc.ABC):
         """Have the other processes call `deliver`.  Raises `BrokerUnavailableError`."""
 
     @abc.abstractmethod
-    async def send_close(self, channel: str, code: int, reason: str) -> None:
-        """Have the other processes call `close_sessions`.  Raises `BrokerUnavailableError`."""
+    async def send_close(
+        self, channel: str, code: int, reason: str, kept: list[SockJSConnection]
+    ) -> None:
+        """Have the other processes call `close_sessions`.  Raises `BrokerUnavailableError`.
+
+        If several processes do this at a time, each keeping some of its own, the last one wins.
+        """
 
     @abc.abstractmethod
     async def remote_members(self, channel: str) -> set[str]:
         """Return the members that other processes announced.  Raises `BrokerUnavailableError`."""
 
 
+def _listed(connections: Exclude) -> list[SockJSConnection]:
+    return [connections] if isinstance(connections, SockJSConnection) else list(connections)
+
+
 def _sessions(connections: Exclude) -> set[Session]:
-    if isinstance(connections, SockJSConnection):
-        connections = (connections,)
-    return {connection.session for connection in connections}
+    return {connection.session for connection in _listed(connections)}

@@ -13,6 +13,7 @@ import pytest
 
 from sockjs_aio import Broker, BrokerUnavailableError, CloseInfo, ConnectionInfo
 from sockjs_aio.brokers.redis import RedisBroker
+from sockjs_aio.brokers.redis.payload import make_close_label
 from sockjs_aio.multiplex import MultiplexConnection
 from tests import clients
 from tests.brokers.conftest import MakeBroker
@@ -20,6 +21,7 @@ from tests.brokers.redis_server import RedisServer
 from tests.brokers.talker import Talker, tell
 from tests.brokers.test_contract import nodes
 from tests.brokers.test_loops import Ear
+from tests.brokers.test_redis import until_connected
 from tests.conftest import Recorder, Serve
 
 Kind = type[clients.Client]
@@ -116,6 +118,54 @@ async def test_several_connections_can_be_kept(serve: Serve, make_broker: MakeBr
     await there.router.publish("user:ann", "x")
     for user in users[:2]:
         assert await user.messages(1) == ["x"]
+
+
+async def test_one_of_the_sessions_that_replace_each_other_at_a_time_stays(
+    serve: Serve, make_broker: MakeBroker
+) -> None:
+    served = await nodes(serve, make_broker)
+    for number in range(20):
+        channel = f"user:{number}"
+        users = [await WebSocket.open(node) for node in served]
+        for user in users:
+            await tell(user, f"sub {channel}")
+        connections = [node.router.subscribers(channel)[0] for node in served]
+        orders = [connection.close_channel(channel, keep=connection) for connection in connections]
+        await asyncio.gather(*orders)
+        await served[number % 2].router.publish(channel, "you have won")
+        frames = sorted([await user.frame() for user in users])
+        assert frames == [b'a["you have won"]', b'c[3000,"Go away!"]']
+
+
+async def test_order_that_keeps_nobody_closes_also_those_that_others_keep(
+    serve: Serve, make_broker: MakeBroker
+) -> None:
+    here, there = await nodes(serve, make_broker)
+    for _ in range(20):
+        users = [await WebSocket.open(node) for node in (here, there)]
+        for user in users:
+            await tell(user, "sub user:ann")
+        (kept,) = here.router.subscribers("user:ann")
+        await asyncio.gather(
+            kept.close_channel("user:ann", keep=kept), there.router.close_channel("user:ann")
+        )
+        for user in users:
+            assert await user.frame() == b'c[3000,"Go away!"]'
+
+
+async def test_session_that_was_replaced_already_replaces_nobody(
+    serve: Serve, make_broker: MakeBroker
+) -> None:
+    here, there = await nodes(serve, make_broker)
+    users = [await WebSocket.open(node) for node in (here, there)]
+    for user in users:
+        await tell(user, "sub user:ann")
+    (replaced,) = here.router.subscribers("user:ann")
+    await there.router.close_channel("user:ann", keep=there.router.subscribers("user:ann"))
+    assert await users[0].frame() == b'c[3000,"Go away!"]'
+    await here.router.close_channel("user:ann", keep=replaced)
+    await here.router.publish("user:ann", "still here")
+    assert await users[1].messages(1) == ["still here"]
 
 
 async def test_a_multiplexed_channel_is_closed_alone(serve: Serve, make_broker: MakeBroker) -> None:
@@ -248,11 +298,28 @@ async def test_order_without_redis_closes_the_sessions_here_and_says_so(
 
 
 @pytest.mark.redis
+async def test_order_that_redis_does_not_get_protects_nobody_from_later_ones(
+    serve: Serve, own_redis: RedisServer
+) -> None:
+    broker = RedisBroker(own_redis.url, timeout=0.8, max_retry_delay=0.1)
+    served = await serve(Talker, broker=broker)
+    client = await WebSocket.open(served)
+    await tell(client, "sub news")
+    await until_connected(broker)
+    own_redis.kill()
+    await served.router.close_channel("news", keep=served.router.subscribers("news"))
+    own_redis.start()
+    await until_connected(broker)
+    own_redis.publish("sockjs:news", make_close_label(4002, 5) + b"Signed in elsewhere")
+    assert await client.frame() == b'c[4002,"Signed in elsewhere"]'
+
+
+@pytest.mark.redis
 async def test_server_that_does_not_know_orders_refuses_them(
     serve: Serve, redis_broker: MakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the servers before these orders do: their pattern, and a group that matches nothing."""
-    before = re.compile(rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?([^\0-\xff])?\0")
+    before = re.compile(rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?([^\0-\xff])?([^\0-\xff])?\0")
     old = redis_broker()
     client = await WebSocket.open(await serve(Talker, broker=old))
     await tell(client, "sub news")

@@ -29,7 +29,7 @@ class Ear:
 CALLS: dict[str, Callable[[Broker, Ear], Any]] = {
     "publish": lambda broker, ear: broker.publish("news", "x"),
     "close_channel": lambda broker, ear: broker.close_channel("news"),
-    "send_close": lambda broker, ear: broker.send_close("news", 4001, ""),
+    "send_close": lambda broker, ear: broker.send_close("news", 4001, "", []),
     "members": lambda broker, ear: broker.members("news"),
     "ready": lambda broker, ear: broker.ready("news"),
     "send": lambda broker, ear: broker.send("news", "x"),

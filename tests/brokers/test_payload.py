@@ -87,6 +87,9 @@ def test_so_many_senders_are_remembered_and_no_more() -> None:
         b"\0!0999\0x",
         b"\0!5000\0x",
         b"\0!40010\0x",
+        b"\0!4001+\0x",
+        b"\0!4001+-1\0x",
+        b"\0!4001+" + b"1" * 19 + b"\0x",
         b"\0" + b"a" * 16 + b"!4001\0x",
     ],
 )
@@ -103,15 +106,25 @@ def test_what_is_no_utf8_is_refused(label: bytes, data: bytes) -> None:
 
 
 def test_label_is_as_long_as_is_said() -> None:
-    assert len(make_close_label(4999, make_label(ANN, 10**18 - 1))) <= MAX_LABEL
+    assert len(make_close_label(4999, 10**18 - 1, make_label(ANN, 10**18 - 1))) <= MAX_LABEL
 
 
-@given(st.integers(1000, 4999), TEXTS)
-def test_order_to_close_is_read_with_its_code_and_reason(code: int, reason: str) -> None:
+@given(st.integers(1000, 4999), TEXTS, st.none() | st.integers(0, 10**18 - 1))
+def test_order_to_close_is_read_with_its_code_and_reason(
+    code: int, reason: str, claim: int | None
+) -> None:
     for label in (b"", make_label(ANN, 1)):
-        payload = pack(reason, make_close_label(code, label))
-        assert Reader(BOB).read(payload) == CloseOrder(code, reason)
-    assert Reader(ANN).read(payload) is None, "its own order"
+        payload = pack(reason, make_close_label(code, claim, label))
+        assert Reader(BOB).read(payload) == CloseOrder(code, reason, claim, False)
+    own = None if claim is None else CloseOrder(code, reason, claim, True)
+    assert Reader(ANN).read(payload) == own
+
+
+def test_order_that_comes_late_is_passed_over() -> None:
+    reader = Reader(ANN)
+    assert reader.read(pack("x", make_label(BOB, 2))) == "x"
+    for claim in (None, 7):
+        assert reader.read(pack("", make_close_label(4001, claim, make_label(BOB, 1)))) is None
 
 
 @given(TEXTS)

@@ -1,8 +1,10 @@
 """The broker for several processes.  It needs redis-py: ``pip install sockjs-aio[redis]``."""
 
 import contextlib
+import itertools
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -14,6 +16,7 @@ from sockjs_aio.brokers.base import Broker, State
 from sockjs_aio.brokers.checks import check_delay, check_size
 from sockjs_aio.brokers.redis.payload import (
     MAX_LABEL,
+    CloseOrder,
     PayloadError,
     Reader,
     make_close_label,
@@ -22,6 +25,7 @@ from sockjs_aio.brokers.redis.payload import (
 )
 from sockjs_aio.brokers.redis.presence import Presence, members_question
 from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
+from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.errors import BrokerUnavailableError, SettingsError
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.broker")
@@ -37,6 +41,9 @@ class _Work:
     reader: Reader
     presence: Presence
     link: Link
+    claims: dict[str, tuple[int, list[SockJSConnection]]]
+    """For each channel, the last order that keeps sessions, and these, until Redis has sent the
+    order back.  Orders that come before that are older, and do not concern these sessions."""
 
 
 class RedisBroker(Broker):
@@ -114,6 +121,7 @@ class RedisBroker(Broker):
         except ValueError as error:
             raise SettingsError(f"the Redis URL is not valid: {error}") from None
         self._work: _Work | None = None
+        self._claim_numbers = itertools.count(1)
 
     async def __aenter__(self) -> "RedisBroker":
         self.start(self)
@@ -165,7 +173,7 @@ class RedisBroker(Broker):
             queue_limit=self._queue_limit,
             rate_limited=self._rate_limited,
         )
-        self._work = _Work(node, Reader(node), presence, link)
+        self._work = _Work(node, Reader(node), presence, link, {})
         for channel in self.channels:
             self.listen(channel)
 
@@ -185,6 +193,7 @@ class RedisBroker(Broker):
         """See `Broker`."""
         if (work := self._here()) is not None:
             work.link.unlisten(self._name(channel))
+            work.claims.pop(channel, None)  # the order does not come back
 
     def announce(self, channel: str, member: str) -> None:
         """See `Broker`."""
@@ -209,15 +218,29 @@ class RedisBroker(Broker):
         """See `Broker`."""
         await self._send(channel, message)
 
-    async def send_close(self, channel: str, code: int, reason: str) -> None:
+    async def send_close(
+        self, channel: str, code: int, reason: str, kept: list[SockJSConnection]
+    ) -> None:
         """See `Broker`."""
-        await self._send(channel, reason, code)
+        work, claim = self._here(), next(self._claim_numbers) if kept else None
+        claims = {} if work is None or channel not in self.channels else work.claims
+        if claim is not None:
+            claims[channel] = claim, kept
+        is_sent = False
+        try:
+            is_sent = await self._send(
+                channel, reason, lambda label: make_close_label(code, claim, label)
+            )
+        finally:
+            if not is_sent:
+                _end_claim(claims, channel, claim)
 
-    async def _send(self, channel: str, text: str, close_code: int | None = None) -> None:
+    async def _send(
+        self, channel: str, text: str, relabel: Callable[[bytes], bytes] = lambda label: label
+    ) -> bool:
+        """Send `text`, and return whether Redis has it."""
         work, name = self._here(), self._name(channel)
-        label = b"" if work is None else make_label(work.node, work.link.number)
-        if close_code is not None:
-            label = make_close_label(close_code, label)
+        label = relabel(b"" if work is None else make_label(work.node, work.link.number))
         command = ("PUBLISH", name, pack(text, label))
         try:
             await (work.link.call(command) if work else self._server.call(command))
@@ -227,6 +250,8 @@ class RedisBroker(Broker):
                 raise
             warning = "channel %r: dropping messages for other processes: %s"
             self._rate_limited.warn("sent", warning, channel, error)
+            return False
+        return True
 
     async def remote_members(self, channel: str) -> set[str]:
         """See `Broker`."""
@@ -248,7 +273,7 @@ class RedisBroker(Broker):
             if isinstance(content, str):
                 self.deliver(channel, content)
             elif content is not None:
-                self.close_sessions(channel, *content)
+                self._obey(channel, content)
         except PayloadError as error:
             self.refused += 1
             self._rate_limited.warn(
@@ -257,9 +282,33 @@ class RedisBroker(Broker):
         except Exception:
             logger.exception("channel %r: delivering a message failed", channel)
 
+    def _obey(self, channel: str, order: CloseOrder) -> None:
+        assert self._work is not None, "it has received the order"
+        claims = self._work.claims
+        if order.is_own:
+            _end_claim(claims, channel, order.claim)
+            return
+        kept: list[SockJSConnection] = []
+        if order.claim is not None and channel in claims:
+            kept = claims[channel][1]
+        self.close_sessions(channel, order.code, order.reason, kept)
+
+    def _count_gap(self) -> None:
+        super()._count_gap()
+        if self._work is not None:
+            self._work.claims.clear()  # orders may not come back
+
     def _here(self) -> _Work | None:
         self.check_loop()
         return self._work
 
     def _name(self, channel: str) -> bytes:
         return (self._prefix + channel).encode()
+
+
+def _end_claim(
+    claims: dict[str, tuple[int, list[SockJSConnection]]], channel: str, claim: int | None
+) -> None:
+    """Forget the claim of `channel`, unless a newer one has replaced it."""
+    if channel in claims and claims[channel][0] == claim:
+        del claims[channel]

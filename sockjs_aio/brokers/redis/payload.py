@@ -6,8 +6,9 @@ that begins with NUL needs one.  A lone surrogate, which a client can send, is e
 Python's ``surrogatepass``.
 
 An order to close a channel's sessions is a payload whose label ends with ``!CODE``, such as
-``NUL !4001 NUL``; then the text is the reason.  No message can look like it, because a text that
-begins with NUL has a label before it.  Servers that do not know such orders refuse the label.
+``NUL !4001 NUL``; then the text is the reason.  ``!CODE+NUMBER`` says that the sender keeps some of
+its own.  No message can look like an order, because a text that begins with NUL has a label before
+it.  Servers that do not know such orders refuse the label.
 """
 
 import re
@@ -16,10 +17,12 @@ from typing import NamedTuple
 NODES = 1000
 """How many senders to remember."""
 
-MAX_LABEL = 45
+MAX_LABEL = 64
 """The longest label, in bytes."""
 
-_LABEL = re.compile(rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?(?:!([1-4][0-9]{3}))?\0")
+_LABEL = re.compile(
+    rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?(?:!([1-4][0-9]{3})(?:[+]([0-9]{1,18}))?)?\0"
+)
 
 
 class CloseOrder(NamedTuple):
@@ -27,6 +30,11 @@ class CloseOrder(NamedTuple):
 
     code: int
     reason: str
+    claim: int | None
+    """The number of the order among those of its sender that keep sessions; None if it keeps none.
+    """
+    is_own: bool
+    """Whether the node that reads it has sent it."""
 
 
 class PayloadError(ValueError):
@@ -44,9 +52,16 @@ def make_label(node: str, link: int) -> bytes:
     return f"\0{node}:{link}\0".encode()
 
 
-def make_close_label(code: int, label: bytes = b"") -> bytes:
-    """Make the label of an order to close sessions, from the label of the sender if it has one."""
-    return b"%b!%d\0" % (label[:-1] or b"\0", code)
+def make_close_label(code: int, claim: int | None = None, label: bytes = b"") -> bytes:
+    """Make the label of an order to close sessions.
+
+    Args:
+        code: The close code.
+        claim: See `CloseOrder`.
+        label: The label of the sender, if it has one.
+    """
+    number = b"" if claim is None else b"+%d" % claim
+    return b"%b!%d%b\0" % (label[:-1] or b"\0", code, number)
 
 
 class Reader:
@@ -66,24 +81,28 @@ class Reader:
     def read(self, payload: bytes) -> str | CloseOrder | None:
         """Return the text, or the order to close sessions.
 
-        Return None if the node itself sent the message, or it is late.
+        Return None if it is late, or a text that the node itself sent, or such an order that keeps
+        no sessions.
 
         Raises:
             PayloadError: If the label is broken or the text is not UTF-8.
         """
-        start, code = 0, None
+        start, code, claim, is_own = 0, None, None, False
         if payload.startswith(b"\0"):
             label = _LABEL.match(payload)
             if label is None:
                 raise PayloadError("a broken label")
-            if label[1] is not None and (label[1] == self._own or self._is_late(label)):
+            start, code, claim = label.end(), label[3], label[4]
+            is_own = label[1] == self._own
+            if (is_own and claim is None) or (label[1] is not None and self._is_late(label)):
                 return None
-            start, code = label.end(), label[3]
         try:
             text = payload[start:].decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             raise PayloadError("not UTF-8") from None
-        return text if code is None else CloseOrder(int(code), text)
+        if code is None:
+            return text
+        return CloseOrder(int(code), text, None if claim is None else int(claim), is_own)
 
     def _is_late(self, label: "re.Match[bytes]") -> bool:
         node, link = label[1], int(label[2])
