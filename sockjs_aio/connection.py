@@ -325,12 +325,7 @@ class SockJSConnection:
         self.session.close(code, reason)
 
     def extend(self, until: Until) -> None:
-        """Change the time until which the client is authorized; once closed, do nothing.
-
-        The session is then closed as with a `Grant`, also if `authorize` did not return one.
-
-        Args:
-            until: As for `Grant`.  A time that has passed closes the session with the next check.
+        """Change the time until which the client is authorized: see `Grant`.
 
         Raises:
             TypeError, ValueError: Like `Grant`.

@@ -6,6 +6,7 @@ Only sessions that have such a limit have a `Lifetime`.
 import math
 import random
 
+from sockjs_aio.grant import Until, seconds_left
 from sockjs_aio.protocol.ends import AUTHORIZATION_EXPIRED, TOO_OLD, End
 
 AGE_SPREAD = 0.2
@@ -34,19 +35,24 @@ class Lifetime:
         return AUTHORIZATION_EXPIRED if self.authorized_until <= now else TOO_OLD
 
 
-def new_lifetime(max_age: float | None, authorized: float | None, now: float) -> Lifetime | None:
+def new_lifetime(max_age: float | None, until: Until, now: float) -> Lifetime | None:
     """Return the lifetime of a session that is made at `now`; None if it has no limit.
 
     Args:
-        max_age: The longest age, in seconds.
-        authorized: Seconds for which the client is authorized.
+        max_age: The setting `max_session_age`.
+        until: The time of day at which the authorization ends.
         now: The time on the loop's clock.
     """
-    if max_age is None and authorized is None:
-        return None
-    lifetime = Lifetime()
+    lifetime = None if until is None else extended(None, until, now)
     if max_age is not None:
+        lifetime = lifetime or Lifetime()
         lifetime.age_limit = now + max_age * random.uniform(1 - AGE_SPREAD, 1)
-    if authorized is not None:
-        lifetime.authorized_until = now + authorized
+    return lifetime
+
+
+def extended(lifetime: Lifetime | None, until: Until, now: float) -> Lifetime:
+    """Return `lifetime`, or a new one, with another end of the authorization."""
+    lifetime = lifetime or Lifetime()
+    left = seconds_left(until)
+    lifetime.authorized_until = math.inf if left is None else now + left
     return lifetime

@@ -12,17 +12,16 @@ and `_expire` (the client did not come back).
 """
 
 import contextvars
-import math
 from typing import ClassVar, Protocol
 
 from sockjs_aio.core.clock import Slot
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hooks import Hooks
-from sockjs_aio.core.lifetime import Lifetime, new_lifetime
+from sockjs_aio.core.lifetime import extended, new_lifetime
 from sockjs_aio.core.sending_session import SendingHost, SendingSession
 from sockjs_aio.errors import ReceiverConflictError
-from sockjs_aio.grant import Until, seconds_left
+from sockjs_aio.grant import Until
 from sockjs_aio.protocol.ends import (
     EXPIRED,
     GO_AWAY,
@@ -77,9 +76,7 @@ class Session(SendingSession):
         self.hooks: Hooks = self.HOOKS(self, host.settings.receive_queue_limit)
         self.due_slot: Slot | None = None  # the clock's slot that the session is in
         self._born = host.now()
-        self._lifetime = new_lifetime(
-            host.settings.max_session_age, seconds_left(info.until), self._born
-        )
+        self._lifetime = new_lifetime(host.settings.max_session_age, info.until, self._born)
 
     def __str__(self) -> str:
         return f"{self.id[:4]}… ({self.info.transport})"
@@ -119,13 +116,9 @@ class Session(SendingSession):
     def extend(self, until: Until) -> None:
         """Change the time until which the client is authorized."""
         self._host.thread.check()
-        left = seconds_left(until)
-        if self.is_closed:
-            return
-        if self._lifetime is None:
-            self._lifetime = Lifetime()
-        self._lifetime.authorized_until = math.inf if left is None else self._host.now() + left
-        self._host.arm(self)
+        if not self.is_closed:
+            self._lifetime = extended(self._lifetime, until, self._host.now())
+            self._host.arm(self)
 
     # For transports.
 
@@ -151,9 +144,8 @@ class Session(SendingSession):
         try:
             self._machine.attach(now)
         except ReceiverConflictError:
-            self.hooks.tell(
-                Observer.refused, "another_connection", self.info.transport, self.info.ip
-            )
+            info = self.info
+            self.hooks.tell(Observer.refused, "another_connection", info.transport, info.ip)
             raise
         self._writer = writer
         self._liveness.attach(writer, now)

@@ -119,6 +119,8 @@ ENDS = (
 _STATUSES = {
     GO_AWAY: "go_away",
     SERVICE_RESTART: "service_restart",
+    TOO_OLD: "too_old",
+    AUTHORIZATION_EXPIRED: "authorization_expired",
     HOOK_FAILED: "hook_failed",
     SLOW_CONSUMER: "slow_consumer",
     LOST: "lost",
