@@ -89,17 +89,26 @@ async def test_sessions_on_all_nodes_get_their_messages_and_then_the_code(
 async def test_the_newest_session_of_a_user_replaces_those_before(
     serve: Serve, make_broker: MakeBroker
 ) -> None:
-    class OneSession(Recorder):
+    class OneSession(Talker):
         async def on_open(self, info: ConnectionInfo) -> None:
-            await self.subscribe("user:ann")
-            await self.close_channel("user:ann", 4002, "Signed in elsewhere", keep=self)
-            await super().on_open(info)
+            if not info.query:
+                await self.subscribe("user:ann")
+                await self.close_channel("user:ann", 4002, "Signed in elsewhere", keep=self)
+                self.send("in")
 
     here, there = await nodes(serve, make_broker, OneSession)
+    watchers = [await WebSocket.open(node, query="watch=1") for node in (here, there)]
+    for watcher in watchers:
+        await tell(watcher, "sub mark")
     before = await WebSocket.open(here)
-    for number, node in enumerate((there, there, here), 2):
+    assert await before.messages(1) == ["in"]
+    for node in (there, there, here):
+        for publisher in (here, there):  # then no order from before is on its way
+            await publisher.router.publish("mark", "x")
+        for watcher in watchers:
+            assert await watcher.messages(2) == ["x", "x"]
         newest = await WebSocket.open(node)
-        await OneSession.until("open", number)
+        assert await newest.messages(1) == ["in"]
         assert await before.frame() == b'c[4002,"Signed in elsewhere"]'
         before = newest
     await there.router.publish("user:ann", "still here")
