@@ -13,6 +13,7 @@ from sockjs_aio.errors import (
     SockJSError,
     TooManyChannelsError,
 )
+from sockjs_aio.grant import Grant
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.guard import guard
@@ -34,6 +35,7 @@ __all__ = [
     "CloseInfo",
     "ConnectionInfo",
     "Drain",
+    "Grant",
     "MemoryBroker",
     "Nodes",
     "Observer",

@@ -6,13 +6,13 @@ implement it: the server's own sessions (`core.session`) and the channels of `mu
 
 import abc
 import contextvars
-import functools
 import logging
 from collections.abc import Collection, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from sockjs_aio.hook_names import HOOKS, is_coroutine_function, meant_hook
-from sockjs_aio.protocol.ends import GO_AWAY
+from sockjs_aio.grant import Until
+from sockjs_aio.hook_names import meant_hook
+from sockjs_aio.protocol.ends import GO_AWAY, check_close
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.protocol.names import check_key
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
@@ -100,6 +100,10 @@ class Session(abc.ABC):
     def close(self, code: int = GO_AWAY.code, reason: str = GO_AWAY.reason) -> None:
         """Close the session; see `SockJSConnection.close`."""
 
+    @abc.abstractmethod
+    def extend(self, until: Until) -> None:
+        """Change when it is closed; see `SockJSConnection.extend`."""
+
 
 class Subscriptions(Protocol):
     """Which sessions receive the messages of which channels."""
@@ -114,13 +118,14 @@ class Subscriptions(Protocol):
         """End all subscriptions of `session`."""
 
     async def publish(
-        self,
-        channel: str,
-        message: str,
-        exclude: "SockJSConnection | Collection[SockJSConnection]",
-        key: str | None,
+        self, channel: str, message: str, exclude: "Connections", key: str | None
     ) -> None:
         """See `SockJSConnection.publish`."""
+
+    async def close_channel(
+        self, channel: str, code: int, reason: str, keep: "Connections"
+    ) -> None:
+        """See `SockJSConnection.close_channel`."""
 
     async def members(self, channel: str) -> set[str]:
         """See `SockJSRouter.members`."""
@@ -191,9 +196,9 @@ class SockJSConnection:
     def send(self, message: str | bytes, *, key: str | None = None) -> None:
         """Send `message` to the client, in order and without waiting; once closed, do nothing.
 
-        Messages that you send within one turn of the event loop leave as one frame.  If
-        `send_queue_limit` bytes are queued because the client does not read, the session is closed
-        with ``c[1008,"Slow consumer"]``.  To prevent that, await `drain` between large messages.
+        Messages that you send within one turn of the event loop leave as one frame.  A client that
+        does not read is closed with ``c[1008,"Slow consumer"]`` when `send_queue_limit` bytes are
+        queued.  To prevent that, await `drain` between large messages.
 
         Args:
             message: Text.  Raw WebSockets also take `bytes`.
@@ -213,11 +218,7 @@ class SockJSConnection:
         await self.session.drain()
 
     def broadcast(
-        self,
-        clients: "Iterable[SockJSConnection]",
-        message: str | bytes,
-        *,
-        key: str | None = None,
+        self, clients: "Iterable[SockJSConnection]", message: str | bytes, *, key: str | None = None
     ) -> None:
         """Send `message` to all `clients`, encoding it once; closed ones are skipped.
 
@@ -254,18 +255,12 @@ class SockJSConnection:
         self.session.channels.unsubscribe(self.session, channel)
 
     async def publish(
-        self,
-        channel: str,
-        message: str,
-        *,
-        exclude: "SockJSConnection | Collection[SockJSConnection]" = (),
-        key: str | None = None,
+        self, channel: str, message: str, *, exclude: "Connections" = (), key: str | None = None
     ) -> None:
         """Send `message` to all subscribers of `channel`, in all processes.
 
-        This connection gets it too, if it is subscribed and not excluded.  You can publish without
-        a subscription.  The message is queued for the subscribers of this process before this
-        method waits for anything.
+        This connection gets it too, if it is subscribed, which it need not be, and not excluded.
+        For the subscribers of this process it is queued before this method waits for anything.
 
         Args:
             channel: The channel's name, as for `subscribe`.
@@ -279,6 +274,29 @@ class SockJSConnection:
             ValueError: If `channel` or `key` is not valid, or `message` is too large.
         """
         await self.session.channels.publish(channel, message, exclude, key)
+
+    async def close_channel(
+        self,
+        channel: str,
+        code: int = GO_AWAY.code,
+        reason: str = GO_AWAY.reason,
+        *,
+        keep: "Connections" = (),
+    ) -> None:
+        """Close all sessions that are subscribed to `channel`, in all processes, as `close` does.
+
+        Args:
+            channel: As for `subscribe`.  Those of this process are closed at once.
+            code: As for `close`.
+            reason: As for `close`; no longer than a message.
+            keep: One or more connections of this process that stay open.  If all of them are
+                closed, others have replaced them, and this does nothing.
+
+        Raises:
+            BrokerUnavailableError: If other processes may not have closed theirs.
+            TypeError, ValueError: Like `publish` and `close`.
+        """
+        await self.session.channels.close_channel(channel, code, reason, keep)
 
     async def members(self, channel: str) -> set[str]:
         """Return the members of `channel`, in all processes: see `SockJSRouter.members`."""
@@ -298,11 +316,20 @@ class SockJSConnection:
             TypeError: If `code` is not an `int` or `reason` is not a `str`.
             ValueError: If `code` is out of range.
         """
-        if not isinstance(code, int) or not isinstance(reason, str):
-            raise TypeError(f"close({code!r}, {reason!r}) must be close(code: int, reason: str)")
-        if not 1000 <= code <= 4999:
-            raise ValueError(f"close code {code!r} is out of range: it must be 1000 to 4999")
+        check_close(code, reason)
         self.session.close(code, reason)
+
+    def extend(self, until: Until) -> None:
+        """Change the time until which the client is authorized: see `Grant`.
+
+        Raises:
+            TypeError, ValueError: Like `Grant`.
+        """
+        self.session.extend(until)
+
+
+Connections: TypeAlias = SockJSConnection | Collection[SockJSConnection]
+"""One or more connections."""
 
 
 def broadcast(
@@ -310,10 +337,7 @@ def broadcast(
 ) -> None:
     """Send `message` to all `clients`, encoding it once; closed ones are skipped.
 
-    `key` is as for `SockJSConnection.send`.
-
-    Raises:
-        TypeError, ValueError: Like `SockJSConnection.send`.  Only raw WebSockets take `bytes`.
+    Arguments and exceptions are as for `SockJSConnection.send`.
     """
     if not isinstance(message, (str, bytes)):
         raise TypeError(
@@ -323,28 +347,3 @@ def broadcast(
     shared = PreparedMessage(message, key=key)
     for client in tuple(clients):  # closing a slow client may remove it from the caller's set
         client.session.send_shared(shared)
-
-
-def checked(connection: SockJSConnection, session: object) -> SockJSConnection:
-    """Return `connection`, which the application made for `session`.
-
-    Raises:
-        TypeError: If it is not a `SockJSConnection`, or does not have `session`.
-    """
-    if not isinstance(connection, SockJSConnection):
-        raise TypeError(f"{connection!r} is not a SockJSConnection: return one for each session")
-    if getattr(connection, "session", None) is not session:
-        name = type(connection).__name__
-        raise TypeError(f"{name}.__init__ must call super().__init__(session)")
-    return connection
-
-
-def warn_of_plain_hooks(connect: object) -> None:
-    """Warn about hooks without ``async``, if `connect` is a class or a `partial` of one."""
-    cls = connect.func if isinstance(connect, functools.partial) else connect
-    if not (isinstance(cls, type) and issubclass(cls, SockJSConnection)):
-        return
-    for hook in HOOKS:
-        if not is_coroutine_function(getattr(cls, hook)):
-            text = "%s.%s is a plain function: write async def %s (unless it returns an awaitable)"
-            logger.warning(text, cls.__qualname__, hook, hook)

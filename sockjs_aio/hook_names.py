@@ -11,6 +11,14 @@ _ELSEWHERE = {"onconnect": "on_open", "ondisconnect": "on_close", "onreceive": "
 """The names that other libraries use for these hooks."""
 
 
+def is_coroutine_function(function: Any) -> bool:
+    """Tell whether `function`, which may be decorated, is a coroutine function."""
+    function = inspect.unwrap(function)
+    if not callable(function):
+        return False
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+
+
 def meant_hook(name: str) -> str | None:
     """Return the hook whose name is close to `name`, if there is one."""
     plain = name.replace("_", "").lower()
@@ -20,11 +28,3 @@ def meant_hook(name: str) -> str | None:
     # "once_closed" is one letter further away than "on_clsoe"
     cutoff = 0.83 if name.startswith("on_") else 0.9
     return known.get("".join(difflib.get_close_matches(plain, known, n=1, cutoff=cutoff)))
-
-
-def is_coroutine_function(function: Any) -> bool:
-    """Tell whether `function`, which may be decorated, is a coroutine function."""
-    function = inspect.unwrap(function)
-    if not callable(function):
-        return False
-    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))

@@ -12,14 +12,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from sockjs_aio.connection import (
-    Session,
-    SockJSConnection,
-    Subscriptions,
-    checked,
-    warn_of_plain_hooks,
-)
+from sockjs_aio.connection import Session, SockJSConnection, Subscriptions
+from sockjs_aio.core.connection_checks import checked, warn_of_plain_hooks
 from sockjs_aio.core.hooks import Hooks
+from sockjs_aio.grant import Until
 from sockjs_aio.protocol.ends import GO_AWAY, UNSUBSCRIBED, End, Initiator
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
@@ -251,6 +247,11 @@ class Channel(Session):
         if self.is_subscribed:
             self.carrier.send(f"uns,{self.name}")
             self.leave(End(code, reason, initiator))
+
+    def extend(self, until: Until) -> None:
+        """Change until when the client is authorized, for all channels of the carrier."""
+        if self.is_subscribed:
+            self.carrier.extend(until)
 
     def leave(self, end: End) -> None:
         """End the channel without telling the client; have `on_close` called unless a hook runs."""

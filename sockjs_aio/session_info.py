@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from multidict import CIMultiDictProxy, MultiDictProxy
 
+from sockjs_aio.grant import Grant, Until
 from sockjs_aio.protocol.ends import End, Initiator, status_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class ConnectionInfo(Mapping[Any, Any]):
         "headers",
         "app",
         "identity",
+        "until",
         "protocol",
         "_url",
         "_cookies",
@@ -59,6 +61,9 @@ class ConnectionInfo(Mapping[Any, Any]):
     identity: Any
     """What `authorize` returned, such as a user.  None if it returned True or is not set."""
 
+    until: Until
+    """The time in the `Grant` that `authorize` returned; None if the session has no such end."""
+
     protocol: str | None
     """The WebSocket subprotocol that the server selected from the setting `protocols`."""
 
@@ -74,7 +79,8 @@ class ConnectionInfo(Mapping[Any, Any]):
         self.path = request.path
         self.headers = request.headers
         self.app = request.app
-        self.identity = identity
+        self.until = identity.until if isinstance(identity, Grant) else None
+        self.identity = identity.identity if isinstance(identity, Grant) else identity
         self.protocol = protocol
         self._url = request.rel_url
         self._cookies = request.cookies if "Cookie" in request.headers else _NOTHING

@@ -1,12 +1,14 @@
 """What handlers of aio-libs' sockjs know of the request that opened their session, and who may."""
 
+import json
 import re
+import time
 from typing import Any
 
 import pytest
 from aiohttp import WSServerHandshakeError, web
 
-from sockjs_aio import ConnectionInfo, aiolibs
+from sockjs_aio import ConnectionInfo, Grant, aiolibs
 from sockjs_aio.aiolibs import (
     MsgType,
     Request,
@@ -211,6 +213,26 @@ def test_authorize_that_cannot_be_meant_is_refused(authorize: Any) -> None:
     with pytest.raises(TypeError, match="authorize"):
         add_endpoint(app, lambda manager, session, msg: None, authorize=authorize)
     assert len(app.router.routes()) == 0
+
+
+@every
+async def test_session_ends_with_its_authorization(run: Run, kind: Kind) -> None:
+    seen = Seen()
+
+    async def authorize(request: web.Request) -> Grant:
+        return Grant("ann", until=time.time() + 1)
+
+    async def handler(manager: SessionManager, session: Session, msg: SockjsMessage) -> None:
+        assert session.request is not None and session.request.identity == "ann"
+        seen.append(msg.type)
+
+    app = web.Application()
+    add_endpoint(app, handler, name="n", authorize=authorize)
+    client = await kind.open(await run(app))
+    while not (frame := await client.frame()).startswith(b"c"):
+        assert frame in (b"h", b""), frame
+    assert json.loads(frame[1:]) == [4401, "Authorization expired"]
+    await until(lambda: seen == [MsgType.OPEN, MsgType.CLOSE, MsgType.CLOSED])
 
 
 # asyncio.eager_task_factory runs a hook at once, before what has caused it has returned.

@@ -10,7 +10,7 @@ from aiohttp.log import access_logger
 from aiohttp.test_utils import TestClient, TestServer
 
 from examples import authorize as example
-from examples.authorize import COOKIES, DAY, PRESENT, TOKENS, make_app
+from examples.authorize import BROKER, COOKIES, DAY, TOKENS, make_app
 from examples.authorize.signing import Signer
 from tests import clients
 from tests.conftest import Echo, Serve, Served
@@ -186,7 +186,7 @@ async def test_who_has_a_token_and_no_right_is_403(start: Start, method: str, pa
 
 async def assert_nobody_came_in(served: Served) -> None:
     assert await served.post("/0/1", "[]", headers=FROM_PAGE) == 404
-    assert not served.app[PRESENT]
+    assert not served.app[BROKER].channels
 
 
 async def test_aiohttps_access_log_has_the_token(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,6 +21,7 @@ def code_rows() -> list[list[str]]:
 def test_every_end_that_a_client_is_told_of_is_documented() -> None:
     firsts = "\n".join(row[0] for row in code_rows())
     frames = [ends.SERVICE_RESTART, ends.HOOK_FAILED, ends.SLOW_CONSUMER, *ends.REFUSALS]
+    frames += [ends.TOO_OLD, ends.AUTHORIZATION_EXPIRED]
     for code, reason, *_ in frames:
         assert f"`{code} {reason}`" in firsts
     assert "`3000 Go away!` is its default" in CLIENT

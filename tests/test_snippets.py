@@ -41,6 +41,7 @@ GIVEN |= {
     "broker": 'broker = RedisBroker("redis://127.0.0.1:6379")',
     "listener": "from sockjs_aio.brokers.base import Listener\nlistener: Listener",
     "orders": "orders: list[str] = []",
+    "decoded": "def decoded(token: Any) -> dict[str, Any]: ...",
     "find_user": "async def find_user(token: str | None) -> User | None: ...",
     "remember_for_a_while": "async def remember_for_a_while(ip: Any, age: float) -> None: ...",
     "self": "self: SockJSConnection",

@@ -275,6 +275,16 @@ async def test_linked_brokers_stand_for_several_processes() -> None:
     assert here.state == "stopped"
 
 
+async def test_linked_brokers_close_the_sessions_of_a_channel_everywhere() -> None:
+    here, there = linked_brokers()
+    one, two = app_of(Room, broker=here), app_of(Room, broker=there)
+    async with client(one, "/chat?name=ann") as ann, client(two, "/chat?name=bob") as bob:
+        await here.close_channel("room", 4001, "Logged out")
+        for person in (ann, bob):
+            with pytest.raises(ConnectionClosedError, match="4001"):
+                await person.receive()
+
+
 async def test_broker_that_is_cut_off_raises_if_asked_for() -> None:
     here, _ = linked_brokers(on_unavailable="raise")
     app = app_of(Echo, broker=here)

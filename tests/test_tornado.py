@@ -749,6 +749,16 @@ async def test_timer_of_the_stats_ends_with_the_last_figure(start: Start) -> Non
     assert counts._timer is None
 
 
+async def test_session_ends_at_its_age(start: Start) -> None:
+    class Aging(Old):
+        pass
+
+    client = await clients.Xhr.open(await start(Aging, settings={"max_session_age": 0.1}))
+    assert await client.frame() == b'c[1012,"Session too old"]'
+    await Aging.until("close")
+    assert Aging.seen == ["open", "close"]
+
+
 async def test_attach_ends_sessions_at_shutdown(start: Start) -> None:
     class Noted(Old):
         pass

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from examples import chat, multiplex
 from examples.authorize.signing import Signer
-from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
+from sockjs_aio import Broker, ConnectionInfo, MemoryBroker, SockJSConnection, SockJSRouter
 
 PASSWORDS = {"ann": "apple", "bob": "banana"}  # in place of a database table
 STAFF = {"ann"}
@@ -26,21 +26,18 @@ PAGE = Path(__file__).parent / "page"
 
 COOKIES = web.AppKey("cookies", Signer)
 TOKENS = web.AppKey("tokens", Signer)
-PRESENT = web.AppKey("present", set["Desk"])
+BROKER = web.AppKey("broker", Broker)
 
 
 class Desk(SockJSConnection):
     """Greets users by name; `by_cookie` or `by_token` provides the name."""
 
     async def on_open(self, info: ConnectionInfo) -> None:
-        info.app[PRESENT].add(self)
+        await self.subscribe(f"user:{info.identity}")
         self.send(f"Hello, {info.identity}!")
 
     async def on_message(self, message: str | bytes) -> None:
         self.send(f"{self.info.identity} says: {message!s}")
-
-    async def on_close(self) -> None:
-        self.info.app[PRESENT].discard(self)
 
 
 # With a cookie.
@@ -92,11 +89,15 @@ def make_app(
     key = key or secrets.token_bytes(32)
     app[COOKIES] = Signer(key, "cookie", DAY)
     app[TOKENS] = Signer(key, "token", 60)
-    app[PRESENT] = set()
+    app[BROKER] = broker = MemoryBroker()  # with several processes: RedisBroker(url)
     add_page(app, sockjs_client)
     settings = {"origins": origins, "max_message_size": 16384, **settings}
-    SockJSRouter(Desk, "/account", settings, authorize=by_cookie, verify=same_user).attach(app)
-    SockJSRouter(Desk, "/orders", settings, authorize=by_token, verify=same_token).attach(app)
+    SockJSRouter(
+        Desk, "/account", settings, authorize=by_cookie, verify=same_user, broker=broker
+    ).attach(app)
+    SockJSRouter(
+        Desk, "/orders", settings, authorize=by_token, verify=same_token, broker=broker
+    ).attach(app)
     return app
 
 
@@ -138,9 +139,8 @@ async def log_in(request: web.Request) -> web.Response:
 async def log_out(request: web.Request) -> web.Response:
     """Delete the cookie and close the user's sessions: `authorize` is not called again for them."""
     user = cookie_user(request)
-    for desk in request.app[PRESENT].copy():
-        if desk.info.identity == user:
-            desk.close(4001, "Logged out")
+    if user is not None:
+        await request.app[BROKER].close_channel(f"user:{user}", 4001, "Logged out")
     response = web.Response()
     response.del_cookie("user", httponly=True, samesite="Lax")
     return response

@@ -6,18 +6,15 @@ carry messages and members from one process to another.
 
 import abc
 import asyncio
-import math
 from collections import Counter
 from collections.abc import Collection
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from sockjs_aio.brokers.checks import check_channel, check_size
 from sockjs_aio.connection import Session, SockJSConnection
-from sockjs_aio.errors import SettingsError
+from sockjs_aio.protocol.ends import GO_AWAY, check_close
 from sockjs_aio.protocol.framing import PreparedMessage
-from sockjs_aio.protocol.names import CONTROL, MAX_NAME, check_key, fits
-
-MAX_MEMBER = 1000
-"""The longest member, in bytes of UTF-8."""
+from sockjs_aio.protocol.names import check_key
 
 State: TypeAlias = Literal["stopped", "connecting", "connected", "degraded", "reconnecting"]
 Exclude: TypeAlias = SockJSConnection | Collection[SockJSConnection]
@@ -38,6 +35,16 @@ class GapListener(Protocol):
 
     def gap_began(self) -> None:
         """From now on, messages from other processes may be missed."""
+
+
+@runtime_checkable
+class SessionListener(Listener, Protocol):
+    """A listener whose subscribers are sessions, which `Broker.close_channel` can close."""
+
+    def close_sessions(
+        self, channel: str, code: int, reason: str, keep: Collection[Session] = ()
+    ) -> None:
+        """Close those that are subscribed to `channel`, except those in `keep`."""
 
 
 class Broker(abc.ABC):
@@ -103,6 +110,32 @@ class Broker(abc.ABC):
             check_key(key)
         self._deliver(channel, message, exclude, key)
         await self.send(channel, message, key)
+
+    async def close_channel(
+        self,
+        channel: str,
+        code: int = GO_AWAY.code,
+        reason: str = GO_AWAY.reason,
+        *,
+        keep: Exclude = (),
+    ) -> None:
+        """Close all sessions that are subscribed to `channel`, in all processes.
+
+        See `SockJSConnection.close_channel`.
+
+        Raises:
+            BrokerUnavailableError: If other processes may not have closed theirs.
+            RuntimeError, TypeError, ValueError: Like `publish` and `SockJSConnection.close`.
+        """
+        self.check_loop()
+        check_channel(channel)
+        check_close(code, reason)
+        self._check_message(reason)
+        kept = _listed(keep)
+        if kept and all(connection.is_closed for connection in kept):
+            return
+        self.close_sessions(channel, code, reason, kept)
+        await self.send_close(channel, code, reason, kept)
 
     async def members(self, channel: str) -> set[str]:
         """Return the members of `channel`, in all processes.
@@ -216,12 +249,17 @@ class Broker(abc.ABC):
         listeners = self._listeners.get(channel)
         if not listeners:
             return
-        if isinstance(exclude, SockJSConnection):
-            exclude = (exclude,)
-        sessions = {connection.session for connection in exclude}
-        outgoing = PreparedMessage(message, key=key)
+        outgoing, sessions = PreparedMessage(message, key=key), _sessions(exclude)
         for listener in list(listeners):
             listener.deliver(channel, outgoing, sessions)
+
+    def close_sessions(self, channel: str, code: int, reason: str, keep: Exclude = ()) -> None:
+        """Close the sessions of this process that are subscribed to `channel`."""
+        self.check_loop()
+        sessions = _sessions(keep)
+        for listener in list(self._listeners.get(channel, ())):
+            if isinstance(listener, SessionListener):
+                listener.close_sessions(channel, code, reason, sessions)
 
     @property
     def channels(self) -> Collection[str]:
@@ -247,7 +285,7 @@ class Broker(abc.ABC):
         if len(message) * 4 > limit and len(message.encode("utf-8", "surrogatepass")) > limit:
             raise ValueError(f"the message is larger than max_message_size={limit} bytes")
 
-    # What a subclass defines.  Only `ready`, `send`, `remote_members` and `disconnect` may wait.
+    # What a subclass defines.  Only its coroutines may wait.
 
     @abc.abstractmethod
     def connect(self) -> None:
@@ -259,11 +297,11 @@ class Broker(abc.ABC):
 
     @abc.abstractmethod
     def listen(self, channel: str) -> None:
-        """From now on, call `deliver` when another process publishes to `channel`."""
+        """From now on, call `deliver` and `close_sessions` for what other processes send."""
 
     @abc.abstractmethod
     def unlisten(self, channel: str) -> None:
-        """Stop calling `deliver` for `channel`."""
+        """Stop that for `channel`."""
 
     @abc.abstractmethod
     def announce(self, channel: str, member: str) -> None:
@@ -282,50 +320,22 @@ class Broker(abc.ABC):
         """Have the other processes call `deliver`.  Raises `BrokerUnavailableError`."""
 
     @abc.abstractmethod
+    async def send_close(
+        self, channel: str, code: int, reason: str, kept: list[SockJSConnection]
+    ) -> None:
+        """Have the other processes call `close_sessions`.  Raises `BrokerUnavailableError`.
+
+        If several processes do this at a time, each keeping some of its own, the last one wins.
+        """
+
+    @abc.abstractmethod
     async def remote_members(self, channel: str) -> set[str]:
         """Return the members that other processes announced.  Raises `BrokerUnavailableError`."""
 
 
-def check_channel(name: object) -> None:
-    """Check that `name` is a valid name for a channel.
-
-    Raises:
-        TypeError: If it is not a `str`.
-        ValueError: If it is empty, too long, or has control characters or a lone surrogate.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"a channel's name must be a str, not {name!r}")
-    if not fits(name, MAX_NAME):
-        raise ValueError(
-            f"channel {name!r:.80} is not valid: it must be 1 to {MAX_NAME} bytes of UTF-8"
-        )
-    if CONTROL.search(name):
-        raise ValueError(f"channel {name!r:.80} is not valid: it has control characters")
+def _listed(connections: Exclude) -> list[SockJSConnection]:
+    return [connections] if isinstance(connections, SockJSConnection) else list(connections)
 
 
-def check_member(member: object) -> None:
-    """Check that `member` is a valid member.
-
-    Raises:
-        TypeError: If it is not a `str`.
-        ValueError: If it is empty, too long, or has a lone surrogate.
-    """
-    if not isinstance(member, str):
-        raise TypeError(f"a member must be a str, not {member!r}: use json.dumps(), for example")
-    if not fits(member, MAX_MEMBER):
-        raise ValueError(
-            f"member {member!r:.80} is not valid: it must be 1 to {MAX_MEMBER} bytes of UTF-8"
-        )
-
-
-def check_size(name: str, value: object) -> None:
-    """Raise `SettingsError` unless `value` is a whole number above 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise SettingsError(f"{name}={value!r} is not valid: it must be a whole number above 0")
-
-
-def check_delay(name: str, value: object) -> None:
-    """Raise `SettingsError` unless `value` is a number of seconds above 0."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:  # type: ignore[operator]
-        raise SettingsError(f"{name}={value!r} is not valid: it must be a number above 0 (seconds)")
+def _sessions(connections: Exclude) -> set[Session]:
+    return {connection.session for connection in _listed(connections)}

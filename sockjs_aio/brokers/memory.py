@@ -1,6 +1,7 @@
 """The broker for a single process: it has nothing to carry to other processes."""
 
 from sockjs_aio.brokers.base import Broker, State
+from sockjs_aio.connection import SockJSConnection
 
 
 class MemoryBroker(Broker):
@@ -36,6 +37,11 @@ class MemoryBroker(Broker):
         """Do nothing: `listen` and `announce` have no effect to wait for."""
 
     async def send(self, channel: str, message: str, key: str | None) -> None:
+        """Do nothing: no other process has subscribers."""
+
+    async def send_close(
+        self, channel: str, code: int, reason: str, kept: list[SockJSConnection]
+    ) -> None:
         """Do nothing: no other process has subscribers."""
 
     async def remote_members(self, channel: str) -> set[str]:

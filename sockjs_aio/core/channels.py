@@ -2,7 +2,8 @@
 
 from collections.abc import Collection
 
-from sockjs_aio.brokers.base import Broker, Exclude, check_channel, check_member
+from sockjs_aio.brokers.base import Broker, Exclude
+from sockjs_aio.brokers.checks import check_channel, check_member
 from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.core.events import Observer
 from sockjs_aio.errors import TooManyChannelsError
@@ -71,6 +72,11 @@ class Channels:
         self.start()
         await self.broker.publish(channel, message, exclude=exclude, key=key)
 
+    async def close_channel(self, channel: str, code: int, reason: str, keep: Exclude) -> None:
+        """See `SockJSConnection.close_channel`."""
+        self.start()
+        await self.broker.close_channel(channel, code, reason, keep=keep)
+
     async def members(self, channel: str) -> set[str]:
         """See `SockJSRouter.members`."""
         self.start()
@@ -93,6 +99,14 @@ class Channels:
         for session in list(self._sessions.get(channel, ())):
             if not exclude or session not in exclude:
                 session.send_shared(message)
+
+    def close_sessions(
+        self, channel: str, code: int, reason: str, keep: Collection[Session] = ()
+    ) -> None:
+        """Close the sessions that are subscribed to `channel`, except those in `keep`."""
+        for session in list(self._sessions.get(channel, ())):
+            if session not in keep:
+                session.close(code, reason)
 
     def _add(self, session: Session, channel: str) -> None:
         channels = self._channels.get(session, set())

@@ -70,3 +70,8 @@ class Pace:
             resume, self._timer, self._resume = self._resume, None, None
             if resume is not None:
                 asyncio.get_running_loop().call_soon(resume)
+
+
+def new_pace(settings: Settings) -> Pace | None:
+    """Return the token bucket of a new session; None if the rate is not limited."""
+    return None if settings.message_rate is None else Pace(settings.message_rate, settings)

@@ -12,10 +12,11 @@ from typing import TypeVar
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.brokers.memory import MemoryBroker
 from sockjs_aio.connection import Session as PublicSession
-from sockjs_aio.connection import SockJSConnection, checked
+from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.address_counter import AddressCounter
 from sockjs_aio.core.channels import Channels
 from sockjs_aio.core.clock import Clock
+from sockjs_aio.core.connection_checks import checked
 from sockjs_aio.core.counters import Counters
 from sockjs_aio.core.ended_ids import Ended, EndedSessions, Journal
 from sockjs_aio.core.events import Events, Observer

@@ -2,13 +2,11 @@
 
 A transport attaches a frame writer, the session writes frames to it, and the transport tells the
 session when that connection is lost.  The application's connection calls `send` and `close`, and
-the registry's clock calls `tick`.  The session knows nothing about HTTP.  It has no timer and no
-task: with 50,000 clients, each of those would cost more than the session itself.
+the registry's clock calls `tick`.  It knows nothing about HTTP, and has no timer and no task.
 
 A session ends in one of these ways, and each calls `_has_closed` exactly once: `close` (by the
-application, or at shutdown), `peer_failed` and `end_now` (its WebSocket has ended),
-`connection_lost` (an HTTP connection broke), `_overflow` (the client does not read), and `_expire`
-(the client did not come back).
+application, at shutdown, or at its `_lifetime`'s end), `peer_failed` and `end_now` (its WebSocket),
+`connection_lost` (of HTTP), `_overflow` (the client does not read), `_expire` (it does not ask).
 """
 
 import contextvars
@@ -18,9 +16,11 @@ from sockjs_aio.core.clock import Slot
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hooks import Hooks
-from sockjs_aio.core.pace import Pace
+from sockjs_aio.core.lifetime import extended, new_lifetime
+from sockjs_aio.core.pace import Pace, new_pace
 from sockjs_aio.core.sending_session import SendingHost, SendingSession
 from sockjs_aio.errors import ReceiverConflictError
+from sockjs_aio.grant import Until
 from sockjs_aio.protocol.ends import (
     EXPIRED,
     GO_AWAY,
@@ -63,7 +63,7 @@ class Session(SendingSession):
         framing: How messages become frames.
     """
 
-    __slots__ = ("hooks", "pace", "due_slot", "_born", "__weakref__")
+    __slots__ = ("hooks", "pace", "due_slot", "_born", "_lifetime", "__weakref__")
 
     HOOKS: ClassVar[type[Hooks]] = Hooks
 
@@ -73,11 +73,10 @@ class Session(SendingSession):
     def __init__(self, session_id: str, info: ConnectionInfo, host: Host, framing: Framing) -> None:
         super().__init__(session_id, info, host, framing)
         self.hooks: Hooks = self.HOOKS(self, host.settings.receive_queue_limit)
-        rate = host.settings.message_rate
-        self.pace: Pace | None = None if rate is None else Pace(rate, host.settings)
-        """How fast messages may come; None if that is not limited."""
+        self.pace: Pace | None = new_pace(host.settings)
         self.due_slot: Slot | None = None  # the clock's slot that the session is in
         self._born = host.now()
+        self._lifetime = new_lifetime(host.settings.max_session_age, info.until, self._born)
 
     def __str__(self) -> str:
         return f"{self.id[:4]}… ({self.info.transport})"
@@ -114,6 +113,13 @@ class Session(SendingSession):
         elif initiator == "server":  # the application no longer wants a lost client's messages
             self.hooks.discard()
 
+    def extend(self, until: Until) -> None:
+        """Change the time until which the client is authorized."""
+        self._host.thread.check()
+        if not self.is_closed:
+            self._lifetime = extended(self._lifetime, until, self._host.now())
+            self._host.arm(self)
+
     # For transports.
 
     def begin(self) -> bool:
@@ -138,9 +144,8 @@ class Session(SendingSession):
         try:
             self._machine.attach(now)
         except ReceiverConflictError:
-            self.hooks.tell(
-                Observer.refused, "another_connection", self.info.transport, self.info.ip
-            )
+            info = self.info
+            self.hooks.tell(Observer.refused, "another_connection", info.transport, info.ip)
             raise
         self._writer = writer
         self._liveness.attach(writer, now)
@@ -151,8 +156,8 @@ class Session(SendingSession):
     def connection_lost(self, writer: FrameWriter, end: End = LOST) -> None:
         """The connection of `writer` was lost: close the session.
 
-        The session also closes if it had released `writer` already and no other request has come
-        since, because then what was written has not arrived.
+        This also holds if `writer` was released already and no other request has come since,
+        because then what was written has not arrived.
         """
         is_last = self._writer is None and self._liveness.is_of(writer)
         if self._writer is writer or is_last:
@@ -181,10 +186,7 @@ class Session(SendingSession):
             self._has_closed(LOST)
 
     def writer_changed(self) -> None:
-        """The writer was full and takes frames again, or its connection is lost.
-
-        `drain` may be waiting for either.
-        """
+        """The writer takes frames again, or its connection is lost; `drain` may wait for either."""
         writer = self._writer
         if writer is None or writer.is_alive:
             self.flush()
@@ -201,10 +203,14 @@ class Session(SendingSession):
 
     def deadline(self) -> float:
         """Return the time at which `tick` has something to do."""
-        return min(self._machine.deadline(), self._liveness.due)
+        due = min(self._machine.deadline(), self._liveness.due)
+        return due if self._lifetime is None else min(due, self._lifetime.due)
 
     def tick(self, now: float) -> None:
         """Do what is due: a heartbeat, a ping, or the end of the session."""
+        if self._lifetime is not None and now >= self._lifetime.due:
+            self.close(*self._lifetime.end(now))
+            return
         writer, machine = self._writer, self._machine
         if writer is not None and now >= self._liveness.due:
             self._probe(writer, now)
@@ -285,6 +291,7 @@ class Session(SendingSession):
         seconds = self._host.now() - self._born
         self.close_info = CloseInfo(*end, seconds, self.info.transport)
         self.hooks.tell(Observer.closed, self, self.close_info)
+        self._lifetime = None
         self._liveness.rest()
         self._host.channels.leave(self)
         self._announce_room()

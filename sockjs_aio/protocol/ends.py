@@ -6,7 +6,9 @@ table (docs/lifecycle.md, "How a session ends").
 
 from typing import Literal, NamedTuple
 
-Initiator = Literal["client", "server", "timeout", "network", "shutdown", "overflow", "error"]
+Initiator = Literal[
+    "client", "server", "timeout", "network", "shutdown", "overflow", "deadline", "error"
+]
 """Who or what ended a session.
 
 - ``client``: the client closed its WebSocket.  With HTTP transports, a client that leaves looks
@@ -17,6 +19,7 @@ Initiator = Literal["client", "server", "timeout", "network", "shutdown", "overf
 - ``network``: the TCP connection ended without a close frame.
 - ``shutdown``: the server drains or stops.
 - ``overflow``: `send_queue_limit` was reached, or `message_rate` if the policy is to close.
+- ``deadline``: `max_session_age` or the end of its authorization was reached.
 - ``error``: a hook raised, or the client broke the protocol.
 """
 
@@ -31,6 +34,19 @@ class End(NamedTuple):
     code: int
     reason: str
     initiator: Initiator
+
+
+def check_close(code: object, reason: object) -> None:
+    """Check a code and a reason with which an application closes a session.
+
+    Raises:
+        TypeError: If `code` is not an `int` or `reason` is not a `str`.
+        ValueError: If `code` is not 1000 to 4999.
+    """
+    if not isinstance(code, int) or not isinstance(reason, str):
+        raise TypeError(f"close({code!r}, {reason!r}) must be close(code: int, reason: str)")
+    if not 1000 <= code <= 4999:
+        raise ValueError(f"close code {code!r} is out of range: it must be 1000 to 4999")
 
 
 class ClientEndedError(Exception):
@@ -52,6 +68,8 @@ class ClientEndedError(Exception):
 # The server ends the session: queued messages are sent, then a close frame with code and reason.
 GO_AWAY = End(3000, "Go away!", "server")
 SERVICE_RESTART = End(1012, "Service restart", "shutdown")
+TOO_OLD = End(1012, "Session too old", "deadline")
+AUTHORIZATION_EXPIRED = End(4401, "Authorization expired", "deadline")
 HOOK_FAILED = End(1011, "Internal error", "error")
 SLOW_CONSUMER = End(1008, "Slow consumer", "overflow")  # queued messages are dropped
 TOO_MANY = End(1008, "Too many messages", "overflow")  # messages not handled yet are dropped
@@ -82,6 +100,8 @@ NORMAL = 1000
 ENDS = (
     GO_AWAY,
     SERVICE_RESTART,
+    TOO_OLD,
+    AUTHORIZATION_EXPIRED,
     HOOK_FAILED,
     SLOW_CONSUMER,
     TOO_MANY,
@@ -101,6 +121,8 @@ ENDS = (
 _STATUSES = {
     GO_AWAY: "go_away",
     SERVICE_RESTART: "service_restart",
+    TOO_OLD: "too_old",
+    AUTHORIZATION_EXPIRED: "authorization_expired",
     HOOK_FAILED: "hook_failed",
     SLOW_CONSUMER: "slow_consumer",
     TOO_MANY: "too_many_messages",

@@ -12,14 +12,16 @@ from aiohttp import web
 
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
+from sockjs_aio.grant import Grant
 from sockjs_aio.origins import is_allowed
 from sockjs_aio.server.responses import RETRY_AFTER, because, unavailable
 from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
 
 Authorize = Callable[[web.Request], Awaitable[Any]]
-"""Return True or the user's identity to accept a request.  It is refused if you raise an exception,
-or if you return None, False, a response or an exception (403)."""
+"""Return True or the user's identity to accept a request, or a `Grant` with one of them.  It is
+refused if you raise an exception, or if you return None, False, a response or an exception (403).
+"""
 
 Verify = Callable[[web.Request, ConnectionInfo], "bool | Awaitable[bool]"]
 """Return True if a request may use the session that another request opened."""
@@ -114,7 +116,7 @@ class Admission:
         return True
 
     async def admit(self, request: web.Request) -> Any:
-        """Check that `request` may open a session; return the identity from `authorize`, if any.
+        """Check that `request` may open a session; return the identity or `Grant`, if any.
 
         Raises:
             web.HTTPForbidden: If a browser opens the URL as a page, or `authorize` refuses.
@@ -130,13 +132,15 @@ class Admission:
         self.check_room(request)
         if self._authorize is None:
             return None
-        identity = await self._authorized(self._authorize, request)
+        answer = await self._authorized(self._authorize, request)
+        grant = answer if isinstance(answer, Grant) else Grant(answer)
+        identity = grant.identity
         if isinstance(identity, web.HTTPException):  # it should have been raised
             raise because("authorize", identity)
-        if _is_refusal(identity):
+        if _is_refusal(identity) or grant.has_ended:
             raise because("authorize", web.HTTPForbidden(text="Not authorized.\n"))
         self.check_room(request)
-        return None if identity is True else identity
+        return Grant(None if identity is True else identity, grant.until)
 
     async def _authorized(self, authorize: Authorize, request: web.Request) -> Any:
         start = self._registry.now()

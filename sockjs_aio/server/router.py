@@ -11,16 +11,13 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from sockjs_aio.brokers.base import Broker
-from sockjs_aio.connection import (
-    Session,
-    SockJSConnection,
-    broadcast,
-    warn_of_plain_hooks,
-)
+from sockjs_aio.connection import Session, SockJSConnection, broadcast
+from sockjs_aio.core.connection_checks import warn_of_plain_hooks
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.hook_names import is_coroutine_function
 from sockjs_aio.observers.log import Log
+from sockjs_aio.protocol.ends import GO_AWAY
 from sockjs_aio.server.admission import Authorize, Verify
 from sockjs_aio.server.aiohttp_internals import has_started
 from sockjs_aio.server.guard import guard
@@ -44,8 +41,8 @@ class SockJSRouter:
         settings: A `Settings`, or a mapping from setting names to values.
         authorize: A coroutine function that is awaited with the request before a session is opened,
             on every transport.  Return True to accept the client, or return its identity, which
-            becomes `info.identity`.  None and False refuse with 403; an aiohttp HTTP exception
-            refuses with its own status.
+            becomes `info.identity`, or a `Grant` that ends.  None and False refuse with 403; an
+            aiohttp HTTP exception refuses with its own status.
         verify: A function that is called with each later request of a session and the
             `ConnectionInfo` of the request that opened it; it may be a coroutine function.  Unless
             it returns True, the request is refused with 403.  Without `verify`, anyone who knows a
@@ -191,6 +188,20 @@ class SockJSRouter:
     ) -> None:
         """Send `message` to all subscribers of `channel`; see `SockJSConnection.publish`."""
         await self._registry.channels.publish(channel, message, exclude, key)
+
+    async def close_channel(
+        self,
+        channel: str,
+        code: int = GO_AWAY.code,
+        reason: str = GO_AWAY.reason,
+        *,
+        keep: SockJSConnection | Collection[SockJSConnection] = (),
+    ) -> None:
+        """Close all sessions that are subscribed to `channel`, in all processes.
+
+        See `SockJSConnection.close_channel`.
+        """
+        await self._registry.channels.close_channel(channel, code, reason, keep)
 
     def subscribers(self, channel: str) -> list[SockJSConnection]:
         """Return the connections of this router that are subscribed to `channel`.

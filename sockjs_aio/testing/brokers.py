@@ -1,6 +1,7 @@
 """Brokers that carry messages between routers of one test, and that can be cut off."""
 
 from sockjs_aio.brokers.base import Broker, State
+from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.errors import BrokerUnavailableError
 
 
@@ -61,6 +62,15 @@ class LinkedBroker(Broker):
             self._complain()
         for other in self._reachable():
             other.deliver(channel, message, key=key)
+
+    async def send_close(
+        self, channel: str, code: int, reason: str, kept: list[SockJSConnection]
+    ) -> None:
+        """Close sessions of the others."""
+        if self._is_cut:
+            self._complain()
+        for other in self._reachable():
+            other.close_sessions(channel, code, reason)
 
     async def remote_members(self, channel: str) -> set[str]:
         """Ask the others.

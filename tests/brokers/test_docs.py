@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sockjs_aio.brokers import base
+from sockjs_aio.brokers import checks
 from sockjs_aio.brokers.redis import RedisBroker, backoff, commands
 from sockjs_aio.protocol import names
 from tests.brokers.redis_server import RedisServer
@@ -32,7 +32,7 @@ def test_every_option_is_documented_with_its_default() -> None:
 
 def test_limits_are_those_that_are_documented() -> None:
     assert f"1 to {names.MAX_NAME} bytes of UTF-8" in TEXT
-    assert f"1 to {base.MAX_MEMBER:,} bytes" in TEXT
+    assert f"1 to {checks.MAX_MEMBER:,} bytes" in TEXT
     assert f"after {backoff.FIRST_DELAY} s" in TEXT
     assert RedisBroker("redis://x")._queue_limit > commands.BATCH_SIZE
 

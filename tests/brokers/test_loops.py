@@ -28,6 +28,8 @@ class Ear:
 
 CALLS: dict[str, Callable[[Broker, Ear], Any]] = {
     "publish": lambda broker, ear: broker.publish("news", "x"),
+    "close_channel": lambda broker, ear: broker.close_channel("news"),
+    "send_close": lambda broker, ear: broker.send_close("news", 4001, "", []),
     "members": lambda broker, ear: broker.members("news"),
     "ready": lambda broker, ear: broker.ready("news"),
     "send": lambda broker, ear: broker.send("news", "x", None),
@@ -39,11 +41,12 @@ CALLS: dict[str, Callable[[Broker, Ear], Any]] = {
     "unsubscribe": lambda broker, ear: broker.unsubscribe("news", ear),
     "join": lambda broker, ear: broker.join("news", "bob"),
     "leave": lambda broker, ear: broker.leave("news", "ann"),
+    "close_sessions": lambda broker, ear: broker.close_sessions("news", 4001, ""),
     "deliver": lambda broker, ear: broker.deliver("news", "x"),
 }
 """All that a started broker can be asked for."""
 
-HARMLESS = ("ready", "send", "remote_members")
+HARMLESS = ("ready", "send", "send_close", "remote_members")
 """What does nothing in a broker that carries nothing."""
 
 

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from sockjs_aio.brokers.redis.payload import (
     MAX_LABEL,
     NODES,
+    CloseOrder,
     PayloadError,
     Reader,
+    make_close_label,
     make_label,
     pack,
 )
@@ -32,9 +34,10 @@ def test_anything_is_read_or_refused(payload: bytes) -> None:
         read = Reader(ANN).read(payload)
     except PayloadError:
         return
-    assert read is not None
-    text, key = read
-    assert isinstance(text, str) and (key is None or 1 <= len(key) <= MAX_NAME)
+    if not isinstance(read, CloseOrder):
+        assert read is not None
+        text, key = read
+        assert isinstance(text, str) and (key is None or 1 <= len(key) <= MAX_NAME)
 
 
 def test_text_of_others_needs_no_label() -> None:
@@ -89,6 +92,14 @@ def test_so_many_senders_are_remembered_and_no_more() -> None:
         b"\0=\0x",
         b"\0=" + b"k" * (MAX_NAME + 1) + b"\0x",
         b"\0k\0x",
+        b"\0!4001",
+        b"\0!0999\0x",
+        b"\0!5000\0x",
+        b"\0!40010\0x",
+        b"\0!4001+\0x",
+        b"\0!4001+-1\0x",
+        b"\0!4001+" + b"1" * 19 + b"\0x",
+        b"\0" + b"a" * 16 + b"!4001\0x",
     ],
 )
 def test_broken_labels_are_refused(payload: bytes) -> None:
@@ -111,3 +122,29 @@ def test_what_is_no_utf8_is_refused(label: bytes, data: bytes) -> None:
 
 def test_label_is_as_long_as_is_said() -> None:
     assert len(make_label(ANN, 10**18 - 1, "k" * MAX_NAME)) <= MAX_LABEL
+    assert len(make_close_label(4999, 10**18 - 1, make_label(ANN, 10**18 - 1))) <= MAX_LABEL
+
+
+@given(st.integers(1000, 4999), TEXTS, st.none() | st.integers(0, 10**18 - 1))
+def test_order_to_close_is_read_with_its_code_and_reason(
+    code: int, reason: str, claim: int | None
+) -> None:
+    for label in (b"", make_label(ANN, 1)):
+        payload = pack(reason, make_close_label(code, claim, label))
+        assert Reader(BOB).read(payload) == CloseOrder(code, reason, claim, False)
+    own = None if claim is None else CloseOrder(code, reason, claim, True)
+    assert Reader(ANN).read(payload) == own
+
+
+def test_order_that_comes_late_is_passed_over() -> None:
+    reader = Reader(ANN)
+    assert reader.read(pack("x", make_label(BOB, 2))) == ("x", None)
+    for claim in (None, 7):
+        assert reader.read(pack("", make_close_label(4001, claim, make_label(BOB, 1)))) is None
+
+
+@given(TEXTS)
+def test_no_text_is_an_order_to_close(text: str) -> None:
+    for label in (b"", make_label(ANN, 1)):
+        for forged in (text, "\0!4001\0" + text):
+            assert Reader(BOB).read(pack(forged, label)) == (forged, None)

@@ -18,7 +18,7 @@ import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Error, Page, Request, expect
 
-from examples.authorize import PRESENT, make_app
+from examples.authorize import BROKER, make_app
 from sockjs_aio import ConnectionInfo, SockJSRouter
 from tests.conftest import Echo
 from tests.integration.browser import Client, launched, make_page_app, serving, visiting
@@ -115,16 +115,14 @@ async def test_page_of_the_example_comes_back_with_a_new_token(
         page.on("request", note)
         await log_in(page, "ann", "apple")
         await talk(page, "orders", "websocket")
-        for desk in app[PRESENT].copy():
-            desk.close(1012, "Service restart")
+        await app[BROKER].close_channel("user:ann", 1012, "Service restart")
         texts = ["Hello, ann!", "ann says: hi", "Hello, ann!"]
         await expect(page.locator("#orders .text")).to_have_text(texts)
         notices = page.locator("#orders .notice")
         await expect(notices).to_have_text(["Lost: 1012 Service restart"])
         assert len(tokens) == len(set(tokens)) == 2
         await page.context.clear_cookies()
-        for desk in app[PRESENT].copy():
-            desk.close(1012, "Service restart")
+        await app[BROKER].close_channel("user:ann", 1012, "Service restart")
         await expect(notices.last).to_contain_text("Log in first.")
         await expect(page.locator("#orders .toggle")).to_have_text("Connect")  # it has given up
 

@@ -1,13 +1,15 @@
 """What the owner of a session knows of requests that others hand on, and what is done there."""
 
 import asyncio
+import time
 from typing import Any
 
+import async_timeout
 import pytest
 from aiohttp import web
 from aiohttp_remotes import XForwardedRelaxed, setup
 
-from sockjs_aio import ConnectionInfo, SockJSConnection
+from sockjs_aio import ConnectionInfo, Grant, SockJSConnection
 from tests.clients import Client, Xhr, XhrStreaming
 from tests.wire import Wire
 from tests.workers.conftest import RunTeam
@@ -65,6 +67,21 @@ async def test_authorize_runs_once_and_at_the_owner(team: RunTeam) -> None:
     await client.send("in")
     assert await client.messages(1) == ["in"]
     assert len(asked) == 5
+
+
+@each_http
+async def test_session_ends_with_its_authorization_at_the_owner(
+    team: RunTeam, transport: type[Client]
+) -> None:
+    async def authorize(request: web.Request) -> Grant:
+        return Grant("ann", until=time.time() + 1)
+
+    workers = await team(2, authorize=authorize)
+    client = await open_elsewhere(workers, transport)
+    async with async_timeout.timeout(20):
+        while not (frame := await client._frame()).startswith(b"c"):
+            assert frame in (b"h", b""), frame
+    assert frame == b'c[4401,"Authorization expired"]'
 
 
 async def test_middlewares_see_each_request_once_and_at_the_owner(team: RunTeam) -> None:

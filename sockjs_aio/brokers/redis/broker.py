@@ -1,6 +1,7 @@
 """The broker for several processes.  It needs redis-py: ``pip install sockjs-aio[redis]``."""
 
 import contextlib
+import itertools
 import logging
 import secrets
 from dataclasses import dataclass
@@ -10,10 +11,20 @@ try:
     from sockjs_aio.brokers.redis.link import Link, Server
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError("RedisBroker needs redis: pip install sockjs-aio[redis]") from _error
-from sockjs_aio.brokers.base import Broker, State, check_delay, check_size
-from sockjs_aio.brokers.redis.payload import MAX_LABEL, PayloadError, Reader, make_label, pack
+from sockjs_aio.brokers.base import Broker, State
+from sockjs_aio.brokers.checks import check_delay, check_size
+from sockjs_aio.brokers.redis.payload import (
+    MAX_LABEL,
+    CloseOrder,
+    PayloadError,
+    Reader,
+    make_close_label,
+    make_label,
+    pack,
+)
 from sockjs_aio.brokers.redis.presence import Presence, members_question
 from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
+from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.errors import BrokerUnavailableError, SettingsError
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.broker")
@@ -29,6 +40,9 @@ class _Work:
     reader: Reader
     presence: Presence
     link: Link
+    claims: dict[str, tuple[int, list[SockJSConnection]]]
+    """For each channel, the last order that keeps sessions, and these, until Redis has sent the
+    order back.  Orders that come before that are older, and do not concern these sessions."""
 
 
 class RedisBroker(Broker):
@@ -106,6 +120,7 @@ class RedisBroker(Broker):
         except ValueError as error:
             raise SettingsError(f"the Redis URL is not valid: {error}") from None
         self._work: _Work | None = None
+        self._claim_numbers = itertools.count(1)
 
     async def __aenter__(self) -> "RedisBroker":
         self.start(self)
@@ -157,7 +172,7 @@ class RedisBroker(Broker):
             queue_limit=self._queue_limit,
             rate_limited=self._rate_limited,
         )
-        self._work = _Work(node, Reader(node), presence, link)
+        self._work = _Work(node, Reader(node), presence, link, {})
         for channel in self.channels:
             self.listen(channel)
 
@@ -177,6 +192,7 @@ class RedisBroker(Broker):
         """See `Broker`."""
         if (work := self._here()) is not None:
             work.link.unlisten(self._name(channel))
+            work.claims.pop(channel, None)  # the order does not come back
 
     def announce(self, channel: str, member: str) -> None:
         """See `Broker`."""
@@ -199,20 +215,44 @@ class RedisBroker(Broker):
 
     async def send(self, channel: str, message: str, key: str | None) -> None:
         """See `Broker`."""
-        work, name = self._here(), self._name(channel)
+        await self._send(channel, message, self._label(key))
+
+    async def send_close(
+        self, channel: str, code: int, reason: str, kept: list[SockJSConnection]
+    ) -> None:
+        """See `Broker`."""
+        work, claim = self._here(), next(self._claim_numbers) if kept else None
+        claims = {} if work is None or channel not in self.channels else work.claims
+        if claim is not None:
+            claims[channel] = claim, kept
+        is_sent = False
         try:
-            if work is None:
-                label = b"" if key is None else make_label(key=key)
-                await self._server.call(("PUBLISH", name, pack(message, label)))
-            else:
-                label = make_label(work.node, work.link.number, key)
-                await work.link.call(("PUBLISH", name, pack(message, label)))
+            is_sent = await self._send(
+                channel, reason, make_close_label(code, claim, self._label())
+            )
+        finally:
+            if not is_sent:
+                _end_claim(claims, channel, claim)
+
+    def _label(self, key: str | None = None) -> bytes:
+        work = self._here()
+        if work is not None:
+            return make_label(work.node, work.link.number, key)
+        return b"" if key is None else make_label(key=key)
+
+    async def _send(self, channel: str, text: str, label: bytes) -> bool:
+        """Send `text`, and return whether Redis has it."""
+        work, command = self._here(), ("PUBLISH", self._name(channel), pack(text, label))
+        try:
+            await (work.link.call(command) if work else self._server.call(command))
         except BrokerUnavailableError as error:
             self.dropped += 1
             if self._on_unavailable == "raise":
                 raise
-            text = "channel %r: dropping messages for other processes: %s"
-            self._rate_limited.warn("sent", text, channel, error)
+            warning = "channel %r: dropping messages for other processes: %s"
+            self._rate_limited.warn("sent", warning, channel, error)
+            return False
+        return True
 
     async def remote_members(self, channel: str) -> set[str]:
         """See `Broker`."""
@@ -230,9 +270,11 @@ class RedisBroker(Broker):
         try:
             if len(payload) > self.max_message_size + MAX_LABEL:
                 raise PayloadError(f"{len(payload)} bytes")
-            read = self._work.reader.read(payload)
-            if read is not None:
-                text, key = read
+            content = self._work.reader.read(payload)
+            if isinstance(content, CloseOrder):
+                self._obey(channel, content)
+            elif content is not None:
+                text, key = content
                 self.deliver(channel, text, key=key)
         except PayloadError as error:
             self.refused += 1
@@ -242,9 +284,33 @@ class RedisBroker(Broker):
         except Exception:
             logger.exception("channel %r: delivering a message failed", channel)
 
+    def _obey(self, channel: str, order: CloseOrder) -> None:
+        assert self._work is not None, "it has received the order"
+        claims = self._work.claims
+        if order.is_own:
+            _end_claim(claims, channel, order.claim)
+            return
+        kept: list[SockJSConnection] = []
+        if order.claim is not None and channel in claims:
+            kept = claims[channel][1]
+        self.close_sessions(channel, order.code, order.reason, kept)
+
+    def _count_gap(self) -> None:
+        super()._count_gap()
+        if self._work is not None:
+            self._work.claims.clear()  # orders may not come back
+
     def _here(self) -> _Work | None:
         self.check_loop()
         return self._work
 
     def _name(self, channel: str) -> bytes:
         return (self._prefix + channel).encode()
+
+
+def _end_claim(
+    claims: dict[str, tuple[int, list[SockJSConnection]]], channel: str, claim: int | None
+) -> None:
+    """Forget the claim of `channel`, unless a newer one has replaced it."""
+    if channel in claims and claims[channel][0] == claim:
+        del claims[channel]

@@ -4,9 +4,15 @@ A label is ``NUL NODE:LINK NUL``.  NODE is the sender: 16 hexadecimal digits, ne
 LINK is the number of the sender's connection.  The label may be empty (``NUL NUL``), and a text
 that begins with NUL needs one.  A message with a key has ``=KEY`` before the second NUL.  A lone
 surrogate, which a client can send, is encoded as with Python's ``surrogatepass``.
+
+An order to close a channel's sessions is a payload whose label ends with ``!CODE``, such as
+``NUL !4001 NUL``; then the text is the reason.  ``!CODE+NUMBER`` says that the sender keeps some of
+its own.  No message can look like an order, because a text that begins with NUL has a label before
+it.  Servers that do not know such orders refuse the label.
 """
 
 import re
+from typing import NamedTuple
 
 from sockjs_aio.protocol.names import MAX_NAME, check_key
 
@@ -16,7 +22,22 @@ NODES = 1000
 MAX_LABEL: int = 40 + MAX_NAME
 """The longest label, in bytes."""
 
-_LABEL = re.compile(rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?(?:=([^\0]{1,%d}))?\0" % MAX_NAME)
+_LABEL = re.compile(
+    rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?"
+    rb"(?:=([^\0]{1,%d})|!([1-4][0-9]{3})(?:[+]([0-9]{1,18}))?)?\0" % MAX_NAME
+)
+
+
+class CloseOrder(NamedTuple):
+    """Sessions are to be closed with this code and this reason."""
+
+    code: int
+    reason: str
+    claim: int | None
+    """The number of the order among those of its sender that keep sessions; None if it keeps none.
+    """
+    is_own: bool
+    """Whether the node that reads it has sent it."""
 
 
 class PayloadError(ValueError):
@@ -35,6 +56,18 @@ def make_label(node: str = "", link: int = 0, key: str | None = None) -> bytes:
     return f"\0{sender}{'' if key is None else '=' + key}\0".encode()
 
 
+def make_close_label(code: int, claim: int | None = None, label: bytes = b"") -> bytes:
+    """Make the label of an order to close sessions.
+
+    Args:
+        code: The close code.
+        claim: See `CloseOrder`.
+        label: The label of the sender, if it has one.
+    """
+    number = b"" if claim is None else b"+%d" % claim
+    return b"%b!%d%b\0" % (label[:-1] or b"\0", code, number)
+
+
 class Reader:
     """Reads the payloads that one node receives.
 
@@ -49,24 +82,32 @@ class Reader:
         self._own = node.encode()
         self._links: dict[bytes, int] = {}
 
-    def read(self, payload: bytes) -> tuple[str, str | None] | None:
-        """Return the text and its key; None if the node itself sent it, or it is late.
+    def read(self, payload: bytes) -> tuple[str, str | None] | CloseOrder | None:
+        """Return the text and its key, or the order to close sessions.
+
+        Return None if it is late, or a text that the node itself sent, or such an order that keeps
+        no sessions.
 
         Raises:
             PayloadError: If the label is broken or the text is not UTF-8.
         """
-        start, key = 0, None
+        start, key, code, claim, is_own = 0, None, None, None, False
         if payload.startswith(b"\0"):
             label = _LABEL.match(payload)
             if label is None:
                 raise PayloadError("a broken label")
-            if label[1] is not None and (label[1] == self._own or self._is_late(label)):
+            start, code, claim = label.end(), label[4], label[5]
+            is_own = label[1] == self._own
+            if (is_own and claim is None) or (label[1] is not None and self._is_late(label)):
                 return None
-            start, key = label.end(), _key(label)
+            key = _key(label)
         try:
-            return payload[start:].decode("utf-8", "surrogatepass"), key
+            text = payload[start:].decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             raise PayloadError("not UTF-8") from None
+        if code is None:
+            return text, key
+        return CloseOrder(int(code), text, None if claim is None else int(claim), is_own)
 
     def _is_late(self, label: "re.Match[bytes]") -> bool:
         node, link = label[1], int(label[2])

@@ -14,7 +14,8 @@ import async_timeout
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sockjs_aio.brokers.base import State, check_delay
+from sockjs_aio.brokers.base import State
+from sockjs_aio.brokers.checks import check_delay
 from sockjs_aio.cluster.nodes.node_record import make_record, read_secret
 from sockjs_aio.cluster.nodes.owners import check_url
 from sockjs_aio.cluster.relay.gateway import Gateway, serving

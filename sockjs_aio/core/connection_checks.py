@@ -1,0 +1,34 @@
+"""Checks of the connections that an application makes, and of their class."""
+
+import functools
+import logging
+
+from sockjs_aio.connection import SockJSConnection
+from sockjs_aio.hook_names import HOOKS, is_coroutine_function
+
+logger: logging.Logger = logging.getLogger("sockjs_aio.hooks")
+
+
+def checked(connection: SockJSConnection, session: object) -> SockJSConnection:
+    """Return `connection`, which the application made for `session`.
+
+    Raises:
+        TypeError: If it is not a `SockJSConnection`, or does not have `session`.
+    """
+    if not isinstance(connection, SockJSConnection):
+        raise TypeError(f"{connection!r} is not a SockJSConnection: return one for each session")
+    if getattr(connection, "session", None) is not session:
+        name = type(connection).__name__
+        raise TypeError(f"{name}.__init__ must call super().__init__(session)")
+    return connection
+
+
+def warn_of_plain_hooks(connect: object) -> None:
+    """Warn about hooks without ``async``, if `connect` is a class or a `partial` of one."""
+    cls = connect.func if isinstance(connect, functools.partial) else connect
+    if not (isinstance(cls, type) and issubclass(cls, SockJSConnection)):
+        return
+    for hook in HOOKS:
+        if not is_coroutine_function(getattr(cls, hook)):
+            text = "%s.%s is a plain function: write async def %s (unless it returns an awaitable)"
+            logger.warning(text, cls.__qualname__, hook, hook)
