@@ -135,7 +135,7 @@ class Subscriptions(Protocol):
 class SockJSConnection:
     """One client, as the application sees it; the router makes an instance for each session.
 
-    After the open frame is sent, `on_open` is awaited; messages wait until it returns.  Then
+    First `on_open` is awaited; messages wait until it returns, the open frame does not.  Then
     `on_message` is awaited for each message, one at a time and in order.  When the session has
     ended, for any reason, and the running hook has returned, `on_close` is awaited exactly once.
     The hooks of one session never run at the same time; hooks of different sessions do not wait

@@ -70,6 +70,26 @@ async def test_tests_that_are_shown_pass(sockjs: ClientFactory, name: str) -> No
     await run("docs/testing.md", name, **given)[name](sockjs)
 
 
+NOTIFY = "docs/notify-a-user.md"
+NOTIFY_TESTS = re.findall(r"async def (test_\w+)\(sockjs:", (ROOT / NOTIFY).read_text())
+
+
+@pytest.mark.parametrize("name", NOTIFY_TESTS)
+async def test_users_are_notified_as_the_guide_shows(sockjs: ClientFactory, name: str) -> None:
+    service = run(NOTIFY, "def make_app")
+    job = run(NOTIFY, "async def log_out")
+    given = {x: service[x] for x in ("LOGINS", "make_app")} | {
+        x: job[x] for x in ("notify", "log_out")
+    }
+    await run(NOTIFY, name, **given)[name](sockjs)
+
+
+def test_notifying_a_user_takes_less_than_ninety_lines_with_its_tests() -> None:
+    code = "\n".join(blocks(ROOT / NOTIFY, "python"))
+    lines = [line for line in code.splitlines() if line.strip()]
+    assert len(lines) < 90
+
+
 async def test_tests_page_has_tests_with_aiohttps_client_and_unittest(aiohttp_client: Any) -> None:
     make_app = room()["make_app"]
     shown = run("docs/testing.md", "aiohttp_client", make_app=make_app)
