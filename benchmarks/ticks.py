@@ -71,6 +71,7 @@ class Info(ConnectionInfo):
     def __init__(self, transport: str) -> None:
         self.ip = "127.0.0.1"
         self.transport = transport
+        self.until = None
 
 
 async def measure(kind: str, count: int) -> float:

@@ -78,6 +78,7 @@ class Info(ConnectionInfo):
     def __init__(self) -> None:
         self.ip = "127.0.0.1"
         self.transport = "xhr_streaming"
+        self.until = None
 
 
 @pytest.fixture
