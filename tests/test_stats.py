@@ -3,9 +3,10 @@
 import asyncio
 import time
 
+import aiohttp
 import pytest
 
-from sockjs_aio import broadcast
+from sockjs_aio import Session, broadcast
 from sockjs_aio.protocol import ends
 from sockjs_aio.session_info import CloseInfo
 from tests import clients
@@ -198,3 +199,23 @@ def test_every_end_has_a_status_of_its_own() -> None:
 )
 def test_statuses_are_few_whatever_is_said(end: ends.End, status: str) -> None:
     assert CloseInfo(*end, 0.0, "xhr").status == status
+
+
+@pytest.mark.logs("Error handling request")
+@pytest.mark.parametrize("kind", [clients.Xhr, clients.WebSocket], ids=lambda kind: kind.name)
+async def test_constructor_that_closes_and_fails_leaves_no_session(
+    serve: Serve, kind: Kind
+) -> None:
+    class Failing(Recorder):
+        def __init__(self, session: Session) -> None:
+            super().__init__(session)
+            self.close(4000, "banned")
+            raise ValueError("a mistake")
+
+    served = await serve(Failing)
+    for _ in range(2):
+        with pytest.raises((aiohttp.ClientError, AssertionError)):
+            await kind.open(served)
+    stats = served.router.stats
+    assert (stats.sessions, stats.opened) == ({}, {kind.name: 2})
+    assert stats.closed == {(kind.name, "server"): 2}

@@ -1,5 +1,7 @@
 """The subscriptions of one router's sessions.  Sessions without subscriptions cost nothing."""
 
+import asyncio
+from collections import deque
 from collections.abc import Collection
 
 from sockjs_aio.brokers.base import Broker, Exclude
@@ -9,6 +11,7 @@ from sockjs_aio.core.events import Observer
 from sockjs_aio.errors import TooManyChannelsError
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.stats import Telling
+from sockjs_aio.turns import Turn
 
 
 class Channels:
@@ -103,10 +106,23 @@ class Channels:
     def close_sessions(
         self, channel: str, code: int, reason: str, keep: Collection[Session] = ()
     ) -> None:
-        """Close the sessions that are subscribed to `channel`, except those in `keep`."""
-        for session in list(self._sessions.get(channel, ())):
-            if session not in keep:
+        """Close the sessions that are subscribed to `channel`, except those in `keep`.
+
+        If there are many, let other tasks run every few milliseconds.
+        """
+        left = deque(x for x in self._sessions.get(channel, ()) if x not in keep)
+        self._close_some(channel, left, code, reason)
+
+    def _close_some(self, channel: str, left: deque[Session], code: int, reason: str) -> None:
+        turn = Turn()
+        while left:
+            session = left.popleft()
+            if channel in self._channels.get(session, ()):
                 session.close(code, reason)
+            if turn.is_over and left:
+                later = asyncio.get_running_loop().call_soon
+                later(self._close_some, channel, left, code, reason)
+                return
 
     def _add(self, session: Session, channel: str) -> None:
         channels = self._channels.get(session, set())

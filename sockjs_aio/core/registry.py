@@ -132,7 +132,13 @@ class SessionRegistry:
     def _keep(self, session: S) -> S:
         if not self.thread.is_bound:
             self.thread.bind()
-        session.connection = checked(session.hooks.context.run(self._connect, session), session)
+        try:
+            session.connection = checked(session.hooks.context.run(self._connect, session), session)
+        except BaseException:
+            if session.close_info is not None:  # its constructor has closed it: that was counted
+                self.counters.opened(session)
+                self.counters.forgotten(session.transport)
+            raise
         self._sessions.add(session)
         self.addresses.add(session.info.ip)
         self.arm(session)

@@ -202,15 +202,18 @@ class ReconnectingSockJS extends EventTarget {
     const attempt = ++this.#failures;
     const delay = this.#delay(code, attempt);
     const event = { code, reason, wasClean, error, attempt, delay };
+    const round = this.#round;
     let isRetried = false;
     try {
       isRetried = this.#options.retry(event);
     } finally {
-      if (isRetried) {
-        this.#timer = setTimeout(() => this.#start(), delay);
-        this.#emit("reconnecting", event);
-      } else {
-        this.#end(event);
+      if (round === this.#round) { // it has called neither close() nor reconnect()
+        if (isRetried) {
+          this.#timer = setTimeout(() => this.#start(), delay);
+          this.#emit("reconnecting", event);
+        } else {
+          this.#end(event);
+        }
       }
     }
   }

@@ -338,3 +338,20 @@ async def test_server_that_does_not_know_orders_refuses_them(
         await new.publish("news", "next")
     assert await client.messages(1) == ["next"]
     assert old.refused == 1  # type: ignore[attr-defined]
+
+
+async def test_many_sessions_are_closed_in_turns(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = await serve(Talker)
+    users = [await WebSocket.open(here) for _ in range(5)]
+    for user in users:
+        await tell(user, "sub user:ann")
+    monkeypatch.setattr("sockjs_aio.turns.TURN", 0)
+    connections = here.router.subscribers("user:ann")
+    await here.router.close_channel("user:ann", 4001, "x")
+    assert [connection.is_closed for connection in connections] == [True] + [False] * 4
+    connections[1].unsubscribe("user:ann")
+    for user in [users[0], *users[2:]]:
+        assert await user.frame() == b'c[4001,"x"]'
+    assert not connections[1].is_closed

@@ -144,6 +144,36 @@ async def test_retry_that_raises_ends_the_socket(browser: Browser, page_url: str
         assert (await client.take("close"))["code"] == 1012
 
 
+@pytest.mark.parametrize("answer", ["true", "false"])
+async def test_retry_may_close_the_socket(browser: Browser, page_url: str, answer: str) -> None:
+    async with talking(browser, page_url) as (client, url):
+        await client.page.evaluate(
+            f"start('{url}', {{ minDelay: 1, restartDelay: 1, retry: () => "
+            f"{{ socket.close(4000, 'enough'); return {answer}; }} }})"
+        )
+        await client.take("open")
+        await client.call("say", "close 1012")
+        end = await client.take("close")
+        assert (end["code"], end["reason"], end["state"]) == (4000, "enough", CLOSED)
+        await client.page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")
+        assert await client.seen() == []
+
+
+async def test_retry_may_connect_again_at_once(browser: Browser, page_url: str) -> None:
+    async with (
+        serving_talker(page_url) as (url, router),
+        visited(browser, page_url, url) as client,
+    ):
+        await client.page.evaluate(
+            f"start('{url}', {{ retry: () => {{ socket.reconnect(); return true; }} }})"
+        )
+        await client.take("open")
+        await client.call("say", "close 1012")
+        assert (await client.take("open"))["isReconnect"]
+        assert await client.seen() == []
+        assert router.session_count == 1
+
+
 async def test_waits_grow_and_start_again_after_a_good_connection(
     browser: Browser, page_url: str
 ) -> None:

@@ -162,6 +162,8 @@ class Child:
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         try:
             async for line in reader:
+                if not line.endswith(b"\n"):  # it was killed while it wrote
+                    break
                 word, _, detail = line.decode().strip().partition(" ")
                 self.silence = -math.inf if word == "bye" else 0.0  # its loop stops after that
                 if word == "ready":

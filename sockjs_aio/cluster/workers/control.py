@@ -86,9 +86,12 @@ class Control:
             self._writer.write(f"{line}\n".encode())
 
     def report(self) -> None:
-        """Report the metrics, if there are any."""
+        """Report the metrics, if there are any; if that fails, the last ones count."""
         if self.make_report is not None:
-            self.say("report", self.make_report())
+            try:
+                self.say("report", self.make_report())
+            except Exception:  # such as one of the application's broker
+                logger.exception("the metrics cannot be reported")
 
     async def commands(self) -> AsyncIterator[str]:
         """Yield all commands but ``report``, and the last one, ``end``, which sets `ending`."""
