@@ -12,7 +12,7 @@ from aiohttp import web
 
 _ON_THE_WAY = (
     *(
-        str(Path(__file__).parents[1]),
+        str(Path(__file__).parents[2]),
         str(Path(web.__file__).parent),
         str(Path(aiosignal.__file__)),
     ),
