@@ -179,7 +179,7 @@ def result() -> Result:
         },
         exit_status=0,
         exit_seconds=1.0,
-        log="WARNING sockjs_aio: session 1… (xhr): closed (overflow, 1008 'Slow consumer', …)\n",
+        log="WARNING sockjs_aio.session: session 1… (xhr): closed (overflow, 1008 'Slow consumer', …)\n",
     )
 
 
@@ -214,7 +214,7 @@ def change(path: str, value: Any, name: str) -> Any:
         change("exit_status", -9, "exit status"),
         change("exit_seconds", 14.0, "seconds from SIGTERM to exit"),
         change("log", "ERROR asyncio: failed", "complaints in the server's log"),
-        change("log", "WARNING sockjs_aio: session", "complaints in the server's log"),
+        change("log", "WARNING sockjs_aio.session: session", "complaints in the server's log"),
         change("log", "Task was destroyed", "complaints in the server's log"),
         change("end/sessions", 1, "sessions after the load"),
         change("end/tasks", 5, "tasks after the load"),
