@@ -179,7 +179,7 @@ def result() -> Result:
         },
         exit_status=0,
         exit_seconds=1.0,
-        log="WARNING sockjs_aio.session: session 1… (xhr): closed (overflow, 1008 'Slow consumer', …)\n",
+        log="WARNING sockjs_aio.session: session 1… (xhr): closed (overflow, 1008 'Slow', …)\n",
     )
 
 

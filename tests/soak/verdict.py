@@ -44,7 +44,9 @@ def complaints(log: str) -> list[str]:
     lines = []
     for line in log.splitlines():
         is_record = line.startswith(("WARNING ", "ERROR ", "CRITICAL "))
-        is_overflow = line.startswith("WARNING sockjs_aio.session: session ") and "(overflow," in line
+        is_overflow = (
+            line.startswith("WARNING sockjs_aio.session: session ") and "(overflow," in line
+        )
         if (is_record and not is_overflow) or any(word in line for word in words):
             lines.append(line)
     return lines
