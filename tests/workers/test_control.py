@@ -17,10 +17,11 @@ async def supervisor() -> AsyncIterator[tuple[socket.socket, Control]]:
     """The supervisor's end of the socket, and the other one."""
     ours, theirs = socket.socketpair()
     streams = await asyncio.open_unix_connection(sock=theirs)
-    control = Control(theirs.dup(), *streams)
-    yield ours, control
-    ours.close()
-    await control.close()
+    with theirs.dup() as watched:
+        control = Control(watched, *streams)
+        yield ours, control
+        ours.close()
+        await control.close()
 
 
 @pytest.mark.logs("the metrics cannot be reported")
