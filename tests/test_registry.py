@@ -275,6 +275,7 @@ async def test_late_tick_lets_what_has_come_be_taken_in_first() -> None:
 
 
 @pytest.mark.virtual_time
+@pytest.mark.not_over("uvloop")  # whose time cannot be set
 @pytest.mark.parametrize("idle_before", [0, 0.55, 0.69])
 async def test_time_in_which_the_loop_is_blocked_is_given_back(idle_before: float) -> None:
     loop = asyncio.get_running_loop()

@@ -24,7 +24,12 @@ from tests.test_close_info import Noting
 
 Kind = type[clients.Client]
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
-virtual = pytest.mark.virtual_time
+
+
+def virtual(test: Any) -> Any:
+    """In real time, which uvloop has, it would take minutes."""
+    return pytest.mark.virtual_time(pytest.mark.not_over("uvloop")(test))
+
 
 TICK = 1.0
 AGED = [1012, "Session too old"]
