@@ -62,6 +62,16 @@ def test_burst_may_come_at_once_and_then_one_after_the_other() -> None:
     assert bucket.delay(4, 1000) <= 0
 
 
+@pytest.mark.parametrize("rate", [0.0001, 0.3, 7, 1000])
+def test_burst_in_one_moment_of_a_coarse_clock_is_not_late_by_rounding(rate: float) -> None:
+    for moment in range(2000):
+        bucket, now = pace(rate, 3), 12345.678 + moment / 1000
+        for _ in range(3):
+            assert bucket.delay(1, now) <= 0
+            bucket.spend(1, now)
+        assert bucket.delay(1, now) > 0
+
+
 def test_more_than_a_burst_waits_for_a_full_bucket_and_is_paid_later() -> None:
     bucket = pace(10, 3)
     bucket.spend(1, 100)

@@ -9,6 +9,10 @@ from collections.abc import Callable
 
 from sockjs_aio.settings import Settings
 
+_ROUNDING = 1e-6
+"""Seconds by which sums of times may be wrong: the last message of a burst that comes in one moment
+of a coarse clock, such as uvloop's, must not be too early by a rounding error."""
+
 
 class Pace:
     """The token bucket of one session.
@@ -36,14 +40,15 @@ class Pace:
         return self._timer is not None
 
     def delay(self, count: int, now: float) -> float:
-        """Return the seconds until `count` messages may be handled; 0 or less for now.
+        """Return the seconds until `count` messages may be handled; 0 for now.
 
         More than a whole burst, such as the messages of one large request, need a full bucket.
         """
         if not count:
             return 0
         spare = self._burst - min(count, self._burst)
-        return self._full_at - spare * self._interval - now
+        delay = self._full_at - spare * self._interval - now
+        return delay if delay > _ROUNDING else 0
 
     def spend(self, count: int, now: float) -> None:
         """Count `count` messages that are being handled."""

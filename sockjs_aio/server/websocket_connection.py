@@ -138,7 +138,7 @@ class WebSocketConnection(TakenOver):
         if not self._is_over:
             # what the hooks send leaves at once: a flush at the end of the turn would cost a
             # callback for each message
-            is_held = self._session.hold()
+            holds_flush = self._session.hold()
             try:
                 self._handle(hooks)
             except ClientEndedError as ended:
@@ -147,7 +147,7 @@ class WebSocketConnection(TakenOver):
                 self._end_reading()
                 self._session.peer_failed(BROKEN_JSON)
                 self._writer.hang_up()
-            if is_held:
+            if holds_flush:
                 self._session.flush_held()
         if self._is_over or self._is_lost or hooks.is_dropping:
             self._finish(hooks)
