@@ -80,6 +80,7 @@ class LinkedBroker(Broker):
     ) -> None:
         """Close sessions of the others."""
         if self._is_cut:
+            self._unsent.add(channel)
             self._complain()
         for other in self._reachable():
             other.close_sessions(channel, code, reason)
