@@ -1,7 +1,6 @@
 """The class that you derive from: its hooks, and the methods that they call.
 
-`Session` is the contract behind it: what a connection may ask of its session.  Two classes
-implement it: the server's own sessions (`core.session`) and the channels of `multiplex`.
+`Session` is the contract behind it, of the server's own sessions and the channels of `multiplex`.
 """
 
 import abc
