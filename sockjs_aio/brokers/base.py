@@ -241,6 +241,7 @@ class Broker(abc.ABC):
 
     def end_gap(self, channel: str) -> None:
         """Tell listeners that messages of `channel` may have been missed, and now arrive."""
+        self.check_loop()
         tell_gap(self._listeners.get(channel, ()), channel)
 
     def deliver(

@@ -6,6 +6,7 @@ from typing import Any
 
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from sockjs_aio.brokers.redis.replies import CLUSTER, read_reply
 
@@ -54,7 +55,9 @@ def check_connections(pool: ConnectionPool, find: Find | None) -> None:
 
 async def _check_mode(connection: Any) -> None:
     await connection.send_command("INFO", "server", check_health=False)
-    reply = await read_reply(connection)  # a user without the permission gets an error
+    reply = await read_reply(connection)
+    if isinstance(reply, ResponseError):  # the user has no permission for this command
+        return
     found = _MODE.search(reply.encode() if isinstance(reply, str) else reply)
     if found is not None:
         raise RedisConnectionError(REFUSALS[found[1]])

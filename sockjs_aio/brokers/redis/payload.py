@@ -75,7 +75,7 @@ def make_close_label(code: int, claim: int | None = None, label: bytes = b"") ->
 
 def make_gap_notice(label: bytes) -> bytes:
     """Make the notice that the sender with `label` could not publish some messages."""
-    return label[:-1] + b"?\0"
+    return (label[:-1] or b"\0") + b"?\0"
 
 
 class Reader:
