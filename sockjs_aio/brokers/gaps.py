@@ -1,7 +1,10 @@
 """Who is told when messages of a channel may have been missed."""
 
+import logging
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
+
+logger: logging.Logger = logging.getLogger("sockjs_aio.broker")
 
 
 @runtime_checkable
@@ -13,7 +16,10 @@ class ChannelGapListener(Protocol):
 
 
 def tell_gap(listeners: Iterable[object], channel: str) -> None:
-    """Call `gap_ended` of those that have it."""
+    """Call `gap_ended` of those that have it; log what it raises."""
     for listener in list(listeners):
         if isinstance(listener, ChannelGapListener):
-            listener.gap_ended(channel)
+            try:
+                listener.gap_ended(channel)
+            except Exception:
+                logger.exception("channel %r: telling a listener of a gap failed", channel)

@@ -267,11 +267,13 @@ class Hooks:
 
     async def _handle_inbox(self) -> None:
         turn = Turn()
-        while self._inbox or self._gaps:
-            if self._gaps and (gap := self._next_gap()) is not None:
-                await self._call("on_gap", gap[0].call_on_gap, gap[1])
-            elif self._inbox:
-                await self.message(self._inbox.take())
+        while True:
+            while self._gaps:
+                if (gap := self._next_gap()) is not None:
+                    await self._call("on_gap", gap[0].call_on_gap, gap[1])
+            if not self._inbox:
+                return
+            await self.message(self._inbox.take())
             if turn.is_over and self._inbox:
                 await turn.next()
 

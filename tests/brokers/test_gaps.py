@@ -321,6 +321,29 @@ async def test_message_that_is_too_large_is_a_gap(
     assert await client.messages(1) == ["gap news"]
 
 
+@pytest.mark.logs("telling a listener of a gap failed(?s:.*)LookupError")
+async def test_listener_that_raises_does_not_keep_others_from_being_told() -> None:
+    class Raising(Ear):
+        def gap_ended(self, channel: str) -> None:
+            raise LookupError(channel)
+
+    (broker,), ear = linked_brokers(1), GapEar()
+    broker.start(ear)
+    broker.subscribe("news", Raising())
+    broker.subscribe("news", ear)
+    interrupt(broker)
+    assert ear.gaps == ["news"]
+
+
+def test_sessions_end_at_random_times_and_once() -> None:
+    ends = {lifetime.ended_soon(None, 10).due for _ in range(20)}
+    assert len(ends) > 10
+    assert 10 <= min(ends) < max(ends) <= 12
+    first = lifetime.ended_soon(None, 10)
+    due = first.due
+    assert lifetime.ended_soon(first, 15).due == due
+
+
 def test_notice_of_a_gap_is_read_by_others() -> None:
     ann, bob = "a" * 16, "b" * 16
     payload = make_gap_notice(make_label(ann, 3))

@@ -63,7 +63,7 @@ class RedisBroker(Broker):
 
     Args:
         url: A URL for redis-py, such as ``redis://:password@host:6379``, ``rediss://`` for TLS, or
-            ``unix:///path``.
+            ``unix:///path``.  With Sentinel: ``redis+sentinel://host:26379,host:26379/service``.
         prefix: The beginning of the names of channels and keys in Redis.
         on_unavailable: What `publish` and `members` do when Redis does not answer.  ``"drop"``
             drops the message for other processes, and returns only this process's members.
