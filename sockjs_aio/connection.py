@@ -1,7 +1,6 @@
-"""The class that you derive from: three hooks, and the methods that they call.
+"""The class that you derive from: its hooks, and the methods that they call.
 
-`Session` is the contract behind it: what a connection may ask of its session.  Two classes
-implement it: the server's own sessions (`core.session`) and the channels of `multiplex`.
+`Session` is the contract behind it, of the server's own sessions and the channels of `multiplex`.
 """
 
 import abc
@@ -10,6 +9,7 @@ import logging
 from collections.abc import Collection, Iterable
 from typing import Any, Protocol, TypeAlias
 
+from sockjs_aio.gaps import GapChannels, GapHook, GapSession
 from sockjs_aio.grant import Until
 from sockjs_aio.hook_names import meant_hook
 from sockjs_aio.protocol.ends import GO_AWAY, check_close
@@ -21,7 +21,7 @@ from sockjs_aio.stats import Telling
 logger: logging.Logger = logging.getLogger("sockjs_aio.hooks")
 
 
-class Session(abc.ABC):
+class Session(GapSession):
     """A client's session, as its connection sees it.  Only the server makes sessions."""
 
     __slots__ = ()
@@ -105,7 +105,7 @@ class Session(abc.ABC):
         """Change when it is closed; see `SockJSConnection.extend`."""
 
 
-class Subscriptions(Protocol):
+class Subscriptions(GapChannels, Protocol):
     """Which sessions receive the messages of which channels."""
 
     async def subscribe(self, session: Session, channel: str, member: str | None) -> None:
@@ -132,7 +132,7 @@ class Subscriptions(Protocol):
         ...
 
 
-class SockJSConnection:
+class SockJSConnection(GapHook):
     """One client, as the application sees it; the router makes an instance for each session.
 
     First `on_open` is awaited; messages wait until it returns, the open frame does not.  Then

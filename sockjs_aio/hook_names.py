@@ -4,7 +4,7 @@ import difflib
 import inspect
 from typing import Any
 
-HOOKS = ("on_open", "on_message", "on_close")
+HOOKS = ("on_open", "on_message", "on_close", "on_gap")
 
 _OURS = {hook.replace("_", ""): hook for hook in HOOKS}
 _ELSEWHERE = {"onconnect": "on_open", "ondisconnect": "on_close", "onreceive": "on_message"}

@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 from sockjs_aio.connection import Session, SockJSConnection, Subscriptions
 from sockjs_aio.core.connection_checks import checked, warn_of_plain_hooks
 from sockjs_aio.core.hooks import Hooks
+from sockjs_aio.gaps import GapSession
 from sockjs_aio.grant import Until
-from sockjs_aio.protocol.ends import GO_AWAY, UNSUBSCRIBED, End, Initiator
+from sockjs_aio.protocol.ends import GO_AWAY, MESSAGES_MISSED, UNSUBSCRIBED, End, Initiator
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 from sockjs_aio.stats import Telling
@@ -84,10 +85,8 @@ class MultiplexConnection(SockJSConnection):
         else:
             logger.debug("session %s: ignored %.80r", self.session, message)
             return
-        # if the carrier has ended, its on_close does this, and can be cancelled as a whole
-        if channel and not channel.is_subscribed and self.session.is_open:
-            await channel.hooks.finish()
-            channel.hooks_returned()
+        if channel:
+            await channel.settle()
 
     async def on_close(self) -> None:
         """Close the channels.  If you override this, call it too."""
@@ -252,6 +251,26 @@ class Channel(Session):
         """Change until when the client is authorized, for all channels of the carrier."""
         if self.is_subscribed:
             self.carrier.extend(until)
+
+    def end_after_gap(self) -> None:
+        """Close the channel, but not its carrier."""
+        self.close(*MESSAGES_MISSED)
+
+    def insert_gap(self, session: GapSession, channel: str) -> None:
+        """See `GapSession`: the channels of a carrier take turns."""
+        self.carrier.insert_gap(session, channel)
+
+    async def call_on_gap(self, channel: str) -> None:
+        """Call `on_gap`."""
+        await self.hooks.gap(channel)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Call `on_close` if a hook has closed the channel."""
+        # if the carrier has ended, its on_close does this, and can be cancelled as a whole
+        if not self.is_subscribed and self.carrier.is_open:
+            await self.hooks.finish()
+            self.hooks_returned()
 
     def leave(self, end: End) -> None:
         """End the channel without telling the client; have `on_close` called unless a hook runs."""

@@ -18,7 +18,7 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 ROOMS = [
     {"errors", "turns", "version", "hook_names"},
     {"protocol"},
-    {"origins", "session_info", "settings", "grant", "connection", "stats"},
+    {"origins", "session_info", "settings", "grant", "gaps", "connection", "stats"},
     {"brokers"},
     {"core"},
     {"multiplex", "observers"},

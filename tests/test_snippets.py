@@ -46,6 +46,7 @@ GIVEN |= {
     "orders": "orders: list[str] = []",
     "decoded": "def decoded(token: Any) -> dict[str, Any]: ...",
     "find_user": "async def find_user(token: str | None) -> User | None: ...",
+    "all_orders": "async def all_orders() -> str: ...",
     "remember_for_a_while": "async def remember_for_a_while(ip: Any, age: float) -> None: ...",
     "self": "self: SockJSConnection",
     "report": "async def report(name: str) -> list[str]: ...",

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from sockjs_aio.brokers.checks import check_channel, check_size
+from sockjs_aio.brokers.gaps import tell_gap
 from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.protocol.ends import GO_AWAY, check_close
 from sockjs_aio.protocol.framing import PreparedMessage
@@ -237,6 +238,11 @@ class Broker(abc.ABC):
         for user in list(self._users):
             if isinstance(user, GapListener):
                 user.gap_began()
+
+    def end_gap(self, channel: str) -> None:
+        """Tell listeners that messages of `channel` may have been missed, and now arrive."""
+        self.check_loop()
+        tell_gap(self._listeners.get(channel, ()), channel)
 
     def deliver(
         self, channel: str, message: str, exclude: Exclude = (), key: str | None = None

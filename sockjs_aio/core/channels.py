@@ -9,6 +9,7 @@ from sockjs_aio.brokers.checks import check_channel, check_member
 from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.core.events import Observer
 from sockjs_aio.errors import TooManyChannelsError
+from sockjs_aio.gaps import GapSession
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.stats import Telling
 from sockjs_aio.turns import Turn
@@ -20,12 +21,14 @@ class Channels:
     Args:
         broker: Carries the messages between processes.  Other routers may share it.
         events: Tells observers what happens.
+        closes_on_gap: Whether to close sessions that may have missed messages.
     """
 
-    __slots__ = ("broker", "_events", "_is_over", "_sessions", "_channels")
+    __slots__ = ("broker", "_events", "_closes_on_gap", "_is_over", "_sessions", "_channels")
 
-    def __init__(self, broker: Broker, events: Telling) -> None:
+    def __init__(self, broker: Broker, events: Telling, *, closes_on_gap: bool = False) -> None:
         self.broker: Broker = broker
+        self._closes_on_gap = closes_on_gap
         self._events = events
         self._is_over = False
         self._sessions: dict[str, dict[Session, str | None]] = {}  # with each session's member
@@ -88,6 +91,30 @@ class Channels:
     def gap_began(self) -> None:
         """Tell observers that messages from other processes may be missed now."""
         self._events.tell(Observer.broker_gap, self.broker)
+
+    def gap_ended(self, channel: str) -> None:
+        """Messages of `channel` may have been missed: tell its sessions, or close them.
+
+        If there are many, let other tasks run every few milliseconds.
+        """
+        self._tell_some(channel, deque(self._sessions.get(channel, ())))
+
+    def _tell_some(self, channel: str, left: deque[Session]) -> None:
+        turn = Turn()
+        while left:
+            session = left.popleft()
+            if self.is_subscribed(session, channel):
+                if self._closes_on_gap:
+                    session.end_after_gap()
+                else:
+                    session.gap_ended(channel)
+            if turn.is_over and left:
+                asyncio.get_running_loop().call_soon(self._tell_some, channel, left)
+                return
+
+    def is_subscribed(self, session: GapSession, channel: str) -> bool:
+        """Tell whether `session` is subscribed to `channel`."""
+        return session in self._sessions.get(channel, ())
 
     def subscribers(self, channel: str) -> list[SockJSConnection]:
         """See `SockJSRouter.subscribers`."""

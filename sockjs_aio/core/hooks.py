@@ -20,6 +20,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol
 from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.inbox import Inbox
+from sockjs_aio.gaps import GapSession
 from sockjs_aio.protocol.ends import GO_AWAY, HOOK_FAILED, End, Initiator
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 from sockjs_aio.stats import Telling
@@ -83,6 +84,7 @@ class Hooks:
         "_is_starting",
         "is_cancelled",
         "is_dropping",
+        "_gaps",
     )
 
     def __init__(self, session: HookedSession, receive_queue_limit: int) -> None:
@@ -101,6 +103,8 @@ class Hooks:
         self._is_starting = False
         self.is_cancelled: bool = False  # the server is shutting down, and the hook took too long
         self.is_dropping: bool = False  # no more messages are handled
+        # gaps that `on_gap` was not called for yet; nearly always None
+        self._gaps: dict[tuple[GapSession, str], None] | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -133,6 +137,10 @@ class Hooks:
     async def message(self, message: str | bytes) -> None:
         """Call `on_message`; close the session if it fails."""
         await self._call("on_message", self._session.connection.on_message, message)
+
+    async def gap(self, channel: str) -> None:
+        """Call `on_gap`; close the session if it fails."""
+        await self._call("on_gap", self._session.connection.on_gap, channel)
 
     async def finish(self) -> None:
         """Have `on_close` called, or wait for it if it is being called."""
@@ -171,6 +179,29 @@ class Hooks:
             self._wake()
         return True
 
+    def insert_gap(self, session: GapSession, channel: str) -> None:
+        """Call `session.call_on_gap` when the running hook has returned, before waiting messages.
+
+        If that is due already, do nothing.
+        """
+        if self._gaps is None:
+            self._gaps = {}
+        self._gaps[session, channel] = None
+        self._gaps_changed()
+
+    def _gaps_changed(self) -> None:
+        if self._opened:
+            self._wake()
+
+    def _next_gap(self) -> tuple[GapSession, str] | None:
+        while self._gaps:
+            session, channel = first = next(iter(self._gaps))
+            del self._gaps[first]
+            if session.channels.is_subscribed(session, channel):
+                return first
+        self._gaps = None
+        return None
+
     def discard(self) -> None:
         """Drop the messages that were accepted and not handled yet."""
         self.is_dropping = True
@@ -204,6 +235,7 @@ class Hooks:
 
     def break_cycles(self) -> None:
         """Forget the session, which has ended, so that it does not need the garbage collector."""
+        self._gaps = None
         del self._session
 
     # The task.
@@ -235,7 +267,12 @@ class Hooks:
 
     async def _handle_inbox(self) -> None:
         turn = Turn()
-        while self._inbox:
+        while True:
+            while self._gaps:
+                if (gap := self._next_gap()) is not None:
+                    await self._call("on_gap", gap[0].call_on_gap, gap[1])
+            if not self._inbox:
+                return
             await self.message(self._inbox.take())
             if turn.is_over and self._inbox:
                 await turn.next()

@@ -62,7 +62,9 @@ class SessionRegistry:
         self.flusher: Flusher = Flusher()
         self.addresses: AddressCounter = AddressCounter(settings.max_sessions_per_ip)
         self.thread: LoopThread = LoopThread()
-        self.channels: Channels = Channels(broker or MemoryBroker(), self.events)
+        self.channels: Channels = Channels(
+            broker or MemoryBroker(), self.events, closes_on_gap=settings.on_gap == "close"
+        )
         self._connect = connect
         # all sessions; by id, only those of HTTP transports, whose requests must find them
         self._sessions: set[Session] = set()

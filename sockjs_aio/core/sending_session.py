@@ -6,7 +6,7 @@ writes them.  So a burst leaves as one frame, and a slow client costs one copy o
 
 import abc
 import asyncio
-from typing import Protocol
+from typing import Any, Protocol
 
 from sockjs_aio import connection
 from sockjs_aio.connection import SockJSConnection
@@ -36,6 +36,9 @@ class SendingHost(Protocol):
     def now(self) -> float:
         """Return the time on the event loop's clock, in seconds."""
         ...
+
+    def arm(self, session: Any) -> None:
+        """Tick `session`, one of the registry's, at its deadline."""
 
 
 class SendingSession(connection.Session):

@@ -18,7 +18,8 @@ from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.core.lifetime import extended, new_lifetime
 from sockjs_aio.core.pace import Pace, new_pace
-from sockjs_aio.core.sending_session import SendingHost, SendingSession
+from sockjs_aio.core.sending_session import SendingHost
+from sockjs_aio.core.subscribed_session import SubscribedSession
 from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.grant import Until
 from sockjs_aio.protocol.ends import (
@@ -53,7 +54,7 @@ class Host(SendingHost, Protocol):
         """Remove `session`, which has ended."""
 
 
-class Session(SendingSession):
+class Session(SubscribedSession):
     """One client's session, from its first request to its `on_close`.
 
     Args:
@@ -63,7 +64,7 @@ class Session(SendingSession):
         framing: How messages become frames.
     """
 
-    __slots__ = ("hooks", "pace", "due_slot", "_born", "_lifetime", "__weakref__")
+    __slots__ = ("hooks", "pace", "due_slot", "_born", "__weakref__")
 
     HOOKS: ClassVar[type[Hooks]] = Hooks
 

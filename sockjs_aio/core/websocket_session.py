@@ -22,8 +22,9 @@ from sockjs_aio.core.session import Session
 class InlineHooks(Hooks):
     """Runs hooks at once; `is_running` tells whether one waits.
 
-    A connection calls `begin` once.  Then it calls `open_now`, `step` for each message, and
-    `close_now` when the session has closed and no message is left, each only while no hook runs.
+    A connection calls `begin` once.  Then it calls `open_now`, `call_gaps_now` before messages,
+    `step` for each message, and `close_now` when the session has closed and no message is left,
+    each only while no hook runs.
     """
 
     __slots__ = ("_resume", "_worker", "_is_plain")
@@ -80,6 +81,11 @@ class InlineHooks(Hooks):
         finally:
             _leave_task(loop, task)
 
+    def call_gaps_now(self) -> None:
+        """Call `on_gap` for each gap that is due, unless a hook waits."""
+        while not self.is_running and (gap := self._next_gap()) is not None:
+            self._start("on_gap", gap[0].call_on_gap, gap[1])
+
     def close_now(self) -> None:
         """Call `on_close`, unless it was called or `on_open` was not."""
         if self._opened and not self._closed:
@@ -105,6 +111,9 @@ class InlineHooks(Hooks):
 
     def _running_task(self) -> "asyncio.Task[Any] | None":
         return None if self._worker is None else self._worker.task
+
+    def _gaps_changed(self) -> None:
+        self._resume_soon()
 
     def _begin_hook(self) -> "asyncio.Task[None]":
         """Return the task in whose name a hook runs, which starts now."""

@@ -7,7 +7,7 @@ table (docs/lifecycle.md, "How a session ends").
 from typing import Literal, NamedTuple
 
 Initiator = Literal[
-    "client", "server", "timeout", "network", "shutdown", "overflow", "deadline", "error"
+    "client", "server", "timeout", "network", "shutdown", "overflow", "deadline", "gap", "error"
 ]
 """Who or what ended a session.
 
@@ -20,6 +20,7 @@ Initiator = Literal[
 - ``shutdown``: the server drains or stops.
 - ``overflow``: `send_queue_limit` was reached, or `message_rate` if the policy is to close.
 - ``deadline``: `max_session_age` or the end of its authorization was reached.
+- ``gap``: messages of a channel may have been missed, and the setting `on_gap` is to close.
 - ``error``: a hook raised, or the client broke the protocol.
 """
 
@@ -70,6 +71,7 @@ GO_AWAY = End(3000, "Go away!", "server")
 SERVICE_RESTART = End(1012, "Service restart", "shutdown")
 TOO_OLD = End(1012, "Session too old", "deadline")
 AUTHORIZATION_EXPIRED = End(4401, "Authorization expired", "deadline")
+MESSAGES_MISSED = End(1012, "Messages missed", "gap")
 HOOK_FAILED = End(1011, "Internal error", "error")
 SLOW_CONSUMER = End(1008, "Slow consumer", "overflow")  # queued messages are dropped
 TOO_MANY = End(1008, "Too many messages", "overflow")  # messages not handled yet are dropped
@@ -102,6 +104,7 @@ ENDS = (
     SERVICE_RESTART,
     TOO_OLD,
     AUTHORIZATION_EXPIRED,
+    MESSAGES_MISSED,
     HOOK_FAILED,
     SLOW_CONSUMER,
     TOO_MANY,
@@ -123,6 +126,7 @@ _STATUSES = {
     SERVICE_RESTART: "service_restart",
     TOO_OLD: "too_old",
     AUTHORIZATION_EXPIRED: "authorization_expired",
+    MESSAGES_MISSED: "messages_missed",
     HOOK_FAILED: "hook_failed",
     SLOW_CONSUMER: "slow_consumer",
     TOO_MANY: "too_many_messages",

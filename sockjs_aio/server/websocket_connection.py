@@ -132,7 +132,9 @@ class WebSocketConnection(TakenOver):
         """Handle what has come, unless a hook waits or other tasks have a turn."""
         hooks = self._session.hooks
         if not (hooks.is_running or self._is_held):
-            self._process(hooks)
+            hooks.call_gaps_now()
+            if not hooks.is_running:
+                self._process(hooks)
 
     def _process(self, hooks: InlineHooks) -> None:
         if not self._is_over:

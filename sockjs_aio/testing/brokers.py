@@ -17,16 +17,27 @@ class LinkedBroker(Broker):
         self._group = group
         self._raises = raises
         self._is_cut = False
+        self._unsent: set[str] = set()  # channels of which messages for the others were lost
 
     def cut(self) -> None:
         """Nothing goes to the others or comes from them, until `mend`."""
         self._is_cut = True
 
     def mend(self) -> None:
-        """The link works again; what was published meanwhile is lost, and counts as a gap."""
+        """The link works again; what was published meanwhile is lost, and counts as a gap.
+
+        `on_gap` is called for all channels here, and in the others for those of which they have
+        missed messages.
+        """
         if self._is_cut:
             self._is_cut = False
             self._count_gap()
+            for channel in list(self.channels):
+                self.end_gap(channel)
+            for other in self._reachable():
+                for channel in self._unsent:
+                    other.end_gap(channel)
+            self._unsent.clear()
 
     @property
     def state(self) -> State:
@@ -59,6 +70,7 @@ class LinkedBroker(Broker):
     async def send(self, channel: str, message: str, key: str | None) -> None:
         """Deliver to the others."""
         if self._is_cut:
+            self._unsent.add(channel)
             self._complain()
         for other in self._reachable():
             other.deliver(channel, message, key=key)
@@ -68,6 +80,7 @@ class LinkedBroker(Broker):
     ) -> None:
         """Close sessions of the others."""
         if self._is_cut:
+            self._unsent.add(channel)
             self._complain()
         for other in self._reachable():
             other.close_sessions(channel, code, reason)

@@ -11,6 +11,7 @@ from sockjs_aio import Broker, MemoryBroker
 from sockjs_aio.brokers.redis import RedisBroker
 from tests.brokers.proxy import Proxy
 from tests.brokers.redis_server import RedisServer, find_server
+from tests.brokers.sentinel_server import SentinelServer
 from tests.conftest import require
 
 MakeBroker: TypeAlias = Callable[..., Broker]
@@ -46,6 +47,16 @@ def other_redis(own_redis: RedisServer, tmp_path: Path) -> Iterator[RedisServer]
     server = RedisServer(folder)
     server.start()
     server.follow(own_redis)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def sentinel(tmp_path: Path) -> Iterator[SentinelServer]:
+    """A Sentinel that watches nothing yet."""
+    folder = tmp_path / "sentinel"
+    folder.mkdir()
+    server = SentinelServer(folder)
     yield server
     server.kill()
 

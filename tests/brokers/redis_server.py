@@ -1,10 +1,12 @@
 """A real redis-server, for tests that stop it, kill it and start it again on the same port."""
 
+import contextlib
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.ports import free_port
@@ -40,14 +42,17 @@ class RedisServer:
             ],
             stdout=subprocess.DEVNULL,
         )
+        self.until(lambda: self.command("PING") in (b"+PONG\r\n", NO_LOGIN))
+
+    def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait until `is_so` says so; meanwhile the server may not listen yet."""
         deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                assert self.command("PING") in (b"+PONG\r\n", NO_LOGIN)
-                return
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                if is_so():
+                    return
+            time.sleep(0.01)
+        raise AssertionError
 
     def signal(self, number: int) -> None:
         assert self._process is not None

@@ -328,7 +328,7 @@ async def test_server_that_does_not_know_orders_refuses_them(
     serve: Serve, redis_broker: MakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the servers before these orders do: their pattern, and groups that match nothing."""
-    before = re.compile(rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?" + rb"([^\0-\xff])?" * 3 + rb"\0")
+    before = re.compile(rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?" + rb"([^\0-\xff])?" * 4 + rb"\0")
     old = redis_broker()
     client = await WebSocket.open(await serve(Talker, broker=old))
     await tell(client, "sub news")

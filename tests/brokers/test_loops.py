@@ -43,6 +43,7 @@ CALLS: dict[str, Callable[[Broker, Ear], Any]] = {
     "leave": lambda broker, ear: broker.leave("news", "ann"),
     "close_sessions": lambda broker, ear: broker.close_sessions("news", 4001, ""),
     "deliver": lambda broker, ear: broker.deliver("news", "x"),
+    "end_gap": lambda broker, ear: broker.end_gap("news"),
 }
 """All that a started broker can be asked for."""
 

@@ -8,6 +8,7 @@ from sockjs_aio.brokers.redis.payload import (
     MAX_LABEL,
     NODES,
     CloseOrder,
+    GapNotice,
     PayloadError,
     Reader,
     make_close_label,
@@ -34,7 +35,7 @@ def test_anything_is_read_or_refused(payload: bytes) -> None:
         read = Reader(ANN).read(payload)
     except PayloadError:
         return
-    if not isinstance(read, CloseOrder):
+    if not isinstance(read, (CloseOrder, GapNotice)):
         assert read is not None
         text, key = read
         assert isinstance(text, str) and (key is None or 1 <= len(key) <= MAX_NAME)

@@ -12,7 +12,7 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from sockjs_aio import BrokerUnavailableError
 from sockjs_aio.brokers.redis import RedisBroker
-from sockjs_aio.brokers.redis.replies import ends_connection, reason
+from sockjs_aio.brokers.redis.replies import REPLICA, ends_connection, reason
 from tests import clients
 from tests.brokers.redis_server import RedisServer, packed
 from tests.brokers.scripted import ScriptedRedis
@@ -134,12 +134,12 @@ async def test_reply_that_refuses_a_command_leaves_the_connection(
 
 
 def test_reasons_are_short_and_end_without_a_stop() -> None:
-    assert reason(ReadOnlyError("You can't write.")) == "it is a replica (You can't write)"
+    assert reason(ReadOnlyError("You can't write.")) == f"{REPLICA} (You can't write)"
     busy = ResponseError("Command # 1 (GET x) of pipeline caused error: BUSY Redis is busy.")
     assert ends_connection(busy)
     assert reason(busy) == "it is busy with a script (BUSY Redis is busy)"
     text = 'Command # 2 (SET key value) of pipeline caused error: ("You can\'t write.",)'
-    assert reason(ReadOnlyError(text)) == "it is a replica (You can't write)"
+    assert reason(ReadOnlyError(text)) == f"{REPLICA} (You can't write)"
     assert not ends_connection(ResponseError("ERR a channel named BUSY"))
     for error, text in [
         (RedisError("Connection closed by server."), "Connection closed by server"),

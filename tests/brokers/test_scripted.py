@@ -181,3 +181,24 @@ async def test_members_that_nobody_takes_off_leave_with_the_broker(redis: Script
         await broker.ready("news")
     last = redis.commands[-3:]
     assert [command[0] for command in last] == [b"DEL", b"SREM", b"PING"]
+
+
+async def test_others_are_told_of_messages_for_which_the_queue_had_no_room(
+    redis: ScriptedRedis,
+) -> None:
+    async with RedisBroker(redis.url, timeout=30, publish_queue_limit=200) as broker:
+        await until_connected(broker)
+        redis.hold(b"PUBLISH")
+        sent = asyncio.ensure_future(broker.publish("news", "1"))
+        await turns()
+        await broker.publish("more", "2" * 200)
+        assert broker.dropped == 1
+        redis.release(b"PUBLISH")
+        await sent
+        del redis.held[b"PUBLISH"]
+        async with async_timeout.timeout(5):
+            while redis.count(b"PUBLISH") < 2:
+                await asyncio.sleep(0.001)
+    published = [command[1:] for command in redis.commands if command[0] == b"PUBLISH"]
+    assert [name for name, _ in published] == [b"sockjs:news", b"sockjs:more"]
+    assert published[1][1].endswith(b":1?\0")

@@ -7,7 +7,14 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.axes import Axes
-from tests.brokers.conftest import other_redis, own_redis, prefix, proxy, redis_server  # noqa: F401
+from tests.brokers.conftest import (  # noqa: F401
+    other_redis,
+    own_redis,
+    prefix,
+    proxy,
+    redis_server,
+    sentinel,
+)
 from tests.brokers.redis_server import RedisServer
 from tests.nodes.processes import SECRET, Anywhere, Node
 from tests.target import Target

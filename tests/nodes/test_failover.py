@@ -1,11 +1,13 @@
 """Nodes whose Redis changes its role behind a proxy, or refuses all that they ask."""
 
 import asyncio
+import json
 
 import pytest
 
 from tests.brokers.proxy import Proxy
 from tests.brokers.redis_server import RedisServer, swap
+from tests.brokers.sentinel_server import SentinelServer
 from tests.nodes.conftest import Reach, RunNodes
 from tests.nodes.test_without_redis import opened
 
@@ -40,6 +42,44 @@ async def test_nodes_leave_a_server_that_has_become_a_replica(
     servers[1].kill()  # nobody needs it any more
     assert await first.poll("/0/a") == b'a["x","y","z"]'
     await opened(second, "/0/last")
+
+
+async def test_nodes_go_on_at_the_primary_that_sentinel_names(
+    run_nodes: RunNodes,
+    reach: Reach,
+    own_redis: RedisServer,
+    other_redis: RedisServer,
+    sentinel: SentinelServer,
+) -> None:
+    sentinel.watch(own_redis.port)
+    nodes = await asyncio.to_thread(
+        run_nodes, 2, {"disconnect_delay": 30}, redis=sentinel.url, expiry=1, lease=3
+    )
+    first, second = (reach(node) for node in nodes)
+    assert await first.poll("/0/a") == b"o"
+    await asyncio.to_thread(sentinel.until_it_knows_a_replica)
+    sent: list[str] = []
+
+    async def send() -> None:
+        sent.append(str(len(sent)))
+        assert await second.post("/0/a", json.dumps(sent[-1:])) == 204
+
+    await send()
+    own_redis.kill()
+    for node in nodes:
+        await node.until("state", "reconnecting")
+    await send()
+    for node in nodes:
+        while (await node.stats())["state"] != "connected":
+            await send()
+            await asyncio.sleep(0.01)
+    await opened(first, "/0/new")
+    assert await second.post("/0/new", '["x"]') == 204
+    key = "sockjs:session:/echo:a"
+    left = int(other_redis.cli("PTTL", key))
+    while int(other_redis.cli("PTTL", key)) <= left:  # until the claim is renewed
+        await asyncio.sleep(0.01)
+    assert json.loads((await first.poll("/0/a"))[1:]) == sent
 
 
 async def test_nodes_try_again_while_redis_refuses_their_login(

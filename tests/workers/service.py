@@ -38,6 +38,9 @@ class Numbered(SockJSConnection):
         else:
             self.send(message)
 
+    async def on_gap(self, channel: str) -> None:
+        self.send(f"gap {channel}")
+
     async def count(self) -> None:
         while not self.is_closed:
             self.send(str(self.sent))

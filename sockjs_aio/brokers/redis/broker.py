@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 try:
-    from sockjs_aio.brokers.redis.link import Link, Server
+    from sockjs_aio.brokers.redis.link import Link
+    from sockjs_aio.brokers.redis.server import Server
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError("RedisBroker needs redis: pip install sockjs-aio[redis]") from _error
 from sockjs_aio.brokers.base import Broker, State
 from sockjs_aio.brokers.checks import check_delay, check_size
+from sockjs_aio.brokers.redis.commands import Command
+from sockjs_aio.brokers.redis.gap_notices import GapNotices
 from sockjs_aio.brokers.redis.payload import (
     MAX_LABEL,
     CloseOrder,
+    GapNotice,
     PayloadError,
     Reader,
     make_close_label,
+    make_gap_notice,
     make_label,
     pack,
 )
@@ -39,6 +44,7 @@ class _Work:
     node: str
     reader: Reader
     presence: Presence
+    notices: GapNotices
     link: Link
     claims: dict[str, tuple[int, list[SockJSConnection]]]
     """For each channel, the last order that keeps sessions, and these, until Redis has sent the
@@ -57,7 +63,7 @@ class RedisBroker(Broker):
 
     Args:
         url: A URL for redis-py, such as ``redis://:password@host:6379``, ``rediss://`` for TLS, or
-            ``unix:///path``.
+            ``unix:///path``.  With Sentinel: ``redis+sentinel://host:26379,host:26379/service``.
         prefix: The beginning of the names of channels and keys in Redis.
         on_unavailable: What `publish` and `members` do when Redis does not answer.  ``"drop"``
             drops the message for other processes, and returns only this process's members.
@@ -161,18 +167,20 @@ class RedisBroker(Broker):
             expiry=self._member_expiry,
             rate_limited=self._rate_limited,
         )
+        notices = GapNotices(self._gap_notice, self._max_retry_delay)
         link = Link(
             self._server,
             f"{self._prefix}\0{node}".encode(),  # no channel's name has a NUL
             self._receive,
-            serve=presence.keep,
+            serve=(presence.keep, notices.keep),
             lost=self._count_gap,
+            found=lambda name: self.end_gap(self._channel(name)),
             timeout=self._timeout,
             max_retry_delay=self._max_retry_delay,
             queue_limit=self._queue_limit,
             rate_limited=self._rate_limited,
         )
-        self._work = _Work(node, Reader(node), presence, link, {})
+        self._work = _Work(node, Reader(node), presence, notices, link, {})
         for channel in self.channels:
             self.listen(channel)
 
@@ -234,6 +242,9 @@ class RedisBroker(Broker):
             if not is_sent:
                 _end_claim(claims, channel, claim)
 
+    def _gap_notice(self, channel: str) -> Command:
+        return ("PUBLISH", self._name(channel), make_gap_notice(self._label()))
+
     def _label(self, key: str | None = None) -> bytes:
         work = self._here()
         if work is not None:
@@ -247,6 +258,8 @@ class RedisBroker(Broker):
             await (work.link.call(command) if work else self._server.call(command))
         except BrokerUnavailableError as error:
             self.dropped += 1
+            if work is not None:
+                work.notices.owe(channel)
             if self._on_unavailable == "raise":
                 raise
             warning = "channel %r: dropping messages for other processes: %s"
@@ -266,13 +279,15 @@ class RedisBroker(Broker):
     def _receive(self, name: bytes, payload: bytes) -> None:
         if self._work is None:
             return  # the broker is ending
-        channel = name.decode()[len(self._prefix) :]
+        channel = self._channel(name)
         try:
             if len(payload) > self.max_message_size + MAX_LABEL:
                 raise PayloadError(f"{len(payload)} bytes")
             content = self._work.reader.read(payload)
             if isinstance(content, CloseOrder):
                 self._obey(channel, content)
+            elif isinstance(content, GapNotice):
+                self.end_gap(channel)
             elif content is not None:
                 text, key = content
                 self.deliver(channel, text, key=key)
@@ -281,6 +296,7 @@ class RedisBroker(Broker):
             self._rate_limited.warn(
                 "refused", "channel %r: dropped a message from Redis: %s", channel, error
             )
+            self.end_gap(channel)
         except Exception:
             logger.exception("channel %r: delivering a message failed", channel)
 
@@ -306,6 +322,9 @@ class RedisBroker(Broker):
 
     def _name(self, channel: str) -> bytes:
         return (self._prefix + channel).encode()
+
+    def _channel(self, name: bytes) -> str:
+        return name.decode()[len(self._prefix) :]
 
 
 def _end_claim(

@@ -8,94 +8,25 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import async_timeout
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
 
 from sockjs_aio.brokers.base import State
 from sockjs_aio.brokers.redis.backoff import delay
 from sockjs_aio.brokers.redis.commands import Command, Commands
 from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog, Reasons
-from sockjs_aio.brokers.redis.replies import FAILURES, read_reply, reason
+from sockjs_aio.brokers.redis.replies import FAILURES, reason
+from sockjs_aio.brokers.redis.server import Server
 from sockjs_aio.brokers.redis.subscriber import Subscriber
-from sockjs_aio.brokers.redis.url import address, make_pool
 from sockjs_aio.errors import BrokerUnavailableError
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.broker")
 
 LOOKS = 8
 """Checks within the time that Redis has to answer; a blocked event loop costs only one of them."""
-
-
-class Server:
-    """Where Redis is, and how to connect to it.
-
-    Args:
-        url: A URL for redis-py: ``redis://``, ``rediss://`` or ``unix://``.
-        timeout: Seconds that connecting may take.
-        probe: A command that checks the server: a usable one answers, or refuses only this command.
-
-    Raises:
-        ValueError: If `url` is not valid.
-    """
-
-    def __init__(self, url: str, timeout: float, probe: Command) -> None:
-        self.probe = probe
-        self._timeout = timeout
-        self._pool = make_pool(
-            ConnectionPool,
-            url,
-            # nothing may be sent twice, and the link itself notices silence
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=None,
-            socket_connect_timeout=timeout,
-            health_check_interval=0,
-            # the form of replies that `Subscriber` reads
-            decode_responses=False,
-            protocol=2,
-        )
-
-    def __str__(self) -> str:
-        return address(self._pool)
-
-    async def connection(self) -> AbstractConnection:
-        """Connect, log in, and check that the server is usable."""
-        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
-        try:
-            async with async_timeout.timeout(self._timeout):
-                await connection.connect()
-                await connection.send_command(*self.probe, check_health=False)
-                await read_reply(connection)
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return cast(AbstractConnection, connection)
-
-    async def call(self, command: Command) -> Any:
-        """Run one command on a connection of its own and return the answer.
-
-        Raises:
-            BrokerUnavailableError: If Redis cannot be reached, does not answer in time or refuses.
-        """
-        try:
-            connection = await self.connection()
-            try:
-                async with async_timeout.timeout(self._timeout):
-                    await connection.send_command(*command, check_health=False)
-                    reply = await read_reply(connection)
-            finally:
-                await connection.disconnect()
-        except FAILURES as error:
-            raise BrokerUnavailableError(f"Redis at {self}: {reason(error)}") from error
-        if isinstance(reply, ResponseError):
-            raise BrokerUnavailableError(f"Redis at {self} refuses: {reason(reply)}")
-        return reply
 
 
 class Link:
@@ -105,8 +36,9 @@ class Link:
         server: Where Redis is.
         echo: A Redis channel that only this link uses, to check that published messages come back.
         receive: Called for each message, with the name of its Redis channel and the payload.
-        serve: Awaited with this link while it is up.
+        serve: What to await with this link while it is up.
         lost: Called when the process starts to miss messages.
+        found: Called with the name of each Redis channel whose messages were missed, once it works.
         timeout: After this many seconds without an answer, the connections are closed.
         max_retry_delay: The longest delay between two attempts to connect, in seconds.
         queue_limit: Bytes of commands that may wait.
@@ -119,8 +51,9 @@ class Link:
         echo: bytes,
         receive: Callable[[bytes, bytes], None],
         *,
-        serve: "Callable[[Link], Awaitable[None]]",
+        serve: "Sequence[Callable[[Link], Coroutine[Any, Any, None]]]",
         lost: Callable[[], None],
+        found: Callable[[bytes], None],
         timeout: float,
         max_retry_delay: float,
         queue_limit: int,
@@ -138,7 +71,12 @@ class Link:
         self._why = ""  # why the link is down
         self._reasons = Reasons()
         self._subscriber = Subscriber(
-            echo, receive, lost=lost, max_retry_delay=max_retry_delay, rate_limited=rate_limited
+            echo,
+            receive,
+            lost=lost,
+            found=found,
+            max_retry_delay=max_retry_delay,
+            rate_limited=rate_limited,
         )
         self._commands = Commands(queue_limit, server.probe)
         self.listen: Callable[[bytes], None] = self._subscriber.listen
@@ -238,7 +176,8 @@ class Link:
 
     async def _serve_when_settled(self) -> None:
         await self._subscriber.is_settled.wait()
-        if self._state == "reconnecting":
+        was_lost = self._state == "reconnecting"
+        if was_lost:
             seconds = _now() - self._down_since
             logger.warning(
                 "Redis at %s: connected again after %.1f s; channels work again",
@@ -246,7 +185,7 @@ class Link:
                 seconds,
             )
         self._state = "connected"
-        await self._serve(self)
+        await _all(self._subscriber.go_live(was_lost), *(serve(self) for serve in self._serve))
 
     async def _watch(self) -> None:
         """Raise `TimeoutError` if Redis sends nothing for `timeout` seconds, with two pings."""

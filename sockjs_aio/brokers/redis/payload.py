@@ -7,8 +7,9 @@ surrogate, which a client can send, is encoded as with Python's ``surrogatepass`
 
 An order to close a channel's sessions is a payload whose label ends with ``!CODE``, such as
 ``NUL !4001 NUL``; then the text is the reason.  ``!CODE+NUMBER`` says that the sender keeps some of
-its own.  No message can look like an order, because a text that begins with NUL has a label before
-it.  Servers that do not know such orders refuse the label.
+its own.  A label that ends with ``?``, such as ``NUL ? NUL``, is a notice: messages of the channel
+did not reach Redis.  No message can look like an order or a notice, because a text that begins with
+NUL has a label before it.  Servers that do not know them refuse the label.
 """
 
 import re
@@ -24,7 +25,7 @@ MAX_LABEL: int = 40 + MAX_NAME
 
 _LABEL = re.compile(
     rb"\0(?:([0-9a-f]{16}):([0-9]{1,18}))?"
-    rb"(?:=([^\0]{1,%d})|!([1-4][0-9]{3})(?:[+]([0-9]{1,18}))?)?\0" % MAX_NAME
+    rb"(?:=([^\0]{1,%d})|!([1-4][0-9]{3})(?:[+]([0-9]{1,18}))?|([?]))?\0" % MAX_NAME
 )
 
 
@@ -38,6 +39,10 @@ class CloseOrder(NamedTuple):
     """
     is_own: bool
     """Whether the node that reads it has sent it."""
+
+
+class GapNotice:
+    """Messages of the channel did not reach Redis; those that come now do."""
 
 
 class PayloadError(ValueError):
@@ -68,6 +73,11 @@ def make_close_label(code: int, claim: int | None = None, label: bytes = b"") ->
     return b"%b!%d%b\0" % (label[:-1] or b"\0", code, number)
 
 
+def make_gap_notice(label: bytes) -> bytes:
+    """Make the notice that the sender with `label` could not publish some messages."""
+    return (label[:-1] or b"\0") + b"?\0"
+
+
 class Reader:
     """Reads the payloads that one node receives.
 
@@ -82,11 +92,11 @@ class Reader:
         self._own = node.encode()
         self._links: dict[bytes, int] = {}
 
-    def read(self, payload: bytes) -> tuple[str, str | None] | CloseOrder | None:
-        """Return the text and its key, or the order to close sessions.
+    def read(self, payload: bytes) -> tuple[str, str | None] | CloseOrder | GapNotice | None:
+        """Return the text and its key, or the order to close sessions, or the notice.
 
-        Return None if it is late, or a text that the node itself sent, or such an order that keeps
-        no sessions.
+        Return None if it is late, or a text or notice that the node itself sent, or such an order
+        that keeps no sessions.
 
         Raises:
             PayloadError: If the label is broken or the text is not UTF-8.
@@ -100,6 +110,8 @@ class Reader:
             is_own = label[1] == self._own
             if (is_own and claim is None) or (label[1] is not None and self._is_late(label)):
                 return None
+            if label[6]:
+                return GapNotice()
             key = _key(label)
         try:
             text = payload[start:].decode("utf-8", "surrogatepass")

@@ -27,14 +27,17 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 FAILURES = (RedisError, OSError, asyncio.TimeoutError)
 """The exceptions that connecting, writing and reading may raise."""
 
+REPLICA = "it is a replica; unless a failover is under way, use a URL that leads to the primary"
+CLUSTER = "it belongs to a Redis Cluster, which does not work; use a single primary, or Sentinel"
+
 MEANINGS = {
     "LOGIN": "it refuses the login",
-    "READONLY": "it is a replica",
-    "MASTERDOWN": "it is a replica",
+    "READONLY": REPLICA,
+    "MASTERDOWN": REPLICA,
     "LOADING": "it is loading its data",
-    "MOVED": "it belongs to a Redis Cluster",
-    "ASK": "it belongs to a Redis Cluster",
-    "CLUSTERDOWN": "it belongs to a Redis Cluster",
+    "MOVED": CLUSTER,
+    "ASK": CLUSTER,
+    "CLUSTERDOWN": CLUSTER,
     "BUSY": "it is busy with a script",
     "NOAUTH": "it refuses the login",
 }

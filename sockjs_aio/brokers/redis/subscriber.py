@@ -43,6 +43,7 @@ class Subscriber:
         echo: A channel to listen to as soon as there is another one; its messages are counted.
         receive: Called for each message, with the name of its Redis channel and the payload.
         lost: Called when Redis starts to refuse channels.
+        found: Called with the name of each channel whose messages were missed, once it works.
         max_retry_delay: The longest delay before asking again for refused channels, in seconds.
         rate_limited: The log for what Redis refuses.
     """
@@ -53,12 +54,14 @@ class Subscriber:
         receive: Callable[[bytes, bytes], None],
         *,
         lost: Callable[[], None],
+        found: Callable[[bytes], None],
         max_retry_delay: float,
         rate_limited: RateLimitedLog,
     ) -> None:
         self._echo = echo
         self._receive = receive
         self._lost = lost
+        self._found = found
         self._max_retry_delay = max_retry_delay
         self._rate_limited = rate_limited
         self._wanted: set[bytes] = set()
@@ -67,6 +70,9 @@ class Subscriber:
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
         # channels that Redis refused and has not confirmed since
         self.missing: set[bytes] = set()
+        # channels whose messages were missed, until `found` was called
+        self._gaps: set[bytes] = set()
+        self._is_live = False
         # on this connection: channels asked for, not answered yet, to be tried alone, and refused
         self._asked: set[bytes] = set()
         self._sent: deque[Request] = deque()
@@ -95,18 +101,34 @@ class Subscriber:
         self._wanted.discard(name)
         self._refused.pop(name, None)
         self.missing.discard(name)
+        self._gaps.discard(name)
         self._changed.set()
         self._release(name)
+
+    async def go_live(self, was_lost: bool) -> None:
+        """All is settled: call `found` for the channels that work, and later for the others.
+
+        Args:
+            was_lost: Whether messages of all channels were missed, also of new ones.
+        """
+        self._is_live = True
+        if was_lost:
+            self._gaps = self._wanted - {self._echo}
+        turn = Turn()
+        for name in list(self._gaps):
+            if self._works(name):
+                self._end_gap(name)
+            if turn.is_over:
+                await turn.next()
 
     @property
     def hears_echo(self) -> bool:
         """True once Redis has confirmed the echo channel."""
-        return self._echo in self._asked and self._echo not in self._unconfirmed
+        return self._works(self._echo)
 
     async def confirmed(self, name: bytes) -> None:
         """Wait until Redis confirms or refuses `name`, it is not wanted, or the link is lost."""
-        is_live = name in self._asked and name not in self._unconfirmed
-        if name in self._wanted and not is_live and name not in self._refused:
+        if name in self._wanted and not self._works(name) and name not in self._refused:
             if name not in self._waiting:
                 self._waiting[name] = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._waiting[name])
@@ -129,6 +151,8 @@ class Subscriber:
         for of_the_connection in (self._asked, self._sent, self._unconfirmed, self._refused):
             of_the_connection.clear()
         self._doubtful.clear()
+        self._gaps.clear()
+        self._is_live = False
         self._retried.clear()
         self._retries = 0
         if self._timer is not None:
@@ -209,6 +233,8 @@ class Subscriber:
             self._release(name)
             if name in self.missing:
                 self._find(name)
+            if self._is_live:
+                self._end_gap(name)
         self._look()
 
     def _is_answered_all(self, name: bytes) -> bool:
@@ -246,6 +272,7 @@ class Subscriber:
         if not self.missing:
             self._lost()
         self.missing.add(name)
+        self._gaps.add(name)
         text = "Redis refuses channel %s: %s; its messages from other processes are lost"
         self._rate_limited.warn("subscribe", text, name.decode(), reason(error))
         self._release(name)
@@ -257,6 +284,14 @@ class Subscriber:
             self._retries = 0  # Redis may now accept the others too
         if not self.missing:
             logger.warning("Redis accepts all channels again; no more messages are lost")
+
+    def _works(self, name: bytes) -> bool:
+        return name in self._asked and name not in self._unconfirmed
+
+    def _end_gap(self, name: bytes) -> None:
+        if name in self._gaps:
+            self._gaps.remove(name)
+            self._found(name)
 
     def _retry_later(self) -> None:
         if self._timer is None:

@@ -7,6 +7,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
+from sockjs_aio.brokers.redis.connection import check_connections
+from sockjs_aio.brokers.redis.sentinel import EXAMPLE, SENTINEL_SCHEMES, Sentinels, split_url
+
 Pool = TypeVar("Pool", bound=ConnectionPool)
 
 OPTIONS = ("client_name", "db", "password", "socket_keepalive", "username")
@@ -25,21 +28,28 @@ def make_pool(kind: type[Pool], url: object, **options: Any) -> Pool:
 
     Args:
         kind: The pool's class.
-        url: A URL for redis-py.
-        options: Options that the URL cannot set.
+        url: A URL for redis-py, or one with Sentinels.
+        options: Options that the URL cannot set, with `socket_connect_timeout`.
 
     Raises:
         ValueError: If `url` is not valid.  The text does not repeat it.
     """
-    checked = checked_url(url)
+    sentinels, plain = None, url
+    if isinstance(url, str) and url.lower().startswith(SENTINEL_SCHEMES):
+        _check_encoding(url)
+        parts = split_url(url)
+        sentinels, plain = parts, parts.primary
+    checked = checked_url(plain)
     try:
         pool = kind.from_url(checked, **options)
         connection: Any = pool.connection_class(**pool.connection_kwargs)
         context = getattr(connection, "ssl_context", None)
         if context is not None:
             context.get()  # reads certificates; otherwise every attempt to connect would fail
+        find = sentinels and Sentinels(sentinels, options["socket_connect_timeout"])
     except (RedisError, ValueError, TypeError, LookupError, OSError) as error:
         raise ValueError(f"redis-py refuses it: {error}") from None
+    check_connections(pool, find)
     return pool
 
 
@@ -55,15 +65,16 @@ def checked_url(url: object) -> str:
         raise ValueError(f"it must be a str, not {type(url).__name__}")
     scheme, separator, _ = url.partition("://")
     if not separator or scheme.lower() not in ("redis", "rediss", "unix"):
-        raise ValueError("write it like redis://host:6379, rediss://host:6379 or unix:///path")
+        raise ValueError(
+            f"write it like redis://host:6379, rediss://host:6379, unix:///path or {EXAMPLE}"
+        )
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 (raises)
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         raise ValueError(f"it cannot be read: the port must be a number, and {HINT}") from None
-    if not _is_encoded(url):
-        raise ValueError(f"it cannot be read: {HINT}")
+    _check_encoding(url)
     is_local = scheme.lower() == "unix"
     if parts.fragment or url.endswith("#") or ("@" in parts.path and not is_local):
         raise ValueError(f"it cannot be read: {HINT}")
@@ -75,19 +86,22 @@ def checked_url(url: object) -> str:
     return url
 
 
-def _is_encoded(url: str) -> bool:
-    """Tell whether each % begins an escape, and all escapes are text."""
+def _check_encoding(url: str) -> None:
+    """Check that each % begins an escape, and all escapes are text."""
     try:
-        return re.search("%(?![0-9A-Fa-f]{2})", url) is None and "\0" not in unquote(
-            url, errors="strict"
-        )
+        is_bare = re.search("%(?![0-9A-Fa-f]{2})", url) is not None
+        if not is_bare and "\0" not in unquote(url, errors="strict"):
+            return
     except UnicodeDecodeError:
-        return False
+        pass
+    raise ValueError(f"it cannot be read: {HINT}")
 
 
 def address(pool: ConnectionPool) -> str:
     """Return the server's address, without its password."""
     options = pool.connection_kwargs
+    if options["find"] is not None:
+        return str(options["find"])
     host, port = options.get("host", "localhost"), options.get("port", 6379)
     return str(options.get("path") or f"{host}:{port}")
 

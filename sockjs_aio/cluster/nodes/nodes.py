@@ -56,7 +56,8 @@ class Nodes:
 
     Args:
         redis: The URL of the Redis in which nodes record their sessions, as redis-py takes it:
-            ``redis://:password@host:6379``, ``rediss://`` for TLS or ``unix:///path``.
+            ``redis://:password@host:6379``, ``rediss://`` for TLS or ``unix:///path``; or with
+            Sentinel: ``redis+sentinel://host:26379,host:26379/service``.
         url: The scheme, host and port where other nodes reach this process and no other one.
         secret: At least 16 bytes, the same for all nodes, and known to nobody else.
         namespace: The prefix of all keys in Redis; each application needs its own.

@@ -1,0 +1,63 @@
+"""Connections that find the primary by themselves, and refuse servers that cannot be used."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from redis.asyncio import ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from sockjs_aio.brokers.redis.replies import CLUSTER, read_reply
+
+Find = Callable[[], Awaitable[tuple[str, int]]]
+
+_MODE = re.compile(rb"^(?:redis|server)_mode:(cluster|sentinel)", re.MULTILINE)
+
+REFUSALS = {
+    b"cluster": CLUSTER,
+    b"sentinel": "it is a Sentinel: write redis+sentinel://host:port/service, with its service",
+}
+
+
+class _Checked:
+    """A mix-in for redis-py's connections.
+
+    Args:
+        find: Finds the host and port to connect to; None if they do not change.
+        options: The options of redis-py's connection.
+    """
+
+    def __init__(self, *, find: Find | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._find = find
+
+    async def connect(self: Any) -> None:
+        """Connect, if it is not connected."""
+        if self.is_connected:
+            return
+        if self._find is not None:
+            self.host, self.port = await self._find()
+        await super().connect()  # type: ignore[misc]
+        try:
+            await _check_mode(self)
+        except BaseException:
+            await self.disconnect(nowait=True)
+            raise
+
+
+def check_connections(pool: ConnectionPool, find: Find | None) -> None:
+    """Have `pool` make connections that find the primary, and check what it is."""
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_Checked, kind), {})
+    pool.connection_kwargs["find"] = find
+
+
+async def _check_mode(connection: Any) -> None:
+    await connection.send_command("INFO", "server", check_health=False)
+    reply = await read_reply(connection)
+    if isinstance(reply, ResponseError):  # the user has no permission for this command
+        return
+    found = _MODE.search(reply.encode() if isinstance(reply, str) else reply)
+    if found is not None:
+        raise RedisConnectionError(REFUSALS[found[1]])
