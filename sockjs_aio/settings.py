@@ -120,6 +120,8 @@ class Settings:
     max_session_age: float | None = None
     """Seconds after which a session is closed with ``c[1012,"Session too old"]``, so that clients
     spread over new servers.  Each session ends up to a fifth earlier.  None for no limit."""
+    presence_linger: float = 5
+    """Seconds within which a member that left may come back before `on_presence` is told."""
     websocket_compression: bool = False
     """Whether to accept permessage-deflate, which costs memory and time for each connection."""
     protocols: Collection[str] = ()
@@ -275,6 +277,7 @@ def _wrong_entries(name: str, value: Any) -> str:
 
 
 _DELAY: Rule = ("a number of seconds above 0", lambda value: _is_number(value) and value > 0)
+_PAUSE: Rule = ("a number of seconds, 0 or above", lambda value: _is_number(value) and value >= 0)
 _SIZE: Rule = ("a whole number of bytes above 0", _is_size)
 _FLAG: Rule = ("True or False", _is_boolean)
 _LIMIT: Rule = (
@@ -340,8 +343,6 @@ _RULES: dict[str, Rule] = {
     ),
     "direct_requests": ("True, False or None", lambda value: value is None or _is_boolean(value)),
     "authorize_timeout": _DELAY,
-    "shutdown_timeout": (
-        "a number of seconds, 0 or above",
-        lambda value: _is_number(value) and value >= 0,
-    ),
+    "presence_linger": _PAUSE,
+    "shutdown_timeout": _PAUSE,
 }

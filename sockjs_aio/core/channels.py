@@ -8,6 +8,7 @@ from sockjs_aio.brokers.base import Broker, Exclude
 from sockjs_aio.brokers.checks import check_channel, check_member
 from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.core.events import Observer
+from sockjs_aio.core.presence import Presence
 from sockjs_aio.errors import TooManyChannelsError
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.stats import Telling
@@ -20,12 +21,14 @@ class Channels:
     Args:
         broker: Carries the messages between processes.  Other routers may share it.
         events: Tells observers what happens.
+        presence: Tells the application who joins and leaves, if it wants to know.
     """
 
-    __slots__ = ("broker", "_events", "_is_over", "_sessions", "_channels")
+    __slots__ = ("broker", "presence", "_events", "_is_over", "_sessions", "_channels")
 
-    def __init__(self, broker: Broker, events: Telling) -> None:
+    def __init__(self, broker: Broker, events: Telling, presence: Presence | None = None) -> None:
         self.broker: Broker = broker
+        self.presence: Presence | None = presence
         self._events = events
         self._is_over = False
         self._sessions: dict[str, dict[Session, str | None]] = {}  # with each session's member
@@ -42,10 +45,19 @@ class Channels:
     async def stop(self) -> None:
         """Stop using the broker."""
         self._is_over = True
+        if self.presence is not None:
+            await self.presence.stop()
         await self.broker.stop(self)
 
-    async def subscribe(self, session: Session, channel: str, member: str | None) -> None:
+    async def subscribe(
+        self, session: Session, channel: str, member: str | None, presence: bool
+    ) -> None:
         """See `SockJSConnection.subscribe`."""
+        if presence and self.presence is None:
+            raise RuntimeError(
+                "subscribe(presence=True): give the router a function that is told of it, with "
+                "SockJSRouter(..., on_presence=function)"
+            )
         check_channel(channel)
         if member is not None:
             check_member(member)
@@ -53,6 +65,8 @@ class Channels:
             self.start()
             self._add(session, channel)
             self._set_member(session, channel, member)
+            if self.presence is not None:
+                (self.presence.watch if presence else self.presence.unwatch)(session, channel)
             await self.broker.ready(channel)
 
     def unsubscribe(self, session: Session, channel: str) -> None:
@@ -83,11 +97,14 @@ class Channels:
     async def members(self, channel: str) -> set[str]:
         """See `SockJSRouter.members`."""
         self.start()
-        return await self.broker.members(channel)
+        members = await self.broker.members(channel)
+        return members if self.presence is None else members.union(self.presence.told(channel))
 
     def gap_began(self) -> None:
         """Tell observers that messages from other processes may be missed now."""
         self._events.tell(Observer.broker_gap, self.broker)
+        if self.presence is not None:
+            self.presence.gap_began()
 
     def subscribers(self, channel: str) -> list[SockJSConnection]:
         """See `SockJSRouter.subscribers`."""
@@ -152,6 +169,8 @@ class Channels:
 
     def _remove(self, session: Session, channel: str) -> None:
         self._set_member(session, channel, None)
+        if self.presence is not None:
+            self.presence.unwatch(session, channel)
         sessions = self._sessions[channel]
         del sessions[session]
         if not sessions:
