@@ -227,12 +227,14 @@ class Presence:
             roster.ends = now + self._linger
         if now + self._linger in (roster.ends, roster.latest_leave):
             self._later.append((now + self._linger, channel))
+        if not roster.watchers and roster.ends is not None and roster.ends <= now:
+            left = sorted([*left, *roster.told])
+            joined = []
+            self._forget(channel)
         if joined or left:
             call = asyncio.ensure_future(self._call(channel, joined, left))
             self._calls[channel] = call
             call.add_done_callback(lambda _: self._called(channel))
-        if not roster.watchers and roster.ends is not None and roster.ends <= now:
-            self._forget(channel)
 
     async def _call(self, channel: str, joined: list[str], left: list[str]) -> None:
         try:
@@ -256,7 +258,7 @@ class Presence:
 
 
 def hints_of(channel: str) -> str:
-    """Return the channel for hints about `channel`; no application's name has a control character."""
+    """Return the channel for hints about `channel`."""
     return f"\1{channel}"  # no application's channel has a control character
 
 
