@@ -87,7 +87,9 @@ class Presence:
         self._on_presence = on_presence
         self._linger = linger
         self._rosters: dict[str, Roster] = {}
+        # the calls that run, and what to look at when they have ended
         self._calls: dict[str, asyncio.Task[None]] = {}
+        self._put_off: set[str] = set()
         # what to look at: now, and at a time; `linger` is always the same, so that stays in order
         self._stale: set[str] = set()
         self._later: deque[tuple[float, str]] = deque()
@@ -201,7 +203,10 @@ class Presence:
 
     async def _look(self, channel: str) -> None:
         roster = self._rosters.get(channel)
-        if roster is None or channel in self._calls:  # the end of the call looks again
+        if roster is None:
+            return
+        if channel in self._calls:
+            self._put_off.add(channel)
             return
         try:
             if not roster.is_heard:
@@ -244,7 +249,8 @@ class Presence:
 
     def _called(self, channel: str) -> None:
         del self._calls[channel]
-        if channel in self._rosters:
+        if channel in self._put_off:
+            self._put_off.remove(channel)
             self._look_at(channel)
 
     async def _send_hint(self, channel: str) -> None:

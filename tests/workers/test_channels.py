@@ -42,8 +42,7 @@ async def test_sessions_of_all_workers_are_told_who_comes_and_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REDIS", redis_server.url)
-    monkeypatch.setenv("SETTINGS", json.dumps({"presence_linger": 0}))
-    served = await command(workers=2)
+    served = await command(workers=2, settings={"presence_linger": 0})
     clients = {str(number): await WebSocket.open(served) for number in range(8)}
     there: dict[str, set[str]] = {name: set() for name in clients}
 
