@@ -108,7 +108,9 @@ class Session(GapSession):
 class Subscriptions(GapChannels, Protocol):
     """Which sessions receive the messages of which channels."""
 
-    async def subscribe(self, session: Session, channel: str, member: str | None) -> None:
+    async def subscribe(
+        self, session: Session, channel: str, member: str | None, presence: bool
+    ) -> None:
         """See `SockJSConnection.subscribe`."""
 
     def unsubscribe(self, session: Session, channel: str) -> None:
@@ -220,31 +222,31 @@ class SockJSConnection(GapHook):
     def broadcast(
         self, clients: "Iterable[SockJSConnection]", message: str | bytes, *, key: str | None = None
     ) -> None:
-        """Send `message` to all `clients`, encoding it once; closed ones are skipped.
-
-        Raises:
-            TypeError, ValueError: Like `send`.
-        """
+        """Send `message` to all `clients`, encoding it once; raises what `send` raises."""
         broadcast(clients, message, key=key)
 
-    async def subscribe(self, channel: str, *, member: str | None = None) -> None:
+    async def subscribe(
+        self, channel: str, *, member: str | None = None, presence: bool = False
+    ) -> None:
         """Receive the messages that are published to `channel`, until the session ends.
 
         Messages from this process arrive as soon as you call this; messages from other processes
         arrive once it has returned.  If the broker cannot be reached, it also returns, and the
-        subscription stays.  Subscribing again changes the member.  Once closed, this does nothing.
+        subscription stays.  Subscribe again to change the rest.  Once closed, this does nothing.
 
         Args:
             channel: The channel's name: 1 to 200 bytes, no control characters.
             member: The name under which `SockJSRouter.members` lists this connection, such as a
                 user's name, or JSON: 1 to 1,000 bytes.
+            presence: Have the router's `on_presence` told who joins and leaves.
 
         Raises:
+            RuntimeError: If `presence` is True and the router has no `on_presence`.
             TooManyChannelsError: If the session has `max_channels` subscriptions already.
             TypeError: If `channel` or `member` is not a `str`.
             ValueError: If one of them is too short or too long, or has forbidden characters.
         """
-        await self.session.channels.subscribe(self.session, channel, member)
+        await self.session.channels.subscribe(self.session, channel, member, presence)
 
     def unsubscribe(self, channel: str) -> None:
         """Stop receiving messages of `channel`; without a subscription, do nothing.
@@ -289,8 +291,7 @@ class SockJSConnection(GapHook):
             channel: As for `subscribe`.  Those of this process are closed at once.
             code: As for `close`.
             reason: As for `close`; no longer than a message.
-            keep: One or more connections of this process that stay open.  If all of them are
-                closed, others have replaced them, and this does nothing.
+            keep: Connections of this process that stay open.  If all are closed, this does nothing.
 
         Raises:
             BrokerUnavailableError: If other processes may not have closed theirs.

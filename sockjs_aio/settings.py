@@ -123,6 +123,8 @@ class Settings:
     on_gap: Literal["close"] | None = None
     """What to do when messages of a session's channel may have been missed: ``"close"`` closes it
     with ``c[1012,"Messages missed"]``, so that its client loads all again; None calls `on_gap`."""
+    presence_linger: float = 5
+    """Seconds within which a member that left may come back before `on_presence` is told."""
     websocket_compression: bool = False
     """Whether to accept permessage-deflate, which costs memory and time for each connection."""
     protocols: Collection[str] = ()
@@ -278,6 +280,7 @@ def _wrong_entries(name: str, value: Any) -> str:
 
 
 _DELAY: Rule = ("a number of seconds above 0", lambda value: _is_number(value) and value > 0)
+_PAUSE: Rule = ("a number of seconds, 0 or above", lambda value: _is_number(value) and value >= 0)
 _SIZE: Rule = ("a whole number of bytes above 0", _is_size)
 _FLAG: Rule = ("True or False", _is_boolean)
 _LIMIT: Rule = (
@@ -341,8 +344,6 @@ _RULES: dict[str, Rule] = {
     ),
     "direct_requests": ("True, False or None", lambda value: value is None or _is_boolean(value)),
     "authorize_timeout": _DELAY,
-    "shutdown_timeout": (
-        "a number of seconds, 0 or above",
-        lambda value: _is_number(value) and value >= 0,
-    ),
+    "presence_linger": _PAUSE,
+    "shutdown_timeout": _PAUSE,
 }

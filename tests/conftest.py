@@ -79,6 +79,7 @@ async def serve(axes: "Axes") -> AsyncIterator[Serve]:
         authorize: Any = None,
         broker: Any = None,
         observers: Any = (),
+        on_presence: Any = None,
         app: web.Application | None = None,
         tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
         **runner_options: Any,
@@ -88,6 +89,7 @@ async def serve(axes: "Axes") -> AsyncIterator[Serve]:
         axes.add_middlewares(app)
         options = {} if asks_for_lane(settings) else axes.router_options
         options.update(authorize=authorize, broker=broker, observers=observers)
+        options.update(on_presence=on_presence)
         router = SockJSRouter(connection or Echo, prefix, settings, **options)
         router.attach(app)
         runner = web.AppRunner(app, access_log=None, **runner_options)

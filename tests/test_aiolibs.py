@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import re
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio import SettingsError, SockJSError, aiolibs
+from sockjs_aio import Grant, SettingsError, SockJSError, aiolibs
 from sockjs_aio.aiolibs import (
     MsgType,
     Session,
@@ -119,6 +120,44 @@ async def test_chat(run: Run, kind: Kind) -> None:
     await second.leave()
     assert await first.messages(1) == ["Someone has gone."]
     await first.leave()
+
+
+@every
+async def test_message_replaces_the_queued_one_of_its_key(run: Run, kind: Kind) -> None:
+    async def handler(manager: SessionManager, session: Session, msg: SockjsMessage) -> None:
+        if msg.type == MsgType.MESSAGE:
+            for price in range(100):
+                assert session.send(f"AAPL {price}", key="AAPL")
+                manager.broadcast({"MSFT": price}, key="MSFT")
+            session.send("last")
+
+    app = web.Application()
+    add_endpoint(app, handler, prefix="/sockjs")
+    client = await kind.open(await run(app))
+    await client.send("go")
+    assert await client.messages(3) == ["AAPL 99", {"MSFT": 99}, "last"]
+    await client.leave()
+
+
+@every
+async def test_session_ends_with_its_grant_and_handlers_move_that(run: Run, kind: Kind) -> None:
+    async def authorize(request: web.Request) -> Grant:
+        return Grant("ann", until=time.time() + 3600)
+
+    async def handler(manager: SessionManager, session: Session, msg: SockjsMessage) -> None:
+        seen.append(msg.type)
+        if msg.type == MsgType.MESSAGE:
+            session.send("last")
+            session.extend(time.time() - 1)
+
+    app, seen = web.Application(), Seen()
+    settings = {"session_check_interval": 0.02}
+    add_endpoint(app, handler, prefix="/sockjs", authorize=authorize, settings=settings)
+    client = await kind.open(await run(app))
+    await client.send("go")
+    assert await client.messages(1) == ["last"]
+    assert await client.frame() == b'c[4401,"Authorization expired"]'
+    await seen.until(MsgType.CLOSED)
 
 
 @every

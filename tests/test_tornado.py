@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import sys
+import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, ClassVar
@@ -485,6 +486,72 @@ async def test_broadcast_encodes_once(start: Start, monkeypatch: pytest.MonkeyPa
 
 
 @every
+async def test_message_replaces_the_queued_one_of_its_key(start: Start, kind: Kind) -> None:
+    class Prices(Old):
+        def on_message(self, message: str) -> None:
+            for price in range(100):
+                self.send(f"AAPL {price}", key="AAPL")
+                self.broadcast(self.all, f"MSFT {price}".encode(), key="MSFT")
+            self.send("last")
+
+    client = await kind.open(await start(Prices))
+    await client.send("go")
+    assert await client.messages(3) == ["AAPL 99", "MSFT 99", "last"]
+    await client.leave()
+
+
+async def test_values_and_bytes_may_have_keys(start: Start) -> None:
+    class Values(Old):
+        def on_message(self, message: str) -> None:
+            for number in range(3):
+                self.send({"n": number}, key="value")
+                self.send(b"%d" % number, binary=True, key="bytes")
+            with pytest.raises(ValueError, match="key"):
+                self.send("x", key="")
+
+    served = await start(Values)
+    async with served.session.ws_connect(served.url("/websocket")) as socket:
+        await socket.send_str("go")
+        assert [(await socket.receive()).data for _ in range(2)] == ['{"n":2}', b"2"]
+    client = await clients.Xhr.open(served)
+    await client.send("go")
+    assert await client.messages(2) == [{"n": 2}, "2"]
+
+
+async def test_session_class_that_overrides_how_to_send_sees_messages_with_keys(
+    start: Start,
+) -> None:
+    class Loud(session.Session):
+        def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
+            super().send_message(msg.upper(), stats, binary)
+
+    class Keyed(Old):
+        def on_message(self, message: str) -> None:
+            self.send(message, key="k")
+
+    client = await clients.Xhr.open(await start(Keyed, session_kls=Loud))
+    await client.send("a", "b")
+    assert await client.messages(2) == ["A", "B"]
+
+
+@pytest.mark.parametrize("kind", [clients.WebSocket, clients.Xhr], ids=lambda kind: kind.name)
+async def test_session_is_closed_when_its_time_is_over(start: Start, kind: Kind) -> None:
+    class LoggedIn(Old):
+        def on_open(self, info: Any) -> Any:
+            self.session.extend(time.time() + 3600)
+
+        def on_message(self, message: str) -> Any:
+            self.send("last")
+            self.session.extend(time.time() - 1)
+
+    client = await kind.open(await start(LoggedIn, SHORT))
+    await client.send("log out")
+    assert await client.messages(1) == ["last"]
+    assert await client.frame() == b'c[4401,"Authorization expired"]'
+    await LoggedIn.until("close")
+
+
+@every
 async def test_close_calls_on_close_at_once_and_once(start: Start, kind: Kind) -> None:
     class Closing(Old):
         def on_message(self, message: str) -> None:
@@ -544,7 +611,7 @@ async def test_applications_use_names_of_their_own(start: Start) -> None:
         def rebound(self, message: str) -> None:
             self.send(message + self._session)
 
-        def send(self, message: Any, binary: bool = False) -> None:
+        def send(self, message: Any, binary: bool = False) -> None:  # type: ignore[override]
             super().send(f"[{message}]")
 
     client = await clients.Xhr.open(await start(Own))

@@ -1,6 +1,7 @@
 """Channels with synchronous hooks, over one session."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -41,6 +42,24 @@ async def test_channels_are_apart(start: Start, kind: Kind) -> None:
     client.abort()
     await Bob.until("close")
     assert Bob.seen == ["open", "", "close"]
+
+
+@both
+async def test_channel_sends_the_latest_of_a_key_and_extends_its_carrier(
+    start: Start, kind: Kind
+) -> None:
+    class Prices(Old):
+        def on_message(self, message: str) -> Any:
+            for price in range(10):
+                self.send(f"{price}", key="AAPL")
+                self.broadcast(self.all, f"all {price}", key="all")
+            self.session.extend(time.time() - 1)
+
+    client = await kind.open(await start(MultiplexConnection.get(one=Prices, two=Prices), SHORT))
+    await client.send("sub,one", "sub,two", "msg,one,go")
+    expected = ["msg,one,9", "msg,one,all 9", "msg,two,all 9"]
+    assert await client.messages(3) == expected
+    assert await client.frame() == b'c[4401,"Authorization expired"]'
 
 
 @both

@@ -26,10 +26,11 @@ class Broadcast(SockJSConnection):
         self.everybody.discard(self)
 
 
-def make_app(heartbeat: float) -> web.Application:
+def make_app(heartbeat: float, message_rate: float | None = None) -> web.Application:
     app = web.Application()
+    settings = {"heartbeat_delay": heartbeat, "message_rate": message_rate}
     for prefix, connection in (("/echo", Echo), ("/broadcast", Broadcast)):
-        SockJSRouter(connection, prefix, {"heartbeat_delay": heartbeat}).attach(app)
+        SockJSRouter(connection, prefix, settings).attach(app)
     return app
 
 
@@ -37,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--heartbeat", type=float, default=25, help="seconds (25)")
+    parser.add_argument("--message-rate", type=float, help="(no limit)")
     parser.add_argument("--uvloop", action="store_true")
     options = parser.parse_args()
     loop = None
@@ -45,7 +47,7 @@ def main() -> None:
 
         loop = uvloop.new_event_loop()
     web.run_app(
-        make_app(options.heartbeat),
+        make_app(options.heartbeat, options.message_rate),
         host="127.0.0.1",
         port=options.port,
         handler_cancellation=True,

@@ -1,26 +1,24 @@
 """A chat on one page: run ``python -m examples.chat``, then open http://127.0.0.1:8080/.
 
 Page and server exchange JSON in SockJS messages.  The page sends ``join`` (again to change the
-name), ``say`` and ``leave``; it receives ``welcome``, ``joined``, ``left``, ``present`` and
-``said``.
+name), ``say`` and ``leave``; it receives ``welcome``, ``joined``, ``left`` and ``said``.
 
-Everything said is published to a channel, and the channel's members are the people who are here.
-With a broker for several processes, people on several nodes chat with each other.
+Everything said is published to a channel, and the channel's members are the people who are here;
+`on_presence` tells who has joined and who has left.  With a broker for several processes, people on
+several nodes chat with each other.
 
 If someone returns within `RETURN_DELAY`, over another transport or after a reload, the others do
 not notice.  Someone who closes the tab leaves after that time.  If a machine vanishes, its user
 leaves when the server notices; see docs/lifecycle.md.
 """
 
-import asyncio
-import contextlib
 import hashlib
 import json
 import secrets
 import string
 import time
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +41,6 @@ NAME_LENGTH = 24
 TEXT_LENGTH = 1000
 HISTORY_LENGTH = 50
 RETURN_DELAY = 5  # seconds
-PRESENCE_INTERVAL = 2.5
 CHANNEL = "chat"
 HEARTBEAT_DELAY = 10.0
 SILENCE = 2.5  # heartbeats that a page misses before it reconnects
@@ -57,57 +54,57 @@ INTEGRITY = "sha384-svdnwiXBL+Js+yUneJSRFy24NgGiOfDM/vkQl/vCeVrcbYD6yW8EwPr1FnxT
 
 
 class Room:
-    """Who is here and what was said last, on all nodes; it receives the same messages as pages."""
+    """What was said last, and who is here, on all nodes."""
+
+    router: SockJSRouter
 
     def __init__(self, broker: Broker, node: str = "") -> None:
         self.broker = broker
         self.node = node
-        self.users: dict[str, Mapping[str, Any]] = {}
         self.history: deque[Mapping[Any, Any]] = deque(maxlen=HISTORY_LENGTH)
-        # people on this node
-        self.members: dict[str, str] = {}
-        self.open_pages: Counter[str] = Counter()
-        self.leaving: dict[str, asyncio.Task[None]] = {}
+        # by id: a user has several entries with several tabs, and for a while after a new name
+        self.entries: defaultdict[str, set[str]] = defaultdict(set)
 
     def deliver(
         self, channel: str, message: PreparedMessage, exclude: Collection[Session] = ()
     ) -> None:
-        match json.loads(message.message):
-            case {"type": "said", **said}:
-                self.history.append(said)
-            case {"type": "joined", "user": user}:
-                self.users[user["id"]] = user
-            case {"type": "left", "id": user_id}:
-                self.users.pop(user_id, None)
+        """Receive what is published, as pages do."""
+        self.history.append(json.loads(message.message))
 
-    def take_in(self, user: Mapping[str, Any]) -> None:
-        """Add `user`, replacing an older entry of the same user."""
-        member = json.dumps({**user, "since": time.time()})
-        self.broker.join(CHANNEL, member)
-        self.let_go(user["id"])
-        self.members[user["id"]] = member
+    async def on_presence(self, channel: str, joined: list[str], left: list[str]) -> None:
+        """Tell the pages here who has joined, perhaps under a new name, and who has left."""
+        for member in joined:
+            self.entries[json.loads(member)["id"]].add(member)
+        for member in left:
+            self.entries[json.loads(member)["id"]].discard(member)
+        for user_id in {json.loads(member)["id"]: None for member in joined + left}:
+            if not self.entries[user_id]:
+                del self.entries[user_id]
+                self.tell_pages({"type": "left", "id": user_id})
+            elif (newest := max(self.entries[user_id], key=since)) in joined:
+                self.tell_pages({"type": "joined", "user": latest([newest])[user_id]})
 
-    def let_go(self, user_id: str) -> None:
-        if user_id in self.members:
-            self.broker.leave(CHANNEL, self.members.pop(user_id))
-
-    async def present(self) -> dict[str, Mapping[str, Any]]:
-        """Ask the broker who is here; if someone moved to another node, the latest entry counts."""
-        members = map(json.loads, await self.broker.members(CHANNEL))
-        users = sorted(members, key=lambda user: user.pop("since"))
-        return {user["id"]: user for user in users}
+    def tell_pages(self, event: Mapping[str, Any]) -> None:
+        self.router.broadcast(self.router.subscribers(CHANNEL), json.dumps(event))
 
     async def work(self, _app: web.Application) -> AsyncIterator[None]:
-        """Follow the channel while the application runs."""
+        """Follow what is said while the application runs."""
         self.broker.start(self)
         self.broker.subscribe(CHANNEL, self)
         await self.broker.ready(CHANNEL)
-        self.users = await self.present()
         yield
-        for leaving in self.leaving.values():
-            leaving.cancel()
         self.broker.unsubscribe(CHANNEL, self)
         await self.broker.stop(self)
+
+
+def since(member: str) -> float:
+    return float(json.loads(member)["since"])
+
+
+def latest(members: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """Return users by id; if someone has several entries, the latest one counts."""
+    users = [json.loads(member) for member in sorted(members, key=since)]
+    return {user["id"]: {key: user[key] for key in ("id", "name", "transport")} for user in users}
 
 
 class Visitor(SockJSConnection):
@@ -123,11 +120,9 @@ class Visitor(SockJSConnection):
         self.id = hashlib.sha256(page.encode(errors="replace")).hexdigest()[:16]
 
     async def on_open(self, info: ConnectionInfo) -> None:
-        self.room.open_pages[self.id] += 1
-        if self.id in self.room.leaving:
-            self.room.leaving.pop(self.id).cancel()
-        await self.subscribe(CHANNEL)
-        welcome = {"type": "welcome", "you": self.id, "users": list(self.room.users.values())}
+        await self.subscribe(CHANNEL, presence=True)
+        users = latest(await self.members(CHANNEL))
+        welcome = {"type": "welcome", "you": self.id, "users": list(users.values())}
         self.send(json.dumps({**welcome, "history": list(self.room.history)}))
 
     async def on_message(self, message: str | bytes) -> None:
@@ -139,52 +134,21 @@ class Visitor(SockJSConnection):
             case {"type": "leave"}:
                 self.close()
 
-    async def on_close(self) -> None:
-        self.room.open_pages[self.id] -= 1
-        if not self.room.open_pages[self.id]:
-            del self.room.open_pages[self.id]
-            if self.id in self.room.members:
-                self.room.leaving[self.id] = asyncio.create_task(self.leave())
-
-    async def leave(self) -> None:
-        await asyncio.sleep(RETURN_DELAY)
-        del self.room.leaving[self.id]
-        self.room.let_go(self.id)
-        if self.id not in await self.room.present():
-            await self.tell_all("left", id=self.id)
-
     async def join(self, name: str) -> None:
         # Remove invisible characters, so that no one can imitate someone else's name.
         name = " ".join("".join(filter(str.isprintable, name)).split())
         if 0 < len(name) <= NAME_LENGTH:
             self.name = name
             place = f"{self.info.transport} on {self.room.node}".removesuffix(" on ")
-            user = {"id": self.id, "name": name, "transport": place}
-            self.room.take_in(user)
-            await self.tell_all("joined", user=user)
+            user = {"id": self.id, "name": name, "transport": place, "since": time.time()}
+            await self.subscribe(CHANNEL, member=json.dumps(user), presence=True)
 
     async def say(self, text: str) -> None:
         text = text.strip()
         if self.name and 0 < len(text) <= TEXT_LENGTH:
-            said = {"from": self.id, "name": self.name, "text": text, "time": time.time()}
+            said = {"type": "said", "from": self.id, "name": self.name, "text": text}
             said["id"] = secrets.token_hex(8)  # lets the page recognise what it has already shown
-            await self.tell_all("said", **said)
-
-    async def tell_all(self, event: str, **details: Any) -> None:
-        await self.publish(CHANNEL, json.dumps({"type": event, **details}))
-
-
-async def correct(room: Room, router: SockJSRouter) -> None:
-    """Correct the list of users regularly: if a node dies, no one announces that its users left."""
-    wrong: set[str] = set()
-    while True:
-        before, present = wrong, await room.present()
-        wrong = present.keys() ^ room.users.keys()
-        if wrong & before:  # wrong twice, so the announcement is not just on its way
-            room.users = present
-            event = {"type": "present", "users": list(present.values())}
-            router.broadcast(router.subscribers(CHANNEL), json.dumps(event))
-        await asyncio.sleep(PRESENCE_INTERVAL)
+            await self.publish(CHANNEL, json.dumps({**said, "time": time.time()}))
 
 
 def parse(message: str | bytes) -> Any:
@@ -193,14 +157,6 @@ def parse(message: str | bytes) -> Any:
         return json.loads(message)
     except (ValueError, RecursionError):
         return None
-
-
-async def keep_correct(room: Room, router: SockJSRouter, _app: Any) -> AsyncIterator[None]:
-    correcting = asyncio.create_task(correct(room, router))
-    yield
-    correcting.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await correcting
 
 
 def make_app(
@@ -221,13 +177,14 @@ def make_app(
 
     # The iframe transports load the script too, and need the same version as the page.
     settings: dict[str, Any] = {"sockjs_url": sockjs_url, "max_message_size": 16384}
-    settings["heartbeat_delay"] = HEARTBEAT_DELAY
+    settings.update(heartbeat_delay=HEARTBEAT_DELAY, presence_linger=RETURN_DELAY)
     room = Room(broker or MemoryBroker(), node)
-    router = SockJSRouter(partial(Visitor, room=room), "/chat", settings, broker=room.broker)
-    router.attach(app)
+    make = partial(Visitor, room=room)
+    room.router = SockJSRouter(
+        make, "/chat", settings, broker=room.broker, on_presence=room.on_presence
+    )
+    room.router.attach(app)
     app.cleanup_ctx.append(room.work)
-    if broker is not None:
-        app.cleanup_ctx.append(partial(keep_correct, room, router))
 
     page = string.Template((PAGE / "index.html").read_text(encoding="utf-8")).substitute(
         sockjs_script=script_tag(sockjs_url),

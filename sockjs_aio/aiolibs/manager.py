@@ -103,6 +103,7 @@ class SessionManager:
         exclude_session_ids: Collection[str] | None = None,
         *,
         exclude: Iterable[Session | str] = (),
+        key: str | None = None,
     ) -> None:
         """Send `message` to all open sessions, encoding it once.
 
@@ -111,11 +112,12 @@ class SessionManager:
                 or a number.
             exclude_session_ids: Ids of sessions that do not get the message.
             exclude: More sessions that do not get it, or their ids.
+            key: As for `Session.send`.
 
         Raises:
-            TypeError, ValueError: If `message` cannot be written as JSON.
+            TypeError, ValueError: If `message` cannot be written as JSON, or `key` is not valid.
         """
-        outgoing = _outgoing(message)
+        outgoing = _outgoing(message, key)
         ids = {x.id if isinstance(x, Session) else x for x in exclude}
         ids.update(exclude_session_ids or ())
         for session in list(self.sessions.values()):
@@ -216,11 +218,11 @@ class HandlerConnection(ClientConnection):
         return f"handler {name} ({self.told.name})"
 
 
-def _outgoing(message: Any) -> PreparedMessage:
+def _outgoing(message: Any, key: str | None) -> PreparedMessage:
     if isinstance(message, str):
-        return PreparedMessage(message)
+        return PreparedMessage(message, key=key)
     text = json.dumps(message, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return PreparedMessage(text, is_json=True)
+    return PreparedMessage(text, is_json=True, key=key)
 
 
 def _check_handler(handler: Handler) -> None:

@@ -3,6 +3,7 @@
 from sockjs_aio import SockJSConnection
 from sockjs_aio.aiolibs.messages import MsgType, SessionState
 from sockjs_aio.aiolibs.request import Request
+from sockjs_aio.grant import Until
 
 
 class ClientConnection(SockJSConnection):
@@ -74,11 +75,17 @@ class Session:
         """
         return None if self._connection is None else self._connection.request
 
-    def send(self, msg: str) -> bool:
+    def send(self, msg: str, *, key: str | None = None) -> bool:
         """Send `msg` to the client; if the session is not open, do nothing and return False.
 
+        Args:
+            msg: Text.
+            key: If a message with this key is still queued, replace it, in its place, so that a
+                slow client gets the latest.
+
         Raises:
-            TypeError: If `msg` is not a `str`.
+            TypeError: If `msg` or `key` is not a `str`.
+            ValueError: If `key` is not valid: see `sockjs_aio.SockJSConnection.send`.
         """
         if not isinstance(msg, str):
             name = type(msg).__name__
@@ -86,7 +93,7 @@ class Session:
         connection = self._connection
         if connection is None or connection.is_closed:
             return False
-        connection.send(msg)
+        connection.send(msg, key=key)
         return not connection.is_closed  # a full send queue closes it
 
     def close(self, code: int = 3000, reason: str = "Go away!") -> None:
@@ -96,6 +103,15 @@ class Session:
         """
         if self._connection is not None:
             self._connection.close(code, reason)
+
+    def extend(self, until: Until) -> None:
+        """Change the time until which the client is authorized: see `sockjs_aio.Grant`.
+
+        Raises:
+            TypeError, ValueError: Like `Grant`.
+        """
+        if self._connection is not None:
+            self._connection.extend(until)
 
     @property
     def _is_open(self) -> bool:

@@ -6,12 +6,12 @@ carry messages and members from one process to another.
 
 import abc
 import asyncio
-from collections import Counter
 from collections.abc import Collection
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from sockjs_aio.brokers.checks import check_channel, check_size
 from sockjs_aio.brokers.gaps import tell_gap
+from sockjs_aio.brokers.local_members import LocalMembers
 from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.protocol.ends import GO_AWAY, check_close
 from sockjs_aio.protocol.framing import PreparedMessage
@@ -65,6 +65,8 @@ class Broker(abc.ABC):
 
     gaps: int = 0
     """How many times messages from other processes may have been missed."""
+    member_expiry: float | None = None
+    """Seconds after which the members of a process that has died are gone."""
 
     def __init__(self, *, max_message_size: int = 1 << 20, max_channels: int = 1000) -> None:
         check_size("max_message_size", max_message_size)
@@ -76,7 +78,7 @@ class Broker(abc.ABC):
         self._loop: asyncio.AbstractEventLoop | None = None
         # the subscriptions of this process
         self._listeners: dict[str, list[Listener]] = {}
-        self._members: dict[str, Counter[str]] = {}
+        self.local: LocalMembers = LocalMembers()
 
     @property
     @abc.abstractmethod
@@ -193,21 +195,16 @@ class Broker(abc.ABC):
     def join(self, channel: str, member: str) -> None:
         """Add `member` once.  The same member may be added several times."""
         self.check_loop()
-        members = self._members.setdefault(channel, Counter())
-        members[member] += 1
-        if members[member] == 1:
+        if self.local.add(channel, member):
             self.announce(channel, member)
+            self.local.tell(channel)
 
     def leave(self, channel: str, member: str) -> None:
         """Remove `member` once."""
         self.check_loop()
-        members = self._members[channel]
-        members[member] -= 1
-        if not members[member]:
-            del members[member]
-            if not members:
-                del self._members[channel]
+        if self.local.remove(channel, member):
             self.withdraw(channel, member)
+            self.local.tell(channel)
 
     # For brokers.
 
@@ -275,11 +272,11 @@ class Broker(abc.ABC):
     @property
     def populated(self) -> Collection[str]:
         """The channels that have members in this process."""
-        return self._members.keys()
+        return self.local.channels
 
     def local_members(self, channel: str) -> set[str]:
         """The members of `channel` in this process."""
-        return set(self._members.get(channel, ()))
+        return self.local.of(channel)
 
     def _check_message(self, message: str) -> None:
         if not isinstance(message, str):

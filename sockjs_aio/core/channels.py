@@ -8,6 +8,7 @@ from sockjs_aio.brokers.base import Broker, Exclude
 from sockjs_aio.brokers.checks import check_channel, check_member
 from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.core.events import Observer
+from sockjs_aio.core.presence import Presence
 from sockjs_aio.errors import TooManyChannelsError
 from sockjs_aio.gaps import GapSession
 from sockjs_aio.protocol.framing import PreparedMessage
@@ -21,13 +22,30 @@ class Channels:
     Args:
         broker: Carries the messages between processes.  Other routers may share it.
         events: Tells observers what happens.
+        presence: Tells the application who joins and leaves, if it wants to know.
         closes_on_gap: Whether to close sessions that may have missed messages.
     """
 
-    __slots__ = ("broker", "_events", "_closes_on_gap", "_is_over", "_sessions", "_channels")
+    __slots__ = (
+        "broker",
+        "presence",
+        "_events",
+        "_closes_on_gap",
+        "_is_over",
+        "_sessions",
+        "_channels",
+    )
 
-    def __init__(self, broker: Broker, events: Telling, *, closes_on_gap: bool = False) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        events: Telling,
+        presence: Presence | None = None,
+        *,
+        closes_on_gap: bool = False,
+    ) -> None:
         self.broker: Broker = broker
+        self.presence: Presence | None = presence
         self._closes_on_gap = closes_on_gap
         self._events = events
         self._is_over = False
@@ -45,10 +63,19 @@ class Channels:
     async def stop(self) -> None:
         """Stop using the broker."""
         self._is_over = True
+        if self.presence is not None:
+            await self.presence.stop()
         await self.broker.stop(self)
 
-    async def subscribe(self, session: Session, channel: str, member: str | None) -> None:
+    async def subscribe(
+        self, session: Session, channel: str, member: str | None, presence: bool
+    ) -> None:
         """See `SockJSConnection.subscribe`."""
+        if presence and self.presence is None:
+            raise RuntimeError(
+                "subscribe(presence=True): give the router a function that is told of it, with "
+                "SockJSRouter(..., on_presence=function)"
+            )
         check_channel(channel)
         if member is not None:
             check_member(member)
@@ -56,6 +83,8 @@ class Channels:
             self.start()
             self._add(session, channel)
             self._set_member(session, channel, member)
+            if self.presence is not None:
+                (self.presence.watch if presence else self.presence.unwatch)(session, channel)
             await self.broker.ready(channel)
 
     def unsubscribe(self, session: Session, channel: str) -> None:
@@ -86,11 +115,14 @@ class Channels:
     async def members(self, channel: str) -> set[str]:
         """See `SockJSRouter.members`."""
         self.start()
-        return await self.broker.members(channel)
+        members = await self.broker.members(channel)
+        return members if self.presence is None else members.union(self.presence.told(channel))
 
     def gap_began(self) -> None:
         """Tell observers that messages from other processes may be missed now."""
         self._events.tell(Observer.broker_gap, self.broker)
+        if self.presence is not None:
+            self.presence.gap_began()
 
     def gap_ended(self, channel: str) -> None:
         """Messages of `channel` may have been missed: tell its sessions, or close them.
@@ -179,6 +211,8 @@ class Channels:
 
     def _remove(self, session: Session, channel: str) -> None:
         self._set_member(session, channel, None)
+        if self.presence is not None:
+            self.presence.unwatch(session, channel)
         sessions = self._sessions[channel]
         del sessions[session]
         if not sessions:

@@ -22,6 +22,7 @@ from sockjs_aio.core.ended_ids import Ended, EndedSessions, Journal
 from sockjs_aio.core.events import Events, Observer
 from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.loop_thread import LoopThread
+from sockjs_aio.core.presence import OnPresence, Presence
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.shutdown import Closing
 from sockjs_aio.core.websocket_session import InlineSession
@@ -47,6 +48,7 @@ class SessionRegistry:
         settings: The router's settings.
         broker: Carries the messages of channels between processes.
         observers: Who is told what happens.
+        on_presence: Who is told who joins and leaves.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class SessionRegistry:
         settings: Settings,
         broker: Broker | None = None,
         observers: Iterable[Observer] = (),
+        on_presence: OnPresence | None = None,
     ) -> None:
         self.settings = settings
         self.counters: Counters = Counters()
@@ -62,8 +65,10 @@ class SessionRegistry:
         self.flusher: Flusher = Flusher()
         self.addresses: AddressCounter = AddressCounter(settings.max_sessions_per_ip)
         self.thread: LoopThread = LoopThread()
+        broker = broker or MemoryBroker()
+        presence = on_presence and Presence(broker, on_presence, settings.presence_linger)
         self.channels: Channels = Channels(
-            broker or MemoryBroker(), self.events, closes_on_gap=settings.on_gap == "close"
+            broker, self.events, presence, closes_on_gap=settings.on_gap == "close"
         )
         self._connect = connect
         # all sessions; by id, only those of HTTP transports, whose requests must find them

@@ -14,6 +14,7 @@ from sockjs_aio.brokers.base import Broker
 from sockjs_aio.connection import Session, SockJSConnection, broadcast
 from sockjs_aio.core.connection_checks import warn_of_plain_hooks
 from sockjs_aio.core.events import Observer
+from sockjs_aio.core.presence import OnPresence
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.hook_names import is_coroutine_function
 from sockjs_aio.observers.log import Log
@@ -50,15 +51,19 @@ class SockJSRouter:
         broker: Carries the messages of channels; several routers may share one.  Without a broker,
             channels belong to this router and reach only this process.
         observers: They are told what happens: see docs/observing.md.
+        on_presence: A coroutine function that is awaited with a channel, the members who have
+            joined it and those who have left, for each channel to which a session has subscribed
+            with ``presence=True``: see docs/scaling.md.
         more_settings: Settings by name, such as ``heartbeat_delay=10``; they override those in
             `settings`.
 
     Raises:
         SettingsError: If a setting is unknown, of the wrong type or out of range.
         ValueError: If `prefix` does not start with a slash, or cannot match the path of a request.
-        TypeError: If `connection` or `verify` is not callable, `authorize` is not a coroutine
-            function, a keyword argument is misspelt, `connection` is a class not derived from
-            `SockJSConnection`, `broker` is not a `Broker`, or one of `observers` no `Observer`.
+        TypeError: If `connection` or `verify` is not callable, `authorize` or `on_presence` is not
+            a coroutine function, a keyword argument is misspelt, `connection` is a class not
+            derived from `SockJSConnection`, `broker` is not a `Broker`, or one of `observers` no
+            `Observer`.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class SockJSRouter:
         verify: Verify | None = None,
         broker: Broker | None = None,
         observers: Iterable[Observer] = (),
+        on_presence: OnPresence | None = None,
         **more_settings: Any,
     ) -> None:
         _check_connection(connection)
@@ -78,6 +84,11 @@ class SockJSRouter:
             raise TypeError(
                 f"authorize must be a coroutine function, not {authorize!r}: "
                 "write `async def authorize(request)`"
+            )
+        if on_presence is not None and not is_coroutine_function(on_presence):
+            raise TypeError(
+                f"on_presence must be a coroutine function, not {on_presence!r}: "
+                "write `async def on_presence(channel, joined, left)`"
             )
         if verify is not None and not callable(verify):
             raise TypeError(f"verify must be a function, not {verify!r}")
@@ -89,7 +100,7 @@ class SockJSRouter:
         self.authorize = authorize
         self._is_attached = False
         self.broker = broker
-        self._registry = SessionRegistry(connection, settings, broker, [Log()])
+        self._registry = SessionRegistry(connection, settings, broker, [Log()], on_presence)
         self._service = Service(settings, self._registry, authorize, verify, self.prefix)
         for observer in observers:
             self.observe(observer)
@@ -214,7 +225,8 @@ class SockJSRouter:
     async def members(self, channel: str) -> set[str]:
         """Return the names under which connections are subscribed to `channel`, in all processes.
 
-        A member with several subscriptions is listed once.
+        A member with several subscriptions is listed once.  If this process watches the channel
+        (see `on_presence`), members that left within `presence_linger` are listed too.
 
         Raises:
             BrokerUnavailableError: If the members in other processes cannot be determined.
@@ -276,7 +288,7 @@ def _made_settings(
     return dataclasses.replace(made, **more) if more else made
 
 
-_ARGUMENTS = ("authorize", "verify", "broker", "observers")
+_ARGUMENTS = ("authorize", "verify", "broker", "observers", "on_presence")
 
 
 def _check_keywords(names: Iterable[str]) -> None:

@@ -40,20 +40,37 @@ class SockJSConnection:
     def on_close(self) -> Any:
         """Called once, when the session is over."""
 
-    def send(self, message: Any, binary: bool = False) -> None:
+    def send(self, message: Any, binary: bool = False, *, key: str | None = None) -> None:
         """Send `message` to the client; do nothing once the session is closed.
 
         Args:
             message: Text, `bytes` in UTF-8, or any value that JSON can represent.  The browser
                 receives a `dict` as an object, not as a string.
             binary: Send `bytes` as a binary message; raw WebSocket only.
-        """
-        if not self.is_closed:
-            self.session.send_message(message, binary=binary)
+            key: If a message with this key is still queued, replace it, in its place, so that a
+                slow client gets the latest.
 
-    def broadcast(self, clients: "Iterable[SockJSConnection]", message: Any) -> None:
-        """Send `message` to all `clients`, encoding it once; closed clients are skipped."""
-        self.session.broadcast(clients, message)
+        Raises:
+            TypeError, ValueError: If `key` is not valid: see `sockjs_aio.SockJSConnection.send`.
+        """
+        if self.is_closed:
+            return
+        if key is None:
+            self.session.send_message(message, binary=binary)
+        else:
+            self.session.send_keyed(message, key, binary=binary)
+
+    def broadcast(
+        self, clients: "Iterable[SockJSConnection]", message: Any, *, key: str | None = None
+    ) -> None:
+        """Send `message` to all `clients`, encoding it once; closed clients are skipped.
+
+        `key` is as for `send`.
+        """
+        if key is None:
+            self.session.broadcast(clients, message)
+        else:
+            self.session.broadcast(clients, message, key=key)
 
     def close(self) -> None:
         """Close the session with ``c[3000,"Go away!"]``."""

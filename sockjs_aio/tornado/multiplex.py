@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 from sockjs_aio import PreparedMessage
+from sockjs_aio.grant import Until
 from sockjs_aio.multiplex import escaped
 from sockjs_aio.tornado import proto
 from sockjs_aio.tornado.conn import SockJSConnection
@@ -169,6 +170,11 @@ class ChannelSession(BaseSession):
     def send_jsonified(self, msg: str, stats: bool = True) -> None:
         """Send `msg`, which is JSON text already."""
         self.send_message(msg, stats)
+
+    def extend(self, until: Until) -> None:
+        """Change when the carrier, with all its channels, ends: see `Session.extend`."""
+        if not self.is_closed:
+            self.carrier.session.extend(until)
 
     def close(self, code: int = GO_AWAY[0], message: str = GO_AWAY[1]) -> None:
         """Close the channel: the client gets ``uns,CHANNEL``."""

@@ -19,6 +19,7 @@ from sockjs_aio.tornado.session import (
     RawSession,
     Session,
     finish,
+    prepared,
 )
 from sockjs_aio.tornado.stats import StatsCollector
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
@@ -111,14 +112,16 @@ class SockJSRouter:
         routes.extend(self.urls)
         return routes
 
-    def broadcast(self, clients: Iterable[SockJSConnection], msg: Any) -> None:
-        """Send `msg` to all `clients`, encoding it once; closed clients are skipped."""
+    def broadcast(
+        self, clients: Iterable[SockJSConnection], msg: Any, *, key: str | None = None
+    ) -> None:
+        """Send `msg` to all `clients`, encoding it once; closed clients are skipped.
+
+        `key` is as for `SockJSConnection.send`.
+        """
+        outgoing = prepared(msg, key)
         if isinstance(msg, bytes):
             msg = msg.decode()
-        is_text = isinstance(msg, str)
-        outgoing = sockjs_aio.PreparedMessage(
-            msg if is_text else proto.json_encode(msg), is_json=not is_text
-        )
         for client in tuple(clients):  # a copy: `on_close` may remove a client from `clients`
             if client.is_closed:
                 continue

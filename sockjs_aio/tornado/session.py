@@ -1,17 +1,16 @@
-"""The connection's `self.session`, and the argument of `on_open`."""
+"""The connection's `self.session`."""
 
 import asyncio
-import contextlib
-import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar
-from http.cookies import CookieError, Morsel, SimpleCookie
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sockjs_aio
+from sockjs_aio.grant import Until
 from sockjs_aio.tornado import proto
+from sockjs_aio.tornado.connection_info import ConnectionInfo as ConnectionInfo
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
 
 if TYPE_CHECKING:
@@ -34,71 +33,6 @@ T = TypeVar("T")
 
 _owner: ContextVar[object] = ContextVar("sockjs_aio.tornado owner", default=None)
 """Marks the context that a session's hooks run in, and all copies of that context."""
-
-
-class ConnectionInfo:
-    """Describes the request that opened a session.
-
-    Args:
-        ip: The client's address.
-        cookies: Morsels by cookie name.
-        arguments: The query's parameters: lists of `bytes` by name.
-        headers: Values by header name; names are case-insensitive.
-        path: Path of the URL, without the query.
-    """
-
-    def __init__(
-        self,
-        ip: str | None,
-        cookies: "Mapping[str, Morsel[str]]",
-        arguments: Mapping[str, list[bytes]],
-        headers: Mapping[str, str],
-        path: str,
-    ) -> None:
-        self.ip = ip
-        self.cookies = cookies
-        self.arguments = arguments
-        self.headers = headers
-        self.path = path
-
-    @classmethod
-    def of(cls, info: sockjs_aio.ConnectionInfo) -> "ConnectionInfo":
-        """Make one from the asynchronous API's info."""
-        return _RequestInfo(info)
-
-    def get_argument(self, name: str) -> bytes | None:
-        """Return the first value of a query parameter, or None."""
-        values = self.arguments.get(name)
-        return values[0] if values else None
-
-    def get_cookie(self, name: str) -> "Morsel[str] | None":
-        """Return the morsel of a cookie, or None; the cookie's text is ``morsel.value``."""
-        return self.cookies.get(name)
-
-    def get_header(self, name: str) -> str | None:
-        """Return the value of a header, or None."""
-        return self.headers.get(name)
-
-
-class _RequestInfo(ConnectionInfo):
-    """Makes morsels only when `cookies` is read; aiohttp has parsed the header already."""
-
-    def __init__(self, info: sockjs_aio.ConnectionInfo) -> None:
-        self.ip, self.headers, self.path = info.ip, info.headers, info.path
-        self.arguments = {
-            name: [v.encode() for v in info.query.getall(name)] for name in info.query
-        }
-        self._values = info.cookies
-
-    @functools.cached_property
-    def cookies(self) -> "SimpleCookie":  # type: ignore[override]
-        # not SimpleCookie.load: on Pythons without the fix for CVE-2024-7592, it takes time
-        # quadratic in the length of what the client sends
-        cookies = SimpleCookie()
-        for name, value in self._values.items():
-            with contextlib.suppress(CookieError):  # http.cookies does not allow this name
-                cookies[name] = value
-        return cookies
 
 
 class BaseSession:
@@ -195,6 +129,20 @@ class BaseSession:
         """Send `msg`, which is JSON text already; a derived class must implement this."""
         raise NotImplementedError(f"{type(self).__name__} must override send_jsonified")
 
+    def send_keyed(self, msg: Any, key: str, binary: bool = False) -> None:
+        """Send `msg` in place of a queued message with this key.
+
+        A derived class that overrides how to send is called as for any other message.
+        """
+        if self.is_shared:
+            self.send_prepared(prepared(msg, key))
+        else:
+            self.send_message(msg, binary=binary)
+
+    def extend(self, until: Until) -> None:
+        """Change when the session ends; a derived class must implement this."""
+        raise NotImplementedError(f"{type(self).__name__} must override extend")
+
     @property
     def is_shared(self) -> bool:
         """Whether `send_prepared` may be used: not if a derived class overrides how to send."""
@@ -204,9 +152,11 @@ class BaseSession:
         """Send a message that is encoded once for many sessions."""
         raise NotImplementedError(f"{type(self).__name__} must override send_prepared")
 
-    def broadcast(self, clients: "Iterable[SockJSConnection]", msg: Any) -> None:
+    def broadcast(
+        self, clients: "Iterable[SockJSConnection]", msg: Any, *, key: str | None = None
+    ) -> None:
         """Send `msg` to all `clients`, encoding it once."""
-        self.server.broadcast(clients, msg)
+        self.server.broadcast(clients, msg, key=key)
 
     def __str__(self) -> str:
         return f"{self.session_id[:4]}… ({self.transport_name})"
@@ -279,6 +229,18 @@ class Session(BaseSession):
         """
         self._send(lambda session: session.send_shared(message), stats=True, at_once=False)
 
+    def extend(self, until: Until) -> None:
+        """Close the session at this time of day, with ``c[4401,"Authorization expired"]``.
+
+        Args:
+            until: Seconds since 1970, a `datetime` with a timezone, or None for no end.
+
+        Raises:
+            TypeError, ValueError: See `sockjs_aio.Grant`.
+        """
+        if self._session is not None:
+            self._session.extend(until)
+
     def close(self, code: int = GO_AWAY[0], message: str = GO_AWAY[1]) -> None:
         """Close the session: the client gets what was sent, then the close frame."""
         if self.state == CLOSED:
@@ -325,6 +287,22 @@ class RawSession(Session):
             self._send(lambda session: session.send(msg), stats)
         else:
             super().send_message(msg, stats)
+
+    def send_keyed(self, msg: Any, key: str, binary: bool = False) -> None:
+        """Send `msg` in place of a queued message with this key."""
+        if isinstance(msg, bytes) and binary and self.is_shared:
+            self.send_prepared(sockjs_aio.PreparedMessage(msg, key=key))
+        else:
+            super().send_keyed(msg, key, binary)
+
+
+def prepared(msg: Any, key: str | None = None) -> sockjs_aio.PreparedMessage:
+    """Prepare text, `bytes` in UTF-8, or any other value as a JSON value."""
+    if isinstance(msg, bytes):
+        msg = msg.decode()
+    if isinstance(msg, str):
+        return sockjs_aio.PreparedMessage(msg, key=key)
+    return sockjs_aio.PreparedMessage(proto.json_encode(msg), is_json=True, key=key)
 
 
 async def finish(result: Any) -> Any:

@@ -6,8 +6,8 @@ from sockjs_aio import BrokerUnavailableError, SockJSConnection
 
 
 class Talker(SockJSConnection):
-    """Obeys ``sub CHANNEL [MEMBER]``, ``unsub CHANNEL``, ``pub CHANNEL TEXT`` and
-    ``others CHANNEL TEXT``, and answers ``done`` or ``unavailable``.
+    """Obeys ``sub CHANNEL [MEMBER]``, ``watch CHANNEL [MEMBER]``, ``unsub CHANNEL``,
+    ``pub CHANNEL TEXT`` and ``others CHANNEL TEXT``, and answers ``done`` or ``unavailable``.
     """
 
     left: ClassVar[list["Talker"]] = []
@@ -15,8 +15,9 @@ class Talker(SockJSConnection):
     async def on_message(self, message: str | bytes) -> None:
         verb, channel, *rest = str(message).split(" ", 2)
         try:
-            if verb == "sub":
-                await self.subscribe(channel, member=rest[0] if rest else None)
+            if verb in ("sub", "watch"):
+                member = rest[0] if rest else None
+                await self.subscribe(channel, member=member, presence=verb == "watch")
             elif verb == "unsub":
                 self.unsubscribe(channel)
             elif verb == "pub":

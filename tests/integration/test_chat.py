@@ -303,10 +303,19 @@ async def test_who_comes_back_in_time_was_never_away(monkeypatch: pytest.MonkeyP
                 await page.send_json({"type": "join", "name": name})
                 event = await witness.receive_json()
                 assert (event["type"], event["user"]["name"]) == ("joined", name)
-                if name == "Lady Ada":
-                    monkeypatch.setattr(chat, "RETURN_DELAY", 0)
         (visitor,) = ids
         assert "secret" not in visitor
+
+
+async def test_who_does_not_come_back_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "RETURN_DELAY", 0)
+    async with serving(make_app()) as port, connected(port) as witness:
+        await witness.receive_json()
+        async with connected(port, "?page=secret") as page:
+            visitor = (await page.receive_json())["you"]
+            for name in ("Ada", "Lady Ada"):
+                await page.send_json({"type": "join", "name": name})
+                assert (await witness.receive_json())["user"]["name"] == name
         assert await witness.receive_json() == {"type": "left", "id": visitor}
         async with connected(port, "?page=secret") as page:
             assert (await page.receive_json())["users"] == []

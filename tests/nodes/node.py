@@ -9,13 +9,15 @@ import json
 import logging
 import ssl
 import sys
+import time
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sockjs_aio import Drain, Nodes, SockJSRouter, run_app
+from sockjs_aio import Drain, Grant, Nodes, SockJSRouter, run_app
+from sockjs_aio.brokers.redis import RedisBroker
 from tests.adapters import add_adapters
 from tests.process import Obedient
 
@@ -27,8 +29,21 @@ class Inhabitant(Obedient):
         relayed = [name for name in self.info.headers if name.lower().startswith("sockjs")]
         self.send(json.dumps([self.info.ip, self.info.headers.get("X-A"), relayed]))
 
+    async def do_extend(self, seconds: str) -> None:
+        """Be authorized for so long from now on."""
+        self.extend(time.time() + float(seconds))
+        self.send("extended")
 
-async def authorize(request: web.Request) -> bool:
+    async def do_replace(self, channel: str) -> None:
+        """Close all other sessions of the channel."""
+        await self.subscribe(channel)
+        await self.close_channel(channel, 4002, "Signed in elsewhere", keep=self)
+        self.send("alone")
+
+
+async def authorize(request: web.Request) -> bool | Grant:
+    if seconds := request.query.get("seconds"):
+        return Grant(True, until=time.time() + float(seconds))
     return request.query.get("key") != "wrong"
 
 
@@ -83,7 +98,9 @@ def make_app(options: dict[str, Any]) -> web.Application:
                 largest = request.content
 
     app.middlewares.insert(0, note_body)
-    router = SockJSRouter(Inhabitant, "/echo", options.get("settings"), authorize=authorize)
+    broker = RedisBroker(options["channels"]) if "channels" in options else None
+    settings = options.get("settings")
+    router = SockJSRouter(Inhabitant, "/echo", settings, authorize=authorize, broker=broker)
     router.attach(app)
     part = web.Application()
     SockJSRouter(Inhabitant, "/of/it").attach(part)

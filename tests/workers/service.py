@@ -33,6 +33,8 @@ class Numbered(SockJSConnection):
         elif message == "subscribe":
             await self.subscribe("news")
             self.send("subscribed")
+        elif str(message).startswith("watch "):
+            await self.subscribe("room", member=str(message)[6:], presence=True)
         elif str(message).startswith("publish "):
             await self.publish("news", str(message)[8:])
         else:
@@ -79,10 +81,13 @@ async def make() -> web.Application:
     async def die(_request: web.Request) -> web.Response:
         os._exit(7)
 
+    async def on_presence(channel: str, joined: list[str], left: list[str]) -> None:
+        router.broadcast(router.subscribers(channel), json.dumps([joined, left]))
+
     app = web.Application()
     settings = json.loads(os.environ.get("SETTINGS", "{}"))
     broker = RedisBroker(os.environ["REDIS"]) if "REDIS" in os.environ else None
-    router = SockJSRouter(Numbered, "/echo", settings, broker=broker)
+    router = SockJSRouter(Numbered, "/echo", settings, broker=broker, on_presence=on_presence)
     router.attach(app)
     app.router.add_get("/health", router.health)
     add_adapters(app)

@@ -1,5 +1,7 @@
 """Channels between workers: what one publishes reaches the sessions of all, over Redis."""
 
+import json
+
 import pytest
 
 from tests.brokers.conftest import redis_server  # noqa: F401
@@ -30,5 +32,38 @@ async def test_what_one_worker_publishes_reaches_the_sessions_of_all(
         await client.send(f"publish {number}")
         for other in clients:
             assert await other.messages(1) == [str(number)]
+    assert await served.stop() == 0
+    assert not served.has_failed, served.said
+
+
+async def test_sessions_of_all_workers_are_told_who_comes_and_goes(
+    command: RunCommand,
+    redis_server: RedisServer,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REDIS", redis_server.url)
+    served = await command(workers=2, settings={"presence_linger": 0})
+    clients = {str(number): await WebSocket.open(served) for number in range(8)}
+    there: dict[str, set[str]] = {name: set() for name in clients}
+
+    async def until_told(expected: set[str]) -> None:
+        for name in expected:
+            while there[name] != expected:
+                for message in await clients[name].messages(1):
+                    joined, left = json.loads(message)
+                    there[name] = there[name].union(joined).difference(left)
+
+    pids = set()
+    for client in clients.values():
+        await client.send("pid")
+        pids.update(await client.messages(1))
+    assert len(pids) == 2
+    for number, (name, client) in enumerate(clients.items()):
+        there[name] = set(list(clients)[:number])  # what a service would say of the beginning
+        await client.send(f"watch {name}")
+    await until_told(set(clients))
+    for name in ("0", "5"):
+        await clients.pop(name).leave()
+        await until_told(set(clients))
     assert await served.stop() == 0
     assert not served.has_failed, served.said

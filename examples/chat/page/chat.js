@@ -71,6 +71,8 @@ function send(type, details) {
 function receive(event) {
   if (event.type === "welcome") {
     welcome(event);
+  } else if (document.body.dataset.state !== "open") {
+    return; // the welcome, which comes next, includes it
   } else if (event.type === "joined") {
     const known = users.get(event.user.id);
     users.set(event.user.id, event.user);
@@ -84,8 +86,6 @@ function receive(event) {
     }
     users.delete(event.id);
     showPeople();
-  } else if (event.type === "present") {
-    present(event.users);
   } else if (event.type === "said") {
     say(event);
   }
@@ -101,15 +101,6 @@ function welcome(event) {
   if (name) {
     send("join", { name });
   }
-}
-
-// Who is there after all: of a server that has died nobody tells that its users have left.
-function present(list) {
-  const gone = new Map(users);
-  users.clear();
-  list.forEach((user) => users.set(user.id, user) && gone.delete(user.id));
-  gone.forEach((user) => notice(`${user.name} has gone`));
-  showPeople();
 }
 
 // The page.  What users wrote goes into textContent, never into markup.

@@ -117,7 +117,7 @@ class RedisBroker(Broker):
         self._on_unavailable = on_unavailable
         self._timeout = timeout
         self._max_retry_delay = max_retry_delay
-        self._member_expiry = member_expiry
+        self.member_expiry = self._member_expiry = member_expiry
         self._queue_limit = publish_queue_limit
         self._rate_limited = RateLimitedLog(logger)
         try:
@@ -269,8 +269,8 @@ class RedisBroker(Broker):
 
     async def remote_members(self, channel: str) -> set[str]:
         """See `Broker`."""
-        question = members_question(self._prefix, channel)
         work = self._here()
+        question = members_question(self._prefix, channel, work.node if work else "")
         answer = await (work.link.call(question) if work else self._server.call(question))
         return {member.decode("utf-8", "replace") for member in answer}
 

@@ -20,15 +20,17 @@ CHUNK = 500
 MEMBERS = """
 local found = {}
 for _, node in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  local members = redis.call('SMEMBERS', ARGV[1] .. node .. ARGV[2])
-  if #members == 0 then redis.call('SREM', KEYS[1], node) end
-  for _, member in ipairs(members) do found[member] = true end
+  if node ~= ARGV[3] then
+    local members = redis.call('SMEMBERS', ARGV[1] .. node .. ARGV[2])
+    if #members == 0 then redis.call('SREM', KEYS[1], node) end
+    for _, member in ipairs(members) do found[member] = true end
+  end
 end
 local list = {}
 for member in pairs(found) do list[#list + 1] = member end
 return list
 """
-"""Collects the members of all nodes, and removes nodes whose sets have expired."""
+"""Collects the members of all nodes but one, and removes nodes whose sets have expired."""
 
 
 class Roll(Protocol):
@@ -138,9 +140,10 @@ class Presence:
         return f"{self._prefix}members:{self._node}:{channel}"
 
 
-def members_question(prefix: str, channel: str) -> Command:
-    """Return the command that asks for the members in all processes."""
-    return ("EVAL", MEMBERS, 1, nodes_key(prefix, channel), f"{prefix}members:", f":{channel}")
+def members_question(prefix: str, channel: str, node: str) -> Command:
+    """Return the command that asks for the members in all processes except that of `node`."""
+    keys = f"{prefix}members:", f":{channel}", node
+    return ("EVAL", MEMBERS, 1, nodes_key(prefix, channel), *keys)
 
 
 def nodes_key(prefix: str, channel: str) -> str:
