@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sockjs_aio import Drain, Nodes, SockJSRouter, run_app
+from sockjs_aio.brokers.redis import RedisBroker
 from tests.adapters import add_adapters
 from tests.process import Obedient
 
@@ -26,6 +27,13 @@ class Inhabitant(Obedient):
     async def do_info(self) -> None:
         relayed = [name for name in self.info.headers if name.lower().startswith("sockjs")]
         self.send(json.dumps([self.info.ip, self.info.headers.get("X-A"), relayed]))
+
+    async def do_subscribe(self, channel: str) -> None:
+        await self.subscribe(channel)
+        self.send("subscribed")
+
+    async def on_gap(self, channel: str) -> None:
+        self.send(f"gap {channel}")
 
 
 async def authorize(request: web.Request) -> bool:
@@ -83,7 +91,10 @@ def make_app(options: dict[str, Any]) -> web.Application:
                 largest = request.content
 
     app.middlewares.insert(0, note_body)
-    router = SockJSRouter(Inhabitant, "/echo", options.get("settings"), authorize=authorize)
+    broker = RedisBroker(options["broker"]) if "broker" in options else None
+    router = SockJSRouter(
+        Inhabitant, "/echo", options.get("settings"), authorize=authorize, broker=broker
+    )
     router.attach(app)
     part = web.Application()
     SockJSRouter(Inhabitant, "/of/it").attach(part)
