@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -15,13 +16,15 @@ from tests.brokers.sentinel_server import SERVICE, SentinelServer
 from tests.brokers.talker import tell
 from tests.brokers.test_gaps import Reloading
 from tests.brokers.test_redis import until_connected
-from tests.brokers.test_redis_down import HASTY, STRICT, Traffic
+from tests.brokers.test_redis_down import HASTY, Traffic
 from tests.brokers.test_redis_url import SECRETS
 from tests.certificate import make_certificate
 from tests.conftest import Serve
 from tests.ports import free_port
 
 pytestmark = pytest.mark.redis
+
+PATIENT: Any = {"timeout": 10, "on_unavailable": "raise"}
 
 
 async def test_traffic_goes_on_at_the_new_primary_when_the_old_one_was_killed(
@@ -71,16 +74,16 @@ async def test_sentinel_is_asked_with_its_password_and_over_tls(
         f"rediss+sentinel://:{quote('ge/heim', safe='')}@localhost:{tls_port}/{SERVICE}"
         f"?db=1&sentinel_password={quote('in/nen', safe='')}&ssl_ca_certs={certificate}"
     )
-    await RedisBroker(url, **STRICT).publish("news", "x")
+    await RedisBroker(url, **PATIENT).publish("news", "x")
     with pytest.raises(BrokerUnavailableError, match="it refuses the login") as error:
-        await RedisBroker(url.replace("in%2Fnen", "wrong"), **STRICT).publish("news", "x")
+        await RedisBroker(url.replace("in%2Fnen", "wrong"), **PATIENT).publish("news", "x")
     assert "check that they run, and their hosts, ports and password" in str(error.value)
     assert "wrong" not in str(error.value)
 
 
 async def sentence(url: str) -> str:
     with pytest.raises(BrokerUnavailableError) as error:
-        await RedisBroker(url, **STRICT).publish("news", "x")
+        await RedisBroker(url, **PATIENT).publish("news", "x")
     return str(error.value)
 
 
@@ -90,7 +93,7 @@ async def test_errors_say_what_to_do(
     other = sentinel.url.replace(SERVICE, "other")
     said = await sentence(sentinel.url)
     assert f"Redis at {SERVICE} (Sentinels: 127.0.0.1:{sentinel.port})" in said
-    assert "no Sentinel answers" in said and "Connect call failed" in said
+    assert "no Sentinel answers" in said and "111" in said
     sentinel.watch(other_redis.port)  # a replica, which it takes for the primary at first
     said = await sentence(other)
     assert f"do not know the service 'other', only {SERVICE}: correct its name in the URL" in said
@@ -107,7 +110,7 @@ async def test_primary_that_is_down_is_waited_for(
     own_redis: RedisServer, sentinel: SentinelServer
 ) -> None:
     sentinel.watch(own_redis.port)
-    await RedisBroker(sentinel.url, **STRICT).publish("news", "x")
+    await RedisBroker(sentinel.url, **PATIENT).publish("news", "x")
     own_redis.kill()
     while "know no primary that works at the moment" not in await sentence(sentinel.url):
         await asyncio.sleep(0.05)

@@ -34,6 +34,13 @@ class Inhabitant(Obedient):
         self.extend(time.time() + float(seconds))
         self.send("extended")
 
+    async def do_subscribe(self, channel: str) -> None:
+        await self.subscribe(channel)
+        self.send("subscribed")
+
+    async def on_gap(self, channel: str) -> None:
+        self.send(f"gap {channel}")
+
     async def do_replace(self, channel: str) -> None:
         """Close all other sessions of the channel."""
         await self.subscribe(channel)
@@ -98,7 +105,7 @@ def make_app(options: dict[str, Any]) -> web.Application:
                 largest = request.content
 
     app.middlewares.insert(0, note_body)
-    broker = RedisBroker(options["channels"]) if "channels" in options else None
+    broker = RedisBroker(options["broker"]) if "broker" in options else None
     settings = options.get("settings")
     router = SockJSRouter(Inhabitant, "/echo", settings, authorize=authorize, broker=broker)
     router.attach(app)

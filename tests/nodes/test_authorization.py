@@ -41,7 +41,7 @@ async def test_sessions_end_with_their_grants_wherever_their_requests_come_in(
 async def test_the_newest_session_of_a_user_replaces_those_before(
     run_nodes: RunNodes, reach: Reach
 ) -> None:
-    nodes = run_nodes(3, has_channels=True)
+    nodes = run_nodes(3, has_broker=True)
     kinds = [WebSocket, ScatteredXhr, XhrStreaming, RawWebSocket, ScatteredJsonp, EventSource]
     before: Any = None
     for number, kind in enumerate([*kinds, *kinds]):

@@ -82,6 +82,19 @@ async def test_nodes_go_on_at_the_primary_that_sentinel_names(
     assert json.loads((await first.poll("/0/a"))[1:]) == sent
 
 
+async def test_sessions_of_all_nodes_are_told_of_a_gap(
+    run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
+) -> None:
+    nodes = await asyncio.to_thread(run_nodes, 2, has_broker=True)
+    first, second = (reach(node) for node in nodes)
+    for name, target in (("a", first), ("b", second)):
+        assert await target.poll(f"/0/{name}") == b"o"
+        assert await target.post(f"/0/{name}", '["subscribe news"]') == 204
+        assert await target.poll(f"/0/{name}") == b'a["subscribed"]'
+    own_redis.cli("CLIENT", "KILL", "TYPE", "pubsub")
+    assert await second.poll("/0/a") == await first.poll("/0/b") == b'a["gap news"]'
+
+
 async def test_nodes_try_again_while_redis_refuses_their_login(
     run_nodes: RunNodes, reach: Reach, own_redis: RedisServer, proxy: Proxy
 ) -> None:

@@ -80,8 +80,8 @@ class Sentinels:
     """
 
     def __init__(self, url: SentinelUrl, timeout: float) -> None:
-        self.service = url.service
-        self.names = url.names
+        self.service: str = url.service
+        self.names: str = url.names
         share = timeout / (len(url.sentinels) + 1)  # so that all are asked in time
         self._clients: list[Redis] = [
             Redis.from_url(
