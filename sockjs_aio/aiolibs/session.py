@@ -1,9 +1,10 @@
 """One client, as handlers see it."""
 
+from datetime import datetime
+
 from sockjs_aio import SockJSConnection
 from sockjs_aio.aiolibs.messages import MsgType, SessionState
 from sockjs_aio.aiolibs.request import Request
-from sockjs_aio.grant import Until
 
 
 class ClientConnection(SockJSConnection):
@@ -104,7 +105,7 @@ class Session:
         if self._connection is not None:
             self._connection.close(code, reason)
 
-    def extend(self, until: Until) -> None:
+    def extend(self, until: float | datetime | None) -> None:
         """Change the time until which the client is authorized: see `sockjs_aio.Grant`.
 
         Raises:

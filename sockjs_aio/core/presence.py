@@ -34,7 +34,7 @@ ROUND = 0.25
 RETRY = 1.0
 """Seconds until the broker is asked again if it could not answer."""
 
-CHUNK = 500
+CHUNK = 100
 """How many channels to look at together."""
 
 
@@ -149,7 +149,8 @@ class Presence:
             await asyncio.wait(tasks)
         news = [channel for channel, roster in self._rosters.items() if roster.has_news]
         for start in range(0, len(news), CHUNK):
-            await asyncio.gather(*map(self._send_hint, news[start : start + CHUNK]))
+            hints = map(self._send_hint, news[start : start + CHUNK])
+            await asyncio.gather(*hints, return_exceptions=True)
         for channel in list(self._rosters):
             self._forget(channel)
 
@@ -190,12 +191,18 @@ class Presence:
         while self._later and self._later[0][0] <= now:
             self._stale.add(self._later.popleft()[1])
         if self._retry_at is not None and self._retry_at <= now:
-            self._retry_at = None
-            self._stale |= self._unanswered
-            self._unanswered.clear()
+            self._retry()
         if self._next_check is not None and self._next_check <= now:
             self._next_check = self._check_time()
             self._stale.update(self._rosters)  # processes that die send no hints
+
+    def _retry(self) -> None:
+        if self._broker.state == "reconnecting":
+            self._retry_at = _now() + RETRY
+            return
+        self._retry_at = None
+        self._stale |= self._unanswered
+        self._unanswered.clear()
 
     def _check_time(self) -> float | None:
         expiry = self._broker.member_expiry
@@ -209,20 +216,24 @@ class Presence:
             self._put_off.add(channel)
             return
         try:
-            if not roster.is_heard:
-                await self._broker.ready(hints_of(channel))
-                roster.is_heard = True
-            roster.remote = await self._broker.remote_members(channel)
+            await self._ask(channel, roster)
         except Exception as error:
-            if not isinstance(error, BrokerUnavailableError):
-                logger.exception("the members of channel %r cannot be found out", channel)
+            if self._retry_at is None:
+                self._retry_at = _now() + RETRY
+                if not isinstance(error, BrokerUnavailableError):
+                    logger.exception("the members of channel %r cannot be found out", channel)
             self._unanswered.add(channel)
-            self._retry_at = self._retry_at or _now() + RETRY
-        else:
-            if roster.has_news:
-                roster.has_news = False
-                await self._send_hint(channel)
         self._tell(channel, roster)
+
+    async def _ask(self, channel: str, roster: Roster) -> None:
+        """Ask the broker who is there, and give others a hint if that is news for them."""
+        if not roster.is_heard:
+            await self._broker.ready(hints_of(channel))
+            roster.is_heard = True
+        roster.remote = await self._broker.remote_members(channel)
+        if roster.has_news:
+            roster.has_news = False  # what changes from now on needs another hint
+            await self._send_hint(channel)
 
     def _tell(self, channel: str, roster: Roster) -> None:
         now = _now()
@@ -254,7 +265,7 @@ class Presence:
             self._look_at(channel)
 
     async def _send_hint(self, channel: str) -> None:
-        with contextlib.suppress(BrokerUnavailableError):  # then they see it when they look again
+        with contextlib.suppress(BrokerUnavailableError):  # others look now and then anyway
             await self._broker.send(hints_of(channel), "", None)
 
     def _forget(self, channel: str) -> None:

@@ -4,10 +4,10 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 from sockjs_aio import PreparedMessage
-from sockjs_aio.grant import Until
 from sockjs_aio.multiplex import escaped
 from sockjs_aio.tornado import proto
 from sockjs_aio.tornado.conn import SockJSConnection
@@ -171,7 +171,7 @@ class ChannelSession(BaseSession):
         """Send `msg`, which is JSON text already."""
         self.send_message(msg, stats)
 
-    def extend(self, until: Until) -> None:
+    def extend(self, until: float | datetime | None) -> None:
         """Change when the carrier, with all its channels, ends: see `Session.extend`."""
         if not self.is_closed:
             self.carrier.session.extend(until)

@@ -5,10 +5,10 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sockjs_aio
-from sockjs_aio.grant import Until
 from sockjs_aio.tornado import proto
 from sockjs_aio.tornado.connection_info import ConnectionInfo as ConnectionInfo
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
@@ -139,7 +139,7 @@ class BaseSession:
         else:
             self.send_message(msg, binary=binary)
 
-    def extend(self, until: Until) -> None:
+    def extend(self, until: float | datetime | None) -> None:
         """Change when the session ends; a derived class must implement this."""
         raise NotImplementedError(f"{type(self).__name__} must override extend")
 
@@ -229,7 +229,7 @@ class Session(BaseSession):
         """
         self._send(lambda session: session.send_shared(message), stats=True, at_once=False)
 
-    def extend(self, until: Until) -> None:
+    def extend(self, until: float | datetime | None) -> None:
         """Close the session at this time of day, with ``c[4401,"Authorization expired"]``.
 
         Args:

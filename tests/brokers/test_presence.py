@@ -9,7 +9,8 @@ from typing import Any
 import async_timeout
 import pytest
 
-from sockjs_aio import MemoryBroker, SockJSRouter
+from sockjs_aio import BrokerUnavailableError, MemoryBroker, SockJSRouter
+from sockjs_aio.brokers.base import State
 from sockjs_aio.core.presence import RETRY, ROUND
 from sockjs_aio.multiplex import MultiplexConnection
 from sockjs_aio.testing import linked_brokers
@@ -277,6 +278,45 @@ async def test_difference_is_told_when_the_broker_is_back(serve: Serve) -> None:
     assert told[0].take() == [("room", [], ["bob"])]
     everybody = {"Ann", "cid", "dan"}
     assert [await node.router.members("room") for node in (here, there)] == [everybody] * 2
+
+
+class Faulty(MemoryBroker):
+    """A broker of an application's own that is away, or that fails as nobody has expected."""
+
+    error: Exception | None = BrokerUnavailableError("away")
+    asked = 0
+
+    @property
+    def state(self) -> State:
+        is_away = isinstance(self.error, BrokerUnavailableError)
+        return "reconnecting" if is_away else "connected"
+
+    async def remote_members(self, channel: str) -> set[str]:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return {"far away"}
+
+
+@virtual
+@pytest.mark.logs("ZeroDivisionError")
+async def test_while_the_broker_is_away_little_is_asked(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await watched(serve, told := Told(), broker := Faulty())
+    client = await WebSocket.open(served)
+    for number in range(20):
+        await client.send(f"watch room{number}")
+    await client.messages(20)
+    await asyncio.sleep(1000)
+    assert broker.asked < 100
+    broker.error = ZeroDivisionError()
+    await asyncio.sleep(RETRY + SOON)
+    assert told.take() == []
+    assert caplog.text.count("cannot be found out") in (1, 2), "not for each channel"
+    broker.error = None
+    await asyncio.sleep(RETRY + SOON)
+    assert sorted(told.take())[0] == ("room0", ["far away"], [])
 
 
 @virtual
