@@ -1,12 +1,13 @@
 """Several channels over one session: `sockjs_aio.multiplex`, but with synchronous hooks."""
 
 import asyncio
+import contextvars
 import inspect
 import logging
-from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from sockjs_aio import PreparedMessage
+from sockjs_aio.core.hook_task import run_steps
 from sockjs_aio.multiplex import escaped
 from sockjs_aio.tornado import proto
 from sockjs_aio.tornado.conn import SockJSConnection
@@ -21,8 +22,6 @@ from sockjs_aio.tornado.session import (
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.hooks")
-
-T = TypeVar("T")
 
 
 class MultiplexConnection(SockJSConnection):
@@ -106,7 +105,7 @@ class MultiplexConnection(SockJSConnection):
         endpoint.is_in_hook = True
         result = None
         try:
-            result = call()
+            result = endpoint._in_context(call)
         except Exception:
             self._fail(endpoint)
         if inspect.isawaitable(result):
@@ -118,7 +117,7 @@ class MultiplexConnection(SockJSConnection):
 
     async def _finish(self, endpoint: "ChannelSession", result: Any, may_refuse: bool) -> None:
         try:
-            if await result is False and may_refuse:
+            if await endpoint.result_of(result) is False and may_refuse:
                 endpoint.close()
         except Exception:
             self._fail(endpoint)
@@ -141,7 +140,9 @@ class ChannelSession(BaseSession):
         self.is_in_hook: bool = False
         self.closing: asyncio.Task[None] | None = None
         self.session_id: str = carrier.session.session_id
-        super().__init__(conn, carrier.session.server)
+        self._hook_context = contextvars.copy_context()  # of the carrier's, whose hook runs
+        self._hook_context.run(self._claim_context)
+        super().__init__(lambda me: self._hook_context.run(conn, me), carrier.session.server)
 
     def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
         """Send text, `bytes` in UTF-8, or any other value as JSON text."""
@@ -183,8 +184,13 @@ class ChannelSession(BaseSession):
         if not self.is_in_hook:
             self._finish_closing()
 
-    def _in_context(self, function: Callable[[], T]) -> T:
-        return self.carrier.session._in_context(function)
+    @property
+    def _context(self) -> contextvars.Context:
+        return self._hook_context
+
+    async def result_of(self, result: Any) -> Any:
+        """Await what a hook returned if it is awaitable, and return the result."""
+        return await run_steps(self._hook_context, finish(result))
 
     def hook_returned(self) -> None:
         """Finish an `on_close` that was called while the hook ran."""
@@ -202,7 +208,7 @@ class ChannelSession(BaseSession):
 
     async def _await(self, awaitable: Any) -> None:
         try:
-            await awaitable
+            await self.result_of(awaitable)
         except Exception:
             logger.exception("session %s: on_close of channel %s failed", self, self.name)
 
