@@ -152,7 +152,7 @@ async def test_channels_have_contexts_of_their_own(
 ) -> None:
     class Channel(Old):
         def on_open(self, info: Any) -> Any:
-            self.name = self.session.name
+            self.name = self.session.name  # type: ignore[attr-defined]
             return self.later(self.opened) if is_awaited else self.opened()
 
         def on_message(self, message: str) -> Any:
