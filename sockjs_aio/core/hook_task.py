@@ -140,12 +140,3 @@ class Rest:
                 return finished.value
             finally:
                 failure = None
-
-
-async def run_steps(context: contextvars.Context, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Await `coroutine`, running each of its steps in `context`."""
-    try:
-        awaited = context.run(coroutine.send, None)
-    except StopIteration as finished:
-        return finished.value
-    return await Rest(context, coroutine, awaited)

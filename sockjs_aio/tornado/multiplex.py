@@ -4,10 +4,11 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import types
+from collections.abc import Coroutine, Generator
 from typing import Any, ClassVar
 
 from sockjs_aio import PreparedMessage
-from sockjs_aio.core.hook_task import run_steps
 from sockjs_aio.multiplex import escaped
 from sockjs_aio.tornado import proto
 from sockjs_aio.tornado.conn import SockJSConnection
@@ -190,7 +191,7 @@ class ChannelSession(BaseSession):
 
     async def result_of(self, result: Any) -> Any:
         """Await what a hook returned if it is awaitable, and return the result."""
-        return await run_steps(self._hook_context, finish(result))
+        return await _run_steps(self._hook_context, finish(result))
 
     def hook_returned(self) -> None:
         """Finish an `on_close` that was called while the hook ran."""
@@ -211,6 +212,26 @@ class ChannelSession(BaseSession):
             await self.result_of(awaitable)
         except Exception:
             logger.exception("session %s: on_close of channel %s failed", self, self.name)
+
+
+@types.coroutine
+def _run_steps(
+    context: contextvars.Context, coroutine: Coroutine[Any, Any, Any]
+) -> Generator[Any, Any, Any]:
+    """Await `coroutine`, running each of its steps in `context`; a task would run in a copy."""
+    resume, value = coroutine.send, None
+    while True:
+        try:
+            awaited = context.run(resume, value)
+        except StopIteration as finished:
+            return finished.value
+        finally:
+            value = None  # an exception refers to this frame: a cycle
+        try:
+            yield awaited
+            resume = coroutine.send
+        except BaseException as error:
+            resume, value = coroutine.throw, error
 
 
 class _Handler(BaseTransportMixin):
