@@ -107,7 +107,7 @@ class MultiplexConnection(SockJSConnection):
             await before.hooks.finish()  # the server closed it a moment ago
         channel = Channel(self.session, service, self._channels)
         try:
-            channel.connection = checked(service.connect(channel), channel)
+            channel.connection = checked(channel.context.run(service.connect, channel), channel)
         except Exception:
             logger.exception("session %s: its connection could not be made", channel)
             channel.close()

@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sockjs_aio import ConnectionInfo
+from sockjs_aio import ConnectionInfo, Session
+from sockjs_aio.multiplex import MultiplexConnection
 from tests import clients
 from tests.axes import make_tasks_eager
 from tests.conftest import SHORT, Recorder, Serve, Served
@@ -65,7 +66,7 @@ async def who(request: web.Request, handler: Handler) -> web.StreamResponse:
         user.reset(token)
 
 
-async def serve_users(serve: Serve, connection: type[Told], **settings: Any) -> Served:
+async def serve_users(serve: Serve, connection: Any, **settings: Any) -> Served:
     return await serve(connection, settings=settings, app=web.Application(middlewares=[who]))
 
 
@@ -103,6 +104,63 @@ async def test_user_who_closes_a_session_does_not_run_its_on_close(
     await bob.leave()
     await ann.leave()
     assert Seen.ends[0] == ("ann", "ann is glad")
+
+
+@every
+async def test_variables_of_on_open_can_be_reset_in_on_close(serve: Serve, kind: Kind) -> None:
+    """As OpenTelemetry's `detach` and structlog's `reset_contextvars` do."""
+
+    class Resetting(Recorder):
+        async def on_open(self, info: ConnectionInfo) -> None:
+            self.token = mood.set("open")
+            await asyncio.sleep(0)
+
+        async def on_close(self) -> None:
+            await asyncio.sleep(0)
+            mood.reset(self.token)
+            self.seen.append(f"reset to {mood.get()}")
+
+    served = await serve(Resetting, settings=SHORT)
+    client = await kind.open(served)
+    await client.send("hello")
+    await Resetting.until("hello")
+    await client.leave()
+    await Resetting.until("reset to none")
+
+
+@pytest.mark.parametrize("kind", [clients.Xhr, clients.WebSocket], ids=lambda kind: kind.name)
+async def test_channels_of_multiplex_have_contexts_of_their_own(serve: Serve, kind: Kind) -> None:
+    class Channel(Recorder):
+        def __init__(self, session: Session) -> None:
+            super().__init__(session)
+            self.name: str = self.session.name  # type: ignore[attr-defined]
+            self.token = mood.set(f"{self.name} is new")
+
+        async def on_open(self, info: ConnectionInfo) -> None:
+            assert mood.get() == f"{self.name} is new"
+            await asyncio.sleep(0)
+            mood.set(f"{self.name} is open")
+
+        async def on_message(self, message: str | bytes) -> None:
+            self.seen.append(mood.get())
+            await asyncio.sleep(0)
+            mood.set(f"{self.name} got {message!r}")
+
+        async def on_close(self) -> None:
+            self.seen.append(mood.get())
+            mood.reset(self.token)
+            self.seen.append(f"{self.name}: {user.get()} is {mood.get()}")
+
+    served = await serve_users(serve, MultiplexConnection.get(a=Channel, b=Channel), **SHORT)
+    client = await kind.open(served, query="user=ann")
+    await client.send("sub,a", "sub,b", "msg,a,1", "msg,b,2", "uns,b")
+    await Channel.until("b: ann is none")
+    await client.leave()
+    await Channel.until("a: ann is none")
+    assert Channel.seen == [
+        *("a is open", "b is open", "b got '2'", "b: ann is none"),
+        *("a got '1'", "a: ann is none"),
+    ]
 
 
 @http

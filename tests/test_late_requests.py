@@ -4,14 +4,14 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio import ConnectionInfo, SockJSRouter
+from sockjs_aio import ConnectionInfo, Grant, SockJSRouter
 from sockjs_aio.core.ended_ids import EndedSessions
 from sockjs_aio.core.shutdown import CLOSE_FRAME_TRAVEL
 from sockjs_aio.protocol.frames import close_frame
@@ -321,6 +321,33 @@ async def test_refusal_that_authorize_returns_lets_nobody_in(
 
     served = await serve(Echo, authorize=authorize)
     with pytest.raises((AssertionError, Exception), match="403"):
+        await kind.open(served)
+    assert served.router.session_count == 0
+
+
+class Query:
+    """What an ORM returns."""
+
+    def __await__(self) -> Generator[Any, None, str]:
+        yield
+        return "ann"
+
+
+async def find_user() -> str:
+    return "ann"
+
+
+@pytest.mark.logs("which identifies no one: await it first")
+@pytest.mark.parametrize("answer", [find_user, Query, lambda: Grant(find_user(), until=2e9)])
+@pytest.mark.parametrize("kind", [clients.Xhr, clients.WebSocket], ids=lambda kind: kind.name)
+async def test_forgotten_await_in_authorize_lets_nobody_in(
+    serve: Serve, kind: Kind, answer: Callable[[], object]
+) -> None:
+    async def authorize(request: web.Request) -> object:
+        return answer()
+
+    served = await serve(Echo, authorize=authorize)
+    with pytest.raises((AssertionError, Exception), match="500"):
         await kind.open(served)
     assert served.router.session_count == 0
 

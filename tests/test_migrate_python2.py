@@ -47,6 +47,15 @@ def test_python_2_is_called_so_and_its_imports_are_listed(code: str) -> None:
     assert broken.render(Path("a.py")).startswith(f"a.py:{broken.line}: broken: Python 2: convert ")
 
 
+def test_import_of_what_is_missing_is_told_as_in_python_3() -> None:
+    source = (
+        "from sockjs.tornado.periodic import Callback\nfrom sockjs.tornado import (\n  proto)\n"
+    )
+    missing, opened, _ = examine(f"{source}print 1\n".encode()).findings
+    assert missing.advice.startswith("sockjs_aio.tornado.periodic does not exist: use ")
+    assert opened.advice == "in Python 3, change it to from sockjs_aio.tornado import ("
+
+
 TWO_CLASSES = {
     "capitals": "except ValueError, KeyError:",
     "attributes": "except socket.error, select.error:",

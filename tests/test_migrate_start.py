@@ -144,7 +144,32 @@ def test_end_of_the_loop_is_told(code: str) -> None:
     assert advice.startswith("remove it: run_app ends the loop on SIGTERM and SIGINT")
 
 
+def test_class_derived_from_the_server_is_one() -> None:
+    *_, advice = advice_for(
+        "class S(HTTPServer): pass\nx = S(app, ssl_options=T)\nx.listen(1, 'a')"
+    )
+    assert advice.startswith("run_app(app, host='a', port=1, ssl_context=ssl_context_of(T))")
+
+
+def test_asyncios_loop_is_a_start_too() -> None:
+    (advice,) = advice_for("import asyncio\nloop = asyncio.get_event_loop()\nloop.run_forever()")
+    assert advice == "run_app(app, ...), which runs the loop"
+
+
+def test_urls_of_tornados_own_handlers_do_not_vanish_without_a_word() -> None:
+    for name, told in {
+        "StaticFileHandler": "add_static",
+        "RedirectHandler": "web.HTTPFound",
+        "FallbackHandler": "WSGI",
+    }.items():
+        (advice,) = advice_for(f"urls = [('/x/(.*)', web.{name}, {{}})]")
+        assert told in advice
+    (advice,) = advice_for("web.Application(r.urls, static_path='files')")
+    assert 'app.router.add_static("/static", PATH)' in advice
+
+
 def test_handlers_for_one_host_stay_with_it() -> None:
+    assert advice_for("app.add_handlers('.*$', [('/', Page)])") == []
     (advice,) = advice_for("app.add_handlers(r'^dash\\.example\\.com$', router.urls)")
     assert "app.add_domain(HOST, sub)" in advice and "dash" in advice
     assert advice_for("app.add_handlers('.*$', router.urls)") == ["router.attach(app)"]
@@ -173,6 +198,14 @@ NEVER = {
     "class Ticker(Mixin, tornado.ioloop.PeriodicCallback): pass\nt = Ticker(f, 1)\nt.start()",
     "of a class of that class": "class B(A): pass\nclass A(PeriodicCallback): pass\n"
     "B(f, 1).start()",
+    "by a loop that may be given": "class M:\n  loop = given or IOLoop.current()\n"
+    "  loop.spawn_callback(f)",
+    "by one of two loops": "loop: IOLoop = a.loop if a else IOLoop.current()\nloop.call_at(1, f)",
+    "by asyncio's loop": "import asyncio\nloop = asyncio.get_event_loop()\nloop.create_task(f())",
+    "a server of another protocol": "from tornado.tcpserver import TCPServer\n"
+    "class Lines(TCPServer): pass\nserver = Lines()\nserver.listen(9000, '127.0.0.1')",
+    "a server that is not kept": "import tornado.tcpserver\n"
+    "class Lines(tornado.tcpserver.TCPServer): pass\nLines().bind(9000)",
     "add_callback": "IOLoop.instance().add_callback(f)",
     "call_later": "loop = IOLoop.current()\nloop.call_later(1, f)",
     "add_timeout": "IOLoop.instance().add_timeout(deadline, f)",

@@ -178,6 +178,7 @@ REQUIREMENTS = {
     "Pipfile": "[packages]\nsockjs-tornado = '*'\n",
     "environment.yml": "- pip:\n  - sockjs-tornado=1\n",
     "Dockerfile": "FROM x\nRUN pip install tornado sockjs-tornado\n",
+    "fabfile.py": "def deploy():\n    run('pip install tornado sockjs-tornado==1.0')\n",
     "setup.py": "setup(\n    install_requires=['tornado', 'sockjs-tornado>=1.0,<2'])\n",
 }
 

@@ -1,5 +1,6 @@
 """Context variables in sockjs-tornado's API: no hook runs in another user's context."""
 
+import asyncio
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -94,7 +95,8 @@ async def test_sessions_that_close_each_other_keep_to_their_users(start: Start, 
     bob.abort()
 
 
-async def test_variables_of_on_open_can_be_reset_in_on_close(start: Start) -> None:
+@every
+async def test_variables_of_on_open_can_be_reset_in_on_close(start: Start, kind: Kind) -> None:
     class Resetting(Told):
         token: Token[str]
 
@@ -107,9 +109,10 @@ async def test_variables_of_on_open_can_be_reset_in_on_close(start: Start) -> No
             super().on_close()
 
     served = await serve_users(start, Resetting)
-    ann = await clients.WebSocket.open(served, query="user=ann")
+    ann = await kind.open(served, query="user=ann")
     await Resetting.until("open")
-    bob = await clients.WebSocket.open(served, query="user=bob")
+    bob = await kind.open(served, query="user=bob")
+    await Resetting.until("open", 2)
     await bob.send("end")
     await Resetting.until("close", 2)
     ann.abort()
@@ -140,3 +143,42 @@ async def test_channel_that_another_user_closes_runs_in_the_context_of_its_carri
     assert sorted(end[:2] for end in Channel.ends) == [("ann", "ann"), ("bob", "bob")]
     ann.abort()
     bob.abort()
+
+
+@pytest.mark.parametrize("kind", [clients.Xhr, clients.WebSocket], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("is_awaited", [False, True])
+async def test_channels_have_contexts_of_their_own(
+    start: Start, kind: Kind, is_awaited: bool
+) -> None:
+    class Channel(Old):
+        def on_open(self, info: Any) -> Any:
+            self.name = self.session.name  # type: ignore[attr-defined]
+            return self.later(self.opened) if is_awaited else self.opened()
+
+        def on_message(self, message: str) -> Any:
+            return self.later(self.told) if is_awaited else self.told()
+
+        def on_close(self) -> Any:
+            return self.later(self.closed) if is_awaited else self.closed()
+
+        async def later(self, step: Any) -> None:
+            await asyncio.sleep(0)
+            step()
+
+        def opened(self) -> None:
+            self.token = mood.set(f"{self.name} is open")
+
+        def told(self) -> None:
+            self.seen.append(mood.get())
+
+        def closed(self) -> None:
+            mood.reset(self.token)
+            self.seen.append(f"{self.name}: {user_name.get()}, {mood.get()}")
+
+    served = await serve_users(start, MultiplexConnection.get(a=Channel, b=Channel))
+    ann = await kind.open(served, query="user=ann")
+    await ann.send("sub,a", "sub,b", "msg,a,1", "msg,b,2", "uns,b")
+    await Channel.until("b: ann, none")
+    await ann.leave()
+    await Channel.until("a: ann, none")
+    assert Channel.seen == ["a is open", "b is open", "b: ann, none", "a: ann, none"]

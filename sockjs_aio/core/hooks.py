@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol
 
 from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.events import Observer
+from sockjs_aio.core.hook_task import Rest
 from sockjs_aio.core.inbox import Inbox
 from sockjs_aio.gaps import GapSession
 from sockjs_aio.protocol.ends import GO_AWAY, HOOK_FAILED, End, Initiator
@@ -89,8 +90,7 @@ class Hooks:
 
     def __init__(self, session: HookedSession, receive_queue_limit: int) -> None:
         self.context: contextvars.Context = contextvars.copy_context()
-        """The context for the session's hooks.  Each task replaces it by its own copy when it ends,
-        because tasks cannot share a context before Python 3.11."""
+        """The context in which the session's hooks run, whatever task runs them."""
         self._session = session
         self._limit = receive_queue_limit
         self._inbox: Inbox | None = None
@@ -261,7 +261,6 @@ class Hooks:
             if not self._session.is_open:
                 await self._close()
         finally:
-            self.context = contextvars.copy_context()
             self._task = None
             self._session.hooks_returned()
 
@@ -291,7 +290,27 @@ class Hooks:
         return self._guard(name, self._begin(name, hook, *arguments))
 
     async def _begin(self, name: str, hook: Callable[..., Any], *arguments: Any) -> Any:
-        return await self._coroutine(name, hook(*arguments))
+        # not the task's context, which is a copy: in a copy, a hook could not reset variables that
+        # an earlier hook has set
+        try:
+            coroutine, awaited = self.context.run(self._started, name, hook, *arguments)
+        except StopIteration as finished:  # it returned without waiting
+            return finished.value
+        return await Rest(self.context, coroutine, awaited)
+
+    def _started(
+        self, name: str, hook: Callable[..., Any], *arguments: Any
+    ) -> tuple[Coroutine[Any, Any, Any], Any]:
+        """Call a hook and run it until it first waits; return its coroutine and what that awaits.
+
+        Raises:
+            StopIteration: If it returned without waiting.
+        """
+        try:
+            coroutine = self._coroutine(name, hook(*arguments))
+        except StopIteration as error:  # from a plain function; Python does this for a coroutine
+            raise RuntimeError(f"{name} raised StopIteration") from error
+        return coroutine, coroutine.send(None)
 
     def _coroutine(self, name: str, awaitable: Any) -> Coroutine[Any, Any, Any]:
         """Return the coroutine to run for what calling the hook `name` has returned."""

@@ -138,20 +138,6 @@ class InlineHooks(Hooks):
         finally:
             _leave_task(loop, task)
 
-    def _started(
-        self, name: str, hook: Callable[..., Any], *arguments: Any
-    ) -> tuple[Coroutine[Any, Any, Any], Any]:
-        """Call a hook and run it until it first waits; return its coroutine and what that awaits.
-
-        Raises:
-            StopIteration: If it returned without waiting.
-        """
-        try:
-            coroutine = self._coroutine(name, hook(*arguments))
-        except StopIteration as error:  # from a plain function; Python does this for a coroutine
-            raise RuntimeError(f"{name} raised StopIteration") from error
-        return coroutine, coroutine.send(None)
-
     def _wait(self, name: str, coroutine: Coroutine[Any, Any, Any], awaited: object) -> None:
         assert self._worker is not None, "a hook runs in the name of a task"
         rest = Rest(self.context, coroutine, awaited)

@@ -84,10 +84,27 @@ class Facts:
         """Return the values that `is_it` accepts, by their targets, such as ``"self.ticker"``."""
         found: dict[str, list[ast.expr]] = {}
         for node in self.nodes:
-            if isinstance(node, ast.Assign) and is_it(node.value):
-                for target in node.targets:
-                    found.setdefault(ast.unparse(target), []).append(node.value)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+                values = [value for value in _alternatives(node.value) if is_it(value)]
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                for target in targets if values else ():
+                    found.setdefault(ast.unparse(target), []).extend(values)
         return found
+
+    def classes(self, full_name: str) -> set[str]:
+        """Return the names of this file's classes that derive from a class."""
+        classes = [node for node in self.nodes if isinstance(node, ast.ClassDef)]
+        found: set[str] = set()
+        while True:
+            more = {
+                each.name
+                for each in classes
+                for base in each.bases
+                if self.full_name(base) == full_name or ast.unparse(base) in found
+            }
+            if more <= found:
+                return found
+            found |= more
 
     def scopes(self, node: ast.AST) -> list[ast.AST]:
         """Return the functions and classes that contain `node`, innermost first."""
@@ -109,6 +126,15 @@ class Facts:
             return ""
         origins = self.origins.get(node.id, set())
         return ".".join([*origins, *attributes]) if len(origins) == 1 else ""
+
+
+def _alternatives(value: ast.expr) -> list[ast.expr]:
+    """Return the values that an expression such as ``loop or IOLoop.current()`` may have."""
+    if isinstance(value, ast.BoolOp):
+        return [each for part in value.values for each in _alternatives(part)]
+    if isinstance(value, ast.IfExp):
+        return _alternatives(value.body) + _alternatives(value.orelse)
+    return [value]
 
 
 def _why_not_moved(name: str) -> str | None:

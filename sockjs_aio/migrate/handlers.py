@@ -59,6 +59,16 @@ _NAMES = {
         Kind.BY_HAND,
     ),
 }
+# Handlers of Tornado's own that are used as they are, in lists of routes.
+_READY_MADE = {
+    "tornado.web.StaticFileHandler": "app.router.add_static(PREFIX, PATH)",
+    "tornado.web.RedirectHandler": "a coroutine function that raises web.HTTPFound(URL)",
+    "tornado.web.FallbackHandler": (
+        "aiohttp runs no WSGI application: run it on a server such as gunicorn, and have the proxy "
+        "send the SockJS service's paths here"
+    ),
+    "tornado.web.ErrorHandler": "a coroutine function that raises web.HTTPNotFound() or the like",
+}
 _TEST = (
     "rewrite it as a test with pytest-aiohttp or aiohttp.test_utils, which serve the application "
     "on a real socket"
@@ -100,6 +110,7 @@ class Handlers:
                 yield Finding(line, "xsrf_cookies", _NO_XSRF, Kind.UNDECIDABLE)
             if node not in in_handlers:
                 yield from self._of_name(node)
+                yield from self._of_route(node)
         if self._facts.is_user:
             yield from self._django()
 
@@ -135,6 +146,13 @@ class Handlers:
                 if full == name or full.startswith(f"{name}."):
                     found = brief(node) if isinstance(node, ast.Call) else f"@{brief(expression)}"
                     yield Finding(expression.lineno, found, advice, kind)
+
+    def _of_route(self, node: ast.AST) -> Iterator[Finding]:
+        if isinstance(node, ast.Name | ast.Attribute):
+            parent = self._facts.parents.get(node)
+            advice = _READY_MADE.get(self._facts.full_name(node))
+            if advice and not isinstance(parent, ast.ClassDef):
+                yield Finding(node.lineno, brief(node), advice, Kind.BY_HAND)
 
     def _switches_xsrf_on(self, node: ast.AST) -> bool:
         if isinstance(node, ast.keyword):

@@ -2,15 +2,18 @@
 
 import ast
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 
 from sockjs_aio.migrate.facts import Facts, brief
 from sockjs_aio.migrate.findings import Finding, Kind
 
 _TICKER = "tornado.ioloop.PeriodicCallback"
+_TCP = "tornado.tcpserver.TCPServer"
 _LOOP = "tornado.ioloop.IOLoop"
+_LISTENS = {"listen", "bind", "start", "add_socket", "add_sockets"}
 _LATER = {"add_callback", "add_timeout", "call_at", "call_later", "spawn_callback", "add_future"}
 _LATER |= {"add_handler", "add_callback_from_signal", "set_default_executor"}
+_LATER |= {"call_soon", "create_task"}  # asyncio's
 _ADVICE = "this has no effect before the loop runs: do it in a function in app.on_startup"
 _PERHAPS = (
     "if this is called before the loop runs, it has no effect: do it in a function in "
@@ -20,13 +23,15 @@ _RUN_SYNC = "this runs another loop than run_app does: do it in a function in ap
 
 
 class BeforeTheLoop:
-    """Finds tickers and callbacks that are started before the loop runs."""
+    """Finds tickers, callbacks and TCP servers that are started before the loop runs."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._ticker_classes = self._derived_from(_TICKER)
+        self._ticker_classes = facts.classes(_TICKER)
+        self._tcp_classes = facts.classes(_TCP)
         self._tickers = facts.assigned(self._is_ticker)
-        self._loops = facts.assigned(lambda value: self._is(value, _LOOP))
+        self._tcp_servers = facts.assigned(self._is_tcp_server)
+        self._loops = facts.assigned(self._makes_loop)
 
     def findings(self) -> Iterator[Finding]:
         """List them, except in the hooks of a connection, which run on the loop."""
@@ -39,9 +44,13 @@ class BeforeTheLoop:
     def _advice(self, node: ast.AST, owner: ast.expr, name: str) -> str | None:
         if name == "start" and (self._is_ticker(owner) or self._is_ticker_by_name(owner)):
             return self._when(node)
-        if name in _LATER and self._is_one(owner, self._loops, _LOOP):
+        if name in _LISTENS and (
+            self._is_tcp_server(owner) or ast.unparse(owner) in self._tcp_servers
+        ):
             return self._when(node)
-        if name == "run_sync" and self._is_one(owner, self._loops, _LOOP):
+        if name in _LATER and self._is_loop(owner):
+            return self._when(node)
+        if name in ("run_sync", "run_until_complete") and self._is_loop(owner):
             return _RUN_SYNC
         return None
 
@@ -64,8 +73,7 @@ class BeforeTheLoop:
         for node in ast.walk(scope):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner, name = node.func.value, node.func.attr
-                is_loop = self._is_one(owner, self._loops, _LOOP)
-                if name == "listen" or (name == "start" and is_loop):
+                if name == "listen" or (name in ("start", "run_forever") and self._is_loop(owner)):
                     return True
         return False
 
@@ -81,26 +89,28 @@ class BeforeTheLoop:
             return bool(classes) and classes[0].name in self._ticker_classes
         return name in self._tickers
 
-    def _derived_from(self, full_name: str) -> set[str]:
-        """Return the names of this file's classes that derive from a class."""
-        classes = [node for node in self._facts.nodes if isinstance(node, ast.ClassDef)]
-        found: set[str] = set()
-        while True:
-            more = {
-                each.name
-                for each in classes
-                for base in each.bases
-                if self._facts.full_name(base) == full_name or ast.unparse(base) in found
-            }
-            if more <= found:
-                return found
-            found |= more
+    def _is_tcp_server(self, node: ast.expr) -> bool:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in self._tcp_classes:
+            return True
+        return self._is(node, _TCP)
 
-    def _is_one(self, node: ast.expr, names: Container[str], full_name: str) -> bool:
-        return self._is(node, full_name) or ast.unparse(node) in names
+    def _is_loop(self, node: ast.expr) -> bool:
+        return self._makes_loop(node) or ast.unparse(node) in self._loops
+
+    def _makes_loop(self, node: ast.expr) -> bool:
+        return makes_loop(self._facts, node)
 
     def _is(self, node: ast.expr, full_name: str) -> bool:
         if not isinstance(node, ast.Call):
             return False
         found = self._facts.full_name(node.func)
         return found == full_name or found.startswith(f"{full_name}.")
+
+
+def makes_loop(facts: Facts, node: ast.expr) -> bool:
+    """Tell whether `node` is a call that returns a loop, Tornado's or asyncio's."""
+    if not isinstance(node, ast.Call):
+        return False
+    found = facts.full_name(node.func)
+    is_asyncios = found in ("asyncio.get_event_loop", "asyncio.new_event_loop")
+    return is_asyncios or found == _LOOP or found.startswith(f"{_LOOP}.")

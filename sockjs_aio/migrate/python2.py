@@ -75,9 +75,20 @@ def python2(text: str, line: int | None) -> Iterator[Finding]:
     yield Finding(line or 1, "Python 2", _ADVICE, Kind.BROKEN)
     for match in _IMPORT.finditer(text):
         found = match[0].strip()
-        advice = f"in Python 3, change it to {found.replace('sockjs', 'sockjs_aio', 1)}"
+        advice = _in_python3(found)
         number = text.count("\n", 0, match.start() + len(match[0]) - len(match[0].lstrip())) + 1
         yield Finding(number, found, advice, Kind.UNDECIDABLE)
+
+
+def _in_python3(statement: str) -> str:
+    """Say what to make of an import, which Python 3 can read too unless it goes on below."""
+    try:
+        imports = Facts(ast.parse(statement)).imports
+    except SyntaxError:
+        imports = []
+    reasons = [found.reason for found in imports if found.reason]
+    moved = statement.replace("sockjs", "sockjs_aio", 1)
+    return reasons[0] if reasons else f"in Python 3, change it to {moved}"
 
 
 def is_user(text: str) -> bool:

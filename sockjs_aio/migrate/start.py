@@ -8,8 +8,10 @@ from sockjs_aio.migrate.counterparts import NEW, OLD
 from sockjs_aio.migrate.facts import Facts, brief
 from sockjs_aio.migrate.findings import Finding, Kind
 from sockjs_aio.migrate.listening import Listening, is_constant, processes
+from sockjs_aio.migrate.loop import makes_loop
 
 _SERVER = "tornado.httpserver.HTTPServer"
+_TCP = "tornado.tcpserver.TCPServer"
 _PORT = ("port", "address", "family", "backlog", "reuse_port")
 _LISTENS = {"listen": _PORT, "bind": _PORT, "add_sockets": ("sockets",), "add_socket": ("sockets",)}
 _END = (
@@ -17,6 +19,7 @@ _END = (
     "app.on_cleanup"
 )
 _START = "put this where the loop is started"
+_STATIC = 'static_path: app.router.add_static("/static", PATH)'
 _SOCKETS = "no change needed while Tornado is installed; pass the sockets to run_app(app, sock=...)"
 _MOVED = {
     "tornado.netutil.bind_sockets": (_SOCKETS, Kind.SUPPORTED),
@@ -31,8 +34,16 @@ class Start:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._loops = facts.assigned(self._makes_loop)
+        self._server_classes = facts.classes(_SERVER)
+        self._loops = facts.assigned(lambda value: makes_loop(facts, value))
         self._servers = facts.assigned(self._makes_server)
+        tcp_classes = facts.classes(_TCP)
+        self._tcp_servers = facts.assigned(
+            lambda value: (
+                isinstance(value, ast.Call)
+                and (facts.full_name(value.func) == _TCP or ast.unparse(value.func) in tcp_classes)
+            )
+        )
 
     def findings(self) -> Iterator[Finding]:
         """List what to change by hand, and what needs no change although it may look so."""
@@ -57,7 +68,7 @@ class Start:
         full = self._facts.full_name(function)
         if self._is_application(function):
             return self._application(call)
-        if full == _SERVER:
+        if self._makes_http_server(call):
             return self._server(call)
         if full == "signal.signal" and self._facts.is_user:
             return _END
@@ -66,7 +77,7 @@ class Start:
         if not isinstance(function, ast.Attribute):
             return None
         owner, name = function.value, function.attr
-        if name == "start" and self._is_loop(owner):
+        if name in ("start", "run_forever") and self._is_loop(owner):
             return "run_app(app, ...), which runs the loop"
         if name == "stop" and self._is_loop(owner):
             return _END
@@ -74,7 +85,7 @@ class Start:
             given = {k.arg: k.value for k in call.keywords}
             return processes(call.args[0] if call.args else given.get("num_processes"))
         if name == "add_handlers" and self._is_server(owner) and call.args:
-            return _for_one_host(call.args[0])
+            return _for_one_host(call.args[0]) if self._routers(call) else None
         if name in _LISTENS and self._is_server(owner):
             listening = Listening(call, _LISTENS[name], self._makers(owner))
             return listening.advice(_START) if listening.is_somewhere else None
@@ -93,17 +104,21 @@ class Start:
         made = self._servers.get(ast.unparse(owner), [owner] if self._makes_server(owner) else None)
         calls = self._facts.nodes if made is None else made
         return [
-            node
-            for node in calls
-            if isinstance(node, ast.Call) and self._facts.full_name(node.func) == _SERVER
+            node for node in calls if isinstance(node, ast.Call) and self._makes_http_server(node)
         ]
 
     def _application(self, call: ast.Call) -> str:
         """Attach the routers whose ``urls`` the Tornado application serves."""
+        routers = self._routers(call) or ["router"]
+        lines = ["app = web.Application()", *(f"{router}.attach(app)" for router in routers)]
+        lines += [_STATIC for keyword in call.keywords if keyword.arg == "static_path"]
+        return "; ".join(lines)
+
+    def _routers(self, call: ast.Call) -> list[str]:
+        """Return the routers whose ``urls`` a call is given, as they are written there."""
         inside = [node for node in ast.walk(call) if isinstance(node, ast.Attribute)]
         owners = [ast.unparse(n.value) for n in inside if n.attr in {"urls", "apply_routes"}]
-        routers = sorted(dict.fromkeys(owners), key=ast.unparse(call).find) or ["router"]
-        return "; ".join(["app = web.Application()", *(f"{r}.attach(app)" for r in routers)])
+        return sorted(dict.fromkeys(owners), key=ast.unparse(call).find)
 
     def _of_arguments(self, call: ast.Call) -> Iterator[tuple[str, Kind]]:
         names = {keyword.arg for keyword in call.keywords}
@@ -121,23 +136,25 @@ class Start:
         return self._facts.full_name(node) in names
 
     def _is_loop(self, node: ast.expr) -> bool:
-        return self._makes_loop(node) or ast.unparse(node) in self._loops
+        return makes_loop(self._facts, node) or ast.unparse(node) in self._loops
 
-    def _makes_loop(self, node: ast.expr) -> bool:
-        if not isinstance(node, ast.Call):
-            return False
-        return self._facts.full_name(node.func).startswith("tornado.ioloop.IOLoop")
+    def _makes_http_server(self, node: ast.Call) -> bool:
+        function = node.func
+        is_own = ast.unparse(function) in self._server_classes
+        return is_own or self._facts.full_name(function) == _SERVER
 
     def _is_server(self, node: ast.expr) -> bool:
         text = ast.unparse(node)
         if self._makes_server(node) or text in self._servers:
             return True
+        if text in self._tcp_servers:
+            return False
         return not isinstance(node, ast.Call) and bool(re.search("app|serv", text, re.IGNORECASE))
 
     def _makes_server(self, node: ast.expr) -> bool:
         if not isinstance(node, ast.Call):
             return False
-        if self._is_application(node.func) or self._facts.full_name(node.func) == _SERVER:
+        if self._is_application(node.func) or self._makes_http_server(node):
             return True
         return isinstance(node.func, ast.Attribute) and (
             node.func.attr == "listen" and self._makes_server(node.func.value)

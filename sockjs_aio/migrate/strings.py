@@ -10,6 +10,7 @@ from sockjs_aio.migrate.facts import Facts, brief
 from sockjs_aio.migrate.findings import Finding, Kind
 from sockjs_aio.migrate.settings_files import LOGGER, REQUIRED
 
+_INSTALL = re.compile(r"\bpip[\d.]* install\b.*\bsockjs[-_]tornado\b", re.IGNORECASE)
 _REQUIREMENT = re.compile(r"sockjs[-_]tornado\s*(\[.*\])?\s*([<>=!~;@ (].*)?", re.IGNORECASE)
 
 
@@ -73,7 +74,7 @@ def tornado_loggers(facts: Facts) -> Iterator[Finding]:
 def requirements(facts: Facts) -> Iterator[Finding]:
     """List requirements in strings, as in a setup.py."""
     for node in facts.nodes:
-        if _is_string(node) and _REQUIREMENT.fullmatch(node.value):
+        if _is_string(node) and (_REQUIREMENT.fullmatch(node.value) or _INSTALL.search(node.value)):
             yield Finding(node.lineno, brief(node), REQUIRED, Kind.BY_HAND)
 
 

@@ -20,7 +20,8 @@ from sockjs_aio.settings import Settings
 
 Authorize = Callable[[web.Request], Awaitable[Any]]
 """Return True or the user's identity to accept a request, or a `Grant` with one of them.  It is
-refused if you raise an exception, or if you return None, False, a response or an exception (403).
+refused if you raise an exception, or if you return None, False, a response or an exception (403),
+or something that you should have awaited (500).
 """
 
 Verify = Callable[[web.Request, ConnectionInfo], "bool | Awaitable[bool]"]
@@ -123,6 +124,7 @@ class Admission:
             web.HTTPServiceUnavailable: If there are too many sessions, or the server shuts down.
             web.HTTPTooManyRequests: If there are too many sessions from this address.
             web.HTTPException: Whatever `authorize` raises.
+            TypeError: If `authorize` returns something that it should have awaited.
             ConnectionResetError: If the client disconnected in the meantime.
         """
         # Browsers send SameSite=Lax cookies when the user follows a link, and the author of the
@@ -135,6 +137,8 @@ class Admission:
         answer = await self._authorized(self._authorize, request)
         grant = answer if isinstance(answer, Grant) else Grant(answer)
         identity = grant.identity
+        if inspect.isawaitable(identity):
+            raise _unawaited(identity)
         if isinstance(identity, web.HTTPException):  # it should have been raised
             raise because("authorize", identity)
         if _is_refusal(identity) or grant.has_ended:
@@ -198,6 +202,14 @@ async def _marked(answer: Awaitable[Any]) -> Any:
         return await answer
     except web.HTTPException as refusal:
         raise because("authorize", refusal)  # noqa: B904
+
+
+def _unawaited(identity: Awaitable[Any]) -> TypeError:
+    """Explain a forgotten ``await``, which must not let anyone in."""
+    text = f"authorize returned {identity!r}, which identifies no one: await it first"
+    if inspect.iscoroutine(identity):
+        identity.close()
+    return TypeError(text)
 
 
 def _is_refusal(identity: object) -> bool:

@@ -1,11 +1,13 @@
 """Several channels over one session: `sockjs_aio.multiplex`, but with synchronous hooks."""
 
 import asyncio
+import contextvars
 import inspect
 import logging
-from collections.abc import Callable
+import types
+from collections.abc import Coroutine, Generator
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from sockjs_aio import PreparedMessage
 from sockjs_aio.multiplex import escaped
@@ -22,8 +24,6 @@ from sockjs_aio.tornado.session import (
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.hooks")
-
-T = TypeVar("T")
 
 
 class MultiplexConnection(SockJSConnection):
@@ -107,7 +107,7 @@ class MultiplexConnection(SockJSConnection):
         endpoint.is_in_hook = True
         result = None
         try:
-            result = call()
+            result = endpoint._in_context(call)
         except Exception:
             self._fail(endpoint)
         if inspect.isawaitable(result):
@@ -119,7 +119,7 @@ class MultiplexConnection(SockJSConnection):
 
     async def _finish(self, endpoint: "ChannelSession", result: Any, may_refuse: bool) -> None:
         try:
-            if await result is False and may_refuse:
+            if await endpoint.result_of(result) is False and may_refuse:
                 endpoint.close()
         except Exception:
             self._fail(endpoint)
@@ -142,7 +142,9 @@ class ChannelSession(BaseSession):
         self.is_in_hook: bool = False
         self.closing: asyncio.Task[None] | None = None
         self.session_id: str = carrier.session.session_id
-        super().__init__(conn, carrier.session.server)
+        self._hook_context = contextvars.copy_context()  # of the carrier's, whose hook runs
+        self._hook_context.run(self._claim_context)
+        super().__init__(lambda me: self._hook_context.run(conn, me), carrier.session.server)
 
     def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
         """Send text, `bytes` in UTF-8, or any other value as JSON text."""
@@ -189,8 +191,13 @@ class ChannelSession(BaseSession):
         if not self.is_in_hook:
             self._finish_closing()
 
-    def _in_context(self, function: Callable[[], T]) -> T:
-        return self.carrier.session._in_context(function)
+    @property
+    def _context(self) -> contextvars.Context:
+        return self._hook_context
+
+    async def result_of(self, result: Any) -> Any:
+        """Await what a hook returned if it is awaitable, and return the result."""
+        return await _run_steps(self._hook_context, finish(result))
 
     def hook_returned(self) -> None:
         """Finish an `on_close` that was called while the hook ran."""
@@ -208,9 +215,29 @@ class ChannelSession(BaseSession):
 
     async def _await(self, awaitable: Any) -> None:
         try:
-            await awaitable
+            await self.result_of(awaitable)
         except Exception:
             logger.exception("session %s: on_close of channel %s failed", self, self.name)
+
+
+@types.coroutine
+def _run_steps(
+    context: contextvars.Context, coroutine: Coroutine[Any, Any, Any]
+) -> Generator[Any, Any, Any]:
+    """Await `coroutine`, running each of its steps in `context`; a task would run in a copy."""
+    resume, value = coroutine.send, None
+    while True:
+        try:
+            awaited = context.run(resume, value)
+        except StopIteration as finished:
+            return finished.value
+        finally:
+            value = None  # an exception refers to this frame: a cycle
+        try:
+            yield awaited
+            resume = coroutine.send
+        except BaseException as error:
+            resume, value = coroutine.throw, error
 
 
 class _Handler(BaseTransportMixin):

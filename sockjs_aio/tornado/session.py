@@ -48,6 +48,7 @@ class BaseSession:
     transport_name: str = ""
     session_id: str = ""
     send_expects_json = False
+    _mark: object = None
 
     def __init__(self, conn: MakeConnection, server: "SockJSRouter") -> None:
         self.server = server
@@ -108,9 +109,23 @@ class BaseSession:
         except Exception:
             logger.exception("session %s: on_close failed", self)
 
+    @property
+    def _context(self) -> Context | None:
+        """The context in which its hooks run; None if they run in that of their caller."""
+        return None
+
+    def _claim_context(self) -> None:
+        """Mark the current context as that of its hooks."""
+        self._mark = object()  # not the session itself, which the context would keep alive
+        _owner.set(self._mark)
+
     def _in_context(self, function: Callable[[], T]) -> T:
-        """Call `function` in the context of this session's hooks, from any context."""
-        return function()
+        """Call `function` in the context of its hooks, from any context."""
+        context = self._context
+        if context is None or _owner.get() is self._mark:
+            return function()
+        # called by another session's hook, or by code outside of hooks
+        return (context.copy() if _is_entered(context) else context).run(function)
 
     def delayed_close(self) -> None:
         """Close the session in the next iteration of the event loop."""
@@ -184,21 +199,16 @@ class Session(BaseSession):
     ) -> None:
         self.session_id = session_id
         self.expiry = expiry
-        self._mark: object = None
         super().__init__(conn, server)
 
     def _bind(self, session: sockjs_aio.Session) -> None:
         """Attach this session to `session`; must be called in the context of its hooks."""
         self._session = session
-        self._mark = object()  # not the session itself, which the context would keep alive
-        _owner.set(self._mark)
+        self._claim_context()
 
-    def _in_context(self, function: Callable[[], T]) -> T:
-        if self._session is None or _owner.get() is self._mark:
-            return function()
-        # called by another session's hook, or by code outside of hooks
-        context = self._session.context
-        return (context.copy() if _is_entered(context) else context).run(function)
+    @property
+    def _context(self) -> Context | None:
+        return None if self._session is None else self._session.context
 
     def send_message(self, msg: Any, stats: bool = True, binary: bool = False) -> None:
         """Send text, `bytes` in UTF-8, or any other value as a JSON value."""

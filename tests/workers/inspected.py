@@ -54,6 +54,7 @@ async def interpreter(_request: web.Request) -> web.Response:
     told = {
         "flags": [sys.flags.dev_mode, sys.flags.optimize, sys.flags.ignore_environment],
         "warnings": sys.warnoptions,
+        "x_options": sys._xoptions,
         "path": sys.path,
         "loop": type(asyncio.get_running_loop()).__module__,
         "debug": asyncio.get_running_loop().get_debug(),

@@ -317,12 +317,23 @@ async def test_a_long_temporary_directory_is_replaced(command: RunCommand, tmp_p
 
 
 async def test_options_of_the_interpreter_reach_workers(command: RunCommand) -> None:
-    options = ("-X", "dev", "-W", "error::UserWarning", "-O")
+    options = (
+        "-X",
+        "dev",
+        "-W",
+        "error::UserWarning",
+        "-O",
+        "-X",
+        "mine=1",
+        "-X",
+        "int_max_str_digits=0",
+    )
     served = await command(target=INSPECTED + "make", interpreter=options)
     told = await told_by(served)
     assert told["flags"] == [True, 1, 0]
     assert "error::UserWarning" in told["warnings"]
     assert told["debug"]
+    assert {"mine": "1", "int_max_str_digits": "0"}.items() <= told["x_options"].items()
     assert await served.stop() == 0
 
 

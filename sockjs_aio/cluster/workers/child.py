@@ -70,7 +70,7 @@ class Child:
         with theirs:
             program = _PROGRAM.format(path=sys.path, number=theirs.fileno(), policy=config.policy)
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *_args_from_interpreter_flags(), "-c", program),
+                *(sys.executable, *_interpreter_options(), "-c", program),
                 pass_fds=(theirs.fileno(), *config.listeners),
                 stdin=asyncio.subprocess.DEVNULL,
             )
@@ -193,3 +193,13 @@ def _send(process: asyncio.subprocess.Process, number: int) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
+
+
+def _interpreter_options() -> list[str]:
+    """Return the options of this Python.  CPython's function leaves out most of ``-X``."""
+    options: list[str] = _args_from_interpreter_flags()
+    known = {option.partition("=")[0] for option in options}
+    for name, value in sys._xoptions.items():
+        if name not in known:
+            options += ["-X", name if value is True else f"{name}={value}"]
+    return options
