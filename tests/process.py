@@ -107,6 +107,12 @@ class Obedient(SockJSConnection):
         """Close the session."""
         self.close(int(code), reason)
 
+    async def do_exit(self, when: str) -> None:
+        """End the process as a program does, before the hook has waited, or after."""
+        if when == "later":
+            await asyncio.sleep(0)
+        sys.exit(3)
+
     async def do_raise(self) -> None:
         """Fail as hooks do."""
         raise ZeroDivisionError("a test has asked for it")

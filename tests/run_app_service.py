@@ -23,9 +23,13 @@ async def paid(request: web.Request) -> web.Response:
     return web.Response(status={0: 503, 1: 404}.get(len(request.app[PAID]), 200))
 
 
-async def make() -> web.Application:
+async def make(cleanup: float) -> web.Application:
+    async def clean_up(_app: web.Application) -> None:
+        await asyncio.sleep(cleanup)
+
     app = web.Application()
     app[PAID] = []
+    app.on_cleanup.append(clean_up)
     router = SockJSRouter(Echo, "/echo", {"shutdown_timeout": 5})
     router.attach(app)
     app.router.add_get("/healthz", healthz)
@@ -37,9 +41,9 @@ async def make() -> web.Application:
 
 
 if __name__ == "__main__":
-    port, notice, over, limit = sys.argv[1:]
+    port, notice, over, limit, cleanup = sys.argv[1:]
     run_app(
-        make(),
+        make(float(cleanup)),
         host="127.0.0.1",
         port=int(port),
         drain=Drain(float(notice), float(over), float(limit)),

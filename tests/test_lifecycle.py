@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import re
+import time
 import weakref
 from typing import Any
 
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo
 from sockjs_aio.core.session import Session
+from sockjs_aio.turns import TURN
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve
 
@@ -307,6 +309,31 @@ async def test_hook_that_awaits_what_was_cancelled_fails_like_any_other(
     await Failing.until("close")
     assert "CancelledError" in caplog.text
     await client.leave()
+
+
+@every
+async def test_task_that_is_cancelled_after_its_hook_takes_no_hook_along(
+    serve: Serve, kind: Kind
+) -> None:
+    class Timed(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.seen.append(message)
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().call_soon(task.cancel)  # too late: the hook has returned
+            if message == "2":
+                self.close()
+            end = time.perf_counter() + TURN
+            while time.perf_counter() < end:
+                pass  # so that others run before the next hook
+
+    served = await serve(Timed)
+    client = await kind.open(served)
+    await client.send("0", "1", "2", "3")
+    await Timed.until("close")
+    await client.leave()
+    await served.until_empty()
+    assert Timed.seen == ["open", "0", "1", "2", "close"]
 
 
 @pytest.mark.virtual_time

@@ -1,6 +1,7 @@
 """One process that ends so that nobody is lost."""
 
 import asyncio
+import contextlib
 import itertools
 import re
 import signal
@@ -33,6 +34,14 @@ class Server(Target):
             while (await self.ask(path)).status != status:
                 await asyncio.sleep(0.01)
 
+    async def until_refusing(self) -> None:
+        """Wait until it does not listen any more."""
+        async with async_timeout.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    (await self._connect()).close()
+                    await asyncio.sleep(0.01)
+
     async def ended(self) -> int:
         async with async_timeout.timeout(20):
             return await self.process.wait()
@@ -45,11 +54,13 @@ Run = Callable[..., Awaitable[Server]]
 async def server() -> AsyncIterator[Run]:
     started: list[Server] = []
 
-    async def run(notice: float = 0.1, over: float = 0.2, limit: float = 20) -> Server:
+    async def run(
+        notice: float = 0.1, over: float = 0.2, limit: float = 20, cleanup: float = 0
+    ) -> Server:
         served = Server(free_port(), "/echo")
         served.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.run_app_service"),
-            *map(str, (served.port, notice, over, limit)),
+            *map(str, (served.port, notice, over, limit, cleanup)),
             cwd=ROOT,
         )
         started.append(served)
@@ -180,6 +191,36 @@ async def test_second_signal_ends_it_at_once(server: Run, second: int) -> None:
     served.process.send_signal(second)
     assert await client.frame() == RESTART
     await client.leave()
+    assert await served.ended() == 0
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGTERM, signal.SIGINT),
+        (signal.SIGINT, signal.SIGTERM),
+    ],
+)
+async def test_second_signal_does_not_cut_off_the_applications_cleanup(
+    server: Run, first: int, second: int
+) -> None:
+    served = await server(notice=0.2, over=0, cleanup=0.8)
+    served.process.send_signal(first)
+    if first == signal.SIGTERM:
+        await served.until("/readyz", 404)
+    else:
+        await served.until_refusing()
+    served.process.send_signal(second)
+    await served.until_refusing()
+    assert await served.ended() == 0  # the drain would have been over before the cleanup
+
+
+async def test_sigterm_does_not_cut_off_the_cleanup_behind_the_drain(server: Run) -> None:
+    served = await server(notice=0, over=0, cleanup=0.8)
+    served.process.send_signal(signal.SIGTERM)
+    await served.until_refusing()
+    served.process.send_signal(signal.SIGTERM)
     assert await served.ended() == 0
 
 

@@ -15,6 +15,8 @@ import pytest
 from tests import clients
 from tests.axes import Axes
 from tests.conftest import Recorder, Serve
+from tests.ports import free_port
+from tests.process import ServerProcess
 from tests.websocket_wire import handshake, masked
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
@@ -331,3 +333,16 @@ async def test_process_that_drains_on_sigterm_loses_nobody(
     await client.leave()
     output, errors = await process.communicate()
     assert (process.returncode, output, errors) == (0, b"left 0\n", b"")
+
+
+@pytest.mark.parametrize("when", ["now", "later"])
+@pytest.mark.parametrize(
+    "kind", [clients.WebSocket, clients.RawWebSocket, clients.Xhr], ids=lambda kind: kind.name
+)
+async def test_hook_that_ends_the_process_holds_up_no_shutdown(kind: Kind, when: str) -> None:
+    """Its session would be waited for if `on_close` was not called."""
+    server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600})
+    client = await kind.open(server)
+    await client.send(f"exit {when}")
+    await client.leave()
+    assert await server.ended(complaints=True) == 3

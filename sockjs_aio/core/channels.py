@@ -1,7 +1,5 @@
 """The subscriptions of one router's sessions.  Sessions without subscriptions cost nothing."""
 
-import asyncio
-from collections import deque
 from collections.abc import Collection
 
 from sockjs_aio.brokers.base import Broker, Exclude
@@ -13,7 +11,7 @@ from sockjs_aio.errors import TooManyChannelsError
 from sockjs_aio.gaps import GapSession
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.stats import Telling
-from sockjs_aio.turns import Turn
+from sockjs_aio.turns import in_turns
 
 
 class Channels:
@@ -169,19 +167,12 @@ class Channels:
 
         If there are many, let other tasks run every few milliseconds.
         """
-        left = deque(x for x in self._sessions.get(channel, ()) if x not in keep)
-        self._close_some(channel, left, code, reason)
 
-    def _close_some(self, channel: str, left: deque[Session], code: int, reason: str) -> None:
-        turn = Turn()
-        while left:
-            session = left.popleft()
+        def close(session: Session) -> None:
             if channel in self._channels.get(session, ()):
                 session.close(code, reason)
-            if turn.is_over and left:
-                later = asyncio.get_running_loop().call_soon
-                later(self._close_some, channel, left, code, reason)
-                return
+
+        in_turns([x for x in self._sessions.get(channel, ()) if x not in keep], close)
 
     def _add(self, session: Session, channel: str) -> None:
         channels = self._channels.get(session, set())

@@ -262,7 +262,17 @@ class Hooks:
                 await self._close()
         finally:
             self._task = None
+            if self._inbox or not (self._opened and (self._closed or self._session.is_open)):
+                self._go_on()
             self._session.hooks_returned()
+
+    def _go_on(self) -> None:
+        """Call the other hooks: something cancelled the task between two of them.
+
+        A hook may have passed its `asyncio.current_task` to something that cancels it later.
+        """
+        if self._opened or self._session.close_info is None:
+            self._wake()
 
     async def _handle_inbox(self) -> None:
         turn = Turn()

@@ -72,7 +72,8 @@ class InlineHooks(Hooks):
                 awaited = context.run(coroutine.send, None)
         except StopIteration:  # it returned without waiting
             self.is_running = self.is_cancelled = False
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit):  # the shutdown that follows calls `on_close`
+            self.is_running = self.is_cancelled = False
             raise
         except BaseException as error:
             self._returned("on_message", None, error)
@@ -129,7 +130,8 @@ class InlineHooks(Hooks):
             coroutine, awaited = self.context.run(self._started, name, hook, *arguments)
         except StopIteration as finished:  # it returned without waiting
             self._returned(name, finished.value, None)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit):  # the shutdown that follows calls `on_close`
+            self.is_running = self.is_cancelled = False
             raise
         except BaseException as error:
             self._returned(name, None, error)

@@ -33,7 +33,8 @@ def run_app(
     `drain.notice` seconds, everything else continues.  Then all sessions are closed with
     ``c[1012,"Service restart"]``, spread over `drain.over` seconds; polls get that as their answer.
     Finally the listener is closed, and `app` is shut down.
-    A second SIGTERM skips the rest of the drain.  SIGINT (Ctrl-C) never drains, as with aiohttp.
+    A second SIGTERM skips the rest of the drain, and nothing of the application's own cleanup.
+    SIGINT (Ctrl-C) never drains, as with aiohttp.
     On Windows there is only Ctrl-C.
 
     Args:
@@ -65,7 +66,9 @@ async def _prepared(
     made = await app if inspect.isawaitable(app) else app
     guard(made)  # routers may be attached to its sub-applications
     if drain is not None:
-        made.on_startup.append(_Terminator(drain).watch)
+        terminator = _Terminator(drain)
+        made.on_startup.append(terminator.watch)
+        made.on_shutdown.insert(0, terminator.stop)
     return made
 
 
@@ -94,6 +97,7 @@ class _Terminator:
     def __init__(self, drain: Drain) -> None:
         self._drain = drain
         self._ending: asyncio.Task[None] | None = None
+        self._is_over = False
 
     async def watch(self, app: web.Application) -> None:
         """Handle SIGTERM from now on; this replaces aiohttp's handler."""
@@ -101,18 +105,28 @@ class _Terminator:
         with contextlib.suppress(NotImplementedError):  # Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._begin, app)
 
+    async def stop(self, _app: web.Application) -> None:
+        """Stop the drain: aiohttp shuts the application down, perhaps because of Ctrl-C."""
+        self._is_over = True
+        if self._ending is not None:
+            self._ending.cancel()
+
     def _begin(self, app: web.Application) -> None:
-        if self._ending is None:
+        if self._is_over:
+            logger.warning("SIGTERM again: the application is already shutting down")
+        elif self._ending is None:
             logger.info("SIGTERM: draining")
             self._ending = asyncio.get_running_loop().create_task(self._end(app))
         else:
             logger.warning("second SIGTERM: stopping without waiting for clients")
-            _end_now()
+            self._end_now()
 
     async def _end(self, app: web.Application) -> None:
         await self._drain.run(app)
-        _end_now()
+        self._end_now()
 
-
-def _end_now() -> None:
-    signal.raise_signal(signal.SIGINT)  # aiohttp then shuts down its server properly
+    def _end_now(self) -> None:
+        # once only: aiohttp takes another signal for the wish to skip the application's cleanup
+        if not self._is_over:
+            self._is_over = True
+            signal.raise_signal(signal.SIGINT)  # aiohttp then shuts down its server properly

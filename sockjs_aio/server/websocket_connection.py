@@ -90,9 +90,12 @@ class WebSocketConnection(TakenOver):
 
     def _open(self) -> None:
         self._session.hold()
-        self._session.hooks.open_now()
-        self._session.flush()  # not earlier: `on_open` has begun when its client hears from us
-        self._go_on()
+        try:
+            self._session.hooks.open_now()
+        finally:  # if the hook ends the process, the shutdown still needs the session
+            self._session.flush()  # not earlier: `on_open` has begun when its client hears from us
+            self._is_held = False
+        self.process()
 
     # Events of the connection.
 
@@ -149,8 +152,9 @@ class WebSocketConnection(TakenOver):
                 self._end_reading()
                 self._session.peer_failed(BROKEN_JSON)
                 self._writer.hang_up()
-            if holds_flush:
-                self._session.flush_held()
+            finally:
+                if holds_flush:
+                    self._session.flush_held()
         if self._is_over or self._is_lost or hooks.is_dropping:
             self._finish(hooks)
 

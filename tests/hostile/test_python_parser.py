@@ -34,7 +34,7 @@ class Server(Target):
 async def server() -> AsyncIterator[Server]:
     served = Server(free_port(), "/echo")
     served.process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.run_app_service", str(served.port), "0", "0", "1"),
+        *(sys.executable, "-m", "tests.run_app_service", str(served.port), "0", "0", "1", "0"),
         cwd=ROOT,
         env={**os.environ, "AIOHTTP_NO_EXTENSIONS": "1"},
         stderr=asyncio.subprocess.PIPE,

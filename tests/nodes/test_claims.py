@@ -41,12 +41,12 @@ def test_claims_are_refreshed_in_turn_and_in_batches() -> None:
     claims = claimed(registry, "a", "b", "c")
     registry.time = 5
     add(claims, registry, "d")
-    assert claims.due(before=-1, now=6, limit=2) == []
+    assert claims.due(before=-1, now=6, limit=2) is None
     assert claims.due(before=0, now=6, limit=2) == ["a", "b"]
     claims.refreshed(["a", "b"], 6)
     assert claims.due(before=0, now=6, limit=2) == ["c"]
     claims.refreshed(["c"], 6)
-    assert claims.due(before=0, now=6, limit=2) == []
+    assert claims.due(before=0, now=6, limit=2) is None
     assert claims.due(before=5, now=11, limit=9) == ["d"]
 
 
@@ -54,12 +54,15 @@ def test_claims_of_sessions_that_have_ended_are_given_up() -> None:
     registry = Registry()
     claims = claimed(registry, "a", "b", "c")
     registry.sessions -= {"a", "c"}
-    assert claims.unneeded(9) == []  # nobody has looked so far
+    assert claims.unneeded(9) is None  # nobody has looked so far
+    assert claims.due(before=0, now=6, limit=1) == []
     assert claims.due(before=0, now=6, limit=1) == ["b"]
     claims.refreshed(["b"], 6)
     assert claims.due(before=0, now=6, limit=1) == []
-    taken = claims.unneeded(1) + claims.unneeded(9)
+    assert claims.due(before=0, now=6, limit=1) is None
+    taken = [*(claims.unneeded(1) or ()), *(claims.unneeded(9) or ())]
     assert sorted(taken) == ["a", "c"]
+    assert claims.unneeded(9) is None
     assert claims.given_up(taken) == []
     assert len(claims) == 1
 
@@ -82,7 +85,7 @@ def test_a_claim_without_a_session_is_given_up_when_its_request_ends() -> None:
         claim.is_held = True
         with claims.use("a", registry, "a") as same:  # type: ignore[arg-type]
             assert same is claim
-        assert claims.unneeded(9) == []
+        assert claims.unneeded(9) is None
     assert claims.holds("a")
     assert claims.unneeded(9) == ["a"]
     assert not claims.holds("a")  # from here on whoever needs it asks again
@@ -104,4 +107,4 @@ def test_what_belongs_to_another_node_is_forgotten_with_its_last_request() -> No
     with claims.use("a", Registry(), "a") as claim:  # type: ignore[arg-type]
         claim.is_foreign = True
     assert len(claims) == 0
-    assert claims.unneeded(9) == []
+    assert claims.unneeded(9) is None

@@ -43,6 +43,7 @@ def fill(router: SockJSRouter, count: int, limit: int | None = None) -> list[Ses
     info = FakeInfo()
     info.headers, info._url, info.path = CIMultiDictProxy(CIMultiDict()), URL("/"), "/"
     info._cookies = {}
+    info._stored = {}
     for number in range(count):
         session = registry.open(f"{number}", info, SOCKJS)
         session.attach(FakeWriter(limit=limit))

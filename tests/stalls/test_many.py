@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
+from aiohttp import web
 
-from sockjs_aio import SockJSConnection
+from sockjs_aio import SockJSConnection, aiolibs
 from sockjs_aio.core.registry import SessionRegistry
 from tests.conftest import Recorder, Serve
 from tests.stalls.inputs import MIB
@@ -126,6 +128,25 @@ async def test_sessions_that_are_closed_together_do_not_hold_up_the_loop(
 
     await throw(attempt, lambda: fill(served.router, MANY))
     await empty(served.router)
+
+
+async def test_sessions_of_aiolibs_that_are_cleared_do_not_hold_up_the_loop(
+    throw: Thrower, serve: Serve
+) -> None:
+    async def handle(_manager: Any, _session: Any, _message: Any) -> None:
+        pass
+
+    app = web.Application()
+    aiolibs.add_endpoint(app, handle, prefix="/aiolibs", name="all")
+    manager = aiolibs.get_manager("all", app)
+    await serve(Silent, app=app)
+    assert manager._router is not None
+    router = manager._router
+    fill(router, MANY)
+    while len(manager.sessions) < MANY:
+        await asyncio.sleep(0)
+    await throw(manager.clear)
+    await empty(router)
 
 
 async def tick(registry: SessionRegistry, ahead: float) -> None:

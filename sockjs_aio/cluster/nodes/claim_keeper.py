@@ -11,6 +11,7 @@ from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableEr
 from sockjs_aio.cluster.nodes.locator import NodeLocator
 from sockjs_aio.cluster.nodes.owners import Node
 from sockjs_aio.protocol.ends import INTERRUPTED
+from sockjs_aio.turns import Turn
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
 
@@ -94,12 +95,17 @@ class ClaimKeeper:
                 self._cut(node)
         now = _now()
         before = max(now - self._refresh_after, self._directory.lost_at)
-        while keys := self._claims.due(before, now, BATCH):
-            await self._refresh(keys)
-        while keys := self._claims.unneeded(BATCH):
-            await self._directory.remove(keys)
-            if again := self._claims.given_up(keys):
-                await self._refresh(again)
+        turn = Turn()
+        while (keys := self._claims.due(before, now, BATCH)) is not None:
+            if keys:
+                await self._refresh(keys)
+            if turn.is_over:
+                await turn.next()
+        while (keys := self._claims.unneeded(BATCH)) is not None:
+            if keys:
+                await self._remove(keys)
+            if turn.is_over:
+                await turn.next()
         self._sure_until = start + self._expiry
 
     async def leave(self) -> None:
@@ -109,6 +115,11 @@ class ClaimKeeper:
             for first in range(0, len(keys), BATCH):
                 await self._directory.remove(keys[first : first + BATCH])
             await self._directory.leave()
+
+    async def _remove(self, keys: list[str]) -> None:
+        await self._directory.remove(keys)
+        if again := self._claims.given_up(keys):
+            await self._refresh(again)
 
     async def _refresh(self, keys: list[str]) -> None:
         foreign = await self._directory.refresh(keys)

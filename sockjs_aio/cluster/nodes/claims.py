@@ -79,33 +79,36 @@ class Claims:
         self._unneeded.discard(key)
         return self._claims.pop(key, None)
 
-    def due(self, before: float, now: float, limit: int) -> list[str]:
-        """Return at most `limit` keys that are needed and were last refreshed before a time.
+    def due(self, before: float, now: float, limit: int) -> list[str] | None:
+        """Look at `limit` claims that were last refreshed before a time; return the needed ones.
 
-        Call this until it returns nothing, and `refreshed` each time.
+        Call this until it returns None, and `refreshed` each time.
         """
+        old = list(itertools.islice(self._claims.items(), limit))
+        old = [(key, claim) for key, claim in old if claim.refreshed <= before]
+        if not old:
+            return None
         keys: list[str] = []
-        while not keys and self._claims:
-            old = list(itertools.islice(self._claims.items(), limit))
-            old = [(key, claim) for key, claim in old if claim.refreshed <= before]
-            if not old:
-                break
-            for key, claim in old:
-                if claim.is_needed:
-                    keys.append(key)
-                else:
-                    self._unneeded.add(key)
-                    self.refreshed([key], now)  # to move it behind the others
+        for key, claim in old:
+            if claim.is_needed:
+                keys.append(key)
+            else:
+                self._unneeded.add(key)
+                self.refreshed([key], now)  # to move it behind the others
         return keys
 
-    def unneeded(self, limit: int) -> list[str]:
-        """Return at most `limit` keys to remove from Redis; their claims are no longer held.
+    def unneeded(self, limit: int) -> list[str] | None:
+        """Look at `limit` claims that may not be needed; return those to remove from Redis.
+
+        They are no longer held.  Call this until it returns None.
 
         Claims of ended sessions are dropped here, but stay in Redis until their lease runs out.
         So late requests come here and are refused, and do not open a session on another node.
         """
+        if not self._unneeded:
+            return None
         keys: list[str] = []
-        while self._unneeded and len(keys) < limit:
+        for _ in range(min(limit, len(self._unneeded))):
             key = self._unneeded.pop()
             claim = self._claims.get(key)
             if claim is None or claim.is_needed:

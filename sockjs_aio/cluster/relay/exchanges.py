@@ -9,6 +9,7 @@ from aiohttp import web
 
 from sockjs_aio.core.tcp import is_left, is_left_unseen
 from sockjs_aio.server.service import Service
+from sockjs_aio.turns import Turn, in_turns
 
 RELEASE_INTERVAL = 0.3
 """Seconds after which a response that was asked to end, and has not, is asked again."""
@@ -112,11 +113,24 @@ class Exchanges:
         an exchange may have begun meanwhile, or its owner may not have had it yet.
         """
         while self._all:
-            releases = [exchange.release() for exchange in self._all if exchange.key is not None]
-            await asyncio.gather(*releases, return_exceptions=True)
+            await self._release_all()
             with contextlib.suppress(asyncio.TimeoutError):
                 async with async_timeout.timeout(RELEASE_INTERVAL):
                     await self.finished()
+
+    async def _release_all(self) -> None:
+        turn = Turn()
+        asking: list[asyncio.Future[object]] = []
+        try:
+            for exchange in list(self._all):
+                if exchange.key is not None and exchange in self._all:
+                    asking.append(asyncio.ensure_future(exchange.release()))
+                if turn.is_over:
+                    await turn.next()
+            await asyncio.gather(*asking, return_exceptions=True)
+        finally:
+            for asked in asking:
+                asked.cancel()
 
     async def finished(self) -> None:
         """Wait until none is left."""
@@ -133,9 +147,15 @@ class Exchanges:
         self._look = asyncio.get_running_loop().call_later(LOOK_INTERVAL, self._look_around)
 
     def _look_around(self) -> None:
+        in_turns(list(self._all), self._look_at, self._has_looked)
+
+    def _look_at(self, exchange: Exchange) -> None:
+        if exchange in self._all and exchange.is_left:
+            exchange.let_go()
+
+    def _has_looked(self) -> None:
+        if self._look is None or self._look.cancelled():  # closed meanwhile
+            return
         self._look = None
-        for exchange in list(self._all):
-            if exchange.is_left:
-                exchange.let_go()
         if self._all:
             self._look_later()

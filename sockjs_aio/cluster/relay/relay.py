@@ -25,6 +25,7 @@ from sockjs_aio.protocol.transports import TRANSPORTS, Transport
 from sockjs_aio.server.body import IDLE_BODY_LIMIT
 from sockjs_aio.server.responses import unavailable
 from sockjs_aio.server.service import Service
+from sockjs_aio.turns import in_turns
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.relay")
 
@@ -102,9 +103,12 @@ class Relay:
 
     def cut(self, peer: Peer) -> None:
         """Stop all requests that wait for a process which has ended without closing connections."""
-        for forward, to in list(self._forwards.items()):
-            if to is peer:
+
+        def cut(forward: Forward) -> None:
+            if forward in self._forwards:
                 forward.cut()
+
+        in_turns([forward for forward, to in self._forwards.items() if to is peer], cut)
 
     async def ask(self, request: web.Request, peer: Peer, purpose: Purpose) -> int:
         """Ask another process about the session that `request` names; return the status.
