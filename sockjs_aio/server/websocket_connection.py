@@ -102,6 +102,8 @@ class WebSocketConnection(TakenOver):
         if self._is_over:
             return  # it has not read our close frame yet
         self._session.counters.bytes_received += len(data)
+        if self._frames.is_pong(data):
+            return
         self._frames.feed(data)
         hooks = self._session.hooks
         if not (hooks.is_running or self._is_held):
