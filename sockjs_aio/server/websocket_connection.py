@@ -85,7 +85,7 @@ class WebSocketConnection(TakenOver):
         """
         if data:
             self.data_received(data)
-        self._session.hooks.begin(self.process)
+        self._session.hooks.begin(self)
         asyncio.get_running_loop().call_soon(self._open)
 
     def _open(self) -> None:
