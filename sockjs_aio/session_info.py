@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from multidict import CIMultiDictProxy, MultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy, MultiDictProxy
+from yarl import URL
 
 from sockjs_aio.grant import Grant, Until
 from sockjs_aio.protocol.ends import End, Initiator, status_of
@@ -17,6 +18,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
+_END = "\0"  # aiohttp lets no client send it
 
 
 class ConnectionInfo(Mapping[Any, Any]):
@@ -36,12 +38,12 @@ class ConnectionInfo(Mapping[Any, Any]):
         "ip",
         "transport",
         "path",
-        "headers",
         "app",
         "identity",
         "until",
         "protocol",
-        "_url",
+        "_headers",
+        "_query",
         "_cookies",
         "_stored",
     )
@@ -53,8 +55,6 @@ class ConnectionInfo(Mapping[Any, Any]):
     """The name of the transport, such as ``"websocket"`` or ``"xhr_streaming"``."""
     path: str
     """The path of the URL, decoded, without the query."""
-    headers: CIMultiDictProxy[str]
-    """The request's headers; names are case-insensitive."""
     app: "web.Application"
     """The application whose router matched; it may be a sub-application."""
 
@@ -77,19 +77,27 @@ class ConnectionInfo(Mapping[Any, Any]):
         self.ip = request.remote
         self.transport = transport
         self.path = request.path
-        self.headers = request.headers
+        self._headers = _packed(request.headers)
         self.app = request.app
         self.until = identity.until if isinstance(identity, Grant) else None
         self.identity = identity.identity if isinstance(identity, Grant) else identity
         self.protocol = protocol
-        self._url = request.rel_url
+        self._query = request.rel_url.raw_query_string
         self._cookies = request.cookies if "Cookie" in request.headers else _NOTHING
         self._stored: Mapping[Any, Any] = dict(request) if len(request) else _NOTHING
 
     @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The request's headers; names are case-insensitive.
+
+        They are unpacked each time you ask for this.
+        """
+        return _unpacked(self._headers)
+
+    @property
     def query(self) -> "MultiDictProxy[str]":
         """The parameters of the URL's query, decoded."""
-        return self._url.query
+        return URL.build(query_string=self._query, encoded=True).query
 
     @property
     def cookies(self) -> Mapping[str, str]:
@@ -136,6 +144,24 @@ class ConnectionInfo(Mapping[Any, Any]):
     def __repr__(self) -> str:
         # the path has the session's id, which must not get into logs
         return f"<ConnectionInfo {self.transport} from {self.ip}>"
+
+
+def _packed(headers: CIMultiDictProxy[str]) -> bytes | CIMultiDictProxy[str]:
+    """Return what `_unpacked` takes.  A session keeps it, so it is small: one object, not dozens.
+
+    A middleware may have put `_END` into one; then they stay as they are.
+    """
+    parts = [part for header in headers.items() for part in header]
+    text = _END.join(parts)
+    is_plain = text.count(_END) == max(len(parts) - 1, 0)
+    return text.encode("utf-8", "surrogatepass") if is_plain else headers
+
+
+def _unpacked(headers: bytes | CIMultiDictProxy[str]) -> CIMultiDictProxy[str]:
+    if not isinstance(headers, bytes):
+        return headers
+    parts = headers.decode("utf-8", "surrogatepass").split(_END) if headers else []
+    return CIMultiDictProxy(CIMultiDict(zip(parts[::2], parts[1::2], strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

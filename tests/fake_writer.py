@@ -55,6 +55,10 @@ class FakeWriter:
     def flush(self) -> int:
         return self.buffered
 
+    def send(self, frame: bytes) -> int:
+        self.write(frame)
+        return self.buffered
+
     def release(self) -> None:
         self.is_released = True
 

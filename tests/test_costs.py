@@ -33,17 +33,17 @@ ATTACHED = [client for client in clients.ALL if client not in clients.POLLS]
 """What has one receiver for many frames."""
 
 LIMITS = {
-    "websocket": (6_200, 1_540),
-    "xhr": (15_900, 3_700),
-    "direct": (16_000, 3_050),
-    "between": (4_200, 1_080),
+    "websocket": (5_550, 1_655),
+    "xhr": (15_900, 3_790),
+    "direct": (15_900, 3_125),
+    "between": (3_950, 1_160),
 }
 if sys.version_info < (3, 11):  # frames of coroutines are larger
     LIMITS = {
-        "websocket": (5_400, 1_790),
-        "xhr": (18_200, 5_000),
-        "direct": (16_000, 3_080),
-        "between": (4_200, 1_130),
+        "websocket": (4_700, 1_750),
+        "xhr": (18_200, 5_050),
+        "direct": (15_900, 3_125),
+        "between": (3_350, 1_210),
     }
 """Bytes that an idle session may hold in all, and of them the package's own.
 

@@ -59,6 +59,10 @@ class Writer:
     def flush(self) -> int:
         return 0
 
+    def send(self, frame: bytes) -> int:
+        self.write(frame)
+        return 0
+
     def conclude(self) -> None:
         pass
 

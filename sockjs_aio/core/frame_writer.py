@@ -1,9 +1,9 @@
 """The contract between a session and the writer of its frames; the transports implement it.
 
-The session calls `write` for each frame while the writer is not full, then `flush` once.  If the
-writer `is_done` after that, the session calls `release` at once, and the response ends.  When a
-full writer can take frames again, or its connection is lost meanwhile, it calls
-`Session.writer_changed`.  When a request is lost, its own coroutine calls
+The session calls `write` for each frame while the writer is not full, then `flush` once; `send`
+does both for one frame.  If the writer `is_done` after that, the session calls `release` at once,
+and the response ends.  When a full writer can take frames again, or its connection is lost
+meanwhile, it calls `Session.writer_changed`.  When a request is lost, its own coroutine calls
 `Session.connection_lost`.
 """
 
@@ -48,6 +48,10 @@ class FrameWriter(Protocol):
 
     def flush(self) -> int:
         """Send the frames that were taken; return the bytes still `buffered` after that."""
+        ...
+
+    def send(self, frame: bytes) -> int:
+        """Do what `write` and `flush` do."""
         ...
 
     def conclude(self) -> None:

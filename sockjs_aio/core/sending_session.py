@@ -159,21 +159,24 @@ class SendingSession(connection.Session):
             return
         if now is None:
             now = self._host.now()
-        written = writer.delivery.written
-        while not writer.is_full:
-            frame = machine.next_frame(now)
-            if frame is None:
-                break
-            writer.write(frame)
+        is_http = writer.is_http
+        written = writer.delivery.written if is_http else 0
+        while not writer.is_full and (frame := machine.next_frame(now)) is not None:
             self._host.counters.bytes_sent += len(frame)
             if machine.queued:  # not all fitted into one frame: see whether the writer is full now
-                writer.flush()
-            elif not machine.close_due:
+                writer.send(frame)
+            elif machine.close_due:
+                writer.write(frame)
+            else:
+                machine.downstream = writer.send(frame)
                 break
-        machine.downstream = writer.flush()
-        if writer.is_done:
+        else:
+            machine.downstream = writer.flush()
+        if not is_http:
+            pass
+        elif writer.is_done:
             self._let_go(writer)
-        elif writer.is_http and writer.delivery.written > written and self.is_open:
+        elif writer.delivery.written > written and self.is_open:
             self._liveness.expect(now)
         if self._room is not None and not self._is_crowded():
             self._announce_room()

@@ -11,12 +11,19 @@ from asyncio import get_running_loop
 from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hook_task import HookTask, Rest
 from sockjs_aio.core.hooks import HookedSession, Hooks
 from sockjs_aio.core.session import Session
+
+
+class Resumable(Protocol):
+    """A connection whose session's hooks may wait."""
+
+    def process(self) -> None:
+        """Go on: no hook waits now."""
 
 
 class InlineHooks(Hooks):
@@ -27,22 +34,22 @@ class InlineHooks(Hooks):
     each only while no hook runs.
     """
 
-    __slots__ = ("_resume", "_worker", "_is_plain")
+    __slots__ = ("_caller", "_worker", "_is_plain")
 
     is_running: bool
     is_cancelled: bool
 
     def __init__(self, session: HookedSession, receive_queue_limit: int) -> None:
         super().__init__(session, receive_queue_limit)
-        self._resume: Callable[[], object] | None = None
+        self._caller: Resumable | None = None
         self._worker: HookTask | None = None  # an idle session has none
         self._is_plain = True  # unless `on_message` is a coroutine function that nobody watches
 
-    def begin(self, resume: Callable[[], object]) -> None:
-        """Call `resume` in a turn of its own when a hook that waited has returned, and when the
-        session has closed.
+    def begin(self, caller: Resumable) -> None:
+        """Have `caller` go on in a turn of its own when a hook that waited has returned, and when
+        the session has closed.
         """
-        self._resume = resume
+        self._caller = caller  # not a method of it, which would take 64 bytes more
         code = getattr(self._session.connection.on_message, "__code__", None)
         is_coroutine = code is not None and bool(code.co_flags & inspect.CO_COROUTINE)
         self._is_plain = not is_coroutine or self._session.events.watches_hooks
@@ -108,7 +115,7 @@ class InlineHooks(Hooks):
         """Forget the session and its connection."""
         super().break_cycles()
         self.rest()
-        self._resume = None
+        self._caller = None
 
     def _running_task(self) -> "asyncio.Task[Any] | None":
         return None if self._worker is None else self._worker.task
@@ -157,8 +164,8 @@ class InlineHooks(Hooks):
             self._session.close()
 
     def _resume_soon(self) -> None:
-        if self._resume is not None:
-            asyncio.get_running_loop().call_soon(self._resume)
+        if self._caller is not None:
+            asyncio.get_running_loop().call_soon(self._caller.process)
 
 
 class InlineSession(Session):

@@ -36,6 +36,10 @@ class Framing(Protocol):
         """Join one or more queued pieces into the bytes of one write."""
         ...
 
+    def alone(self, piece: bytes) -> bytes:
+        """Do what `join` does with only one piece."""
+        ...
+
 
 class SockJSFraming:
     """The frames ``o``, ``h``, ``a[...]`` and ``c[...]``; messages are JSON strings."""
@@ -65,10 +69,15 @@ class SockJSFraming:
 
     @staticmethod
     def join(pieces: Sequence[bytes]) -> bytes:
-        """Make an array frame; a shared message alone has one already."""
-        if len(pieces) == 1 and type(pieces[0]) is frames.SharedMessage:
-            return pieces[0].frame
-        return frames.array_frame(pieces)
+        """Make an array frame."""
+        return SockJSFraming.alone(pieces[0]) if len(pieces) == 1 else frames.array_frame(pieces)
+
+    @staticmethod
+    def alone(piece: bytes) -> bytes:
+        """Make an array frame; a shared message has one already."""
+        if type(piece) is frames.SharedMessage:
+            return piece.frame
+        return frames.array_frame((piece,))
 
 
 class RawFraming:
@@ -92,7 +101,12 @@ class RawFraming:
     @staticmethod
     def join(pieces: Sequence[bytes]) -> bytes:
         """Concatenate the WebSocket frames."""
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
+
+    @staticmethod
+    def alone(piece: bytes) -> bytes:
+        """Return the WebSocket frame as it is."""
+        return piece
 
 
 SOCKJS: Framing = SockJSFraming()

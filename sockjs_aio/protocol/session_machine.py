@@ -288,7 +288,7 @@ class SessionMachine:
         framing = self._framing
         if isinstance(outbox, bytes):
             self._outbox, self.queued = None, 0
-            return framing.join((outbox,))
+            return framing.alone(outbox)
         if self.queued <= FRAME_LIMIT:
             pieces = outbox[self._taken :] if self._taken else outbox
             self._outbox = None

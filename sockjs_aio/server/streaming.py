@@ -264,6 +264,11 @@ class StreamWriter:
         self._parts.clear()
         return self._output.write(data)
 
+    def send(self, frame: bytes) -> int:
+        """Do what `write` and `flush` do."""
+        self.write(frame)
+        return self.flush()
+
     def conclude(self) -> None:
         """End the response before its limit is reached."""
         self.is_done = True

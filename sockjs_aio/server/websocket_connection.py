@@ -85,7 +85,7 @@ class WebSocketConnection(TakenOver):
         """
         if data:
             self.data_received(data)
-        self._session.hooks.begin(self.process)
+        self._session.hooks.begin(self)
         asyncio.get_running_loop().call_soon(self._open)
 
     def _open(self) -> None:
@@ -105,6 +105,8 @@ class WebSocketConnection(TakenOver):
         if self._is_over:
             return  # it has not read our close frame yet
         self._session.counters.bytes_received += len(data)
+        if self._frames.is_pong(data):
+            return
         self._frames.feed(data)
         hooks = self._session.hooks
         if not (hooks.is_running or self._is_held):

@@ -66,8 +66,8 @@ class WebSocketWriter:
         "_deflater",
         "_high_water",
         "_heartbeat_delay",
+        "is_full",
         "_is_plain",
-        "_is_congested",
         "_is_closed",
         "_is_lost",
         "_taken",
@@ -97,7 +97,8 @@ class WebSocketWriter:
         self._high_water = min(HIGH_WATER, settings.send_queue_limit // 4)
         self._heartbeat_delay = settings.heartbeat_delay
         self._is_plain = not is_tls(transport)
-        self._is_congested = True
+        self.is_full: bool = True
+        """Whether the connection is congested, or closed."""
         self._is_closed = False  # a close frame was written
         self._is_lost = False
         self._taken = b""  # the frames that the next flush writes
@@ -117,19 +118,14 @@ class WebSocketWriter:
             limit_buffer(self._transport, self._high_water)
         read_at_most(self._transport, READ_SIZE)
         self._taken = head
-        self._is_congested = False
+        self.is_full = False
         if self.buffered > self._high_water:  # with an earlier response
             self.pause()
 
     @property
-    def is_full(self) -> bool:
-        """Whether the connection is congested, or closed."""
-        return self._is_congested or self._is_closed
-
-    @property
     def is_alive(self) -> bool:
         """Whether the connection has not been lost."""
-        return not (self._is_lost or is_left_unseen(self._transport))
+        return not self._is_lost and (self._is_plain or not is_left_unseen(self._transport))
 
     @property
     def is_left(self) -> bool:
@@ -155,6 +151,27 @@ class WebSocketWriter:
             self._taken += frame.dressed(text_frame)
         else:
             self._taken += frame if self.is_raw else text_frame(frame)
+
+    def send(self, frame: bytes) -> int:
+        """Write one frame at once, as `write` and `flush` do; return `buffered`."""
+        transport = self._transport
+        if (
+            self._taken
+            or self._is_ping_due
+            or not self._is_plain
+            or self._deflater is not None
+            or type(frame) is CloseFrame
+            or transport.is_closing()
+        ):
+            self.write(frame)
+            return self.flush()
+        if type(frame) is SharedFrame:
+            data = frame.dressed(text_frame)
+        else:
+            data = frame if self.is_raw else text_frame(frame)
+        transport.write(data)  # may call `pause`
+        self.delivery.written += len(data)
+        return plain_buffered_bytes(transport)
 
     def _packed(self, frames: bytes) -> bytes:
         if self._deflater is None:
@@ -216,7 +233,7 @@ class WebSocketWriter:
         if not self._is_closed:
             code = code if is_sendable_code(code) else NORMAL
             self._taken += websocket_frame(CLOSE, close_payload(code, reason))
-            self._is_closed = True
+            self.is_full = self._is_closed = True
             self.flush()
 
     def pong(self, payload: bytes) -> None:
@@ -229,20 +246,20 @@ class WebSocketWriter:
     def pause(self) -> None:
         """The transport's buffer is full."""
         if self._is_plain:
-            self._is_congested = True
+            self.is_full = True
         else:
             self._watch()
 
     def resume(self) -> None:
         """The transport's buffer has emptied."""
         if self._is_plain:
-            self._is_congested = False
+            self.is_full = self._is_closed
             self._session.writer_changed()
 
     def _watch(self) -> None:
         """Wait for TLS, which does not tell all that it buffers."""
-        if not self._is_congested:
-            self._is_congested = True
+        if not self.is_full:
+            self.is_full = True
             self._look_later()
 
     def _look_later(self) -> None:
@@ -251,8 +268,8 @@ class WebSocketWriter:
     def _look(self) -> None:
         if self.buffered > self._high_water and not self._is_lost:
             self._look_later()
-        elif self._is_congested:
-            self._is_congested = False
+        elif self.is_full:
+            self.is_full = self._is_closed
             self._session.writer_changed()
 
     # Signs of life.
@@ -267,7 +284,7 @@ class WebSocketWriter:
             busy: Whether a hook is running.  We may read nothing meanwhile, so a missing answer
                 means nothing, unless it is the client that does not read.
         """
-        if self._is_congested:
+        if self.is_full:
             self._ping_end = None
             return not self.delivery.is_stalled()
         if self._ping_end is None or self.is_heard or busy or self._has_data_come():
@@ -312,4 +329,4 @@ class WebSocketWriter:
     def lost(self) -> None:
         """The connection is lost."""
         self._is_lost = True
-        self._is_congested = False
+        self.is_full = self._is_closed

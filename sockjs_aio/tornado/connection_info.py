@@ -56,11 +56,16 @@ class _RequestInfo(ConnectionInfo):
     """Makes morsels only when `cookies` is read; aiohttp has parsed the header already."""
 
     def __init__(self, info: sockjs_aio.ConnectionInfo) -> None:
-        self.ip, self.headers, self.path = info.ip, info.headers, info.path
+        self._info = info
+        self.ip, self.path = info.ip, info.path
         self.arguments = {
             name: [v.encode() for v in info.query.getall(name)] for name in info.query
         }
         self._values = info.cookies
+
+    @property
+    def headers(self) -> Mapping[str, str]:  # type: ignore[override]
+        return self._info.headers
 
     @functools.cached_property
     def cookies(self) -> "SimpleCookie":  # type: ignore[override]

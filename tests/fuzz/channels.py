@@ -53,13 +53,20 @@ def fuzz_multiplex(data: bytes) -> None:
     assert len(REGISTRY) == 0
 
 
+class Nobody:
+    """Has no connection that could go on."""
+
+    def process(self) -> None:
+        pass
+
+
 async def carry(messages: list[str]) -> FakeWriter:
     """Bring `messages` the way that a WebSocket does, and end."""
     Member.seen = []
     receiver = FakeWriter(is_http=False)
     session = REGISTRY.open_inline("id", FakeInfo(), SOCKJS)
     session.attach(receiver)
-    session.hooks.begin(lambda: False)
+    session.hooks.begin(Nobody())
     await session.hooks.open()
     for message in messages:
         await session.hooks.message(message)

@@ -7,7 +7,7 @@ from sockjs_aio.errors import PayloadBrokenError
 from sockjs_aio.protocol.client_frames import ClientFrames, unmask
 from sockjs_aio.protocol.deflate import Deflate, Inflater
 from sockjs_aio.protocol.ends import ClientEndedError
-from sockjs_aio.protocol.websocket import TEXT
+from sockjs_aio.protocol.websocket import PONG, TEXT
 from sockjs_aio.server import aiohttp_internals
 
 LIMIT = 300  # bytes of a message: inputs are small
@@ -30,13 +30,18 @@ def fuzz_client_frames(data: bytes) -> None:
 def outcome(pieces: list[bytes], is_packed: bool, by_texts: bool) -> Outcome:
     """Return the frames that our parser finds, and last the code of the close frame in answer.
 
-    If `by_texts`, read text messages in the fast way as far as it goes.
+    If `by_texts`, read text messages and single pongs in the fast way as far as it goes.
     """
     inflater = Inflater(Deflate()) if is_packed else None
     frames = ClientFrames(LIMIT, inflater, (len(pieces) % 2 and aiohttp_internals.unmask) or unmask)
     found: Outcome = []
     try:
         for piece in pieces:
+            if by_texts and frames.is_pong(piece):
+                payload = bytearray(piece[6:])
+                unmask(piece[2:6], payload)
+                found.append((PONG, bytes(payload)))
+                continue
             frames.feed(piece)
             while True:
                 if by_texts:

@@ -302,12 +302,12 @@ class WebSocketPeer(Peer):
     def _begin(self) -> None:
         """Do what the transport does."""
         self.session.attach(self.receivers[0])
-        self._hooks.begin(self._process)
+        self._hooks.begin(self)
         self._hooks.open_now()
         self._has_begun = True
-        self._process()
+        self.process()
 
-    def _process(self) -> None:
+    def process(self) -> None:
         hooks = self._hooks
         while self._has_begun and not hooks.is_running:
             if not self._incoming or hooks.is_dropping:
@@ -334,7 +334,7 @@ class WebSocketPeer(Peer):
     def _lost(self) -> None:
         self._has_left = True
         self.session.peer_failed(LOST)
-        self._process()
+        self.process()
 
     def poll(self, limit: int | None) -> None:
         """It has no other requests."""
@@ -345,7 +345,7 @@ class WebSocketPeer(Peer):
     def post(self, commands: list[str]) -> None:
         if not self._is_leaving:
             self._incoming.extend(commands)
-            asyncio.get_running_loop().call_soon(self._process)
+            asyncio.get_running_loop().call_soon(self.process)
 
     def leave(self, is_seen: bool) -> None:
         self._cut()

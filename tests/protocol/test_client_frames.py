@@ -38,6 +38,18 @@ def test_whole_texts_are_read_together(size: int) -> None:
     assert frames.texts(decode_websocket_messages, 1) == ["x" * size] and not frames.data
 
 
+@pytest.mark.parametrize("payload", [b"", b"x", b"x" * 125])
+def test_pong_alone_is_known_at_once(payload: bytes) -> None:
+    frames, pong = ClientFrames(1000), masked(10, payload)
+    assert frames.is_pong(pong)
+    others = [pong[:1], pong[:-1], pong + pong[:1], pong * 2, masked(9, payload)]
+    others += [masked(10, b"x" * 126), masked(10, payload, fin=0), masked(10, payload, rsv=0x40)]
+    others += [b"\x8a" + bytes([len(payload)]) + bytes(4) + payload]
+    assert not any(map(frames.is_pong, others))
+    frames.feed(masked(1, b"[")[:-1])
+    assert not frames.is_pong(pong), "it is part of the text"
+
+
 @pytest.mark.parametrize(
     "other",
     [

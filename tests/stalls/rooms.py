@@ -2,9 +2,6 @@
 
 import asyncio
 
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
-
 from sockjs_aio import SockJSConnection, SockJSRouter, broadcast, tornado
 from sockjs_aio.core.session import Session
 from sockjs_aio.protocol.framing import SOCKJS
@@ -41,7 +38,7 @@ def fill(router: SockJSRouter, count: int, limit: int | None = None) -> list[Ses
     registry = router._registry
     sessions = []
     info = FakeInfo()
-    info.headers, info._url, info.path = CIMultiDictProxy(CIMultiDict()), URL("/"), "/"
+    info._headers, info._query, info.path = b"", "", "/"
     info._cookies = {}
     info._stored = {}
     for number in range(count):
