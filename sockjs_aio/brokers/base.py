@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from sockjs_aio.brokers.checks import check_channel, check_size
+from sockjs_aio.brokers.checks import check_channel, check_message, check_size
 from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.protocol.ends import GO_AWAY, check_close
 from sockjs_aio.protocol.framing import PreparedMessage
@@ -276,14 +276,7 @@ class Broker(abc.ABC):
         return set(self._members.get(channel, ()))
 
     def _check_message(self, message: str) -> None:
-        if not isinstance(message, str):
-            raise TypeError(
-                f"publish(channel, message) takes a str, not {type(message).__name__}: encode it "
-                "first, for example with json.dumps()"
-            )
-        limit = self.max_message_size
-        if len(message) * 4 > limit and len(message.encode("utf-8", "surrogatepass")) > limit:
-            raise ValueError(f"the message is larger than max_message_size={limit} bytes")
+        check_message(message, self.max_message_size)
 
     # What a subclass defines.  Only its coroutines may wait.
 

@@ -4,10 +4,11 @@ import re
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from redis import ConnectionPool as SyncPool
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
-Pool = TypeVar("Pool", bound=ConnectionPool)
+Pool = TypeVar("Pool", ConnectionPool, SyncPool)
 
 OPTIONS = ("client_name", "db", "password", "socket_keepalive", "username")
 """The options that may follow the ``?``; with ``rediss://`` also those that begin with `TLS`."""
@@ -85,7 +86,7 @@ def _is_encoded(url: str) -> bool:
         return False
 
 
-def address(pool: ConnectionPool) -> str:
+def address(pool: ConnectionPool | SyncPool) -> str:
     """Return the server's address, without its password."""
     options = pool.connection_kwargs
     host, port = options.get("host", "localhost"), options.get("port", 6379)

@@ -136,14 +136,7 @@ class Workers:
         check_no_loop("Workers.run")
         split(target)
         hosts = [host] if isinstance(host, str) else host
-        passed = take_sockets(os.environ)
-        if hosts is None and unix is None and not fd:
-            fd = passed
-        elif passed and set(passed) - set(fd):
-            logger.warning(
-                "the sockets that systemd has passed are not used: leave out host, unix and fd, or "
-                "disable the socket unit"
-            )
+        fd = _with_passed(fd, is_enough=hosts is not None or unix is not None)
         if hosts is None:
             hosts = [] if unix is not None or fd else ["127.0.0.1"]
         path = None if unix is None else UnixSocket(unix, unix_mode, unix_owner)
@@ -191,6 +184,19 @@ class Workers:
             log_level=self.log_level,
             log_format=self.log_format,
         )
+
+
+def _with_passed(fd: Sequence[int], *, is_enough: bool) -> Sequence[int]:
+    """Return `fd`, or the sockets that systemd has passed if there is no other address."""
+    passed = take_sockets(os.environ)
+    if not fd and not is_enough:
+        return passed
+    if set(passed) - set(fd):
+        logger.warning(
+            "the sockets that systemd has passed are not used: leave out host, unix and fd, or "
+            "disable the socket unit"
+        )
+    return fd
 
 
 def _check_metrics(port: object) -> None:
