@@ -118,6 +118,27 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         help="the number of processes, or auto for one for each CPU that this process may use; "
         "default: 1",
     )
+    _add_addresses(serve)
+    for name, (default, what) in _SECONDS.items():
+        serve.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=float,
+            default=None if name.startswith("drain_") else default,
+            metavar="SECONDS",
+            help=f"{what}; default: {default:g}",
+        )
+    serve.add_argument("--loop", choices=LOOPS, help="the event loop; default: asyncio's")
+    serve.add_argument(
+        "--reload",
+        action="store_true",
+        help="reload the code when one of its files changes, for development; "
+        "also makes the defaults of --drain-notice and --drain-over 0",
+    )
+    _add_what_tells(serve)
+
+
+def _add_addresses(serve: argparse.ArgumentParser) -> None:
+    """Add the options of where it listens."""
     serve.add_argument(
         "--host",
         action="append",
@@ -145,22 +166,6 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the file descriptor of a socket that is already open",
     )
-    for name, (default, what) in _SECONDS.items():
-        serve.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=float,
-            default=None if name.startswith("drain_") else default,
-            metavar="SECONDS",
-            help=f"{what}; default: {default:g}",
-        )
-    serve.add_argument("--loop", choices=LOOPS, help="the event loop; default: asyncio's")
-    serve.add_argument(
-        "--reload",
-        action="store_true",
-        help="reload the code when one of its files changes, for development; "
-        "also makes the defaults of --drain-notice and --drain-over 0",
-    )
-    _add_what_tells(serve)
 
 
 def _add_what_tells(serve: argparse.ArgumentParser) -> None:

@@ -114,14 +114,12 @@ class Workers:
         Args:
             target: ``"package.module:name"`` of an aiohttp application, or of a function or
                 coroutine function that returns one.  Each process imports it.
-            host: The address or addresses to listen at.  By default ``"127.0.0.1"``, or none if you
-                pass `unix` or `fd`, or if systemd has passed sockets to this process, which are
-                used then.
+            host: The address or addresses to listen at.  By default none if you pass `unix` or
+                `fd`, or if systemd has passed sockets; otherwise ``"127.0.0.1"``.
             port: The port to listen at; 0 for any free one.
             unix: The path of a Unix socket to listen at.
             unix_mode: Its permissions.  Who connects needs the right to write.
-            unix_owner: The user and group to whom it belongs, as for ``chown``: ``"www-data"``,
-                ``"www-data:www-data"`` or ``":www-data"``.
+            unix_owner: Its user and group as for ``chown``, such as ``"www-data"`` or ``":www"``.
             fd: File descriptors of sockets that are already open.
 
         Raises:
@@ -129,16 +127,15 @@ class Workers:
                 killed during the shutdown.
             TargetError: If `target` does not have that form.
             OSError: If the server cannot listen at one of the addresses.
-            ValueError: If `port` is not a port, `unix_mode` or `unix_owner` cannot be, or workers
-                cannot use the event loop policy.
+            ValueError: If an argument is not valid, or workers cannot use the event loop policy.
             RuntimeError: If an event loop is already running.
         """
         check_no_loop("Workers.run")
         split(target)
+        fd = _with_passed(fd, is_enough=host is not None or unix is not None)
+        if host is None:
+            host = () if unix is not None or fd else "127.0.0.1"
         hosts = [host] if isinstance(host, str) else host
-        fd = _with_passed(fd, is_enough=hosts is not None or unix is not None)
-        if hosts is None:
-            hosts = [] if unix is not None or fd else ["127.0.0.1"]
         path = None if unix is None else UnixSocket(unix, unix_mode, unix_owner)
         policy = _policy(self.loop)
         manager = ServiceManager(os.environ)
