@@ -204,7 +204,7 @@ $(VENV)/cluster: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,integration]'
 	@touch $@
 
 $(VENV)/soak: pyproject.toml | $(BIN)/python
@@ -220,7 +220,7 @@ $(VENV)/bench: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/lint: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,integration,lint]'
 	@touch $@
 
 # Autobahn's suite needs Python 2.7, for which virtualenv 20.21 is the last to make environments.

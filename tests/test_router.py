@@ -2,11 +2,14 @@
 
 import asyncio
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from sockjs_aio import SockJSConnection, SockJSRouter
+from sockjs_aio.protocol.transports import TRANSPORTS
 from tests import clients
 from tests.axes import Axes
 from tests.conftest import Echo, Recorder, Serve
@@ -322,3 +325,17 @@ async def test_no_cookie_by_default(serve: Serve) -> None:
     served = await serve(Echo)
     for method, path in REQUESTS:
         assert (await ask(served, method, path)).header("Set-Cookie") is None
+
+
+@pytest.mark.parametrize("prefix", ["", "/chat", "/gr\u00fc\u00dfe"])
+async def test_each_transport_has_a_route_of_its_own(prefix: str) -> None:
+    app = web.Application()
+    SockJSRouter(Echo, prefix).attach(app)
+    app.freeze()
+    for name, row in TRANSPORTS.items():
+        if row.has_session_url:
+            request = make_mocked_request(row.method, f"{quote(prefix)}/0/jsonp/{name}")
+            found = await app.router.resolve(request)
+            assert found.route.resource is not None
+            assert found.route.resource.canonical.endswith(f"/{{server_id}}/{{session_id}}/{name}")
+            assert found.handler.__name__ == f"sockjs_{name}"

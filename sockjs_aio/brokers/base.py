@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Collection
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from sockjs_aio.brokers.checks import check_channel, check_size
+from sockjs_aio.brokers.checks import check_channel, check_message, check_size
 from sockjs_aio.brokers.gaps import tell_gap
 from sockjs_aio.brokers.local_members import LocalMembers
 from sockjs_aio.connection import Session, SockJSConnection
@@ -279,14 +279,7 @@ class Broker(abc.ABC):
         return self.local.of(channel)
 
     def _check_message(self, message: str) -> None:
-        if not isinstance(message, str):
-            raise TypeError(
-                f"publish(channel, message) takes a str, not {type(message).__name__}: encode it "
-                "first, for example with json.dumps()"
-            )
-        limit = self.max_message_size
-        if len(message) * 4 > limit and len(message.encode("utf-8", "surrogatepass")) > limit:
-            raise ValueError(f"the message is larger than max_message_size={limit} bytes")
+        check_message(message, self.max_message_size)
 
     # What a subclass defines.  Only its coroutines may wait.
 

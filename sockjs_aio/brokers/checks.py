@@ -41,6 +41,32 @@ def check_member(member: object) -> None:
         )
 
 
+def check_message(message: object, limit: int) -> None:
+    """Check that `message` can be published.
+
+    Args:
+        message: A text.
+        limit: How many bytes of UTF-8 it may have.
+
+    Raises:
+        TypeError: If it is not a `str`.
+        ValueError: If it is too large.
+    """
+    if not isinstance(message, str):
+        raise TypeError(
+            f"publish(channel, message) takes a str, not {type(message).__name__}: encode it "
+            "first, for example with json.dumps()"
+        )
+    if len(message) * 4 > limit and len(message.encode("utf-8", "surrogatepass")) > limit:
+        raise ValueError(f"the message is larger than max_message_size={limit} bytes")
+
+
+def check_prefix(prefix: object) -> None:
+    """Raise `SettingsError` unless `prefix` can begin the names of keys."""
+    if not isinstance(prefix, str) or not prefix.isascii() or not prefix.isprintable():
+        raise SettingsError(f"prefix={prefix!r} is not valid: it must be printable ASCII")
+
+
 def check_size(name: str, value: object) -> None:
     """Raise `SettingsError` unless `value` is a whole number above 0."""
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:

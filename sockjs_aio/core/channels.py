@@ -127,20 +127,16 @@ class Channels:
 
         If there are many, let other tasks run every few milliseconds.
         """
-        self._tell_some(channel, deque(self._sessions.get(channel, ())))
 
-    def _tell_some(self, channel: str, left: deque[Session]) -> None:
-        turn = Turn()
-        while left:
-            session = left.popleft()
-            if self.is_subscribed(session, channel):
-                if self._closes_on_gap:
-                    session.end_after_gap()
-                else:
-                    session.gap_ended(channel)
-            if turn.is_over and left:
-                asyncio.get_running_loop().call_soon(self._tell_some, channel, left)
+        def tell(session: Session) -> None:
+            if not self.is_subscribed(session, channel):
                 return
+            if self._closes_on_gap:
+                session.end_after_gap()
+            else:
+                session.gap_ended(channel)
+
+        in_turns(list(self._sessions.get(channel, ())), tell)
 
     def is_subscribed(self, session: GapSession, channel: str) -> bool:
         """Tell whether `session` is subscribed to `channel`."""

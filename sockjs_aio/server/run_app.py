@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from sockjs_aio.server.accept_errors import quiet_accept_errors
 from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.forks import give_forks_their_signals
 from sockjs_aio.server.guard import guard
@@ -65,11 +66,16 @@ async def _prepared(
 ) -> web.Application:
     made = await app if inspect.isawaitable(app) else app
     guard(made)  # routers may be attached to its sub-applications
+    made.on_startup.append(_be_quiet)
     if drain is not None:
         terminator = _Terminator(drain)
         made.on_startup.append(terminator.watch)
         made.on_shutdown.insert(0, terminator.stop)
     return made
+
+
+async def _be_quiet(_app: web.Application) -> None:
+    quiet_accept_errors(asyncio.get_running_loop())
 
 
 def check_no_loop(name: str, app: object = None) -> None:

@@ -136,7 +136,7 @@ class Service:
         if self.admission.is_personal:
             # we no longer know whose session it was, and only its owner may learn why it ended
             frame = EXPIRED_FRAME
-        transport = request.match_info["transport"]
+        transport = transport_name(request)
         self.registry.events.tell(Observer.refused, "session_ended", transport, request.remote)
         raise SessionEndedError(frame)
 
@@ -183,6 +183,18 @@ def service_of(handler: Any) -> Service | None:
         is_partial = isinstance(handler, functools.partial)
         handler = handler.func if is_partial else getattr(handler, "__wrapped__", None)
     return None
+
+
+def names_session(request: web.Request) -> bool:
+    """Tell whether a request, for a service, is to the URL of a session."""
+    return "session_id" in request.match_info
+
+
+def transport_name(request: web.Request) -> str:
+    """Return the name of the transport of a request to the URL of a session."""
+    resource = request.match_info.route.resource
+    assert resource is not None, "our routes have a resource"
+    return resource.canonical.rpartition("/")[2]
 
 
 def is_wrapped(handler: Any) -> bool:

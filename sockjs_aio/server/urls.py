@@ -25,7 +25,7 @@ from sockjs_aio.server.body import end_where_unsafe, invite_body
 from sockjs_aio.server.direct.install import open_lane
 from sockjs_aio.server.headers import allow_origin, vary
 from sockjs_aio.server.responses import for_refusals, plain_response, reason_of
-from sockjs_aio.server.service import Service, service_of
+from sockjs_aio.server.service import Service, service_of, transport_name
 
 _CHECKED = web.RequestKey("sockjs_aio checked", tuple)
 """All that `_answer_early` has read of a request that it let pass, so that it runs only once.
@@ -85,12 +85,19 @@ ANSWERS: dict[str, Answer] = {
 """The coroutine function that answers each transport of `protocol.transports`."""
 
 
+_FREQUENT = ("xhr", "xhr_send")
+"""Transports that make the most requests.  aiohttp tries their URLs before those of the others."""
+
+
 def routes(service: Service, prefix: str) -> list[web.RouteDef]:
     """Make the routes of `service` at `prefix`, which may be empty."""
-    transports = "|".join(name for name, row in TRANSPORTS.items() if row.has_session_url)
-    session_url = f"/{{server_id:[^/.]+}}/{{session_id:[^/.]+}}/{{transport:{transports}}}"
-    urls: dict[str, tuple[str, Page | Transport | None]] = {
-        session_url: ("sockjs_session", None),
+    # a URL for each transport: tools that measure requests by route see them apart
+    urls: dict[str, tuple[str, Page | Transport]] = {
+        f"/{{server_id:[^/.]+}}/{{session_id:[^/.]+}}/{name}": (f"sockjs_{name}", row)
+        for name, row in sorted(TRANSPORTS.items(), key=lambda item: item[0] not in _FREQUENT)
+        if row.has_session_url
+    }
+    urls |= {
         "/info": ("sockjs_info", _INFO),
         r"/{page:iframe(?:-[^/]*)?\.html}": ("sockjs_iframe", _IFRAME),
         r"/reconnecting-sockjs.{kind:js|mjs|d\.mts}": ("sockjs_script", _SCRIPT),
@@ -121,7 +128,7 @@ def _matched(prefix: str) -> str:
     return f"/{{prefix_{prefix.encode().hex()}:{re.escape(prefix[1:])}}}"
 
 
-def _named(name: str, service: Service, url: Page | Transport | None) -> Handler:
+def _named(name: str, service: Service, url: Page | Transport) -> Handler:
     """Make a route's handler; its name is for tools that trace requests."""
     handler = _handler(service, url)
     handler.__name__ = handler.__qualname__ = name
@@ -133,7 +140,7 @@ def reaches_transport(service: Service, request: web.Request) -> bool:
 
     If it would, the request keeps this, and its handler does not check it a second time.
     """
-    url = TRANSPORTS[request.match_info["transport"]]
+    url = TRANSPORTS[transport_name(request)]
     try:
         reaches = _answer_early(service, url, request) is None
     except web.HTTPForbidden:
@@ -143,27 +150,21 @@ def reaches_transport(service: Service, request: web.Request) -> bool:
     return reaches
 
 
-def answer(
-    service: Service, url: Page | Transport | None, request: web.Request, by: Answer | None = None
-) -> Awaitable[web.StreamResponse]:
-    """Answer a request to `url`; None stands for session URLs, whose last part is the transport.
-
-    Unless the request is refused first, `by` answers it instead of the transport, if given.
-    """
-    return _handler(service, url, by)(request)
+def answer(service: Service, request: web.Request, by: Answer) -> Awaitable[web.StreamResponse]:
+    """Answer a request for a session: `by` does it, unless the request is refused first."""
+    return _handler(service, TRANSPORTS[transport_name(request)], by)(request)
 
 
-def _handler(service: Service, url: Page | Transport | None, by: Answer | None = None) -> Handler:
+def _handler(service: Service, url: Page | Transport, by: Answer | None = None) -> Handler:
     # only one coroutine, to save memory: it lives as long as its WebSocket
     async def handler(request: web.Request) -> web.StreamResponse:
         try:
-            asked = url or TRANSPORTS[request.match_info["transport"]]
             seen = None if service.relay is None else request.pop(_CHECKED, None)
             response = None
-            if seen is None or seen != (service.settings, asked, *_checked(request)):
-                response = _answer_early(service, asked, request)
+            if seen is None or seen != (service.settings, url, *_checked(request)):
+                response = _answer_early(service, url, request)
             if response is None:
-                response = await (by or _answer_of(asked))(service, request)
+                response = await (by or _answer_of(url))(service, request)
                 open_lane(service, request)
         except web.HTTPException as refusal:
             _tell_refusal(service, request, refusal)

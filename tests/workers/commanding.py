@@ -33,6 +33,7 @@ class Command(Target):
         *arguments: str,
         workers: int | None = 2,
         interpreter: tuple[str, ...] = (),
+        through: tuple[str, ...] = (),
         environment: dict[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
         target: str = "tests.workers.service:make",
@@ -55,7 +56,7 @@ class Command(Target):
         if notes is not None:
             variables["NOTES"] = str(notes)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-X", "faulthandler", *interpreter),
+            *(*through, sys.executable, "-X", "faulthandler", *interpreter),
             *("-m", "sockjs_aio", "serve", target, "--port", "0"),
             *(() if workers is None else ("--workers", str(workers))),
             *("--drain-notice", "0.2", "--drain-over", "0.3", *arguments),

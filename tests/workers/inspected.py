@@ -62,10 +62,15 @@ async def interpreter(_request: web.Request) -> web.Response:
     return web.json_response(told)
 
 
+async def environment(_request: web.Request) -> web.Response:
+    return web.json_response(dict(os.environ))
+
+
 def make() -> web.Application:
     app = web.Application()
     SockJSRouter(Forking, "/echo").attach(app)
     app.router.add_get("/interpreter", interpreter)
+    app.router.add_get("/environment", environment)
     return app
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import sockjs_aio
 from sockjs_aio import Workers
+from sockjs_aio.cluster.workers.cpus import usable_cpus
 from sockjs_aio.cluster.workers.environment import EnvironmentParser
 from tests.clients import HTTP, Client, WebSocket, XhrStreaming
 from tests.ports import free_port
@@ -93,13 +94,41 @@ def test_what_the_environment_gives_is_checked_and_named(
     assert f"(set by SOCKJS_AIO_{name} in the environment)" in capsys.readouterr().err
 
 
+def test_a_service_of_kubernetes_is_recognised(capsys: pytest.CaptureFixture[str]) -> None:
+    made = parser()
+    with pytest.raises(SystemExit):
+        environment = {"SOCKJS_AIO_WORKERS": "tcp://10.0.0.1:80"}
+        made.parse_args([*made.arguments_of(environment, []), "a"])
+    assert "enableServiceLinks: false" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name, hint",
+    [
+        ("SOCKJS_AIO_WORKER", "did you mean SOCKJS_AIO_WORKERS?"),
+        ("SOCKJS_AIO_LOGLEVEL", "did you mean SOCKJS_AIO_LOG_LEVEL?"),
+        ("SOCKJS_AIO_DATABASE_PASSWORD", "see x --help"),
+        ("SOCKJS_AIO_WORKERS", None),
+        ("SOCKJS_AIO_SERVICE_HOST", None),
+        ("SOCKJS_AIO_PORT_8080_TCP_ADDR", None),
+        ("SOCKJS", None),
+    ],
+)
+def test_a_variable_that_sets_no_option_gets_a_hint(name: str, hint: str | None) -> None:
+    expected = [] if hint is None else [f"{name} in the environment sets no option: {hint}"]
+    assert list(parser().unknown_in({name: "1"})) == expected
+
+
 async def test_the_command_takes_its_options_from_the_environment(command: RunCommand) -> None:
     environment = {"SOCKJS_AIO_WORKERS": "3", "SOCKJS_AIO_LOG_FORMAT": "json"}
+    environment["SOCKJS_AIO_PROT"] = "8081"
     served = await command(workers=None, environment=environment)
     assert len(await served.worker_wires(3)) == 3
     assert await served.stop() == 0
-    for line in served.said.splitlines():
-        assert json.loads(line)["process"]
+    lines = [json.loads(line) for line in served.said.splitlines()]
+    assert all(line["process"] for line in lines)
+    (hint,) = [line["message"] for line in lines if line["level"] == "warning"]
+    assert hint.endswith("did you mean SOCKJS_AIO_PORT?")
 
 
 @pytest.mark.programs
@@ -111,8 +140,8 @@ def test_the_command_tells_its_version(arguments: list[str]) -> None:
     assert (run.returncode, run.stdout) == (0, f"sockjs-aio {sockjs_aio.__version__}\n")
 
 
-async def test_auto_is_a_worker_for_each_core(command: RunCommand) -> None:
-    cores = len(os.sched_getaffinity(0))
+async def test_auto_is_a_worker_for_each_cpu(command: RunCommand) -> None:
+    cores = usable_cpus()
     served = await command("--workers", "auto", workers=None)
     workers = "worker serves" if cores == 1 else "workers serve"
     assert f"{cores} {workers} http" in served.said

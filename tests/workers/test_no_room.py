@@ -5,6 +5,7 @@ import contextlib
 import os
 import resource
 import socket
+import sys
 import time
 from collections.abc import Iterator
 
@@ -13,6 +14,9 @@ import pytest
 from sockjs_aio.cluster.workers.accepting import Listener
 from sockjs_aio.cluster.workers.listeners import BACKLOG
 from sockjs_aio.cluster.workers.placement import worker_at
+from tests.ports import free_port
+from tests.process import ROOT
+from tests.target import Target
 from tests.workers.conftest import RunCommand, RunTeam
 from tests.workers.test_retiring import KEY
 
@@ -112,3 +116,33 @@ async def test_workers_that_cannot_accept_do_not_shout(command: RunCommand) -> N
     assert (await answer).status == 200
     assert served.said.count(NO_ROOM) <= 5
     assert await served.stop() == 0
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="another process's limit is Linux's")
+@pytest.mark.programs
+async def test_run_app_says_once_that_it_cannot_accept_and_recovers() -> None:
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.workers.inspected", str(port)),
+        cwd=ROOT,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    target = Target(port, "/echo")
+    await target.until_listening()
+    connected = await target.wire()
+    assert (await connected.request("GET", "/echo")).status == 200
+    hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, hard))
+    waiting = await target.wire()
+    answer = asyncio.ensure_future(waiting.request("GET", "/echo"))
+    await asyncio.sleep(1.5)  # asyncio tries twice
+    assert not answer.done()
+    assert (await connected.request("GET", "/echo")).status == 200, "who is connected is served"
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    assert (await answer).status == 200
+    await target.hang_up()
+    process.terminate()
+    _, said = await process.communicate()
+    assert process.returncode == 0
+    assert said.count(NO_ROOM.encode()) == said.count(b"raise the limit on open files") == 1
+    assert b"Traceback" not in said

@@ -1,5 +1,6 @@
-"""A broker that carries messages over Redis."""
+"""A broker that carries messages over Redis, and what publishes without an event loop."""
 
 from sockjs_aio.brokers.redis.broker import RedisBroker
+from sockjs_aio.brokers.redis.publisher import RedisPublisher
 
-__all__ = ["RedisBroker"]
+__all__ = ["RedisBroker", "RedisPublisher"]

@@ -13,7 +13,7 @@ try:
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError("RedisBroker needs redis: pip install sockjs-aio[redis]") from _error
 from sockjs_aio.brokers.base import Broker, State
-from sockjs_aio.brokers.checks import check_delay, check_size
+from sockjs_aio.brokers.checks import check_delay, check_prefix, check_size
 from sockjs_aio.brokers.redis.commands import Command
 from sockjs_aio.brokers.redis.gap_notices import GapNotices
 from sockjs_aio.brokers.redis.payload import (
@@ -111,8 +111,7 @@ class RedisBroker(Broker):
             raise SettingsError(
                 f'on_unavailable={on_unavailable!r} is not valid: it must be "raise" or "drop"'
             )
-        if not isinstance(prefix, str) or not prefix.isascii() or not prefix.isprintable():
-            raise SettingsError(f"prefix={prefix!r} is not valid: it must be printable ASCII")
+        check_prefix(prefix)
         self._prefix = prefix
         self._on_unavailable = on_unavailable
         self._timeout = timeout

@@ -1,16 +1,22 @@
 """Which URLs of Redis are valid.  Errors never repeat the URL, since it may have a password."""
 
+import contextlib
 import re
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any, TypeGuard, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from redis import ConnectionPool as SyncPool
+from redis import Redis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from sockjs_aio.brokers.redis.connection import check_connections
 from sockjs_aio.brokers.redis.sentinel import EXAMPLE, SENTINEL_SCHEMES, Sentinels, split_url
 
 Pool = TypeVar("Pool", bound=ConnectionPool)
+AnyPool = TypeVar("AnyPool", bound=ConnectionPool | SyncPool)
 
 OPTIONS = ("client_name", "db", "password", "socket_keepalive", "username")
 """The options that may follow the ``?``; with ``rediss://`` also those that begin with `TLS`."""
@@ -34,23 +40,64 @@ def make_pool(kind: type[Pool], url: object, **options: Any) -> Pool:
     Raises:
         ValueError: If `url` is not valid.  The text does not repeat it.
     """
-    sentinels, plain = None, url
-    if isinstance(url, str) and url.lower().startswith(SENTINEL_SCHEMES):
-        _check_encoding(url)
-        parts = split_url(url)
-        sentinels, plain = parts, parts.primary
-    checked = checked_url(plain)
-    try:
-        pool = kind.from_url(checked, **options)
+    if not is_of_sentinels(url):
+        pool = plain_pool(kind, url, **options)
+        check_connections(pool, None)
+        return pool
+    parts = split_url(url)
+    pool = plain_pool(kind, parts.primary, **options)
+    with _redis_refusing():
+        check_connections(pool, Sentinels(parts, options["socket_connect_timeout"]))
+    return pool
+
+
+def make_sync_pool(url: object, **options: Any) -> SyncPool:
+    """Do what `make_pool` does, for programs without an event loop."""
+    if not is_of_sentinels(url):
+        return plain_pool(SyncPool, url, **options)
+    parts = split_url(url)
+    pool = plain_pool(SyncPool, parts.primary, **options)
+    primary = {k: v for k, v in pool.connection_kwargs.items() if k not in ("host", "port")}
+    if parts.primary.startswith("rediss"):
+        primary["ssl"] = True
+    sentinels = Sentinel([])  # type: ignore[no-untyped-call]
+    with _redis_refusing():
+        sentinels.sentinels = [Redis.from_url(x, **options) for x in parts.sentinels]
+    return SentinelConnectionPool(  # type: ignore[no-untyped-call]
+        parts.service, sentinels, **primary
+    )
+
+
+def is_of_sentinels(url: object) -> TypeGuard[str]:
+    """Tell whether `url` is one with Sentinels.
+
+    Raises:
+        ValueError: If it is one, but not encoded as it must be.
+    """
+    if not isinstance(url, str) or not url.lower().startswith(SENTINEL_SCHEMES):
+        return False
+    _check_encoding(url)
+    return True
+
+
+def plain_pool(kind: type[AnyPool], url: object, **options: Any) -> AnyPool:
+    """Make a pool for a URL without Sentinels, and check that it can create connections."""
+    checked = checked_url(url)
+    with _redis_refusing():
+        pool: AnyPool = kind.from_url(checked, **options)  # type: ignore[assignment]
         connection: Any = pool.connection_class(**pool.connection_kwargs)
         context = getattr(connection, "ssl_context", None)
         if context is not None:
             context.get()  # reads certificates; otherwise every attempt to connect would fail
-        find = sentinels and Sentinels(sentinels, options["socket_connect_timeout"])
+    return pool
+
+
+@contextlib.contextmanager
+def _redis_refusing() -> Iterator[None]:
+    try:
+        yield
     except (RedisError, ValueError, TypeError, LookupError, OSError) as error:
         raise ValueError(f"redis-py refuses it: {error}") from None
-    check_connections(pool, find)
-    return pool
 
 
 def checked_url(url: object) -> str:
@@ -97,10 +144,12 @@ def _check_encoding(url: str) -> None:
     raise ValueError(f"it cannot be read: {HINT}")
 
 
-def address(pool: ConnectionPool) -> str:
+def address(pool: ConnectionPool | SyncPool) -> str:
     """Return the server's address, without its password."""
+    if isinstance(pool, SentinelConnectionPool):
+        return f"{pool.service_name} (Sentinel)"
     options = pool.connection_kwargs
-    if options["find"] is not None:
+    if options.get("find") is not None:
         return str(options["find"])
     host, port = options.get("host", "localhost"), options.get("port", 6379)
     return str(options.get("path") or f"{host}:{port}")

@@ -24,7 +24,7 @@ from sockjs_aio.core.events import Observer
 from sockjs_aio.protocol.transports import TRANSPORTS, Transport
 from sockjs_aio.server.body import IDLE_BODY_LIMIT
 from sockjs_aio.server.responses import unavailable
-from sockjs_aio.server.service import Service
+from sockjs_aio.server.service import Service, transport_name
 from sockjs_aio.turns import in_turns
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.relay")
@@ -169,4 +169,4 @@ async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.Strea
 
 def transport_of(request: web.Request) -> Transport:
     """Return the transport of a request that names a session."""
-    return TRANSPORTS[request.match_info["transport"]]
+    return TRANSPORTS[transport_name(request)]

@@ -1,11 +1,10 @@
 """A listening socket that keeps asyncio from flooding the log when file descriptors run out."""
 
-import errno
 import socket
 import time
 from typing import Any
 
-_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+from sockjs_aio.server.accept_errors import NO_ROOM
 
 _QUIET = 0.5
 """Seconds for which one such error is enough: asyncio tries again after one second."""
@@ -30,7 +29,7 @@ class Listener(socket.socket):
             return super().accept()
         except OSError as error:
             now = time.monotonic()
-            if error.errno in _NO_ROOM:
+            if error.errno in NO_ROOM:
                 if now < self._quiet_until:
                     raise BlockingIOError from None
                 self._quiet_until = now + _QUIET

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 from typing import Any
 
@@ -52,6 +53,10 @@ class Child:
         """Seconds that it may take to end, as it has reported."""
         self.report: list[list[Any]] = []
         """The metrics that it has reported last."""
+        self.sources: set[str] = set()
+        """The directories of the modules that it has imported, as it has reported."""
+        self.started: int = time.time_ns()
+        """When it was started, in nanoseconds since the epoch."""
         self.error: str | None = None
         """Why it cannot start, as it has reported."""
         self.was_aborted: bool = False
@@ -172,6 +177,8 @@ class Child:
                     self.end_limit = json.loads(detail)
                 elif word == "report":
                     self.report = json.loads(detail)
+                elif word == "sources":
+                    self.sources.update(json.loads(detail))
                 elif word == "failed":
                     self.error = json.loads(detail)
                 self._heard.add(word)

@@ -1,16 +1,22 @@
 """The command ``python -m sockjs_aio serve``."""
 
 import argparse
+import dataclasses
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from sockjs_aio.cluster.workers import logs
 from sockjs_aio.cluster.workers.app_loader import TargetError
+from sockjs_aio.cluster.workers.cpus import usable_cpus
 from sockjs_aio.cluster.workers.environment import PREFIX, EnvironmentParser
+from sockjs_aio.cluster.workers.unix_socket import UNIX_MODE
 from sockjs_aio.cluster.workers.workers import LOOPS, Workers
 from sockjs_aio.server.drain import Drain
 from sockjs_aio.version import __version__
+
+logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
 
 _SECONDS = {
     "drain_notice": (Drain.notice, "seconds for load balancers to notice the shutdown"),
@@ -57,6 +63,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m sockj
         arguments[1:1] = serve.arguments_of(os.environ, arguments)
     options = parser.parse_args(arguments)
     logs.set_up(options.log_level, options.log_format)
+    for hint in serve.unknown_in(os.environ):
+        logger.warning("%s", hint)
     try:
         _serve(options)
     except (ValueError, TargetError, OSError) as error:
@@ -67,7 +75,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m sockj
 def _serve(options: argparse.Namespace) -> None:
     workers = Workers(
         options.workers,
-        drain=Drain(options.drain_notice, options.drain_over, options.drain_limit),
+        drain=drain_of(options),
         access_log=options.access_log,
         hang_limit=options.hang_limit,
         lingering_time=options.lingering_time,
@@ -77,10 +85,24 @@ def _serve(options: argparse.Namespace) -> None:
         loop=options.loop,
         log_level=options.log_level,
         log_format=options.log_format,
+        reload=options.reload,
     )
     workers.run(
-        options.target, host=options.host, port=options.port, unix=options.unix, fd=options.fd or ()
+        options.target,
+        host=options.host,
+        port=options.port,
+        unix=options.unix,
+        unix_mode=options.unix_mode,
+        unix_owner=options.unix_owner,
+        fd=options.fd or (),
     )
+
+
+def drain_of(options: argparse.Namespace) -> Drain:
+    """Return the times of a drain, which are short with ``--reload`` unless they are given."""
+    default = Drain(notice=0, over=0) if options.reload else Drain()
+    given = {name: getattr(options, f"drain_{name}") for name in ("notice", "over", "limit")}
+    return dataclasses.replace(default, **{k: v for k, v in given.items() if v is not None})
 
 
 def _add_options(serve: argparse.ArgumentParser) -> None:
@@ -93,33 +115,57 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         type=_count,
         default=1,
         metavar="N",
-        help="the number of processes, or auto for one per core; default: 1",
+        help="the number of processes, or auto for one for each CPU that this process may use; "
+        "default: 1",
     )
+    _add_addresses(serve)
+    for name, (default, what) in _SECONDS.items():
+        serve.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=float,
+            default=None if name.startswith("drain_") else default,
+            metavar="SECONDS",
+            help=f"{what}; default: {default:g}",
+        )
+    serve.add_argument("--loop", choices=LOOPS, help="the event loop; default: asyncio's")
+    serve.add_argument(
+        "--reload",
+        action="store_true",
+        help="reload the code when one of its files changes, for development; "
+        "also makes the defaults of --drain-notice and --drain-over 0",
+    )
+    _add_what_tells(serve)
+
+
+def _add_addresses(serve: argparse.ArgumentParser) -> None:
+    """Add the options of where it listens."""
     serve.add_argument(
         "--host",
         action="append",
         help="the address or name to listen at; repeat the option for several; "
-        "default: 127.0.0.1, or none with --unix or --fd",
+        "default: 127.0.0.1, or none with --unix, --fd or sockets of systemd",
     )
     serve.add_argument("--port", type=int, default=8080, help="default: %(default)s")
     serve.add_argument("--unix", metavar="PATH", help="the Unix socket to listen at")
+    serve.add_argument(
+        "--unix-mode",
+        type=_mode,
+        default=UNIX_MODE,
+        metavar="MODE",
+        help=f"its permissions, in octal; default: {UNIX_MODE:o}",
+    )
+    serve.add_argument(
+        "--unix-owner",
+        metavar="USER[:GROUP]",
+        help="to whom it belongs, or :GROUP; default: the user who runs this",
+    )
     serve.add_argument(
         "--fd",
         action="append",
         type=int,
         metavar="N",
-        help="the file descriptor of a socket that is already open: 3 for systemd's first",
+        help="the file descriptor of a socket that is already open",
     )
-    for name, (default, what) in _SECONDS.items():
-        serve.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=float,
-            default=default,
-            metavar="SECONDS",
-            help=f"{what}; default: %(default)g",
-        )
-    serve.add_argument("--loop", choices=LOOPS, help="the event loop; default: asyncio's")
-    _add_what_tells(serve)
 
 
 def _add_what_tells(serve: argparse.ArgumentParser) -> None:
@@ -162,6 +208,12 @@ def _count(text: str) -> int:
         except ValueError:
             wrong = f"{text!r} must be an integer or auto"
             raise argparse.ArgumentTypeError(wrong) from None
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return usable_cpus()
+
+
+def _mode(text: str) -> int:
+    try:
+        return int(text, 8)
+    except ValueError:
+        wrong = f"{text!r} must be permissions in octal, such as 660"
+        raise argparse.ArgumentTypeError(wrong) from None

@@ -1,13 +1,18 @@
 """Options set in the environment: ``--drain-limit`` as ``SOCKJS_AIO_DRAIN_LIMIT``."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 PREFIX = "SOCKJS_AIO_"
 
 _YES = ("1", "true", "yes", "on")
 _NO = ("", "0", "false", "no", "off")
+
+_OF_KUBERNETES = re.compile(PREFIX + r"(SERVICE_(HOST|PORT.*)|PORT_\d+_.*)")
+"""Variables that Kubernetes sets for a service whose name is ``sockjs-aio``."""
 
 
 class EnvironmentParser(argparse.ArgumentParser):
@@ -32,11 +37,26 @@ class EnvironmentParser(argparse.ArgumentParser):
             found += self._written(action, option, name, environment[name])
         return found
 
+    def unknown_in(self, environment: Mapping[str, str]) -> Iterator[str]:
+        """Yield a sentence for each variable that looks like an option and is none."""
+        known = [PREFIX + action.dest.upper() for action in self._actions if action.option_strings]
+        for name in environment:
+            if not name.startswith(PREFIX) or name in known or _OF_KUBERNETES.fullmatch(name):
+                continue
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
+            yield f"{name} in the environment sets no option: {hint}"
+
     def error(self, message: str) -> NoReturn:
         """Exit with a message, which names the variable if the wrong value comes from one."""
         for option, name in self._given.items():
             if message.startswith(f"argument {option}:"):
                 message += f" (set by {name} in the environment)"
+                if "tcp://" in message:
+                    message += (
+                        "; Kubernetes does that for a service named sockjs-aio: set "
+                        "enableServiceLinks: false, or give the service another name"
+                    )
         super().error(message)
 
     def _written(self, action: argparse.Action, option: str, name: str, value: str) -> list[str]:

@@ -9,11 +9,12 @@ import asyncio
 import errno
 import os
 import socket
-import stat
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aiohttp import web
+
+from sockjs_aio.cluster.workers.unix_socket import UnixSocket
 
 BACKLOG = 1024
 """Connections that may wait for a worker to accept them."""
@@ -32,7 +33,7 @@ class Listeners:
         count: The number of workers.
         hosts: Addresses or names to listen at.
         port: The port for all of these.
-        unix: The path of a Unix socket to listen at as well.
+        unix: A Unix socket to listen at as well.
         fds: File descriptors of sockets that are already open.
 
     Raises:
@@ -46,19 +47,19 @@ class Listeners:
         hosts: Sequence[str] = (),
         port: int = 0,
         *,
-        unix: str | None = None,
+        unix: UnixSocket | None = None,
         fds: Iterable[int] = (),
     ) -> None:
         if not 0 <= port <= 65535:
             raise ValueError(f"port {port}: must be 0 to 65535")
         self._groups: list[list[socket.socket]] = []
-        self._unix: str | None = None
+        self._unix: UnixSocket | None = None
         self._done: set[tuple[int, Address]] = set()
         try:
             for host in hosts:
                 port = self._listen(host, port, count)
             if unix is not None:
-                self._groups.append([_bind_unix(unix)])
+                self._groups.append([unix.listen(BACKLOG)])
                 self._unix = unix
             for number in fds:
                 self._groups.append([_take(number)])
@@ -87,7 +88,7 @@ class Listeners:
             for listener in group:
                 listener.close()
         if self._unix is not None:
-            _remove_unix(self._unix)
+            self._unix.remove()
 
     def __enter__(self) -> "Listeners":
         return self
@@ -165,42 +166,29 @@ def _check_free(family: int, address: Address) -> None:
         probe.listen(1)
 
 
-def _bind_unix(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _remove_unix(path)
-        listener.bind(path)
-        os.chmod(path, 0o666)  # the proxy may run as another user; the directory's mode protects it
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise OSError(f"cannot listen at {path}: {error.strerror or error}") from None
-    return listener
-
-
-def _remove_unix(path: str) -> None:
-    """Remove a socket without a listener, which a killed process may have left."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        if probe.connect_ex(path) == errno.ECONNREFUSED:
-            os.unlink(path)
-
-
 def _take(number: int) -> socket.socket:
     """Use a socket that the parent process, such as systemd, has opened."""
+    wrong = f"cannot listen at file descriptor {number}"
     try:
         listener = socket.socket(fileno=number)
         if listener.type != socket.SOCK_STREAM:
-            raise OSError(errno.EINVAL, "not a stream socket")
+            raise OSError(errno.EINVAL, "not a stream socket: use ListenStream= in the socket unit")
+        if listener.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+            raise OSError(errno.EINVAL, "neither a TCP nor a Unix socket")
+        if _is_connected(listener):
+            raise OSError(errno.EINVAL, "it is a connection: use Accept=no in the socket unit")
         listener.listen(BACKLOG)
     except OSError as error:
-        raise OSError(f"cannot listen at file descriptor {number}: {error.strerror}") from None
+        raise OSError(f"{wrong}: {error.strerror}") from None
     return listener
+
+
+def _is_connected(listener: socket.socket) -> bool:
+    try:
+        listener.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _url(listener: socket.socket) -> str:

@@ -9,12 +9,14 @@ import contextlib
 import dataclasses
 import logging
 import signal
-from collections.abc import Coroutine, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sockjs_aio.cluster.workers.child import START_LIMIT, Child, WorkerEndedError
-from sockjs_aio.cluster.workers.control import BEAT, GRACE
+from sockjs_aio.cluster.workers.ending import Ending
 from sockjs_aio.cluster.workers.listeners import Listeners
+from sockjs_aio.cluster.workers.service_manager import ServiceManager
+from sockjs_aio.cluster.workers.source_watch import SourceWatch
 from sockjs_aio.cluster.workers.worker import FAILED
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
@@ -33,9 +35,6 @@ supervisor gives up, unless another worker is steady."""
 BACKOFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a worker is started again, by the number of such deaths in a row."""
 
-NOTICED = 5.0
-"""Seconds without a report from a worker after which a warning is logged."""
-
 
 class Supervisor:
     """Runs the workers.
@@ -43,13 +42,19 @@ class Supervisor:
     Args:
         config: What all workers are told.
         listeners: The sockets that clients connect to.
+        manager: The service manager, which is told what happens.
         page: Where the metrics of all workers are, if anywhere.
     """
 
     def __init__(
-        self, config: WorkerConfig, listeners: Listeners, page: "MetricsPage | None" = None
+        self,
+        config: WorkerConfig,
+        listeners: Listeners,
+        manager: ServiceManager,
+        page: "MetricsPage | None" = None,
     ) -> None:
         self._page = page
+        self._manager = manager
         self._config = config
         self._listeners = listeners
         self._current: dict[int, Child] = {}
@@ -57,26 +62,30 @@ class Supervisor:
         self._reload = asyncio.Event()
         # held by the task that starts or replaces that worker
         self._changing = [asyncio.Lock() for _ in range(config.count)]
-        self._ending = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._sources = SourceWatch() if config.reports_sources else None
+        # workers that could not start, and are started again when their code has changed
+        self._waiting: set[int] = set()
+        self._ending = Ending(config)
         self._failure: str | None = None
-        self._has_killed = False
 
     async def run(self) -> int:
         """Serve until a signal, or until it gives up; return an exit status."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._ask_end, signal.Signals(number).name)
+            loop.add_signal_handler(number, self._ending.ask, signal.Signals(number).name)
         if self._page is not None:
             await self._page.start()
-        watching = asyncio.create_task(self._watch())
+        watching = asyncio.create_task(self._ending.watch(self._all, self._manager.beat))
         tasks = [asyncio.create_task(self._keep(n)) for n in range(self._config.count)]
         tasks += [
             asyncio.create_task(self._reload_when_asked()),
             asyncio.create_task(self._announce()),
         ]
-        await self._ending.wait()
+        if self._sources is not None:
+            tasks.append(asyncio.create_task(self._reload_when_changed(self._sources)))
+        await self._ending.is_asked.wait()
+        self._manager.stopping(self._ending.limit(self._all()))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -84,12 +93,12 @@ class Supervisor:
             logger.error("%s", self._failure)
             self._kill_all()
         else:
-            await self._end_all()
+            await self._ending.end_all(self._all())
         await asyncio.gather(*(child.ended() for child in self._all()))
         watching.cancel()
         if self._page is not None:
             await self._page.stop()
-        return 1 if self._failure is not None or self._has_killed else 0
+        return 1 if self._failure is not None or self._ending.has_killed else 0
 
     def _all(self) -> list[Child]:
         return [*self._current.values(), *self._retiring]
@@ -98,62 +107,21 @@ class Supervisor:
         for child in self._all():
             child.kill()
 
-    def _ask_end(self, name: str) -> None:
-        if self._ending.is_set():
-            logger.warning("%s again: shutting down without waiting for clients", name)
-            self._hurry.set()
-        else:
-            logger.info("%s: shutting down", name)
-            self._ending.set()
-
     def _fail(self, why: str) -> None:
         self._failure = self._failure or why
-        self._ending.set()
+        self._ending.is_asked.set()
 
     async def _announce(self) -> None:
         count = self._config.count
         while sum(child.is_ready for child in self._current.values()) < count:
             await asyncio.sleep(0.05)
-        urls = ", ".join(self._listeners.urls)
-        logger.info("%d %s %s", count, "workers serve" if count > 1 else "worker serves", urls)
+        logger.info("%s", self._status)
+        self._manager.ready(self._status)
 
-    async def _watch(self) -> None:
-        """Kill workers whose event loops are blocked."""
-        while True:
-            await asyncio.sleep(BEAT)
-            for child in self._all():
-                if child.process.returncode is not None:
-                    continue
-                child.count_silence()
-                if child.silence >= self._patience(child):
-                    self._abort(child)
-                elif child.is_ready and child.silence == NOTICED:
-                    logger.warning(
-                        "%s has not reported for %g s: something blocks its event loop; after "
-                        "%g s it is killed",
-                        child,
-                        NOTICED,
-                        self._config.hang_limit,
-                    )
-
-    def _patience(self, child: Child) -> float:
-        """Return for how long the event loop of a worker may be blocked."""
-        if self._ending.is_set() and (self._hurry.is_set() or not _has_sessions(child)):
-            return GRACE
-        return self._config.hang_limit if child.is_ready else START_LIMIT
-
-    def _abort(self, child: Child) -> None:
-        if child.was_aborted:
-            pass
-        elif _has_sessions(child):
-            logger.error("%s has not reported for %g s: killing it", child, child.silence)
-            self._note_killed(child)
-        else:
-            logger.warning("%s has not started within %g s: killing it", child, child.silence)
-        child.abort()
-
-    def _note_killed(self, child: Child) -> None:
-        self._has_killed = self._has_killed or (self._ending.is_set() and _has_sessions(child))
+    @property
+    def _status(self) -> str:
+        count, urls = self._config.count, ", ".join(self._listeners.urls)
+        return f"{count} {'workers serve' if count > 1 else 'worker serves'} {urls}"
 
     # One worker.
 
@@ -179,9 +147,15 @@ class Supervisor:
                 if self._current.get(number) is child:  # otherwise a reload has replaced it
                     await asyncio.sleep(BACKOFF[min(quick_deaths, len(BACKOFF) - 1)])
                     was_ready = await self._bring_up(number) or was_ready
+                    self._waiting.discard(number)
             child, status = await self._until_ended(number)
             quick_deaths = quick_deaths + 1 if child.seconds < STEADY else 0
             how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+            if status == FAILED and self._sources is not None and child.sources:
+                logger.error("%s cannot start: %s\nwaiting for changes", child, child.error)
+                self._waiting.add(number)
+                await self._reload.wait()
+                continue
             if status == FAILED and not was_ready:
                 self._fail(f"worker {number} cannot start: {child.error}")
                 return
@@ -225,20 +199,37 @@ class Supervisor:
 
     # A reload.
 
+    async def _reload_when_changed(self, sources: SourceWatch) -> None:
+        def add_all() -> None:
+            for child in self._all():
+                sources.add(child.sources, child.started)
+
+        while True:
+            changed = await sources.until_changed(add_all)
+            logger.info("%s changed", ", ".join(changed[:3]) + " ..." * (len(changed) > 3))
+            self._reload.set()
+
     async def _reload_when_asked(self) -> None:
         while True:
             await self._reload.wait()
             self._reload.clear()
-            logger.info("reloading, one worker at a time")
-            for number in range(self._config.count):
-                async with self._changing[number]:
-                    old = await self._replace(number)
-                if old is None:
-                    logger.error("reload failed at worker %d: the old workers keep running", number)
-                    break
-                await self._retire(old)
-            else:
-                logger.info("reload finished: all workers are new")
+            numbers = set(range(self._config.count)) - self._waiting
+            if numbers:
+                logger.info("reloading, one worker at a time")
+                self._manager.reloading()
+                await self._reload_all(sorted(numbers))
+                self._manager.ready(self._status)
+
+    async def _reload_all(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            async with self._changing[number]:
+                old = await self._replace(number)
+            if old is None:
+                logger.error("reload failed at worker %d: the old workers keep running", number)
+                return
+            await self._ending.retire(old)
+            self._retiring.discard(old)
+        logger.info("reload finished: all workers are new")
 
     async def _replace(self, number: int) -> Child | None:
         """Start a worker's successor; once it serves, return the old worker."""
@@ -254,6 +245,8 @@ class Supervisor:
             new.kill()
             await new.ended()
             self._retiring.discard(new)
+            if self._sources is not None:
+                self._sources.add(new.sources, new.started)
             if new.error is not None:
                 logger.error("%s cannot start: %s", new, new.error)
             old.tell("resume")
@@ -276,74 +269,3 @@ class Supervisor:
         old.tell("succeed")
         with contextlib.suppress(WorkerEndedError):
             await old.hear("succeeded", None)
-
-    async def _retire(self, old: Child) -> None:
-        """Drain and end a worker that has a successor."""
-        old.tell("retire")
-        await self._await_drained([old])
-        await self._end(old)
-        self._retiring.discard(old)
-
-    # The end.
-
-    async def _end_all(self) -> None:
-        """End all workers.  Each keeps listening until the clients of all have been told."""
-        start = asyncio.get_running_loop().time()
-        children = [child for child in self._all() if _has_sessions(child)]
-        others = [child for child in self._all() if child not in children]
-        leaving = [asyncio.create_task(self._end(child)) for child in others]
-        if children:
-            await self._drain(children)
-        await asyncio.gather(*(self._end(child) for child in children), *leaving)
-        logger.info(
-            "all workers have ended after %.1f s", asyncio.get_running_loop().time() - start
-        )
-
-    async def _drain(self, children: list[Child]) -> None:
-        config = self._config
-        logger.info(
-            "drain: readiness is off; closing sessions in %g s, spread over %g s (limit: %g s)",
-            config.drain.notice,
-            config.drain.over,
-            config.drain.limit,
-        )
-        for child in children:
-            child.tell("notice")
-        await self._unless_hurried(asyncio.sleep(min(config.drain.notice, config.drain.limit)))
-        for child in children:
-            child.tell("drain")
-        await self._unless_hurried(self._await_drained(children))
-
-    async def _end(self, child: Child) -> None:
-        """End a worker after its drain."""
-        if (
-            child.silence >= GRACE and child.process.returncode is None
-        ):  # it hangs, and would not read the command
-            self._abort(child)
-        if not await child.end() and not child.was_aborted:
-            logger.error("%s did not end within %g s, so it was killed", child, child.end_limit)
-            self._note_killed(child)
-
-    async def _unless_hurried(self, waiting: Coroutine[Any, Any, None]) -> None:
-        """Wait for something, or for a second signal."""
-        tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(self._hurry.wait())]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-
-    async def _await_drained(self, children: Iterable[Child]) -> None:
-        await asyncio.gather(*map(self._await_one_drained, children))
-
-    async def _await_one_drained(self, child: Child) -> None:
-        drain = self._config.drain
-        # it may be a moment late if its event loop runs
-        for limit in (max(drain.limit - drain.notice, 0), GRACE):
-            try:
-                return await child.hear("drained", limit)
-            except WorkerEndedError:
-                if child.has_ended or child.silence >= GRACE:
-                    return
-
-
-def _has_sessions(child: Child) -> bool:
-    return child.is_ready or child.was_told("publish")

@@ -30,6 +30,11 @@ from sockjs_aio.cluster.workers.handover import Handovers
 from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
 from sockjs_aio.cluster.workers.session_journal import SessionJournal
+from sockjs_aio.cluster.workers.source_watch import (
+    failed_directories,
+    imported_directories,
+    report_sources,
+)
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.shutdown import LAST_GRACE
 from sockjs_aio.server.aiohttp_protocol import Runner
@@ -72,6 +77,7 @@ class Worker:
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
         self._sites: list[tuple[web.SockSite, socket.socket]] = []
+        self._reporting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Load the application and start it.  No client reaches it before the command ``publish``.
@@ -116,6 +122,8 @@ class Worker:
             self._runner, self._placement.listen(), backlog=placement.BACKLOG
         ).start()
         self._tell_limits(app)
+        if self._config.reports_sources:
+            self._reporting = asyncio.create_task(report_sources(self._control.say))
         self._control.say("loaded")
 
     async def serve(self) -> None:
@@ -135,6 +143,8 @@ class Worker:
 
     async def stop(self) -> None:
         """Stop everything that was started."""
+        if self._reporting is not None:
+            self._reporting.cancel()
         self._handovers.close_intake()
         await self._stop_accepting()
         if self._runner is not None:
@@ -278,6 +288,8 @@ async def work(number: int) -> int:
         starting.cancel()
         await asyncio.wait((starting,))
     elif error := starting.exception():
+        if config.reports_sources:
+            control.say("sources", sorted(imported_directories() | failed_directories(error)))
         control.say("failed", report(config.target, error))
         status = FAILED
     else:

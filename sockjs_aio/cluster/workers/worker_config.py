@@ -32,6 +32,8 @@ class WorkerConfig:
     """``module:name`` of the event loop policy's class; empty for asyncio's own."""
     metrics: bool
     """Whether it measures its services, for the supervisor to report."""
+    reports_sources: bool
+    """Whether it tells where its modules are, for the supervisor to watch them."""
     log_level: str
     log_format: str
 

@@ -3,17 +3,21 @@
 import asyncio
 import importlib.util
 import logging
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sockjs_aio.cluster.workers import logs
+from sockjs_aio.cluster.workers.activation import take_sockets
 from sockjs_aio.cluster.workers.app_loader import split
 from sockjs_aio.cluster.workers.listeners import Listeners
 from sockjs_aio.cluster.workers.placement import new_key
+from sockjs_aio.cluster.workers.service_manager import ServiceManager
 from sockjs_aio.cluster.workers.socket_directory import socket_directory
 from sockjs_aio.cluster.workers.supervisor import Supervisor
+from sockjs_aio.cluster.workers.unix_socket import UNIX_MODE, UnixSocket
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.run_app import check_no_loop
@@ -52,6 +56,7 @@ class Workers:
         loop: ``"asyncio"`` or ``"uvloop"``; None to use this process's event loop policy.
         log_level: The level from which the processes log to stderr.
         log_format: ``"text"``, or ``"json"`` for one JSON object per line.
+        reload: Whether to reload the code when one of its files changes; for development.
 
     Raises:
         ValueError: If `count` or a time is too small, or a name is unknown.
@@ -69,6 +74,7 @@ class Workers:
     loop: str | None = None
     log_level: str = "info"
     log_format: str = "text"
+    reload: bool = False
 
     def __post_init__(self) -> None:
         if not (isinstance(self.count, int) and self.count >= 1):
@@ -99,6 +105,8 @@ class Workers:
         host: str | Sequence[str] | None = None,
         port: int = 8080,
         unix: str | None = None,
+        unix_mode: int = UNIX_MODE,
+        unix_owner: str | None = None,
         fd: Sequence[int] = (),
     ) -> None:
         """Serve until SIGTERM or SIGINT; SIGHUP reloads the code, one process at a time.
@@ -106,33 +114,38 @@ class Workers:
         Args:
             target: ``"package.module:name"`` of an aiohttp application, or of a function or
                 coroutine function that returns one.  Each process imports it.
-            host: The address or addresses to listen at; by default ``"127.0.0.1"``, or none if you
-                pass `unix` or `fd`.
+            host: The address or addresses to listen at.  By default none if you pass `unix` or
+                `fd`, or if systemd has passed sockets; otherwise ``"127.0.0.1"``.
             port: The port to listen at; 0 for any free one.
             unix: The path of a Unix socket to listen at.
-            fd: File descriptors of sockets that are already open, as systemd passes them.
+            unix_mode: Its permissions.  Who connects needs the right to write.
+            unix_owner: Its user and group as for ``chown``, such as ``"www-data"`` or ``":www"``.
+            fd: File descriptors of sockets that are already open.
 
         Raises:
             SystemExit: With status 1, if the processes cannot be kept running, or one had to be
                 killed during the shutdown.
             TargetError: If `target` does not have that form.
             OSError: If the server cannot listen at one of the addresses.
-            ValueError: If `port` is not a port, or workers cannot use the event loop policy.
+            ValueError: If an argument is not valid, or workers cannot use the event loop policy.
             RuntimeError: If an event loop is already running.
         """
         check_no_loop("Workers.run")
         split(target)
+        fd = _with_passed(fd, is_enough=host is not None or unix is not None)
+        if host is None:
+            host = () if unix is not None or fd else "127.0.0.1"
         hosts = [host] if isinstance(host, str) else host
-        if hosts is None:
-            hosts = [] if unix is not None or fd else ["127.0.0.1"]
+        path = None if unix is None else UnixSocket(unix, unix_mode, unix_owner)
         policy = _policy(self.loop)
+        manager = ServiceManager(os.environ)
         with (
             socket_directory() as directory,
-            Listeners(self.count, hosts, port, unix=unix, fds=fd) as listeners,
+            Listeners(self.count, hosts, port, unix=path, fds=fd) as listeners,
         ):
             config = self._config(target, directory, policy)
             page = None if self.metrics_port is None else self._metrics_page(self.metrics_port)
-            status = asyncio.run(Supervisor(config, listeners, page).run())
+            status = asyncio.run(Supervisor(config, listeners, manager, page).run())
         if status:
             raise SystemExit(status)
 
@@ -164,9 +177,23 @@ class Workers:
             access_log=self.access_log,
             policy=policy,
             metrics=self.metrics_port is not None,
+            reports_sources=self.reload,
             log_level=self.log_level,
             log_format=self.log_format,
         )
+
+
+def _with_passed(fd: Sequence[int], *, is_enough: bool) -> Sequence[int]:
+    """Return `fd`, or the sockets that systemd has passed if there is no other address."""
+    passed = take_sockets(os.environ)
+    if not fd and not is_enough:
+        return passed
+    if set(passed) - set(fd):
+        logger.warning(
+            "the sockets that systemd has passed are not used: leave out host, unix and fd, or "
+            "disable the socket unit"
+        )
+    return fd
 
 
 def _check_metrics(port: object) -> None:
