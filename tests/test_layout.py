@@ -149,6 +149,12 @@ def test_module_imports_from_its_room_and_those_further_in(name: str) -> None:
         assert RANK[room(other)] <= RANK[room(name)], f"{name} imports {other}"
 
 
+def test_picture_has_every_room() -> None:
+    picture = (PACKAGE.parent / "docs/img/architecture.svg").read_text()
+    rooms = [path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] != "_"]
+    assert [name for name in rooms if f"{name}/" not in picture] == []
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     found = [circle for circle in circles() if not all(room(x) == "tornado" for x in circle)]
     assert found == [], "sockjs-tornado's modules are like that, and the adapter has its names"

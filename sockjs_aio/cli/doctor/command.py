@@ -10,7 +10,7 @@ from sockjs_aio.cli.doctor.findings import STICKINESS, Finding
 from sockjs_aio.cli.doctor.sends_check import check_sends
 from sockjs_aio.cli.doctor.service_check import check_headers, check_iframe, check_info, guarded
 from sockjs_aio.cli.doctor.transport_check import TransportCheck
-from sockjs_aio.cli.session import add_options, new_session
+from sockjs_aio.cli.session import add_options, new_session, seconds
 from sockjs_aio.client import TRANSPORTS, ClientOptions
 from sockjs_aio.client.address import Address
 from sockjs_aio.errors import SettingsError
@@ -55,26 +55,19 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=5,
         metavar="SECONDS",
         help="how long a request may take; default: %(default)g",
     )
     parser.add_argument(
         "--silence",
-        type=_seconds,
+        type=seconds,
         default=35,
         metavar="SECONDS",
         help="how long to wait for heartbeats, longer than heartbeat_delay; default: %(default)g",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} must be a number of seconds above 0")
-    return seconds
 
 
 async def _examine(options: argparse.Namespace, address: Address) -> list[Finding]:
