@@ -115,9 +115,9 @@ async def test_headers_are_sent(serve: Serve) -> None:
     assert "websocket: the server answered the handshake with 403 Forbidden" in said
 
 
-async def test_closed_input_is_an_end_of_the_input(serve: Serve) -> None:
+async def test_closed_input_is_an_end_of_the_input_and_closed_output_no_error(serve: Serve) -> None:
     served = await serve(Echo)
-    program = f"{sys.executable} -m sockjs_aio connect {served.url()} --linger 0.1 <&-"
+    program = f"{sys.executable} -m sockjs_aio connect {served.url()} --linger 0.1 <&- >&-"
     process = await asyncio.create_subprocess_shell(
         program, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

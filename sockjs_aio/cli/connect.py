@@ -45,8 +45,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         asyncio.run(_connect(options))
-    except KeyboardInterrupt:
-        return 130
     except SettingsError as error:
         parser.error(str(error))
     except (ConnectError, ConnectionClosedError) as error:

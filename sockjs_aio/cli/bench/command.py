@@ -48,8 +48,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
     )
     try:
         return asyncio.run(_bench(plan, is_json=options.json))
-    except KeyboardInterrupt:
-        return 130
     except SettingsError as error:
         parser.error(str(error))
 

@@ -37,10 +37,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if not options.json:
         message = f"examining {address}; this takes up to {options.silence + options.timeout:g} s"
         print(message, file=sys.stderr)
-    try:
-        findings = asyncio.run(_examine(options, address))
-    except KeyboardInterrupt:
-        return 130
+    findings = asyncio.run(_examine(options, address))
     if options.json:
         print(json.dumps([finding.as_dict() for finding in findings], indent=2))
     else:

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m sockj
     try:
         _serve(options)
     except (ValueError, TargetError, OSError) as error:
-        serve.error(str(error))
+        serve.exit(2, f"{serve.prog}: error: {error}\n")
     return 0
 
 
