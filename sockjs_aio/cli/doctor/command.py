@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sockjs_aio.cli.doctor.findings import STICKINESS, Finding
 from sockjs_aio.cli.doctor.sends_check import check_sends
 from sockjs_aio.cli.doctor.service_check import check_headers, check_iframe, check_info, guarded
+from sockjs_aio.cli.doctor.tls_check import check_tls
 from sockjs_aio.cli.doctor.transport_check import TransportCheck
 from sockjs_aio.cli.session import add_options, new_session, seconds
 from sockjs_aio.client import TRANSPORTS, ClientOptions
@@ -75,6 +76,8 @@ async def _examine(options: argparse.Namespace, address: Address) -> list[Findin
         headers = asyncio.ensure_future(check_headers(session, address, options.origin))
         findings += await guarded("proxies", options.timeout, headers)
         address = info.address
+        tls = asyncio.ensure_future(check_tls(address, is_insecure=options.insecure))
+        findings += await guarded("tls", options.timeout, tls)
         iframe = asyncio.ensure_future(check_iframe(session, address, options.page_version))
         findings += await guarded("iframe", options.timeout, iframe)
         sends = asyncio.ensure_future(check_sends(session, address, ClientOptions()))
