@@ -60,6 +60,7 @@ class Load:
         self._stop = asyncio.Event()
         self._start = asyncio.Event()
         self._opening = asyncio.Semaphore(_AT_ONCE)
+        self._talking: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Open the sessions, let them talk, and end them."""
@@ -71,7 +72,12 @@ class Load:
             await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
             self.opening_seconds = time.perf_counter() - began
             await self._measure()
-            await asyncio.gather(*users)
+            for user in set(users) - self._talking:
+                user.cancel()
+            await asyncio.wait(users)
+            for user in users:
+                if not user.cancelled():
+                    user.result()
         finally:
             for task in users + others:
                 task.cancel()
@@ -99,9 +105,7 @@ class Load:
                     async with self._opening:
                         socket = await self._connect(session)
                     tried.set()
-                    async with socket:
-                        await self._start.wait()
-                        await self._talk(socket)
+                    await self._talk(socket)
                 except ConnectError as error:
                     self.tally.failed("not connected", str(error))
                 except ConnectionClosedError as error:
@@ -116,10 +120,22 @@ class Load:
         return socket
 
     async def _talk(self, socket: ClientSocket) -> None:
-        numbers = Numbers(secrets.token_hex(4), self.plan.size, self.tally)
+        task: asyncio.Task[None] | None = asyncio.current_task()
+        assert task is not None, "there is one in a coroutine"
+        self._talking.add(task)
+        try:
+            async with socket:
+                await self._start.wait()
+                await self._talk_with(socket)
+        finally:
+            self._talking.discard(task)
+
+    async def _talk_with(self, socket: ClientSocket) -> None:
+        plan = self.plan
+        numbers = Numbers(secrets.token_hex(4), plan.size, self.tally)
         has_failed = True
         try:
-            await Talker(socket, numbers, self.plan.in_flight, self._stop).talk(self.plan.timeout)
+            await Talker(socket, numbers, plan.in_flight, self._stop).talk(plan.timeout)
             has_failed = False
         finally:
             numbers.end(has_failed=has_failed)
