@@ -4,29 +4,13 @@ import os
 import sys
 
 from sockjs_aio.cluster.workers.command import main as serve
+from sockjs_aio.exit_status import exit_status
 from sockjs_aio.migrate.command import main as migrate
-
-_INTERRUPTED = 130
-_PIPE_CLOSED = 141
-"""The exit statuses that shells show for programs that end by Ctrl-C, or because nobody reads their
-output."""
 
 
 def main(prog: str = "python -m sockjs_aio") -> int:
     """Run the command that the arguments name; return its exit status."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed from the start
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
-    try:
-        try:
-            return _run(sys.argv[1:], prog)
-        finally:
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except BrokenPipeError:  # as behind `| head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what the interpreter flushes at its end
-        return _PIPE_CLOSED
+    return exit_status(lambda: _run(sys.argv[1:], prog))
 
 
 def _run(arguments: list[str], prog: str) -> int:

@@ -152,11 +152,12 @@ def test_script_has_all_commands(
         assert usage.startswith(f"usage: sockjs-aio {command}")
 
 
-async def test_output_that_nobody_reads_is_no_traceback() -> None:
+@pytest.mark.parametrize("module", [["sockjs_aio", "migrate"], ["sockjs_aio.migrate"]])
+async def test_output_that_nobody_reads_is_no_traceback(module: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sockjs_aio", "migrate", __file__),
+        *(sys.executable, "-m", *module, __file__),
         cwd=ROOT,
         stdout=writing,
         stderr=asyncio.subprocess.PIPE,

@@ -16,7 +16,7 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 
 # From the inside out: a module imports from its own room and from those above it in this list.
 ROOMS = [
-    {"errors", "turns", "version", "hook_names"},
+    {"errors", "turns", "version", "hook_names", "exit_status"},
     {"protocol"},
     {"origins", "session_info", "settings", "grant", "connection", "stats"},
     {"brokers"},
