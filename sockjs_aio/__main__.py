@@ -4,22 +4,33 @@ import os
 import sys
 
 from sockjs_aio.cluster.workers.command import main as serve
+from sockjs_aio.exit_status import exit_status
 from sockjs_aio.migrate.command import main as migrate
 
 
 def main(prog: str = "python -m sockjs_aio") -> int:
     """Run the command that the arguments name; return its exit status."""
-    if sys.argv[1:2] == ["migrate"]:
-        return migrate(sys.argv[2:])
-    if sys.argv[1:2] == ["connect"]:
-        from sockjs_aio.cli.connect import main as connect  # the others do without a client
+    return exit_status(lambda: _run(sys.argv[1:], prog))
 
-        return connect(sys.argv[2:], prog)
-    if sys.argv[1:2] == ["doctor"]:
+
+def _run(arguments: list[str], prog: str) -> int:
+    name, own = arguments[:1], arguments[1:]
+    if name == ["migrate"]:
+        return migrate(own, f"{prog} migrate")
+    # the others do without a client
+    if name == ["connect"]:
+        from sockjs_aio.cli.connect import main as connect
+
+        return connect(own, prog)
+    if name == ["doctor"]:
         from sockjs_aio.cli.doctor.command import main as doctor
 
-        return doctor(sys.argv[2:], prog)
-    return serve(prog=prog)
+        return doctor(own, prog)
+    if name == ["bench"]:
+        from sockjs_aio.cli.bench.command import main as bench
+
+        return bench(own, prog)
+    return serve(arguments, prog=prog)
 
 
 def script() -> int:

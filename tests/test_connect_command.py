@@ -1,6 +1,7 @@
 """The command ``sockjs-aio connect``, in a process of its own."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, SockJSConnection
+from sockjs_aio.__main__ import script
 from tests.conftest import PATIENCE, Echo, Serve
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = "import sys; from sockjs_aio.__main__ import script; sys.exit(script())"
 
 pytestmark = [
     pytest.mark.programs,
@@ -114,9 +115,9 @@ async def test_headers_are_sent(serve: Serve) -> None:
     assert "websocket: the server answered the handshake with 403 Forbidden" in said
 
 
-async def test_closed_input_is_an_end_of_the_input(serve: Serve) -> None:
+async def test_closed_input_is_an_end_of_the_input_and_closed_output_no_error(serve: Serve) -> None:
     served = await serve(Echo)
-    program = f"{sys.executable} -m sockjs_aio connect {served.url()} --linger 0.1 <&-"
+    program = f"{sys.executable} -m sockjs_aio connect {served.url()} --linger 0.1 <&- >&-"
     process = await asyncio.create_subprocess_shell(
         program, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -139,14 +140,28 @@ async def test_mistakes_are_told_in_a_line() -> None:
         assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("command", ["serve", "migrate", "connect"])
-async def test_script_has_all_commands(command: str) -> None:
+def test_script_has_all_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    for command in ("serve", "migrate", "connect", "doctor", "bench"):
+        monkeypatch.setattr(sys, "argv", ["sockjs-aio", command, "--help"])
+        with pytest.raises(SystemExit, match="0"):
+            script()
+        usage = capsys.readouterr().out.split("options:")[0]
+        assert usage.startswith(f"usage: sockjs-aio {command}")
+
+
+@pytest.mark.parametrize("module", [["sockjs_aio", "migrate"], ["sockjs_aio.migrate"]])
+async def test_output_that_nobody_reads_is_no_traceback(module: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", SCRIPT, command, "--help"),
+        *(sys.executable, "-m", *module, __file__),
         cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
     )
-    output, _ = await process.communicate()
-    assert process.returncode == 0
-    if command != "migrate":
-        assert b"sockjs_aio" not in output.split(b"options:")[0]
+    os.close(writing)
+    _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert (process.returncode, said) == (141, b"")

@@ -16,7 +16,7 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 
 # From the inside out: a module imports from its own room and from those above it in this list.
 ROOMS = [
-    {"errors", "turns", "version", "hook_names"},
+    {"errors", "turns", "version", "hook_names", "exit_status"},
     {"protocol"},
     {"origins", "session_info", "settings", "grant", "gaps", "connection", "stats"},
     {"brokers"},
@@ -148,6 +148,12 @@ def test_every_module_is_in_a_room() -> None:
 def test_module_imports_from_its_room_and_those_further_in(name: str) -> None:
     for other in own_imports(name):
         assert RANK[room(other)] <= RANK[room(name)], f"{name} imports {other}"
+
+
+def test_picture_has_every_room() -> None:
+    picture = (PACKAGE.parent / "docs/img/architecture.svg").read_text()
+    rooms = [path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] != "_"]
+    assert [name for name in rooms if f"{name}/" not in picture] == []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from sockjs_aio.cli.session import add_options, new_session
+from sockjs_aio.cli.session import add_options, add_transports, new_session
 from sockjs_aio.client import (
     TRANSPORTS,
     ClientSocket,
@@ -32,12 +32,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         "fails or is not closed normally.",
     )
     add_options(parser)
-    parser.add_argument(
-        "--transport",
-        action="append",
-        choices=("rawwebsocket", *TRANSPORTS),
-        help="use this transport; repeat the option for several, in the order to try them",
-    )
+    add_transports(parser)
     parser.add_argument(
         "--linger",
         type=float,
@@ -50,8 +45,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         asyncio.run(_connect(options))
-    except KeyboardInterrupt:
-        return 130
     except SettingsError as error:
         parser.error(str(error))
     except (ConnectError, ConnectionClosedError) as error:

@@ -1,8 +1,11 @@
-"""The options that all commands for a URL have, and the HTTP session that they ask for."""
+"""The options that commands for a URL share, and the HTTP session that they ask for."""
 
 import argparse
+import urllib.request
 
 import aiohttp
+
+from sockjs_aio.client import TRANSPORTS
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +24,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_transports(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of transports."""
+    parser.add_argument(
+        "--transport",
+        action="append",
+        choices=("rawwebsocket", *TRANSPORTS),
+        help="use this transport; repeat the option for several, in the order to try them",
+    )
+
+
+def seconds(text: str) -> float:
+    """Return the seconds that an option gives."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds above 0")
+    return number
+
+
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not name.strip() or not colon or set(text) & set("\r\n\0"):
@@ -37,11 +61,14 @@ def new_session(
         options: The options that were given.
         shares_connections: Whether a request may use the connection of an earlier one.
     """
+    proxies = urllib.request.getproxies()
+    # forward proxies end connections without a word, which aiohttp would use for the next send
+    is_through_proxy = "http" in proxies and options.url.startswith("http:")
     return aiohttp.ClientSession(
         headers=options.header,
         cookie_jar=aiohttp.CookieJar(unsafe=True),
         connector=aiohttp.TCPConnector(
-            ssl=not options.insecure, force_close=not shares_connections
+            ssl=not options.insecure, force_close=not shares_connections or is_through_proxy
         ),
-        trust_env=True,
+        trust_env=bool(proxies),  # to look there takes time at each request
     )

@@ -226,7 +226,7 @@ class ClientSocket:
         elif frame.kind == "c":
             self._finish(ConnectionClosedError(frame.code, frame.reason))
             return False
-        elif frame.kind == "o":  # the server was restarted, say, and has made a session anew
+        elif frame.kind == "o":  # the server was restarted, say, and has opened another session
             self._finish(ConnectionClosedError(LOST, "the server has lost the session"))
             return False
         return True

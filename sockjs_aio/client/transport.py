@@ -77,6 +77,10 @@ def failures() -> Iterator[None]:
         raise TransportError(str(error), 1002) from error
     except aiohttp.WSServerHandshakeError as error:
         raise refused("handshake", error.status) from None
+    except aiohttp.ClientHttpProxyError as error:
+        raise refused("request", error.status, by="proxy") from None
+    except aiohttp.ClientProxyConnectionError as error:
+        raise TransportError(f"the proxy: {error}") from error
     except aiohttp.ClientResponseError as error:  # its text has the URL, which may have a token
         raise TransportError(f"the server did not answer in HTTP: {error.message}") from None
     except asyncio.TimeoutError as error:
@@ -86,10 +90,10 @@ def failures() -> Iterator[None]:
         raise TransportError(f"{error or type(error).__name__}") from error
 
 
-def refused(what: str, status: int) -> TransportError:
+def refused(what: str, status: int, by: str = "server") -> TransportError:
     """Return the error for a `status` that `what`, a request, should not have got."""
     try:
         meaning = f"{status} {http.HTTPStatus(status).phrase}"
     except ValueError:
         meaning = str(status)
-    return TransportError(f"the server answered the {what} with {meaning}", status=status)
+    return TransportError(f"the {by} answered the {what} with {meaning}", status=status)

@@ -2,6 +2,7 @@
 
 import sys
 
+from sockjs_aio.exit_status import exit_status
 from sockjs_aio.migrate.command import main
 
-sys.exit(main())
+sys.exit(exit_status(main))

@@ -36,10 +36,10 @@ exit status:
   2  wrong usage, for example a PATH that does not exist; nothing was changed"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status; see ``--help``."""
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m sockjs_aio.migrate") -> int:
+    """Run the command line, called `prog`, and return its exit status; see ``--help``."""
     parser = argparse.ArgumentParser(
-        prog="python -m sockjs_aio.migrate",
+        prog=prog,
         description="Report what to change in code for sockjs-tornado to use sockjs_aio.tornado.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from sockjs_aio import BrokerUnavailableError, SettingsError
-from sockjs_aio.brokers.redis import RedisBroker
+from sockjs_aio.brokers.redis import RedisBroker, RedisPublisher
 from sockjs_aio.brokers.redis.sentinel import split_url
 from tests import clients
 from tests.brokers.redis_server import RedisServer
@@ -39,6 +39,9 @@ async def test_traffic_goes_on_at_the_new_primary_when_the_old_one_was_killed(
     await tell(listener, "sub news")
     await traffic.flows()
     await asyncio.to_thread(sentinel.until_it_knows_a_replica)
+    publisher = RedisPublisher(url)
+    await asyncio.to_thread(publisher.publish, "news", "from a thread")
+    assert await listener.messages(1) == ["from a thread"]
     own_redis.kill()
     assert await listener.messages(1) == ["gap news"]
     await until_connected(*traffic.brokers)
@@ -48,6 +51,9 @@ async def test_traffic_goes_on_at_the_new_primary_when_the_old_one_was_killed(
     assert b"role:master" in other_redis.command("INFO", "replication")
     other_redis.publish("sockjs:news", b"at the new one")
     assert await listener.messages(1) == ["at the new one"]
+    await asyncio.to_thread(publisher.publish, "news", "from a thread")
+    assert await listener.messages(1) == ["from a thread"]
+    publisher.close()
 
 
 async def test_sentinel_is_asked_with_its_password_and_over_tls(
@@ -75,6 +81,12 @@ async def test_sentinel_is_asked_with_its_password_and_over_tls(
         f"?db=1&sentinel_password={quote('in/nen', safe='')}&ssl_ca_certs={certificate}"
     )
     await RedisBroker(url, **PATIENT).publish("news", "x")
+    await asyncio.to_thread(RedisPublisher(url).publish, "news", "x")
+    with pytest.raises(BrokerUnavailableError, match="No master found") as error:
+        await asyncio.to_thread(
+            RedisPublisher(url.replace("in%2Fnen", "wrong")).publish, "news", ""
+        )
+    assert "wrong" not in str(error.value)
     with pytest.raises(BrokerUnavailableError, match="it refuses the login") as error:
         await RedisBroker(url.replace("in%2Fnen", "wrong"), **PATIENT).publish("news", "x")
     assert "check that they run, and their hosts, ports and password" in str(error.value)

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from sockjs_aio import ConnectionInfo, SockJSConnection
+from sockjs_aio.cli.doctor.tls_check import check_tls
+from sockjs_aio.client.address import Address
+from tests.certificate import contexts, make_certificate
 from tests.conftest import PATIENCE, Serve, Served, require
 from tests.integration.haproxy import find_program, listens, wait_until
 from tests.integration.test_nginx import FRAME
@@ -277,6 +280,22 @@ async def test_origin_version_and_disabled_transports_are_told(serve: Serve) -> 
     open_to_all = await serve(settings=BEATING, prefix="/other")
     found = await examine(open_to_all.url(), "--page-version", "1.5.0")
     assert found["iframe"]["text"] == "loads sockjs-client 1.6.1, but your page 1.5.0"
+
+
+@pytest.mark.parametrize("name", ["h2", "http/1.1"])
+async def test_version_of_http_is_told(tmp_path: Path, name: str) -> None:
+    context, _ = contexts(make_certificate(tmp_path))
+    context.set_alpn_protocols([name])
+    server = await asyncio.start_server(
+        lambda reader, writer: writer.close(), "127.0.0.1", 0, ssl=context
+    )
+    address = Address(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/echo")
+    (found,) = await check_tls(address, is_insecure=True)
+    shown = {"h2": "TLSv1.3; browsers use HTTP/2", "http/1.1": "TLSv1.3; browsers use HTTP/1.1,"}
+    assert found.text.startswith(shown[name])
+    (untrusted,) = await check_tls(address, is_insecure=False)
+    assert untrusted.text.startswith("not examined: [SSL: CERTIFICATE_VERIFY_FAILED]")
+    server.close()
 
 
 async def test_findings_are_readable_without_json(serve: Serve) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from sockjs_aio.cli.doctor.findings import STICKINESS, Finding
 from sockjs_aio.cli.doctor.sends_check import check_sends
 from sockjs_aio.cli.doctor.service_check import check_headers, check_iframe, check_info, guarded
+from sockjs_aio.cli.doctor.tls_check import check_tls
 from sockjs_aio.cli.doctor.transport_check import TransportCheck
-from sockjs_aio.cli.session import add_options, new_session
+from sockjs_aio.cli.session import add_options, new_session, seconds
 from sockjs_aio.client import TRANSPORTS, ClientOptions
 from sockjs_aio.client.address import Address
 from sockjs_aio.errors import SettingsError
@@ -37,10 +38,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if not options.json:
         message = f"examining {address}; this takes up to {options.silence + options.timeout:g} s"
         print(message, file=sys.stderr)
-    try:
-        findings = asyncio.run(_examine(options, address))
-    except KeyboardInterrupt:
-        return 130
+    findings = asyncio.run(_examine(options, address))
     if options.json:
         print(json.dumps([finding.as_dict() for finding in findings], indent=2))
     else:
@@ -55,26 +53,19 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=5,
         metavar="SECONDS",
         help="how long a request may take; default: %(default)g",
     )
     parser.add_argument(
         "--silence",
-        type=_seconds,
+        type=seconds,
         default=35,
         metavar="SECONDS",
         help="how long to wait for heartbeats, longer than heartbeat_delay; default: %(default)g",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} must be a number of seconds above 0")
-    return seconds
 
 
 async def _examine(options: argparse.Namespace, address: Address) -> list[Finding]:
@@ -85,6 +76,8 @@ async def _examine(options: argparse.Namespace, address: Address) -> list[Findin
         headers = asyncio.ensure_future(check_headers(session, address, options.origin))
         findings += await guarded("proxies", options.timeout, headers)
         address = info.address
+        tls = asyncio.ensure_future(check_tls(address, is_insecure=options.insecure))
+        findings += await guarded("tls", options.timeout, tls)
         iframe = asyncio.ensure_future(check_iframe(session, address, options.page_version))
         findings += await guarded("iframe", options.timeout, iframe)
         sends = asyncio.ensure_future(check_sends(session, address, ClientOptions()))

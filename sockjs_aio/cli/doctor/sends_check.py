@@ -15,7 +15,7 @@ from sockjs_aio.client.options import ClientOptions
 from sockjs_aio.client.transport import TransportError, failures
 
 _COUNT = 12
-"""Sends of a session.  Each has a connection of its own: a balancer may place each anew."""
+"""Sends of a session.  Each has a connection of its own: a balancer may send each elsewhere."""
 
 _SIZES = (1000, 10_000, 70_000, 500_000, 1_000_000)
 """The last one is below what a service takes by default."""

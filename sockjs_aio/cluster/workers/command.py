@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m sockj
     commands.add_parser("migrate", help="list what to change in code for sockjs-tornado")
     commands.add_parser("doctor", help="find out what stands between clients and a service")
     commands.add_parser("connect", help="talk to a service: lines in are messages out")
+    commands.add_parser("bench", help="measure a service that echoes, with numbered messages")
     _add_options(serve)
     if arguments[:1] == ["serve"]:
         arguments[1:1] = serve.arguments_of(os.environ, arguments)
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m sockj
     try:
         _serve(options)
     except (ValueError, TargetError, OSError) as error:
-        serve.error(str(error))
+        serve.exit(2, f"{serve.prog}: error: {error}\n")
     return 0
 
 

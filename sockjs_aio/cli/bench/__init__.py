@@ -1,0 +1,1 @@
+"""The command ``sockjs-aio bench URL``: many sessions, whose messages are numbered and counted."""

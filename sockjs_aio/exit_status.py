@@ -1,0 +1,27 @@
+"""Runs a command of this package, and returns its exit status, however it ends."""
+
+import os
+import sys
+from collections.abc import Callable
+
+_INTERRUPTED = 130
+_PIPE_CLOSED = 141
+"""The exit statuses that shells show for programs that end by Ctrl-C, or because nobody reads their
+output."""
+
+
+def exit_status(run: Callable[[], int]) -> int:
+    """Call `run`; return its exit status, or that for Ctrl-C or a pipe that was closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed from the start
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
+    try:
+        try:
+            return run()
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # as behind `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what the interpreter flushes at its end
+        return _PIPE_CLOSED
