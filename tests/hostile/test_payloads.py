@@ -72,6 +72,7 @@ async def test_text_that_is_not_utf_8_closes_a_websocket_with_1007(
     wire = await opened(served, path)
     wire.writer.write(masked(1, payload))
     assert await close_code(wire) == 1007
+    wire.close()
     assert await Noted.end() == (1007, "error")
     assert Noted.seen == ["open", "close"]
     await still_serves(served, path)
