@@ -11,7 +11,7 @@ MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_clien
 VERSIONS := 3.10 3.11 3.12 3.13 $(shell python3.14 -c 'print(3.14)' 2>/dev/null)
 OLDEST_AIOHTTP := 3.14.4
 # tests wait more than they compute
-WORKERS ?= 4
+WORKERS ?= 6
 # Tests and what they start are compiled once, whatever the environment says: there are many processes.
 export PYTHONDONTWRITEBYTECODE =
 
@@ -36,7 +36,7 @@ test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this m
 	$(BIN)/python $(PYTEST) $(ARGS)
 
 quick: $(VENV)/test ## the tests that need no other programs, in about a minute
-	$(BIN)/python $(PYTEST) -q --only quick --numprocesses=6 $(ARGS)
+	$(BIN)/python $(PYTEST) -q --only quick $(ARGS)
 
 coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests, with coverage
 	$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
@@ -63,6 +63,11 @@ AXES = tls proxy lane workers middleware debug no-extensions
 EAGER ?= 3.12 3.13
 
 axes: $(AXES:%=axis-%) $(EAGER:%=eager-%) ## the tests over TLS, with eager tasks, in debug mode ... each for those that it may change
+
+# both install into the same place
+ifneq ($(filter matrix,$(MAKECMDGOALS)),)
+$(addprefix eager-,$(filter $(VERSIONS),$(EAGER))): eager-%: | matrix-%
+endif
 
 axis-tls: $(VENV)/test
 	@echo "== over TLS"
@@ -160,7 +165,7 @@ ASYNCIO = tests/test_contexts.py tests/test_hook_task.py tests/test_threads.py \
 OLDEST = $(firstword $(VERSIONS))
 NEWEST = $(lastword $(VERSIONS))
 
-matrix: $(VERSIONS:%=matrix-%) ## the tests on every Python that is found, on uvloop, on the oldest aiohttp; PART=1: half of them
+matrix: $(VERSIONS:%=matrix-%) ## the tests on every Python that is found, on uvloop, on the oldest aiohttp; PART=1: a part of them
 
 matrix-%:
 	@if python$* -c '' 2>/dev/null; then \
@@ -181,9 +186,9 @@ all-%: $(VENV)-%/test
 part-%: $(VENV)-%/test
 	@if [ $* = $(OLDEST) ]; then \
 		echo "== Python $*, aiohttp $(OLDEST_AIOHTTP)"; \
-		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST) --only half; \
+		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST) --only versions; \
 	elif [ $* = $(NEWEST) ]; then \
-		echo "== Python $*, uvloop"; $(MATRIX_TEST) --only half $(UVLOOP); \
+		echo "== Python $*, uvloop"; $(MATRIX_TEST) --only versions $(UVLOOP); \
 	else \
 		echo "== Python $*"; $(MATRIX_TEST) $(ASYNCIO); \
 	fi

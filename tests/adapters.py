@@ -1,15 +1,15 @@
-"""Echo services with the APIs of sockjs-tornado and of aio-libs' sockjs."""
+"""Echo services with the APIs of sockjs-tornado and of aio-libs' sockjs.
+
+Servers in processes of their own import this, so it does not import pytest.
+"""
 
 from typing import Any
 
-import pytest
 from aiohttp import web
 
 from sockjs_aio import aiolibs, tornado
 
 PREFIXES = ["/tornado", "/aiolibs"]
-
-adapters = pytest.mark.parametrize("prefix", PREFIXES, ids=lambda prefix: prefix[1:])
 
 
 class TornadoEcho(tornado.SockJSConnection):

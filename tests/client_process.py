@@ -38,8 +38,10 @@ async def main(port: int, name: str) -> None:
     target = Target(port, "/echo")
     (kind,) = (kind for kind in clients.ALL if kind.name == name)
     while True:
+        client = kind(target, {})
+        client.path += f"-of-{name}"  # other processes count their sessions, too
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await live(kind(target, {}))
+            await live(client)
         say("ended")
 
 

@@ -152,6 +152,12 @@ class Recorder(SockJSConnection):
         self.seen.append("close")
 
     @classmethod
+    def forget(cls) -> None:
+        """Begin again: what is seen next is the first."""
+        cls.seen.clear()
+        cls.connections.clear()
+
+    @classmethod
     async def until(cls, what: Any, count: int = 1) -> None:
         """Wait until `what` has been seen `count` times."""
         async with async_timeout.timeout(PATIENCE):

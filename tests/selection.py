@@ -1,8 +1,8 @@
-"""A pytest plugin: ``--only quick`` for the edit loop, ``--only half`` for another Python.
+"""A pytest plugin: ``--only quick`` for the edit loop, ``--only versions`` for another Python.
 
 ``quick`` is what needs no other program and little time.  A test that starts a program all the same
-fails.  ``half`` is ``quick`` without what no version of Python, of aiohttp or of an event loop
-changes, and with `EVERY_PYTHON`: two thirds of the tests, and two fifths of the time.
+fails.  ``versions`` is ``quick`` without what no version of Python, of aiohttp or of an event loop
+changes, and with `EVERY_PYTHON`.
 
 xdist's workers get the modules in a mixed order, so that those that wait and those that compute run
 side by side.
@@ -36,13 +36,28 @@ SLOW = (
 """Tests of these compute or wait much, or have been run in another way."""
 
 EVERY_PYTHON = (
-    *("brokers/test_contract.py", "nodes/test_ends.py", "nodes/test_traffic.py"),
-    *("test_dead_peers.py", "test_resource_leaks.py", "test_run_app.py", "test_shutdown.py"),
-    *("test_tls.py", "workers/test_ends.py", "workers/test_workers.py"),
+    *("brokers/test_contract.py", "nodes/test_traffic.py", "test_dead_peers.py"),
+    *("test_resource_leaks.py", "test_run_app.py", "test_shutdown.py", "test_tls.py"),
+    "workers/test_workers.py",
 )
 """What Python, aiohttp or the loop may change although it is not quick."""
 
-ONE_PYTHON = ("fuzz/", "properties/", "soak/", "test_docs.py", "test_layout.py")
+ONE_PYTHON = (
+    *("fuzz/", "properties/", "soak/", "test_benchmarks.py", "test_docs.py", "test_layout.py"),
+    # values that our own parsers and settings see, once Python and aiohttp have read them
+    *("brokers/test_payload.py", "brokers/test_redis_url.py", "hostile/test_callbacks.py"),
+    *("hostile/test_forms.py", "hostile/test_ids.py", "hostile/test_payloads.py"),
+    *("hostile/test_secrecy.py", "hostile/test_text_out.py", "hostile/test_websocket.py"),
+    *("hostile/test_websocket_compression.py", "test_origin_patterns.py", "test_origins.py"),
+    *("test_refusals_across_origins.py", "test_refusals_of_middlewares.py", "test_settings.py"),
+    *("test_tornado_refusals.py", "workers/test_handover_bytes.py", "workers/test_passport.py"),
+    # what sessions do, and who is told of it: the core, which knows neither
+    *("brokers/test_close_channel.py", "client/test_reconnecting.py", "test_close_after_loss.py"),
+    *("test_close_info.py", "test_connect_command.py", "test_latest_only.py", "test_loadgen.py"),
+    *("test_max_sessions.py", "test_message_rate.py", "test_multiplex.py", "test_observers.py"),
+    *("test_opentelemetry.py", "test_prometheus.py", "test_receive_limits.py"),
+    *("test_session_ends.py", "test_stats.py", "test_tornado_multiplex.py"),
+)
 """What they do not change."""
 
 _forbids_programs = False
@@ -50,7 +65,7 @@ _forbids_programs = False
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     help = "a part of the tests, see tests/selection.py"
-    parser.addoption("--only", choices=("all", "quick", "half"), default="all", help=help)
+    parser.addoption("--only", choices=("all", "quick", "versions"), default="all", help=help)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -83,7 +98,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     only = config.getoption("--only")
     if only != "all":
-        with_programs = EVERY_PYTHON if only == "half" else ()
+        with_programs = EVERY_PYTHON if only == "versions" else ()
         chosen: list[pytest.Item] = []
         others: list[pytest.Item] = []
         for item in items:
@@ -111,14 +126,14 @@ def is_quick(module: str) -> bool:
     return not module.startswith(PROGRAMS + SLOW)
 
 
-def is_in_half(module: str) -> bool:
+def depends_on_versions(module: str) -> bool:
     """Tell whether another version of something may change what tests of a module say."""
     if module.startswith(EVERY_PYTHON):
         return True
     return is_quick(module) and not module.startswith(ONE_PYTHON)
 
 
-HAS_ANY = {"all": lambda module: True, "quick": is_quick, "half": is_in_half}
+HAS_ANY = {"all": lambda module: True, "quick": is_quick, "versions": depends_on_versions}
 
 
 @pytest.hookimpl(wrapper=True)

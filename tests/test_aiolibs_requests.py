@@ -220,14 +220,15 @@ async def test_session_ends_with_its_authorization(run: Run, kind: Kind) -> None
     seen = Seen()
 
     async def authorize(request: web.Request) -> Grant:
-        return Grant("ann", until=time.time() + 1)
+        return Grant("ann", until=time.time() + 0.3)
 
     async def handler(manager: SessionManager, session: Session, msg: SockjsMessage) -> None:
         assert session.request is not None and session.request.identity == "ann"
         seen.append(msg.type)
 
     app = web.Application()
-    add_endpoint(app, handler, name="n", authorize=authorize)
+    settings = {"session_check_interval": 0.02}
+    add_endpoint(app, handler, name="n", authorize=authorize, settings=settings)
     client = await kind.open(await run(app))
     while not (frame := await client.frame()).startswith(b"c"):
         assert frame in (b"h", b""), frame

@@ -57,7 +57,8 @@ async def test_sessions_and_messages_are_measured(
         async def on_message(self, message: str | bytes) -> None:
             self.send(message)
 
-    served = await serve(Noted, app=page(metrics), observers=[metrics])
+    delays = {"disconnect_delay": 0.5, "session_check_interval": 0.02}
+    served = await serve(Noted, settings=delays, app=page(metrics), observers=[metrics])
     pair = [await kind.open(served) for _ in range(2)]
     for client in pair:
         await client.send("x")

@@ -114,7 +114,8 @@ async def test_queued_bytes_are_those_that_wait_for_clients(serve: Serve, kind: 
     class Noted(Talking):
         pass
 
-    served = await serve(Noted, settings={"send_queue_limit": 1 << 26})
+    delays = {"disconnect_delay": 2, "session_check_interval": 0.02}
+    served = await serve(Noted, settings={"send_queue_limit": 1 << 26, **delays})
     client = await kind.open(served)
     await Noted.until("open")
     assert served.router.stats.queued_bytes == 0

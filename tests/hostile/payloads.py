@@ -22,11 +22,13 @@ class Way:
     content_type: str
     is_form: bool = False
 
-    async def post(self, served: Target, payload: bytes, **headers: str) -> Reply:
-        """Send `payload` to `SESSION`."""
+    async def post(
+        self, served: Target, payload: bytes, session: str = SESSION, **headers: str
+    ) -> Reply:
+        """Send `payload` to `session`."""
         body = b"d=" + quote_from_bytes(payload).encode() if self.is_form else payload
         headers = {"Content-Type": self.content_type, **headers}
-        return await served.request("POST", SESSION + self.url, body, headers=headers)
+        return await served.request("POST", session + self.url, body, headers=headers)
 
 
 XHR_SEND = Way("xhr_send", "/xhr_send", "text/plain;charset=UTF-8")
@@ -44,14 +46,16 @@ class Ending(Watched):
             await super().on_message(message)
 
 
-async def session_lives_on(served: Served, noted: type[Ending], *before: str) -> None:
+async def session_lives_on(
+    served: Served, noted: type[Ending], *before: str, session: str = SESSION
+) -> None:
     """Make sure that messages still come and go, and that the hooks saw nothing but `before`."""
-    assert await served.post(SESSION, '["next"]') == 204
+    assert await served.post(session, '["next"]') == 204
     messages: list[str] = []
     while len(messages) <= len(before):
-        messages += json.loads((await served.poll(SESSION))[1:])
+        messages += json.loads((await served.poll(session))[1:])
     assert messages == [*before, "next"]
-    assert await served.post(SESSION, '["end"]') == 204
+    assert await served.post(session, '["end"]') == 204
     await noted.until("close")
     assert noted.seen == ["open", *before, "next", "close"]
 

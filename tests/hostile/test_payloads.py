@@ -6,6 +6,7 @@ import async_timeout
 import pytest
 
 from tests import clients
+from tests.cases import case
 from tests.conftest import Echo, Serve
 from tests.hostile.payloads import (
     BROKEN_JSON,
@@ -27,63 +28,69 @@ LARGE = {"max_message_size": 1 << 24}
 
 
 @ways
-@pytest.mark.parametrize(
-    "payload", [*BROKEN_JSON.values(), *NOT_UTF_8.values()], ids=[*BROKEN_JSON, *NOT_UTF_8]
-)
 async def test_bad_payload_is_refused_whole_and_the_session_lives_on(
-    serve: Serve, way: Way, payload: bytes
+    serve: Serve, way: Way
 ) -> None:
     class Noted(Ending):
         pass
 
     served = await serve(Noted, settings=LARGE)
-    assert await served.poll(SESSION) == b"o"
-    async with async_timeout.timeout(10):
-        assert_refused(await way.post(served, payload), BROKEN)
-    await session_lives_on(served, Noted)
+    for number, (name, payload) in enumerate([*BROKEN_JSON.items(), *NOT_UTF_8.items()]):
+        with case(name):
+            Noted.forget()
+            session = f"/000/session{number}"
+            assert await served.poll(session) == b"o"
+            async with async_timeout.timeout(10):
+                assert_refused(await way.post(served, payload, session), BROKEN)
+            await session_lives_on(served, Noted, session=session)
 
 
-@pytest.mark.parametrize("payload", BROKEN_JSON.values(), ids=BROKEN_JSON)
-async def test_bad_payload_ends_a_websocket_without_another_frame(
-    serve: Serve, payload: bytes
-) -> None:
+async def test_bad_payload_ends_a_websocket_without_another_frame(serve: Serve) -> None:
     class Noted(Watched):
         pass
 
     served = await serve(Noted, settings=LARGE)
-    wire = await opened(served, SOCKJS)
-    wire.writer.write(masked(1, payload))
-    async with async_timeout.timeout(10):
-        assert await wire.is_closed()
-    assert await Noted.end() == (1007, "error")
-    assert Noted.seen == ["open", "close"]
-    await still_serves(served, SOCKJS)
+    for name, payload in BROKEN_JSON.items():
+        with case(name):
+            await served.until_empty()
+            Noted.forget()
+            wire = await opened(served, SOCKJS)
+            wire.writer.write(masked(1, payload))
+            async with async_timeout.timeout(10):
+                assert await wire.is_closed()
+            wire.close()
+            assert await Noted.end() == (1007, "error")
+            assert Noted.seen == ["open", "close"]
+            await still_serves(served, SOCKJS)
 
 
 @pytest.mark.parametrize("path", [SOCKJS, RAW])
-@pytest.mark.parametrize("payload", NOT_UTF_8.values(), ids=NOT_UTF_8)
-async def test_text_that_is_not_utf_8_closes_a_websocket_with_1007(
-    serve: Serve, path: str, payload: bytes
-) -> None:
+async def test_text_that_is_not_utf_8_closes_a_websocket_with_1007(serve: Serve, path: str) -> None:
     class Noted(Watched):
         pass
 
     served = await serve(Noted)
-    wire = await opened(served, path)
-    wire.writer.write(masked(1, payload))
-    assert await close_code(wire) == 1007
-    assert await Noted.end() == (1007, "error")
-    assert Noted.seen == ["open", "close"]
-    await still_serves(served, path)
+    for name, payload in NOT_UTF_8.items():
+        with case(name):
+            await served.until_empty()
+            Noted.forget()
+            wire = await opened(served, path)
+            wire.writer.write(masked(1, payload))
+            assert await close_code(wire) == 1007
+            wire.close()
+            assert await Noted.end() == (1007, "error")
+            assert Noted.seen == ["open", "close"]
+            await still_serves(served, path)
 
 
-@pytest.mark.parametrize("payload", BROKEN_JSON.values(), ids=BROKEN_JSON)
-async def test_raw_websocket_takes_whatever_is_text_as_it_is(serve: Serve, payload: bytes) -> None:
+async def test_raw_websocket_takes_whatever_is_text_as_it_is(serve: Serve) -> None:
     served = await serve(Echo, settings=LARGE)
     wire = await opened(served, RAW)
-    wire.writer.write(masked(1, payload))
-    async with async_timeout.timeout(10):
-        assert await frame(wire) == (1, payload)
+    for name, payload in BROKEN_JSON.items():
+        with case(name):
+            wire.writer.write(masked(1, payload))
+            async with async_timeout.timeout(10):
+                assert await frame(wire) == (1, payload)
     wire.close()
 
 
@@ -170,27 +177,29 @@ ODD = {
 
 
 @ways
-@pytest.mark.parametrize(("payload", "messages"), ODD.values(), ids=ODD)
-async def test_odd_payload_is_echoed_over_http(
-    serve: Serve, way: Way, payload: bytes, messages: list[str]
-) -> None:
+async def test_odd_payload_is_echoed_over_http(serve: Serve, way: Way) -> None:
     class Noted(Ending):
         pass
 
     served = await serve(Noted)
-    assert await served.poll(SESSION) == b"o"
-    assert (await way.post(served, payload)).status in (200, 204)
-    await session_lives_on(served, Noted, *messages)
+    for number, (name, (payload, messages)) in enumerate(ODD.items()):
+        with case(name):
+            Noted.forget()
+            session = f"/000/session{number}"
+            assert await served.poll(session) == b"o"
+            assert (await way.post(served, payload, session)).status in (200, 204)
+            await session_lives_on(served, Noted, *messages, session=session)
 
 
 @pytest.mark.parametrize("kind", clients.SOCKJS, ids=lambda kind: kind.name)
-@pytest.mark.parametrize(("payload", "messages"), ODD.values(), ids=ODD)
 async def test_odd_payload_is_echoed_on_each_transport(
-    serve: Serve, kind: type[clients.Client], payload: bytes, messages: list[str]
+    serve: Serve, kind: type[clients.Client]
 ) -> None:
     client = await kind.open(await serve(Echo))
-    assert await client.send_payload(payload) in (200, 204)
-    assert await client.messages(len(messages)) == messages
+    for name, (payload, messages) in ODD.items():
+        with case(name):
+            assert await client.send_payload(payload) in (200, 204)
+            assert await client.messages(len(messages)) == messages
     await client.leave()
 
 
@@ -218,18 +227,19 @@ ODD_TYPES = [
 
 
 @pytest.mark.parametrize("way", [XHR_SEND, PLAIN], ids=lambda way: way.name)
-@pytest.mark.parametrize("content_type", ODD_TYPES, ids=lambda value: repr(value[:40]))
-async def test_content_type_and_charset_change_nothing(
-    serve: Serve, way: Way, content_type: str
-) -> None:
+async def test_content_type_and_charset_change_nothing(serve: Serve, way: Way) -> None:
     class Noted(Ending):
         pass
 
     served = await serve(Noted)
-    assert await served.poll(SESSION) == b"o"
-    headers = {"Content-Type": content_type}
     payload = json.dumps(["\u00e4&d=+%41"], ensure_ascii=False).encode()
-    async with async_timeout.timeout(5):
-        assert (await way.post(served, payload, **headers)).status in (200, 204)
-        assert_refused(await way.post(served, b"broken", **headers), BROKEN)
-    await session_lives_on(served, Noted, "\u00e4&d=+%41")
+    for number, content_type in enumerate(ODD_TYPES):
+        with case(content_type[:40]):
+            Noted.forget()
+            session = f"/000/session{number}"
+            assert await served.poll(session) == b"o"
+            headers = {"Content-Type": content_type}
+            async with async_timeout.timeout(5):
+                assert (await way.post(served, payload, session, **headers)).status in (200, 204)
+                assert_refused(await way.post(served, b"broken", session, **headers), BROKEN)
+            await session_lives_on(served, Noted, "\u00e4&d=+%41", session=session)

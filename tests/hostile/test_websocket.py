@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import async_timeout
 import pytest
 
+from tests.cases import case
 from tests.conftest import Serve
 from tests.hostile.websocket import (
     RAW,
@@ -111,36 +112,40 @@ VIOLATIONS = {
 
 @both
 @ways
-@pytest.mark.parametrize(("data", "code"), VIOLATIONS.values(), ids=VIOLATIONS)
 async def test_violation_is_told_by_its_code_and_ends_the_session(
-    serve: Serve, path: str, bytewise: bool, data: bytes, code: int
+    serve: Serve, path: str, bytewise: bool
 ) -> None:
     class Noted(Watched):
         pass
 
     served = await serve(Noted)
-    wire = await opened(served, path)
-    assert await refused(wire, data, bytewise=bytewise) == code
-    assert await Noted.end() == (code, "error")
-    assert [word for word in Noted.seen if word != "[]"] == ["open", "close"]
-    await still_serves(served, path)
+    for name, (data, code) in VIOLATIONS.items():
+        with case(name):
+            await served.until_empty()
+            Noted.forget()
+            wire = await opened(served, path)
+            assert await refused(wire, data, bytewise=bytewise) == code
+            assert await Noted.end() == (code, "error")
+            assert [word for word in Noted.seen if word != "[]"] == ["open", "close"]
+            await still_serves(served, path)
 
 
 @both
 @ways
-@pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 4999])
-async def test_close_code_of_a_client_comes_back(
-    serve: Serve, path: str, bytewise: bool, code: int
-) -> None:
+async def test_close_code_of_a_client_comes_back(serve: Serve, path: str, bytewise: bool) -> None:
     class Noted(Watched):
         pass
 
     served = await serve(Noted)
-    wire = await opened(served, path)
-    assert await refused(wire, close_frame(code, "é€"), bytewise=bytewise) == code
-    assert await Noted.end() == (code, "client")
-    assert Noted.ends[0].reason == "é€"
-    await still_serves(served, path)
+    for code in (1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 4999):
+        with case(code):
+            await served.until_empty()
+            Noted.forget()
+            wire = await opened(served, path)
+            assert await refused(wire, close_frame(code, "é€"), bytewise=bytewise) == code
+            assert await Noted.end() == (code, "client")
+            assert Noted.ends[0].reason == "é€"
+            await still_serves(served, path)
 
 
 @both

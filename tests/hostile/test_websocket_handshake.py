@@ -217,6 +217,7 @@ async def test_garbage_in_the_packet_of_the_handshake_is_1002(
     assert answer.status == 101
     assert await close_code(wire) == 1002
     assert await wire.is_closed()
+    wire.close()
     assert await Noted.end() == (1002, "error")
     await still_serves(served, path)
 

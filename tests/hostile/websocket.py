@@ -28,6 +28,11 @@ class Watched(Recorder):
         super().__init_subclass__()
         cls.ends = []
 
+    @classmethod
+    def forget(cls) -> None:
+        super().forget()
+        cls.ends.clear()
+
     async def on_message(self, message: str | bytes) -> None:
         await super().on_message(message)
         self.send(message)

@@ -9,7 +9,7 @@ import async_timeout
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import Browser, Error
+from playwright.async_api import Browser, Error, Page
 
 from sockjs_aio import SockJSRouter
 from tests.conftest import Echo, Recorder
@@ -109,14 +109,22 @@ async def serve_page(page_port: int) -> AsyncIterator[Serve]:
         await server.__aexit__(None, None, None)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page(browser: Browser, page_port: int) -> AsyncIterator[Page]:
+    """A page for all tests, which each test loads again: another one would take its time."""
+    async with visiting(browser, f"http://127.0.0.1:{page_port}/client.html") as page:
+        yield page
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(
-    browser: Browser,
+    page: Page,
     page_port: int,
     serve_page: Serve,  # so that the page goes first
 ) -> AsyncIterator[Client]:
-    async with visiting(browser, f"http://127.0.0.1:{page_port}/client.html") as page:
-        yield Client(page)
+    await page.goto(f"http://127.0.0.1:{page_port}/client.html")
+    yield Client(page)
+    await page.goto("about:blank")
 
 
 async def until_empty(service: Service) -> None:

@@ -1,6 +1,7 @@
 """Real faults of real processes: killed, ended, stopped, held up, and out of file descriptors."""
 
 import asyncio
+import contextlib
 import json
 import resource
 import signal
@@ -15,7 +16,6 @@ from tests import clients
 from tests.client_process import ClientProcess
 from tests.process import PATIENCE, ServerProcess
 
-every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
 Start = Callable[..., Awaitable[ServerProcess]]
 
@@ -181,64 +181,64 @@ async def test_drain_then_sigterm_tells_everybody(start: Start) -> None:
 SHORT = {"heartbeat_delay": 0.5, "disconnect_delay": 0.5}
 
 
-@pytest.mark.parametrize("kind", [clients.WebSocket, clients.RawWebSocket], ids=lambda x: x.name)
-async def test_stopped_websocket_client_is_closed_as_it_answers_no_ping(
-    start: Start, kind: Kind
-) -> None:
+@contextlib.asynccontextmanager
+async def stopped(server: ServerProcess, kinds: list[Kind]) -> AsyncIterator[list[ClientProcess]]:
+    """Start a client of each kind, and stop them all once they have opened their sessions."""
+    processes = [await ClientProcess.start(server.port, kind) for kind in kinds]
+    for client in processes:
+        await client.until("open")
+    for client in processes:
+        client.stop()
+    yield processes
+    for client in processes:
+        await client.kill()
+
+
+async def test_stopped_websocket_clients_are_closed_as_they_answer_no_ping(start: Start) -> None:
     server = await start(**SHORT)
-    client = await ClientProcess.start(server.port, kind)
-    await client.until("open")
-    client.stop()
-    await server.until_ended("timeout")
-    await server.until_empty()
-    client.go_on()
-    await client.until("ended")
-    await client.until("open")
-    assert (await server.stats())["opened"] == 2
-    await client.kill()
+    async with stopped(server, [clients.WebSocket, clients.RawWebSocket]) as processes:
+        await server.until_ended("timeout", 2)
+        await server.until_empty()
+        for client in processes:
+            client.go_on()
+        for client in processes:
+            await client.until("ended")
+            await client.until("open")
+        assert (await server.stats())["opened"] == 4
 
 
-@pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)
-async def test_session_of_a_stopped_poller_expires(start: Start, kind: Kind) -> None:
+async def test_sessions_of_stopped_pollers_expire(start: Start) -> None:
     server = await start(**SHORT)
-    client = await ClientProcess.start(server.port, kind)
-    await client.until("open")
-    client.stop()
-    await server.until_ended("timeout")
-    await server.until_empty()
-    client.go_on()
-    await client.until("ended")  # its next poll is told, and opens no new session
-    await client.until("open")
-    assert (await server.stats())["opened"] == 2
-    await client.kill()
+    async with stopped(server, clients.POLLS) as processes:
+        await server.until_ended("timeout", 2)
+        await server.until_empty()
+        for client in processes:
+            client.go_on()
+        for client in processes:
+            await client.until("ended")  # its next poll is told, and opens no new session
+            await client.until("open")
+        assert (await server.stats())["opened"] == 4
 
 
-@pytest.mark.parametrize("kind", clients.STREAMS, ids=lambda kind: kind.name)
-async def test_stopped_stream_goes_on_afterwards_if_little_was_sent(
-    start: Start, kind: Kind
-) -> None:
+async def test_stopped_streams_go_on_afterwards_if_little_was_sent(start: Start) -> None:
     """The client's kernel takes heartbeats and messages for it, and says so."""
     server = await start(**SHORT)
-    client = await ClientProcess.start(server.port, kind)
-    await client.until("open")
-    client.stop()
-    sender = await clients.WebSocket.open(server)
-    for number in range(5):
-        await sender.send(f"broadcast {number}")
-        assert await sender.messages(1) == [str(number)]
-        await asyncio.sleep(0.5)
-    numbers = await server.stats()
-    assert (numbers["sessions"], numbers["ends"]) == (2, {})
-    client.go_on()
-    before = await client.until("message 4")
-    assert before == [f"message {number}" for number in range(4)]
-    await client.kill()
-    await sender.leave()
+    async with stopped(server, clients.STREAMS) as processes:
+        sender = await clients.WebSocket.open(server)
+        for number in range(5):
+            await sender.send(f"broadcast {number}")
+            assert await sender.messages(1) == [str(number)]
+            await asyncio.sleep(0.5)
+        numbers = await server.stats()
+        assert (numbers["sessions"], numbers["ends"]) == (1 + len(processes), {})
+        for client in processes:
+            client.go_on()
+        for client in processes:
+            before = await client.until("message 4")
+            assert before == [f"message {number}" for number in range(4)]
+        await sender.leave()
 
 
-@pytest.mark.parametrize(
-    "kind", [clients.WebSocket, clients.RawWebSocket, *clients.STREAMS], ids=lambda kind: kind.name
-)
 @pytest.mark.parametrize(
     ("settings", "initiators"),
     [
@@ -248,27 +248,27 @@ async def test_stopped_stream_goes_on_afterwards_if_little_was_sent(
     ],
     ids=["overflow", "stalled"],
 )
-async def test_stopped_client_that_much_is_sent_to_is_closed(
-    start: Start, kind: Kind, settings: dict[str, Any], initiators: set[str]
+async def test_stopped_clients_that_much_is_sent_to_are_closed(
+    start: Start, settings: dict[str, Any], initiators: set[str]
 ) -> None:
     server = await start(**settings, response_limit=1 << 30, disconnect_delay=0.5)
-    client = await ClientProcess.start(server.port, kind)
-    await client.until("open")
-    client.stop()
-    sender = await clients.Xhr.open(server)
-    async with async_timeout.timeout(PATIENCE):
-        for _ in range(20):  # 10 MB: more than the sockets hold of a client that does not read
-            await sender.send("broadcast " + "x" * (1 << 19))
-            await sender.messages(1)
-        while not (numbers := await server.stats())["ends"]:
-            await asyncio.sleep(0.05)
-    assert set(numbers["ends"]) <= initiators
-    client.go_on()
-    before = await client.until("ended")
-    assert set(before) <= {"message " + "x" * 20}
-    await client.until("open")
-    await client.kill()
-    await sender.leave()
+    kinds = [clients.WebSocket, clients.RawWebSocket, *clients.STREAMS]
+    async with stopped(server, kinds) as processes:
+        sender = await clients.Xhr.open(server)
+        async with async_timeout.timeout(2 * PATIENCE):
+            for _ in range(20):  # 10 MB: more than the sockets hold of a client that does not read
+                await sender.send("broadcast " + "x" * (1 << 19))
+                await sender.messages(1)
+            while sum((numbers := await server.stats())["ends"].values()) < len(kinds):
+                await asyncio.sleep(0.05)
+        assert set(numbers["ends"]) <= initiators
+        for client in processes:
+            client.go_on()
+        for client in processes:
+            before = await client.until("ended")
+            assert set(before) <= {"message " + "x" * 20}
+            await client.until("open")
+        await sender.leave()
 
 
 # The server's loop is held up.

@@ -1,8 +1,10 @@
 """ReconnectingSockJS in a real browser, whose server, network and tab go away and come back."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
@@ -45,38 +47,58 @@ async def client(browser: Browser, page_url: str, server: Server) -> AsyncIterat
         yield client
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def pages(
+    browser: Browser, page_url: str, server: Server
+) -> AsyncIterator[dict[str, Client]]:
+    """A page for each transport."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield {
+            transport: await stack.enter_async_context(visited(browser, page_url, server.url))
+            for transport in SOCKJS_TRANSPORTS
+        }
+
+
 # The server goes away.
 
 
-@pytest.mark.parametrize("transport", SOCKJS_TRANSPORTS)
-async def test_page_comes_back_after_a_restart_and_after_a_kill(
-    server: Server, client: Client, transport: str
+async def test_pages_come_back_after_a_restart_and_after_a_kill(
+    server: Server, pages: dict[str, Client]
 ) -> None:
-    await client.open(server.url, transport, silence=SILENCE)
-    assert await client.call("echo", "hi") == "hi"
+    for transport, client in pages.items():
+        await client.open(server.url, transport, silence=SILENCE)
+        assert await client.call("echo", "hi") == "hi"
     await server.end(signal.SIGTERM)
-    loss = await client.take("reconnecting")
-    assert (loss["code"], loss["reason"], loss["state"]) == (1012, "Service restart", CONNECTING)
+    for transport, client in pages.items():
+        loss = await client.take("reconnecting")
+        told = (loss["code"], loss["reason"], loss["state"])
+        assert told == (1012, "Service restart", CONNECTING), transport
     await server.start()
-    await client.comes_back()
+    for client in pages.values():
+        await client.comes_back()
     await server.end(signal.SIGKILL)
-    loss = await client.take("reconnecting")
-    assert (loss["wasClean"], loss["state"]) == (False, CONNECTING)
+    for transport, client in pages.items():
+        loss = await client.take("reconnecting")
+        assert (loss["wasClean"], loss["state"]) == (False, CONNECTING), transport
     await server.start()
-    await client.comes_back()
-    assert "close" not in await client.seen()
+    for transport, client in pages.items():
+        await client.comes_back()
+        assert "close" not in await client.seen(), transport
 
 
-@pytest.mark.parametrize("transport", SOCKJS_TRANSPORTS)
-async def test_page_notices_that_nothing_comes_any_more(
-    server: Server, client: Client, transport: str
+async def test_pages_notice_that_nothing_comes_any_more(
+    server: Server, pages: dict[str, Client]
 ) -> None:
-    await client.open(server.url, transport, silence=SILENCE)
+    for transport, client in pages.items():
+        await client.open(server.url, transport, silence=SILENCE)
     server.send(signal.SIGSTOP)  # its kernel keeps the connections
-    loss = await client.take("reconnecting")
-    assert (loss["code"], loss["reason"]) == (1006, "Nothing was heard from the server")
+    for transport, client in pages.items():
+        loss = await client.take("reconnecting")
+        told = (loss["code"], loss["reason"])
+        assert told == (1006, "Nothing was heard from the server"), transport
     server.send(signal.SIGCONT)
-    await client.comes_back()
+    for client in pages.values():
+        await client.comes_back()
 
 
 async def test_heartbeats_alone_keep_a_connection(server: Server, client: Client) -> None:
@@ -90,20 +112,18 @@ async def test_heartbeats_alone_keep_a_connection(server: Server, client: Client
 # The network, and the tab.
 
 
-@pytest.mark.parametrize("transport", SOCKJS_TRANSPORTS)
-async def test_page_comes_back_with_the_network(
-    server: Server, client: Client, transport: str
-) -> None:
-    # waits so long that only the event can end them
-    await client.open(server.url, transport, minDelay=2**20, maxDelay=2**20)
-    assert isinstance(client.page, Page)
-    await client.page.evaluate("Math.random = () => 0.99")
-    await client.page.context.set_offline(True)
-    loss = await client.take("reconnecting")
-    assert (loss["code"], loss["reason"]) == (1006, "The browser is offline")
-    await client.page.evaluate("Math.random = () => 0.0001")
-    await client.page.context.set_offline(False)
-    await client.comes_back()
+async def test_pages_come_back_with_the_network(server: Server, pages: dict[str, Client]) -> None:
+    for transport, client in pages.items():
+        # waits so long that only the event can end them
+        await client.open(server.url, transport, minDelay=2**20, maxDelay=2**20)
+        assert isinstance(client.page, Page)
+        await client.page.evaluate("Math.random = () => 0.99")
+        await client.page.context.set_offline(True)
+        loss = await client.take("reconnecting")
+        assert (loss["code"], loss["reason"]) == (1006, "The browser is offline"), transport
+        await client.page.evaluate("Math.random = () => 0.0001")
+        await client.page.context.set_offline(False)
+        await client.comes_back()
 
 
 async def test_page_tries_at_once_when_it_is_looked_at(server: Server, client: Client) -> None:
@@ -115,36 +135,46 @@ async def test_page_tries_at_once_when_it_is_looked_at(server: Server, client: C
     await client.comes_back()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def tab_client(browser: Browser, page_url: str, server: Server) -> AsyncIterator[Client]:
-    async with tab(browser, f"{page_url}/reconnecting.html") as hidden:
-        client = Client(hidden)
-        await client.call("load", f"{server.url}/reconnecting-sockjs.mjs")
-        yield client
+@asynccontextmanager
+async def tabs(
+    browser: Browser, page_url: str, server: Server, transports: list[str], silence: int
+) -> AsyncIterator[list[tuple[Client, Tab]]]:
+    """Open a tab for each transport."""
+    async with contextlib.AsyncExitStack() as stack:
+        opened = []
+        for transport in transports:
+            hidden = tab(browser, f"{page_url}/reconnecting.html")
+            page = await stack.enter_async_context(hidden)
+            client = Client(page)
+            await client.call("load", f"{server.url}/reconnecting-sockjs.mjs")
+            await client.open(server.url, transport, silence=silence)
+            opened.append((client, page))
+        yield opened
 
 
-@pytest.mark.parametrize("transport", SOCKJS_TRANSPORTS)
-async def test_frozen_tab_comes_back_when_it_thaws(
-    server: Server, tab_client: Client, transport: str
+async def test_frozen_tabs_come_back_when_they_thaw(
+    browser: Browser, page_url: str, server: Server
 ) -> None:
-    assert isinstance(tab_client.page, Tab)
-    await tab_client.open(server.url, transport, silence=SILENCE)
-    await tab_client.page.freeze()
-    await server.end(signal.SIGKILL)
-    await server.start()
-    await tab_client.page.thaw()
-    await tab_client.take("reconnecting")
-    await tab_client.comes_back()
+    async with tabs(browser, page_url, server, SOCKJS_TRANSPORTS, SILENCE) as opened:
+        for _, page in opened:
+            await page.freeze()
+        await server.end(signal.SIGKILL)
+        await server.start()
+        for client, page in opened:
+            await page.thaw()
+            await client.take("reconnecting")
+            await client.comes_back()
 
 
-@pytest.mark.parametrize("transport", ["websocket", "xhr-streaming", "eventsource"])
-async def test_tab_that_was_frozen_for_long_keeps_its_connection(
-    server: Server, tab_client: Client, transport: str
+async def test_tabs_that_were_frozen_for_long_keep_their_connections(
+    browser: Browser, page_url: str, server: Server
 ) -> None:
-    assert isinstance(tab_client.page, Tab)
-    await tab_client.open(server.url, transport, silence=2000)
-    await tab_client.page.freeze()
-    await asyncio.sleep(3)  # heartbeats wait in the browser
-    await tab_client.page.thaw()
-    assert await tab_client.call("echo", "still there") == "still there"
-    assert await tab_client.seen() == []
+    transports = ["websocket", "xhr-streaming", "eventsource"]
+    async with tabs(browser, page_url, server, transports, 2000) as opened:
+        for _, page in opened:
+            await page.freeze()
+        await asyncio.sleep(3)  # heartbeats wait in the browser
+        for client, page in opened:
+            await page.thaw()
+            assert await client.call("echo", "still there") == "still there"
+            assert await client.seen() == []

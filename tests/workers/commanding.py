@@ -103,6 +103,7 @@ class Command(Target):
                 wire = await self.wire()
                 reply = await wire.request("GET", "/loaded")
                 wires.setdefault(json.loads(reply.body)["pid"], wire)
+                await asyncio.sleep(0.002)  # one of them may be starting
         return wires
 
     async def loaded(self) -> dict[str, Any]:

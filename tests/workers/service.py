@@ -1,4 +1,7 @@
-"""What the workers of tests serve; settings come by the environment."""
+"""What the workers of tests serve; settings come by the environment.
+
+Hundreds of processes import this, so it imports only what it needs.
+"""
 
 import asyncio
 import importlib
@@ -8,7 +11,6 @@ import os
 from aiohttp import web
 
 from sockjs_aio import SockJSConnection, SockJSRouter
-from sockjs_aio.brokers.redis import RedisBroker
 from tests.adapters import add_adapters
 
 GENERATION = os.environ.get("GENERATION_FILE", "")
@@ -86,7 +88,11 @@ async def make() -> web.Application:
 
     app = web.Application()
     settings = json.loads(os.environ.get("SETTINGS", "{}"))
-    broker = RedisBroker(os.environ["REDIS"]) if "REDIS" in os.environ else None
+    broker = None
+    if "REDIS" in os.environ:
+        from sockjs_aio.brokers.redis import RedisBroker
+
+        broker = RedisBroker(os.environ["REDIS"])
     router = SockJSRouter(Numbered, "/echo", settings, broker=broker, on_presence=on_presence)
     router.attach(app)
     app.router.add_get("/health", router.health)

@@ -9,6 +9,9 @@ from tests.wire import Reply, Wire
 
 ENDED = (OSError, asyncio.IncompleteReadError)
 
+PAUSE = 0.01
+"""Seconds between two rounds, in which the servers may compute: they start workers meanwhile."""
+
 
 @dataclass
 class Conversation:
@@ -60,6 +63,7 @@ class Talker:
                 await self._poll(talk)
                 if talk.end:
                     talks[place] = await self._open()
+            await asyncio.sleep(PAUSE)
         for wire in self._wires.values():
             wire.close()
 

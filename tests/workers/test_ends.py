@@ -36,23 +36,21 @@ async def gone(pids: set[int], seconds: float) -> None:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize(
-    "transport, workers",
-    [*((transport, 1) for transport in ALL), (WebSocket, 2), (Xhr, 2)],
-    ids=lambda value: getattr(value, "name", str(value)),
-)
+@pytest.mark.parametrize("transports, workers", [(ALL, 1), ([WebSocket], 2), ([Xhr], 2)])
 async def test_hooks_that_wait_are_cancelled_and_on_close_is_called(
-    command: RunCommand, tmp_path: Path, transport: type[Client], workers: int
+    command: RunCommand, tmp_path: Path, transports: list[type[Client]], workers: int
 ) -> None:
     """`shutdown_timeout` passes in the drain, and again at the shutdown."""
     notes = tmp_path / "notes"
     settings = {"shutdown_timeout": 1}
     served = await command(target=UNRULY + "make", workers=workers, notes=notes, settings=settings)
-    client = await transport.open(served)
-    await client.send("wait 1000")
-    await until_noted(notes, "waits")
+    for count, transport in enumerate(transports, 1):
+        client = await transport.open(served)
+        await client.send("wait 1000")
+        await until_noted(notes, "waits", count)
     assert await served.stop() == 0
-    assert sorted(lines(notes)) == sorted(["waits", "waited", "close"] + ["cleanup"] * workers)
+    of_each = ["waits", "waited", "close"] * len(transports)
+    assert sorted(lines(notes)) == sorted(of_each + ["cleanup"] * workers)
     assert "killed" not in served.said
     assert not served.has_failed, served.said
 

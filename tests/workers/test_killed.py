@@ -33,7 +33,7 @@ async def kill(served: Command, victim: int, count: int = 1) -> None:
     await served.until_said(r"died \(SIGKILL\)", count)
     async with async_timeout.timeout(PATIENCE):
         while victim in (pids := await served.worker_wires(2)):
-            pass
+            await asyncio.sleep(0.02)
     assert len(pids) == 2
 
 

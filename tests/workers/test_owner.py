@@ -74,9 +74,10 @@ async def test_session_ends_with_its_authorization_at_the_owner(
     team: RunTeam, transport: type[Client]
 ) -> None:
     async def authorize(request: web.Request) -> Grant:
-        return Grant("ann", until=time.time() + 1)
+        return Grant("ann", until=time.time() + 0.3)
 
-    workers = await team(2, authorize=authorize)
+    settings = {"session_check_interval": 0.02}
+    workers = await team(2, settings=settings, authorize=authorize)
     client = await open_elsewhere(workers, transport)
     async with async_timeout.timeout(20):
         while not (frame := await client._frame()).startswith(b"c"):

@@ -1,5 +1,6 @@
 """A reload does not make workers forget which sessions have ended."""
 
+import asyncio
 import signal
 
 import pytest
@@ -30,6 +31,7 @@ async def test_sessions_that_have_ended_are_not_opened_again_after_reloads(
                 # a worker that ends while it relays breaks the connection
                 assert reply.body in (EXPIRED + b"\n", LOST + b"\n"), reply
                 assert await served.post(path, '["buy"]') == 404
+            await asyncio.sleep(0.02)  # the workers that start have to compute
     for path in PATHS:
         assert await served.poll(path) == EXPIRED
     assert await served.stop() == 0
