@@ -15,52 +15,17 @@ import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import CoroutineType
-from typing import Any, Concatenate, ParamSpec, Protocol
+from typing import Any, Concatenate, ParamSpec
 
-from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.hook_task import Rest
+from sockjs_aio.core.hooked_session import HookedSession
 from sockjs_aio.core.inbox import Inbox
 from sockjs_aio.gaps import GapSession
-from sockjs_aio.protocol.ends import GO_AWAY, HOOK_FAILED, End, Initiator
-from sockjs_aio.session_info import CloseInfo, ConnectionInfo
-from sockjs_aio.stats import Telling
+from sockjs_aio.protocol.ends import GO_AWAY, HOOK_FAILED
 from sockjs_aio.turns import Turn, clock
 
 P = ParamSpec("P")
-
-
-class HookedSession(Protocol):
-    """What hooks need of their session."""
-
-    connection: SockJSConnection
-    close_info: CloseInfo | None
-
-    @property
-    def info(self) -> ConnectionInfo:
-        """About the request that opened it."""
-
-    @property
-    def events(self) -> Telling:
-        """Tells observers what happens."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether messages are accepted."""
-
-    def close(
-        self,
-        code: int = GO_AWAY.code,
-        reason: str = GO_AWAY.reason,
-        initiator: Initiator = "server",
-    ) -> None:
-        """Close the session, because a hook failed or refused the client."""
-
-    def peer_failed(self, end: End) -> None:
-        """The client disconnected while a hook was running."""
-
-    def hooks_returned(self) -> None:
-        """The running hook has returned, and no other one follows now."""
 
 
 class Hooks:

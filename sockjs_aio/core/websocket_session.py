@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Protocol
 
 from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.hook_task import HookTask, Rest
-from sockjs_aio.core.hooks import HookedSession, Hooks
+from sockjs_aio.core.hooked_session import HookedSession
+from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.core.session import Session
 
 
