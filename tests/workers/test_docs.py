@@ -15,7 +15,7 @@ TEXT = re.sub(r"\s+", " ", (ROOT / "docs/workers.md").read_text())
 def test_limits_are_those_that_are_documented() -> None:
     assert peers.BUFFER == 64 << 10 and "at most 64 KiB wait in the relaying worker" in TEXT
     assert handover_links.MAX_DATA == 64 << 10 and "more than 64 KiB have been read" in TEXT
-    assert handover.MAX_KEPT == 16 << 10 and "after those of more than 16 KiB" in TEXT
+    assert handover.MAX_KEPT == 16 << 10 and "with more than 16 KiB, and" in TEXT
     assert f"The header is valid for {signed_header.VALIDITY:g} seconds" in TEXT
     assert f"open a session on it wait for up to {placement.START_PATIENCE:g} seconds" in TEXT
     assert f"before it has served for {supervisor.STEADY:g} seconds" in TEXT
