@@ -1,6 +1,7 @@
 """Handlers written for aio-libs' sockjs 0.13, on sockets: only their import has changed."""
 
 import asyncio
+import functools
 import gc
 import json
 import re
@@ -389,6 +390,22 @@ async def test_handler_that_raises(
     errors = [record for record in caplog.records if record.levelname == "ERROR"]
     assert len(errors) == 1 and errors[0].exc_info
     await client.leave()
+
+
+@pytest.mark.logs("ZeroDivisionError")
+async def test_handler_is_named_that_functools_partial_holds(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = web.Application()
+    add_endpoint(app, functools.partial(functools.partial(fail), 1))
+    client = await clients.WebSocket.open(await run(app))
+    assert await client.frame() == b'c[1011,"Internal error"]'
+    assert "handler fail (OPEN) failed" in caplog.text
+    await client.leave()
+
+
+async def fail(_number: int, _manager: object, _session: object, _msg: object) -> None:
+    raise ZeroDivisionError("mistake")
 
 
 @pytest.mark.logs("division by zero|ZeroDivisionError")

@@ -1,5 +1,6 @@
 """An application that uses the interface wrongly is told what to do instead."""
 
+import asyncio
 import functools
 from typing import Any
 
@@ -284,6 +285,20 @@ async def test_awaiting_what_is_a_plain_function_is_explained(
     hints = [x for x in caplog.messages if "plain functions, do not await them" in x]
     assert len(hints) == 2
     assert all(f"Awaiting.{hook} failed: send, broadcast and close are" in x for x in hints)
+
+
+@pytest.mark.logs("TypeError: a coroutine was expected")
+async def test_task_of_what_is_a_plain_function_is_explained(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Recorder):
+        async def on_message(self, message: Any) -> None:
+            await asyncio.create_task(self.send("x"))  # type: ignore[func-returns-value, arg-type]
+
+    client = await clients.WebSocket.open(await serve(Failing))
+    await client.send("a")
+    await Failing.until("close")
+    assert "send, broadcast and close are plain functions, do not await them" in caplog.text
 
 
 @pytest.mark.logs("TypeError: 'int' object", "KeyError: ")

@@ -1,6 +1,7 @@
 """The sessions of one endpoint, and the connection that turns hooks into messages."""
 
 import asyncio
+import functools
 import inspect
 import json
 import secrets
@@ -220,6 +221,8 @@ class HandlerConnection(ClientConnection):
         if self.client is None:
             return f"the factory of the manager {self.manager.name!r}"
         handler = self.manager.handler
+        while isinstance(handler, functools.partial):
+            handler = handler.func
         name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
         return f"handler {name} ({self.told.name})"
 

@@ -46,6 +46,7 @@ class Log(Observer):
 def _hint(error: BaseException) -> str:
     """Explain the most common mistake, because Python's own message does not."""
     text = str(error) if isinstance(error, TypeError) else ""
-    if "NoneType" in text and "await" in text:  # the words differ between Python versions
+    is_awaited = "NoneType" in text and "await" in text  # the words differ between Python versions
+    if is_awaited or text == "a coroutine was expected, got None":
         return ": send, broadcast and close are plain functions, do not await them"
     return ""

@@ -51,7 +51,7 @@ class Drain:
                     ending.is_announced = True
                 await asyncio.sleep(self.notice)
                 count = sum(len(service.registry) for service in services_of(app))
-                logger.info("closing %d sessions over %g s", count, self.over)
+                logger.info("closing %s over %g s", number_of_sessions(count), self.over)
                 with progress(services_of(app), logger):
                     await asyncio.gather(*(ending.drain(self.over) for ending in endings))
         except asyncio.TimeoutError:
@@ -81,7 +81,12 @@ async def _log_progress(services: Sequence[Service], log: logging.Logger, who: s
     while left:
         await asyncio.sleep(1)
         left = _count_open(services)
-        log.info("%s%s of %s sessions closed", who, f"{total - left:,}", f"{total:,}")
+        log.info("%s%s of %s closed", who, f"{total - left:,}", number_of_sessions(total))
+
+
+def number_of_sessions(count: int) -> str:
+    """Return ``"1 session"`` or ``"1,200 sessions"``."""
+    return f"{count:,} session{'' if count == 1 else 's'}"
 
 
 def _count_open(services: Sequence[Service]) -> int:

@@ -38,7 +38,7 @@ from sockjs_aio.cluster.workers.source_watch import (
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.shutdown import LAST_GRACE
 from sockjs_aio.server.aiohttp_protocol import Runner
-from sockjs_aio.server.drain import progress
+from sockjs_aio.server.drain import number_of_sessions, progress
 from sockjs_aio.server.forks import give_forks_their_signals
 from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.service import services_of
@@ -237,8 +237,8 @@ class Worker:
         exchanges = self._relay.exchanges
         loop = asyncio.get_running_loop()
         number, start = self._config.number, loop.time()
-        count = sum(len(service.registry) for service in services_of(self._app))
-        logger.info("worker %d: closing %d sessions over %g s", number, count, self._drain.over)
+        sessions = number_of_sessions(sum(len(s.registry) for s in services_of(self._app)))
+        logger.info("worker %d: closing %s over %g s", number, sessions, self._drain.over)
         until_left = exchanges.end if self._relay.is_retiring else exchanges.finished
         try:
             async with async_timeout.timeout_at(self._drain_ends or start + self._drain.limit):
