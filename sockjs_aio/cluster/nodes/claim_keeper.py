@@ -91,7 +91,7 @@ class ClaimKeeper:
         start = _now()
         entries = await self._directory.register(self._locator.nodes.names)
         for name, record in entries.items():
-            if (node := self._locator.check(name, record)) is not None:
+            if (node := self._locator.check(name, record, start)) is not None:
                 self._cut(node)
         now = _now()
         before = max(now - self._refresh_after, self._directory.lost_at)

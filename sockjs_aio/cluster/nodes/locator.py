@@ -72,10 +72,17 @@ class NodeLocator:
         """See `Locator`."""
         return NodeSearch(self, service, request, is_relayed=purpose is not None)
 
-    def check(self, name: str, record: str | None) -> Node | None:
-        """Forget a node, and return it, if by its record in Redis it has ended."""
+    def check(self, name: str, record: str | None, asked: float) -> Node | None:
+        """Forget a node, and return it, if by its record in Redis it has ended.
+
+        Args:
+            name: The node's name.
+            record: What Redis has answered.
+            asked: When it was asked, by the loop's clock.  If this process was stopped meanwhile,
+                the answer may be old.
+        """
         try:
-            node = self.nodes.check(name, record, _now())
+            node = self.nodes.check(name, record, asked)
         except RecordForgedError as error:  # requests that already wait for the node go on
             self.rate_limited.warn("forged", "ignored a node's record in Redis: %s", error)
             return None

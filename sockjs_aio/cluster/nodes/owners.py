@@ -113,7 +113,7 @@ class KnownNodes:
         Args:
             name: The node's name.
             record: Its record now; None if Redis has none any more.
-            now: The time by the loop's clock.
+            now: The time by the loop's clock at which Redis was asked for it.
 
         Raises:
             RecordForgedError: If the record is forged or too old.
