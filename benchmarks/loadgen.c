@@ -202,7 +202,7 @@ static enum phase phase;
 static Session *sessions, *probe;       /* the probe comes behind the sessions */
 static int started, opened, alive;      /* sessions */
 static long session_number;             /* for unique ids */
-static long messages, heartbeats, bytes_in, bytes_out;
+static long messages, heartbeats, pings, bytes_in, bytes_out;
 static Session **restart;               /* sessions to start anew (connect) */
 static int restarts;
 
@@ -633,8 +633,8 @@ static void parse_websocket(Conn *c)
             if (!s->closing)
                 session_lost(s, "WebSocket closed by the server");
             break;
-        case 0x89:              /* some servers use these as heartbeats */
-            heartbeats++;
+        case 0x89:
+            pings++;
             websocket_send(c, 10, payload, size);
             conn_flush(c);
             break;
@@ -1091,7 +1091,7 @@ int main(int argc, char **argv)
     if (opt.scenario != IDLE)
         run_for(opt.warmup);
     phase = MEASURE;
-    messages = heartbeats = bytes_in = bytes_out = 0;
+    messages = heartbeats = pings = bytes_in = bytes_out = 0;
     if (opt.scenario == CONNECT)
         opened = 0;
     memset(&latency, 0, sizeof latency);
@@ -1107,7 +1107,8 @@ int main(int argc, char **argv)
     cpu = server_cpu() - cpu;
     own_cpu = cpu_seconds(0) - own_cpu;
     long done = opt.scenario == CONNECT ? opened : messages;
-    long counted_in = bytes_in, counted_out = bytes_out, beats = heartbeats;
+    /* some servers have only pings as heartbeats, others send both together */
+    long counted_in = bytes_in, counted_out = bytes_out, beats = heartbeats ? heartbeats : pings;
     Histogram result = latency, spread = delivery, stalls = probed;
     fairness_measure();
     if (probe && probe->sent != probe->received)

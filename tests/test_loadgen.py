@@ -188,6 +188,8 @@ async def test_idle_sessions_have_their_heartbeats(serve: Serve, loadgen: Path) 
     result, status = await load(loadgen, served.port, options)
     assert status == 0, result
     assert result["heartbeats"] >= 20
+    due = result["connections"] * (result["seconds"] / 0.2 + 1)  # one at each second tick
+    assert result["heartbeats"] <= due, "a ping does not count beside its heartbeat"
     assert result["server_cpu_s"] > 0
     assert result["server_rss_kb"]["open"] > 0
 
