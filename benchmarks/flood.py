@@ -19,6 +19,8 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
 from urllib.parse import quote
 
 import aiohttp
@@ -71,6 +73,22 @@ WAYS = [ALONE, LIMITED, UNLIMITED]
 Latencies = list[float]
 
 
+@dataclass(frozen=True)
+class Result:
+    """What one run has measured.
+
+    Args:
+        latencies: Of the messages of the quiet sessions, in milliseconds.
+        cpu: The CPU time of the server, in seconds.
+    """
+
+    latencies: Latencies
+    cpu: float
+
+    def percentile(self, share: int) -> float:
+        return statistics.quantiles(self.latencies, n=100)[share - 1]
+
+
 # The clients.
 
 
@@ -99,13 +117,14 @@ async def flood(port: int, transport: str) -> None:
             await flood_websocket(client)
         session = "/echo/0/flood"
         async with client.post(session + "/xhr"):
-            pass
+            print("flooding", flush=True)
         senders = (send(client, session, transport) for _ in range(SENDERS))
         await asyncio.gather(receive(client, session, transport), *senders)
 
 
 async def flood_websocket(client: aiohttp.ClientSession) -> None:
     async with client.ws_connect("/echo/0/flood/websocket") as websocket:
+        print("flooding", flush=True)
 
         async def read() -> None:
             async for _ in websocket:
@@ -143,7 +162,7 @@ def running(cpu: int, *arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         preexec_fn=prepare(cpu),
     )
@@ -151,49 +170,56 @@ def running(cpu: int, *arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
-def run(way: Way, transport: str, seconds: float) -> Latencies:
+def run(way: Way, transport: str, seconds: float) -> Result:
     cpus, port = sorted(os.sched_getaffinity(0)), free_port()
-    server = ["benchmarks.servers.sockjs_aio_server", "--port", str(port)]
+    command = ["benchmarks.servers.sockjs_aio_server", "--port", str(port)]
     if way.rate is not None:
-        server += ["--message-rate", str(way.rate)]
+        command += ["--message-rate", str(way.rate)]
     with contextlib.ExitStack() as stack:
-        wait_until_listening(stack.enter_context(running(cpus[0], *server)), port)
+        server = stack.enter_context(running(cpus[0], *command))
+        wait_until_listening(server, port)
         if way.is_flooded:
-            flooding = ["benchmarks.flood", "--flood", str(port), "--transports", transport]
-            stack.enter_context(running(cpus[-1], *flooding))
-            time.sleep(1)  # it starts, and its burst is over
-        return asyncio.run(measure(port, transport, seconds))
+            command = ["benchmarks.flood", "--flood", str(port), "--transports", transport]
+            flooding = stack.enter_context(running(cpus[-1], *command))
+            assert flooding.stdout is not None
+            flooding.stdout.readline()
+            time.sleep(1.5)  # its burst is over
+        before = cpu_time(server.pid)
+        latencies = asyncio.run(measure(port, transport, seconds))
+        return Result(latencies, cpu_time(server.pid) - before)
 
 
-Runs = dict[str, dict[Way, list[Latencies]]]
+def cpu_time(pid: int) -> float:
+    """Return the CPU time that a process has taken, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+Runs = dict[str, dict[Way, list[Result]]]
 
 
 def table(runs: Runs) -> str:
     """Return the medians of the rounds as a Markdown table; ratios are those within one round."""
-    heads = ["p50 alone", "p99 alone", *(f"p99, {way.title}" for way in WAYS[1:])]
+    heads = ["p50 alone", "p99 alone"]
+    heads += [x for way in WAYS[1:] for x in (f"p99, {way.title}", "CPU of the server")]
     lines = [
         f"| {SESSIONS} quiet sessions over | {' | '.join(heads)} |",
         "| --- |" + " ---: |" * len(heads),
     ]
     for transport, ways in runs.items():
         alone = ways[ALONE]
-        cells = [
-            f"{statistics.median(percentile(x, share) for x in alone):.1f} ms" for share in (50, 99)
-        ]
+        cells = [f"{median(x.percentile(share) for x in alone):.1f} ms" for share in (50, 99)]
         for way in WAYS[1:]:
-            p99 = statistics.median(percentile(x, 99) for x in ways[way])
-            pairs = zip(ways[way], alone, strict=True)
-            ratio = statistics.median(percentile(x, 99) / percentile(y, 99) for x, y in pairs)
-            cells.append(f"{p99:.1f} ms ({ratio:.1f} ×)")
+            pairs = list(zip(ways[way], alone, strict=True))
+            p99 = median(x.percentile(99) for x in ways[way])
+            ratio = median(x.percentile(99) / y.percentile(99) for x, y in pairs)
+            cpu = median(x.cpu / y.cpu for x, y in pairs)
+            cells += [f"{p99:.1f} ms ({ratio:.1f} ×)", f"{cpu:.1f} ×"]
         lines.append(f"| {transport} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def percentile(latencies: Latencies, share: int) -> float:
-    return statistics.quantiles(latencies, n=100)[share - 1]
 
 
 def main() -> None:

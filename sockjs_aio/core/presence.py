@@ -34,6 +34,9 @@ ROUND = 0.25
 RETRY = 1.0
 """Seconds until the broker is asked again if it could not answer."""
 
+LAST_GRACE = 1.0
+"""Seconds that calls get to end at a shutdown, after they were cancelled."""
+
 CHUNK = 100
 """How many channels to look at together."""
 
@@ -142,14 +145,15 @@ class Presence:
 
     async def stop(self) -> None:
         """Tell other processes what they do not know yet, and end."""
+        self._put_off.clear()
         tasks = [*self._calls.values(), *([self._task] if self._task else ())]
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks)
-        news = [channel for channel, roster in self._rosters.items() if roster.has_news]
+            await asyncio.wait(tasks, timeout=LAST_GRACE)
+        news = [(name, roster) for name, roster in self._rosters.items() if roster.has_news]
         for start in range(0, len(news), CHUNK):
-            hints = map(self._send_hint, news[start : start + CHUNK])
+            hints = (self._send_hint(*item) for item in news[start : start + CHUNK])
             await asyncio.gather(*hints, return_exceptions=True)
         for channel in list(self._rosters):
             self._forget(channel)
@@ -232,8 +236,7 @@ class Presence:
             roster.is_heard = True
         roster.remote = await self._broker.remote_members(channel)
         if roster.has_news:
-            roster.has_news = False  # what changes from now on needs another hint
-            await self._send_hint(channel)
+            await self._send_hint(channel, roster)
 
     def _tell(self, channel: str, roster: Roster) -> None:
         now = _now()
@@ -244,7 +247,7 @@ class Presence:
         if now + self._linger in (roster.ends, roster.latest_leave):
             self._later.append((now + self._linger, channel))
         if not roster.watchers and roster.ends is not None and roster.ends <= now:
-            left = sorted([*left, *roster.told])
+            left = sorted(roster.told.difference(joined).union(left))
             joined = []
             self._forget(channel)
         if joined or left:
@@ -264,9 +267,13 @@ class Presence:
             self._put_off.remove(channel)
             self._look_at(channel)
 
-    async def _send_hint(self, channel: str) -> None:
-        with contextlib.suppress(BrokerUnavailableError):  # others look now and then anyway
+    async def _send_hint(self, channel: str, roster: Roster) -> None:
+        roster.has_news = False  # what changes from now on needs another hint
+        try:
             await self._broker.send(hints_of(channel), "", None)
+        except BaseException:
+            roster.has_news = True
+            raise
 
     def _forget(self, channel: str) -> None:
         del self._rosters[channel]

@@ -3,15 +3,18 @@
 import ast
 import asyncio
 import inspect
+import json
 import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from sockjs_aio.brokers import checks
 from sockjs_aio.brokers.redis import RedisBroker, backoff, commands
+from sockjs_aio.core.presence import hints_of
 from sockjs_aio.protocol import names
 from tests.brokers.redis_server import RedisServer
 from tests.brokers.test_scripted import Ear
@@ -63,6 +66,30 @@ async def test_the_example_runs(redis_server: RedisServer, aiohttp_client: Any) 
         assert (await response.json())["broker"] == "connected"
 
 
+@pytest.mark.virtual_time
+async def test_the_example_of_presence_keeps_a_list_right(aiohttp_client: Any) -> None:
+    (example,) = [block for block in blocks(PAGE, "python") if "presence_linger" in block]
+    namespace: dict[str, Any] = {"__name__": "example"}
+    exec(example, namespace)
+    app = web.Application()
+    namespace["router"].attach(app)
+    client = await aiohttp_client(app)
+
+    async def until_present(page: Any, expected: set[str]) -> None:
+        present: set[str] = set()
+        while present != expected:
+            change = json.loads(await page.receive_str())
+            present = set(change.get("present", present))
+            present = present.union(change.get("joined", ())).difference(change.get("left", ()))
+
+    async with client.ws_connect("/room/websocket?name=ann") as ann:
+        async with client.ws_connect("/room/websocket?name=bob") as bob:
+            await until_present(ann, {"ann", "bob"})
+            await until_present(bob, {"ann", "bob"})
+        left = json.loads(await ann.receive_str())
+        assert left == {"joined": [], "left": ["bob"]}
+
+
 async def use_all(url: str) -> None:
     """Do all that a broker does, with sessions that come and go."""
     async with RedisBroker(url, member_expiry=0.3, on_unavailable="raise") as broker:
@@ -73,6 +100,9 @@ async def use_all(url: str) -> None:
         await broker.ready("news")
         assert await broker.members("news") == {"ann", "bob"}
         broker.leave("news", "bob")
+        broker.subscribe(hints_of("news"), ear)
+        await broker.send(hints_of("news"), "", None)
+        broker.unsubscribe(hints_of("news"), ear)
         await broker.publish("news", "here")
         await RedisBroker(url, on_unavailable="raise").publish("news", "there")
         await ear.until("here", "there")

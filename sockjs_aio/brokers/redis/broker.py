@@ -116,7 +116,8 @@ class RedisBroker(Broker):
         self._on_unavailable = on_unavailable
         self._timeout = timeout
         self._max_retry_delay = max_retry_delay
-        self.member_expiry = self._member_expiry = member_expiry
+        self.member_expiry: float | None = member_expiry
+        self._member_expiry = member_expiry
         self._queue_limit = publish_queue_limit
         self._rate_limited = RateLimitedLog(logger)
         try:
