@@ -46,8 +46,8 @@ class Load:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.tally = Tally()
+        self.plan: Plan = plan
+        self.tally: Tally = Tally()
         self.opened: int = 0
         self.opening_seconds: float = 0.0
         self.seconds: float = 0.0
@@ -56,7 +56,7 @@ class Load:
         """How many came back in that time."""
         self.processor_seconds: float = 0.0
         """For how long this program computed in that time."""
-        self.is_interrupted = False
+        self.is_interrupted: bool = False
         self._stop = asyncio.Event()
         self._start = asyncio.Event()
         self._opening = asyncio.Semaphore(_AT_ONCE)
