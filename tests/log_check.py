@@ -9,6 +9,7 @@ import gc
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -35,6 +36,19 @@ class Watch(logging.Handler):
 
 
 watch = Watch()
+
+
+@contextmanager
+def logs(pattern: str) -> Iterator[None]:
+    """Make sure that what follows logs tracebacks that match `pattern`, or none if it is empty.
+
+    The test has them in its mark, too.
+    """
+    start = len(watch.texts)
+    yield
+    texts = watch.texts[start:]
+    assert bool(texts) == bool(pattern), texts
+    assert all(re.search(pattern, text) for text in texts), texts
 
 
 def pytest_configure(config: pytest.Config) -> None:

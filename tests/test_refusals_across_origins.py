@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import SockJSConnection
+from tests.cases import case
 from tests.conftest import Echo, Serve, Served
 from tests.hostile.urls import OPENING, URLS, answered, started
 from tests.wire import Reply
@@ -47,19 +48,20 @@ REFUSALS: dict[str, tuple[Any, int]] = {
 @lists
 @good
 @opening
-@pytest.mark.parametrize("name", REFUSALS)
 async def test_what_authorize_refuses_can_be_read(
-    serve: Serve, name: str, transport: str, origin: str, origins: object
+    serve: Serve, transport: str, origin: str, origins: object
 ) -> None:
-    answer, status = REFUSALS[name]
-
     async def authorize(request: web.Request) -> object:
+        answer, _ = REFUSALS[request.headers["X-Refusal"]]
         if callable(answer):
             raise answer()
         return answer
 
     served = await serve(Echo, settings=allowing(origins), authorize=authorize)
-    assert_readable(await answered(served, SESSION, transport, Origin=origin), status, origin)
+    for name, (_, status) in REFUSALS.items():
+        with case(name):
+            headers = {"Origin": origin, "X-Refusal": name}
+            assert_readable(await answered(served, SESSION, transport, **headers), status, origin)
 
 
 async def test_headers_of_authorize_stay(serve: Serve) -> None:

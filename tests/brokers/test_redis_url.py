@@ -1,5 +1,6 @@
 """URLs of Redis that cannot be used are refused at once, and no error has a password."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -10,6 +11,7 @@ from sockjs_aio import BrokerUnavailableError, Nodes, SettingsError
 from sockjs_aio.brokers.redis import RedisBroker
 from sockjs_aio.brokers.redis.url import OPTIONS
 from tests.brokers.redis_server import RedisServer
+from tests.cases import case
 
 Make: TypeAlias = Callable[[Any], object]
 
@@ -58,11 +60,12 @@ UNFIT = [
 
 
 @MAKERS
-@pytest.mark.parametrize(("url", "text"), UNFIT, ids=[repr(url) for url, _ in UNFIT])
-def test_url_that_does_not_fit_is_refused(make: Make, url: Any, text: str) -> None:
-    with pytest.raises(SettingsError, match="the Redis URL is not valid") as error:
-        make(url)
-    assert text in str(error.value)
+def test_url_that_does_not_fit_is_refused(make: Make) -> None:
+    for url, text in UNFIT:
+        with case(url):
+            with pytest.raises(SettingsError, match="the Redis URL is not valid") as error:
+                make(url)
+            assert text in str(error.value)
 
 
 SECRETS = ["pa#ss", "pa/ss", "pa?ss", "12#34", "12/34", "12?34", "12?a=b", "12/34?a=b#c", "[pass",
@@ -71,19 +74,17 @@ SECRETS = ["pa#ss", "pa/ss", "pa?ss", "12#34", "12/34", "12?34", "12?a=b", "12/3
 
 
 @MAKERS
-@pytest.mark.parametrize("scheme", ["redis", "rediss"])
-@pytest.mark.parametrize("user", ["", "anna"])
-@pytest.mark.parametrize("secret", SECRETS)
-def test_password_that_is_not_encoded_is_refused_and_not_repeated(
-    make: Make, scheme: str, user: str, secret: str
-) -> None:
-    with pytest.raises(SettingsError) as error:
-        make(f"{scheme}://{user}:{secret}@redis.example:6379/0")
-    text = str(error.value)
-    assert "the Redis URL is not valid" in text
-    assert error.value.__cause__ is None and error.value.__suppress_context__
-    for part in (secret, "redis.example", "anna", "34", "ss@"):
-        assert part in ("?", "#", "%") or part not in text
+def test_password_that_is_not_encoded_is_refused_and_not_repeated(make: Make) -> None:
+    for scheme, user, secret in itertools.product(("redis", "rediss"), ("", "anna"), SECRETS):
+        url = f"{scheme}://{user}:{secret}@redis.example:6379/0"
+        with case(url):
+            with pytest.raises(SettingsError) as error:
+                make(url)
+            text = str(error.value)
+            assert "the Redis URL is not valid" in text
+            assert error.value.__cause__ is None and error.value.__suppress_context__
+            for part in (secret, "redis.example", "anna", "34", "ss@"):
+                assert part in ("?", "#", "%") or part not in text
 
 
 @MAKERS
@@ -104,9 +105,10 @@ FIT = [
 
 
 @MAKERS
-@pytest.mark.parametrize("url", FIT)
-def test_url_that_fits_is_taken(make: Make, url: str) -> None:
-    make(url)
+def test_url_that_fits_is_taken(make: Make) -> None:
+    for url in FIT:
+        with case(url):
+            make(url)
     assert sorted(OPTIONS) == list(OPTIONS)
 
 

@@ -1,10 +1,13 @@
 """Requests as bytes, of which HTTP lets some be sent and others not."""
 
-import async_timeout
-import pytest
+from collections.abc import Iterable
 
+import async_timeout
+
+from tests.cases import case
 from tests.conftest import Served
 from tests.hostile.refusals import assert_aiohttp_refused
+from tests.log_check import logs
 from tests.wire import Reply, Wire
 
 SEND = b"/echo/000/abcdefgh/xhr_send"
@@ -47,7 +50,21 @@ async def assert_last_words(served: Served, data: bytes) -> Reply:
     return reply
 
 
-def logged(name: str, data: bytes, pattern: str) -> object:
-    """Make a parameter of a test, whose request has aiohttp log `pattern`; if empty, nothing."""
-    marks = [pytest.mark.logs(pattern)] if pattern else []
-    return pytest.param(data, id=name, marks=marks)
+async def assert_last_words_each(served: Served, wrong: Iterable[tuple[str, bytes, str]]) -> None:
+    """Do the same with many requests, of each of which aiohttp logs a pattern; if empty, nothing.
+
+    Args:
+        served: The server.
+        wrong: The name of each, its bytes, and the pattern.
+    """
+    for number, (name, data, pattern) in enumerate(wrong):
+        with case(name), logs(pattern):
+            session = f"/000/session{number}"
+            assert await served.poll(session) == b"o"
+            wire, reply = await exchange(served, data.replace(SESSION.encode(), session.encode()))
+            assert_aiohttp_refused(reply)
+            async with async_timeout.timeout(5):
+                assert await wire.is_closed()
+            wire.close()
+            assert await served.post(session, '["next"]') == 204
+            assert await served.poll(session) == b'a["next"]'

@@ -1,6 +1,7 @@
 """Sections "WebSocket protocol" and "Raw WebSocket"; RFC 6455."""
 
 import asyncio
+import itertools
 import struct
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from sockjs_aio import ConnectionInfo
 from tests import clients
+from tests.cases import case
 from tests.conftest import Echo, Recorder, Serve
 from tests.websocket_wire import HANDSHAKE, close_code, close_frame, frame, handshake, masked
 
@@ -126,10 +128,8 @@ async def test_close_codes_for_what_a_client_sends(
 
 @both
 @pytest.mark.parametrize("compress", [False, True])
-@pytest.mark.parametrize("reason", ["", "bye", "\u00e9" * 61, "x" * 123])
-@pytest.mark.parametrize("code", [1000, 3001, 4999])
 async def test_close_of_the_client_is_answered_with_its_code_and_reason(
-    serve: Serve, path: str, compress: bool, reason: str, code: int
+    serve: Serve, path: str, compress: bool
 ) -> None:
     class Noted(Recorder):
         async def on_close(self) -> None:
@@ -137,14 +137,19 @@ async def test_close_of_the_client_is_answered_with_its_code_and_reason(
 
     offer = {"Sec-WebSocket-Extensions": "permessage-deflate"} if compress else {}
     served = await serve(Noted, settings={"websocket_compression": compress})
-    wire = await handshake(served, path, **offer)
-    wire.writer.write(close_frame(code, reason))
-    opcode, payload = await frame(wire)
-    while opcode != 8:
-        opcode, payload = await frame(wire)
-    assert payload == struct.pack("!H", code) + reason.encode()
-    assert await wire.is_closed()
-    await Noted.until((code, reason))
+    reasons = ("", "bye", "\u00e9" * 61, "x" * 123)
+    for code, reason in itertools.product((1000, 3001, 4999), reasons):
+        with case((code, reason)):
+            await served.until_empty()
+            wire = await handshake(served, path, **offer)
+            wire.writer.write(close_frame(code, reason))
+            opcode, payload = await frame(wire)
+            while opcode != 8:
+                opcode, payload = await frame(wire)
+            assert payload == struct.pack("!H", code) + reason.encode()
+            assert await wire.is_closed()
+            wire.close()
+            await Noted.until((code, reason))
 
 
 async def test_binary_messages_are_1003_on_the_sockjs_endpoint(serve: Serve) -> None:

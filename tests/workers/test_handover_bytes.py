@@ -15,6 +15,7 @@ from sockjs_aio.cluster.workers.handover import Handovers
 from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement
 from sockjs_aio.server.aiohttp_protocol import Runner
+from tests.cases import case
 from tests.direct_bytes import ALL, ODD, PLAIN, POLL, SEND
 from tests.twins import ENDINGS, Member, Twin, Twins, post
 
@@ -81,31 +82,41 @@ def twins() -> Iterator[Twins]:
     made.stop()
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_what_comes_over_a_connection_is_answered(twins: Twins, name: str) -> None:
-    twins.compare([ALL[name]], "close")
+def test_what_comes_over_a_connection_is_answered(twins: Twins) -> None:
+    for name, data in ALL.items():
+        with case(name):
+            twins.compare([data], "close")
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("name", PLAIN)
-def test_however_it_ends(twins: Twins, name: str, ending: str) -> None:
-    twins.compare([PLAIN[name], SEND, POLL], ending)
+def test_however_it_ends(twins: Twins, ending: str) -> None:
+    for name, data in PLAIN.items():
+        with case(name):
+            twins.compare([data, SEND, POLL], ending)
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_what_comes_behind_is_not_taken_for_something_else(twins: Twins, name: str) -> None:
-    twins.compare([ODD[name], SEND, SEND, POLL], "close")
-    twins.compare([ODD[name] + SEND, SEND, POLL], "close")
+def test_what_comes_behind_is_not_taken_for_something_else(twins: Twins) -> None:
+    for name, data in ODD.items():
+        with case(name):
+            twins.compare([data, SEND, SEND, POLL], "close")
+            twins.compare([data + SEND, SEND, POLL], "close")
 
 
-OTHERS = [SEND.replace(b"SESSION", b"other-%d" % number) for number in range(6)]
+OWNERS = HostPlacement("", COUNT, 0, KEY)
+OTHERS = [
+    next(name for name in map("other-{}".format, range(100)) if OWNERS.number(name) == number)
+    for number in range(COUNT)
+]
+"""An id of each worker's, of no session: all requests for it get 404."""
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_sessions_of_other_workers_come_between(twins: Twins, name: str) -> None:
-    for other in OTHERS:  # some of each worker; all get 404
-        twins.compare([other, ODD[name], other, SEND, POLL], "close")
-        twins.compare([other + ODD[name], other + SEND + other, POLL], "close")
+@pytest.mark.parametrize("owner", range(COUNT))
+def test_sessions_of_other_workers_come_between(twins: Twins, owner: int) -> None:
+    other = SEND.replace(b"SESSION", OTHERS[owner].encode())
+    for name, data in ODD.items():
+        with case(name):
+            twins.compare([other, data, other, SEND, POLL], "close")
+            twins.compare([other + data, other + SEND + other, POLL], "close")
 
 
 def test_it_may_be_cut_at_any_place(twins: Twins) -> None:
