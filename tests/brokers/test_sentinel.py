@@ -56,6 +56,21 @@ async def test_traffic_goes_on_at_the_new_primary_when_the_old_one_was_killed(
     publisher.close()
 
 
+async def test_primary_that_was_replaced_is_left_although_it_still_works(
+    serve: Serve, own_redis: RedisServer, other_redis: RedisServer, sentinel: SentinelServer
+) -> None:
+    sentinel.watch(own_redis.port)
+    broker = RedisBroker(sentinel.url, **HASTY)
+    client = await clients.Xhr.open(await serve(Reloading, broker=broker))
+    await tell(client, "sub news")
+    await asyncio.to_thread(sentinel.until_it_knows_a_replica)
+    assert sentinel.cli("SENTINEL", "FAILOVER", SERVICE) == "OK"
+    assert await client.messages(1) == ["gap news"]
+    assert b"role:master" in own_redis.command("INFO", "replication"), "it does not know yet"
+    other_redis.publish("sockjs:news", b"at the new one")
+    assert await client.messages(1) == ["at the new one"]
+
+
 async def test_sentinel_is_asked_with_its_password_and_over_tls(
     own_redis: RedisServer, sentinel: SentinelServer, tmp_path: Path
 ) -> None:

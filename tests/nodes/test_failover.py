@@ -1,13 +1,14 @@
 """Nodes whose Redis changes its role behind a proxy, or refuses all that they ask."""
 
 import asyncio
+import itertools
 import json
 
 import pytest
 
 from tests.brokers.proxy import Proxy
 from tests.brokers.redis_server import RedisServer, swap
-from tests.brokers.sentinel_server import SentinelServer
+from tests.brokers.sentinel_server import SERVICE, SentinelServer
 from tests.nodes.conftest import Reach, RunNodes
 from tests.nodes.test_without_redis import opened
 
@@ -80,6 +81,29 @@ async def test_nodes_go_on_at_the_primary_that_sentinel_names(
     while int(other_redis.cli("PTTL", key)) <= left:  # until the claim is renewed
         await asyncio.sleep(0.01)
     assert json.loads((await first.poll("/0/a"))[1:]) == sent
+
+
+async def test_nodes_leave_a_primary_that_was_replaced_although_it_still_works(
+    run_nodes: RunNodes,
+    reach: Reach,
+    own_redis: RedisServer,
+    other_redis: RedisServer,
+    sentinel: SentinelServer,
+) -> None:
+    sentinel.watch(own_redis.port)
+    (node,) = await asyncio.to_thread(run_nodes, 1, redis=sentinel.url, expiry=1)
+    target = reach(node)
+    await asyncio.to_thread(sentinel.until_it_knows_a_replica)
+    assert sentinel.cli("SENTINEL", "FAILOVER", SERVICE) == "OK"
+    for number in itertools.count():
+        await opened(target, f"/0/{number}")
+        key = f"sockjs:session:/echo:{number}"
+        if (other_redis.cli("EXISTS", key), own_redis.cli("EXISTS", key)) == ("1", "0"):
+            break
+        await asyncio.sleep(0.1)
+    assert b"role:master" in own_redis.command("INFO", "replication"), "it does not know yet"
+    while other_redis.cli("KEYS", "*session*").count("sockjs") <= number:
+        await asyncio.sleep(0.01)  # until it has all claims, also those of the last moment before
 
 
 async def test_sessions_of_all_nodes_are_told_of_a_gap(

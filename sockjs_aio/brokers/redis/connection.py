@@ -2,15 +2,19 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
+import async_timeout
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from sockjs_aio.brokers.redis.replies import CLUSTER, read_reply
+from sockjs_aio.brokers.redis.replies import CLUSTER, FAILURES, read_reply
 
-Find = Callable[[], Awaitable[tuple[str, int]]]
+Place: TypeAlias = tuple[str, int]
+"""A host and a port."""
+
+Find: TypeAlias = Callable[[], Awaitable[Place]]
 
 _MODE = re.compile(rb"^(?:redis|server)_mode:(cluster|sentinel)", re.MULTILINE)
 
@@ -51,6 +55,23 @@ def check_connections(pool: ConnectionPool, find: Find | None) -> None:
     kind = pool.connection_class
     pool.connection_class = type(kind.__name__, (_Checked, kind), {})
     pool.connection_kwargs["find"] = find
+
+
+async def named_primary(pool: ConnectionPool, timeout: float) -> Place | None:
+    """Return the primary that the Sentinels name now; None without Sentinels, or if they do not.
+
+    A primary that was replaced may work for 10 s more, until the Sentinels make it a replica.  What
+    is written there meanwhile is lost.
+    """
+    find = pool.connection_kwargs["find"]
+    if find is None:
+        return None
+    try:
+        async with async_timeout.timeout(timeout):
+            place: Place = await find()
+            return place
+    except FAILURES:
+        return None
 
 
 async def _check_mode(connection: Any) -> None:

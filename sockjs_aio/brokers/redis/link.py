@@ -172,6 +172,7 @@ class Link:
             self._commands.run(asking),
             self._serve_when_settled(),
             self._listen_to_itself(),
+            self._follow_primary(connections),
         )
 
     async def _serve_when_settled(self) -> None:
@@ -220,6 +221,12 @@ class Link:
             await asyncio.sleep(self._timeout / 2)  # a replica may lag behind
             if self._subscriber.echoes == echoes:
                 raise ConnectionError("published messages do not come back")
+
+    async def _follow_primary(self, connections: list[AbstractConnection]) -> None:
+        """Raise `ConnectionError` if the Sentinels, if there are any, name another server."""
+        while True:
+            await asyncio.sleep(self._timeout / 2)
+            await self._server.check_primary(connections)
 
     def _give_up(self, why: str) -> None:
         self._why = why

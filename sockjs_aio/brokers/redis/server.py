@@ -1,5 +1,6 @@
 """Where Redis is, and how to connect to it."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import async_timeout
@@ -10,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 from sockjs_aio.brokers.redis.commands import Command
+from sockjs_aio.brokers.redis.connection import named_primary
 from sockjs_aio.brokers.redis.replies import FAILURES, read_reply, reason
 from sockjs_aio.brokers.redis.url import address, make_pool
 from sockjs_aio.errors import BrokerUnavailableError
@@ -58,6 +60,16 @@ class Server:
             await connection.disconnect(nowait=True)
             raise
         return cast(AbstractConnection, connection)
+
+    async def check_primary(self, connections: Sequence[AbstractConnection]) -> None:
+        """Raise `ConnectionError` if one of `connections` leads to another server than it should.
+
+        Only Sentinels know that; without them, this does nothing.
+        """
+        place = await named_primary(self._pool, self._timeout)
+        for connection in cast("Sequence[Any]", connections):
+            if place not in (None, (connection.host, connection.port)):
+                raise ConnectionError("the Sentinels name another primary now")
 
     async def call(self, command: Command) -> Any:
         """Run one command on a connection of its own and return the answer.

@@ -18,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from sockjs_aio.brokers.base import State
+from sockjs_aio.brokers.redis.connection import Place, named_primary
 from sockjs_aio.brokers.redis.rate_limited_log import Reasons
 from sockjs_aio.brokers.redis.replies import FAILURES, ends_connection, reason
 from sockjs_aio.brokers.redis.url import address, make_pool
@@ -107,7 +108,7 @@ class Directory:
     ) -> None:
         self.own = own
         self.lost_at: float = -math.inf
-        """When Redis was last found to have forgotten this node, by the loop's clock.
+        """When Redis was last found to have forgotten this node, or was replaced (loop's clock).
 
         Claims that were refreshed before that may have been lost to other nodes.
         """
@@ -129,6 +130,7 @@ class Directory:
             decode_responses=True,
             encoding_errors="surrogateescape",
         )
+        self._primary: Place | None = None  # as the Sentinels said last
         self._redis = Redis(connection_pool=self._pool)
         self._ask = self._redis.register_script(CONSULT)
         self._refresh = self._redis.register_script(REFRESH)
@@ -188,6 +190,7 @@ class Directory:
                 pipeline.get(self._nodes + other)
             return await pipeline.execute()
 
+        await self._follow_primary()
         async with self._turn:
             was_there, _, *entries = await self._run(ask, is_probe=True)
         now = _now()
@@ -209,6 +212,14 @@ class Directory:
         if not self.is_settled:
             return {}
         return dict(zip(others, entries, strict=True))
+
+    async def _follow_primary(self) -> None:
+        """Drop connections to a server that the Sentinels do not name any more."""
+        place = await named_primary(self._pool, self._timeout)
+        if place is not None and self._primary not in (None, place):
+            await self._pool.disconnect()
+            self.lost_at = _now()  # the last claims may not have come to the new one
+        self._primary = place or self._primary
 
     async def find(self, key: str, *, claim: bool = False) -> Owner | None:
         """Return the owner of a session; with `claim`, this node becomes it if there is none.
