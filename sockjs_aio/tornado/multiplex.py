@@ -20,6 +20,7 @@ from sockjs_aio.tornado.session import (
     ConnectionInfo,
     MakeConnection,
     finish,
+    is_entered,
 )
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
 
@@ -225,6 +226,8 @@ def _run_steps(
     context: contextvars.Context, coroutine: Coroutine[Any, Any, Any]
 ) -> Generator[Any, Any, Any]:
     """Await `coroutine`, running each of its steps in `context`; a task would run in a copy."""
+    while is_entered(context):  # an eager task (Python 3.12) starts inside the code that made it
+        yield
     resume, value = coroutine.send, None
     while True:
         try:

@@ -125,7 +125,7 @@ class BaseSession:
         if context is None or _owner.get() is self._mark:
             return function()
         # called by another session's hook, or by code outside of hooks
-        return (context.copy() if _is_entered(context) else context).run(function)
+        return (context.copy() if is_entered(context) else context).run(function)
 
     def delayed_close(self) -> None:
         """Close the session in the next iteration of the event loop."""
@@ -277,7 +277,7 @@ class Session(BaseSession):
             self.stats.on_pack_sent(1)
 
 
-def _is_entered(context: Context) -> bool:
+def is_entered(context: Context) -> bool:
     """Tell whether a caller runs in `context`, as when two sessions close each other."""
     try:
         context.run(bool)
