@@ -13,7 +13,7 @@ async def test_others_run_while_many_items_have_their_turns() -> None:
     over = asyncio.Event()
 
     def work(item: int) -> None:
-        time.sleep(0.001)  # noqa: ASYNC251
+        time.sleep(0.001)
         done.append(item)
 
     in_turns(range(30), work, over.set)
