@@ -47,16 +47,16 @@ async def relayed() -> AsyncIterator[Exchanges]:
         async with exchanges.entered(Exchange(request, exchanges, answer, is_send=False)):
             await over.wait()
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with socket.create_connection(listener.getsockname()) as client:
-            line = TlsLine({"socket": client})
-            tasks = [asyncio.create_task(wait(Relayed(line, str(i)))) for i in range(MANY)]
-            while len(exchanges) < MANY:
-                await asyncio.sleep(0)
-            yield exchanges
-            exchanges.close()
-            over.set()
-            await asyncio.wait(tasks)
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, socket.create_connection(listener.getsockname()) as client:
+        line = TlsLine({"socket": client})
+        tasks = [asyncio.create_task(wait(Relayed(line, str(i)))) for i in range(MANY)]
+        while len(exchanges) < MANY:
+            await asyncio.sleep(0)
+        yield exchanges
+        exchanges.close()
+        over.set()
+        await asyncio.wait(tasks)
 
 
 async def test_looking_for_clients_that_have_gone_does_not_hold_up_the_loop(
