@@ -203,9 +203,13 @@ class ServerProcess(Target):
         )
         server = cls(port, process)
         assert process.stdout is not None
-        async with async_timeout.timeout(PATIENCE):
-            line = await process.stdout.readline()
-        assert line == b"ready\n", (line, await server.errors)
+        try:
+            async with async_timeout.timeout(PATIENCE):
+                line = await process.stdout.readline()
+            assert line == b"ready\n", (line, await server.errors)
+        except BaseException:
+            server.send_signal(signal.SIGKILL)  # nobody else knows of it
+            raise
         return server
 
     async def _read_errors(self) -> str:

@@ -338,7 +338,12 @@ async def start_nodes(url: str, **options: Any) -> list[ServerProcess]:
     starting = [
         ServerProcess.start(free_port(), options, module="tests.brokers.node") for _ in range(3)
     ]
-    return list(await asyncio.gather(*starting))
+    started = await asyncio.gather(*starting, return_exceptions=True)
+    nodes = [node for node in started if isinstance(node, ServerProcess)]
+    if len(nodes) < len(started):
+        await asyncio.gather(*(node.stop() for node in nodes))
+        raise AssertionError(started)
+    return nodes
 
 
 async def told_at(node: ServerProcess) -> tuple[list[str], list[str]]:
