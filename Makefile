@@ -120,7 +120,7 @@ fuzz: $(VENV)/fuzz ## each parser with FUZZ_SECONDS=600 of inputs; ARGS="TARGET.
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 autobahn: $(AUTOBAHN) ## Autobahn's test suite for WebSockets, where Python 2.7 is found; ARGS="--short"
-	@if [ -x $(AUTOBAHN) ]; then $(BIN)/python -m tests.autobahn $(AUTOBAHN) $(ARGS); fi
+	@if [ -x $(AUTOBAHN) ]; then $(BIN)/python -m tests.autobahn $(AUTOBAHN) $(ARGS) $(SHORT); fi
 
 bench: $(VENV)/bench ## sockjs-aio beside other servers, into docs/performance.md; ARGS="--list"
 	$(BIN)/python -m benchmarks --write $(ARGS)

@@ -32,6 +32,7 @@ SLOW = (
     *("properties/test_session_machine.py", "properties/test_session.py", "test_dead_peers.py"),
     *("test_far_clients.py", "test_late_requests.py", "test_registration.py"),
     *("client/test_random_bytes.py", "test_resource_leaks.py", "test_snippets.py"),
+    *("workers/test_handover_bytes.py", "properties/test_client_frames.py"),
 )
 """Tests of these compute or wait much, or have been run in another way."""
 
@@ -50,7 +51,7 @@ ONE_PYTHON = (
     *("hostile/test_secrecy.py", "hostile/test_text_out.py", "hostile/test_websocket.py"),
     *("hostile/test_websocket_compression.py", "test_origin_patterns.py", "test_origins.py"),
     *("test_refusals_across_origins.py", "test_refusals_of_middlewares.py", "test_settings.py"),
-    *("test_tornado_refusals.py", "workers/test_handover_bytes.py", "workers/test_passport.py"),
+    *("test_tornado_refusals.py", "workers/test_passport.py"),
     # what sessions do, and who is told of it: the core, which knows neither
     *("brokers/test_close_channel.py", "client/test_reconnecting.py", "test_close_after_loss.py"),
     *("test_close_info.py", "test_connect_command.py", "test_latest_only.py", "test_loadgen.py"),

@@ -6,7 +6,7 @@ import json
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import async_timeout
@@ -182,7 +182,9 @@ SHORT = {"heartbeat_delay": 0.5, "disconnect_delay": 0.5}
 
 
 @contextlib.asynccontextmanager
-async def stopped(server: ServerProcess, kinds: list[Kind]) -> AsyncIterator[list[ClientProcess]]:
+async def stopped(
+    server: ServerProcess, kinds: Sequence[Kind]
+) -> AsyncIterator[list[ClientProcess]]:
     """Start a client of each kind, and stop them all once they have opened their sessions."""
     processes = [await ClientProcess.start(server.port, kind) for kind in kinds]
     for client in processes:

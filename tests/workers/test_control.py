@@ -42,6 +42,7 @@ async def test_worker_whose_metrics_fail_still_hears_its_supervisor(
             break
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("last", ['report [["sockjs', "limit 12"])
 async def test_line_that_a_killed_worker_has_not_finished_does_not_count(last: str) -> None:
     ours, theirs = socket.socketpair()

@@ -52,6 +52,7 @@ async def test_connections_to_a_worker_that_takes_none_are_kept(team: RunTeam) -
     await until_counted(workers, (2, 1))
 
 
+@pytest.mark.programs  # openssl makes the certificate
 async def test_connections_with_tls_are_kept(
     team: RunTeam, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
