@@ -24,16 +24,16 @@ from tests.process import Obedient
 class Inhabitant(Obedient):
     """Tells what it was told of the request that has opened it."""
 
-    async def do_info(self) -> None:
-        relayed = [name for name in self.info.headers if name.lower().startswith("sockjs")]
-        self.send(json.dumps([self.info.ip, self.info.headers.get("X-A"), relayed]))
-
     async def do_subscribe(self, channel: str) -> None:
         await self.subscribe(channel)
         self.send("subscribed")
 
     async def on_gap(self, channel: str) -> None:
         self.send(f"gap {channel}")
+
+    async def do_info(self) -> None:
+        relayed = [name for name in self.info.headers if name.lower().startswith("sockjs")]
+        self.send(json.dumps([self.info.ip, self.info.headers.get("X-A"), relayed]))
 
 
 async def authorize(request: web.Request) -> bool:
@@ -91,10 +91,9 @@ def make_app(options: dict[str, Any]) -> web.Application:
                 largest = request.content
 
     app.middlewares.insert(0, note_body)
-    broker = RedisBroker(options["broker"]) if "broker" in options else None
-    router = SockJSRouter(
-        Inhabitant, "/echo", options.get("settings"), authorize=authorize, broker=broker
-    )
+    broker = RedisBroker(options["channels"]) if "channels" in options else None
+    settings = options.get("settings")
+    router = SockJSRouter(Inhabitant, "/echo", settings, authorize=authorize, broker=broker)
     router.attach(app)
     part = web.Application()
     SockJSRouter(Inhabitant, "/of/it").attach(part)
