@@ -100,7 +100,7 @@ def _check_encoding(url: str) -> None:
 def address(pool: ConnectionPool) -> str:
     """Return the server's address, without its password."""
     options = pool.connection_kwargs
-    if options["find"] is not None:
+    if options.get("find") is not None:
         return str(options["find"])
     host, port = options.get("host", "localhost"), options.get("port", 6379)
     return str(options.get("path") or f"{host}:{port}")
