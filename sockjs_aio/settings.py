@@ -117,14 +117,14 @@ class Settings:
     max_sessions_per_ip: int | None = None
     """Sessions that one address, or one IPv6 network of 64 bits, may have at a time.  Above it:
     429.  None for no limit."""
-    max_session_age: float | None = None
-    """Seconds after which a session is closed with ``c[1012,"Session too old"]``, so that clients
-    spread over new servers.  Each session ends up to a fifth earlier.  None for no limit."""
     on_gap: Literal["close"] | None = None
     """What to do when messages of a session's channel may have been missed: ``"close"`` closes it
     with ``c[1012,"Messages missed"]``, so that its client loads all again; None calls `on_gap`."""
     presence_linger: float = 5
     """Seconds within which a member that left may come back before `on_presence` is told."""
+    max_session_age: float | None = None
+    """Seconds after which a session is closed with ``c[1012,"Session too old"]``, so that clients
+    spread over new servers.  Each session ends up to a fifth earlier.  None for no limit."""
     websocket_compression: bool = False
     """Whether to accept permessage-deflate, which costs memory and time for each connection."""
     protocols: Collection[str] = ()
@@ -330,11 +330,11 @@ _RULES: dict[str, Rule] = {
     "receive_timeout": _DELAY,
     "max_sessions": _LIMIT,
     "max_sessions_per_ip": _LIMIT,
+    "on_gap": ('"close" or None', lambda value: value in ("close", None)),
     "max_session_age": (
         "a number of seconds above 0, or None for no limit",
         lambda value: value is None or _DELAY[1](value),
     ),
-    "on_gap": ('"close" or None', lambda value: value in ("close", None)),
     "websocket_compression": _FLAG,
     "protocols": ('a list of WebSocket subprotocols, like "v12.stomp"', _are_protocols),
     "base_url": (

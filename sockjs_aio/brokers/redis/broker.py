@@ -167,7 +167,7 @@ class RedisBroker(Broker):
             expiry=self._member_expiry,
             rate_limited=self._rate_limited,
         )
-        notices = GapNotices(self._gap_notice, self._max_retry_delay)
+        notices = GapNotices(self.end_gap, self._gap_notice, self._max_retry_delay)
         link = Link(
             self._server,
             f"{self._prefix}\0{node}".encode(),  # no channel's name has a NUL
@@ -296,7 +296,7 @@ class RedisBroker(Broker):
             self._rate_limited.warn(
                 "refused", "channel %r: dropped a message from Redis: %s", channel, error
             )
-            self.end_gap(channel)
+            self._work.notices.missed(channel)
         except Exception:
             logger.exception("channel %r: delivering a message failed", channel)
 

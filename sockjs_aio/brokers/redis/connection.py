@@ -63,7 +63,7 @@ async def named_primary(pool: ConnectionPool, timeout: float) -> Place | None:
     A primary that was replaced may work for 10 s more, until the Sentinels make it a replica.  What
     is written there meanwhile is lost.
     """
-    find = pool.connection_kwargs["find"]
+    find = pool.connection_kwargs.get("find")
     if find is None:
         return None
     try:

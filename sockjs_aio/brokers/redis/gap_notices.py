@@ -1,4 +1,4 @@
-"""Tells other processes of which channels this one could not publish all messages."""
+"""Tells of messages that were dropped: here, or on their way to other processes."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,21 +11,32 @@ from sockjs_aio.errors import BrokerUnavailableError
 MAX_CHANNELS = 10_000
 """How many channels to remember; the subscribers of any more are not told."""
 
+PAUSE = 1.0
+"""Seconds between two rounds: what is dropped meanwhile is told at once, not for each message."""
+
 CHUNK = 500
 """How many notices to send at once."""
 
 
 class GapNotices:
-    """The channels whose subscribers in other processes must still be told.
+    """The channels whose subscribers must still be told.
 
     Args:
-        command: Makes the command that tells the subscribers of a channel.
+        end_gap: Tells the subscribers of a channel in this process.
+        command: Makes the command that tells those in other processes.
         max_retry_delay: The longest delay before a new attempt, in seconds.
     """
 
-    def __init__(self, command: Callable[[str], Command], max_retry_delay: float) -> None:
+    def __init__(
+        self,
+        end_gap: Callable[[str], None],
+        command: Callable[[str], Command],
+        max_retry_delay: float,
+    ) -> None:
+        self._end_gap = end_gap
         self._command = command
         self._max_retry_delay = max_retry_delay
+        self._here: set[str] = set()
         self._channels: set[str] = set()
         self._changed = asyncio.Event()
 
@@ -35,15 +46,26 @@ class GapNotices:
             self._channels.add(channel)
             self._changed.set()
 
+    def missed(self, channel: str) -> None:
+        """A message of `channel` was dropped here: tell the subscribers in this process."""
+        self._here.add(channel)
+        self._changed.set()
+
     async def keep(self, link: Link) -> None:
-        """Send what is owed, until the link is lost."""
+        """Tell them, until the link is lost."""
         attempts = 0
+        if self._channels:
+            self._changed.set()
         while True:
+            await self._changed.wait()
             self._changed.clear()
+            while self._here:
+                self._end_gap(self._here.pop())
             if await self._send(link):
                 attempts = 0
-                await self._changed.wait()
+                await asyncio.sleep(PAUSE)
             else:  # there is no room in the queue, or Redis refuses it
+                self._changed.set()
                 await asyncio.sleep(delay(attempts, self._max_retry_delay))
                 attempts += 1
 
