@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 
 from sockjs_aio.cluster.workers.activation import take_sockets
 from sockjs_aio.cluster.workers.service_manager import ServiceManager
-from tests.clients import WebSocket, XhrStreaming
+from tests.clients import WebSocket
 from tests.ports import free_port
 from tests.require import require
 from tests.workers.commanding import PATIENCE
@@ -57,13 +56,12 @@ async def test_it_listens_at_the_sockets_that_systemd_has_passed(
         unix.bind(str(path))
         unix.listen()
         for _ in range(2):  # a restart
-            served = await command(**launched(tcp, unix))
-            assert f"serve http://127.0.0.1:{tcp.getsockname()[1]}, unix:{path}" in served.said
-            for transport in (WebSocket, XhrStreaming):
-                client = await transport.open(served)
-                await client.send("x")
-                assert await client.messages(1) == ["x"]
-                await client.leave()
+            served = await command(workers=1, **launched(tcp, unix))
+            assert f"serves http://127.0.0.1:{tcp.getsockname()[1]}, unix:{path}" in served.said
+            client = await WebSocket.open(served)
+            await client.send("x")
+            assert await client.messages(1) == ["x"]
+            await client.leave()
             with socket.socket(socket.AF_UNIX) as caller:
                 caller.connect(str(path))
             assert await served.stop() == 0
@@ -159,22 +157,14 @@ class Manager:
                     return message
 
 
-@pytest.fixture(params=["path", "abstract"])
-def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Manager]]:
-    path = str(tmp_path / "notify")
-    name = path if request.param == "path" else f"@sockjs-aio-{os.getpid()}"
-    made = Manager(name.replace("@", "\0"))
-    yield name, made
-    made.socket.close()
-
-
 async def test_it_says_when_it_is_ready_reloads_and_ends(
-    command: RunCommand, manager: tuple[str, Manager]
+    command: RunCommand, tmp_path: Path
 ) -> None:
-    name, told = manager
-    served = await command(environment={"NOTIFY_SOCKET": name}, settings=PASSED)
+    told = Manager(str(tmp_path / "notify"))
+    environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+    served = await command(workers=1, environment=environment, settings=PASSED)
     ready = await told.hear("READY")
-    assert ready == {"READY": "1", "STATUS": f"2 workers serve http://127.0.0.1:{served.port}"}
+    assert ready == {"READY": "1", "STATUS": f"1 worker serves http://127.0.0.1:{served.port}"}
     client = await WebSocket.open(served)  # it is
     served.process.send_signal(signal.SIGHUP)
     reloading = await told.hear("RELOADING")
@@ -187,6 +177,14 @@ async def test_it_says_when_it_is_ready_reloads_and_ends(
     assert 30e6 < int(stopping["EXTEND_TIMEOUT_USEC"]) < 120e6
     assert await served.ended() == 0
     assert not any("WATCHDOG" in message for message in told.heard)
+    told.socket.close()
+
+
+async def test_its_name_may_be_abstract() -> None:
+    told = Manager(f"\0sockjs-aio-{os.getpid()}")
+    ServiceManager({"NOTIFY_SOCKET": f"@sockjs-aio-{os.getpid()}"}).ready("here")
+    assert await told.hear("READY") == {"READY": "1", "STATUS": "here"}
+    told.socket.close()
 
 
 async def test_a_reload_that_fails_is_over_too(command: RunCommand, tmp_path: Path) -> None:
@@ -194,7 +192,7 @@ async def test_a_reload_that_fails_is_over_too(command: RunCommand, tmp_path: Pa
     generation = tmp_path / "generation"
     generation.write_text("one")
     environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-    served = await command(generation=generation, environment=environment)
+    served = await command(workers=1, generation=generation, environment=environment)
     await told.hear("READY")
     generation.write_text("broken")
     served.process.send_signal(signal.SIGHUP)

@@ -65,8 +65,8 @@ async def test_the_command_sets_them_and_a_reload_keeps_them(
 ) -> None:
     path = tmp_path / "s"
     options = ("--unix-mode", "600", "--unix-owner", OWN.pw_name)
-    served = await command("--unix", str(path), *options, wait=False)
-    await served.until_said(f"workers serve unix:{path}")
+    served = await command("--unix", str(path), *options, workers=1, wait=False)
+    await served.until_said(f"worker serves unix:{path}")
     before = path.stat()
     assert stat.S_IMODE(before.st_mode) == 0o600
     served.process.send_signal(1)

@@ -23,7 +23,7 @@ class Ending:
     """
 
     def __init__(self, config: WorkerConfig) -> None:
-        self.is_asked = asyncio.Event()
+        self.is_asked: asyncio.Event = asyncio.Event()
         """Set when all workers must end."""
         self.has_killed: bool = False
         """Whether a worker with sessions had to be killed since then."""

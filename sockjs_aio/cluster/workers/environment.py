@@ -39,12 +39,13 @@ class EnvironmentParser(argparse.ArgumentParser):
 
     def unknown_in(self, environment: Mapping[str, str]) -> Iterator[str]:
         """Yield a sentence for each variable that looks like an option and is none."""
-        known = [PREFIX + action.dest.upper() for action in self._actions if action.option_strings]
+        known = [action.dest.upper() for action in self._actions if action.option_strings]
         for name in environment:
-            if not name.startswith(PREFIX) or name in known or _OF_KUBERNETES.fullmatch(name):
+            own = name.removeprefix(PREFIX)
+            if own == name or own in known or _OF_KUBERNETES.fullmatch(name):
                 continue
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
+            near = difflib.get_close_matches(own, known, n=1)
+            hint = f"did you mean {PREFIX}{near[0]}?" if near else f"see {self.prog} --help"
             yield f"{name} in the environment sets no option: {hint}"
 
     def error(self, message: str) -> NoReturn:
