@@ -105,11 +105,7 @@ def make_app(options: dict[str, Any]) -> web.Application:
                 largest = request.content
 
     app.middlewares.insert(0, note_body)
-<<<<<<< HEAD
     broker = RedisBroker(options["broker"]) if "broker" in options else None
-=======
-    broker = RedisBroker(options["channels"]) if "channels" in options else None
->>>>>>> gaps
     settings = options.get("settings")
     router = SockJSRouter(Inhabitant, "/echo", settings, authorize=authorize, broker=broker)
     router.attach(app)
