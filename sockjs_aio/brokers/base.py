@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from sockjs_aio.brokers.checks import check_channel, check_message, check_size
-from sockjs_aio.brokers.gaps import tell_gap
+from sockjs_aio.brokers.gap_listeners import tell_gap
 from sockjs_aio.brokers.local_members import LocalMembers
 from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.protocol.ends import GO_AWAY, check_close

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from sockjs_aio.errors import PayloadBrokenError, PayloadMissingError, PayloadTooLargeError
 from sockjs_aio.protocol.frames import array_frame, decode_messages, decode_websocket_messages
 from sockjs_aio.protocol.json_text import quote
-from sockjs_aio.server.sending import form_field
+from sockjs_aio.server.client_sends import form_field
 
 MAX_MESSAGES = 4
 
