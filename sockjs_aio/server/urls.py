@@ -18,7 +18,7 @@ from sockjs_aio.errors import (
 )
 from sockjs_aio.protocol.session_ids import is_valid_id
 from sockjs_aio.protocol.transports import TRANSPORTS, Transport
-from sockjs_aio.server import pages, polling, sending, streaming, websocket
+from sockjs_aio.server import client_sends, pages, polling, streaming, websocket
 from sockjs_aio.server.admission import OriginRefusedError
 from sockjs_aio.server.aiohttp_internals import BODY_ERRORS, drop_rest, is_broken
 from sockjs_aio.server.body import end_where_unsafe, invite_body
@@ -79,8 +79,8 @@ ANSWERS: dict[str, Answer] = {
     "eventsource": streaming.eventsource,
     "htmlfile": streaming.htmlfile,
     "jsonp": polling.jsonp,
-    "xhr_send": sending.xhr_send,
-    "jsonp_send": sending.jsonp_send,
+    "xhr_send": client_sends.xhr_send,
+    "jsonp_send": client_sends.jsonp_send,
 }
 """The coroutine function that answers each transport of `protocol.transports`."""
 

@@ -28,7 +28,6 @@ from sockjs_aio.protocol.websocket import (
     split_frames,
     websocket_frame,
 )
-from sockjs_aio.server import sending
 from sockjs_aio.server.polling import call
 from tests.fuzz.payloads import fuzz_form, fuzz_messages, fuzz_websocket_messages
 from tests.properties.texts import FORBIDDEN, json_texts, lists, payloads, texts
@@ -92,7 +91,7 @@ def test_large_payload_is_understood_as_a_small_one(payload: str) -> None:
 @given(st.text("%4Da&=+z\r\n", max_size=40))
 def test_form_may_be_unescaped_in_parts(field: str) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(sending, "PART", 5)
+        monkeypatch.setattr(client_sends, "PART", 5)
         fuzz_form(b"d=" + field.encode())
 
 
