@@ -28,6 +28,7 @@ from sockjs_aio.protocol.websocket import (
     split_frames,
     websocket_frame,
 )
+from sockjs_aio.server import client_sends
 from sockjs_aio.server.polling import call
 from tests.fuzz.payloads import fuzz_form, fuzz_messages, fuzz_websocket_messages
 from tests.properties.texts import FORBIDDEN, json_texts, lists, payloads, texts
