@@ -25,11 +25,14 @@ class Redis:
 
     def __init__(self) -> None:
         self.record = ""
+        self.reports = 0
         self.report()
 
     def report(self) -> None:
         if not self.ended:
-            self.record = make_record(KEY, "other", "http://other:1", time.time())
+            self.reports += 1  # records tell milliseconds, and virtual time takes none
+            issued = time.time() + self.reports / 1000
+            self.record = make_record(KEY, "other", "http://other:1", issued)
 
     async def register(self, _names: list[str]) -> dict[str, str | None]:
         answer: dict[str, str | None] = {"other": self.record}
@@ -58,4 +61,5 @@ async def test_a_node_that_was_stopped_takes_no_other_for_dead_by_an_old_answer(
     await asyncio.sleep(EXPIRY + INTERVAL)
     await keeper.look()
     assert ([node.url for node in cut], locator.nodes.names) == (["http://other:1"], [])
+    await locator.close()
     await locator.close()
