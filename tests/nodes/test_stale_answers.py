@@ -62,4 +62,3 @@ async def test_a_node_that_was_stopped_takes_no_other_for_dead_by_an_old_answer(
     await keeper.look()
     assert ([node.url for node in cut], locator.nodes.names) == (["http://other:1"], [])
     await locator.close()
-    await locator.close()
