@@ -15,6 +15,7 @@ from sockjs_aio.core.session import Session
 from sockjs_aio.core.websocket_session import InlineSession
 from sockjs_aio.errors import SessionEndedError
 from sockjs_aio.protocol.framing import SOCKJS, Framing
+from sockjs_aio.protocol.transports import TRANSPORTS, Transport
 from sockjs_aio.server.admission import Admission, Authorize, Verify
 from sockjs_aio.server.stickiness import StickinessCheck
 from sockjs_aio.session_info import ConnectionInfo
@@ -136,7 +137,7 @@ class Service:
         if self.admission.is_personal:
             # we no longer know whose session it was, and only its owner may learn why it ended
             frame = EXPIRED_FRAME
-        transport = transport_name(request)
+        transport = requested_transport(request).name
         self.registry.events.tell(Observer.refused, "session_ended", transport, request.remote)
         raise SessionEndedError(frame)
 
@@ -185,16 +186,11 @@ def service_of(handler: Any) -> Service | None:
     return None
 
 
-def names_session(request: web.Request) -> bool:
-    """Tell whether a request, for a service, is to the URL of a session."""
-    return "session_id" in request.match_info
-
-
-def transport_name(request: web.Request) -> str:
-    """Return the name of the transport of a request to the URL of a session."""
+def requested_transport(request: web.Request) -> Transport:
+    """Return the transport of a request to the URL of a session."""
     resource = request.match_info.route.resource
     assert resource is not None, "our routes have a resource"
-    return resource.canonical.rpartition("/")[2]
+    return TRANSPORTS[resource.canonical.rpartition("/")[2]]
 
 
 def is_wrapped(handler: Any) -> bool:

@@ -25,7 +25,7 @@ from sockjs_aio.server.body import end_where_unsafe, invite_body
 from sockjs_aio.server.direct.install import open_lane
 from sockjs_aio.server.headers import allow_origin, vary
 from sockjs_aio.server.responses import for_refusals, plain_response, reason_of
-from sockjs_aio.server.service import Service, service_of, transport_name
+from sockjs_aio.server.service import Service, service_of
 
 _CHECKED = web.RequestKey("sockjs_aio checked", tuple)
 """All that `_answer_early` has read of a request that it let pass, so that it runs only once.
@@ -135,24 +135,25 @@ def _named(name: str, service: Service, url: Page | Transport) -> Handler:
     return service.mark(handler)
 
 
-def reaches_transport(service: Service, request: web.Request) -> bool:
+def reaches_transport(service: Service, transport: Transport, request: web.Request) -> bool:
     """Tell whether a request for a session would reach its transport, or be answered before.
 
     If it would, the request keeps this, and its handler does not check it a second time.
     """
-    url = TRANSPORTS[transport_name(request)]
     try:
-        reaches = _answer_early(service, url, request) is None
+        reaches = _answer_early(service, transport, request) is None
     except web.HTTPForbidden:
         return False
     if reaches:
-        request[_CHECKED] = (service.settings, url, *_checked(request))
+        request[_CHECKED] = (service.settings, transport, *_checked(request))
     return reaches
 
 
-def answer(service: Service, request: web.Request, by: Answer) -> Awaitable[web.StreamResponse]:
+def answer(
+    service: Service, transport: Transport, request: web.Request, by: Answer
+) -> Awaitable[web.StreamResponse]:
     """Answer a request for a session: `by` does it, unless the request is refused first."""
-    return _handler(service, TRANSPORTS[transport_name(request)], by)(request)
+    return _handler(service, transport, by)(request)
 
 
 def _handler(service: Service, url: Page | Transport, by: Answer | None = None) -> Handler:

@@ -24,9 +24,8 @@ from sockjs_aio.cluster.relay.peers import (
     Peer,
     make_client,
 )
-from sockjs_aio.cluster.relay.relay import transport_of
 from sockjs_aio.cluster.relay.signed_header import Purpose
-from sockjs_aio.server.service import Service
+from sockjs_aio.server.service import Service, requested_transport
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
 
@@ -252,7 +251,7 @@ class NodeSearch:
                 "have the same url",
                 peer.url,
             )
-            if not transport_of(self._request).receives and not keeps_body(self._request):
+            if not requested_transport(self._request).receives and not keeps_body(self._request):
                 return self._lost()
         # no part of the request has reached a node that took it, and another one may own it by now
         return self._lost() if self._has_asked else await self._ask()
@@ -283,7 +282,7 @@ class NodeSearch:
 
     def _may_open(self) -> bool:
         """Tell whether the request may open a session here, if there is none yet."""
-        if not transport_of(self._request).receives:
+        if not requested_transport(self._request).receives:
             return False
         try:
             self._service.admission.check_room(self._request)

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 from sockjs_aio.cluster.relay.forward import misdirected
 from sockjs_aio.cluster.relay.locator import Locator, OwnerUnknownError, Place
 from sockjs_aio.cluster.relay.peers import ExhaustedError, Peer
-from sockjs_aio.cluster.relay.relay import PEER_FAILURES, Relay, transport_of
+from sockjs_aio.cluster.relay.relay import PEER_FAILURES, Relay
 from sockjs_aio.cluster.relay.session_lost import answer_lost
 from sockjs_aio.cluster.relay.signed_header import (
     HEADER,
@@ -27,7 +27,7 @@ from sockjs_aio.cluster.relay.signed_header import (
 from sockjs_aio.server.body import end_where_unsafe
 from sockjs_aio.server.guard import guard
 from sockjs_aio.server.responses import plain_response, unavailable
-from sockjs_aio.server.service import Service, names_session, service_of, services_of
+from sockjs_aio.server.service import Service, requested_transport, service_of, services_of
 from sockjs_aio.server.urls import Answer, answer, reaches_transport
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.relay")
@@ -102,7 +102,7 @@ class Gateway:
             # on one host clocks agree: it has waited here, in the socket of a blocked process
             if isinstance(error, SignatureExpiredError) and not self._relay.spans_hosts:
                 late = unavailable("The session's process was blocked.\n")
-                return await answer(service, request, _raising(late))
+                return await answer(service, requested_transport(request), request, _raising(late))
             return self._refuse(request)
         if signed.recipient != self._locator.name:
             return misdirected()
@@ -119,7 +119,8 @@ class Gateway:
     ) -> web.StreamResponse:
         """Have a request answered, by whichever process, whose session is not here yet."""
         # a WebSocket's session stays where it came in; and what is refused is refused here
-        if transport_of(request).is_connection or not reaches_transport(service, request):
+        transport = requested_transport(request)
+        if transport.is_connection or not reaches_transport(service, transport, request):
             return await handler(request)
         search = self._locator.search(service, request, purpose)
         try:
@@ -127,18 +128,18 @@ class Gateway:
             while isinstance(found, Peer):
                 carry = functools.partial(self._relay.carry, found, search.purpose)
                 try:
-                    return await answer(service, request, carry)
+                    return await answer(service, transport, request, carry)
                 except PEER_FAILURES as error:
                     found = await search.find_after(found, error)
         except OwnerUnknownError as error:
-            return await answer(service, request, _raising(unavailable(str(error))))
+            return await answer(service, transport, request, _raising(unavailable(str(error))))
         except ExhaustedError as error:
-            return await answer(service, request, _raising(self._relay.no_room(error)))
+            return await answer(service, transport, request, _raising(self._relay.no_room(error)))
         if found is Place.HERE:
             return await search.answer_here(handler)
         if found is Place.MISDIRECTED:
             return misdirected()
-        return await answer(service, request, answer_lost)
+        return await answer(service, transport, request, answer_lost)
 
     def _refuse(self, request: web.Request) -> web.StreamResponse:
         """Refuse a request whose signed header is forged."""
@@ -161,7 +162,7 @@ class Gateway:
 
 def serving(request: web.Request) -> Service | None:
     """Return the service whose session a request names; None if it names no session."""
-    return service_of(request.match_info.handler) if names_session(request) else None
+    return service_of(request.match_info.handler) if "session_id" in request.match_info else None
 
 
 def _answer_question(

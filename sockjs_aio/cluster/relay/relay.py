@@ -21,10 +21,10 @@ from sockjs_aio.cluster.relay.peers import (
 from sockjs_aio.cluster.relay.session_lost import last_words
 from sockjs_aio.cluster.relay.signed_header import HeaderSigner, Purpose, SignedHeader
 from sockjs_aio.core.events import Observer
-from sockjs_aio.protocol.transports import TRANSPORTS, Transport
+from sockjs_aio.protocol.transports import Transport
 from sockjs_aio.server.body import IDLE_BODY_LIMIT
 from sockjs_aio.server.responses import unavailable
-from sockjs_aio.server.service import Service, transport_name
+from sockjs_aio.server.service import Service, requested_transport
 from sockjs_aio.turns import in_turns
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.relay")
@@ -76,7 +76,7 @@ class Relay:
             MisdirectedError: If it is not the intended process.
             Exception: Anything else that `Forward.run` raises.
         """
-        transport = transport_of(request)
+        transport = requested_transport(request)
         service.registry.events.tell(Observer.relayed, transport.name)
         receives = transport.receives
         forward = Forward(
@@ -165,8 +165,3 @@ async def _run(forward: Forward, patience: float, *, repeats: bool) -> web.Strea
         return await forward.run(0)
     except OwnerAbsentError:
         raise OwnerLostError from None
-
-
-def transport_of(request: web.Request) -> Transport:
-    """Return the transport of a request that names a session."""
-    return TRANSPORTS[transport_name(request)]

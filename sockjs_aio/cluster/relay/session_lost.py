@@ -9,7 +9,7 @@ from sockjs_aio.errors import SessionEndedError
 from sockjs_aio.protocol.ends import INTERRUPTED
 from sockjs_aio.protocol.frames import close_frame
 from sockjs_aio.protocol.transports import TRANSPORTS
-from sockjs_aio.server.service import Service, transport_name
+from sockjs_aio.server.service import Service, requested_transport
 from sockjs_aio.server.urls import ANSWERS
 
 FRAME = close_frame(*INTERRUPTED)
@@ -41,4 +41,4 @@ def answer_lost(service: Service, request: web.Request) -> Awaitable[web.StreamR
     Raises:
         CallbackError: If the request needs a ``callback`` parameter and has no valid one.
     """
-    return ANSWERS[transport_name(request)](_LostSessions(service), request)
+    return ANSWERS[requested_transport(request).name](_LostSessions(service), request)

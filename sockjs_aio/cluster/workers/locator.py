@@ -11,10 +11,10 @@ from aiohttp.typedefs import Handler
 
 from sockjs_aio.cluster.relay.locator import Found, OwnerUnknownError, Place
 from sockjs_aio.cluster.relay.peers import OwnerAbsentError, OwnerLostError, Peer
-from sockjs_aio.cluster.relay.relay import Relay, transport_of
+from sockjs_aio.cluster.relay.relay import Relay
 from sockjs_aio.cluster.relay.signed_header import Purpose
 from sockjs_aio.cluster.workers.session_journal import SessionJournal
-from sockjs_aio.server.service import Service
+from sockjs_aio.server.service import Service, requested_transport
 
 
 class Placement(Protocol):
@@ -133,7 +133,10 @@ class WorkerSearch:
         if self._wanted is Purpose.ANSWER:
             return Place.HERE
         if self._wanted is None:
-            session_id, opens = request.match_info["session_id"], transport_of(request).receives
+            session_id, opens = (
+                request.match_info["session_id"],
+                requested_transport(request).receives,
+            )
             try:
                 peer = await locator.placement.owner(session_id, self._service, opens)
             except OwnerLostError:
@@ -157,7 +160,7 @@ class WorkerSearch:
 
     async def find_after(self, peer: Peer, error: Exception) -> Found:
         """See `Search`."""
-        if not transport_of(self._request).receives:
+        if not requested_transport(self._request).receives:
             return Place.NOWHERE
         if self._locator.was_here(peer):  # it ended after it had said that it knows the session
             await self._locator.predecessor_ended()

@@ -11,7 +11,7 @@ from sockjs_aio.server.direct.conditions import is_logged, may_answer
 from sockjs_aio.server.direct.grammar import read_path
 from sockjs_aio.server.direct.lane import Answer, DirectLane, connection_of
 from sockjs_aio.server.direct.streaming import eventsource, xhr_streaming
-from sockjs_aio.server.service import Service, names_session, transport_name
+from sockjs_aio.server.service import Service, requested_transport
 
 ANSWERS: dict[str, Answer] = {
     "xhr": xhr,
@@ -31,7 +31,8 @@ def open_lane(service: Service, request: web.Request) -> None:
         return
     if request.transport is None:
         return
-    if not names_session(request) or transport_name(request) not in ANSWERS:
+    is_of_session = "session_id" in request.match_info
+    if not is_of_session or requested_transport(request).name not in ANSWERS:
         return
     apps, handler = apps_of(request), handler_of(request)
     if apps not in service.direct:
