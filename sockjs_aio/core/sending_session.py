@@ -172,12 +172,11 @@ class SendingSession(connection.Session):
                 break
         else:
             machine.downstream = writer.flush()
-        if not is_http:
-            pass
-        elif writer.is_done:
-            self._let_go(writer)
-        elif writer.delivery.written > written and self.is_open:
-            self._liveness.expect(now)
+        if is_http:
+            if writer.is_done:
+                self._let_go(writer)
+            elif writer.delivery.written > written and self.is_open:
+                self._liveness.expect(now)
         if self._room is not None and not self._is_crowded():
             self._announce_room()
 
