@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -151,9 +152,8 @@ def _packed(headers: CIMultiDictProxy[str]) -> bytes | CIMultiDictProxy[str]:
 
     A middleware may have put `_END` into one; then they stay as they are.
     """
-    parts = [part for header in headers.items() for part in header]
-    text = _END.join(parts)
-    is_plain = text.count(_END) == max(len(parts) - 1, 0)
+    text = _END.join(chain.from_iterable(headers.items()))
+    is_plain = text.count(_END) == max(2 * len(headers) - 1, 0)
     return text.encode("utf-8", "surrogatepass") if is_plain else headers
 
 
