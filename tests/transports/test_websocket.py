@@ -118,7 +118,9 @@ async def test_close_codes_for_what_a_client_sends(
     class Noted(Recorder):
         pass
 
-    wire = await handshake(await serve(Noted), path)
+    # over TLS the server waits so long for its client to close the connection
+    delays = {"disconnect_delay": 0.1, "session_check_interval": 0.02}
+    wire = await handshake(await serve(Noted, settings=delays), path)
     wire.writer.write(data)
     assert await close_code(wire) == code
     assert await wire.is_closed()
