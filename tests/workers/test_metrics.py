@@ -168,7 +168,7 @@ async def test_a_drain_shows_while_it_goes_on(command: RunCommand) -> None:
     served.process.send_signal(signal.SIGTERM)
     sums = await page.until("sockjs_server_closing_connections", 10)  # nobody fetches the end
     assert sums.get(ACTIVE, 0) == 0
-    await served.until_said(r"worker \d: (\d+) of \1 sessions closed")
+    await served.until_said(r"worker \d: (\d+) of \1 sessions? closed")
     for number in range(10):
         assert await served.poll(f"/0/session{number}") == b'c[1012,"Service restart"]'
     assert await served.stop() == 0
