@@ -547,6 +547,7 @@ def test_unreadable_files_and_directories_are_reported_and_skipped(
 
 
 def test_modules_import_nothing_of_the_package_but_each_other() -> None:
+    ends = "sockjs_aio.exit_status"  # how all commands end; it imports nothing of the package
     path = sys.modules["sockjs_aio.migrate"].__file__
     assert path
     for module in Path(path).parent.glob("*.py"):
@@ -555,5 +556,6 @@ def test_modules_import_nothing_of_the_package_but_each_other() -> None:
                 assert node.level == 0
                 assert node.module and (
                     node.module.startswith("sockjs_aio.migrate.")
+                    or node.module == ends
                     or not node.module.startswith("sockjs")
                 )
