@@ -37,6 +37,15 @@ async def until_connected(*brokers: Any) -> None:
                 await asyncio.sleep(0.001)
 
 
+async def test_link_over_a_unix_socket_lasts(serve: Serve, redis_server: RedisServer) -> None:
+    broker = RedisBroker(redis_server.unix_url, timeout=0.4)
+    talker = await WebSocket.open(await serve(Talker, broker=broker))
+    await tell(talker, "sub news")
+    await until_connected(broker)
+    await asyncio.sleep(1)  # it was looked at several times
+    assert (broker.state, broker.gaps) == ("connected", 0)
+
+
 # What it costs.
 
 

@@ -32,7 +32,7 @@ def start(
     settings: dict[str, Any],
     *,
     is_eager: bool = False,
-    has_channels: bool = False,
+    has_broker: bool = False,
     **options: Any,
 ) -> list[Node]:
     """Start nodes, and wait until they serve."""
@@ -41,7 +41,7 @@ def start(
     for _ in range(count):
         parts: dict[str, Any] = {"nodes": dict(options), "settings": {**SETTINGS, **settings}}
         parts["eager"] = is_eager
-        if has_channels:
+        if has_broker:
             parts["channels"] = server.url
         if axes.certificate is not None:
             parts["certificate"] = str(axes.certificate)

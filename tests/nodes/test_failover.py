@@ -109,7 +109,7 @@ async def test_nodes_leave_a_primary_that_was_replaced_although_it_still_works(
 async def test_sessions_of_all_nodes_are_told_of_a_gap(
     run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
 ) -> None:
-    nodes = await asyncio.to_thread(run_nodes, 2, has_channels=True)
+    nodes = await asyncio.to_thread(run_nodes, 2, has_broker=True)
     first, second = (reach(node) for node in nodes)
     for name, target in (("a", first), ("b", second)):
         assert await target.poll(f"/0/{name}") == b"o"

@@ -67,8 +67,10 @@ class Server:
         Only Sentinels know that; without them, this does nothing.
         """
         place = await named_primary(self._pool, self._timeout)
+        if place is None:
+            return
         for connection in cast("Sequence[Any]", connections):
-            if place not in (None, (connection.host, connection.port)):
+            if place != (connection.host, connection.port):
                 raise ConnectionError("the Sentinels name another primary now")
 
     async def call(self, command: Command) -> Any:
