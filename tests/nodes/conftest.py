@@ -42,7 +42,7 @@ def start(
         parts: dict[str, Any] = {"nodes": dict(options), "settings": {**SETTINGS, **settings}}
         parts["eager"] = is_eager
         if has_broker:
-            parts["channels"] = server.url
+            parts["broker"] = server.url
         if axes.certificate is not None:
             parts["certificate"] = str(axes.certificate)
         nodes.append(Node(parts, folder, axes.client_tls))
