@@ -280,6 +280,26 @@ async def test_late_tick_lets_what_has_come_be_taken_in_first() -> None:
 
 @pytest.mark.virtual_time
 @pytest.mark.not_over("uvloop")  # whose time cannot be set
+async def test_sessions_expire_in_time_although_each_turn_of_the_loop_is_late() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    registry = SessionRegistry(
+        Echo, Settings(disconnect_delay=1, heartbeat_delay=30, session_check_interval=0.1)
+    )
+    session, writer = open_session(registry)
+    writer.is_done = True
+    session.flush()
+    start = loop.time()
+    while not session.is_closed:  # as on a machine that does much else
+        loop.block(0.02)
+        await asyncio.sleep(0)
+    took = loop.time() - start
+    assert 1 < took < 2, took
+    await session.hooks.finish()
+
+
+@pytest.mark.virtual_time
+@pytest.mark.not_over("uvloop")  # whose time cannot be set
 @pytest.mark.parametrize("idle_before", [0, 0.55, 0.69])
 async def test_time_in_which_the_loop_is_blocked_is_given_back(idle_before: float) -> None:
     loop = asyncio.get_running_loop()

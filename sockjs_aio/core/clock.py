@@ -19,6 +19,9 @@ logger: logging.Logger = logging.getLogger("sockjs_aio.session")
 CATCH_UP_TURNS = 20
 """Loop iterations that a request already in a socket buffer needs to reach its session."""
 
+BLOCK = 0.1
+"""Seconds; shorter delays are those of a busy machine, which may always have some."""
+
 
 class Ticked(Protocol):
     """What the clock needs of a session."""
@@ -153,15 +156,17 @@ class Clock:
         Args:
             due: When this would have been called if nothing had blocked the loop.
         """
-        pause = self._interval if await self._is_late(due) else 0
-        due = asyncio.get_running_loop().time() + pause
-        for _ in range(CATCH_UP_TURNS):
-            await asyncio.sleep(pause / CATCH_UP_TURNS)
-        await self._is_late(due)
+        loop = asyncio.get_running_loop()
+        self.lag = loop.time() - due
+        end = loop.time() + (self._interval if await self._is_late(due) else 0)
+        for turns in range(CATCH_UP_TURNS, 0, -1):
+            # each by itself: on a busy machine all turns are late, and yet nothing is blocked
+            due = loop.time() + max(end - loop.time(), 0) / turns
+            await asyncio.sleep(due - loop.time())
+            await self._is_late(due)
 
     async def _is_late(self, due: float) -> bool:
-        self.lag = late = asyncio.get_running_loop().time() - due
-        if late <= self._interval / 4:
-            return False
-        await self._was_blocked(late)
-        return True
+        late = asyncio.get_running_loop().time() - due
+        if late > max(self._interval / 4, BLOCK):
+            await self._was_blocked(late)
+        return late > self._interval / 4
