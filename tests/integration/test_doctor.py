@@ -267,6 +267,21 @@ async def test_application_gets_no_messages(serve: Serve) -> None:
     assert got == []
 
 
+async def test_echoes_are_awaited_on_each_transport(serve: Serve) -> None:
+    class Echo(SockJSConnection):
+        async def on_message(self, message: str) -> None:
+            if self.info.transport != "eventsource":
+                self.send(message)
+
+    served = await serve(Echo, settings=BEATING)
+    found = await examine(served.url(), "--echo", "hello")
+    assert broken(found) == {"eventsource"}
+    assert "but did not echo" in found["eventsource"]["text"]
+    assert {name for name, each in found.items() if ", echoed in " in each["text"]} == {
+        *("websocket", "rawwebsocket", "xhr_streaming", "htmlfile", "xhr", "jsonp")
+    }
+
+
 async def test_origin_version_and_disabled_transports_are_told(serve: Serve) -> None:
     allowed = "https://page.example"
     settings = {**BEATING, "origins": [allowed, "https://own.example"]}

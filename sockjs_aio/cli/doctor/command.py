@@ -25,8 +25,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
         prog=f"{prog} doctor",
         description="Find out what stands between clients and a SockJS service: transports that do "
         "not open, proxies that hold streams back, cut silent connections, limit sizes or send "
-        "requests to the wrong process.  The service's application gets no messages.  The exit "
-        "status is 1 if something is broken.",
+        "requests to the wrong process.  The service's application gets no messages, except one of "
+        "--echo.  The exit status is 1 if something is broken.",
     )
     add_options(parser)
     _add_own_options(parser)
@@ -65,6 +65,11 @@ def _add_own_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long to wait for heartbeats, longer than heartbeat_delay; default: %(default)g",
     )
+    parser.add_argument(
+        "--echo",
+        metavar="TEXT",
+        help="a message that the service sends back: send it on each transport, and wait for it",
+    )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
@@ -83,7 +88,7 @@ async def _examine(options: argparse.Namespace, address: Address) -> list[Findin
         sends = asyncio.ensure_future(check_sends(session, address, ClientOptions()))
         findings += await guarded("sends", options.timeout * 4, sends)
         checks = [
-            TransportCheck(name, session, address, options.timeout, options.silence)
+            TransportCheck(name, session, address, options.timeout, options.silence, options.echo)
             for name in _ALL
         ]
         transports = await asyncio.gather(*(check.run() for check in checks))

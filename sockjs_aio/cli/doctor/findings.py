@@ -47,6 +47,10 @@ SIZE = (
     "nginx: client_max_body_size 1m;",
     "the setting max_message_size, if the service itself refuses (1048576 bytes by default)",
 )
+NO_ECHO = (
+    "leave out --echo if the service does not send such a message back to the client",
+    "look into the logs of the proxy and of the service for this transport's sends",
+)
 UNREACHABLE = (
     "check the address, and that the proxy passes everything below the prefix to the service",
 )

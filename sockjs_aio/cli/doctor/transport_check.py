@@ -1,4 +1,4 @@
-"""Examines one transport: does it open, at once, and how long a silence does it survive?"""
+"""Examines one transport: does it open at once, and echo, and how long may it be silent?"""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ import async_timeout
 
 from sockjs_aio.cli.doctor.findings import (
     BUFFERING,
+    NO_ECHO,
     STICKINESS,
     UNREACHABLE,
     UPGRADE,
@@ -37,6 +38,7 @@ class TransportCheck:
         address: Where the service is.
         timeout: Seconds that it may take to open.
         silence: Seconds to wait for a heartbeat.
+        echo: A message that the service sends back; None to send no message.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class TransportCheck:
         address: Address,
         timeout: float,
         silence: float,
+        echo: str | None,
     ) -> None:
         self._name = name
         self._session = session
         self._address = address
         self._timeout = timeout
         self._silence = silence
+        self._echo = echo
         self._path = session_path()
 
     async def run(self) -> Finding:
@@ -72,7 +76,7 @@ class TransportCheck:
             if opened > _SLOW and self._is_stream:
                 text = f"the open frame was held back for {opened:.1f} s"
                 return self._finding("broken", text, BUFFERING)
-            return await self._wait(transport, f"opened in {opened * 1000:.0f} ms")
+            return await self._use(transport, f"opened in {opened * 1000:.0f} ms")
 
     @property
     def _is_stream(self) -> bool:
@@ -130,6 +134,22 @@ class TransportCheck:
             return await post(self._session, self._address, self._path, b"[]") in (200, 204)
         return False
 
+    async def _use(self, transport: Transport, seen: str) -> Finding:
+        """Have a message echoed, if one was given; then wait for a heartbeat."""
+        if self._echo is not None:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            try:
+                with failures():
+                    async with async_timeout.timeout(self._timeout):
+                        await transport.send(self._echo)
+                        while not _has(await transport.receive(), self._echo):
+                            pass
+            except TransportError as error:
+                return self._finding("broken", f"{seen}, but did not echo ({error})", NO_ECHO)
+            seen += f", echoed in {(loop.time() - began) * 1000:.0f} ms"
+        return await self._wait(transport, seen)
+
     async def _wait(self, transport: Transport, opened: str) -> Finding:
         """Wait for a heartbeat, or for the end of the connection."""
         loop = asyncio.get_running_loop()
@@ -167,3 +187,12 @@ class TransportCheck:
     def _cut(self, seconds: float, why: str) -> Finding:
         text = f"was cut after {seconds:.3g} s of silence, before a heartbeat came ({why})"
         return self._finding("broken", text, timeouts(seconds))
+
+
+def _has(frame: ServerFrame | bytes, message: str) -> bool:
+    """Tell whether a frame has a message; a frame that ends the session is an error."""
+    if isinstance(frame, bytes):
+        return False
+    if frame.kind in ("o", "c"):
+        raise TransportError(f"the session ended: {frame.code} {frame.reason}".rstrip(" 0"))
+    return message in frame.messages
