@@ -238,7 +238,7 @@ async def test_policy_close_closes_a_session_that_sends_more_than_a_burst_at_onc
     serve: Serve, kind: Kind
 ) -> None:
     made = noted()
-    settings = {**NEVER, "message_rate_policy": "close"}
+    settings = {"message_rate": 1, "message_burst": 2, "message_rate_policy": "close"}
     client = await kind.open(await serve(made, settings=settings))
     await client.send("a", "b", "c")  # over HTTP in one request
     await made.until("close")

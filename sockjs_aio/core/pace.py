@@ -48,7 +48,7 @@ class Pace:
         if not count:
             return 0
         spare = self._burst - (count if self.closes else min(count, self._burst))
-        delay = self._full_at - spare * self._interval - now
+        delay = max(self._full_at, now) - spare * self._interval - now
         return delay if delay > _ROUNDING else 0
 
     def spend(self, count: int, now: float) -> None:
