@@ -233,6 +233,19 @@ async def test_policy_close_closes_the_session(serve: Serve, kind: Kind) -> None
     await other.leave()
 
 
+@ALL
+async def test_policy_close_closes_a_session_that_sends_more_than_a_burst_at_once(
+    serve: Serve, kind: Kind
+) -> None:
+    made = noted()
+    settings = {"message_rate": 1, "message_burst": 2, "message_rate_policy": "close"}
+    client = await kind.open(await serve(made, settings=settings))
+    await client.send("a", "b", "c")  # over HTTP in one request
+    await made.until("close")
+    assert made.seen == ["open", *([] if kind in clients.HTTP else ["a", "b"]), "close"]
+    assert made.connections[0].close_info.status == "too_many_messages"
+
+
 # The lane, and costs.
 
 

@@ -43,11 +43,12 @@ class Pace:
         """Return the seconds until `count` messages may be handled; 0 for now.
 
         More than a whole burst, such as the messages of one large request, need a full bucket.
+        They are always too many for a session that is closed instead of waiting.
         """
         if not count:
             return 0
-        spare = self._burst - min(count, self._burst)
-        delay = self._full_at - spare * self._interval - now
+        spare = self._burst - (count if self.closes else min(count, self._burst))
+        delay = max(self._full_at, now) - spare * self._interval - now
         return delay if delay > _ROUNDING else 0
 
     def spend(self, count: int, now: float) -> None:

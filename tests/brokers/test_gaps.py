@@ -311,6 +311,22 @@ async def test_others_are_told_of_messages_that_did_not_reach_redis(
 
 
 @pytest.mark.redis
+async def test_many_who_could_not_publish_cause_one_gap_a_second(
+    redis_server: RedisServer, redis_broker: MakeBroker, prefix: str
+) -> None:
+    broker, ear = redis_broker(), GapEar()
+    broker.start(ear)
+    broker.subscribe("news", ear)
+    await broker.ready("news")
+    notices = [make_gap_notice(make_label(f"{number:016x}", 1)) for number in range(20)]
+    redis_server.publish(f"{prefix}news", *notices, b"next")
+    await until(lambda: bool(ear.texts and ear.gaps))
+    assert (ear.texts, ear.gaps) == (["next"], ["news"])
+    broker.unsubscribe("news", ear)
+    await broker.stop(ear)
+
+
+@pytest.mark.redis
 async def test_message_that_is_too_large_is_a_gap(
     serve: Serve, redis_server: RedisServer, redis_broker: MakeBroker, prefix: str
 ) -> None:

@@ -141,6 +141,27 @@ async def test_all_have_joined_when_the_first_one_watches_and_left_after_the_las
 
 
 @virtual
+@pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
+async def test_sessions_of_every_transport_tell_of_others_and_of_their_end(
+    serve: Serve, kind: type[clients.Client]
+) -> None:
+    async def show(channel: str, joined: list[str], left: list[str]) -> None:
+        router = served.router
+        router.broadcast(router.subscribers(channel), json.dumps([joined, left]))
+
+    served = await watched(serve, show)
+    ann, bob = await kind.open(served), await kind.open(served)
+    await tell(ann, "watch room ann")
+    assert json.loads(*await ann.messages(1)) == [["ann"], []]
+    await tell(bob, "watch room bob")
+    for person in (bob, ann):
+        assert json.loads(*await person.messages(1)) == [["bob"], []]
+    await bob.leave()
+    assert json.loads(*await ann.messages(1)) == [[], ["bob"]]
+    await ann.leave()
+
+
+@virtual
 async def test_a_multiplexed_channel_can_watch(serve: Serve) -> None:
     told = Told()
     served = await serve(MultiplexConnection.get(one=Talker), on_presence=told)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ RECEIVED = "sockjs_server_messages_received_total"
 
 SETTINGS = {"disconnect_delay": 60, "shutdown_timeout": 0.5}
 
+WEBSOCKET = (clients.WebSocket,)
+ATTACHED = tuple(kind for kind in clients.ALL if kind not in clients.POLLS)
+"""Who learns of the end at once.  Pollers would have the workers wait for their next poll."""
+
 
 class Page:
     """The supervisor's page."""
@@ -49,7 +53,7 @@ class Page:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 if sample.labels["prefix"] == "/echo":
-                    key = (sample.name, *(sample.labels[name] for name in labels))
+                    key = (sample.name, *(sample.labels.get(name) for name in labels))
                     sums[key if labels else sample.name] = (
                         sums.get(key if labels else sample.name, 0) + sample.value
                     )
@@ -62,22 +66,26 @@ class Page:
         return sums
 
 
-async def crowd(served: Command, count: int) -> dict[int, int]:
+async def crowd(
+    served: Command, count: int, kinds: Sequence[type[clients.Client]] = WEBSOCKET
+) -> dict[int, int]:
     """Open sessions on both workers, each of which sends a message; return how many each has."""
     found: dict[int, int] = {}
-    for _ in range(count):
-        client = await clients.WebSocket.open(served)
+    for number in range(count):
+        client = await kinds[number % len(kinds)].open(served)
         await client.send("pid")
         (pid,) = await client.messages(1)
         found[int(pid)] = found.get(int(pid), 0) + 1
     return found
 
 
-async def both(served: Command) -> dict[int, int]:
+async def both(
+    served: Command, kinds: Sequence[type[clients.Client]] = WEBSOCKET
+) -> dict[int, int]:
     """Do this until both workers have some."""
     found: dict[int, int] = {}
     while len(found) < 2:
-        for pid, count in (await crowd(served, 4)).items():
+        for pid, count in (await crowd(served, 5, kinds)).items():
             found[pid] = found.get(pid, 0) + count
     return found
 
@@ -93,10 +101,13 @@ async def prometheus(tmp_path: Path) -> AsyncIterator[Prometheus]:
 async def test_page_has_the_sums_of_all_workers_and_another_each(command: RunCommand) -> None:
     served = await command("--metrics-port", "0", settings=SETTINGS)
     page = await Page.of(served)
-    had = await both(served)
+    had = await both(served, ATTACHED)
     total = sum(had.values())
     sums = await page.sums()
     assert sums[OPENED] == sums[ACTIVE] == sums[RECEIVED] == total
+    by_transport = await page.sums("/metrics", "transport")
+    for kind in ATTACHED:
+        assert by_transport[OPENED, kind.name] == total / len(ATTACHED)
     each = await page.sums("/metrics/workers", "worker")
     assert sorted(each[OPENED, number] for number in "01") == sorted(had.values())
     assert await served.stop() == 0
@@ -179,7 +190,7 @@ async def test_prometheus_has_the_sums_of_all_workers(
 ) -> None:
     served = await command("--metrics-port", "0", settings=SETTINGS)
     page = await Page.of(served)
-    total = sum((await both(served)).values())
+    total = sum((await both(served, ATTACHED)).values())
     await prometheus.scrape(page.port)
     await prometheus.until(f'sum({OPENED}{{prefix="/echo"}})', total)
     await prometheus.until(f'sum({RECEIVED}{{prefix="/echo"}})', total)

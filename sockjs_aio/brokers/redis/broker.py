@@ -287,7 +287,7 @@ class RedisBroker(Broker):
             if isinstance(content, CloseOrder):
                 self._obey(channel, content)
             elif isinstance(content, GapNotice):
-                self.end_gap(channel)
+                self._work.notices.missed(channel)
             elif content is not None:
                 text, key = content
                 self.deliver(channel, text, key=key)

@@ -12,7 +12,11 @@ MAX_CHANNELS = 10_000
 """How many channels to remember; the subscribers of any more are not told."""
 
 PAUSE = 1.0
-"""Seconds between two rounds: what is dropped meanwhile is told at once, not for each message."""
+"""Seconds between two rounds.
+
+What is dropped meanwhile is told in one call, not for each message, and neither for each process
+that says so: after a restart of Redis, all that have dropped messages say so within seconds.
+"""
 
 CHUNK = 500
 """How many notices to send at once."""
@@ -47,7 +51,7 @@ class GapNotices:
             self._changed.set()
 
     def missed(self, channel: str) -> None:
-        """A message of `channel` was dropped here: tell the subscribers in this process."""
+        """Messages of `channel` were dropped, here or elsewhere: tell the subscribers here."""
         self._here.add(channel)
         self._changed.set()
 
