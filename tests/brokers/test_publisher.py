@@ -47,6 +47,17 @@ async def test_messages_of_all_threads_arrive_those_of_each_in_order(
         publisher.close()
 
 
+async def test_close_leaves_a_thread_alone_that_is_publishing(own_redis: RedisServer) -> None:
+    with RedisPublisher(own_redis.url) as publisher:
+        publisher.publish("news", "x")
+        own_redis.cli("CLIENT", "PAUSE", "300")
+        waiting = asyncio.create_task(asyncio.to_thread(publisher.publish, "news", "y"))
+        await asyncio.sleep(0.1)
+        publisher.close()
+        assert not waiting.done()
+        await waiting
+
+
 @pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 async def test_sessions_get_the_latest_and_are_closed(
     serve: Serve, redis_server: RedisServer, kind: type[clients.Client]

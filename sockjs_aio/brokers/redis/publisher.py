@@ -101,8 +101,9 @@ class RedisPublisher:
         self._send(channel, pack(reason, make_close_label(code)))
 
     def close(self) -> None:
-        """Close the connections; the next call connects again."""
-        self._pool.disconnect()
+        """Close the connections that no thread is using; the next call connects again."""
+        # the thread that uses one would get errors of redis-py that say nothing
+        self._pool.disconnect(inuse_connections=False)
 
     def __enter__(self) -> "RedisPublisher":
         return self
