@@ -133,6 +133,14 @@ async def test_errors_say_what_to_do(
     own_redis.kill()
 
 
+async def test_sentinel_is_asked_by_many_at_the_same_time(
+    own_redis: RedisServer, sentinel: SentinelServer
+) -> None:
+    sentinel.watch(own_redis.port)
+    broker = RedisBroker(sentinel.url, **PATIENT)
+    await asyncio.gather(*(broker.publish("news", "x") for _ in range(150)))
+
+
 async def test_primary_that_is_down_is_waited_for(
     own_redis: RedisServer, sentinel: SentinelServer
 ) -> None:
