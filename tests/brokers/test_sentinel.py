@@ -63,8 +63,7 @@ async def test_primary_that_was_replaced_is_left_although_it_still_works(
     broker = RedisBroker(sentinel.url, **HASTY)
     client = await clients.Xhr.open(await serve(Reloading, broker=broker))
     await tell(client, "sub news")
-    await asyncio.to_thread(sentinel.until_it_knows_a_replica)
-    assert sentinel.cli("SENTINEL", "FAILOVER", SERVICE) == "OK"
+    await asyncio.to_thread(sentinel.fail_over)
     assert await client.messages(1) == ["gap news"]
     assert b"role:master" in own_redis.command("INFO", "replication"), "it does not know yet"
     other_redis.publish("sockjs:news", b"at the new one")
