@@ -8,7 +8,7 @@ import pytest
 
 from tests.brokers.proxy import Proxy
 from tests.brokers.redis_server import RedisServer, swap
-from tests.brokers.sentinel_server import SERVICE, SentinelServer
+from tests.brokers.sentinel_server import SentinelServer
 from tests.nodes.conftest import Reach, RunNodes
 from tests.nodes.test_without_redis import opened
 
