@@ -101,6 +101,7 @@ class Presence:
         self._unanswered: set[str] = set()
         self._woken = asyncio.Event()  # something is stale
         self._task: asyncio.Task[None] | None = None
+        self._is_over = False
 
     def watch(self, session: Session, channel: str) -> None:
         """Tell about `channel`, because `session` asks for that.  A second call does nothing."""
@@ -145,7 +146,7 @@ class Presence:
 
     async def stop(self) -> None:
         """Tell other processes what they do not know yet, and end."""
-        self._put_off.clear()
+        self._is_over = True  # hints of other processes may still come
         tasks = [*self._calls.values(), *([self._task] if self._task else ())]
         for task in tasks:
             task.cancel()
@@ -161,6 +162,8 @@ class Presence:
     # The rounds.
 
     def _look_at(self, channel: str) -> None:
+        if self._is_over:
+            return
         self._stale.add(channel)
         if self._task is None or self._task.done():
             self._woken = asyncio.Event()

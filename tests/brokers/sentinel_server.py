@@ -36,3 +36,7 @@ class SentinelServer(RedisServer):
     def until_it_knows_a_replica(self) -> None:
         """Without one, there is no failover."""
         self.until(lambda: b"slave-repl-offset" in self.command("SENTINEL", "REPLICAS", SERVICE))
+
+    def fail_over(self) -> None:
+        """Make a replica the primary.  At first it refuses: no replica has answered its pings."""
+        self.until(lambda: self.command("SENTINEL", "FAILOVER", SERVICE) == b"+OK\r\n")

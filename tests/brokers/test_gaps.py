@@ -327,6 +327,32 @@ async def test_many_who_could_not_publish_cause_one_gap_a_second(
 
 
 @pytest.mark.redis
+async def test_channel_that_redis_refuses_does_not_have_others_told_again_and_again(
+    serve: Serve, own_redis: RedisServer, proxy: Proxy
+) -> None:
+    own_redis.cli("ACL", "SETUSER", "some", "on", ">pw", "+@all", "~*", "&sockjs:news")
+    cut_off = RedisBroker(proxy.url.replace("//", "//some:pw@"), **HASTY)
+    other = RedisBroker(own_redis.url, **HASTY)
+    publisher = await WebSocket.open(await serve(Talker, broker=cut_off))
+    listener = await WebSocket.open(await serve(Reloading, broker=other))
+    await tell(publisher, "sub news")
+    await tell(listener, "sub news", *(f"sub secret{number}" for number in range(9)))
+    await until_connected(cut_off, other)
+    await tell(publisher, *(f"others secret{number} lost" for number in range(9)))
+    target, proxy.target = proxy.target, 1
+    proxy.cut()
+    await until(lambda: cut_off.state == "reconnecting")
+    await tell(publisher, "others news lost")
+    proxy.target = target
+    assert await listener.messages(1) == ["gap news"]
+    await asyncio.sleep(4 * HASTY["max_retry_delay"])
+    await tell(publisher, "others news new")
+    assert await listener.messages(1) == ["new"], "it is told once"
+    own_redis.cli("ACL", "SETUSER", "some", "allchannels")
+    assert sorted(await listener.messages(9)) == [f"gap secret{number}" for number in range(9)]
+
+
+@pytest.mark.redis
 async def test_message_that_is_too_large_is_a_gap(
     serve: Serve, redis_server: RedisServer, redis_broker: MakeBroker, prefix: str
 ) -> None:

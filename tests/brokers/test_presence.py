@@ -301,6 +301,31 @@ async def test_difference_is_told_when_the_broker_is_back(serve: Serve) -> None:
     assert [await node.router.members("room") for node in (here, there)] == [everybody] * 2
 
 
+@virtual
+async def test_nothing_is_told_any_more_while_the_server_stops(serve: Serve) -> None:
+    class Slow(Told):
+        async def __call__(self, channel: str, joined: list[str], left: list[str]) -> None:
+            await super().__call__(channel, joined, left)
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                await asyncio.sleep(0.5)
+
+    here_told, brokers = Slow(), linked_brokers()
+    here = await watched(serve, here_told, brokers[0])
+    there = await watched(serve, Told(), brokers[1])
+    await entered(here, "ann", channel="room")
+    await tell(await WebSocket.open(here), "watch hall")
+    await asyncio.sleep(SOON)
+    assert here_told.take() == [("room", ["ann"], [])]
+    stopping = asyncio.ensure_future(here.router.shutdown())
+    await asyncio.sleep(0.1)
+    await entered(there, "bob", channel="hall")  # which `here` is given a hint of
+    await stopping
+    await asyncio.sleep(SOON)
+    assert here_told.take() == []
+
+
 class Faulty(MemoryBroker):
     """A broker of an application's own that is away, or that fails as nobody has expected."""
 

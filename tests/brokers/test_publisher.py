@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import async_timeout
@@ -45,6 +46,24 @@ async def test_messages_of_all_threads_arrive_those_of_each_in_order(
             assert [x for x in ear.texts if x.startswith(f"{name} ")] == expected
         assert ear.texts[-2:] == [WIDE, "\0!4001\0last"]
         publisher.close()
+
+
+async def test_more_than_a_hundred_threads_can_publish_at_a_time(own_redis: RedisServer) -> None:
+    with RedisPublisher(own_redis.url) as publisher, ThreadPoolExecutor(110) as pool:
+        own_redis.cli("CLIENT", "PAUSE", "500")
+        for waiting in [pool.submit(publisher.publish, "news", "x") for _ in range(110)]:
+            waiting.result()
+
+
+async def test_close_leaves_a_thread_alone_that_is_publishing(own_redis: RedisServer) -> None:
+    with RedisPublisher(own_redis.url) as publisher:
+        publisher.publish("news", "x")
+        own_redis.cli("CLIENT", "PAUSE", "300")
+        waiting = asyncio.create_task(asyncio.to_thread(publisher.publish, "news", "y"))
+        await asyncio.sleep(0.1)
+        publisher.close()
+        assert not waiting.done()
+        await waiting
 
 
 @pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)

@@ -63,8 +63,7 @@ async def test_primary_that_was_replaced_is_left_although_it_still_works(
     broker = RedisBroker(sentinel.url, **HASTY)
     client = await clients.Xhr.open(await serve(Reloading, broker=broker))
     await tell(client, "sub news")
-    await asyncio.to_thread(sentinel.until_it_knows_a_replica)
-    assert sentinel.cli("SENTINEL", "FAILOVER", SERVICE) == "OK"
+    await asyncio.to_thread(sentinel.fail_over)
     assert await client.messages(1) == ["gap news"]
     assert b"role:master" in own_redis.command("INFO", "replication"), "it does not know yet"
     other_redis.publish("sockjs:news", b"at the new one")
@@ -131,6 +130,14 @@ async def test_errors_say_what_to_do(
     said = await sentence(f"redis://127.0.0.1:{sentinel.port}")
     assert "it is a Sentinel: write redis+sentinel://host:port/service" in said
     own_redis.kill()
+
+
+async def test_sentinel_is_asked_by_many_at_the_same_time(
+    own_redis: RedisServer, sentinel: SentinelServer
+) -> None:
+    sentinel.watch(own_redis.port)
+    broker = RedisBroker(sentinel.url, **PATIENT)
+    await asyncio.gather(*(broker.publish("news", "x") for _ in range(150)))
 
 
 async def test_primary_that_is_down_is_waited_for(

@@ -34,6 +34,10 @@ class Inhabitant(Obedient):
         self.extend(time.time() + float(seconds))
         self.send("extended")
 
+    async def do_wait(self, seconds: str) -> None:
+        """Wait, as a slow hook does."""
+        await asyncio.sleep(float(seconds))
+
     async def do_subscribe(self, channel: str) -> None:
         await self.subscribe(channel)
         self.send("subscribed")

@@ -251,10 +251,11 @@ async def test_what_waits_for_a_node_that_writes_nothing_is_given_up(
     run_nodes: RunNodes, reach: Reach, own_redis: RedisServer, has_begun: bool
 ) -> None:
     """Something between the nodes may acknowledge for it; heartbeats would come otherwise."""
-    ended = []
+    ended, asked = [], []
 
     async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.partition(b" HTTP")[0].rpartition(b"/")[2])
         if has_begun:
             writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\no\n\r\n")
         ended.append(await reader.read() == b"")
@@ -273,8 +274,25 @@ async def test_what_waits_for_a_node_that_writes_nothing_is_given_up(
             assert (stream.status, stream.body) == (200, b"o\n")  # and its end, in an orderly way
         else:
             assert (stream.status, stream.header("Retry-After")) == (503, "5")
-            poll = await reach(node).request("POST", "/0/a/xhr", b"")
-            assert (poll.status, poll.header("Retry-After")) == (503, "5")
+            wires = [await reach(node).wire() for _ in range(2)]
+            for wire, name in zip(wires, ("xhr", "xhr_send"), strict=True):
+                wire.send("POST", f"/echo/0/a/{name}", b'["x"]')
+            for wire in wires:
+                reply = await wire.reply()
+                assert (reply.status, reply.header("Retry-After")) == (503, "5")
+            # the send, and the question that nobody answers
+            assert sorted(asked) == [b"xhr", b"xhr_send", b"xhr_send", b"xhr_streaming"]
         while len(ended) < 1:
             await asyncio.sleep(0.01)
     server.close()
+
+
+async def test_a_send_may_wait_for_longer_at_a_node_that_is_there(
+    run_nodes: RunNodes, reach: Reach
+) -> None:
+    settings = {"heartbeat_delay": 0.4, "authorize_timeout": 0.2, "receive_queue_limit": 10}
+    owner, other = run_nodes(2, settings, expiry=60, lease=600)
+    assert await reach(owner).poll("/0/a") == b"o"
+    for text in ("wait 1.6", "xxxxxxxxx", "yyyyyyyyy"):  # the last one waits for room
+        assert await reach(other).post("/0/a", f'["{text}"]') == 204
+    assert (await reach(owner).poll("/0/a")).startswith(b'a["xxxxxxxxx"')

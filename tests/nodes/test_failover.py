@@ -8,7 +8,7 @@ import pytest
 
 from tests.brokers.proxy import Proxy
 from tests.brokers.redis_server import RedisServer, swap
-from tests.brokers.sentinel_server import SERVICE, SentinelServer
+from tests.brokers.sentinel_server import SentinelServer
 from tests.nodes.conftest import Reach, RunNodes
 from tests.nodes.test_without_redis import opened
 
@@ -93,8 +93,7 @@ async def test_nodes_leave_a_primary_that_was_replaced_although_it_still_works(
     sentinel.watch(own_redis.port)
     (node,) = await asyncio.to_thread(run_nodes, 1, redis=sentinel.url, expiry=1)
     target = reach(node)
-    await asyncio.to_thread(sentinel.until_it_knows_a_replica)
-    assert sentinel.cli("SENTINEL", "FAILOVER", SERVICE) == "OK"
+    await asyncio.to_thread(sentinel.fail_over)
     for number in itertools.count():
         await opened(target, f"/0/{number}")
         key = f"sockjs:session:/echo:{number}"

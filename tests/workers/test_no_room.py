@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import signal
 import socket
 import sys
 import time
@@ -146,3 +147,19 @@ async def test_run_app_says_once_that_it_cannot_accept_and_recovers() -> None:
     assert process.returncode == 0
     assert said.count(NO_ROOM.encode()) == said.count(b"raise the limit on open files") == 1
     assert b"Traceback" not in said
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="another process's limit is Linux's")
+async def test_a_worker_that_cannot_be_started_for_lack_of_resources_is_tried_again(
+    command: RunCommand,
+) -> None:
+    served = await command(workers=1)
+    supervisor, hard = served.process.pid, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (6, hard))
+    served.process.send_signal(signal.SIGHUP)
+    await served.until_said("reload failed at worker 0: the old workers keep running")
+    os.kill(next(iter(await served.worker_wires(1))), signal.SIGKILL)
+    await served.until_said("worker 0 cannot be started, trying again: .*Too many open files")
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (200, hard))
+    await served.worker_wires(1)
+    assert await served.stop() == 0

@@ -1,6 +1,7 @@
 """What systemd gives to the command, and what the command tells systemd."""
 
 import asyncio
+import contextlib
 import itertools
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 import async_timeout
 import pytest
 
+from sockjs_aio.cluster.workers import service_manager
 from sockjs_aio.cluster.workers.activation import take_sockets
 from sockjs_aio.cluster.workers.service_manager import ServiceManager
 from tests.clients import WebSocket
@@ -232,10 +234,23 @@ def test_watchdogs_of_other_processes_are_not_fed(tmp_path: Path) -> None:
     told.socket.close()
 
 
-def test_a_manager_that_is_gone_is_told_nothing_more(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_manager_that_was_busy_or_away_is_told_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manager = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "nowhere")})
+    monkeypatch.setattr(service_manager, "PATIENCE", 0.01)
+    path = tmp_path / "notify"
+    manager = ServiceManager({"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "1000000"})
     manager.ready("1 worker serves")
+    told = Manager(str(path))
+    while "temporarily" not in caplog.text and "timed out" not in caplog.text:
+        manager = ServiceManager({"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "1000000"})
+        manager.ready("1 worker serves")
+    told.socket.recv(100)
+    manager.beat()
+    with contextlib.suppress(BlockingIOError):
+        while last := told.socket.recv(100):
+            heard = last
+    assert heard == b"WATCHDOG=1"
+    told.socket.close()
     manager.stopping(float("inf"))
-    assert caplog.text.count("cannot tell the service manager at ") == 1
+    assert caplog.text.count("cannot tell the service manager at ") == 2, "each says it once"

@@ -75,13 +75,23 @@ class GapNotices:
 
     async def _send(self, link: Link) -> bool:
         """Send all that is owed now; return False if some of it must be sent again."""
-        while self._channels:
-            chunk = [self._channels.pop() for _ in range(min(CHUNK, len(self._channels)))]
-            try:
-                await link.call(*map(self._command, chunk))
-            except BaseException as error:
-                self._channels.update(chunk)
-                if not isinstance(error, BrokerUnavailableError):
-                    raise
-                return False
+        owed, is_sent = list(self._channels), True
+        for start in range(0, len(owed), CHUNK):
+            answers = (self._tell(link, channel) for channel in owed[start : start + CHUNK])
+            is_sent = all(await asyncio.gather(*answers)) and is_sent
+        return is_sent
+
+    async def _tell(self, link: Link, channel: str) -> bool:
+        """Send one notice; return False if it must be sent again.
+
+        Redis may refuse one channel: then those of the others must not be sent again.
+        """
+        self._channels.discard(channel)  # what is dropped from now on is owed again
+        try:
+            await link.call(self._command(channel))
+        except BaseException as error:
+            self._channels.add(channel)
+            if not isinstance(error, BrokerUnavailableError):
+                raise
+            return False
         return True

@@ -19,6 +19,9 @@ from sockjs_aio.errors import BrokerUnavailableError, SettingsError
 from sockjs_aio.protocol.ends import GO_AWAY, check_close
 from sockjs_aio.protocol.names import check_key
 
+NO_LIMIT = 1 << 31
+"""Connections of a pool: redis-py 8 would refuse the 101st thread."""
+
 
 class RedisPublisher:
     """Publishes to the channels of servers that have a `RedisBroker`, and waits for Redis.
@@ -56,6 +59,7 @@ class RedisPublisher:
                 retry=Retry(NoBackoff(), 0),  # nothing may be sent twice
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
+                max_connections=NO_LIMIT,
                 decode_responses=False,
                 protocol=2,
             )
@@ -101,8 +105,9 @@ class RedisPublisher:
         self._send(channel, pack(reason, make_close_label(code)))
 
     def close(self) -> None:
-        """Close the connections; the next call connects again."""
-        self._pool.disconnect()
+        """Close the connections that no thread is using; the next call connects again."""
+        # the thread that uses one would get errors of redis-py that say nothing
+        self._pool.disconnect(inuse_connections=False)
 
     def __enter__(self) -> "RedisPublisher":
         return self

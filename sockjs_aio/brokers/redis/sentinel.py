@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, quote
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -138,11 +138,17 @@ class Sentinels:
 
 
 async def _masters(client: Redis) -> dict[str, Any]:
+    """Ask over a connection of its own: many may ask at the same time, and each hangs up."""
+    kind, options = (
+        client.connection_pool.connection_class,
+        client.connection_pool.connection_kwargs,
+    )
+    pool: ConnectionPool = ConnectionPool(connection_class=kind, **options)
     try:
-        answer: Any = await client.sentinel_masters()
+        answer: Any = await Redis(connection_pool=pool).sentinel_masters()
         return cast("dict[str, Any]", answer)
     finally:
-        await client.connection_pool.disconnect()
+        await pool.disconnect()
 
 
 def _works(master: dict[str, Any]) -> bool:

@@ -58,6 +58,7 @@ def make_sync_pool(url: object, **options: Any) -> SyncPool:
     parts = split_url(url)
     pool = plain_pool(SyncPool, parts.primary, **options)
     primary = {k: v for k, v in pool.connection_kwargs.items() if k not in ("host", "port")}
+    primary["max_connections"] = pool.max_connections
     if parts.primary.startswith("rediss"):
         primary["ssl"] = True
     sentinels = Sentinel([])  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
@@ -94,7 +95,8 @@ class Claims:
                 keys.append(key)
             else:
                 self._unneeded.add(key)
-                self.refreshed([key], now)  # to move it behind the others
+                # move it behind the others; uvloop's clock may still show `before`
+                self.refreshed([key], max(now, math.nextafter(before, math.inf)))
         return keys
 
     def unneeded(self, limit: int) -> list[str] | None:

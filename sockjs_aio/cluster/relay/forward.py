@@ -112,6 +112,7 @@ class Forward:
         connect_limit = peer.client.timeout.sock_connect
         self._timeout = aiohttp.ClientTimeout(sock_connect=connect_limit, sock_read=patience)
         self.is_cut: bool = False
+        self._is_given_up = False
         self._waiting: asyncio.Task[object] | None = None
         self._answer: aiohttp.ClientResponse | None = None
         self._delivery: Delivery | None = None
@@ -152,11 +153,11 @@ class Forward:
         try:
             answer = self._answer = await self._send(patience)
         except asyncio.CancelledError:
-            if not self.is_cut:
+            if not (self.is_cut or self._is_given_up):
                 raise
             if sys.version_info >= (3, 11) and self._waiting is not None:
                 self._waiting.uncancel()
-            raise OwnerLostError from None
+            raise (OwnerLostError if self.is_cut else OwnerSilentError) from None
         async with answer:
             if answer.status == MISDIRECTED and HEADER in answer.headers:
                 raise MisdirectedError
@@ -170,6 +171,12 @@ class Forward:
                 self._waiting.cancel()
         elif (connection := self._answer.connection) is not None and connection.transport:
             connection.transport.abort()
+
+    def give_up(self) -> None:
+        """Stop, unless the answer has begun: the other process cannot be reached any more."""
+        if self._answer is None and self._waiting is not None and not self.is_cut:
+            self._is_given_up = True
+            self._waiting.cancel()
 
     async def _send(self, patience: float) -> aiohttp.ClientResponse:
         loop = asyncio.get_running_loop()

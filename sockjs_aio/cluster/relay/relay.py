@@ -18,10 +18,10 @@ from sockjs_aio.cluster.relay.peers import (
     Stamp,
     ask,
 )
+from sockjs_aio.cluster.relay.send_watch import SendWatch
 from sockjs_aio.cluster.relay.session_lost import last_words
 from sockjs_aio.cluster.relay.signed_header import HeaderSigner, Purpose, SignedHeader
 from sockjs_aio.core.events import Observer
-from sockjs_aio.protocol.transports import Transport
 from sockjs_aio.server.body import IDLE_BODY_LIMIT
 from sockjs_aio.server.responses import unavailable
 from sockjs_aio.server.service import Service, requested_transport
@@ -45,7 +45,8 @@ class Relay:
             closes the connections of a process that has died.  So a process that has taken a send
             and not answered has died with its session, and the send can be repeated.  A network may
             have lost only the answer; and it may tell nothing, so requests for receiving that do
-            not even get heartbeats are given up.  And only on other hosts are there processes to
+            not even get heartbeats are given up, and a process that does not answer a send is asked
+            whether it is there.  And only on other hosts are there processes to
             which clients can go while this one drains.
     """
 
@@ -86,13 +87,14 @@ class Relay:
             last_words=last_words(transport.name),
             body_limit=IDLE_BODY_LIMIT if receives else service.settings.max_message_size,
             silence=service.settings.heartbeat_delay,
-            patience=_patience(service, transport) if self.spans_hosts else None,
+            patience=_patience(service) if receives and self.spans_hosts else None,
             is_last=lambda: self._is_last(service),
         )
         release = functools.partial(self.ask, request, peer, Purpose.RELEASE)
         exchange = Exchange(request, service, release, is_send=not receives)
         async with self.exchanges.entered(exchange):
             self._forwards[forward] = peer
+            watch = None if receives else self._watch(forward, request, peer, service)
             try:
                 repeats = forward.can_be_repeated and (receives or not self.spans_hosts)
                 return await _run(forward, peer.patience if receives else 0, repeats=repeats)
@@ -100,6 +102,8 @@ class Relay:
                 raise self.no_room(error) from None
             finally:
                 del self._forwards[forward]
+                if watch is not None:
+                    watch.stop()
 
     def cut(self, peer: Peer) -> None:
         """Stop all requests that wait for a process which has ended without closing connections."""
@@ -135,19 +139,24 @@ class Relay:
         """Tell whether the client's connection is closed after a response that starts now."""
         return self.is_retiring or (self.spans_hosts and service.registry.closing.is_draining)
 
+    def _watch(
+        self, forward: Forward, request: web.Request, peer: Peer, service: Service
+    ) -> SendWatch | None:
+        if not self.spans_hosts:
+            return None
+        find = functools.partial(self.ask, request, peer, Purpose.FIND)
+        return SendWatch(_patience(service), find, forward.give_up)
+
     def _stamp(self, request: web.Request, peer: Peer, purpose: Purpose) -> Stamp:
         signed = SignedHeader(purpose, request.scheme, request.remote or "", peer.name)
         return functools.partial(self.signer.issue, signed)
 
 
-def _patience(service: Service, transport: Transport) -> float | None:
-    """Return how long the owner may write nothing; None for no limit.
+def _patience(service: Service) -> float:
+    """Return how long the owner may write nothing to a receiving request.
 
-    A send may wait for room in the inbox for any time.  A receiving request gets heartbeats as soon
-    as ``authorize`` has returned.
+    It gets heartbeats as soon as ``authorize`` has returned.
     """
-    if not transport.receives:
-        return None
     return 2 * service.settings.heartbeat_delay + service.settings.authorize_timeout
 
 

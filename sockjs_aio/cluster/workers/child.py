@@ -70,15 +70,24 @@ class Child:
 
     @classmethod
     async def start(cls, config: WorkerConfig) -> "Child":
-        """Start a worker, in a Python with the same options as this one."""
+        """Start a worker, in a Python with the same options as this one.
+
+        Raises:
+            OSError: If this process has no resources for another one.
+        """
         ours, theirs = socket.socketpair()
-        with theirs:
+        try:
             program = _PROGRAM.format(path=sys.path, number=theirs.fileno(), policy=config.policy)
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, *_interpreter_options(), "-c", program),
                 pass_fds=(theirs.fileno(), *config.listeners),
                 stdin=asyncio.subprocess.DEVNULL,
             )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         try:
             streams = await asyncio.open_unix_connection(sock=ours, limit=REPORT_LIMIT)
             child = cls(config.number, process, *streams)

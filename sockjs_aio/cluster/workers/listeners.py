@@ -79,8 +79,8 @@ class Listeners:
             if len(group) > 1:
                 former = group[number]
                 family, address = former.family, former.getsockname()
-                former.close()
                 group[number] = _bind(family, address, shared=True)
+                former.close()
 
     def close(self) -> None:
         """Close all sockets."""

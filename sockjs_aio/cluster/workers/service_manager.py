@@ -11,6 +11,9 @@ from sockjs_aio.cluster.workers.control import BEAT
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
 
+PATIENCE = 1.0
+"""Seconds for which the queue of a busy manager may be full."""
+
 
 class ServiceManager:
     """Tells the service manager what this process does, if there is one that wants to know.
@@ -26,6 +29,7 @@ class ServiceManager:
         self._address = environment.pop("NOTIFY_SOCKET", "")
         self._watchdog = _watchdog(environment) if self._address else None
         self._beat_at = 0.0
+        self._has_warned = False
 
     def ready(self, status: str) -> None:
         """Say that it serves, after its start or a reload."""
@@ -57,11 +61,12 @@ class ServiceManager:
             address = "\0" + address[1:]
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.setblocking(False)
+                sender.settimeout(PATIENCE)
                 sender.sendto("\n".join(lines).encode(), address)
         except OSError as error:
-            logger.warning("cannot tell the service manager at %s: %s", self._address, error)
-            self._address = ""
+            if not self._has_warned:  # the next attempt may succeed: without it, we are killed
+                self._has_warned = True
+                logger.warning("cannot tell the service manager at %s: %s", self._address, error)
 
 
 def _watchdog(environment: MutableMapping[str, str]) -> float | None:

@@ -7,6 +7,7 @@ takes longer to end than its application's settings allow.  Both are logged as e
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import logging
 import signal
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ MAX_QUICK_DEATHS = 5
 supervisor gives up, unless another worker is steady."""
 
 BACKOFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before a worker is started again, by the number of such deaths in a row."""
+"""Seconds before a worker is started again, by the number of such deaths, or of attempts."""
 
 
 class Supervisor:
@@ -137,6 +138,18 @@ class Supervisor:
             self._page.add(child)
         return child
 
+    async def _start_at_last(self, number: int) -> Child:
+        """Start a worker; while this process has no resources for it, try again."""
+        for attempt in itertools.count(1):
+            try:
+                return await self._start(number, replaces=False)
+            except OSError as error:
+                logger.error("worker %d cannot be started, trying again: %s", number, error)
+            with contextlib.suppress(OSError):
+                self._listeners.leave_out(number)  # clients should not wait
+            await asyncio.sleep(BACKOFF[min(attempt, len(BACKOFF) - 1)])
+        raise AssertionError
+
     async def _keep(self, number: int) -> None:
         """Start a worker, and start it again each time it dies."""
         quick_deaths = 0
@@ -176,7 +189,7 @@ class Supervisor:
 
     async def _bring_up(self, number: int) -> bool:
         """Start a worker; return whether it came to serve."""
-        child = self._current[number] = await self._start(number, replaces=False)
+        child = self._current[number] = await self._start_at_last(number)
         try:
             await child.hear("loaded", START_LIMIT)
             child.tell("publish")
@@ -234,7 +247,11 @@ class Supervisor:
     async def _replace(self, number: int) -> Child | None:
         """Start a worker's successor; once it serves, return the old worker."""
         old = self._current[number]
-        new = await self._start(number, replaces=True)
+        try:
+            new = await self._start(number, replaces=True)
+        except OSError as error:
+            logger.error("worker %d cannot be started: %s", number, error)
+            return None
         self._retiring.add(new)  # so that a shutdown meanwhile ends it too
         try:
             await new.hear("loaded", START_LIMIT)
