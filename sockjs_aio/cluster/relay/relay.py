@@ -94,7 +94,8 @@ class Relay:
         exchange = Exchange(request, service, release, is_send=not receives)
         async with self.exchanges.entered(exchange):
             self._forwards[forward] = peer
-            watch = None if receives else self._watch(forward, request, peer, service)
+            is_watched = self.spans_hosts and not receives
+            watch = self._watch(forward, request, peer, service) if is_watched else None
             try:
                 repeats = forward.can_be_repeated and (receives or not self.spans_hosts)
                 return await _run(forward, peer.patience if receives else 0, repeats=repeats)
@@ -141,9 +142,7 @@ class Relay:
 
     def _watch(
         self, forward: Forward, request: web.Request, peer: Peer, service: Service
-    ) -> SendWatch | None:
-        if not self.spans_hosts:
-            return None
+    ) -> SendWatch:
         find = functools.partial(self.ask, request, peer, Purpose.FIND)
         return SendWatch(_patience(service), find, forward.give_up)
 
