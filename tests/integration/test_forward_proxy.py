@@ -1,18 +1,20 @@
 """The Python client behind tinyproxy, a forward proxy such as companies have."""
 
+import asyncio
 import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
+import async_timeout
 import pytest
 
 from sockjs_aio import SockJSConnection
 from sockjs_aio.client import ConnectError, ConnectionClosedError, connect
 from sockjs_aio.testing import TRANSPORTS
 from tests.certificate import contexts, make_certificate
-from tests.conftest import Serve, require
+from tests.conftest import Serve, Served, require
 from tests.integration.haproxy import find_program, listens, wait_until
 from tests.ports import free_port
 from tests.process import PATIENCE
@@ -74,22 +76,30 @@ async def talk(url: str, name: str, session: aiohttp.ClientSession) -> None:
             await socket.receive()
 
 
-async def served_url(serve: Serve, tmp_path: Path, scheme: str) -> tuple[str, ssl.SSLContext]:
-    """Serve; return the URL, and what its clients need for TLS."""
+async def until_left(served: Served) -> None:
+    """Wait until the proxy has closed its connections, which it does after the client."""
+    async with async_timeout.timeout(PATIENCE):
+        while served.http_connections():
+            await asyncio.sleep(0.01)
+
+
+async def served_over(serve: Serve, tmp_path: Path, scheme: str) -> tuple[Served, ssl.SSLContext]:
+    """Serve; return the server, and what its clients need for TLS."""
     server_tls, client_tls = contexts(make_certificate(tmp_path))
     pair = (server_tls, client_tls) if scheme == "https" else None
-    return (await serve(Obedient, tls=pair)).url(), client_tls
+    return await serve(Obedient, tls=pair), client_tls
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
 async def test_every_transport_passes_over_tls(
     serve: Serve, proxy: Tinyproxy, tmp_path: Path, name: str
 ) -> None:
-    url, tls = await served_url(serve, tmp_path, "https")
+    served, tls = await served_over(serve, tmp_path, "https")
     before = proxy.count("CONNECT")
     connector = aiohttp.TCPConnector(ssl=tls)
     async with aiohttp.ClientSession(proxy=proxy.url, connector=connector) as session:
-        await talk(url, name, session)
+        await talk(served.url(), name, session)
+    await until_left(served)
     assert proxy.count("CONNECT") > before
 
 
@@ -97,11 +107,12 @@ async def test_every_transport_passes_over_tls(
 @pytest.mark.parametrize("name", [name for name in TRANSPORTS if "websocket" not in name])
 async def test_http_transports_pass_without_tls(serve: Serve, proxy: Tinyproxy, name: str) -> None:
     """tinyproxy ends a connection behind each response, without saying so."""
-    url = (await serve(Obedient)).url()
+    served = await serve(Obedient)
     before = proxy.count("POST")
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(proxy=proxy.url, connector=connector) as session:
-        await talk(url, name, session)
+        await talk(served.url(), name, session)
+    await until_left(served)
     assert proxy.count("POST") > before
 
 
@@ -125,14 +136,15 @@ async def test_proxy_of_the_environment_is_used(
     scheme: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    url, tls = await served_url(serve, tmp_path, scheme)
+    served, tls = await served_over(serve, tmp_path, scheme)
     monkeypatch.setenv(f"{scheme}_proxy", proxy.url)
     monkeypatch.delenv("no_proxy", raising=False)
     connector = aiohttp.TCPConnector(ssl=tls, force_close=True)
     method = {"http": "POST", "https": "CONNECT"}[scheme]
     before = proxy.count(method)
     async with aiohttp.ClientSession(trust_env=True, connector=connector) as session:
-        await talk(url, "xhr", session)
+        await talk(served.url(), "xhr", session)
+    await until_left(served)
     assert proxy.count(method) > before
 
 
@@ -140,13 +152,13 @@ async def test_proxy_of_the_environment_is_used(
 async def test_wrong_password_is_named_and_not_shown(
     serve: Serve, proxy: Tinyproxy, tmp_path: Path, scheme: str
 ) -> None:
-    url, tls = await served_url(serve, tmp_path, scheme)
+    served, tls = await served_over(serve, tmp_path, scheme)
     wrong = proxy.url.replace(PASSWORD, "wr0ng")
     connector = aiohttp.TCPConnector(ssl=tls)
     # other proxies answer 407
     async with aiohttp.ClientSession(proxy=wrong, connector=connector) as session:
         with pytest.raises(ConnectError, match="401 Unauthorized") as error:
-            await connect(url, session=session)
+            await connect(served.url(), session=session)
     assert not error.value.is_temporary
     assert "wr0ng" not in str(error.value)
     if scheme == "https":
