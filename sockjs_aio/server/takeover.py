@@ -34,6 +34,7 @@ class TakenOver(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell aiohttp's server."""
         self.server.connection_lost(self, exc)
+        self.transport.close()  # Python 3.10 takes one of TLS for open until it was told
 
     def close(self) -> None:
         """Do nothing when the server stops listening: the router closes its sessions next."""
