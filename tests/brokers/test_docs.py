@@ -67,6 +67,7 @@ async def test_the_example_runs(redis_server: RedisServer, aiohttp_client: Any) 
 
 
 @pytest.mark.virtual_time
+@pytest.mark.not_over("uvloop")
 async def test_the_example_of_presence_keeps_a_list_right(aiohttp_client: Any) -> None:
     (example,) = [block for block in blocks(PAGE, "python") if "presence_linger" in block]
     namespace: dict[str, Any] = {"__name__": "example"}

@@ -27,7 +27,10 @@ LINGER = 5
 SOON = 2 * ROUND
 """In virtual time, seconds after which everything was told that does not linger."""
 
-virtual = pytest.mark.virtual_time
+
+def virtual(test: Any) -> Any:
+    """Run a test on virtual time, and not on uvloop, where it would take minutes."""
+    return pytest.mark.virtual_time(pytest.mark.not_over("uvloop")(test))
 
 
 class Told:

@@ -41,6 +41,7 @@ class Redis:
 
 
 @pytest.mark.virtual_time
+@pytest.mark.not_over("uvloop")
 async def test_a_node_that_was_stopped_takes_no_other_for_dead_by_an_old_answer() -> None:
     cut: list[Any] = []
     redis: Any = Redis()
