@@ -200,3 +200,15 @@ def test_url_is_split() -> None:
         "one:26379, [::1]:5",
         "name.x",
     )
+
+
+async def test_threads_that_connect_together_forget_no_sentinel(
+    own_redis: RedisServer, sentinel: SentinelServer
+) -> None:
+    sentinel.watch(own_redis.port)
+    url = sentinel.url.replace("//", f"//127.0.0.1:{free_port()},")
+    with RedisPublisher(url) as publisher:
+        each = (asyncio.to_thread(publisher.publish, "news", "x") for _ in range(16))
+        await asyncio.gather(*each)
+        known = publisher._pool.sentinel_manager.sentinels  # type: ignore[attr-defined]
+        assert len(known) == len(set(map(id, known))) == 2

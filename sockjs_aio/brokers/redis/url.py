@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any, TypeGuard, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -61,12 +62,25 @@ def make_sync_pool(url: object, **options: Any) -> SyncPool:
     primary["max_connections"] = pool.max_connections
     if parts.primary.startswith("rediss"):
         primary["ssl"] = True
-    sentinels = Sentinel([])  # type: ignore[no-untyped-call]
+    sentinels = _Sentinels([])
     with _redis_refusing():
         sentinels.sentinels = [Redis.from_url(x, **options) for x in parts.sentinels]
     return SentinelConnectionPool(  # type: ignore[no-untyped-call]
         parts.service, sentinels, **primary
     )
+
+
+class _Sentinels(Sentinel):
+    """Sentinels for several threads: the first one that answers is moved to the front."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self._lock = threading.Lock()
+
+    def discover_master(self, service_name: str) -> Any:
+        """Ask for the primary, one thread after the other."""
+        with self._lock:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
 
 
 def is_of_sentinels(url: object) -> TypeGuard[str]:

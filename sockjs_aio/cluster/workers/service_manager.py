@@ -62,7 +62,7 @@ class ServiceManager:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.settimeout(PATIENCE)
-                sender.sendto("\n".join(lines).encode(), address)
+                sender.sendto("\n".join(lines).encode("utf-8", "replace"), address)
         except OSError as error:
             if not self._has_warned:  # the next attempt may succeed: without it, we are killed
                 self._has_warned = True

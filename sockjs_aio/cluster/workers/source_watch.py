@@ -5,6 +5,7 @@ at the Python files in them.
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 import sysconfig
@@ -74,8 +75,9 @@ def _stamps(directory: str) -> dict[str, int]:
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.name.endswith(".py"):
-                    found[entry.name] = entry.stat().st_mtime_ns
-    except OSError:  # an editor may be replacing a file
+                    with contextlib.suppress(OSError):  # an editor may be replacing it
+                        found[entry.name] = entry.stat().st_mtime_ns
+    except OSError:
         pass
     return found
 

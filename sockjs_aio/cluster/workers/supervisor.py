@@ -36,6 +36,9 @@ supervisor gives up, unless another worker is steady."""
 BACKOFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a worker is started again, by the number of such deaths, or of attempts."""
 
+NO_RESOURCES = (OSError, RuntimeError)
+"""What is raised if there are no file descriptors, processes, or, for asyncio, threads."""
+
 
 class Supervisor:
     """Runs the workers.
@@ -143,10 +146,9 @@ class Supervisor:
         for attempt in itertools.count(1):
             try:
                 return await self._start(number, replaces=False)
-            except OSError as error:
+            except NO_RESOURCES as error:
                 logger.error("worker %d cannot be started, trying again: %s", number, error)
-            with contextlib.suppress(OSError):
-                self._listeners.leave_out(number)  # clients should not wait
+            self._leave_out(number)
             await asyncio.sleep(BACKOFF[min(attempt, len(BACKOFF) - 1)])
         raise AssertionError
 
@@ -179,9 +181,16 @@ class Supervisor:
                 )
                 return
             if quick_deaths > 1:  # clients should not wait: it may not come back soon
-                self._listeners.leave_out(number)
+                self._leave_out(number)
             why = how if child.error is None else child.error
             logger.warning("worker %d died (%s): starting it again", number, why)
+
+    def _leave_out(self, number: int) -> None:
+        """Let clients not wait for a worker, if its listeners can be made again."""
+        try:
+            self._listeners.leave_out(number)
+        except OSError as error:
+            logger.warning("clients may wait for worker %d: %s", number, error)
 
     def _is_another_steady(self, number: int) -> bool:
         others = (child for other, child in self._current.items() if other != number)
@@ -249,7 +258,7 @@ class Supervisor:
         old = self._current[number]
         try:
             new = await self._start(number, replaces=True)
-        except OSError as error:
+        except NO_RESOURCES as error:
             logger.error("worker %d cannot be started: %s", number, error)
             return None
         self._retiring.add(new)  # so that a shutdown meanwhile ends it too
