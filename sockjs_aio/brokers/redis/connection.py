@@ -1,8 +1,7 @@
 """Connections that find the primary by themselves, and refuse servers that cannot be used."""
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import async_timeout
 from redis.asyncio import ConnectionPool
@@ -10,11 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from sockjs_aio.brokers.redis.replies import CLUSTER, FAILURES, read_reply
-
-Place: TypeAlias = tuple[str, int]
-"""A host and a port."""
-
-Find: TypeAlias = Callable[[], Awaitable[Place]]
+from sockjs_aio.brokers.redis.sentinel import Place, Sentinels
 
 _MODE = re.compile(rb"^(?:redis|server)_mode:(cluster|sentinel)", re.MULTILINE)
 
@@ -28,29 +23,31 @@ class _Checked:
     """A mix-in for redis-py's connections.
 
     Args:
-        find: Finds the host and port to connect to; None if they do not change.
+        find: The Sentinels, which know the host and port to connect to; None without them.
         options: The options of redis-py's connection.
     """
 
-    def __init__(self, *, find: Find | None = None, **options: Any) -> None:
+    def __init__(self, *, find: Sentinels | None = None, **options: Any) -> None:
         super().__init__(**options)
         self._find = find
 
     async def connect(self: Any) -> None:
         """Connect, if it is not connected."""
-        if self.is_connected:
-            return
-        if self._find is not None:
-            self.host, self.port = await self._find()
-        await super().connect()  # type: ignore[misc]
-        try:
-            await _check_mode(self)
-        except BaseException:
-            await self.disconnect(nowait=True)
-            raise
+        while not self.is_connected:
+            if self._find is not None:
+                self.host, self.port = await self._find()
+            await super().connect()  # type: ignore[misc]
+            try:
+                await _check_mode(self)
+            except BaseException:
+                await self.disconnect(nowait=True)
+                raise
+            if self._find is not None and self._find.named != (self.host, self.port):
+                # the others were closed meanwhile, because the primary was replaced
+                await self.disconnect(nowait=True)
 
 
-def check_connections(pool: ConnectionPool, find: Find | None) -> None:
+def check_connections(pool: ConnectionPool, find: Sentinels | None) -> None:
     """Have `pool` make connections that find the primary, and check what it is."""
     kind = pool.connection_class
     pool.connection_class = type(kind.__name__, (_Checked, kind), {})
@@ -63,13 +60,12 @@ async def named_primary(pool: ConnectionPool, timeout: float) -> Place | None:
     A primary that was replaced may work for 10 s more, until the Sentinels make it a replica.  What
     is written there meanwhile is lost.
     """
-    find = pool.connection_kwargs.get("find")
+    find: Sentinels | None = pool.connection_kwargs.get("find")
     if find is None:
         return None
     try:
         async with async_timeout.timeout(timeout):
-            place: Place = await find()
-            return place
+            return await find()
     except FAILURES:
         return None
 

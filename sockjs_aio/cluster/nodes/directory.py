@@ -23,9 +23,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from sockjs_aio.brokers.base import State
-from sockjs_aio.brokers.redis.connection import Place, named_primary
+from sockjs_aio.brokers.redis.connection import named_primary
 from sockjs_aio.brokers.redis.rate_limited_log import Reasons
 from sockjs_aio.brokers.redis.replies import FAILURES, ends_connection, reason
+from sockjs_aio.brokers.redis.sentinel import Place
 from sockjs_aio.brokers.redis.url import address, make_pool
 from sockjs_aio.cluster.nodes.batched_lookup import Answer, BatchedLookup, Question
 from sockjs_aio.cluster.nodes.scripts import CONSULT, REFRESH, REMOVE, REPORT
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 MAX_CONNECTIONS = 4
 """Maximum number of connections to Redis; further commands wait."""
+
 
 class DirectoryUnavailableError(Exception):
     """Redis does not answer, or has lost its data and has not got it back yet."""
@@ -189,7 +191,8 @@ class Directory:
 
     async def _follow_primary(self) -> None:
         """Drop connections to a server that the Sentinels do not name any more."""
-        place = await named_primary(self._pool, self._timeout)
+        # if the Sentinels are silent, the report must not be late
+        place = await named_primary(self._pool, min(self._timeout, self._expiry / 5))
         if place is not None and self._primary not in (None, place):
             await self._pool.disconnect()
             self.lost_at = _now()  # the last claims may not have come to the new one
