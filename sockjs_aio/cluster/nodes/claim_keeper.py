@@ -6,11 +6,9 @@ import logging
 import math
 from collections.abc import Callable
 
-from sockjs_aio.cluster.nodes.claims import Claim
 from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
 from sockjs_aio.cluster.nodes.locator import NodeLocator
 from sockjs_aio.cluster.nodes.owners import Node
-from sockjs_aio.protocol.ends import INTERRUPTED
 from sockjs_aio.turns import Turn
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
@@ -45,6 +43,7 @@ class ClaimKeeper:
         self._locator = locator
         self._cut = cut
         self._claims = locator.claims
+        self._updates = locator.updates
         self._interval = interval
         self._expiry = expiry
         self._refresh_after = refresh_after
@@ -120,7 +119,7 @@ class ClaimKeeper:
             if keys is None:
                 return lost_at
             if keys:
-                await self._refresh(keys, later_than=before)
+                await self._updates.refresh(keys, later_than=before)
             await self._go_on(turn)
 
     async def _remove_unneeded(self) -> None:
@@ -130,7 +129,7 @@ class ClaimKeeper:
         while left > 0 and (keys := self._claims.unneeded(min(left, BATCH))) is not None:
             left -= BATCH
             if keys:
-                await self._remove(keys)
+                await self._updates.remove(keys)
             await self._go_on(turn)
 
     async def _go_on(self, turn: Turn) -> None:
@@ -147,32 +146,6 @@ class ClaimKeeper:
             for first in range(0, len(keys), BATCH):
                 await self._directory.remove(keys[first : first + BATCH])
             await self._directory.leave()
-
-    async def _remove(self, keys: list[str]) -> None:
-        await self._directory.remove(keys)
-        if again := self._claims.given_up(keys):
-            await self._refresh(again)
-
-    async def _refresh(self, keys: list[str], later_than: float = -math.inf) -> None:
-        # what Redis has lost meanwhile is refreshed again; uvloop's clock may still show the same
-        asked = max(_now(), math.nextafter(later_than, math.inf))
-        foreign = await self._directory.refresh(keys)
-        self._claims.refreshed(keys, asked)
-        for key in foreign:
-            claim = self._claims.drop(key)
-            if claim is not None:
-                _give_away(claim)
-
-
-def _give_away(claim: Claim) -> None:
-    """End a session that another node has taken over.
-
-    That node considered this one dead, and now gets the session's requests.
-    """
-    session = claim.registry.get(claim.session_id)
-    if session is not None:
-        session.close(*INTERRUPTED, "network")
-        claim.registry.retire(session)
 
 
 def _now() -> float:

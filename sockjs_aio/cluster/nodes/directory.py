@@ -94,18 +94,7 @@ class Directory:
         self._expiry = expiry
         self._expiry_ms = round(expiry * 1000)
         self._timeout = timeout
-        self._pool = make_pool(
-            BlockingConnectionPool,
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            health_check_interval=0,
-            decode_responses=True,
-            encoding_errors="surrogateescape",
-        )
+        self._pool = _make_pool(url, timeout)
         self._primary: Place | None = None  # as the Sentinels said last
         self._redis = Redis(connection_pool=self._pool)
         self._report = self._redis.register_script(REPORT)
@@ -215,7 +204,7 @@ class Directory:
         for _ in range(2):
             # claim nothing that another node may have claimed before Redis lost its data
             wishes = [wish if wish != "+" or self.is_settled else "" for _, wish in questions]
-            arguments = [self.own, self._lease, self._nodes, self._mark, *wishes]
+            arguments: list[str | int] = [self.own, self._lease, self._nodes, self._mark, *wishes]
             found = await self._run(lambda: self._ask(keys, arguments))  # noqa: B023
             if found != [None]:
                 return cast("list[Answer]", found)
@@ -332,6 +321,21 @@ class Directory:
             return False  # this node has never reported
         # later than that, its record has expired because this process was blocked
         return now <= self._registered + self._expiry
+
+
+def _make_pool(url: str, timeout: float) -> BlockingConnectionPool:
+    return make_pool(
+        BlockingConnectionPool,
+        url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        health_check_interval=0,
+        decode_responses=True,
+        encoding_errors="surrogateescape",
+    )
 
 
 def _now() -> float:
