@@ -23,6 +23,7 @@ class Redis:
     lost_at = 0.0
     is_down = False
     delay = 0.001
+    has_left = False
 
     def __init__(self) -> None:
         self.reports: list[float] = []
@@ -41,6 +42,9 @@ class Redis:
     async def remove(self, _keys: list[str]) -> None:
         await asyncio.sleep(self.delay)
         self.refuse()
+
+    async def leave(self) -> None:
+        self.has_left = True
 
     def refuse(self) -> None:
         """A client asks for a session with a new id, and gets none."""
@@ -117,4 +121,18 @@ async def test_what_was_refreshed_just_before_redis_lost_its_data_is_refreshed_a
     await keeper.look()
     assert refreshed == [["a"], ["a"]]
     assert keeper.is_sure
+    await redis.locator.close()
+
+
+async def test_a_node_with_many_sessions_ends_in_time_although_redis_is_slow() -> None:
+    redis = Redis()
+    keeper = await kept(redis)
+    for number in range(100 * BATCH):
+        add(redis.locator.claims, Registry(), f"{number}")
+    redis.delay = 0.9
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    await keeper.leave()
+    assert loop.time() - start < EXPIRY + INTERVAL
+    assert redis.has_left
     await redis.locator.close()

@@ -6,6 +6,8 @@ import logging
 import math
 from collections.abc import Callable
 
+import async_timeout
+
 from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
 from sockjs_aio.cluster.nodes.locator import NodeLocator
 from sockjs_aio.cluster.nodes.owners import Node
@@ -140,11 +142,16 @@ class ClaimKeeper:
             await self._report()
 
     async def leave(self) -> None:
-        """Remove the node and its claims from Redis, if it answers."""
+        """Remove the node and its claims from Redis, if it answers.
+
+        If Redis is so slow that this takes too long, some claims are left to their lease.
+        """
         keys = self._claims.take_all()
         with contextlib.suppress(DirectoryUnavailableError):
-            for first in range(0, len(keys), BATCH):
-                await self._directory.remove(keys[first : first + BATCH])
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with async_timeout.timeout(self._expiry):
+                    for first in range(0, len(keys), BATCH):
+                        await self._directory.remove(keys[first : first + BATCH])
             await self._directory.leave()
 
 
