@@ -1,7 +1,9 @@
 """Nodes report to Redis in time, however much there is to do for their claims."""
 
 import asyncio
+import contextlib
 import itertools
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -60,9 +62,10 @@ async def kept(redis: Any) -> ClaimKeeper:
     )
 
 
-async def until(end: float, keeper: ClaimKeeper) -> None:
+@contextlib.asynccontextmanager
+async def running(keeper: ClaimKeeper) -> AsyncIterator[None]:
     keeping = asyncio.ensure_future(keeper.run())
-    await asyncio.sleep(end)
+    yield
     keeping.cancel()
     await asyncio.wait([keeping])
 
@@ -76,7 +79,8 @@ async def test_refused_ids_that_come_as_fast_as_they_are_removed_do_not_hold_up_
     redis = Redis()
     keeper = await kept(redis)
     redis.refuse()
-    await until(10 * EXPIRY, keeper)
+    async with running(keeper):
+        await asyncio.sleep(10 * EXPIRY)
     assert longest_pause(redis) < 2 * INTERVAL
     assert keeper.is_sure
     await redis.locator.close()
@@ -91,9 +95,10 @@ async def test_a_node_reports_while_it_tells_a_slow_redis_again_about_many_sessi
     await keeper.look()
     redis.lost_at = asyncio.get_running_loop().time()
     registry.time = redis.lost_at
-    await until(100 * redis.delay - EXPIRY, keeper)
-    assert not keeper.is_sure
-    await until(100 * redis.delay, keeper)
+    async with running(keeper):
+        await asyncio.sleep(100 * redis.delay - EXPIRY)
+        assert not keeper.is_sure
+        await asyncio.sleep(100 * redis.delay)
     assert longest_pause(redis) < 2 * INTERVAL
     assert keeper.is_sure, "although it refreshes claims all the time by now"
     assert redis.locator.claims.due(redis.lost_at, redis.lost_at, 1) is None
