@@ -8,7 +8,7 @@ class Proxy:
     """Connections stay where they are when `target`, a port, is changed.
 
     `next_targets` are those of the next connections; `accepted` counts them all.  While it
-    `is_deaf`, what the server says is lost.
+    `is_deaf`, what the server says is lost.  What it says takes `delay` seconds.
     """
 
     def __init__(self, target: int) -> None:
@@ -16,6 +16,7 @@ class Proxy:
         self.next_targets: list[int] = []
         self.accepted = 0
         self.is_deaf = False
+        self.delay = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -54,6 +55,7 @@ class Proxy:
         try:
             with contextlib.suppress(OSError):
                 while data := await source.read(1 << 16):
+                    await asyncio.sleep(self.delay if is_answer else 0)
                     if not (is_answer and self.is_deaf):
                         sink.write(data)
                         await sink.drain()

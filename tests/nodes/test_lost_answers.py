@@ -61,6 +61,20 @@ async def test_redis_that_only_did_not_answer_is_not_taken_for_one_that_has_lost
     await directory.close()
 
 
+async def test_many_ids_that_are_given_back_at_once_do_not_make_redis_look_dead(
+    own_redis: RedisServer, proxy: Proxy
+) -> None:
+    """As when a node with many openings under way begins to drain, and Redis is far away."""
+    directory = directory_at(proxy.url)
+    await directory.register(())
+    proxy.delay = 0.05
+    keys = [f"k{number}" for number in range(300)]
+    await asyncio.gather(*(directory.give_back(key) for key in keys))
+    await asyncio.gather(*(directory.record_of(key) for key in keys))
+    assert not directory.is_down
+    await directory.close()
+
+
 async def test_a_report_that_is_cancelled_hides_no_loss_from_lookups(
     own_redis: RedisServer, proxy: Proxy
 ) -> None:

@@ -56,7 +56,7 @@ class ClaimUpdates:
             DirectoryUnavailableError: If Redis does not answer.
         """
         claim.is_held, claim.is_foreign = False, True
-        await self._directory.remove([key])
+        await self._directory.give_back(key)
         # another request may have claimed it meanwhile, just before it was removed
         if claim.users > 1 or claim.has_session:
             await self.refresh([key])

@@ -18,25 +18,21 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import async_timeout
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 
 from sockjs_aio.brokers.base import State
 from sockjs_aio.brokers.redis.connection import named_primary
 from sockjs_aio.brokers.redis.rate_limited_log import Reasons
 from sockjs_aio.brokers.redis.replies import FAILURES, ends_connection, reason
 from sockjs_aio.brokers.redis.sentinel import Place
-from sockjs_aio.brokers.redis.url import address, make_pool
+from sockjs_aio.brokers.redis.url import address
 from sockjs_aio.cluster.nodes.batched_lookup import Answer, BatchedLookup, Question
+from sockjs_aio.cluster.nodes.redis_pool import make_node_pool
 from sockjs_aio.cluster.nodes.scripts import CONSULT, REFRESH, REMOVE, REPORT
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
 
 T = TypeVar("T")
-
-MAX_CONNECTIONS = 4
-"""Maximum number of connections to Redis; further commands wait."""
 
 
 class DirectoryUnavailableError(Exception):
@@ -94,7 +90,8 @@ class Directory:
         self._expiry = expiry
         self._expiry_ms = round(expiry * 1000)
         self._timeout = timeout
-        self._pool = _make_pool(url, timeout)
+        self._run_id: bytes | None = None
+        self._pool = make_node_pool(url, timeout, self._note_server)
         self._primary: Place | None = None  # as the Sentinels said last
         self._redis = Redis(connection_pool=self._pool)
         self._report = self._redis.register_script(REPORT)
@@ -103,6 +100,7 @@ class Directory:
         self._remove = self._redis.register_script(REMOVE)
         self._questions = BatchedLookup(self._consult)
         self._records = BatchedLookup(self._read_records)
+        self._returns = BatchedLookup(self._remove_returned)
         self._reporting = asyncio.Lock()
         self._attempts: set[asyncio.Task[Any]] = set()
         # the state of Redis
@@ -183,7 +181,7 @@ class Directory:
         # if the Sentinels are silent, the report must not be late
         place = await named_primary(self._pool, min(self._timeout, self._expiry / 5))
         if place is not None and self._primary not in (None, place):
-            await self._pool.disconnect()
+            await self._disconnect()
             self.lost_at = _now()  # the last claims may not have come to the new one
         self._primary = place or self._primary
 
@@ -249,6 +247,18 @@ class Directory:
         """
         await self._run(lambda: self._remove(keys, [self.own]))
 
+    async def give_back(self, key: str) -> None:
+        """Remove a claim like `remove`, together with those of other requests.
+
+        Raises:
+            DirectoryUnavailableError: If Redis does not answer.
+        """
+        await self._returns.put((key, ""))
+
+    async def _remove_returned(self, questions: Sequence[Question]) -> list[Answer]:
+        await self.remove([key for key, _ in questions])
+        return [[] for _ in questions]
+
     async def leave(self) -> None:
         """Remove this node from Redis.
 
@@ -259,12 +269,12 @@ class Directory:
 
     async def close(self) -> None:
         """Close the connections to Redis."""
-        await self._questions.close()
-        await self._records.close()
+        for batched in (self._questions, self._records, self._returns):
+            await batched.close()
         for attempt in self._attempts:
             attempt.cancel()
         await asyncio.gather(*self._attempts, return_exceptions=True)
-        await self._pool.disconnect()
+        await self._disconnect()
 
     async def _run(self, ask: Callable[[], Awaitable[T]], *, is_probe: bool = False) -> T:
         """Send a command.  Fail at once while Redis is down, unless this is the probe.
@@ -284,8 +294,7 @@ class Directory:
             return await self._in_time(ask)
         except FAILURES as error:
             if ends_connection(error):
-                with contextlib.suppress(*FAILURES):  # a new connection may reach another server
-                    await self._pool.disconnect()
+                await self._disconnect()  # a new connection may reach another server
             why = f"Redis at {self}: {reason(error)}"
             if self._why_down is None:
                 self._down_since = _now()
@@ -300,6 +309,16 @@ class Directory:
                 logger.warning(text, why)
             self._why_down = why
             raise DirectoryUnavailableError(why) from error
+
+    async def _disconnect(self) -> None:
+        with contextlib.suppress(*FAILURES):  # over TLS, a host that is down may be waited for
+            await self._pool.disconnect()
+
+    def _note_server(self, run_id: bytes) -> None:
+        """A connection leads to this server."""
+        if self._run_id not in (None, run_id):
+            self.lost_at = _now()  # the last claims may not have come to it
+        self._run_id = run_id
 
     async def _in_time(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Send a command, and again if it timed out because this process was blocked, not Redis."""
@@ -321,21 +340,6 @@ class Directory:
             return False  # this node has never reported
         # later than that, its record has expired because this process was blocked
         return now <= self._registered + self._expiry
-
-
-def _make_pool(url: str, timeout: float) -> BlockingConnectionPool:
-    return make_pool(
-        BlockingConnectionPool,
-        url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=timeout,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        health_check_interval=0,
-        decode_responses=True,
-        encoding_errors="surrogateescape",
-    )
 
 
 def _now() -> float:
