@@ -61,6 +61,24 @@ async def test_redis_that_only_did_not_answer_is_not_taken_for_one_that_has_lost
     await directory.close()
 
 
+async def test_a_node_that_was_cut_off_from_redis_does_not_say_that_redis_has_lost_its_data(
+    own_redis: RedisServer, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = directory_at(proxy.url, expiry=1)
+    await directory.register(())
+    proxy.target, port = 1, proxy.target
+    proxy.cut()
+    with pytest.raises(DirectoryUnavailableError):
+        await directory.register(())
+    while own_redis.cli("exists", "sockjs:node:me") == "1":
+        await asyncio.sleep(0.05)
+    proxy.target = port
+    await directory.register(())
+    assert "Redis at 127.0.0.1" in caplog.text and "may have lost its data" in caplog.text
+    assert not directory.is_settled
+    await directory.close()
+
+
 async def test_many_ids_that_are_given_back_at_once_do_not_make_redis_look_dead(
     own_redis: RedisServer, proxy: Proxy
 ) -> None:

@@ -165,9 +165,10 @@ class Directory:
         if not is_known and self._has_lost(now):
             self._settled = now + self._expiry
             logger.warning(
-                "nodes: Redis at %s has lost its data. For %g s, HTTP requests for unknown "
+                "nodes: Redis at %s %s lost its data. For %g s, HTTP requests for unknown "
                 "sessions get 503; WebSockets are not affected.",
                 self,
+                "may have" if self._is_record_old(now) else "has",
                 self._expiry,
             )
         if self._why_down is not None:
@@ -334,12 +335,12 @@ class Directory:
 
     def _has_lost(self, now: float) -> bool:
         """Tell whether Redis, which does not know this node, has lost its data."""
-        if self._why_down is not None:
-            return True
-        if self._registered is None:
-            return False  # this node has never reported
-        # later than that, its record has expired because this process was blocked
-        return now <= self._registered + self._expiry
+        # if Redis was not away, the record has expired because this process was blocked
+        return self._why_down is not None or not self._is_record_old(now)
+
+    def _is_record_old(self, now: float) -> bool:
+        """Tell whether what this node has reported must have expired by now, if it ever has."""
+        return self._registered is None or now > self._registered + self._expiry
 
 
 def _now() -> float:
