@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from sockjs_aio.brokers.checks import check_channel, check_message, check_size
-from sockjs_aio.brokers.gap_listeners import tell_gap
+from sockjs_aio.brokers.gap_listeners import tell_gap, tell_gap_began
 from sockjs_aio.brokers.local_members import LocalMembers
 from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.protocol.ends import GO_AWAY, check_close
@@ -28,14 +28,6 @@ class Listener(Protocol):
         self, channel: str, message: PreparedMessage, exclude: Collection[Session] = ()
     ) -> None:
         """Send `message` to them at once."""
-
-
-@runtime_checkable
-class GapListener(Protocol):
-    """Wants to know when messages may be missed; a user of a broker may be one."""
-
-    def gap_began(self) -> None:
-        """From now on, messages from other processes may be missed."""
 
 
 @runtime_checkable
@@ -232,9 +224,7 @@ class Broker(abc.ABC):
     def _count_gap(self) -> None:
         """Note that from now on, messages from other processes may be missed; tell the users."""
         self.gaps += 1
-        for user in list(self._users):
-            if isinstance(user, GapListener):
-                user.gap_began()
+        tell_gap_began(self._users)
 
     def end_gap(self, channel: str) -> None:
         """Tell listeners that messages of `channel` may have been missed, and now arrive."""

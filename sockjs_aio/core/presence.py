@@ -144,6 +144,10 @@ class Presence:
         for channel in self._rosters:
             self._look_at(channel)
 
+    def gap_ended(self, channel: str) -> None:
+        """Hints may have been missed, or were dropped where they came from; now they arrive."""
+        self._look_at(channel[1:])
+
     async def stop(self) -> None:
         """Tell other processes what they do not know yet, and end."""
         self._is_over = True  # hints of other processes may still come

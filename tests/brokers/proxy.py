@@ -7,13 +7,16 @@ import contextlib
 class Proxy:
     """Connections stay where they are when `target`, a port, is changed.
 
-    `next_targets` are those of the next connections; `accepted` counts them all.
+    `next_targets` are those of the next connections; `accepted` counts them all.  While it
+    `is_deaf`, what the server says is lost.  What it says takes `delay` seconds.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.next_targets: list[int] = []
         self.accepted = 0
+        self.is_deaf = False
+        self.delay = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -42,16 +45,19 @@ class Proxy:
             writer.close()
             return
         for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.ensure_future(_pass_on(source, sink))
+            task = asyncio.ensure_future(self._pass_on(source, sink, is_answer=source is there))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-
-async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    try:
-        with contextlib.suppress(OSError):
-            while data := await source.read(1 << 16):
-                sink.write(data)
-                await sink.drain()
-    finally:
-        sink.close()
+    async def _pass_on(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool
+    ) -> None:
+        try:
+            with contextlib.suppress(OSError):
+                while data := await source.read(1 << 16):
+                    await asyncio.sleep(self.delay if is_answer else 0)
+                    if not (is_answer and self.is_deaf):
+                        sink.write(data)
+                        await sink.drain()
+        finally:
+            sink.close()

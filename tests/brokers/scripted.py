@@ -7,7 +7,8 @@ import contextlib
 class ScriptedRedis:
     """Answers commands in order, on each connection; those in `held` when they are released.
 
-    `answers` has other answers than the usual ones; `commands` is all that has come.
+    `answers` has other answers than the usual ones; `commands` is all that has come, and `times` is
+    when.  Answers are `delay` seconds on their way.
     """
 
     USUAL = {  # noqa: RUF012
@@ -19,6 +20,8 @@ class ScriptedRedis:
 
     def __init__(self) -> None:
         self.commands: list[list[bytes]] = []
+        self.times: list[float] = []
+        self.delay = 0.0
         self.answers: dict[bytes, bytes] = {}
         self.held: dict[bytes, asyncio.Event] = {}
         self._writers: list[asyncio.StreamWriter] = []
@@ -67,15 +70,22 @@ class ScriptedRedis:
                     size = int((await reader.readline())[1:])
                     command.append((await reader.readexactly(size + 2))[:-2])
                 self.commands.append(command)
+                self.times.append(asyncio.get_running_loop().time())
                 if command[0] in self.held:
                     await self.held[command[0]].wait()
                     self.held[command[0]].clear()
                 if command[0] == b"SUBSCRIBE":
                     self._listening.append((writer, command[1:]))
-                writer.write(self._answer(*command))
+                self._write(writer, self._answer(*command))
                 if command[0] == b"PUBLISH":
                     self._pass_on(*command[1:])
         writer.close()
+
+    def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        if self.delay:
+            asyncio.get_running_loop().call_later(self.delay, writer.write, data)
+        else:
+            writer.write(data)
 
     def _pass_on(self, name: bytes, payload: bytes) -> None:
         for writer, names in self._listening:

@@ -305,6 +305,23 @@ async def test_difference_is_told_when_the_broker_is_back(serve: Serve) -> None:
 
 
 @virtual
+async def test_hints_that_a_broker_has_dropped_are_made_good_when_it_is_back(serve: Serve) -> None:
+    told = [Told(), Told()]
+    brokers = linked_brokers()
+    here, there = [await watched(serve, *pair) for pair in zip(told, brokers, strict=True)]
+    await entered(here, "ann")
+    await entered(there, "bob")
+    await asyncio.sleep(2 * SOON)
+    told[0].take()
+    brokers[1].cut()
+    await entered(there, "cid")
+    await asyncio.sleep(SOON)
+    brokers[1].mend()
+    await asyncio.sleep(SOON)
+    assert told[0].take() == [("room", ["cid"], [])]
+
+
+@virtual
 async def test_nothing_is_told_any_more_while_the_server_stops(serve: Serve) -> None:
     class Slow(Told):
         async def __call__(self, channel: str, joined: list[str], left: list[str]) -> None:

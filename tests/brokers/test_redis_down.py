@@ -380,3 +380,29 @@ async def test_observers_are_told_when_messages_may_be_missed(
     await until_connected(broker)
     assert served.router.stats.broker == "connected"
     assert notes.named("broker_gap") == [(broker,)], "once for each loss"
+
+
+@pytest.mark.logs("ZeroDivisionError")
+async def test_a_user_that_fails_when_it_is_told_of_a_gap_stops_nothing(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing:
+        told = 0
+
+        def gap_began(self) -> None:
+            self.told += 1
+            raise ZeroDivisionError
+
+    broker, users = RedisBroker(own_redis.url, **HASTY), [Failing(), Failing()]
+    for user in users:
+        broker.start(user)
+    await until_connected(broker)
+    for round_ in (1, 2):
+        own_redis.kill()
+        await until(lambda: broker.gaps == round_)  # noqa: B023
+        own_redis.start()
+        await until_connected(broker)
+    assert [user.told for user in users] == [2, 2]
+    assert caplog.text.count("telling a user of a gap failed") == 4
+    for user in users:
+        await broker.stop(user)

@@ -202,3 +202,37 @@ async def test_others_are_told_of_messages_for_which_the_queue_had_no_room(
     published = [command[1:] for command in redis.commands if command[0] == b"PUBLISH"]
     assert [name for name, _ in published] == [b"sockjs:news", b"sockjs:more"]
     assert published[1][1].endswith(b":1?\0")
+
+
+async def test_a_broker_that_stops_keeps_nobody_waiting_who_has_just_subscribed(
+    redis: ScriptedRedis,
+) -> None:
+    broker = RedisBroker(redis.url, timeout=0.1)
+    redis.hold(b"SUBSCRIBE")
+    broker.start(redis)
+    broker.subscribe("news", Ear())
+    broker.join("news", "ann")
+    waiting = asyncio.ensure_future(broker.ready("news"))
+    await turns()
+    await broker.stop(redis)
+    async with async_timeout.timeout(5):
+        await waiting
+
+
+@pytest.mark.virtual_time
+@pytest.mark.not_over("uvloop")
+async def test_members_of_many_channels_are_kept_although_redis_is_far_away(
+    redis: ScriptedRedis,
+) -> None:
+    redis.delay = 0.02
+    channels = [f"room{number}" for number in range(1000)]
+    async with RedisBroker(redis.url, member_expiry=15) as broker:
+        for channel in channels:
+            broker.join(channel, "ann")
+        await asyncio.sleep(60)
+    kept: dict[bytes, float] = {}
+    for (verb, *arguments), time in zip(redis.commands, redis.times, strict=True):
+        if verb == b"PEXPIRE" and b":members:" in arguments[0]:
+            assert time - kept.get(arguments[0], time) < 15, arguments[0]
+            kept[arguments[0]] = time
+    assert len(kept) == len(channels)

@@ -1,15 +1,22 @@
 """Brokers that find their Redis by asking Sentinels."""
 
 import asyncio
+import contextlib
+import signal
+import socket
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
 
 from sockjs_aio import BrokerUnavailableError, SettingsError
 from sockjs_aio.brokers.redis import RedisBroker, RedisPublisher
+from sockjs_aio.brokers.redis.connection import named_primary
 from sockjs_aio.brokers.redis.sentinel import split_url
+from sockjs_aio.brokers.redis.url import make_pool
 from tests import clients
 from tests.brokers.redis_server import RedisServer
 from tests.brokers.sentinel_server import SERVICE, SentinelServer
@@ -212,3 +219,40 @@ async def test_threads_that_connect_together_forget_no_sentinel(
         await asyncio.gather(*each)
         known = publisher._pool.sentinel_manager.sentinels  # type: ignore[attr-defined]
         assert len(known) == len(set(map(id, known))) == 2
+
+
+async def test_connection_that_is_made_while_the_primary_is_replaced_is_made_again(
+    own_redis: RedisServer, other_redis: RedisServer, sentinel: SentinelServer
+) -> None:
+    """When those that were there were closed, this one was not there yet."""
+    sentinel.watch(own_redis.port)
+    pool = make_pool(ConnectionPool, sentinel.url, socket_connect_timeout=10)
+    find = pool.connection_kwargs["find"]
+    await asyncio.to_thread(sentinel.until_it_knows_a_replica)
+    assert await find() == ("127.0.0.1", own_redis.port)
+    connection: Any = pool.connection_class(**pool.connection_kwargs)
+    own_redis.signal(signal.SIGSTOP)  # it accepts, and says nothing
+    connecting = asyncio.ensure_future(connection.connect())
+    while connection._writer is None:
+        await asyncio.sleep(0.01)
+    named = None
+    while named != ("127.0.0.1", other_redis.port):
+        with contextlib.suppress(RedisError):  # until the failover, there is none
+            named = await find()
+    own_redis.signal(signal.SIGCONT)
+    await connecting
+    assert (connection.host, connection.port) == ("127.0.0.1", other_redis.port)
+    await connection.disconnect()
+
+
+async def test_sentinel_for_which_there_was_no_time_is_asked_last(
+    own_redis: RedisServer, sentinel: SentinelServer
+) -> None:
+    sentinel.watch(own_redis.port)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nobody = f"//127.0.0.1:{silent.getsockname()[1]},"
+        pool = make_pool(
+            ConnectionPool, sentinel.url.replace("//", nobody), socket_connect_timeout=30
+        )
+        assert await named_primary(pool, 0.2) is None
+        assert await named_primary(pool, 9) == ("127.0.0.1", own_redis.port)

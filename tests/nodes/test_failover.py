@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 
+import async_timeout
 import pytest
 
 from tests.brokers.proxy import Proxy
@@ -11,6 +12,7 @@ from tests.brokers.redis_server import RedisServer, swap
 from tests.brokers.sentinel_server import SentinelServer
 from tests.nodes.conftest import Reach, RunNodes
 from tests.nodes.test_without_redis import opened
+from tests.process import PATIENCE
 
 pytestmark = pytest.mark.redis
 
@@ -103,6 +105,27 @@ async def test_nodes_leave_a_primary_that_was_replaced_although_it_still_works(
     assert b"role:master" in own_redis.command("INFO", "replication"), "it does not know yet"
     while other_redis.cli("KEYS", "*session*").count("sockjs") <= number:
         await asyncio.sleep(0.01)  # until it has all claims, also those of the last moment before
+
+
+async def test_claims_that_a_new_primary_has_not_got_are_reported_to_it_at_once(
+    run_nodes: RunNodes,
+    reach: Reach,
+    own_redis: RedisServer,
+    other_redis: RedisServer,
+    proxy: Proxy,
+) -> None:
+    """Without Sentinel, as behind the host name of a service in a cloud."""
+    (node,) = await asyncio.to_thread(run_nodes, 1, redis=proxy.url, expiry=2, lease=600)
+    while other_redis.cli("KEYS", "*node*") == "":
+        await asyncio.sleep(0.01)
+    other_redis.follow(None)  # what comes from now on is lost
+    await opened(reach(node), "/0/a")
+    own_redis.kill()
+    proxy.target = other_redis.port
+    async with async_timeout.timeout(PATIENCE):
+        while other_redis.cli("EXISTS", "sockjs:session:/echo:a") == "0":
+            await asyncio.sleep(0.05)
+    assert "has lost its data" not in node.said, "it knows the node"
 
 
 async def test_sessions_of_all_nodes_are_told_of_a_gap(

@@ -4,10 +4,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from sockjs_aio.cluster.nodes.node_record import RecordForgedError, make_record, read_record
+from sockjs_aio.cluster.nodes.node_record import (
+    RecordForgedError,
+    RecordMaker,
+    make_record,
+    read_record,
+)
+from sockjs_aio.cluster.nodes.owners import KnownNodes
 from tests.brokers.redis_server import RedisServer
 from tests.clients import XhrStreaming
 from tests.nodes.conftest import Reach, RunNodes
@@ -27,6 +34,27 @@ def test_an_entry_is_good_for_as_long_as_redis_keeps_it_and_clocks_may_differ(
     else:
         with pytest.raises(RecordForgedError, match=f"wrote it {age} s ago, by its clock"):
             read_record(key, "me", record, now=1000 + age, expiry=5)
+
+
+@pytest.mark.parametrize("step, is_later", [(-29, True), (0, True), (60, True), (-31, False)])
+def test_each_entry_is_later_than_the_one_before_unless_that_was_refused(
+    step: float, is_later: bool
+) -> None:
+    times = iter([1000.0, 1000 + step, 1000 + step])
+    make = RecordMaker(b"0" * 16, "me", "http://a:1", lambda: next(times))
+    issued = [float(make().split()[1]) for _ in range(3)]
+    assert (issued[1] > issued[0]) == is_later
+    assert issued[2] > issued[1]
+
+
+def test_a_node_whose_clock_is_set_back_is_not_taken_for_one_that_has_stopped_reporting() -> None:
+    key, expiry, late = b"0" * 16, 5.0, 0.0
+    make = RecordMaker(key, "other", "http://a:1", lambda: time.time() - late)
+    nodes: Any = KnownNodes(key, expiry, None)  # type: ignore[arg-type]
+    nodes.meet("other", make(), 0.0)
+    late = 10
+    for second in range(20):
+        assert nodes.check("other", make(), second) is None
 
 
 @contextlib.asynccontextmanager

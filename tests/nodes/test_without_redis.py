@@ -7,6 +7,7 @@ import signal
 import async_timeout
 import pytest
 
+from tests.brokers.proxy import Proxy
 from tests.brokers.redis_server import RedisServer
 from tests.nodes.conftest import Reach, RunNodes
 from tests.nodes.processes import ALL, Node, ScatteredXhr
@@ -161,6 +162,29 @@ async def test_a_node_that_was_held_up_goes_on_as_if_nothing_had_been(
     assert await client.messages(1) == ["found"]
     await opened(reach(owner), "/0/b")
     assert owner.said == other.said == ""
+
+
+async def test_a_node_that_alone_cannot_reach_redis_goes_on_with_its_own_clients(
+    run_nodes: RunNodes, reach: Reach, own_redis: RedisServer, proxy: Proxy
+) -> None:
+    cut_off, other = [
+        (await asyncio.to_thread(run_nodes, 1, {"disconnect_delay": 60}, redis=url, expiry=1))[0]
+        for url in (proxy.url, own_redis.url)
+    ]
+    assert await reach(cut_off).poll("/0/a") == b"o"
+    assert await reach(other).post("/0/a", '["x"]') == 204
+    proxy.target, port = 1, proxy.target
+    proxy.cut()
+    await other.until_said(f"the node at {cut_off.url} has ended or stopped reporting")
+    assert await reach(other).poll("/0/a") == b'c[1002,"Connection interrupted"]'
+    assert await reach(cut_off).post("/0/a", '["y"]') == 204
+    assert await reach(cut_off).poll("/0/a") == b'a["x","y"]'
+    proxy.target = port
+    await cut_off.until("state", "connected")
+    while (status := await reach(other).post("/0/a", '["z"]')) != 204:
+        assert status in (404, 503)  # until it has heard of the node again
+        await asyncio.sleep(0.05)
+    assert await reach(cut_off).poll("/0/a") == b'a["z"]'
 
 
 async def test_nodes_end_without_redis(

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from sockjs_aio.cluster.workers.accepting import Listener
 from sockjs_aio.cluster.workers.listeners import BACKLOG
 from sockjs_aio.cluster.workers.placement import worker_at
 from tests.ports import free_port
-from tests.process import ROOT
+from tests.process import PATIENCE, ROOT
 from tests.target import Target
 from tests.workers.conftest import RunCommand, RunTeam
 from tests.workers.test_retiring import KEY
@@ -163,3 +164,85 @@ async def test_a_worker_that_cannot_be_started_for_lack_of_resources_is_tried_ag
     resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (200, hard))
     await served.worker_wires(1)
     assert await served.stop() == 0
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="another process's limit is Linux's")
+async def test_workers_are_started_again_although_their_listeners_could_not_be_made_again(
+    command: RunCommand,
+) -> None:
+    served = await command(workers=2)
+    supervisor, hard = served.process.pid, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    old = await served.worker_wires(2)
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (6, hard))
+    for pid in old:
+        os.kill(pid, signal.SIGKILL)
+    for number in range(2):
+        await served.until_said(f"worker {number} cannot be started, trying again: .*open files", 2)
+        await served.until_said(f"clients may wait for worker {number}: .*Too many open files")
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (200, hard))
+    assert not old.keys() & (await served.worker_wires(2)).keys()
+    assert await served.stop() == 0
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio needs no threads any more")
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="another process's limit is Linux's")
+async def test_a_reload_for_which_there_can_be_no_thread_fails_and_the_next_one_does_not(
+    command: RunCommand,
+) -> None:
+    served = await command(workers=2)
+    supervisor, hard = served.process.pid, resource.getrlimit(resource.RLIMIT_AS)[1]
+    old = await served.worker_wires(2)
+    resource.prlimit(supervisor, resource.RLIMIT_AS, (address_space(supervisor) + (4 << 20), hard))
+    served.process.send_signal(signal.SIGHUP)
+    await served.until_said("worker 0 cannot be started: can't start new thread")
+    await served.until_said("reload failed at worker 0: the old workers keep running")
+    resource.prlimit(supervisor, resource.RLIMIT_AS, (hard, hard))
+    assert (await served.worker_wires(2)).keys() == old.keys()
+    served.process.send_signal(signal.SIGHUP)
+    await served.until_said("reload finished")
+    assert await served.stop() == 0
+    assert not served.has_failed, served.said
+
+
+def address_space(pid: int) -> int:
+    """Return how many bytes of addresses a process uses; the stack of a thread takes 8 MB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
+
+
+BROKEN = """
+import logging
+
+from sockjs_aio import Workers
+from sockjs_aio.cluster.workers.listeners import Listeners
+
+filenos = Listeners.filenos
+
+def fail(*_):
+    Listeners.filenos = filenos
+    return 1 / 0
+
+Listeners.filenos = fail
+logging.basicConfig(level="INFO")
+Workers(1).run("tests.workers.service:make", port=0)
+"""
+
+
+async def test_a_supervisor_that_fails_as_nothing_should_goes_on() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", BROKEN),
+        cwd=ROOT,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "SETTINGS": "{}"},
+    )
+    assert process.stderr is not None
+    said = b""
+    while b"worker serves" not in said:
+        line = await asyncio.wait_for(process.stderr.readline(), PATIENCE)
+        assert line, said
+        said += line
+    process.terminate()
+    said += await process.stderr.read()
+    assert b"the supervisor has failed; it goes on" in said
+    assert said.count(b"ZeroDivisionError") == 1
+    assert await process.wait() == 0

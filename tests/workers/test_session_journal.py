@@ -1,8 +1,11 @@
 """The journal that tells a worker's successor which sessions it had."""
 
 import asyncio
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -112,3 +115,44 @@ async def test_a_journal_that_cannot_be_written_stops_nothing(
     await journal.take_over()
     await journal.finish()
     assert caplog.text.count("cannot record this worker's sessions") == 1
+
+
+class NoThreads(ThreadPoolExecutor):
+    """What there is in a container whose limit on processes is reached."""
+
+    def submit(self, *_work: Any, **_options: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+
+async def test_without_threads_a_journal_is_replaced_and_read_all_the_same(
+    serve: Serve, tmp_path: Path
+) -> None:
+    dead, successor = await serve(Echo), await serve(Echo)
+    asyncio.get_running_loop().set_default_executor(NoThreads())
+    SessionJournal(dead.app, str(tmp_path / "0"))
+    record = registry_of(dead.app).journal
+    assert record is not None
+    for number in range(MIN_LINES - 1):
+        record.opened(f"other{number}")
+        record.ended(f"other{number}", close_frame(3000, "Go away!"))
+    assert await dead.poll("/0/a") == b"o"
+    assert sum(file.stat().st_size for file in files(tmp_path)) < 100 * MIN_LINES
+    await SessionJournal(successor.app, str(tmp_path / "0")).take_over()
+    assert await successor.poll("/0/a") == LOST
+
+
+async def test_a_line_that_was_written_in_part_spoils_no_others(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a disk that is full for a moment."""
+    dead, successor = await serve(Echo), await serve(Echo)
+    SessionJournal(dead.app, str(tmp_path / "0"))
+    assert await dead.poll("/0/a") == b"o"
+    write = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda number, data: write(number, data[:9]))
+        assert await dead.poll("/0/b") == b"o"
+    assert await dead.poll("/0/c") == b"o"
+    await SessionJournal(successor.app, str(tmp_path / "0")).take_over()
+    assert await successor.poll("/0/a") == LOST
+    assert "cannot record this worker's sessions" in caplog.text

@@ -1,8 +1,8 @@
 """Connections that find the primary by themselves, and refuse servers that cannot be used."""
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any
 
 import async_timeout
 from redis.asyncio import ConnectionPool
@@ -10,11 +10,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from sockjs_aio.brokers.redis.replies import CLUSTER, FAILURES, read_reply
+from sockjs_aio.brokers.redis.sentinel import Place, Sentinels
 
-Place: TypeAlias = tuple[str, int]
-"""A host and a port."""
-
-Find: TypeAlias = Callable[[], Awaitable[Place]]
+_RUN_ID = re.compile(rb"^run_id:([0-9a-f]+)", re.MULTILINE)
 
 _MODE = re.compile(rb"^(?:redis|server)_mode:(cluster|sentinel)", re.MULTILINE)
 
@@ -28,33 +26,53 @@ class _Checked:
     """A mix-in for redis-py's connections.
 
     Args:
-        find: Finds the host and port to connect to; None if they do not change.
+        find: The Sentinels, which know the host and port to connect to; None without them.
+        note_server: See `note_servers`.
         options: The options of redis-py's connection.
     """
 
-    def __init__(self, *, find: Find | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        find: Sentinels | None = None,
+        note_server: Callable[[bytes], None] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self._find = find
+        self._note_server = note_server
 
     async def connect(self: Any) -> None:
         """Connect, if it is not connected."""
-        if self.is_connected:
-            return
-        if self._find is not None:
-            self.host, self.port = await self._find()
-        await super().connect()  # type: ignore[misc]
-        try:
-            await _check_mode(self)
-        except BaseException:
-            await self.disconnect(nowait=True)
-            raise
+        while not self.is_connected:
+            if self._find is not None:
+                self.host, self.port = await self._find()
+            await super().connect()  # type: ignore[misc]
+            try:
+                run_id = await _check_mode(self)
+            except BaseException:
+                await self.disconnect(nowait=True)
+                raise
+            if self._find is not None and self._find.named != (self.host, self.port):
+                # the others were closed meanwhile, because the primary was replaced
+                await self.disconnect(nowait=True)
+            elif self._note_server is not None and run_id is not None:
+                self._note_server(run_id)
 
 
-def check_connections(pool: ConnectionPool, find: Find | None) -> None:
+def check_connections(pool: ConnectionPool, find: Sentinels | None) -> None:
     """Have `pool` make connections that find the primary, and check what it is."""
     kind = pool.connection_class
     pool.connection_class = type(kind.__name__, (_Checked, kind), {})
     pool.connection_kwargs["find"] = find
+
+
+def note_servers(pool: ConnectionPool, note: Callable[[bytes], None]) -> None:
+    """Have `note` called for each new connection, with what identifies a running Redis.
+
+    It is not called if the user has no permission to ask for that.
+    """
+    pool.connection_kwargs["note_server"] = note
 
 
 async def named_primary(pool: ConnectionPool, timeout: float) -> Place | None:
@@ -63,22 +81,24 @@ async def named_primary(pool: ConnectionPool, timeout: float) -> Place | None:
     A primary that was replaced may work for 10 s more, until the Sentinels make it a replica.  What
     is written there meanwhile is lost.
     """
-    find = pool.connection_kwargs.get("find")
+    find: Sentinels | None = pool.connection_kwargs.get("find")
     if find is None:
         return None
     try:
         async with async_timeout.timeout(timeout):
-            place: Place = await find()
-            return place
+            return await find()
     except FAILURES:
         return None
 
 
-async def _check_mode(connection: Any) -> None:
+async def _check_mode(connection: Any) -> bytes | None:
+    """Refuse a server that cannot be used; return its run id, if it tells that."""
     await connection.send_command("INFO", "server", check_health=False)
     reply = await read_reply(connection)
     if isinstance(reply, ResponseError):  # the user has no permission for this command
-        return
-    found = _MODE.search(reply.encode() if isinstance(reply, str) else reply)
-    if found is not None:
+        return None
+    text = reply.encode() if isinstance(reply, str) else reply
+    if (found := _MODE.search(text)) is not None:
         raise RedisConnectionError(REFUSALS[found[1]])
+    run_id = _RUN_ID.search(text)
+    return None if run_id is None else bytes(run_id[1])

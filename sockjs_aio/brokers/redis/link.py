@@ -95,14 +95,19 @@ class Link:
             with contextlib.suppress(BrokerUnavailableError, asyncio.TimeoutError):
                 async with async_timeout.timeout(self._timeout):
                     await self._commands.call(("PING",))
-        self._state = "stopped"
+        self._state, self._why = "stopped", "the broker was stopped"
         self._task.cancel()
         await asyncio.wait([self._task])
-        self._give_up("the broker was stopped")
+        self._give_up(self._why)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing would be answered."""
+        return self._state in ("reconnecting", "stopped")
 
     async def confirmed(self, name: bytes) -> None:
         """Wait until Redis has confirmed the subscription to `name`; if it is down, do not wait."""
-        if self._state != "reconnecting":
+        if not self._is_over:
             await self._subscriber.confirmed(name)
 
     async def call(self, *commands: Command) -> Any:
@@ -111,7 +116,7 @@ class Link:
         Raises:
             BrokerUnavailableError: If the link is down or is lost, or Redis refuses the command.
         """
-        if self._state == "reconnecting":
+        if self._is_over:
             raise BrokerUnavailableError(self._why)
         return await self._commands.call(*commands)
 
@@ -120,7 +125,7 @@ class Link:
 
         `refused` is called for each command that Redis refuses.
         """
-        return self._state == "reconnecting" or self._commands.cast(*commands, refused=refused)
+        return self._is_over or self._commands.cast(*commands, refused=refused)
 
     async def _run(self) -> None:
         attempts = 0

@@ -17,6 +17,9 @@ from sockjs_aio.errors import BrokerUnavailableError
 CHUNK = 500
 """How many members to send in one command, and how many channels to refresh together."""
 
+REWRITTEN = 50
+"""How many channels to write together: in turn, those of a far Redis would expire meanwhile."""
+
 MEMBERS = """
 local found = {}
 for _, node in ipairs(redis.call('SMEMBERS', KEYS[1])) do
@@ -80,8 +83,10 @@ class Presence:
         """Write all sets to Redis and refresh them, until the link is lost."""
         self._stale.update(self._roll.populated)
         while True:
-            for channel in list(self._stale):
-                await self._rewrite(link, channel)
+            stale = list(self._stale)
+            for start in range(0, len(stale), REWRITTEN):
+                some = stale[start : start + REWRITTEN]
+                await asyncio.gather(*(self._rewrite(link, channel) for channel in some))
             await asyncio.sleep(self._expiry / 3)
             await self._refresh(link)
 

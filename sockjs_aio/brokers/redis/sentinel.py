@@ -1,8 +1,9 @@
 """Finds the primary of a service by asking its Sentinels, each time a connection is made."""
 
+import asyncio
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 from urllib.parse import parse_qsl, quote
 
 from redis.asyncio import ConnectionPool, Redis
@@ -12,6 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from sockjs_aio.brokers.redis.replies import FAILURES, ends_connection, reason
+
+Place: TypeAlias = tuple[str, int]
+"""A host and a port."""
 
 SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
 
@@ -80,6 +84,8 @@ class Sentinels:
     """
 
     def __init__(self, url: SentinelUrl, timeout: float) -> None:
+        self.named: Place | None = None
+        """What they have named last: a connection that leads to another place is left."""
         self.service: str = url.service
         self.names: str = url.names
         share = timeout / (len(url.sentinels) + 1)  # so that all are asked in time
@@ -97,8 +103,10 @@ class Sentinels:
     def __str__(self) -> str:
         return f"{self.service} (Sentinels: {self.names})"
 
-    async def __call__(self) -> tuple[str, int]:
+    async def __call__(self) -> Place:
         """Ask one Sentinel after the other, and return the host and port of the primary.
+
+        One for which there was no time is asked last the next time.
 
         Raises:
             RedisError: If none of them knows one that works.
@@ -109,6 +117,10 @@ class Sentinels:
         for client in list(self._clients):
             try:
                 masters = await _masters(client)
+            except asyncio.CancelledError:
+                self._clients.remove(client)
+                self._clients.append(client)
+                raise
             except FAILURES as error:
                 silent.append(f"{_address(client)}: {_why(error)}")
                 continue
@@ -118,7 +130,8 @@ class Sentinels:
             elif _works(master):
                 self._clients.remove(client)  # next time it is asked first
                 self._clients.insert(0, client)
-                return str(master["ip"]), int(master["port"])
+                self.named = str(master["ip"]), int(master["port"])
+                return self.named
             is_down = is_down or master is not None
         raise RedisConnectionError(self._complaint(silent, sorted(strangers), is_down))
 

@@ -44,10 +44,12 @@ class BatchedLookup:
         return await answer
 
     async def close(self) -> None:
-        """Stop asking."""
+        """Stop asking; who still waits is cancelled."""
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.wait([self._asking])
+        while self._waiting:
+            self._waiting.popleft()[1].cancel()
 
     async def _run(self) -> None:
         try:
@@ -60,6 +62,10 @@ class BatchedLookup:
     async def _answer(self, batch: "list[tuple[Question, asyncio.Future[Answer]]]") -> None:
         try:
             answers = await self._ask([question for question, _ in batch])
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
         except Exception as error:
             for _, future in batch:
                 if not future.done():

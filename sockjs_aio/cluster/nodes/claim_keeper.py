@@ -6,11 +6,11 @@ import logging
 import math
 from collections.abc import Callable
 
-from sockjs_aio.cluster.nodes.claims import Claim
+import async_timeout
+
 from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
 from sockjs_aio.cluster.nodes.locator import NodeLocator
 from sockjs_aio.cluster.nodes.owners import Node
-from sockjs_aio.protocol.ends import INTERRUPTED
 from sockjs_aio.turns import Turn
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
@@ -45,10 +45,13 @@ class ClaimKeeper:
         self._locator = locator
         self._cut = cut
         self._claims = locator.claims
+        self._updates = locator.updates
         self._interval = interval
         self._expiry = expiry
         self._refresh_after = refresh_after
         self._looking = asyncio.Lock()
+        self._reported = -math.inf  # when the last report began that was answered
+        self._made_good = math.nan  # the last loss of data after which all claims were refreshed
         self._sure_until = -math.inf  # until then no node can consider this one dead
 
     @property
@@ -88,57 +91,68 @@ class ClaimKeeper:
             await self._look()
 
     async def _look(self) -> None:
+        await self._report()
+        self._made_good = await self._refresh_due()
+        self._be_sure()
+        await self._remove_unneeded()
+
+    async def _report(self) -> None:
         start = _now()
         entries = await self._directory.register(self._locator.nodes.names)
+        self._reported = start
+        self._be_sure()
         for name, record in entries.items():
             if (node := self._locator.check(name, record, start)) is not None:
                 self._cut(node)
-        now = _now()
-        before = max(now - self._refresh_after, self._directory.lost_at)
+
+    def _be_sure(self) -> None:
+        """Note until when this node is sure, unless it must first refresh its claims."""
+        if self._made_good == self._directory.lost_at:
+            self._sure_until = self._reported + self._expiry
+
+    async def _refresh_due(self) -> float:
+        """Refresh claims; return the time of the last loss of data that this has made good."""
+        refresh_before = self._reported - self._refresh_after
         turn = Turn()
-        while (keys := self._claims.due(before, now, BATCH)) is not None:
+        while True:
+            lost_at = self._directory.lost_at
+            before = max(refresh_before, lost_at)
+            keys = self._claims.due(before, _now(), BATCH)
+            if keys is None:
+                return lost_at
             if keys:
-                await self._refresh(keys)
-            if turn.is_over:
-                await turn.next()
-        while (keys := self._claims.unneeded(BATCH)) is not None:
+                await self._updates.refresh(keys, later_than=before)
+            await self._go_on(turn)
+
+    async def _remove_unneeded(self) -> None:
+        # only those of now: requests that are refused could make more as fast as they are removed
+        left = self._claims.unneeded_count
+        turn = Turn()
+        while left > 0 and (keys := self._claims.unneeded(min(left, BATCH))) is not None:
+            left -= BATCH
             if keys:
-                await self._remove(keys)
-            if turn.is_over:
-                await turn.next()
-        self._sure_until = start + self._expiry
+                await self._updates.remove(keys)
+            await self._go_on(turn)
+
+    async def _go_on(self, turn: Turn) -> None:
+        """Let other tasks run, and report again, so that long work does not look like death."""
+        if turn.is_over:
+            await turn.next()
+        if _now() >= self._reported + self._interval:
+            await self._report()
 
     async def leave(self) -> None:
-        """Remove the node and its claims from Redis, if it answers."""
+        """Remove the node and its claims from Redis, if it answers.
+
+        If Redis is so slow that this takes too long, some claims are left to their lease.
+        """
         keys = self._claims.take_all()
         with contextlib.suppress(DirectoryUnavailableError):
-            for first in range(0, len(keys), BATCH):
-                await self._directory.remove(keys[first : first + BATCH])
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with async_timeout.timeout(self._expiry):
+                    for first in range(0, len(keys), BATCH):
+                        await self._directory.remove(keys[first : first + BATCH])
             await self._directory.leave()
-
-    async def _remove(self, keys: list[str]) -> None:
-        await self._directory.remove(keys)
-        if again := self._claims.given_up(keys):
-            await self._refresh(again)
-
-    async def _refresh(self, keys: list[str]) -> None:
-        foreign = await self._directory.refresh(keys)
-        self._claims.refreshed(keys, _now())
-        for key in foreign:
-            claim = self._claims.drop(key)
-            if claim is not None:
-                _give_away(claim)
-
-
-def _give_away(claim: Claim) -> None:
-    """End a session that another node has taken over.
-
-    That node considered this one dead, and now gets the session's requests.
-    """
-    session = claim.registry.get(claim.session_id)
-    if session is not None:
-        session.close(*INTERRUPTED, "network")
-        claim.registry.retire(session)
 
 
 def _now() -> float:

@@ -49,10 +49,15 @@ class Claims:
 
     def __init__(self) -> None:
         self._claims: OrderedDict[str, Claim] = OrderedDict()
-        self._unneeded: set[str] = set()
+        self._unneeded: dict[str, None] = {}  # perhaps; the longest first
 
     def __len__(self) -> int:
         return len(self._claims)
+
+    @property
+    def unneeded_count(self) -> int:
+        """How many claims may not be needed."""
+        return len(self._unneeded)
 
     def holds(self, key: str) -> bool:
         """Tell whether this node owns the session of `key`."""
@@ -73,11 +78,11 @@ class Claims:
             if claim.is_foreign and not claim.users:
                 self.drop(key)
             elif not claim.is_needed:
-                self._unneeded.add(key)
+                self._unneeded[key] = None
 
     def drop(self, key: str) -> Claim | None:
         """Forget a claim, and return it."""
-        self._unneeded.discard(key)
+        self._unneeded.pop(key, None)
         return self._claims.pop(key, None)
 
     def due(self, before: float, now: float, limit: int) -> list[str] | None:
@@ -94,7 +99,7 @@ class Claims:
             if claim.is_needed:
                 keys.append(key)
             else:
-                self._unneeded.add(key)
+                self._unneeded[key] = None
                 # move it behind the others; uvloop's clock may still show `before`
                 self.refreshed([key], max(now, math.nextafter(before, math.inf)))
         return keys
@@ -111,7 +116,8 @@ class Claims:
             return None
         keys: list[str] = []
         for _ in range(min(limit, len(self._unneeded))):
-            key = self._unneeded.pop()
+            key = next(iter(self._unneeded))
+            del self._unneeded[key]
             claim = self._claims.get(key)
             if claim is None or claim.is_needed:
                 continue

@@ -2,68 +2,37 @@
 
 The key ``NAMESPACEnode:INCARNATION`` has the record of a node, and expires unless refreshed.
 ``NAMESPACEsession:PREFIX:ID`` has the name of the node that owns a session.
+
+``NAMESPACEmark:INCARNATION`` has a random text that is not changed while it is there.  Each report
+of a node brings another one, so if Redis has lost its data, the node finds a text that it does not
+know, even if the answer to the first report after the loss was lost too.
 """
 
 import asyncio
 import contextlib
 import logging
 import math
+import secrets
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import async_timeout
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 
 from sockjs_aio.brokers.base import State
-from sockjs_aio.brokers.redis.connection import Place, named_primary
+from sockjs_aio.brokers.redis.connection import named_primary
 from sockjs_aio.brokers.redis.rate_limited_log import Reasons
 from sockjs_aio.brokers.redis.replies import FAILURES, ends_connection, reason
-from sockjs_aio.brokers.redis.url import address, make_pool
+from sockjs_aio.brokers.redis.sentinel import Place
+from sockjs_aio.brokers.redis.url import address
 from sockjs_aio.cluster.nodes.batched_lookup import Answer, BatchedLookup, Question
+from sockjs_aio.cluster.nodes.redis_pool import make_node_pool
+from sockjs_aio.cluster.nodes.scripts import CONSULT, REFRESH, REMOVE, REPORT
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
 
 T = TypeVar("T")
-
-MAX_CONNECTIONS = 4
-"""Maximum number of connections to Redis; further commands wait."""
-
-CONSULT = """
-if redis.call('EXISTS', ARGV[3] .. ARGV[1]) == 0 then return {false} end
-local answers = {}
-for number, key in ipairs(KEYS) do
-  local owner, wish = redis.call('GET', key), ARGV[3 + number]
-  if wish == '+' and not owner then
-    redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
-    owner = ARGV[1]
-  end
-  answers[number] = owner and {owner, redis.call('GET', ARGV[3] .. owner)} or {}
-end
-return answers
-"""
-"""Looks up the owners of sessions and their records, and claims those marked ``+`` that have none.
-It answers only if Redis has the record of the asking node; otherwise Redis has lost its data."""
-
-REFRESH = """
-local foreign = {}
-for number, key in ipairs(KEYS) do
-  local owner = redis.call('GET', key)
-  if not owner then redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
-  elseif owner == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2])
-  else foreign[#foreign + 1] = number - 1 end
-end
-return foreign
-"""
-"""Refreshes claims; returns the positions of those that other nodes own."""
-
-REMOVE = """
-for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
-end
-"""
 
 
 class DirectoryUnavailableError(Exception):
@@ -114,31 +83,26 @@ class Directory:
         """
         self._record = record
         self._nodes = f"{namespace}node:"
+        self._mark_key = f"{namespace}mark:{own}"
+        self._mark = ""  # what Redis had there when it last answered a report
         self._sessions = f"{namespace}session:"
         self._lease = round(lease * 1000)
         self._expiry = expiry
+        self._expiry_ms = round(expiry * 1000)
         self._timeout = timeout
-        self._pool = make_pool(
-            BlockingConnectionPool,
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            health_check_interval=0,
-            decode_responses=True,
-            encoding_errors="surrogateescape",
-        )
+        self._run_id: bytes | None = None
+        self._pool = make_node_pool(url, timeout, self._note_server)
         self._primary: Place | None = None  # as the Sentinels said last
         self._redis = Redis(connection_pool=self._pool)
+        self._report = self._redis.register_script(REPORT)
         self._ask = self._redis.register_script(CONSULT)
         self._refresh = self._redis.register_script(REFRESH)
         self._remove = self._redis.register_script(REMOVE)
         self._questions = BatchedLookup(self._consult)
-        # Keeps a lookup from running between `register` and its answer.  If Redis had just lost its
-        # data, it would find no owner, and claim a session that another node has.
-        self._turn = asyncio.Lock()
+        self._records = BatchedLookup(self._read_records)
+        self._returns = BatchedLookup(self._remove_returned)
+        self._reporting = asyncio.Lock()
+        self._attempts: set[asyncio.Task[Any]] = set()
         # the state of Redis
         self._why_down: str | None = None
         self._down_since = 0.0
@@ -181,27 +145,30 @@ class Directory:
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
         """
+        async with self._reporting:
+            await self._follow_primary()
+            mark, *entries = await self._run(lambda: self._report_with(others), is_probe=True)
+            self._note_report(mark)
+        return dict(zip(others, entries, strict=True)) if self.is_settled else {}
 
-        async def ask() -> list[Any]:
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.exists(self._nodes + self.own)
-            pipeline.set(self._nodes + self.own, self._record(), px=round(self._expiry * 1000))
-            for other in others:
-                pipeline.get(self._nodes + other)
-            return await pipeline.execute()
+    def _report_with(self, others: Collection[str]) -> Awaitable[list[Any]]:
+        keys = [self._nodes + self.own, self._mark_key, *(self._nodes + name for name in others)]
+        arguments: list[str | int] = [self._record(), secrets.token_hex(8), self._expiry_ms]
+        return cast("Awaitable[list[Any]]", self._report(keys, arguments))
 
-        await self._follow_primary()
-        async with self._turn:
-            was_there, _, *entries = await self._run(ask, is_probe=True)
+    def _note_report(self, mark: str) -> None:
+        """Redis has answered a report."""
         now = _now()
-        if not was_there:
+        is_known, self._mark = mark == self._mark, mark
+        if not is_known:
             self.lost_at = now
-        if not was_there and self._has_lost(now):
+        if not is_known and self._has_lost(now):
             self._settled = now + self._expiry
             logger.warning(
-                "nodes: Redis at %s has lost its data. For %g s, HTTP requests for unknown "
+                "nodes: Redis at %s %s lost its data. For %g s, HTTP requests for unknown "
                 "sessions get 503; WebSockets are not affected.",
                 self,
+                "may have" if self._is_record_old(now) else "has",
                 self._expiry,
             )
         if self._why_down is not None:
@@ -209,15 +176,13 @@ class Directory:
             logger.warning("nodes: Redis at %s: connected again after %.1f s", self, seconds)
             self._why_down = None
         self._registered = now
-        if not self.is_settled:
-            return {}
-        return dict(zip(others, entries, strict=True))
 
     async def _follow_primary(self) -> None:
         """Drop connections to a server that the Sentinels do not name any more."""
-        place = await named_primary(self._pool, self._timeout)
+        # if the Sentinels are silent, the report must not be late
+        place = await named_primary(self._pool, min(self._timeout, self._expiry / 5))
         if place is not None and self._primary not in (None, place):
-            await self._pool.disconnect()
+            await self._disconnect()
             self.lost_at = _now()  # the last claims may not have come to the new one
         self._primary = place or self._primary
 
@@ -234,15 +199,12 @@ class Directory:
         return owner
 
     async def _consult(self, questions: Sequence[Question]) -> list[Answer]:
-        keys = [key for key, _ in questions]
+        keys = [self._mark_key, *(key for key, _ in questions)]
         for _ in range(2):
-            if self._why_down is not None:  # do not wait: `register` may hold the lock
-                raise DirectoryUnavailableError(self._why_down)
-            async with self._turn:
-                # claim nothing that another node may have claimed before Redis lost its data
-                wishes = [wish if wish != "+" or self.is_settled else "" for _, wish in questions]
-                arguments: list[str | int] = [self.own, self._lease, self._nodes, *wishes]
-                found = await self._run(lambda: self._ask(keys, arguments))  # noqa: B023
+            # claim nothing that another node may have claimed before Redis lost its data
+            wishes = [wish if wish != "+" or self.is_settled else "" for _, wish in questions]
+            arguments: list[str | int] = [self.own, self._lease, self._nodes, self._mark, *wishes]
+            found = await self._run(lambda: self._ask(keys, arguments))  # noqa: B023
             if found != [None]:
                 return cast("list[Answer]", found)
             await self.register(())
@@ -254,10 +216,19 @@ class Directory:
         Raises:
             DirectoryUnavailableError: If that cannot be found out.
         """
-        record = await self._run(lambda: self._redis.get(self._nodes + name))
+        (record,) = await self._records.put((name, ""))
         if record is None and not self.is_settled:
             raise DirectoryUnavailableError("Redis has just lost its data")
-        return cast("str | None", record)
+        return record
+
+    async def _read_records(self, questions: Sequence[Question]) -> list[Answer]:
+        def ask() -> Awaitable[list[str | None]]:
+            pipeline = self._redis.pipeline(transaction=False)
+            for name, _ in questions:
+                pipeline.get(self._nodes + name)
+            return pipeline.execute()
+
+        return [[record] for record in await self._run(ask)]
 
     async def refresh(self, keys: list[str]) -> list[str]:
         """Refresh claims; return the keys of those that other nodes own by now.
@@ -277,29 +248,54 @@ class Directory:
         """
         await self._run(lambda: self._remove(keys, [self.own]))
 
+    async def give_back(self, key: str) -> None:
+        """Remove a claim like `remove`, together with those of other requests.
+
+        Raises:
+            DirectoryUnavailableError: If Redis does not answer.
+        """
+        await self._returns.put((key, ""))
+
+    async def _remove_returned(self, questions: Sequence[Question]) -> list[Answer]:
+        await self.remove([key for key, _ in questions])
+        return [[] for _ in questions]
+
     async def leave(self) -> None:
         """Remove this node from Redis.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
         """
-        await self._run(lambda: self._redis.delete(self._nodes + self.own))
+        await self._run(lambda: self._redis.delete(self._nodes + self.own, self._mark_key))
 
     async def close(self) -> None:
         """Close the connections to Redis."""
-        await self._questions.close()
-        await self._pool.disconnect()
+        for batched in (self._questions, self._records, self._returns):
+            await batched.close()
+        for attempt in self._attempts:
+            attempt.cancel()
+        await asyncio.gather(*self._attempts, return_exceptions=True)
+        await self._disconnect()
 
     async def _run(self, ask: Callable[[], Awaitable[T]], *, is_probe: bool = False) -> T:
-        """Send a command.  Fail at once while Redis is down, unless this is the probe."""
+        """Send a command.  Fail at once while Redis is down, unless this is the probe.
+
+        The command goes on if its caller, such as the request of a client that leaves, is
+        cancelled.  redis-py could lose one of its few connections.
+        """
         if self._why_down is not None and not is_probe:
             raise DirectoryUnavailableError(self._why_down)
+        attempt = asyncio.get_running_loop().create_task(self._attempt(ask))
+        self._attempts.add(attempt)
+        attempt.add_done_callback(self._attempts.discard)
+        return await asyncio.shield(attempt)
+
+    async def _attempt(self, ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await self._in_time(ask)
         except FAILURES as error:
             if ends_connection(error):
-                with contextlib.suppress(*FAILURES):  # a new connection may reach another server
-                    await self._pool.disconnect()
+                await self._disconnect()  # a new connection may reach another server
             why = f"Redis at {self}: {reason(error)}"
             if self._why_down is None:
                 self._down_since = _now()
@@ -315,6 +311,16 @@ class Directory:
             self._why_down = why
             raise DirectoryUnavailableError(why) from error
 
+    async def _disconnect(self) -> None:
+        with contextlib.suppress(*FAILURES):  # over TLS, a host that is down may be waited for
+            await self._pool.disconnect()
+
+    def _note_server(self, run_id: bytes) -> None:
+        """A connection leads to this server."""
+        if self._run_id not in (None, run_id):
+            self.lost_at = _now()  # the last claims may not have come to it
+        self._run_id = run_id
+
     async def _in_time(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Send a command, and again if it timed out because this process was blocked, not Redis."""
         start = _now()
@@ -329,12 +335,12 @@ class Directory:
 
     def _has_lost(self, now: float) -> bool:
         """Tell whether Redis, which does not know this node, has lost its data."""
-        if self._why_down is not None:
-            return True
-        if self._registered is None:
-            return False  # this node has never reported
-        # later than that, its record has expired because this process was blocked
-        return now <= self._registered + self._expiry
+        # if Redis was not away, the record has expired because this process was blocked
+        return self._why_down is not None or not self._is_record_old(now)
+
+    def _is_record_old(self, now: float) -> bool:
+        """Tell whether what this node has reported must have expired by now, if it ever has."""
+        return self._registered is None or now > self._registered + self._expiry
 
 
 def _now() -> float:

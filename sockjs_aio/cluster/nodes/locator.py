@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 
 from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog
 from sockjs_aio.brokers.redis.replies import reason
+from sockjs_aio.cluster.nodes.claim_updates import ClaimUpdates
 from sockjs_aio.cluster.nodes.claims import Claim, Claims
 from sockjs_aio.cluster.nodes.connector import make_connector
 from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError, Owner
@@ -50,6 +51,7 @@ class NodeLocator:
     ) -> None:
         self.claims: Claims = Claims()
         self.directory = directory
+        self.updates: ClaimUpdates = ClaimUpdates(directory, self.claims)
         self.owners: Owners = Owners()
         self.rate_limited: RateLimitedLog = RateLimitedLog(logger)
         self._client = make_client(make_connector(silence), timeout)
@@ -169,9 +171,8 @@ class NodeSearch:
                 return await handler(self._request)
             finally:
                 if claim.users == 1 and not claim.has_session and not self._may_open():
-                    claim.is_held, claim.is_foreign = False, True
                     with contextlib.suppress(DirectoryUnavailableError):
-                        await self._locator.directory.remove([self._key])
+                        await self._locator.updates.remove_after(self._key, claim)
 
     async def _certain(self, found: Awaitable[Found]) -> Found:
         try:

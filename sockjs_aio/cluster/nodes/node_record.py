@@ -2,6 +2,9 @@
 
 import hashlib
 import hmac
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sockjs_aio.cluster.relay.signed_header import VALIDITY
@@ -36,6 +39,34 @@ def make_record(key: bytes, name: str, url: str, issued: float) -> str:
     """Make the record of the node `name`; `issued` is the time by its own clock."""
     seconds = f"{issued:.3f}"
     return f"{url} {seconds} {_sign(key, name, url, seconds)}"
+
+
+class RecordMaker:
+    """Makes the records of one node, each with a later time than the one before.
+
+    Otherwise the node would be taken for dead if its host's clock is set back.
+
+    Args:
+        key: The secret that all nodes share.
+        name: The node's name.
+        url: Where it is.
+        now: Returns the time of day.
+    """
+
+    def __init__(
+        self, key: bytes, name: str, url: str, now: Callable[[], float] = time.time
+    ) -> None:
+        self._node = key, name, url
+        self._now = now
+        self._last = -math.inf
+
+    def __call__(self) -> str:
+        """Make the record with the present time."""
+        now = self._now()
+        if now <= self._last < now + VALIDITY:  # if it was later, other nodes have refused it
+            now = self._last + 0.001
+        self._last = now
+        return make_record(*self._node, now)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Needs redis-py: ``pip install sockjs-aio[redis]``.
 import asyncio
 import contextlib
 import secrets
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from aiohttp.typedefs import Handler
 
 from sockjs_aio.brokers.base import State
 from sockjs_aio.brokers.checks import check_delay
-from sockjs_aio.cluster.nodes.node_record import make_record, read_secret
+from sockjs_aio.cluster.nodes.node_record import RecordMaker, read_secret
 from sockjs_aio.cluster.nodes.owners import check_url
 from sockjs_aio.cluster.relay.gateway import Gateway, serving
 from sockjs_aio.cluster.relay.relay import Relay
@@ -153,7 +152,7 @@ class Nodes:
             return Directory(
                 self._redis,
                 own=own,
-                record=lambda: make_record(self._key, own, self.url, time.time()),
+                record=RecordMaker(self._key, own, self.url),
                 namespace=self._namespace,
                 lease=self._lease,
                 expiry=self._expiry,

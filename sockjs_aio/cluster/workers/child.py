@@ -91,7 +91,7 @@ class Child:
         try:
             streams = await asyncio.open_unix_connection(sock=ours, limit=REPORT_LIMIT)
             child = cls(config.number, process, *streams)
-        except asyncio.CancelledError:  # nobody else could end it
+        except BaseException:  # nobody else could end it
             _send(process, signal.SIGKILL)
             raise
         child._writer.write(config.encode())

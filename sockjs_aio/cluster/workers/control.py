@@ -71,7 +71,10 @@ class Control:
         connection = socket.socket(fileno=number)
         watched = connection.dup()
         reader, writer = await asyncio.open_unix_connection(sock=connection)
-        config = WorkerConfig.decode(await reader.readline())
+        line = await reader.readline()
+        if not line.endswith(b"\n"):  # the supervisor has died, or has no resources for this worker
+            raise SystemExit(1)
+        config = WorkerConfig.decode(line)
         control = cls(watched, reader, writer)
         threading.Thread(target=control._end_with_supervisor, daemon=True).start()
         return control, config

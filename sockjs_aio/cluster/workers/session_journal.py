@@ -11,6 +11,7 @@ that ended.  A journal is one or more files, whose names end with a number that 
 """
 
 import asyncio
+import errno
 import functools
 import itertools
 import json
@@ -18,9 +19,9 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -31,6 +32,8 @@ from sockjs_aio.protocol.frames import CloseFrame, close_frame
 from sockjs_aio.server.service import service_of
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
+
+T = TypeVar("T")
 
 MIN_LINES = 10_000
 """Lines of a file below which it is not worth replacing by a shorter one."""
@@ -69,8 +72,10 @@ class SessionJournal:
         """Append a line."""
         if self._file is None:
             return
+        line = _line(entry)
         try:
-            os.write(self._file, _line(entry))
+            if os.write(self._file, line) < len(line):  # another line behind it could not be read
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._give_up(error)
             return
@@ -93,7 +98,7 @@ class SessionJournal:
             return
         loop = asyncio.get_running_loop()
         offset = time.time() - loop.time()  # the other process's loop may use another clock
-        found = await loop.run_in_executor(None, _read, others, offset)
+        found = await _in_thread(_read, others, offset)
         for service, registry in self._registries.items():
             registry.ended_sessions.take_over(found.get(service, []))
         self._rewrite(self._snapshot(), others)
@@ -126,7 +131,7 @@ class SessionJournal:
         loop = asyncio.get_running_loop()
         offset = time.time() - loop.time()
         old += others
-        self._writing = loop.run_in_executor(None, _replace, old, short, snapshot, offset)
+        self._writing = _in_thread(_replace, old, short, snapshot, offset)
 
     def _go_on_in_new_file(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -172,6 +177,17 @@ class _Part:
 
     def ended(self, session_id: str, frame: CloseFrame) -> None:
         self._journal.write(self._service, session_id, time.time(), frame.code, frame.reason)
+
+
+def _in_thread(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    """Call a function in a thread; if there can be no more threads, in this one."""
+    loop = asyncio.get_running_loop()
+    try:
+        return loop.run_in_executor(None, function, *arguments)
+    except RuntimeError:
+        done: asyncio.Future[T] = loop.create_future()
+        done.set_result(function(*arguments))
+        return done
 
 
 def _line(entry: _Entry) -> bytes:

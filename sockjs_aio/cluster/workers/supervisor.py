@@ -10,8 +10,8 @@ import dataclasses
 import itertools
 import logging
 import signal
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sockjs_aio.cluster.workers.child import START_LIMIT, Child, WorkerEndedError
 from sockjs_aio.cluster.workers.ending import Ending
@@ -36,8 +36,8 @@ supervisor gives up, unless another worker is steady."""
 BACKOFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a worker is started again, by the number of such deaths, or of attempts."""
 
-NO_RESOURCES = (OSError, RuntimeError)
-"""What is raised if there are no file descriptors, processes, or, for asyncio, threads."""
+NO_RESOURCES = (OSError, RuntimeError, MemoryError)
+"""What is raised if there are no file descriptors, processes, memory, or, for asyncio, threads."""
 
 
 class Supervisor:
@@ -80,14 +80,11 @@ class Supervisor:
             loop.add_signal_handler(number, self._ending.ask, signal.Signals(number).name)
         if self._page is not None:
             await self._page.start()
-        watching = asyncio.create_task(self._ending.watch(self._all, self._manager.beat))
-        tasks = [asyncio.create_task(self._keep(n)) for n in range(self._config.count)]
-        tasks += [
-            asyncio.create_task(self._reload_when_asked()),
-            asyncio.create_task(self._announce()),
-        ]
+        watching = _start_lasting(self._ending.watch, self._all, self._manager.beat)
+        tasks = [_start_lasting(self._keep, n) for n in range(self._config.count)]
+        tasks += [_start_lasting(self._reload_when_asked), _start_lasting(self._announce)]
         if self._sources is not None:
-            tasks.append(asyncio.create_task(self._reload_when_changed(self._sources)))
+            tasks.append(_start_lasting(self._reload_when_changed, self._sources))
         await self._ending.is_asked.wait()
         self._manager.stopping(self._ending.limit(self._all()))
         for task in tasks:
@@ -295,3 +292,17 @@ class Supervisor:
         old.tell("succeed")
         with contextlib.suppress(WorkerEndedError):
             await old.hear("succeeded", None)
+
+
+def _start_lasting(work: Callable[..., Coroutine[Any, Any, None]], *of: Any) -> asyncio.Task[None]:
+    """Start a task; if it fails as nothing should, log that and do the work again."""
+
+    async def last() -> None:
+        while True:
+            try:
+                return await work(*of)
+            except Exception:
+                logger.exception("the supervisor has failed; it goes on")
+                await asyncio.sleep(BACKOFF[-1])
+
+    return asyncio.create_task(last())

@@ -1,0 +1,42 @@
+"""The connections of a node to Redis."""
+
+from collections.abc import Callable
+
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from sockjs_aio.brokers.redis.connection import note_servers
+from sockjs_aio.brokers.redis.url import make_pool
+
+MAX_CONNECTIONS = 4
+"""Maximum number of connections to Redis; further commands wait."""
+
+
+def make_node_pool(
+    url: str, timeout: float, note_server: Callable[[bytes], None]
+) -> BlockingConnectionPool:
+    """Make the pool of connections.
+
+    Args:
+        url: The URL of Redis.
+        timeout: Seconds within which Redis must answer.
+        note_server: See `note_servers`.
+
+    Raises:
+        ValueError: If `url` is not valid.
+    """
+    pool = make_pool(
+        BlockingConnectionPool,
+        url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        health_check_interval=0,
+        decode_responses=True,
+        encoding_errors="surrogateescape",
+    )
+    note_servers(pool, note_server)
+    return pool

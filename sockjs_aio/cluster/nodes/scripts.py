@@ -1,0 +1,47 @@
+"""The scripts that nodes run in Redis, so that several commands take effect at once."""
+
+REPORT = """
+redis.call('SET', KEYS[2], ARGV[2], 'NX', 'PX', ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+local answers = {redis.call('GET', KEYS[2])}
+for number = 3, #KEYS do answers[number - 1] = redis.call('GET', KEYS[number]) end
+return answers
+"""
+"""Writes a node's record; returns its mark and the records of other nodes."""
+
+CONSULT = """
+if redis.call('GET', KEYS[1]) ~= ARGV[4] then return {false} end
+local answers = {}
+for number = 2, #KEYS do
+  local key, wish = KEYS[number], ARGV[3 + number]
+  local owner = redis.call('GET', key)
+  if wish == '+' and not owner then
+    redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+    owner = ARGV[1]
+  end
+  answers[number - 1] = owner and {owner, redis.call('GET', ARGV[3] .. owner)} or {}
+end
+return answers
+"""
+"""Looks up the owners of sessions and their records, and claims those marked ``+`` that have none.
+It answers only if Redis has the mark that the asking node knows: otherwise Redis has lost its data
+since the answer to the node's last report."""
+
+REFRESH = """
+local foreign = {}
+for number, key in ipairs(KEYS) do
+  local owner = redis.call('GET', key)
+  if not owner then redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+  elseif owner == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2])
+  else foreign[#foreign + 1] = number - 1 end
+end
+return foreign
+"""
+"""Refreshes claims; returns the positions of those that other nodes own."""
+
+REMOVE = """
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
+end
+"""

@@ -1,0 +1,143 @@
+"""Nodes report to Redis in time, however much there is to do for their claims."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from sockjs_aio.cluster.nodes.claim_keeper import BATCH, ClaimKeeper
+from sockjs_aio.cluster.nodes.locator import NodeLocator
+from tests.nodes.test_claims import Registry, add
+
+EXPIRY = 5.0
+INTERVAL = 1.0
+
+pytestmark = [pytest.mark.virtual_time, pytest.mark.not_over("uvloop")]
+
+
+class Redis:
+    """A directory that answers each command after `delay`; it notes when it got reports."""
+
+    own = "me"
+    lost_at = 0.0
+    is_down = False
+    delay = 0.001
+    has_left = False
+
+    def __init__(self) -> None:
+        self.reports: list[float] = []
+        self.refused = 0
+        self.locator: Any = None
+
+    async def register(self, _names: list[str]) -> dict[str, str | None]:
+        self.reports.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(self.delay)
+        return {}
+
+    async def refresh(self, _keys: list[str]) -> list[str]:
+        await asyncio.sleep(self.delay)
+        return []
+
+    async def remove(self, _keys: list[str]) -> None:
+        await asyncio.sleep(self.delay)
+        self.refuse()
+
+    async def leave(self) -> None:
+        self.has_left = True
+
+    def refuse(self) -> None:
+        """A client asks for a session with a new id, and gets none."""
+        self.refused += 1
+        with self.locator.claims.use(f"{self.refused}", Registry(), ""):
+            pass
+
+
+async def kept(redis: Any) -> ClaimKeeper:
+    redis.locator = NodeLocator(redis, b"0" * 16, timeout=1, silence=1, expiry=EXPIRY)
+    return ClaimKeeper(
+        redis, redis.locator, print, interval=INTERVAL, expiry=EXPIRY, refresh_after=20
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(keeper: ClaimKeeper) -> AsyncIterator[None]:
+    keeping = asyncio.ensure_future(keeper.run())
+    yield
+    keeping.cancel()
+    await asyncio.wait([keeping])
+
+
+def longest_pause(redis: Redis) -> float:
+    times = redis.reports
+    return max(second - first for first, second in itertools.pairwise(times))
+
+
+async def test_refused_ids_that_come_as_fast_as_they_are_removed_do_not_hold_up_reports() -> None:
+    redis = Redis()
+    keeper = await kept(redis)
+    redis.refuse()
+    async with running(keeper):
+        await asyncio.sleep(10 * EXPIRY)
+    assert longest_pause(redis) < 2 * INTERVAL
+    assert keeper.is_sure
+    await redis.locator.close()
+
+
+async def test_a_node_reports_while_it_tells_a_slow_redis_again_about_many_sessions() -> None:
+    redis, registry = Redis(), Registry()
+    redis.delay = 0.3
+    keeper = await kept(redis)
+    for number in range(100 * BATCH):
+        add(redis.locator.claims, registry, f"{number}")
+    await keeper.look()
+    redis.lost_at = asyncio.get_running_loop().time()
+    registry.time = redis.lost_at
+    async with running(keeper):
+        await asyncio.sleep(100 * redis.delay - EXPIRY)
+        assert not keeper.is_sure
+        await asyncio.sleep(100 * redis.delay)
+    assert longest_pause(redis) < 2 * INTERVAL
+    assert keeper.is_sure, "although it refreshes claims all the time by now"
+    assert redis.locator.claims.due(redis.lost_at, redis.lost_at, 1) is None
+    await redis.locator.close()
+
+
+async def test_what_was_refreshed_just_before_redis_lost_its_data_is_refreshed_again() -> None:
+    redis: Any = Redis()
+    registry = Registry()
+    keeper = await kept(redis)
+    loop = asyncio.get_running_loop()
+
+    async def refresh(keys: list[str]) -> list[str]:
+        refreshed.append(keys)
+        await asyncio.sleep(redis.delay)
+        if len(refreshed) == 1:  # what another command finds before this one's answer is read
+            redis.lost_at = loop.time()
+        await asyncio.sleep(redis.delay)
+        return []
+
+    refreshed: list[list[str]] = []
+    redis.refresh = refresh
+    add(redis.locator.claims, registry, "a")
+    redis.lost_at = loop.time()
+    await keeper.look()
+    assert refreshed == [["a"], ["a"]]
+    assert keeper.is_sure
+    await redis.locator.close()
+
+
+async def test_a_node_with_many_sessions_ends_in_time_although_redis_is_slow() -> None:
+    redis = Redis()
+    keeper = await kept(redis)
+    for number in range(100 * BATCH):
+        add(redis.locator.claims, Registry(), f"{number}")
+    redis.delay = 0.9
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    await keeper.leave()
+    assert loop.time() - start < EXPIRY + INTERVAL
+    assert redis.has_left
+    await redis.locator.close()

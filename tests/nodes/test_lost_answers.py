@@ -1,0 +1,112 @@
+"""A report of a node whose answer is lost, just when Redis has lost its data."""
+
+import asyncio
+
+import pytest
+
+from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
+from tests.brokers.proxy import Proxy
+from tests.brokers.redis_server import RedisServer
+
+pytestmark = pytest.mark.redis
+
+
+def directory_at(url: str, own: str = "me", *, expiry: float = 60) -> Directory:
+    return Directory(
+        url,
+        own=own,
+        record=lambda: "x",
+        namespace="sockjs:",
+        lease=600,
+        expiry=expiry,
+        timeout=1,
+    )
+
+
+async def lose_an_answer(directory: Directory, redis: RedisServer, proxy: Proxy) -> None:
+    """Have Redis carry out a report of which the node gets no answer."""
+    proxy.is_deaf = True
+    with pytest.raises(DirectoryUnavailableError):
+        await directory.register(())
+    proxy.is_deaf = False
+    assert redis.cli("exists", "sockjs:node:me") == "1"
+
+
+async def test_redis_that_has_lost_its_data_is_noticed_although_the_first_answer_is_lost(
+    own_redis: RedisServer, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = directory_at(proxy.url)
+    await directory.register(())
+    assert directory.is_settled
+    own_redis.cli("flushall")
+    await lose_an_answer(directory, own_redis, proxy)
+    await directory.register(())
+    assert "has lost its data" in caplog.text
+    with pytest.raises(DirectoryUnavailableError):
+        await directory.find("a session of another node, which will report it again", claim=True)
+    await directory.close()
+
+
+async def test_redis_that_only_did_not_answer_is_not_taken_for_one_that_has_lost_its_data(
+    own_redis: RedisServer, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = directory_at(proxy.url)
+    await directory.register(())
+    before = directory.lost_at
+    await lose_an_answer(directory, own_redis, proxy)
+    await directory.register(())
+    assert directory.is_settled
+    assert directory.lost_at == before
+    assert "has lost its data" not in caplog.text
+    await directory.close()
+
+
+async def test_a_node_that_was_cut_off_from_redis_does_not_say_that_redis_has_lost_its_data(
+    own_redis: RedisServer, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = directory_at(proxy.url, expiry=1)
+    await directory.register(())
+    proxy.target, port = 1, proxy.target
+    proxy.cut()
+    with pytest.raises(DirectoryUnavailableError):
+        await directory.register(())
+    while own_redis.cli("exists", "sockjs:node:me") == "1":
+        await asyncio.sleep(0.05)
+    proxy.target = port
+    await directory.register(())
+    assert "Redis at 127.0.0.1" in caplog.text and "may have lost its data" in caplog.text
+    assert not directory.is_settled
+    await directory.close()
+
+
+async def test_many_ids_that_are_given_back_at_once_do_not_make_redis_look_dead(
+    own_redis: RedisServer, proxy: Proxy
+) -> None:
+    """As when a node with many openings under way begins to drain, and Redis is far away."""
+    directory = directory_at(proxy.url)
+    await directory.register(())
+    proxy.delay = 0.05
+    keys = [f"k{number}" for number in range(300)]
+    await asyncio.gather(*(directory.give_back(key) for key in keys))
+    await asyncio.gather(*(directory.record_of(key) for key in keys))
+    assert not directory.is_down
+    await directory.close()
+
+
+async def test_a_report_that_is_cancelled_hides_no_loss_from_lookups(
+    own_redis: RedisServer, proxy: Proxy
+) -> None:
+    """As when the client leaves whose request is the first one after a pause."""
+    directory = directory_at(proxy.url)
+    await directory.register(())
+    own_redis.cli("flushall")
+    proxy.is_deaf = True
+    reporting = asyncio.ensure_future(directory.register(()))
+    while own_redis.cli("exists", "sockjs:node:me") == "0":
+        await asyncio.sleep(0.01)
+    reporting.cancel()
+    proxy.is_deaf = False
+    await asyncio.wait([reporting])
+    with pytest.raises(DirectoryUnavailableError):
+        await directory.find("k", claim=True)
+    await directory.close()
