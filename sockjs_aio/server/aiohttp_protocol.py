@@ -163,7 +163,10 @@ def writer_to(handler: RequestHandler) -> Writer:
     return StreamWriter(handler, handler._loop)
 
 
-access_log_of: Callable[[Handler], AbstractAccessLogger | None] = attrgetter("access_logger")
+AccessLog: TypeAlias = AbstractAccessLogger
+"""What writes the lines of an access log."""
+
+access_log_of: Callable[[Handler], AccessLog | None] = attrgetter("access_logger")
 """Return what writes the access log of a connection.  All connections of a server have alike ones,
 which tell whether they are `enabled` now."""
 

@@ -10,7 +10,6 @@ import secrets
 from typing import NamedTuple
 
 from aiohttp import web
-from aiohttp.abc import AbstractAccessLogger
 
 from sockjs_aio.core.hook_task import HookTask
 from sockjs_aio.core.websocket_session import InlineSession
@@ -33,7 +32,7 @@ class Door(NamedTuple):
     service: Service
     app: web.Application
     """The one whose router leads to the service."""
-    access_log: AbstractAccessLogger | None
+    access_log: aiohttp_protocol.AccessLog | None
 
     def is_open(self, handshake: Handshake, ip: str | None) -> bool:
         """Tell whether this handshake needs no aiohttp either."""
