@@ -39,7 +39,9 @@ class HookTask:
         self.task.add_done_callback(self._ended)
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call `function` in the name of the task; there must be no current one."""
+        """Call `function` in the name of the task, unless there is a current one."""
+        if asyncio.current_task(self._loop) is not None:
+            return function(*args, **kwargs)
         _enter_task(self._loop, self.task)
         try:
             return function(*args, **kwargs)
