@@ -344,7 +344,8 @@ async def test_shutdown_ends_what_greets_a_connection() -> None:
     async with async_timeout.timeout(PATIENCE):
         while not server.connections:
             await asyncio.sleep(0.002)
-        assert server.connections == greeter.made
+        connections: list[object] = list(server.connections)
+        assert connections == greeter.made
         await runner.cleanup()
     assert greeter.made[0].ends == ["close", "shutdown"]
     assert await wire.is_closed()
