@@ -21,6 +21,8 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 from multidict import istr
 
+from sockjs_aio.core.tcp import extra_info
+
 # Applications.
 
 has_started: Callable[[web.Application], bool] = attrgetter("frozen")
@@ -90,7 +92,7 @@ def cookies_in(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 def remote_of(transport: asyncio.Transport) -> str | None:
     """Return aiohttp's ``request.remote`` for requests that come over `transport`."""
-    name = transport.get_extra_info("peername")
+    name = extra_info(transport, "peername")
     if isinstance(name, (list, tuple)):
         return str(name[0])
     return None if name is None else str(name)

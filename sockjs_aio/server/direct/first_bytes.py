@@ -52,9 +52,8 @@ class FirstBytes(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first bytes."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.server.connection_made(self, transport)  # type: ignore[arg-type]
+        self.transport = cast(asyncio.Transport, transport)
+        self.server.connection_made(self, self.transport)  # type: ignore[arg-type]
         self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._pass_on)
 
     def data_received(self, data: bytes) -> None:

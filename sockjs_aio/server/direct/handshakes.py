@@ -7,6 +7,8 @@ server has `FirstBytes` greet its connections.  In doubt, aiohttp answers: what 
 """
 
 import secrets
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from aiohttp import web
@@ -24,6 +26,8 @@ from sockjs_aio.server.service import Service
 from sockjs_aio.server.websocket_handshake import accepted
 from sockjs_aio.server.websocket_start import new_connection, new_writer
 from sockjs_aio.session_info import ConnectionInfo
+
+_NO_COOKIES: Mapping[str, str] = MappingProxyType({})
 
 
 class Door(NamedTuple):
@@ -156,7 +160,7 @@ def _open_session(
         headers=handshake.headers,
         cookies=aiohttp_internals.cookies_in({"Cookie": fields["cookie"]})
         if "cookie" in fields
-        else {},
+        else _NO_COOKIES,
         app=door.app,
     )
     framing = RAW if session_id is None else SOCKJS
