@@ -40,7 +40,7 @@ LIMITS = {
 }
 if sys.version_info < (3, 11):  # frames of coroutines are larger
     LIMITS = {
-        "websocket": (4_700, 1_750),
+        "websocket": (4_700, 2_085),
         "xhr": (18_200, 5_050),
         "direct": (15_900, 3_125),
         "between": (3_350, 1_210),
