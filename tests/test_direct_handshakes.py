@@ -16,6 +16,7 @@ from aiohttp import web
 
 from sockjs_aio import SockJSConnection, SockJSRouter, guard
 from sockjs_aio.connection import Session
+from sockjs_aio.server.direct import first_bytes
 from sockjs_aio.server.direct.first_bytes import FirstBytes
 from sockjs_aio.server.websocket_connection import WebSocketConnection
 from tests.conftest import PATIENCE, Echo, Recorder, Serve, Served
@@ -403,10 +404,15 @@ async def test_hooks_have_the_task_of_their_constructor(serve: Serve, answered: 
 # Connections that send nothing, or half of it.
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have connections that send nothing wait for ever, so that a slow machine finds them so."""
+    monkeypatch.setattr(first_bytes, "PATIENCE", 3600)
+
+
 async def test_connection_that_sends_nothing_gets_aiohttps_times(serve: Serve) -> None:
     served = await learnt(serve, Echo, keepalive_timeout=0.3)
     wire = await served.wire()
-    await until(lambda: protocols(served) == [FirstBytes])
     await until(lambda: protocols(served) == [web.RequestHandler])
     async with async_timeout.timeout(PATIENCE):
         assert await wire.is_closed()
@@ -435,7 +441,7 @@ async def test_half_a_head_is_aiohttps(serve: Serve, answered: list[str], begin:
 
 
 @pytest.mark.parametrize("begin", [b"", b"G", asking()[:-1], asking(path="/echo/websocket")])
-async def test_shutdown_ends_all_connections(serve: Serve, begin: bytes) -> None:
+async def test_shutdown_ends_all_connections(serve: Serve, patient: None, begin: bytes) -> None:
     served = await learnt(serve, Echo)
     wire = await served.wire()
     wire.writer.write(begin)
@@ -451,7 +457,7 @@ async def test_shutdown_ends_all_connections(serve: Serve, begin: bytes) -> None
 
 
 async def test_connection_that_begins_during_the_shutdown_is_not_answered(
-    serve: Serve, answered: list[str]
+    serve: Serve, answered: list[str], patient: None
 ) -> None:
     class Slow(SockJSConnection):
         async def on_close(self) -> None:
@@ -475,7 +481,9 @@ async def test_connection_that_begins_during_the_shutdown_is_not_answered(
 
 @pytest.mark.parametrize("begin", [b"", b"G", asking()[:-1], asking(path="/echo/websocket")])
 @pytest.mark.parametrize("how", ["close", "abort"])
-async def test_client_that_leaves_is_forgotten(serve: Serve, begin: bytes, how: str) -> None:
+async def test_client_that_leaves_is_forgotten(
+    serve: Serve, patient: None, begin: bytes, how: str
+) -> None:
     class Noted(Recorder):
         pass
 
@@ -483,6 +491,7 @@ async def test_client_that_leaves_is_forgotten(serve: Serve, begin: bytes, how: 
     Noted.forget()
     wire = await served.wire()
     await until(lambda: len(protocols(served)) == 1)
+    assert protocols(served) == [FirstBytes]
     if begin:
         wire.writer.write(begin)
         await until(lambda: protocols(served) != [FirstBytes])
