@@ -1,6 +1,6 @@
 """What the hooks are told about a session: the request that opened it, and how it ended."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
@@ -86,6 +86,36 @@ class ConnectionInfo(Mapping[Any, Any]):
         self._query = request.rel_url.raw_query_string
         self._cookies = request.cookies if "Cookie" in request.headers else _NOTHING
         self._stored: Mapping[Any, Any] = dict(request) if len(request) else _NOTHING
+
+    @classmethod
+    def of_head(
+        cls,
+        *,
+        ip: str | None,
+        transport: str,
+        path: str,
+        query: str,
+        headers: Sequence[str],
+        cookies: Mapping[str, str],
+        app: "web.Application",
+    ) -> "ConnectionInfo":
+        """Make the same as of a request that no middleware has seen.
+
+        Args:
+            ip: As the attribute, like `transport`, `path` and `app`.
+            transport: See there.
+            path: See there.
+            query: The URL's query, as it came.
+            headers: Names and values, alternately.
+            cookies: As the attribute.
+            app: See there.
+        """
+        made = cls.__new__(cls)
+        made.ip, made.transport, made.path, made.app = ip, transport, path, app
+        made.identity = made.until = made.protocol = None
+        made._headers = _END.join(headers).encode()
+        made._query, made._cookies, made._stored = query, cookies, _NOTHING
+        return made
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:

@@ -63,7 +63,7 @@ class Axes:
         if self.middleware == "replacing":
             app.middlewares.append(replacing)
 
-    def prepare(self, runner: web.BaseRunner, router: SockJSRouter) -> None:
+    def prepare(self, runner: web.AppRunner, router: SockJSRouter) -> None:
         """Prepare a server that does not listen yet."""
         if self.lane == "on":
             begin_with_lanes(runner, router)

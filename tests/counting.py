@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 import sockjs_aio
+from sockjs_aio.server.direct.first_bytes import FirstBytes
 
 PACKAGE = str(Path(sockjs_aio.__file__).parent)
 
@@ -38,12 +39,15 @@ class CountedTransport:
 def count_writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Return a list of what aiohttp's servers write from now on, on new connections."""
     written: list[bytes] = []
-    connection_made = web.RequestHandler.connection_made
+    for kind in (web.RequestHandler, FirstBytes):
+        made: Any = kind.connection_made
 
-    def counted(handler: web.RequestHandler, transport: Any) -> None:
-        connection_made(handler, CountedTransport(transport, written))  # type: ignore[arg-type]
+        def counted(protocol: Any, transport: Any, made: Any = made) -> None:
+            if not isinstance(transport, CountedTransport):  # the one may give it to the other
+                transport = CountedTransport(transport, written)
+            made(protocol, transport)
 
-    monkeypatch.setattr(web.RequestHandler, "connection_made", counted)
+        monkeypatch.setattr(kind, "connection_made", counted)
     return written
 
 

@@ -155,6 +155,55 @@ async def test_task_of_the_connection_waits_for_the_one_that_writes_the_response
     assert events[:3] == ["handler done", "response written", "task done"]
 
 
+@pytest.mark.parametrize(
+    "cookie",
+    ["a=b", "a=b; c=d", 'a="b c"; d=\\101; =e; f; g=', "a=b; a=c", 'q="1;2"', "ü=x; y=ÿ", "$x=1"],
+)
+async def test_cookies_are_those_of_the_request(run: Run, cookie: str) -> None:
+    """Otherwise `info.cookies` depends on who has answered the handshake."""
+    seen: list[Any] = []
+
+    async def note(request: web.Request) -> web.Response:
+        seen.append((dict(internals.cookies_in(request.headers)), dict(request.cookies)))
+        return web.Response()
+
+    await (await run(note)).request("GET", "/", headers={"Cookie": cookie})
+    assert seen[0][0] == seen[0][1]
+
+
+async def test_address_is_that_of_the_request(run: Run) -> None:
+    """Otherwise `info.ip` does, and addresses are counted wrongly."""
+    seen: list[Any] = []
+
+    async def note(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        seen.append((internals.remote_of(request.transport), request.remote))
+        return web.Response()
+
+    await (await run(note)).request("GET", "/")
+    assert seen == [("127.0.0.1", "127.0.0.1")]
+
+
+async def test_names_of_headers_are_written_as_the_parser_writes_them(run: Run) -> None:
+    """Otherwise the names in `info.headers` do."""
+    names = [*internals.NAMES, "x-own", "X-OTHER", "sec-fetch-dest", "sEC-wEBsOCKET-kEY", "DNT"]
+    names = [name for name in names if name not in ("host", "content-length", "connection")]
+    refused = ("transfer-encoding", "expect", "upgrade", "sec-websocket-key1")
+    names = [name for name in names if name not in refused]
+    seen: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        seen.extend(request.headers)
+        return web.Response()
+
+    wire = await run(note)
+    for name in names:
+        wire.send("GET", "/", headers={name: "1"})
+        assert (await wire.reply()).status == 200, name
+    found = [name for name in seen if name != "Host"]
+    assert found == [internals.NAMES.get(name.lower(), name) for name in names]
+
+
 # Bodies of requests.
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import async_timeout
 import pytest
@@ -259,3 +260,141 @@ async def test_runner_has_its_protocol_made_for_each_connection() -> None:
     wire.close()
     await runner.cleanup()
     assert made[0].transport is None
+
+
+class Greeting(asyncio.Protocol):
+    """Answers whatever comes first on a connection."""
+
+    _task_handler: ClassVar[None] = None
+
+    def __init__(self, server: aiohttp_protocol.Server) -> None:
+        self.server = server
+        self.ends: list[str] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.server.connection_made(self, transport)  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        handler = self.server.make_handler()
+        self.server.connection_lost(self)  # type: ignore[arg-type]
+        self.transport.set_protocol(handler)
+        handler.connection_made(self.transport)
+        handler.data_received(data)
+
+    def close(self) -> None:
+        self.ends.append("close")
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        self.ends.append("shutdown")
+        self.transport.close()
+
+
+class Greeter:
+    """Greets connections as long as it is needed."""
+
+    is_needed = False
+
+    def __init__(self) -> None:
+        self.made: list[Greeting] = []
+
+    def greet(self, server: aiohttp_protocol.Server) -> Greeting:
+        self.made.append(Greeting(server))
+        return self.made[-1]
+
+
+async def served(app: web.Application, **options: object) -> web.AppRunner:
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text="served")
+
+    app.router.add_get("/", page)
+    aiohttp_protocol.use_own_server(app)
+    runner = web.AppRunner(app, access_log=None, **options)  # type: ignore[arg-type]
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return runner
+
+
+async def test_application_is_served_by_our_server() -> None:
+    runner = await served(web.Application(), keepalive_timeout=7.0, handler_cancellation=True)
+    server = runner.server
+    assert type(server) is aiohttp_protocol.Server
+    assert server.handler_cancellation and server.make_handler().keepalive_timeout == 7.0
+    server.greeter = greeter = Greeter()
+    for greeter.is_needed in (False, True):
+        wire = await Wire.connect(runner.addresses[0][1])
+        assert (await wire.request("GET", "/")).body == b"served"
+        assert [type(one) for one in server.connections] == [RequestHandler]
+        wire.close()
+        async with async_timeout.timeout(PATIENCE):
+            while server.connections:
+                await asyncio.sleep(0.002)
+    assert len(greeter.made) == 1
+    await runner.cleanup()
+
+
+async def test_shutdown_ends_what_greets_a_connection() -> None:
+    runner = await served(web.Application())
+    server = runner.server
+    assert type(server) is aiohttp_protocol.Server
+    server.greeter = greeter = Greeter()
+    greeter.is_needed = True
+    wire = await Wire.connect(runner.addresses[0][1])
+    async with async_timeout.timeout(PATIENCE):
+        while not server.connections:
+            await asyncio.sleep(0.002)
+        connections: list[object] = list(server.connections)
+        assert connections == greeter.made
+        await runner.cleanup()
+    assert greeter.made[0].ends == ["close", "shutdown"]
+    assert await wire.is_closed()
+    wire.close()
+
+
+async def test_other_servers_stay_as_they_are() -> None:
+    class Own(web.Server):
+        pass
+
+    app = web.Application()
+    make = app._make_handler
+    object.__setattr__(app, "_make_handler", lambda **_: Own(app._handle))  # type: ignore[arg-type]
+    runner = await served(app)
+    assert type(runner.server) is Own
+    assert make is not app._make_handler
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (RequestHandler, "start"),
+        (RequestHandler, "_handle_request"),
+        (web.UrlDispatcher, "resolve"),
+    ],
+)
+async def test_tools_that_replace_methods_are_noticed(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    app = web.Application()
+    runner = await served(app)
+    assert runner.server is not None
+    assert not aiohttp_protocol.is_watched(runner.server)
+    original = getattr(owner, name)
+
+    async def replaced(*arguments: object) -> object:
+        return await original(*arguments)
+
+    monkeypatch.setattr(owner, name, replaced)
+    assert aiohttp_protocol.is_watched(runner.server)
+    await runner.cleanup()
+
+
+async def test_access_log_tells_whether_it_is_written_now(connect: Connect) -> None:
+    logger = logging.getLogger("tests.access_now")
+    log = aiohttp_protocol.access_log_of((await connect(access_log=logger)).handler)
+    assert log is not None
+    for level in (logging.INFO, logging.WARNING, logging.INFO):
+        logger.setLevel(level)
+        assert log.enabled is (level == logging.INFO)
+    assert aiohttp_protocol.access_log_of((await connect()).handler) is None

@@ -9,12 +9,13 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from aiohttp import web
 
-from sockjs_aio import SockJSConnection, SockJSRouter
+from sockjs_aio import Session, SockJSConnection, SockJSRouter
+from sockjs_aio.core.events import Observer
 from tests.virtual_loop import VirtualLoop
 
 QUIET = 0.001
@@ -23,7 +24,7 @@ QUIET = 0.001
 ENDINGS = ("close", "leave", "half")
 """How a conversation ends: the session is closed, or its client leaves, or ends its half."""
 
-_DIFFERS = re.compile(rb"(?<=\r\nDate: )[^\r]*|(?<=\r\nExpires: )[^\r]*")
+DIFFERS = re.compile(rb"(?<=\r\nDate: )[^\r]*|(?<=\r\nExpires: )[^\r]*")
 """What differs between any two answers."""
 _numbers = itertools.count()
 
@@ -58,10 +59,19 @@ class Client(asyncio.Protocol):
 class Twin:
     """A server with direct lanes, or without."""
 
-    def __init__(self, direct_requests: bool) -> None:
+    def __init__(
+        self,
+        direct_requests: bool,
+        connect: Callable[[Session], SockJSConnection] = Member,
+        observers: Sequence[Observer] = (),
+    ) -> None:
         app = web.Application()
         self.router = SockJSRouter(
-            Member, "/echo", direct_requests=direct_requests, response_limit=300
+            connect,
+            "/echo",
+            direct_requests=direct_requests,
+            response_limit=300,
+            observers=observers,
         )
         self.router.attach(app)
         log = logging.Logger("aiohttp")  # nobody need read what it says of these requests
@@ -103,7 +113,7 @@ class Twin:
         client.transport.abort()
         await asyncio.sleep(10)  # until all sessions have expired, of whatever ids
         assert not any(router.session_count for router in self.routers)
-        return _DIFFERS.sub(b"", bytes(client.received)) + (b"!" if has_ended else b"")
+        return DIFFERS.sub(b"", bytes(client.received)) + (b"!" if has_ended else b"")
 
 
 class Twins:

@@ -8,8 +8,12 @@ current one (`asyncio.tasks._enter_task`).  If the hook waits, that task runs th
 
 import asyncio
 import contextvars
+from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Returned = Callable[[Any, BaseException | None], object]
 """Called with what a hook returned, or with None and what it raised."""
@@ -33,6 +37,16 @@ class HookTask:
             self._loop.create_task, self._run()
         )
         self.task.add_done_callback(self._ended)
+
+    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `function` in the name of the task, unless there is a current one."""
+        if asyncio.current_task(self._loop) is not None:
+            return function(*args, **kwargs)
+        _enter_task(self._loop, self.task)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _leave_task(self._loop, self.task)
 
     def go_on(self, rest: "Rest", returned: Returned) -> None:
         """Run `rest` to its end, then call `returned`."""

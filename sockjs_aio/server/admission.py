@@ -65,6 +65,17 @@ class Admission:
         """Whether sessions belong to a client: others may not even learn how one ended."""
         return self._verify is not None or self._settings.verify_ip
 
+    @property
+    def needs_request(self) -> bool:
+        """Whether it needs aiohttp's request to tell whether that may open a session."""
+        return self._authorize is not None or callable(self._settings.origins)
+
+    def admits(self, origin: str | None, ip: str | None) -> bool:
+        """Tell whether a WebSocket may be opened, as far as that is sure without its request."""
+        allowed = self._settings.origins
+        is_from_allowed = allowed == "*" or (origin is not None and is_allowed(allowed, origin))
+        return is_from_allowed and self._has_room(ip)
+
     def check_origin(self, request: web.Request, *, is_linkable: bool = False) -> None:
         """Refuse pages whose origin the settings do not allow.
 
@@ -177,6 +188,10 @@ class Admission:
         except asyncio.TimeoutError:
             raise because("timeout", unavailable("Authorization took too long.\n")) from None
 
+    def _has_room(self, ip: str | None) -> bool:
+        registry = self._registry
+        return not (registry.closing.is_begun or registry.is_full or registry.addresses.is_full(ip))
+
     def check_room(self, request: web.Request) -> None:
         """Refuse a request that would open a session if there is no room for one.
 
@@ -184,16 +199,17 @@ class Admission:
             web.HTTPServiceUnavailable: If there are too many sessions, or the server shuts down.
             web.HTTPTooManyRequests: If there are too many sessions from this address.
         """
+        if self._has_room(request.remote):
+            return
         if self._registry.closing.is_begun:
             raise because("draining", unavailable("The server is shutting down.\n"))
         if self._registry.is_full:
             raise because("max_sessions", unavailable("Too many sessions.\n"))
-        if self._registry.addresses.is_full(request.remote):
-            refusal = web.HTTPTooManyRequests(
-                text="Too many sessions from this address.\n",
-                headers={"Retry-After": RETRY_AFTER},
-            )
-            raise because("max_sessions_per_ip", refusal)
+        refusal = web.HTTPTooManyRequests(
+            text="Too many sessions from this address.\n",
+            headers={"Retry-After": RETRY_AFTER},
+        )
+        raise because("max_sessions_per_ip", refusal)
 
 
 async def _marked(answer: Awaitable[Any]) -> Any:

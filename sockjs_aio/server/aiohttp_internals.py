@@ -8,16 +8,20 @@ Micro-optimisation: where a function would cost a call for each request, there i
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import aiohttp
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE, HttpProcessingError, RawRequestMessage
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
+from multidict import istr
+
+from sockjs_aio.core.tcp import extra_info
 
 # Applications.
 
@@ -72,6 +76,37 @@ def handling_task(request: web.Request) -> "asyncio.Future[object]":
     assert task is not None, "a request is handled by a task"
     return task
 
+
+class _Head(web.BaseRequest):
+    """What aiohttp needs of a request to find its cookies."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers: Any = headers
+        self._cache = {}
+
+
+def cookies_in(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the cookies of a request with these headers, as aiohttp's ``request.cookies``."""
+    return _Head(headers).cookies
+
+
+def remote_of(transport: asyncio.Transport) -> str | None:
+    """Return aiohttp's ``request.remote`` for requests that come over `transport`."""
+    name = extra_info(transport, "peername")
+    if isinstance(name, (list, tuple)):
+        return str(name[0])
+    return None if name is None else str(name)
+
+
+def _find_names() -> dict[str, str]:
+    if HttpRequestParser is HttpRequestParserPy:
+        return {}
+    return {str(name).lower(): str(name) for name in vars(hdrs).values() if type(name) is istr}
+
+
+NAMES: Mapping[str, str] = _find_names()
+"""How aiohttp's parser writes the headers that it knows, by their names in lower case.  All others
+it leaves as they came."""
 
 # Bodies of requests.
 

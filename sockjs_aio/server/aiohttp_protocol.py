@@ -10,10 +10,10 @@ import asyncio
 import types
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.abc import AbstractAccessLogger, AbstractStreamWriter
 from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_urldispatcher import MatchedSubAppResource, PlainResource, PrefixedSubAppResource
@@ -54,15 +54,7 @@ class Runner(web.AppRunner):
         self._protocol = protocol
 
     async def _make_server(self) -> web.Server:
-        server = await super()._make_server()
-        return _Server(
-            server.request_handler,
-            request_factory=server.request_factory,
-            handler_cancellation=server.handler_cancellation,
-            protocol=self._protocol,
-            loop=server._loop,
-            **server._kwargs,
-        )
+        return _remade(await super()._make_server(), _Server, protocol=self._protocol)
 
 
 class _Server(web.Server):
@@ -74,14 +66,78 @@ class _Server(web.Server):
         return make(self, loop=self._loop, **options)
 
 
+class Greeter(Protocol):
+    """Makes protocols that are the first to get what comes on a connection."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to do; if not, aiohttp makes its own protocol."""
+
+    def greet(self, server: "Server") -> asyncio.Protocol:
+        """Make the protocol of a new connection, which is like an `aiohttp_internals.Heir`."""
+
+
+class Server(web.Server):
+    """A server that may have something else greet its connections than aiohttp's protocol."""
+
+    greeter: Greeter | None = None
+
+    def __call__(self) -> Any:
+        """Make the protocol of a new connection."""
+        greeter = self.greeter
+        if greeter is None or not greeter.is_needed:
+            return self.make_handler()
+        return greeter.greet(self)
+
+    def make_handler(self) -> Handler:
+        """Make aiohttp's protocol for a connection."""
+        return super().__call__()
+
+
+def use_own_server(app: web.Application) -> None:
+    """Have `app` served by a `Server`, whatever runs it."""
+    make = app._make_handler
+
+    def make_own(**options: Any) -> web.Server:
+        server = make(**options)
+        return _remade(server, Server) if type(server) is web.Server else server
+
+    # plain assignment makes aiohttp warn in debug mode about custom attributes of an application
+    object.__setattr__(app, "_make_handler", make_own)
+
+
+def _remade(server: web.Server, kind: type[web.Server], **more: Any) -> web.Server:
+    return kind(
+        server.request_handler,
+        request_factory=server.request_factory,
+        handler_cancellation=server.handler_cancellation,
+        loop=server._loop,
+        **server._kwargs,
+        **more,
+    )
+
+
 # Applications.
 
 
 def is_patched(app: web.Application) -> bool:
     """Tell whether a subclass or a tool has replaced the method through which requests come."""
-    handle = type(app)._handle
-    own = isinstance(handle, types.FunctionType) and handle.__code__.co_filename
-    return not own or not own.endswith("web_app.py")
+    return not _is_from("web_app.py", type(app)._handle)
+
+
+def is_watched(server: web.Server) -> bool:
+    """Tell whether a tool has replaced what aiohttp does between a connection and its requests."""
+    handle = server.request_handler
+    return (
+        getattr(handle, "__func__", None) is not web.Application._handle
+        or not _is_from("web_protocol.py", RequestHandler.start)
+        or not _is_from("web_protocol.py", RequestHandler._handle_request)
+        or not _is_from("web_urldispatcher.py", web.UrlDispatcher.resolve)
+    )
+
+
+def _is_from(name: str, function: object) -> bool:
+    return isinstance(function, types.FunctionType) and function.__code__.co_filename.endswith(name)
 
 
 def depends_on_host(resource: web.AbstractResource) -> bool:
@@ -105,6 +161,14 @@ def leads_to(resource: web.AbstractResource, apps: Sequence[web.Application]) ->
 def writer_to(handler: RequestHandler) -> Writer:
     """Make aiohttp's writer for a connection, which can wait until the client has taken data."""
     return StreamWriter(handler, handler._loop)
+
+
+AccessLog: TypeAlias = AbstractAccessLogger
+"""What writes the lines of an access log."""
+
+access_log_of: Callable[[Handler], AccessLog | None] = attrgetter("access_logger")
+"""Return what writes the access log of a connection.  All connections of a server have alike ones,
+which tell whether they are `enabled` now."""
 
 
 def logs_access(handler: RequestHandler) -> bool:

@@ -164,6 +164,15 @@ def begun(head: Head) -> bytes:
     return b"%bTransfer-Encoding: chunked\r\n%b" % (head.block, rest)
 
 
+def switched(accepted: str) -> bytes:
+    """Return the response to a WebSocket's handshake, as aiohttp writes it."""
+    _, rest = _dated(int(time.time()))
+    return b"%bSec-WebSocket-Accept: %b\r\n%b" % (_SWITCHED, accepted.encode(), rest)
+
+
+_SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+
+
 @functools.lru_cache(maxsize=1)
 def _dated(second: int) -> tuple[str, bytes]:
     """Return the date, and the header lines that depend only on the date."""

@@ -1,32 +1,28 @@
 """websocket and raw websocket: a session lives as long as its connection.
 
-aiohttp serves the handshake.  Then `WebSocketConnection` takes the connection over, and the
-coroutine for the handshake returns.  Sections of the protocol: "WebSocket protocol", "Raw
-WebSocket"; RFC 6455.
+aiohttp serves the handshake, unless `direct.handshakes` does.  Then `WebSocketConnection` takes the
+connection over, and the coroutine for the handshake returns.  Sections of the protocol: "WebSocket
+protocol", "Raw WebSocket"; RFC 6455.
 """
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
 from aiohttp import web
 
-from sockjs_aio.core.websocket_session import InlineSession
-from sockjs_aio.protocol.client_frames import ClientFrames, unmask
-from sockjs_aio.protocol.deflate import Deflate, Deflater, Inflater
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
 from sockjs_aio.server import aiohttp_internals
+from sockjs_aio.server.direct.first_bytes import raise_failure
+from sockjs_aio.server.direct.handshakes import open_door
 from sockjs_aio.server.service import Service
 from sockjs_aio.server.takeover import Handshake
-from sockjs_aio.server.websocket_connection import WebSocketConnection
 from sockjs_aio.server.websocket_handshake import (
     agreed_compression,
     agreed_protocol,
     check_handshake,
     handshake_response,
 )
-from sockjs_aio.server.websocket_writer import WebSocketWriter
-from sockjs_aio.settings import Settings
+from sockjs_aio.server.websocket_start import new_connection, new_writer
 
 Answer = Coroutine[Any, Any, web.StreamResponse]
 
@@ -53,8 +49,9 @@ async def _serve(
     response = handshake_response(request, protocol, compression)
     if (connected := request.transport) is None:
         return response  # nobody gets it
+    raise_failure(connected)
     session = service.open_inline_session(request, transport, framing, identity, protocol)
-    writer = _writer(service, connected, session, framing, compression)
+    writer = new_writer(service, connected, session, framing, compression)
     session.attach(writer)
     handshake, head = Handshake(request), None
     try:
@@ -64,28 +61,11 @@ async def _serve(
             session.end_now()
             session.hooks_returned()
     if head is not None:
-        frames = _frames(settings, compression)
-        connection = WebSocketConnection(connected, session, writer, frames, settings.max_messages)
+        connection = new_connection(service, connected, session, writer, compression)
         rest = handshake.hand_over(connection)
         writer.open(head)
         if aiohttp_internals.is_paused(request):
             writer.pause()
         connection.begin(rest)
+        open_door(service, request)
     return response
-
-
-def _writer(
-    service: Service,
-    connected: asyncio.Transport,
-    session: InlineSession,
-    framing: Framing,
-    compression: Deflate | None,
-) -> WebSocketWriter:
-    deflater = None if compression is None else Deflater(compression)
-    closing = service.registry.closing
-    return WebSocketWriter(connected, service.settings, session, framing, closing, deflater)
-
-
-def _frames(settings: Settings, compression: Deflate | None) -> ClientFrames:
-    inflater = None if compression is None else Inflater(compression)
-    return ClientFrames(settings.max_message_size, inflater, aiohttp_internals.unmask or unmask)

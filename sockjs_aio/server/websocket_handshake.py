@@ -68,18 +68,21 @@ def handshake_response(
     request: web.Request, protocol: str | None, compression: Deflate | None
 ) -> web.StreamResponse:
     """Make the response to a valid handshake."""
-    key = request.headers["Sec-WebSocket-Key"]
-    accepted = base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
     response = web.StreamResponse(status=101)
     response.headers["Upgrade"] = "websocket"
     response.headers["Connection"] = "upgrade"
-    response.headers["Sec-WebSocket-Accept"] = accepted
+    response.headers["Sec-WebSocket-Accept"] = accepted(request.headers["Sec-WebSocket-Key"])
     if compression is not None:
         response.headers[_EXTENSIONS] = str(compression)
     if protocol is not None:
         response.headers[PROTOCOL] = protocol
     response.force_close()
     return response
+
+
+def accepted(key: str) -> str:
+    """Return the value of ``Sec-WebSocket-Accept``."""
+    return base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
 
 
 def _offer(request: web.Request) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.fuzz.channels import fuzz_multiplex
 from tests.fuzz.client_frames import fuzz_client_frames
+from tests.fuzz.handshake import fuzz_handshake
 from tests.fuzz.heads import fuzz_callback, fuzz_cookie, fuzz_ids, fuzz_origin
 from tests.fuzz.lane import fuzz_lane
 from tests.fuzz.payloads import fuzz_form, fuzz_messages, fuzz_websocket_messages
@@ -24,4 +25,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "multiplex": fuzz_multiplex,
     "server": fuzz_server,
     "lane": fuzz_lane,
+    "handshake": fuzz_handshake,
 }

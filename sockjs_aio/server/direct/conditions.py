@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from sockjs_aio.server import aiohttp_protocol
+from sockjs_aio.server.aiohttp_internals import server_of
 from sockjs_aio.server.direct.grammar import read_path
 from sockjs_aio.server.responses import has_hooks
 from sockjs_aio.server.service import Service, is_wrapped, service_of
@@ -19,6 +20,25 @@ def may_answer(service: Service, request: web.Request) -> bool:
     return asked is True or not _is_observed(request)
 
 
+def may_open(service: Service, request: web.Request, prefix: str) -> bool:
+    """Tell whether later handshakes like `request` for the service at `prefix` need no aiohttp.
+
+    `Settings.direct_requests` does not matter, unless it is False: the application always sees the
+    request that opens a session, if it looks at any.
+    """
+    handler = aiohttp_protocol.handler_of(request)
+    return (
+        service.settings.direct_requests is not False
+        and service.relay is None
+        and not service.admission.needs_request
+        and not is_wrapped(request.match_info.handler)
+        and aiohttp_protocol.takes(handler)
+        and not aiohttp_protocol.is_watched(server_of(request))
+        and not _has_rival(service, request, prefix)
+        and not _is_observed(request)
+    )
+
+
 def is_logged(service: Service, request: web.Request) -> bool:
     """Tell whether the access log needs to see each request on the connection of `request`."""
     asked = service.settings.direct_requests
@@ -33,7 +53,7 @@ def _is_possible(service: Service, request: web.Request) -> bool:
         and not service.settings.jsessionid
         and not is_wrapped(request.match_info.handler)
         and aiohttp_protocol.takes(aiohttp_protocol.handler_of(request))
-        and not _has_rival(service, request)
+        and not _is_rivalled(service, request)
     )
 
 
@@ -45,16 +65,18 @@ def _is_observed(request: web.Request) -> bool:
     return any(app.middlewares or aiohttp_protocol.is_patched(app) for app in apps)
 
 
-def _has_rival(service: Service, request: web.Request) -> bool:
-    """Tell whether another resource could get a request for a session instead of `service`."""
+def _is_rivalled(service: Service, request: web.Request) -> bool:
     target = read_path(aiohttp_protocol.path_of(aiohttp_protocol.handler_of(request)))
-    if target is None:
-        return True
+    return target is None or _has_rival(service, request, target.prefix)
+
+
+def _has_rival(service: Service, request: web.Request, prefix: str) -> bool:
+    """Tell whether another resource could get a request below `prefix` instead of `service`."""
     apps = aiohttp_protocol.apps_of(request)
     resources = (resource for app in apps for resource in app.router.resources())
     return any(
         aiohttp_protocol.depends_on_host(resource)
-        or (not _is_own(resource, service, apps) and _may_match(resource, target.prefix))
+        or (not _is_own(resource, service, apps) and _may_match(resource, prefix))
         for resource in resources
     )
 
@@ -69,14 +91,14 @@ def _is_own(
 
 
 def _may_match(resource: web.AbstractResource, prefix: str) -> bool:
-    """Tell whether a resource might match the URL of a session below `prefix`.
+    """Tell whether a resource might match the URL of a session or WebSocket below `prefix`.
 
     aiohttp prefers the resource whose fixed part is longer, so ``/{tail:.*}`` never does.
     """
     path = resource.canonical
     if aiohttp_protocol.has_fixed_path(resource):
         target = read_path(path)
-        return target is not None and target.prefix == prefix
+        return (target is not None and target.prefix == prefix) or path == prefix + "/websocket"
     fixed = path.partition("{")[0]
     is_above = fixed != "/" and (prefix + "/").startswith(fixed)
     return is_above or fixed.startswith(prefix + "/")

@@ -7,6 +7,7 @@ has arrived, have one meaning in every reading of HTTP, and have only headers th
 """
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 MAX_LINE = 1024
@@ -161,14 +162,29 @@ def read_start(line: bytes) -> Start | None:
 
 def read_fields(block: bytes) -> Fields | None:
     """Read the lines of headers, without the empty line behind them."""
+    found = read_block(block)
+    if found is None or found.get("connection", "keep-alive").lower() != "keep-alive":
+        return None
+    length = found.get("content-length")
+    if length is not None and _LENGTH.fullmatch(length) is None:
+        return None
+    return Fields(len(found), None if length is None else int(length), found.get("origin"))
+
+
+def read_block(block: bytes, more: Collection[str] = ()) -> dict[str, str] | None:
+    """Return the headers by their names in lower case, in order; None if one is not harmless.
+
+    Args:
+        block: The lines of headers, without the empty line behind them.
+        more: Other names that are allowed.
+    """
     if not block.isascii():
         return None
     found: dict[str, str] = {}
-    lines = block.decode().split("\r\n")
-    for line in lines:
+    for line in block.decode().split("\r\n"):
         name, colon, value = line.partition(": ")
         name = name.lower()
-        if name not in _HARMLESS and _FAMILIES.fullmatch(name) is None:
+        if name not in _HARMLESS and name not in more and _FAMILIES.fullmatch(name) is None:
             return None
         # no control characters, and so no line ends but CR LF; a header comes once
         if not colon or name in found or not line.isprintable() or len(line) > MAX_FIELD:
@@ -176,18 +192,8 @@ def read_fields(block: bytes) -> Fields | None:
         if not value or value[0] == " " or value[-1] == " ":
             return None
         found[name] = value
-    return _checked(found)
-
-
-def _checked(found: dict[str, str]) -> Fields | None:
-    length = found.get("content-length")
-    if len(found) > MAX_FIELDS or _HOST.fullmatch(found.get("host", "")) is None:
-        return None
-    if found.get("connection", "keep-alive").lower() != "keep-alive":
-        return None
-    if length is not None and _LENGTH.fullmatch(length) is None:
-        return None
-    return Fields(len(found), None if length is None else int(length), found.get("origin"))
+    is_fine = len(found) <= MAX_FIELDS and _HOST.fullmatch(found.get("host", "")) is not None
+    return found if is_fine else None
 
 
 def read_path(path: str) -> SessionTarget | None:

@@ -1,0 +1,18 @@
+"""Handshakes answered without aiohttp, and by aiohttp: what comes first on a connection."""
+
+import pytest
+
+from tests.fuzz.server import NEXT
+from tests.handshake_twins import new_handshake_twins
+from tests.twins import Twins
+
+MAX_PIECES = 8
+
+_twins: list[Twins] = []
+
+
+def fuzz_handshake(data: bytes) -> None:
+    """Pieces for both servers, `NEXT` between them; SESSION stands for the id of a session."""
+    if not _twins:
+        _twins.append(new_handshake_twins(pytest.MonkeyPatch()))
+    _twins[0].compare(data.split(NEXT)[:MAX_PIECES], "close")
