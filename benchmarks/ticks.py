@@ -93,9 +93,9 @@ async def measure(kind: str, count: int) -> float:
     seconds = min(registry.minute() for _ in range(2))
     beats = sum(receiver.frames for receiver in receivers) - before
     assert abs(beats - 2 * count * 60 / 25) < count, "each session has its heartbeats"
-    for session in list(registry._sessions):
-        session.end_now()
-        session.hooks_returned()
+    for each in list(registry._sessions):
+        each.end_now()
+        each.hooks_returned()
     return seconds
 
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from sockjs_aio.cancellations import Cancellations as Cancellations
 from sockjs_aio.connection import Session, SockJSConnection, Subscriptions
+from sockjs_aio.core.awaited_hooks import AwaitedHooks
 from sockjs_aio.core.connection_checks import checked, warn_of_plain_hooks
-from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.gaps import GapSession
 from sockjs_aio.grant import Until
 from sockjs_aio.protocol.ends import GO_AWAY, MESSAGES_MISSED, UNSUBSCRIBED, End, Initiator
@@ -145,7 +146,7 @@ class Channel(Session):
         self, carrier: Session, service: "_Service", channels: dict[str, "Channel"]
     ) -> None:
         self.carrier: Session = carrier
-        self.hooks: Hooks = Hooks(self, receive_queue_limit=0)  # messages wait in the carrier
+        self.hooks: AwaitedHooks = AwaitedHooks(self)
         self.is_subscribed: bool = True
         self.close_info: CloseInfo | None = None
         self._born = asyncio.get_running_loop().time()

@@ -19,6 +19,8 @@ from sockjs_aio import ConnectionInfo, broadcast
 from sockjs_aio.core import tcp
 from sockjs_aio.core.counters import Counters
 from sockjs_aio.protocol import frames, json_text
+from sockjs_aio.server.client_loss import ClientConnection
+from sockjs_aio.server.direct.lane import DirectLane
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve, Served
 from tests.counting import count_calls, count_writes
@@ -208,6 +210,24 @@ async def test_websocket_is_not_read_in_pieces_that_malloc_maps(serve: Serve) ->
     message = b'["' + b"x" * 2 * limit + b'"]'
     wire.writer.write(masked(1, message))
     assert await frame(wire) == (1, b"a" + message)
+
+
+@pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
+async def test_requests_are_not_read_in_pieces_that_malloc_maps(serve: Serve, kind: Kind) -> None:
+    client = await kind.open(served := await serve(Echo))
+    await client.send("x")
+    assert await client.messages(1) == ["x"]
+    (receiving, *_) = [
+        connection.transport
+        for connection in served.http_connections()
+        if isinstance(connection.transport.get_protocol(), (ClientConnection, DirectLane))
+    ]
+    # other loops than asyncio's own have buffers of their own, and so has TLS
+    assert getattr(receiving, "max_size", 0) <= 64 * 1024
+    text = "x" * 256 * 1024
+    await client.send(text)
+    assert await client.messages(1) == [text]
+    await client.leave()
 
 
 # Messages that go.

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import sys
 import weakref
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import AsyncIterator, Coroutine
@@ -125,26 +126,27 @@ async def test_cancellation_arrives(run: Run, turns: int, pause: float) -> None:
     assert await outcome == "cancelled"
 
 
-@pytest.mark.not_over("eager")  # whose tasks begin at once
-async def test_task_that_is_cancelled_before_its_first_step_ends_the_hook() -> None:
-    closed: list[str] = []
+async def test_hook_is_cancelled_although_its_task_has_not_begun() -> None:
+    run = Run()  # its task's first step is due after this
 
-    async def hook() -> None:
+    async def hook() -> str:
         try:
             await asyncio.sleep(60)
-        finally:
-            closed.append("closed")
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            return "cleaned up"
+        return "slept"
 
-    outcome: list[BaseException | None] = []
-    run = Run()
+    outcome: list[Any] = []
     coroutine = hook()
     awaited = run.context.run(coroutine.send, None)
-    run.worker.go_on(Rest(run.context, coroutine, awaited), lambda _, error: outcome.append(error))
+    run.worker.go_on(Rest(run.context, coroutine, awaited), lambda *what: outcome.append(what))
     run.worker.task.cancel()
+    while not outcome:
+        await asyncio.sleep(0)
+    assert outcome == [("cleaned up", None)]
+    run.worker.end()
     await asyncio.wait([run.worker.task])
-    await asyncio.sleep(0)
-    assert closed == ["closed"]
-    assert [type(error) for error in outcome] == [asyncio.CancelledError]
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
@@ -265,23 +267,72 @@ async def test_cancelled_task_is_not_ready_for_the_next_hook(run: Run) -> None:
     assert not run.worker.is_ready
 
 
-@pytest.mark.not_over("eager")  # whose tasks begin at once
-async def test_hook_that_waits_when_it_is_given_up_is_told_as_failed() -> None:
+async def test_task_that_was_cancelled_before_it_begins_is_not_ready() -> None:
+    run = Run()
+    assert run.worker.is_ready
+    run.worker.task.cancel()
+    assert not run.worker.is_ready
+    run.worker.end()
+    await asyncio.wait([run.worker.task])
+    assert not run.worker.task.cancelled()
+
+
+async def test_exit_leaves_the_task_in_order_and_ends_the_loop() -> None:
+    reached: list[BaseException | None] = []
+
+    async def hook() -> None:
+        await asyncio.sleep(0)
+        sys.exit(3)
+
+    def serve() -> None:
+        loop = asyncio.new_event_loop()
+
+        async def start() -> HookTask:
+            worker, context = HookTask(), contextvars.copy_context()
+            coroutine = hook()
+            rest = Rest(context, coroutine, context.run(coroutine.send, None))
+            worker.go_on(rest, lambda _, error: reached.append(error))
+            return worker
+
+        worker = loop.run_until_complete(start())
+        with pytest.raises(SystemExit):
+            loop.run_forever()
+        worker.end()
+        loop.run_until_complete(worker.task)
+        loop.close()
+
+    await asyncio.to_thread(serve)
+    assert [type(error) for error in reached] == [SystemExit]
+
+
+async def test_loop_that_is_gone_runs_no_hook() -> None:
+    seen: list[str] = []
+
     async def hook() -> None:
         try:
             await asyncio.sleep(60)
         finally:
-            await asyncio.sleep(0)
+            seen.append("closed")
 
-    outcome: list[BaseException | None] = []
-    run = Run()
-    coroutine = hook()
-    awaited = run.context.run(coroutine.send, None)
-    run.worker.go_on(Rest(run.context, coroutine, awaited), lambda _, error: outcome.append(error))
-    run.worker.task.cancel()  # before its first step
-    await asyncio.wait([run.worker.task])
-    await asyncio.sleep(0)
-    assert [type(error) for error in outcome] == [RuntimeError]
+    def serve() -> None:
+        loop = asyncio.new_event_loop()
+
+        async def start() -> None:
+            worker, context = HookTask(), contextvars.copy_context()
+            coroutine = hook()
+            rest = Rest(context, coroutine, context.run(coroutine.send, None))
+            worker.go_on(rest, lambda *_: seen.append("returned"))
+            task: Any = worker.task
+            task._log_destroy_pending = False  # asyncio would say that it was
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+        loop.run_until_complete(start())
+        loop.close()
+        gc.collect()
+
+    await asyncio.to_thread(serve)
+    assert seen == ["closed"]
 
 
 @pytest.mark.skipif(not hasattr(asyncio.Task, "uncancel"), reason="new in Python 3.11")

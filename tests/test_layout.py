@@ -16,7 +16,7 @@ PACKAGE = Path(sockjs_aio.__file__).parent
 
 # From the inside out: a module imports from its own room and from those above it in this list.
 ROOMS = [
-    {"errors", "turns", "version", "hook_names", "exit_status"},
+    {"errors", "turns", "cancellations", "version", "hook_names", "exit_status"},
     {"protocol"},
     {"origins", "session_info", "settings", "grant", "gaps", "connection", "stats"},
     {"brokers"},
@@ -41,6 +41,7 @@ INTERNALS = ("server.aiohttp_internals", "server.aiohttp_protocol")
 KNOW_OTHERS = {
     "cluster.workers.environment": {"_AppendAction", "_HelpAction", "_VersionAction"},  # argparse
     "cluster.workers.child": {"_xoptions"},  # sys
+    "core.hook_task": {"_must_cancel"},  # asyncio, before Python 3.11
     "core.tcp": {"_ssl_protocol", "_transport"},  # asyncio
     "protocol.deflate": {"_Compress", "_Decompress"},  # zlib: types
 }

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo
+from sockjs_aio.core.request_session import RequestSession
 from tests import clients
 from tests.conftest import PATIENCE, SHORT, Echo, Recorder, Serve
 from tests.openers import UPGRADE, openers
@@ -399,7 +400,9 @@ async def test_waiting_posts_keep_their_order(serve: Serve) -> None:
     served = await serve(Slow, settings={"receive_queue_limit": 200})
     await served.poll("/0/1")
     await Slow.until("open")
-    hooks = Slow.connections[0].session.hooks
+    session = Slow.connections[0].session
+    assert isinstance(session, RequestSession)
+    hooks = session.hooks
 
     async def post(number: str) -> None:
         async with hooks.inbox.turn:

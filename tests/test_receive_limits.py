@@ -17,6 +17,7 @@ from aiohttp import web
 
 from sockjs_aio import Settings, SettingsError
 from sockjs_aio.core.inbox import MAX_WAITING
+from sockjs_aio.core.request_session import RequestSession
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve
 from tests.openers import ask, openers
@@ -201,7 +202,9 @@ async def test_requests_that_wait_behind_a_full_queue(
     for wire in wires:
         wire.send("POST", served.prefix + path, body)
         await asyncio.sleep(0)
-    hooks = Hangs.connections[0].session.hooks
+    session = Hangs.connections[0].session
+    assert isinstance(session, RequestSession)
+    hooks = session.hooks
     async with async_timeout.timeout(10):
         while not hooks.inbox.is_crowded:
             await asyncio.sleep(0.01)
@@ -240,7 +243,9 @@ async def test_receive_queue_limit(serve: Serve, path: str) -> None:
         await asyncio.sleep(0.01)
     done, _ = await asyncio.wait(waiting, timeout=0.1)
     assert not done
-    assert Hangs.connections[0].session.hooks.inbox.size < 1000
+    session = Hangs.connections[0].session
+    assert isinstance(session, RequestSession)
+    assert session.hooks.inbox.size < 1000
     Hangs.gate.set()
     assert set(await asyncio.gather(*waiting)) <= {200, 204}
     await Hangs.until("5")

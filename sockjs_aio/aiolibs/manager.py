@@ -22,6 +22,7 @@ from sockjs_aio.aiolibs.messages import (
 )
 from sockjs_aio.aiolibs.request import Request
 from sockjs_aio.aiolibs.session import ClientConnection, Session
+from sockjs_aio.multiplex import Cancellations
 
 T = TypeVar("T")
 
@@ -205,12 +206,14 @@ class HandlerConnection(ClientConnection):
         if client is None:  # the factory failed
             return
         assert self.close_info is not None, "close_info is set before on_close is called"
+        cancellations = Cancellations()
         try:
             if self.close_info.initiator != "server" and not client.interrupted:
                 await manager._tell(client, CLOSE_MESSAGE)
         finally:
             client._state = SessionState.CLOSED
             try:
+                await cancellations.forget_later_ones()
                 await manager._tell(client, CLOSED_MESSAGE)
             finally:
                 manager.sessions.pop(client.id, None)

@@ -8,6 +8,8 @@ current one (`asyncio.tasks._enter_task`).  If the hook waits, that task runs th
 
 import asyncio
 import contextvars
+import sys
+import types
 from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, ParamSpec, TypeVar
@@ -25,28 +27,28 @@ class HookTask:
     Must be created in a running event loop.
     """
 
-    __slots__ = ("task", "_loop", "_work", "_rest", "_returned")
+    __slots__ = ("task", "loop", "_has_begun", "_work", "_rest", "_returned")
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._work = self._loop.create_future()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self._has_begun = False
+        self._work = self.loop.create_future()
         self._rest: Rest | None = None
         self._returned: Returned | None = None
+        coroutine = self._run()
+        coroutine.send(None)  # a task that is cancelled before its first step would not begin it
         # an empty context: hooks run in that of their session
-        self.task: asyncio.Task[None] = contextvars.Context().run(
-            self._loop.create_task, self._run()
-        )
-        self.task.add_done_callback(self._ended)
+        self.task: asyncio.Task[None] = contextvars.Context().run(self.loop.create_task, coroutine)
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `function` in the name of the task, unless there is a current one."""
-        if asyncio.current_task(self._loop) is not None:
+        if asyncio.current_task(self.loop) is not None:
             return function(*args, **kwargs)
-        _enter_task(self._loop, self.task)
+        _enter_task(self.loop, self.task)
         try:
             return function(*args, **kwargs)
         finally:
-            _leave_task(self._loop, self.task)
+            _leave_task(self.loop, self.task)
 
     def go_on(self, rest: "Rest", returned: Returned) -> None:
         """Run `rest` to its end, then call `returned`."""
@@ -56,8 +58,8 @@ class HookTask:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it waits for work; False once it was cancelled."""
-        return not (self._work.done() or self.task.done())
+        """Whether it waits for work; False once it was cancelled, for that is the last hook's."""
+        return not self._work.done() and (self._has_begun or not _is_cancelled(self.task))
 
     def end(self) -> None:
         """End the task, which must have nothing to run."""
@@ -65,44 +67,68 @@ class HookTask:
             self._work.set_result(None)
 
     async def _run(self) -> None:
+        try:
+            await _begin()
+        except asyncio.CancelledError as error:
+            self._cancel(error)
+        self._has_begun = True
         while True:
             try:
                 await self._work
             except asyncio.CancelledError as error:
-                if self._rest is not None:
-                    self._rest.cancel(error)
+                self._cancel(error)
             rest, returned = self._rest, self._returned
             if rest is None or returned is None:
                 return
-            self._work = self._loop.create_future()
+            self._work = self.loop.create_future()
             result, failure = None, None
             try:
                 result = await rest
-            except (KeyboardInterrupt, SystemExit):
-                raise
             except BaseException as error:  # also CancelledError: the hook is over, not this task
+                if rest.is_given_up:  # the event loop has ended without this task
+                    raise
                 failure = error
             self._rest = self._returned = rest = None
             self._forget_cancellations()
+            if isinstance(failure, (KeyboardInterrupt, SystemExit)):
+                # not here: nobody would ask for the exception of this task
+                self.loop.call_soon(_raise, failure)
             returned(result, failure)
             failure = returned = None  # its traceback refers to this stack frame: a cycle
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        rest, returned = self._rest, self._returned
-        if rest is not None and returned is not None:  # it was cancelled before its first step
-            self._rest = self._returned = None
-            failure: BaseException = asyncio.CancelledError()
-            try:
-                rest.close()
-            except BaseException as error:  # such as RuntimeError: it awaits in a `finally`
-                failure = error
-            returned(None, failure)
+    def _cancel(self, error: asyncio.CancelledError) -> None:
+        if self._rest is None:
+            self._forget_cancellations()
+        elif not _is_taken_back(self.task):
+            self._rest.cancel(error)
 
     def _forget_cancellations(self) -> None:
         """The next hook must not take those of the last one for its own (Python 3.11)."""
         uncancel = getattr(self.task, "uncancel", None)
         while uncancel is not None and self.task.cancelling():
             uncancel()
+
+
+@types.coroutine
+def _begin() -> Generator[None, None, None]:
+    """Wait for the first step of a task."""
+    yield
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _is_cancelled(task: "asyncio.Task[None]") -> bool:
+    """Tell whether a task was cancelled that has not begun."""
+    if sys.version_info >= (3, 11):
+        return task.cancelling() > 0
+    return bool(task._must_cancel)
+
+
+def _is_taken_back(task: "asyncio.Task[None]") -> bool:
+    """Tell whether `uncancel` was called after `cancel`; then Python 3.13 does not cancel."""
+    return sys.version_info >= (3, 13) and task.cancelling() == 0
 
 
 class Rest:
@@ -114,11 +140,12 @@ class Rest:
         awaited: What that step returned: the future that the coroutine waits for, or None.
     """
 
-    __slots__ = ("_context", "_coroutine", "_awaited", "_failure")
+    __slots__ = ("is_given_up", "_context", "_coroutine", "_awaited", "_failure")
 
     def __init__(
         self, context: contextvars.Context, coroutine: Coroutine[Any, Any, Any], awaited: object
     ) -> None:
+        self.is_given_up: bool = False
         self._context = context
         self._coroutine = coroutine
         self._awaited = awaited
@@ -129,10 +156,6 @@ class Rest:
         if not (asyncio.isfuture(self._awaited) and self._awaited.cancel()):
             self._failure = error
 
-    def close(self) -> None:
-        """Give up: raise GeneratorExit in the coroutine."""
-        self._context.run(self._coroutine.close)
-
     def __await__(self) -> Generator[Any, None, Any]:
         run, coroutine, awaited = self._context.run, self._coroutine, self._awaited
         failure = self._failure
@@ -142,6 +165,10 @@ class Rest:
             if failure is None:
                 try:
                     yield awaited
+                except GeneratorExit:
+                    self.is_given_up = True
+                    coroutine.close()
+                    raise
                 except BaseException as error:  # any exception is raised inside the coroutine
                     failure = error
             awaited = None

@@ -62,8 +62,8 @@ class Inbox:
         The caller must hold `turn`.  Return False if the inbox is closed, or was closed meanwhile;
         then nothing is queued.
         """
-        size += len(messages) * MESSAGE_OVERHEAD
-        while self.size > 0 and self.size + size > self._limit and not self.is_closed:
+        needed = size + len(messages) * MESSAGE_OVERHEAD
+        while self.size > 0 and self.size + needed > self._limit and not self.is_closed:
             self._room = asyncio.get_running_loop().create_future()
             try:
                 await self._room
@@ -71,21 +71,19 @@ class Inbox:
                 self._room = None
         if self.is_closed:
             return False
-        self._add(messages, size)
+        self.add(messages, size)
         return True
 
-    def put_now(self, messages: Sequence[str], size: int) -> bool:
-        """Do what `put` does if nobody needs to wait for it; return whether this was so."""
-        size += len(messages) * MESSAGE_OVERHEAD
+    def takes_now(self, count: int, size: int) -> bool:
+        """Tell whether `put` would not need to wait for `count` messages of `size` bytes in all."""
         if self.turn.locked() or self.turn.waiting or self.is_closed:
             return False
-        if self.size > 0 and self.size + size > self._limit:
-            return False
-        self._add(messages, size)
-        return True
+        return self.size == 0 or self.size + size + count * MESSAGE_OVERHEAD <= self._limit
 
-    def _add(self, messages: Sequence[str], size: int) -> None:
+    def add(self, messages: Sequence[str], size: int) -> None:
+        """Queue `messages` of `size` bytes in all, for which there is room."""
         if messages:
+            size += len(messages) * MESSAGE_OVERHEAD
             share = size // len(messages)
             if self._messages is None:
                 self._messages = deque()

@@ -23,6 +23,7 @@ from sockjs_aio.core.events import Events, Observer
 from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.presence import OnPresence, Presence
+from sockjs_aio.core.request_session import RequestSession
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.shutdown import Closing
 from sockjs_aio.core.websocket_session import InlineSession
@@ -74,7 +75,7 @@ class SessionRegistry:
         # all sessions; by id, only those of HTTP transports, whose requests must find them
         self._sessions: set[Session] = set()
         self.closing: Closing = Closing(self._sessions, settings)
-        self._by_id: dict[str, Session] = {}
+        self._by_id: dict[str, RequestSession] = {}
         self.ended_sessions: EndedSessions = EndedSessions(
             settings.ended_session_delay, settings.max_ended_sessions
         )
@@ -102,7 +103,7 @@ class SessionRegistry:
         limit = self.settings.max_sessions
         return limit is not None and len(self._sessions) >= limit
 
-    def get(self, session_id: str) -> Session | None:
+    def get(self, session_id: str) -> RequestSession | None:
         """Find the session whose requests carry `session_id`."""
         return self._by_id.get(session_id)
 
@@ -124,9 +125,9 @@ class SessionRegistry:
         """Return the ids of all sessions that requests can find."""
         return list(self._by_id)
 
-    def open(self, session_id: str, info: ConnectionInfo, framing: Framing) -> Session:
+    def open(self, session_id: str, info: ConnectionInfo, framing: Framing) -> RequestSession:
         """Make a session that requests find by its id, and its connection."""
-        session = self._keep(Session(session_id, info, self, framing))
+        session = self._keep(RequestSession(session_id, info, self, framing))
         self._by_id[session_id] = session
         if self.journal is not None:
             self.journal.opened(session_id)

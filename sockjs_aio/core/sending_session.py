@@ -174,7 +174,7 @@ class SendingSession(connection.Session):
             machine.downstream = writer.flush()
         if is_http:
             if writer.is_done:
-                self._let_go(writer)
+                self._let_go(writer, now)
             elif writer.delivery.written > written and self.is_open:
                 self._liveness.expect(now)
         if self._room is not None and not self._is_crowded():
@@ -203,7 +203,7 @@ class SendingSession(connection.Session):
         writer = self._writer
         if writer is not None and writer.is_http:
             writer.conclude()
-            self._let_go(writer)
+            self._let_go(writer, self._host.now())
 
     @property
     def has_http_writer(self) -> bool:
@@ -236,8 +236,8 @@ class SendingSession(connection.Session):
             room.set_result(None)
 
     @abc.abstractmethod
-    def _let_go(self, writer: FrameWriter) -> None:
-        """Stop writing to `writer`, whose response has ended."""
+    def _let_go(self, writer: FrameWriter, now: float) -> None:
+        """Stop writing to `writer`, whose response has ended at the time `now`."""
 
     @abc.abstractmethod
     def _overflow(self) -> None:

@@ -9,8 +9,9 @@ application, at shutdown, or at its `_lifetime`'s end), `peer_failed` and `end_n
 `connection_lost` (of HTTP), `_overflow` (the client does not read), `_expire` (it does not ask).
 """
 
+import abc
 import contextvars
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from sockjs_aio.core.clock import Slot
 from sockjs_aio.core.events import Observer
@@ -66,14 +67,12 @@ class Session(SubscribedSession):
 
     __slots__ = ("hooks", "pace", "due_slot", "_born", "__weakref__")
 
-    HOOKS: ClassVar[type[Hooks]] = Hooks
-
     close_info: CloseInfo | None
     _host: Host
 
     def __init__(self, session_id: str, info: ConnectionInfo, host: Host, framing: Framing) -> None:
         super().__init__(session_id, info, host, framing)
-        self.hooks: Hooks = self.HOOKS(self, host.settings.receive_queue_limit)
+        self.hooks: Hooks = self._make_hooks()
         self.pace: Pace | None = new_pace(host.settings)
         self.due_slot: Slot | None = None  # the clock's slot that the session is in
         self._born = host.now()
@@ -122,11 +121,6 @@ class Session(SubscribedSession):
             self._host.arm(self)
 
     # For transports.
-
-    def begin(self) -> bool:
-        """Have `on_open` called in the next turn of the event loop; return whether it will be."""
-        self._machine.open()
-        return self.hooks.start()
 
     def attach(self, writer: FrameWriter) -> None:
         """Write to `writer` from now on, starting with what is queued.
@@ -209,6 +203,7 @@ class Session(SubscribedSession):
 
     def tick(self, now: float) -> None:
         """Do what is due: a heartbeat, a ping, or the end of the session."""
+        self.hooks.rest()
         if self._lifetime is not None and now >= self._lifetime.due:
             self.close(*self._lifetime.end(now))
             return
@@ -280,6 +275,10 @@ class Session(SubscribedSession):
 
     # Inside.
 
+    @abc.abstractmethod
+    def _make_hooks(self) -> Hooks:
+        """Make what calls the hooks: it depends on where messages come from."""
+
     def _overflow(self) -> None:
         self.hooks.tell(Observer.overflowed, self)
         self._machine.overflow(self._host.now())
@@ -313,10 +312,10 @@ class Session(SubscribedSession):
             self._has_closed(end)
         self._host.arm(self)
 
-    def _let_go(self, writer: FrameWriter) -> None:
+    def _let_go(self, writer: FrameWriter, now: float) -> None:
         self._writer = None
         self._liveness.rest()
-        self._machine.detach(self._host.now())
+        self._machine.detach(now)
         writer.release()
         self._host.arm(self)
 

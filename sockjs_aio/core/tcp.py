@@ -141,7 +141,7 @@ def give_up_after(transport: asyncio.WriteTransport, seconds: float) -> None:
             pass  # a Unix socket has no such option; checking its family would take twice as long
 
 
-def read_at_most(transport: asyncio.BaseTransport, size: int) -> None:
+def read_at_most(transport: asyncio.BaseTransport, size: int = 65536) -> None:
     """Limit one read of asyncio to `size` bytes, if its transport can be told.
 
     By default asyncio allocates 256 KiB before it knows how much data there is.  The C library gets

@@ -14,7 +14,7 @@ from typing import cast
 
 from aiohttp import web
 
-from sockjs_aio.core.tcp import Delivery, give_up_after, limit_buffer
+from sockjs_aio.core.tcp import Delivery, give_up_after, limit_buffer, read_at_most
 from sockjs_aio.server.aiohttp_internals import has_another, has_moved_on
 
 
@@ -31,6 +31,7 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = ("lost", "_protocol", "_transport", "_delivery", "_is_limited")
 
     def __init__(self, transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
+        read_at_most(transport)
         self.lost: Callable[[], object] | None = None
         self._protocol = protocol
         self._transport = transport

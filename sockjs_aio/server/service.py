@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.registry import EXPIRED_FRAME, SessionRegistry
-from sockjs_aio.core.session import Session
+from sockjs_aio.core.request_session import RequestSession
 from sockjs_aio.core.websocket_session import InlineSession
 from sockjs_aio.errors import SessionEndedError
 from sockjs_aio.protocol.framing import SOCKJS, Framing
@@ -87,7 +87,7 @@ class Service:
         setattr(handler, _MARK, self)
         return handler
 
-    async def existing_session(self, request: web.Request) -> Session | None:
+    async def existing_session(self, request: web.Request) -> RequestSession | None:
         """Find the session that `request` names.
 
         Raises:
@@ -102,7 +102,7 @@ class Service:
             # may belong to another client.
         return session
 
-    async def session(self, request: web.Request, transport: str) -> Session:
+    async def session(self, request: web.Request, transport: str) -> RequestSession:
         """Find the session that `request` names, or open it.
 
         Raises:
@@ -119,7 +119,7 @@ class Service:
                 session = self.open_session(request, transport, identity)
         return session
 
-    async def begin(self, session: Session) -> None:
+    async def begin(self, session: RequestSession) -> None:
         """Let `on_open` begin, before the client hears that its session is open.
 
         Raises:
@@ -141,7 +141,7 @@ class Service:
         self.registry.events.tell(Observer.refused, "session_ended", transport, request.remote)
         raise SessionEndedError(frame)
 
-    def open_session(self, request: web.Request, transport: str, identity: Any) -> Session:
+    def open_session(self, request: web.Request, transport: str, identity: Any) -> RequestSession:
         """Open a session for an admitted request with the given `identity`."""
         self._warn_if_unmarked(request)
         info = ConnectionInfo(request, transport, identity)

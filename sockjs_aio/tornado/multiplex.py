@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from sockjs_aio import PreparedMessage
-from sockjs_aio.multiplex import escaped
+from sockjs_aio.multiplex import Cancellations, escaped
 from sockjs_aio.tornado import proto
 from sockjs_aio.tornado.conn import SockJSConnection
 from sockjs_aio.tornado.session import (
@@ -70,12 +70,14 @@ class MultiplexConnection(SockJSConnection):
 
     def on_close(self) -> Any:
         """Close all channels."""
+        before = Cancellations()
         endpoints = list(self.endpoints.values())
         for endpoint in endpoints:
             endpoint.leave()
-        return self._finish_closings() if endpoints or self.closings else None
+        return self._finish_closings(before) if endpoints or self.closings else None
 
-    async def _finish_closings(self) -> None:
+    async def _finish_closings(self, before: Cancellations) -> None:
+        await before.forget_later_ones()
         await asyncio.gather(*self.closings.values())
 
     async def _resubscribe(self, name: str, closing: asyncio.Task[None]) -> None:
@@ -100,11 +102,13 @@ class MultiplexConnection(SockJSConnection):
         return self._guard(endpoint, endpoint.verify_state, may_refuse=True)
 
     def _leave(self, endpoint: "ChannelSession") -> Any:
+        before = Cancellations()
         endpoint.leave()
-        return endpoint.closing
+        return self._settle(endpoint, before)
 
     def _guard(self, endpoint: "ChannelSession", call: Any, may_refuse: bool = False) -> Any:
         """Call a hook; if it fails, or rejects the client by returning False, close its channel."""
+        before = Cancellations()
         endpoint.is_in_hook = True
         result = None
         try:
@@ -112,13 +116,15 @@ class MultiplexConnection(SockJSConnection):
         except Exception:
             self._fail(endpoint)
         if inspect.isawaitable(result):
-            return self._finish(endpoint, result, may_refuse)
+            return self._finish(endpoint, result, may_refuse, before)
         if may_refuse and result is False:
             endpoint.close()
         endpoint.hook_returned()
-        return endpoint.closing
+        return self._settle(endpoint, before)
 
-    async def _finish(self, endpoint: "ChannelSession", result: Any, may_refuse: bool) -> None:
+    async def _finish(
+        self, endpoint: "ChannelSession", result: Any, may_refuse: bool, before: Cancellations
+    ) -> None:
         try:
             if await endpoint.result_of(result) is False and may_refuse:
                 endpoint.close()
@@ -126,8 +132,15 @@ class MultiplexConnection(SockJSConnection):
             self._fail(endpoint)
         finally:
             endpoint.hook_returned()
-        if endpoint.closing is not None:
-            await endpoint.closing
+        await finish(self._settle(endpoint, before))
+
+    def _settle(self, endpoint: "ChannelSession", before: Cancellations) -> Any:
+        """Return what the hook still has to await, unless there is nothing."""
+        return None if endpoint.closing is None else self._finish_closing(endpoint.closing, before)
+
+    async def _finish_closing(self, closing: "asyncio.Task[None]", before: Cancellations) -> None:
+        await before.forget_later_ones()
+        await closing
 
     def _fail(self, endpoint: "ChannelSession") -> None:
         logger.exception("session %s: a hook of channel %s failed", self.session, endpoint.name)

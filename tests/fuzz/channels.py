@@ -5,6 +5,7 @@ from typing import Any
 
 from sockjs_aio import ConnectionInfo, Settings, SockJSConnection
 from sockjs_aio.core.registry import SessionRegistry
+from sockjs_aio.core.websocket_session import InlineSession
 from sockjs_aio.multiplex import MultiplexConnection
 from sockjs_aio.protocol.ends import LOST
 from sockjs_aio.protocol.framing import SOCKJS
@@ -53,28 +54,56 @@ def fuzz_multiplex(data: bytes) -> None:
     assert len(REGISTRY) == 0
 
 
-class Nobody:
-    """Has no connection that could go on."""
+class Connection:
+    """Brings messages the way that a WebSocket does, and ends.
+
+    Args:
+        session: The session that carries the channels.
+        messages: All that come.
+    """
+
+    def __init__(self, session: InlineSession, messages: list[str]) -> None:
+        self.ended = asyncio.get_running_loop().create_future()
+        self._session = session
+        self._messages = messages[::-1]
+
+    def begin(self) -> None:
+        self._session.hooks.begin(self)
+        self._session.hooks.open_now()
+        self.process()
 
     def process(self) -> None:
-        pass
+        # one frame for each message's answers
+        asyncio.get_running_loop().call_later(0.001, self._go_on)
+
+    def _go_on(self) -> None:
+        hooks = self._session.hooks
+        if hooks.is_running or self.ended.done():
+            return
+        if self._messages:
+            hooks.step(self._messages.pop())
+        else:
+            self._session.peer_failed(LOST)
+            hooks.close_now()
+        if hooks.is_running:
+            return
+        if self._session.is_closed:
+            self._session.end_now()
+            self._session.hooks_returned()
+            self.ended.set_result(None)
+        else:
+            self.process()
 
 
 async def carry(messages: list[str]) -> FakeWriter:
-    """Bring `messages` the way that a WebSocket does, and end."""
+    """Bring `messages`, and end."""
     Member.seen = []
     receiver = FakeWriter(is_http=False)
     session = REGISTRY.open_inline("id", FakeInfo(), SOCKJS)
     session.attach(receiver)
-    session.hooks.begin(Nobody())
-    await session.hooks.open()
-    for message in messages:
-        await session.hooks.message(message)
-        await asyncio.sleep(0.001)  # one frame for each message's answers
-    session.peer_failed(LOST)
-    await session.hooks.finish()
-    session.end_now()
-    session.hooks_returned()
+    connection = Connection(session, messages)
+    asyncio.get_running_loop().call_soon(connection.begin)
+    await connection.ended
     await asyncio.sleep(0.001)
     return receiver
 

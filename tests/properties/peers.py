@@ -8,6 +8,7 @@ from typing import Any
 
 from sockjs_aio import ConnectionInfo, SockJSConnection
 from sockjs_aio.core.registry import SessionRegistry
+from sockjs_aio.core.request_session import RequestHooks, RequestSession
 from sockjs_aio.core.websocket_session import InlineHooks, InlineSession
 from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.ends import LOST
@@ -131,6 +132,11 @@ class Peer:
         """Whether a request would find the session."""
         return self._registry.get(self.id) is self.session
 
+    @property
+    def _queue(self) -> RequestHooks:
+        assert isinstance(self.session, RequestSession)
+        return self.session.hooks
+
     # What the client does.
 
     def poll(self, limit: int | None) -> None:
@@ -147,7 +153,7 @@ class Peer:
         else:
             assert had is None or had.is_released
             self.receivers.append(receiver)
-            self.session.hooks.start()
+            self._queue.start()
 
     def post(self, commands: list[str]) -> None:
         """Send messages as a request does."""
@@ -157,9 +163,9 @@ class Peer:
         session = self.session
         if not session.is_open or not self.is_found:
             return
-        async with session.hooks.inbox.turn:
+        async with self._queue.inbox.turn:
             messages = self.numbered(commands)
-            if session.is_open and await session.hooks.accept(messages, 100):
+            if session.is_open and await self._queue.accept(messages, 100):
                 self.offered += messages
 
     def numbered(self, commands: list[str]) -> list[str]:

@@ -36,7 +36,7 @@ class Members(SockJSConnection):
 def fill(router: SockJSRouter, count: int, limit: int | None = None) -> list[Session]:
     """Open sessions whose receivers take all, or `limit` frames."""
     registry = router._registry
-    sessions = []
+    sessions: list[Session] = []
     info = FakeInfo()
     info._headers, info._query, info.path = b"", "", "/"
     info._cookies = {}

@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 
 from aiohttp import web
 
-from sockjs_aio.core.session import Session
+from sockjs_aio.core.request_session import RequestSession
 from sockjs_aio.errors import SessionEndedError
 from sockjs_aio.protocol.ends import INTERRUPTED
 from sockjs_aio.protocol.frames import close_frame
@@ -22,10 +22,10 @@ class _LostSessions(Service):
         super().__init__(service.settings, service.registry)
         self.relay = service.relay
 
-    async def existing_session(self, request: web.Request) -> Session | None:
+    async def existing_session(self, request: web.Request) -> RequestSession | None:
         return None
 
-    async def session(self, request: web.Request, transport: str) -> Session:
+    async def session(self, request: web.Request, transport: str) -> RequestSession:
         raise SessionEndedError(FRAME)
 
 

@@ -3,6 +3,7 @@
 The answers are those of `sending` and `polling`, byte for byte.
 """
 
+from sockjs_aio.core.request_session import RequestSession
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.tcp import Delivery, is_left
 from sockjs_aio.errors import (
@@ -23,10 +24,12 @@ from sockjs_aio.server.responses import complete
 from sockjs_aio.server.service import Service
 
 
-def xhr_send(lane: DirectLane, service: Service, session: Session, request: DirectRequest) -> bool:
+def xhr_send(
+    lane: DirectLane, service: Service, session: RequestSession, request: DirectRequest
+) -> bool:
     """Answer ``POST .../xhr_send`` with 204, if its messages can be accepted at once."""
     body, settings = request.body, service.settings
-    if not session.is_open or len(body) > settings.max_message_size:
+    if len(body) > settings.max_message_size:
         return False
     try:
         messages = decode_messages(body, settings.max_messages)
@@ -36,13 +39,14 @@ def xhr_send(lane: DirectLane, service: Service, session: Session, request: Dire
     now = 0.0 if pace is None else service.registry.now()
     if pace is not None and pace.delay(len(messages), now) > 0:
         return False
-    if not session.hooks.accept_now(messages, len(body)):
+    if not session.hooks.takes_now(len(messages), len(body)):
         return False
     if pace is not None:
         pace.spend(len(messages), now)
     service.registry.counters.received(len(messages), len(body))
     service.stickiness.found()
     lane.respond(complete(head_for(request.fields.origin, 204, PLAIN), None))
+    session.hooks.handle_now(messages, len(body))
     return True
 
 

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from aiohttp import HttpVersion, HttpVersion11, web
 
-from sockjs_aio.core.session import Session
+from sockjs_aio.core.request_session import RequestSession
 from sockjs_aio.core.tcp import (
     Delivery,
     buffered_bytes,
@@ -51,7 +51,11 @@ class Answer(Protocol):
     """Answers a session's request in the lane."""
 
     def __call__(
-        self, lane: "DirectLane", service: Service, session: Session, request: DirectRequest
+        self,
+        lane: "DirectLane",
+        service: Service,
+        session: RequestSession,
+        request: DirectRequest,
     ) -> bool:
         """Answer `request`; return False, and do nothing, if aiohttp must answer it."""
         ...
