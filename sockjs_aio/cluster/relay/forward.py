@@ -30,7 +30,7 @@ from sockjs_aio.server.aiohttp_internals import (
     received,
     writer_of,
 )
-from sockjs_aio.server.client_loss import connection_of
+from sockjs_aio.server.direct.lane import connection_of
 
 CONNECT_INTERVAL = 0.05
 """Seconds between two attempts to reach a process that is being started."""

@@ -22,6 +22,7 @@ from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server import aiohttp_protocol
 from sockjs_aio.server.aiohttp_internals import has_another
 from sockjs_aio.server.direct.grammar import Reader, SessionTarget, read_target
+from sockjs_aio.server.direct.lane import DirectLane
 
 MAX_KEPT = 16384
 """Bytes of a request to keep until the next one: after a larger one, the next is relayed."""
@@ -213,6 +214,9 @@ class MovableConnection(aiohttp_protocol.Handler):
         if transport is None or transport.is_closing() or buffered_bytes(transport):
             return False
         client = extra_info(transport, "socket")
+        lane = transport.get_protocol()
+        if type(lane) is DirectLane and lane.has_more:
+            return False
         if is_tls(transport) or client is None or not link.send(self, client.fileno(), data):
             return False
         transport.pause_reading()  # from now on the other worker may read it

@@ -16,7 +16,7 @@ def may_answer(service: Service, request: web.Request) -> bool:
     asked = service.settings.direct_requests
     if asked is False or not _is_possible(service, request):
         return False
-    return asked is True or not _is_observed(request)
+    return asked is True or not _is_observed(service, request)
 
 
 def is_logged(service: Service, request: web.Request) -> bool:
@@ -28,8 +28,7 @@ def is_logged(service: Service, request: web.Request) -> bool:
 def _is_possible(service: Service, request: web.Request) -> bool:
     """Tell whether the lane could find the same answer."""
     return (
-        service.relay is None
-        and not service.admission.is_personal  # `verify` takes a request
+        not service.admission.is_personal  # `verify` takes a request
         and not service.settings.jsessionid
         and not is_wrapped(request.match_info.handler)
         and aiohttp_protocol.takes(aiohttp_protocol.handler_of(request))
@@ -37,12 +36,15 @@ def _is_possible(service: Service, request: web.Request) -> bool:
     )
 
 
-def _is_observed(request: web.Request) -> bool:
+def _is_observed(service: Service, request: web.Request) -> bool:
     """Tell whether something of the application, or of a monitoring tool, sees each request."""
     if has_hooks(request):
         return True
-    apps = aiohttp_protocol.apps_of(request)
-    return any(app.middlewares or aiohttp_protocol.is_patched(app) for app in apps)
+    ours = None if service.relay is None else service.relay.middleware
+    return any(
+        aiohttp_protocol.is_patched(app) or any(each != ours for each in app.middlewares)
+        for app in aiohttp_protocol.apps_of(request)
+    )
 
 
 def _has_rival(service: Service, request: web.Request) -> bool:

@@ -27,7 +27,10 @@ def open_lane(service: Service, request: web.Request) -> None:
 
     Call this in the handler of a session's request, which aiohttp serves.
     """
-    if service.settings.direct_requests is False or service.relay is not None:
+    relay = service.relay
+    if service.settings.direct_requests is False:
+        return
+    if relay is not None and (not relay.is_transparent or relay.is_from_peer(request)):
         return
     if request.transport is None:
         return
