@@ -19,13 +19,19 @@ class _FirstBytes(asyncio.Protocol):
     def __init__(self, handler: Any, router: SockJSRouter) -> None:
         self._handler = handler
         self._router = router
+        self._is_taken = False
+
+    def begin_with(self, data: bytes) -> None:
+        """See `MovableConnection`."""
+        self._is_taken = True
+        self._handler.begin_with(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._handler.connection_made(transport)
         client = ClientConnection(transport, self._handler)
         lane = DirectLane(transport, self._handler, client, ANSWERS)
-        lane._is_aligned = True  # nothing has come so far
+        lane._is_aligned = not self._is_taken  # nothing has come so far
         lane.serve(self._router.prefix, {self._router.prefix: self._router._service})
         transport.set_protocol(lane)
 
@@ -55,6 +61,11 @@ def begin_with_lanes(runner: web.BaseRunner, router: SockJSRouter) -> None:
 @pytest.fixture
 def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The transports of the requests that lanes have answered."""
+    return note_answers(monkeypatch)
+
+
+def note_answers(patch: pytest.MonkeyPatch) -> list[str]:
+    """Have the transports of all requests noted that lanes answer, in the list returned."""
     found: list[str] = []
     answer = DirectLane._answer
 
@@ -65,5 +76,5 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             found.append(request.start.session.transport)
         return is_answered
 
-    monkeypatch.setattr(DirectLane, "_answer", noting)
+    patch.setattr(DirectLane, "_answer", noting)
     return found

@@ -243,8 +243,10 @@ class Forward:
 
     def _take_back(self) -> None:
         """Undo, before the next request on the connection, what `_begin` has set on it."""
+        if self._delivery is None:
+            return
         connection = connection_of(self._request)
-        if connection is not None and self._delivery is not None:
+        if connection is not None:
             self._delivery.finish()
             connection.response_ended(self._delivery)
 

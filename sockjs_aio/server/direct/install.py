@@ -30,7 +30,7 @@ def open_lane(service: Service, request: web.Request) -> None:
     relay = service.relay
     if service.settings.direct_requests is False:
         return
-    if relay is not None and (not relay.is_transparent or relay.is_from_peer(request)):
+    if relay is not None and (relay.is_from_peer(request) or not relay.is_transparent):
         return
     if request.transport is None:
         return
