@@ -29,6 +29,8 @@ class _FirstBytes(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._handler.connection_made(transport)
+        if type(transport.get_protocol()) is DirectLane:  # of a worker that has taken it
+            return
         client = ClientConnection(transport, self._handler)
         lane = DirectLane(transport, self._handler, client, ANSWERS)
         lane._is_aligned = not self._is_taken  # nothing has come so far

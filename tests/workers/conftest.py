@@ -97,7 +97,7 @@ async def team(
         await runner.setup()
         axes.prepare(runner, router)
         if is_handing_over:
-            handovers.open(runner.server)
+            handovers.open(runner)
         await web.SockSite(runner, placement.listen()).start()
         placement.publish(replaces=False)
         site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -52,7 +52,7 @@ class HandingOver(Twin):
             Gateway(WorkerLocator(placement, relay), relay).install(app)
             runner = Runner(app, handovers.protocol, **options)
             await runner.setup()
-            handovers.open(runner.server)
+            handovers.open(runner)
             if not self._runners:  # the first of its addresses is that of clients
                 await web.TCPSite(runner, "127.0.0.1", 0).start()
             await web.SockSite(runner, placement.listen()).start()

@@ -19,10 +19,9 @@ def may_answer(service: Service, request: web.Request) -> bool:
     return asked is True or not _is_observed(service, request)
 
 
-def is_logged(service: Service, request: web.Request) -> bool:
-    """Tell whether the access log needs to see each request on the connection of `request`."""
-    asked = service.settings.direct_requests
-    return asked is None and aiohttp_protocol.logs_access(aiohttp_protocol.handler_of(request))
+def is_logged(service: Service, handler: aiohttp_protocol.Handler) -> bool:
+    """Tell whether the access log needs to see each request on a connection."""
+    return service.settings.direct_requests is None and aiohttp_protocol.logs_access(handler)
 
 
 def _is_possible(service: Service, request: web.Request) -> bool:

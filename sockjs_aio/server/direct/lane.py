@@ -158,6 +158,14 @@ class DirectLane(asyncio.Protocol):
         elif self.services.get(prefix) is not services[prefix]:
             self.services = {**self.services, prefix: services[prefix]}
 
+    # For connections that another worker hands over.
+
+    def begin_with(self, data: bytes) -> None:
+        """Take `data` first, before which nothing has come; once aiohttp waits for a request."""
+        self._is_aligned = True
+        self._hold(data)
+        asyncio.get_running_loop().call_soon(self._read_held)
+
     @property
     def has_more(self) -> bool:
         """Whether something is held behind the request that is being answered or passed on."""
