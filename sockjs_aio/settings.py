@@ -136,8 +136,7 @@ class Settings:
     """Whether polls, streams and sends of open sessions are answered without aiohttp's request
     machinery, for less than half of the CPU time.  Then middlewares, `on_response_prepare` and the
     access log see only the request that opens a session and a few others.  None does so where there
-    are none of these.  Services with `verify`, `verify_ip`, `jsessionid`, Workers or Nodes never
-    do."""
+    are none of these.  Services with `verify`, `verify_ip`, `jsessionid` or Nodes never do."""
     authorize_timeout: float = 10
     """Seconds that `authorize` may take.  Above it: 503."""
     shutdown_timeout: float = 10

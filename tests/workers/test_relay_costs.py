@@ -15,7 +15,8 @@ from tests.conftest import Echo
 from tests.counting import PACKAGE
 from tests.workers.conftest import RunTeam
 
-pytestmark = pytest.mark.not_over("handing-over")  # it is about relayed requests
+# it is about relayed requests, and connections that carry no others
+pytestmark = pytest.mark.not_over("handing-over", "lane-on")
 
 PATH = "/echo/0/abc"
 

@@ -16,7 +16,7 @@ def may_answer(service: Service, request: web.Request) -> bool:
     asked = service.settings.direct_requests
     if asked is False or not _is_possible(service, request):
         return False
-    return asked is True or not _is_observed(service, request)
+    return asked is True or not _is_observed(request)
 
 
 def is_logged(service: Service, handler: aiohttp_protocol.Handler) -> bool:
@@ -35,11 +35,13 @@ def _is_possible(service: Service, request: web.Request) -> bool:
     )
 
 
-def _is_observed(service: Service, request: web.Request) -> bool:
+def _is_observed(request: web.Request) -> bool:
     """Tell whether something of the application, or of a monitoring tool, sees each request."""
     if has_hooks(request):
         return True
-    ours = None if service.relay is None else service.relay.middleware
+    service = service_of(request.match_info.handler)
+    relay = None if service is None else service.relay
+    ours = None if relay is None else relay.middleware
     return any(
         aiohttp_protocol.is_patched(app) or any(each != ours for each in app.middlewares)
         for app in aiohttp_protocol.apps_of(request)
