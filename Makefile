@@ -58,6 +58,8 @@ IN_THE_LANE = tests/test_websocket_disconnects.py tests/test_slow_readers.py tes
 HANDING_OVER = $(addprefix tests/workers/,test_relay.py test_relay_ends.py test_owner.py test_passport.py \
 	test_new_transport.py test_told.py)
 
+HANDING_OVER_LANES = $(addprefix tests/workers/,test_relay.py test_owner.py test_handover.py test_handover_refused.py)
+
 AXES = tls proxy lane workers middleware debug no-extensions
 # Python 3.12 has them first
 EAGER ?= 3.12 3.13
@@ -86,6 +88,8 @@ axis-lane: $(VENV)/test
 axis-workers: $(VENV)/test
 	@echo "== workers that hand connections over"
 	@$(BIN)/python $(AXIS) --workers handing-over $(HANDING_OVER)
+	@echo "== the same, with direct lanes from the first byte of each connection on"
+	@$(BIN)/python $(AXIS) --lane on --workers handing-over $(HANDING_OVER_LANES)
 
 axis-middleware: $(VENV)/test
 	@echo "== behind a middleware that replaces responses"

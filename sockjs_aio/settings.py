@@ -137,7 +137,7 @@ class Settings:
     machinery, for less than half of the CPU time.  Then middlewares, `on_response_prepare` and the
     access log see only the request that opens a session and a few others.  None does so where there
     are none of these; only there, WebSocket handshakes are answered without it too.  Services with
-    `verify`, `verify_ip`, `jsessionid`, Workers or Nodes never do, but for handshakes."""
+    `verify`, `verify_ip`, `jsessionid` or Nodes never do, but for handshakes."""
     authorize_timeout: float = 10
     """Seconds that `authorize` may take.  Above it: 503."""
     shutdown_timeout: float = 10

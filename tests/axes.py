@@ -4,8 +4,8 @@
 ``--middleware`` puts a middleware in front of the service, and ``--proxy`` a reverse proxy.
 ``--lane on`` has the direct lane answer what it can, from the first byte of a connection on, and
 ``--lane off`` has aiohttp answer everything.  ``--workers handing-over`` has the workers of a test
-hand connections over to each other, as real ones do.  A test that an axis makes no sense for says
-so with ``@pytest.mark.not_over("tls")``, and why in a comment.
+hand connections over to each other, as real ones do; ``--lane`` may come with it.  A test that an
+axis makes no sense for says so with ``@pytest.mark.not_over("tls")``, and why in a comment.
 With ``AIOHTTP_NO_EXTENSIONS=1`` in the environment, aiohttp runs without its C extensions.
 """
 

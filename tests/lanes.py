@@ -24,13 +24,21 @@ class _WithLane(asyncio.Protocol):
     def __init__(self, handler: Any, router: SockJSRouter) -> None:
         self._handler = handler
         self._router = router
+        self._is_taken = False
+
+    def begin_with(self, data: bytes) -> None:
+        """See `MovableConnection`."""
+        self._is_taken = True
+        self._handler.begin_with(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's is not derived from it
         self._handler.connection_made(transport)
+        if type(transport.get_protocol()) is DirectLane:  # of a worker that has taken it
+            return
         client = ClientConnection(transport, self._handler)
         lane = DirectLane(transport, self._handler, client, ANSWERS)
-        lane._is_aligned = True  # nothing has come so far
+        lane._is_aligned = not self._is_taken  # nothing has come so far
         lane.serve(self._router.prefix, {self._router.prefix: self._router._service})
         transport.set_protocol(lane)
 
@@ -83,6 +91,11 @@ def _open_doors(runner: web.AppRunner, service: Service) -> None:
 @pytest.fixture
 def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The transports of the requests that lanes have answered."""
+    return note_answers(monkeypatch)
+
+
+def note_answers(patch: pytest.MonkeyPatch) -> list[str]:
+    """Have the transports of all requests noted that lanes answer, in the list returned."""
     found: list[str] = []
     answer = DirectLane._answer
 
@@ -103,6 +116,6 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             found.append("rawwebsocket" if handshake.session is None else "websocket")
         return is_answered
 
-    monkeypatch.setattr(DirectLane, "_answer", noting)
-    monkeypatch.setattr(Doors, "answer", noting_handshakes)
+    patch.setattr(DirectLane, "_answer", noting)
+    patch.setattr(Doors, "answer", noting_handshakes)
     return found

@@ -150,9 +150,17 @@ def for_refusals(hook: Hook) -> Hook:
 _FOR_REFUSALS = "sockjs_for_refusals"
 
 
-def complete(head: Head, body: bytes | None) -> bytes:
-    """Return all bytes of a response; `body` is None if the status does not allow one."""
+def complete(head: Head, body: bytes | None, *, is_last: bool = False) -> bytes:
+    """Return all bytes of a response.
+
+    Args:
+        head: Its status and headers.
+        body: Its body; None if the status does not allow one.
+        is_last: Whether the connection is closed after it.
+    """
     _, rest = _dated(int(time.time()))
+    if is_last:
+        rest = rest[:-2] + b"Connection: close\r\n\r\n"
     if body is None:
         return head.block + rest
     return b"%bContent-Length: %d\r\n%b%b" % (head.block, len(body), rest, body)

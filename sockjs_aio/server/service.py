@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -33,6 +34,21 @@ class Relaying(Protocol):
     @property
     def state(self) -> str | None:
         """Whether it can find sessions, as text; None if it always can."""
+
+    @property
+    def middleware(self) -> Callable[..., Any]:
+        """The middleware that does it."""
+
+    @property
+    def is_transparent(self) -> bool:
+        """Whether it changes nothing for clients whose sessions this process has."""
+
+    @property
+    def is_retiring(self) -> bool:
+        """Whether each connection of a client is closed after its next response."""
+
+    def is_from_peer(self, request: web.Request) -> bool:
+        """Tell whether another process has sent a request."""
 
 
 class Service:

@@ -166,7 +166,8 @@ def _handler(service: Service, url: Page | Transport, by: Answer | None = None) 
                 response = _answer_early(service, url, request)
             if response is None:
                 response = await (by or _answer_of(url))(service, request)
-                open_lane(service, request)
+                if by is None:
+                    open_lane(service, request)
         except web.HTTPException as refusal:
             _tell_refusal(service, request, refusal)
             _finish_refusal(service, request, refusal)

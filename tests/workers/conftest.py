@@ -16,7 +16,8 @@ from sockjs_aio.cluster.workers.handover import Handovers
 from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, new_key
 from sockjs_aio.server.aiohttp_protocol import Handler, Runner
-from tests.conftest import Echo, Served
+from tests.axes import Axes
+from tests.conftest import Echo, Served, asks_for_lane
 from tests.workers.commanding import Command
 
 
@@ -59,7 +60,9 @@ RunTeam = Callable[..., Awaitable[Team]]
 
 
 @pytest.fixture
-async def team(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[RunTeam]:
+async def team(
+    tmp_path: Path, request: pytest.FixtureRequest, axes: Axes
+) -> AsyncIterator[RunTeam]:
     """Run several workers: ``await team(2, Echo, settings={...})``.
 
     They relay requests, and hand connections over too where a test or ``--workers`` wants that.
@@ -78,7 +81,8 @@ async def team(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
         app = web.Application(middlewares=options.pop("middlewares", ()))
         app.on_response_prepare.extend(options.pop("on_response_prepare", ()))
         checks = {name: options.pop(name, None) for name in ("authorize", "verify")}
-        router = SockJSRouter(connection, "/echo", settings, **checks)
+        lane = {} if asks_for_lane(settings) else axes.router_options
+        router = SockJSRouter(connection, "/echo", settings, **checks, **lane)
         router.attach(app)
         relay = Relay(key, spans_hosts=False)
         locator = WorkerLocator(placement, relay)
@@ -91,8 +95,9 @@ async def team(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
         protocol = handovers.protocol if is_handing_over else Handler
         runner = Runner(app, protocol, **{"access_log": None, **options})
         await runner.setup()
+        axes.prepare(runner, router)
         if is_handing_over:
-            handovers.open(runner.server)
+            handovers.open(runner)
         await web.SockSite(runner, placement.listen()).start()
         placement.publish(replaces=False)
         site = web.TCPSite(runner, "127.0.0.1", 0)

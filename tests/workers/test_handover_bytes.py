@@ -17,6 +17,7 @@ from sockjs_aio.cluster.workers.placement import HostPlacement
 from sockjs_aio.server.aiohttp_protocol import Runner
 from tests.cases import case
 from tests.direct_bytes import ALL, ODD, PLAIN, POLL, SEND
+from tests.lanes import note_answers
 from tests.twins import ENDINGS, Member, Twin, Twins, post
 
 pytestmark = pytest.mark.skipif(
@@ -28,10 +29,11 @@ KEY = b"places sessions in the same way each time"
 
 
 class HandingOver(Twin):
-    """Several workers; the client comes to the first."""
+    """Several workers, with direct lanes or without; the client comes to the first."""
 
-    def __init__(self) -> None:
-        super().__init__(False)
+    def __init__(self, direct_requests: bool) -> None:
+        super().__init__(direct_requests)
+        self._direct_requests = direct_requests
         self._directory = tempfile.TemporaryDirectory()
         self.placements = [HostPlacement(self._directory.name, COUNT, n, KEY) for n in range(COUNT)]
         self.handovers = [Handovers(placement) for placement in self.placements]
@@ -42,13 +44,15 @@ class HandingOver(Twin):
         options = {"access_log": None, "logger": self.runner._kwargs["logger"]}
         for placement, handovers in zip(self.placements, self.handovers, strict=True):
             app = web.Application()
-            router = SockJSRouter(Member, "/echo", direct_requests=False, response_limit=300)
+            router = SockJSRouter(
+                Member, "/echo", direct_requests=self._direct_requests, response_limit=300
+            )
             router.attach(app)
             relay = Relay(KEY, spans_hosts=False)
             Gateway(WorkerLocator(placement, relay), relay).install(app)
             runner = Runner(app, handovers.protocol, **options)
             await runner.setup()
-            handovers.open(runner.server)
+            handovers.open(runner)
             if not self._runners:  # the first of its addresses is that of clients
                 await web.TCPSite(runner, "127.0.0.1", 0).start()
             await web.SockSite(runner, placement.listen()).start()
@@ -71,14 +75,16 @@ class HandingOver(Twin):
         return self._routers
 
 
-@pytest.fixture(scope="module")
-def twins() -> Iterator[Twins]:
-    workers = HandingOver()
+@pytest.fixture(scope="module", params=[True, False], ids=["lane", "no lane"])
+def twins(request: pytest.FixtureRequest) -> Iterator[Twins]:
+    workers = HandingOver(request.param)
     made = Twins(workers, Twin(False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(secrets, "randbits", lambda _: 7)  # what /info answers
+        answered = note_answers(patch)
         yield made
     assert sum(handovers.count for handovers in workers.handovers) > 0
+    assert bool(answered) is request.param
     made.stop()
 
 

@@ -30,7 +30,7 @@ from sockjs_aio.server.aiohttp_internals import (
     received,
     writer_of,
 )
-from sockjs_aio.server.client_loss import connection_of
+from sockjs_aio.server.direct.lane import connection_of
 
 CONNECT_INTERVAL = 0.05
 """Seconds between two attempts to reach a process that is being started."""
@@ -243,8 +243,10 @@ class Forward:
 
     def _take_back(self) -> None:
         """Undo, before the next request on the connection, what `_begin` has set on it."""
+        if self._delivery is None:
+            return
         connection = connection_of(self._request)
-        if connection is not None and self._delivery is not None:
+        if connection is not None:
             self._delivery.finish()
             connection.response_ended(self._delivery)
 

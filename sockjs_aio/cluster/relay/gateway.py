@@ -47,13 +47,23 @@ class Gateway:
     def __init__(self, locator: Locator, relay: Relay) -> None:
         self._locator = locator
         self._relay = relay
-        self._is_retiring = False
+        self.is_retiring: bool = False
+        """See `Relaying`."""
         self._next_warning = -math.inf
 
     @property
     def state(self) -> str | None:
         """See `Relaying`."""
         return self._locator.state
+
+    @property
+    def is_transparent(self) -> bool:
+        """See `Relaying`.  Nodes must first know that their sessions are still theirs."""
+        return not (self.is_retiring or self._relay.spans_hosts)
+
+    def is_from_peer(self, request: web.Request) -> bool:
+        """See `Relaying`."""
+        return HEADER in request.headers
 
     def install(self, app: web.Application) -> None:
         """Insert it before all middlewares of `app`, which must not have started yet."""
@@ -69,7 +79,7 @@ class Gateway:
 
     def retire(self) -> None:
         """Close each client's connection after its next response, relayed or not."""
-        self._is_retiring = self._relay.is_retiring = True
+        self.is_retiring = self._relay.is_retiring = True
 
     async def close(self) -> None:
         """Close the connections to other processes."""
@@ -88,7 +98,7 @@ class Gateway:
             response = await handler(request)
         else:
             response = await self._lead(service, request, handler, None)
-        if self._is_retiring and not response.prepared:
+        if self.is_retiring and not response.prepared:
             response.force_close()
         return response
 

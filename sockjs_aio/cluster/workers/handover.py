@@ -12,7 +12,9 @@ aiohttp, and its gateway relays it if it belongs elsewhere.  If in doubt, nothin
 
 import asyncio
 import socket
-from typing import Any
+from typing import Any, cast
+
+from aiohttp import web
 
 from sockjs_aio.cluster.workers import handover_links
 from sockjs_aio.cluster.workers.handover_links import Intake, Link
@@ -22,6 +24,9 @@ from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server import aiohttp_protocol
 from sockjs_aio.server.aiohttp_internals import has_another
 from sockjs_aio.server.direct.grammar import Reader, SessionTarget, read_target
+from sockjs_aio.server.direct.install import begin_with_lane
+from sockjs_aio.server.direct.lane import DirectLane
+from sockjs_aio.server.service import Service, services_of
 
 MAX_KEPT = 16384
 """Bytes of a request to keep until the next one: after a larger one, the next is relayed."""
@@ -45,7 +50,9 @@ class Handovers:
         self._is_possible = placement.count > 1 and handover_links.is_possible()
         self._links: dict[int, Link] = {}
         self._intake = Intake(placement.handover_path(self.own), self._take)
-        self._server: Any = None
+        self._runner: web.AppRunner | None = None
+        self.services: list[Service] = []
+        """Those that may be asked for over connections of other workers."""
         self._beginning: set[asyncio.Task[None]] = set()
 
     def protocol(self, *arguments: Any, **options: Any) -> aiohttp_protocol.Handler:
@@ -54,13 +61,14 @@ class Handovers:
             return MovableConnection(self, *arguments, **options)
         return aiohttp_protocol.Handler(*arguments, **options)
 
-    def open(self, server: Any) -> None:
+    def open(self, runner: web.AppRunner) -> None:
         """Take connections of other workers.
 
         Args:
-            server: aiohttp's, which makes the protocols of connections.
+            runner: Of the application; it must be set up.
         """
-        self._server = server
+        self._runner = runner
+        self.services = services_of(runner.app)
         if self._is_possible:
             self._intake.open()
 
@@ -70,7 +78,8 @@ class Handovers:
 
     def reopen(self) -> None:
         """Take connections again."""
-        self.open(self._server)
+        assert self._runner is not None, "it was open"
+        self.open(self._runner)
 
     def close(self) -> None:
         """Hand nothing over any more."""
@@ -98,7 +107,8 @@ class Handovers:
         task.add_done_callback(self._beginning.discard)
 
     async def _begin(self, client: socket.socket, data: bytes) -> None:
-        protocol: MovableConnection = self._server()
+        assert self._runner is not None and self._runner.server is not None, "it is open"
+        protocol = cast(MovableConnection, self._runner.server())
         protocol.begin_with(data)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, client)
@@ -137,11 +147,15 @@ class MovableConnection(aiohttp_protocol.Handler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, with what another worker has read."""
         super().connection_made(transport)
-        first, self._first = self._first, b""
+        first, made = self._first, self.transport
         if first:
-            assert self.transport is not None, "it was just made"
-            give_up_after(self.transport, 0)  # that worker may have set it for an earlier response
-            self._parse(first, is_waiting=True)  # whatever it is: it goes on no further
+            assert made is not None, "it was just made"
+            give_up_after(made, 0)  # that worker may have set it for an earlier response
+            if begin_with_lane(self._handovers.services, made, self, first):
+                asyncio.get_running_loop().call_soon(self._forget_first)
+            else:
+                self._forget_first()
+                self._parse(first, is_waiting=True)  # whatever it is: it goes on no further
 
     def data_received(self, data: bytes) -> None:
         """Hand the connection over if another worker must answer what comes; else parse it."""
@@ -150,7 +164,7 @@ class MovableConnection(aiohttp_protocol.Handler):
             return
         is_waiting = aiohttp_protocol.is_waiting(self)
         is_own = data.startswith(self._own, data.find(b" ", 0, 8) + 1)
-        if is_own or not is_waiting or not self._hand_over(data):
+        if is_own or not is_waiting or data is self._first or not self._hand_over(data):
             self._parse(data, is_waiting)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -174,6 +188,9 @@ class MovableConnection(aiohttp_protocol.Handler):
             self._parse(data, is_waiting=True)
 
     # Inside.
+
+    def _forget_first(self) -> None:
+        self._first = b""
 
     def _parse(self, data: bytes, is_waiting: bool) -> None:
         """Have aiohttp parse `data`, and note whether it may be just one request.
@@ -213,6 +230,9 @@ class MovableConnection(aiohttp_protocol.Handler):
         if transport is None or transport.is_closing() or buffered_bytes(transport):
             return False
         client = extra_info(transport, "socket")
+        lane = transport.get_protocol()
+        if type(lane) is DirectLane and lane.has_more:
+            return False
         if is_tls(transport) or client is None or not link.send(self, client.fileno(), data):
             return False
         transport.pause_reading()  # from now on the other worker may read it

@@ -185,7 +185,7 @@ class Worker:
         if self._config.replaces:
             # no patience: a predecessor that has died is not started again
             self._locator.predecessor = worker_at(self._placement.previous_path, patience=0)
-        self._handovers.open(self._runner.server)
+        self._handovers.open(self._runner)
         for number in self._config.listeners:
             listener = Listener(fileno=number)
             site = web.SockSite(self._runner, listener, backlog=listeners.BACKLOG)

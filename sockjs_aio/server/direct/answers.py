@@ -56,7 +56,7 @@ def xhr(lane: DirectLane, service: Service, session: Session, request: DirectReq
         return False
     head = head_for(request.fields.origin, 200, JAVASCRIPT)
     lane.begin()
-    poll = DirectPoll(lane, session, head, PATIENCE * service.settings.heartbeat_delay)
+    poll = DirectPoll(lane, session, head, service)
     try:
         session.attach(poll)
     except ReceiverRefusedError as refusal:
@@ -74,7 +74,7 @@ class DirectPoll(LaneResponse):
         lane: The lane of its connection, which has begun the request.
         session: The session, which writes here.
         head: The response's head.
-        patience: Seconds for which the client may take no data.
+        service: Its service.
     """
 
     __slots__ = (
@@ -86,14 +86,14 @@ class DirectPoll(LaneResponse):
         "has_started",
         "is_over",
         "_head",
-        "_patience",
+        "_service",
         "_frame",
     )
 
     is_http = True
     buffered = 0
 
-    def __init__(self, lane: DirectLane, session: Session, head: Head, patience: float) -> None:
+    def __init__(self, lane: DirectLane, session: Session, head: Head, service: Service) -> None:
         self.is_full: bool = False
         self.is_done: bool = False
         self.delivery: Delivery = Delivery(lane.transport)
@@ -102,7 +102,7 @@ class DirectPoll(LaneResponse):
         self.has_started: bool = False
         self.is_over: bool = False
         self._head = head
-        self._patience = patience
+        self._service = service
         self._frame: bytes | None = None
 
     @property
@@ -145,7 +145,13 @@ class DirectPoll(LaneResponse):
 
     def complete(self) -> None:
         """Write the response; it is empty if the session has left this without a frame."""
-        self.lane.give_up_after(self._patience)
-        self.lane.client.use(self.delivery)
+        lane, service = self.lane, self._service
+        lane.give_up_after(PATIENCE * service.settings.heartbeat_delay)
+        lane.client.use(self.delivery)
         frame, self._frame = self._frame, None
-        self.lane.write(complete(self._head, b"" if frame is None else line(frame)))
+        body = b"" if frame is None else line(frame)
+        if service.relay is not None and service.relay.is_retiring:
+            lane.write(complete(self._head, body, is_last=True))
+            lane.close_next()
+        else:
+            lane.write(complete(self._head, body))

@@ -39,17 +39,15 @@ def may_open(service: Service, request: web.Request, prefix: str) -> bool:
     )
 
 
-def is_logged(service: Service, request: web.Request) -> bool:
-    """Tell whether the access log needs to see each request on the connection of `request`."""
-    asked = service.settings.direct_requests
-    return asked is None and aiohttp_protocol.logs_access(aiohttp_protocol.handler_of(request))
+def is_logged(service: Service, handler: aiohttp_protocol.Handler) -> bool:
+    """Tell whether the access log needs to see each request on a connection."""
+    return service.settings.direct_requests is None and aiohttp_protocol.logs_access(handler)
 
 
 def _is_possible(service: Service, request: web.Request) -> bool:
     """Tell whether the lane could find the same answer."""
     return (
-        service.relay is None
-        and not service.admission.is_personal  # `verify` takes a request
+        not service.admission.is_personal  # `verify` takes a request
         and not service.settings.jsessionid
         and not is_wrapped(request.match_info.handler)
         and aiohttp_protocol.takes(aiohttp_protocol.handler_of(request))
@@ -61,8 +59,13 @@ def _is_observed(request: web.Request) -> bool:
     """Tell whether something of the application, or of a monitoring tool, sees each request."""
     if has_hooks(request):
         return True
-    apps = aiohttp_protocol.apps_of(request)
-    return any(app.middlewares or aiohttp_protocol.is_patched(app) for app in apps)
+    service = service_of(request.match_info.handler)
+    relay = None if service is None else service.relay
+    ours = None if relay is None else relay.middleware
+    return any(
+        aiohttp_protocol.is_patched(app) or any(each != ours for each in app.middlewares)
+        for app in aiohttp_protocol.apps_of(request)
+    )
 
 
 def _is_rivalled(service: Service, request: web.Request) -> bool:

@@ -1,10 +1,12 @@
 """Puts the direct lane in front of a connection, after aiohttp has served a session's request."""
 
+import asyncio
+from collections.abc import Iterable
 from typing import cast
 
 from aiohttp import web
 
-from sockjs_aio.server.aiohttp_protocol import apps_of, handler_of, path_of
+from sockjs_aio.server.aiohttp_protocol import Handler, apps_of, handler_of, path_of, takes
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.direct.answers import xhr, xhr_send
 from sockjs_aio.server.direct.conditions import is_logged, may_answer
@@ -27,7 +29,10 @@ def open_lane(service: Service, request: web.Request) -> None:
 
     Call this in the handler of a session's request, which aiohttp serves.
     """
-    if service.settings.direct_requests is False or service.relay is not None:
+    relay = service.relay
+    if service.settings.direct_requests is False:
+        return
+    if relay is not None and (relay.is_from_peer(request) or not relay.is_transparent):
         return
     if request.transport is None:
         return
@@ -38,7 +43,7 @@ def open_lane(service: Service, request: web.Request) -> None:
     if apps not in service.direct:
         service.direct[apps] = {} if may_answer(service, request) else None
     services = service.direct[apps]
-    if services is None or is_logged(service, request):
+    if services is None or is_logged(service, handler):
         return
     target = read_path(path_of(handler))
     if target is None:
@@ -50,3 +55,30 @@ def open_lane(service: Service, request: web.Request) -> None:
         protocol = DirectLane(request.transport, handler, client, ANSWERS)
         request.transport.set_protocol(protocol)
     protocol.serve(target.prefix, services)
+
+
+def begin_with_lane(
+    services: Iterable[Service], transport: asyncio.Transport, handler: Handler, data: bytes
+) -> bool:
+    """Have a lane answer all requests that it can on a new connection, beginning with `data`.
+
+    Return False, and do nothing, if it is not known that there may be one.
+
+    Args:
+        services: All services of the application.
+        transport: The connection.
+        handler: aiohttp's protocol, which has seen nothing yet.
+        data: What has come.
+    """
+    lane = DirectLane(transport, handler, ClientConnection(transport, handler), ANSWERS)
+    for service in services:
+        if not is_logged(service, handler):
+            for known in service.direct.values():
+                known = known or {}
+                for prefix in known:
+                    lane.serve(prefix, known)
+    if not lane.services or not takes(handler):
+        return False
+    transport.set_protocol(lane)
+    lane.begin_with(data)
+    return True

@@ -162,6 +162,19 @@ class DirectLane(asyncio.Protocol):
         elif self.services.get(prefix) is not services[prefix]:
             self.services = {**self.services, prefix: services[prefix]}
 
+    # For connections that another worker hands over.
+
+    def begin_with(self, data: bytes) -> None:
+        """Take `data` first, before which nothing has come; once aiohttp waits for a request."""
+        self._is_aligned = True
+        self._hold(data)
+        asyncio.get_running_loop().call_soon(self._read_held)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is held behind the request that is being answered or passed on."""
+        return self._held_size > 0
+
     def take_held(self) -> bytes:
         """Return what is held, and pass none of it on: another protocol takes the connection."""
         held, self._held, self._held_size = self._held, None, 0
@@ -169,6 +182,10 @@ class DirectLane(asyncio.Protocol):
         return b"".join(held or ())
 
     # For answers.
+
+    def close_next(self) -> None:
+        """Close the connection at `end`, as aiohttp does after a response that says so."""
+        self._handler.close()
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -261,11 +278,14 @@ class DirectLane(asyncio.Protocol):
         Joined, some would mean something else: aiohttp drops a request that asks to close the
         connection if there is more data in the same piece.
         """
-        held, self._held, self._held_size = self._held, None, 0
+        held, self._held = self._held, None
         self._read_on()  # now: aiohttp may pause when it gets what is held
         turn = Turn()
         while held and self._waiter is None and not turn.is_over:
-            self.data_received(held.popleft())
+            data = held.popleft()
+            self._held_size -= len(data) + PIECE_OVERHEAD
+            self.data_received(data)
+        self._held_size = 0
         for data in held or ():
             self._hold(data)
         if self._held is not None and self._waiter is None:
@@ -297,7 +317,7 @@ def _is_allowed(service: Service, transport: str, request: DirectRequest) -> boo
     origins, origin = service.settings.origins, request.fields.origin
     return (
         request.start.method == row.method
-        and service.relay is None
+        and (service.relay is None or service.relay.is_transparent)
         and (row.switch is None or service.settings.is_enabled(row.switch))
         and (origin is None or len(origin) <= MAX_ORIGIN)
         and (

@@ -80,7 +80,7 @@ async def serve(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
             await runner.setup()
             runners.append((made, router, runner))
             if request.param == "handed over" and not of_record:
-                handovers.open(runner.server)
+                handovers.open(runner)
             links.append(handovers)
         owner, record = runners
         await web.SockSite(owner[2], placement.listen(), backlog=1024).start()
