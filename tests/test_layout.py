@@ -41,6 +41,7 @@ INTERNALS = ("server.aiohttp_internals", "server.aiohttp_protocol")
 KNOW_OTHERS = {
     "cluster.workers.environment": {"_AppendAction", "_HelpAction", "_VersionAction"},  # argparse
     "cluster.workers.child": {"_xoptions"},  # sys
+    "core.plain_write": {"_SelectorSocketTransport", "_buffer", "_closing", "_sock"},  # asyncio
     "core.tcp": {"_ssl_protocol", "_transport"},  # asyncio
     "protocol.deflate": {"_Compress", "_Decompress"},  # zlib: types
 }
