@@ -42,6 +42,7 @@ KNOW_OTHERS = {
     "cluster.workers.environment": {"_AppendAction", "_HelpAction", "_VersionAction"},  # argparse
     "cluster.workers.child": {"_xoptions"},  # sys
     "core.hook_task": {"_must_cancel"},  # asyncio, before Python 3.11
+    "core.plain_write": {"_SelectorSocketTransport", "_buffer", "_closing", "_sock"},  # asyncio
     "core.tcp": {"_ssl_protocol", "_transport"},  # asyncio
     "protocol.deflate": {"_Compress", "_Decompress"},  # zlib: types
 }

@@ -8,6 +8,7 @@ until the buffer has emptied; one task waits for that.
 import asyncio
 from typing import Protocol
 
+from sockjs_aio.core.plain_write import write_plain
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.tcp import Delivery, buffered_bytes, give_up_after, is_tls, limit_buffer
 from sockjs_aio.server.aiohttp_internals import ResponseWriter
@@ -90,11 +91,12 @@ class ConnectionWriter:
         transport = self.transport
         if transport is None or transport.is_closing():
             return self.buffered
-        transport.write(data)
         self.delivery.written += len(data)
-        # micro-optimisation: without TLS this cannot raise
-        plain = self._is_plain
-        buffered = transport.get_write_buffer_size() if plain else buffered_bytes(transport)
+        if self._is_plain:
+            buffered = write_plain(transport, data)
+        else:
+            transport.write(data)
+            buffered = buffered_bytes(transport)
         if buffered > self._high_water:
             assert self._writer is not None, "nothing is written before open()"
             self._wait(self._writer)

@@ -6,6 +6,7 @@ Sections of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, secti
 import asyncio
 import contextlib
 
+from sockjs_aio.core.plain_write import write_plain
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.shutdown import Closing
 from sockjs_aio.core.tcp import (
@@ -16,7 +17,6 @@ from sockjs_aio.core.tcp import (
     is_left_unseen,
     is_tls,
     limit_buffer,
-    plain_buffered_bytes,
     read_at_most,
     seconds_since_data,
 )
@@ -154,14 +154,12 @@ class WebSocketWriter:
 
     def send(self, frame: bytes) -> int:
         """Write one frame at once, as `write` and `flush` do; return `buffered`."""
-        transport = self._transport
         if (
             self._taken
             or self._is_ping_due
             or not self._is_plain
             or self._deflater is not None
             or type(frame) is CloseFrame
-            or transport.is_closing()
         ):
             self.write(frame)
             return self.flush()
@@ -169,9 +167,8 @@ class WebSocketWriter:
             data = frame.dressed(text_frame)
         else:
             data = frame if self.is_raw else text_frame(frame)
-        transport.write(data)  # may call `pause`
         self.delivery.written += len(data)
-        return plain_buffered_bytes(transport)
+        return write_plain(self._transport, data)  # may call `pause`
 
     def _packed(self, frames: bytes) -> bytes:
         if self._deflater is None:
@@ -199,10 +196,10 @@ class WebSocketWriter:
         transport = self._transport
         if transport.is_closing():
             return self.buffered
-        transport.write(data)  # may call `pause`
         self.delivery.written += len(data)
-        if self._is_plain:  # micro-optimisation: without TLS this cannot raise
-            return plain_buffered_bytes(transport)
+        if self._is_plain:
+            return write_plain(transport, data)  # may call `pause`
+        transport.write(data)
         buffered = buffered_bytes(transport)
         if buffered > self._high_water:
             self._watch()
