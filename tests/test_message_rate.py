@@ -72,6 +72,10 @@ def test_burst_in_one_moment_of_a_coarse_clock_is_not_late_by_rounding(rate: flo
         assert bucket.delay(1, now) > 0
 
 
+def test_burst_may_be_any_number() -> None:
+    assert pace(10, 10**400).delay(1000, 0) == 0
+
+
 def test_more_than_a_burst_waits_for_a_full_bucket_and_is_paid_later() -> None:
     bucket = pace(10, 3)
     bucket.spend(1, 100)

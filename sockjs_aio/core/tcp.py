@@ -135,7 +135,7 @@ def give_up_after(transport: asyncio.WriteTransport, seconds: float) -> None:
     sock = _socket(transport)
     if sys.platform == "linux" and sock is not None:
         try:
-            milliseconds = min(math.ceil(seconds * 1000), 2**31 - 1)
+            milliseconds = math.ceil(min(seconds * 1000, 2**31 - 1))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         except OSError:
             pass  # a Unix socket has no such option; checking its family would take twice as long
