@@ -369,3 +369,13 @@ async def test_kernel_gives_up_connections_that_nobody_notices(serve: Serve, kin
     ]
     assert 3 * 12_500 in timeouts
     await client.leave()
+
+
+@every
+async def test_heartbeats_may_be_off(serve: Serve, kind: Kind) -> None:
+    """The longest delay that Settings allows is longer than the kernel's timers can be."""
+    served = await serve(Echo, settings={"heartbeat_delay": 1e308})
+    client = await kind.open(served)
+    await client.send("a")
+    assert await client.messages(1) == ["a"]
+    await client.leave()

@@ -13,7 +13,7 @@ import pytest
 from sockjs_aio import ConnectionInfo, Settings
 from sockjs_aio.core.pace import Pace
 from tests import clients
-from tests.conftest import Recorder, Serve, Served
+from tests.conftest import SHORT, Echo, Recorder, Serve, Served
 from tests.counting import count_calls
 from tests.lanes import answered as answered
 from tests.websocket_wire import frame, handshake, masked
@@ -70,6 +70,10 @@ def test_burst_in_one_moment_of_a_coarse_clock_is_not_late_by_rounding(rate: flo
             assert bucket.delay(1, now) <= 0
             bucket.spend(1, now)
         assert bucket.delay(1, now) > 0
+
+
+def test_burst_may_be_any_number() -> None:
+    assert pace(10, 10**400).delay(1000, 0) == 0
 
 
 def test_more_than_a_burst_waits_for_a_full_bucket_and_is_paid_later() -> None:
@@ -175,6 +179,25 @@ async def test_websocket_that_is_held_back_can_be_closed(serve: Serve, path: str
     wire.writer.write(masked(8, b"\x0f\xa0"))
     await served.until_empty()
     assert made.connections[0].close_info.code == 4000
+
+
+@pytest.mark.parametrize("end", ["expiry", "shutdown"])
+async def test_send_that_waits_while_its_session_is_forgotten_is_answered(
+    serve: Serve, end: str
+) -> None:
+    limits = SHORT if end == "expiry" else {"shutdown_timeout": 0}
+    served = await serve(Echo, settings={**NEVER, **limits})
+    assert await served.poll("/000/1") == b"o"
+    assert await served.post("/000/1", '["a","b"]') == 204
+    waiting = [asyncio.ensure_future(served.post("/000/1", '["c"]')) for _ in range(3)]
+    session = served.router._registry.get("1")
+    assert session is not None and session.pace is not None
+    async with async_timeout.timeout(clients.TIMEOUT):
+        while session.is_open and not session.pace.is_holding:
+            await asyncio.sleep(0.001)
+    if end == "shutdown":
+        await served.router.shutdown()
+    assert set(await asyncio.gather(*waiting)) <= {204, 404}
 
 
 async def until_held(made: Any) -> None:

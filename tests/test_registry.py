@@ -168,6 +168,16 @@ async def test_stopped_clock_catches_up(registry: Registry) -> None:
     assert receiver.frames == [b"o", b"h", b"h"]
 
 
+@pytest.mark.parametrize("interval", [1e-9, 1e-300])
+async def test_tick_after_many_short_intervals_looks_only_at_what_is_due(interval: float) -> None:
+    registry = Registry(Echo, Settings(session_check_interval=interval))
+    _, receiver = open_session(registry)
+    registry._clock.stop()  # it would look as often as that
+    registry.time += 25.5
+    tick(registry)
+    assert receiver.frames == [b"o", b"h"]
+
+
 async def test_session_that_is_due_again_at_once_is_not_lost(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +266,22 @@ async def test_task_lives_as_long_as_there_are_sessions(registry: Registry) -> N
     await asyncio.sleep(0)
     assert registry._clock._task is None
     await asyncio.wait([task])
+
+
+async def test_task_starts_again_if_something_has_cancelled_it(registry: Registry) -> None:
+    """Such as code that cancels all tasks, and lets the loop go on."""
+    _, receiver = open_session(registry, "cut")
+    task = registry._clock._task
+    assert task is not None
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert receiver.is_aborted
+    registry.time += 100  # the heartbeat of the first session is overdue
+    open_session(registry, "next")
+    assert registry._clock._task not in (None, task)
+    tick(registry)
+    assert receiver.frames == [b"o", b"h"]
 
 
 async def test_late_tick_lets_what_has_come_be_taken_in_first() -> None:

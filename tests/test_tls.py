@@ -2,7 +2,9 @@
 
 import ast
 import asyncio
+import socket
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -15,6 +17,13 @@ http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
 
 QUESTIONS = {"get_write_buffer_size", "set_write_buffer_limits", "get_extra_info"}
 """What a closed TLS transport fails at."""
+
+
+DIRECT_AND_NOT: list[dict[str, bool]] = [
+    {"direct_requests": True},
+    {"direct_requests": False},
+    {"jsessionid": True},  # and written by aiohttp
+]
 
 
 @http
@@ -93,6 +102,39 @@ async def test_session_does_not_expire_while_its_response_is_downloaded(
     assert Large.seen == ["open"]
     wire.abort()
     await Large.until("close")
+
+
+@pytest.mark.parametrize("settings", DIRECT_AND_NOT, ids=str)
+async def test_client_may_poll_elsewhere_once_it_has_the_whole_response(
+    serve: Serve, settings: dict[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server looks at what TLS buffers now and then: the client may know of the end first."""
+    monkeypatch.setattr("sockjs_aio.core.tcp.PAUSE", 1.0)
+
+    class Large(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.send(message if message == "small" else "x" * 3_000_000)
+
+    served = await serve(Large, settings=settings, tls=contexts(make_certificate(tmp_path)))
+    assert await served.poll("/0/1") == b"o"
+    sock = socket.create_connection(("127.0.0.1", served.port))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    wire, other = await served.wire(sock=sock), await served.wire()
+    for connection in served.http_connections():
+        its_socket = connection.transport.get_extra_info("socket")
+        its_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    for _ in range(2):  # then, the lane answers
+        assert (await wire.request("POST", "/echo/0/1/xhr_send", "[]")).status == 204
+        assert (await other.request("POST", "/echo/0/1/xhr_send", "[]")).status == 204
+    wire.stop_reading()
+    wire.send("POST", "/echo/0/1/xhr", b"")
+    assert await served.post("/0/1", '["large"]') == 204
+    await asyncio.sleep(0.2)
+    cast(asyncio.Transport, wire.writer.transport).resume_reading()
+    assert len((await wire.reply()).body) > 3_000_000
+    other.send("POST", "/echo/0/1/xhr", b"")
+    assert await served.post("/0/1", '["small"]') == 204
+    assert (await other.reply()).body == b'a["small"]\n'
 
 
 @pytest.mark.parametrize("kind", clients.STREAMS, ids=lambda kind: kind.name)

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Protocol
 
 from sockjs_aio.turns import Turn
@@ -74,9 +74,10 @@ class Clock:
 
     def start(self, now: float) -> None:
         """Start to tick at the time `now`; if the clock ticks already, do nothing."""
-        if self._task is None:
+        if self._task is None or self._task.done():  # the application may cancel any task
             loop = asyncio.get_running_loop()
-            self._current_slot = math.floor(now / self._interval)
+            # or of what was due while no task ran
+            self._current_slot = min([math.floor(now / self._interval), *self._slots])
             # in an empty context, not that of the request which happens to start it
             self._task = contextvars.Context().run(loop.create_task, self._run())
 
@@ -113,7 +114,10 @@ class Clock:
         """Tick the sessions due at `now`, one in each step, so that other tasks can run between."""
         first, last = self._current_slot, math.floor(now / self._interval)
         self._current_slot = last + 1  # what is armed from now on must go into a later slot
-        for number in range(first, last + 1):
+        numbers: Iterable[int] = range(first, last + 1)
+        if last - first > len(self._slots):  # millions, if the interval is tiny
+            numbers = sorted(number for number in self._slots if number <= last)
+        for number in numbers:
             slot = self._slots.get(number)
             while slot:  # a tick may arm or forget other sessions
                 session = slot.pop()

@@ -61,7 +61,7 @@ class Liveness:
     @property
     def is_delivering(self) -> bool:
         """True while the end of the last response has not left this process."""
-        return self._delivery is not None and self._delivery.is_unfinished
+        return self._delivery is not None and self._delivery.is_leaving
 
     @property
     def is_awaited(self) -> bool:

@@ -5,6 +5,7 @@ and an addition, and no timer.  Only a session that is held back has one.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable
 
 from sockjs_aio.settings import Settings
@@ -29,7 +30,7 @@ class Pace:
         self.closes: bool = settings.message_rate_policy == "close"
         """Whether to close the session instead of holding messages back."""
         self._interval = 1 / rate
-        self._burst = settings.message_burst
+        self._burst = min(settings.message_burst, sys.maxsize)  # a float can be no larger
         self._full_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._resume: Callable[[], object] | None = None

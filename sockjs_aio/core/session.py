@@ -226,7 +226,7 @@ class Session(SubscribedSession):
 
     def was_blocked(self, seconds: float) -> None:
         """The event loop was blocked: a client that could not be heard gets that time again."""
-        self._machine.was_blocked(seconds)
+        self._machine.was_blocked(seconds, self._host.now())
 
     def hooks_returned(self) -> None:
         """No hook runs now: if the session has ended, forget it."""

@@ -135,7 +135,7 @@ def give_up_after(transport: asyncio.WriteTransport, seconds: float) -> None:
     sock = _socket(transport)
     if sys.platform == "linux" and sock is not None:
         try:
-            milliseconds = min(math.ceil(seconds * 1000), 2**31 - 1)
+            milliseconds = math.ceil(min(seconds * 1000, 2**31 - 1))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         except OSError:
             pass  # a Unix socket has no such option; checking its family would take twice as long
@@ -176,6 +176,7 @@ class Delivery:
     __slots__ = (
         "written",
         "is_unfinished",
+        "is_written",
         "is_finished",
         "has_passed",
         "_transport",
@@ -187,6 +188,7 @@ class Delivery:
         self.written: int = 0  # bytes; writers that write more than once count them
         # a response has begun, and the kernel does not have its end yet
         self.is_unfinished: bool = False
+        self.is_written: bool = False  # asyncio has its end, or gets it in this turn of the loop
         self.is_finished: bool = False  # the kernel has its end
         # another request uses the connection now: its data is not for this session
         self.has_passed: bool = False
@@ -197,6 +199,16 @@ class Delivery:
     def finish(self) -> None:
         """The response has ended; other requests may use the connection."""
         self.is_unfinished, self.is_finished = False, True
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether a response has begun, and its end is still in this process.
+
+        The coroutine that writes it notices the end later than the client may, over TLS by `PAUSE`.
+        """
+        if not (self.is_unfinished and self.is_written) or self._transport is None:
+            return self.is_unfinished
+        return self._transport.is_closing() or buffered_bytes(self._transport) > 0
 
     def is_pending(self) -> bool:
         """Tell whether there is data that the peer has not taken."""

@@ -1,6 +1,7 @@
 """permessage-deflate: compressed WebSocket messages (RFC 7692).  No I/O."""
 
 import re
+import sys
 import zlib
 from typing import NamedTuple
 
@@ -82,7 +83,7 @@ class Inflater:
         """
         unpacker = self._zlib or zlib.decompressobj(-_MAX_BITS)
         try:
-            message = unpacker.decompress(payload + _TAIL, max_size + 1)
+            message = unpacker.decompress(payload + _TAIL, min(max_size + 1, sys.maxsize))
         except zlib.error:
             raise ClientEndedError(BROKEN_COMPRESSION, BROKEN_COMPRESSION.code) from None
         if len(message) > max_size:

@@ -244,10 +244,12 @@ class SessionMachine:
         """The last response, or the close frame, is still on its way: restart the expiry clock."""
         self._idle_since = now
 
-    def was_blocked(self, seconds: float) -> None:
-        """Nobody was served for `seconds`: without a receiver, the session lives longer by that."""
+    def was_blocked(self, seconds: float, now: float) -> None:
+        """Nobody was served for `seconds`: the session lives longer by as much of that time as it
+        had no receiver.
+        """
         if not self._receiving:
-            self._idle_since += seconds
+            self._idle_since += min(seconds, now - self._idle_since)
 
     # Results.
 

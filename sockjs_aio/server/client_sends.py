@@ -75,7 +75,8 @@ async def _accept(service: Service, request: web.Request, read: ReadPayload) -> 
             messages = decode_messages(payload, service.settings.max_messages)
             if session.pace is not None:
                 await _keep_pace(session, session.pace, len(messages), service.registry)
-            if await session.hooks.accept(messages, len(payload)):
+            # we may have waited: nothing is left of the hooks of a session that was forgotten
+            if session.is_open and await session.hooks.accept(messages, len(payload)):
                 service.registry.counters.received(len(messages), len(payload))
                 return True
     return await _is_forgiven(session, service.registry)

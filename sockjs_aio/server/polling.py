@@ -207,6 +207,8 @@ class PollResponse(ShortResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         """Send the body."""
         try:
+            if type(super().body) is bytes and not self.compression:  # that may take turns
+                self._outcome.written()
             await super().write_eof(data)
             if self._outcome.is_kept:
                 await self._outcome.passes_on()

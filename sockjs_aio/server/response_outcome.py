@@ -50,6 +50,11 @@ class ResponseOutcome:
             if not self._writer.is_alive:
                 raise ConnectionResetError("the connection is lost")
 
+    def written(self) -> None:
+        """Note that asyncio gets the end of the response in this turn of the event loop."""
+        if self._writer is not None:
+            self._writer.delivery.is_written = True
+
     def succeeded(self) -> None:
         """Note that the response has left, as far as this process can tell."""
         if self._session is not None and self._writer is not None:

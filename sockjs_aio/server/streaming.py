@@ -155,6 +155,8 @@ class StreamingResponse(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send the end of the body."""
+        if self.outcome is not None:
+            self.outcome.written()
         try:
             await super().write_eof(data)
         except BaseException:

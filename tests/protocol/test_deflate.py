@@ -1,5 +1,6 @@
 """RFC 7692, section 7: which offers are accepted, and what a message takes and leaves."""
 
+import sys
 import zlib
 
 import pytest
@@ -40,6 +41,11 @@ def test_first_offer_that_we_can_keep_is_accepted(offers: str, agreed: Deflate |
 @pytest.mark.parametrize("agreed", [Deflate(), Deflate(9, False, False)])
 def test_answer_says_what_was_agreed(agreed: Deflate) -> None:
     assert agree(str(agreed)) == agreed
+
+
+def test_a_message_may_have_any_size() -> None:
+    for limit in (sys.maxsize, 10**400):  # zlib takes no larger number than the first
+        assert Inflater(Deflate()).inflate(Deflater(Deflate()).deflate(b"x"), limit) == b"x"
 
 
 @pytest.mark.parametrize("agreed", [Deflate(), Deflate(9), Deflate(15, False, False)])

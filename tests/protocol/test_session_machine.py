@@ -223,6 +223,23 @@ def test_postponed_session_lives_as_long_again() -> None:
     assert machine.deadline() == 10
 
 
+def test_time_in_which_nobody_was_served_does_not_count() -> None:
+    machine = opened()
+    machine.detach(1)
+    machine.was_blocked(3, 4)
+    assert machine.deadline() == 9
+    machine.was_blocked(1, 10)
+    assert machine.deadline() == 10
+
+
+def test_time_before_the_last_response_is_not_given_back() -> None:
+    for detached in (4.0, 10.0):  # within the time in which nobody was served, and at its end
+        machine = opened()
+        machine.detach(detached)
+        machine.was_blocked(9, 10)
+        assert machine.deadline() == 15
+
+
 def test_asking_a_closed_session_again_does_not_keep_it() -> None:
     machine = opened()
     machine.close(3000, "Go away!", now=10)

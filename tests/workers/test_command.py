@@ -176,11 +176,12 @@ def test_workers_refuse_what_cannot_be(options: dict[str, Any], message: str) ->
 # What it logs.
 
 
-async def test_lines_have_a_time(command: RunCommand) -> None:
+async def test_lines_have_a_time_and_say_which_logger_they_are_from(command: RunCommand) -> None:
     served = await command()
     assert await served.stop() == 0
     for line in served.said.splitlines():
-        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \[\d+\] INFO ", line), line
+        time, logger = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", r"sockjs_aio(\.[a-z]+)?"
+        assert re.match(rf"{time} \[\d+\] {logger} INFO ", line), line
 
 
 async def test_json_has_each_line_as_an_object(command: RunCommand) -> None:

@@ -6,8 +6,6 @@ A send may wait for room in the inbox for any time, so a late answer alone means
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import async_timeout
-
 from sockjs_aio.cluster.relay.peers import ExhaustedError, OwnerLostError
 
 
@@ -15,8 +13,8 @@ class SendWatch:
     """Asks the other process something, again and again, while it has not answered a send.
 
     Args:
-        interval: Seconds before each question; its answer may take as long.
-        ask: Asks.
+        interval: Seconds before each question.
+        ask: Asks; raises an `OwnerLostError` if no answer comes in a few seconds.
         give_up: Called if no answer comes.
     """
 
@@ -45,11 +43,10 @@ class SendWatch:
     async def _run(self) -> None:
         while True:
             try:
-                async with async_timeout.timeout(self._interval):
-                    await self._ask()
+                await self._ask()
             except ExhaustedError:
                 pass  # this process has no room for a question: that says nothing of the other one
-            except (OwnerLostError, asyncio.TimeoutError):
+            except OwnerLostError:
                 self._give_up()
                 return
             await asyncio.sleep(self._interval)

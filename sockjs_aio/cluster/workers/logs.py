@@ -20,7 +20,7 @@ def set_up(level: str, form: str) -> None:
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(
-            logging.Formatter("%(asctime)s [%(process)d] %(levelname)s %(message)s")
+            logging.Formatter("%(asctime)s [%(process)d] %(name)s %(levelname)s %(message)s")
         )
     logging.basicConfig(level=level.upper(), handlers=[handler])
 

@@ -48,6 +48,7 @@ class LaneResponse:
             self._end(is_lost=True)
         else:
             self.complete()
+            self.delivery.is_written = True
             self.lane.finish(self._end)
 
     def _lose(self) -> None:
