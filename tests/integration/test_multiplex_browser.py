@@ -8,7 +8,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page, expect
 
@@ -19,11 +18,11 @@ from sockjs_aio import SockJSRouter
 from sockjs_aio.multiplex import MultiplexConnection
 from tests import clients
 from tests.conftest import Recorder, Serve, require
-from tests.integration.browser import SOCKJS_CLIENT, launched, serving, visiting
+from tests.integration.browser import SOCKJS_CLIENT, serving, visiting
 from tests.integration.test_examples import running
 
 MakeApp = Callable[[], web.Application]
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 MULTIPLEX_CLIENT = SOCKJS_CLIENT.parents[2] / "websocket-multiplex/multiplex_client.js"
 TRANSPORTS = ["websocket", "xhr-streaming", "iframe-eventsource", "xhr-polling", "jsonp-polling"]
 
@@ -46,12 +45,6 @@ function open(name) {
 }
 </script></body></html>
 """
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
 
 
 # npm's websocket-multiplex.
