@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,8 +41,8 @@ expect.set_options(timeout=20_000)  # a busy machine draws pages slowly
 # callback, which the server's next frame still calls.
 LATE_JSONP = re.compile(r"_jp\.\w+ is not a function")
 
-_idle: dict[Browser, list[Page]] = {}
-"""Pages that somebody has left, of each browser that runs."""
+_idle: dict[Browser, dict[str, list[Page]]] = {}
+"""Pages that somebody has left, of each browser that runs, by the options of their contexts."""
 
 
 @asynccontextmanager
@@ -53,7 +54,7 @@ async def launched() -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(
             executable_path=CHROMIUM, args=ARGUMENTS, env={**os.environ, "LANG": "C.UTF-8"}
         )
-        _idle[browser] = []
+        _idle[browser] = defaultdict(list)
         yield browser
         del _idle[browser]
         await browser.close()
@@ -78,7 +79,7 @@ async def visiting(browser: Browser, url: str, **context_options: Any) -> AsyncI
     A page takes a second of CPU time to make, and a tenth of that to go elsewhere.  So the next
     visitor gets it, without what it has stored.
     """
-    idle = _idle[browser] if not context_options else []
+    idle = _idle[browser][repr(context_options)]
     page = idle.pop() if idle else await _new_page(browser, context_options)
     errors: list[str] = []
 
@@ -93,7 +94,7 @@ async def visiting(browser: Browser, url: str, **context_options: Any) -> AsyncI
     with contextlib.suppress(asyncio.TimeoutError):
         async with async_timeout.timeout(10):
             has_forgotten = await _forget(page)
-            if not has_forgotten or context_options:
+            if not has_forgotten:
                 await page.context.close()
     page.remove_listener("pageerror", note)
     assert [error for error in errors if not LATE_JSONP.match(error)] == []
