@@ -28,7 +28,7 @@ from typing import IO, Any
 ROOT = Path(__file__).parents[1]
 
 IMPORTS = (
-    *("aiohttp.web", "aiohttp_remotes", "redis.asyncio", "tests.adapters", "tests.process"),
+    *("aiohttp.web", "aiohttp_remotes", "redis.asyncio", "tests.adapters", "tests.wire"),
     *("sockjs_aio.brokers.redis", "sockjs_aio.cluster.nodes.nodes"),
     "sockjs_aio.cluster.workers.command",
 )
