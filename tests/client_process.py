@@ -13,7 +13,8 @@ import sys
 import async_timeout
 
 from tests import clients
-from tests.process import PATIENCE, ROOT
+from tests.forks import AsyncFork
+from tests.process import PATIENCE
 from tests.target import Target
 
 
@@ -48,22 +49,15 @@ async def main(port: int, name: str) -> None:
 class ClientProcess:
     """`python -m tests.client_process`, started, stopped and continued."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: AsyncFork) -> None:
         self._process = process
 
     @classmethod
     async def start(cls, port: int, kind: type[clients.Client]) -> "ClientProcess":
-        return cls(
-            await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.client_process", str(port), kind.name),
-                cwd=ROOT,
-                stdout=asyncio.subprocess.PIPE,
-            )
-        )
+        return cls(await AsyncFork.start("-m", __name__, str(port), kind.name))
 
     async def until(self, text: str) -> list[str]:
         """Wait until it says `text`; return what it has said before."""
-        assert self._process.stdout is not None
         lines: list[str] = []
         async with async_timeout.timeout(PATIENCE):
             while (line := (await self._process.stdout.readline()).decode().strip()) != text:

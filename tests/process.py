@@ -21,6 +21,7 @@ import async_timeout
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, Session, SockJSConnection, SockJSRouter
+from tests.forks import AsyncFork
 from tests.target import Target
 from tests.wire import Reply, Wire
 
@@ -184,23 +185,36 @@ class ServerProcess(Target):
     `errors` is what it prints to stderr, to be awaited once it has ended.
     """
 
-    def __init__(self, port: int, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, port: int, process: asyncio.subprocess.Process | AsyncFork) -> None:
         super().__init__(port, "/echo")
         self.process = process
         self.errors = asyncio.ensure_future(self._read_errors())
 
     @classmethod
     async def start(
-        cls, port: int, settings: dict[str, Any], *, module: str = "tests.process"
+        cls,
+        port: int,
+        settings: dict[str, Any],
+        *,
+        module: str = "tests.process",
+        is_fork: bool = False,
     ) -> "ServerProcess":
-        """Start a server on `port`, and wait until it listens."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-m", module, "--port", str(port)),
-            json.dumps(settings),
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        """Start a server on `port`, and wait until it listens.
+
+        A fork starts sooner, but has memory in common with others.
+        """
+        options = ["-W", "error"]
+        arguments = ["-m", module, "--port", str(port), json.dumps(settings)]
+        process: asyncio.subprocess.Process | AsyncFork
+        if is_fork:
+            process = await AsyncFork.start(*arguments, options=options)
+        else:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, *options, *arguments),
+                cwd=ROOT,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
         server = cls(port, process)
         assert process.stdout is not None
         try:

@@ -1,30 +1,35 @@
 """The chat on several nodes, each a process: people in browsers meet over a real Redis."""
 
-import asyncio
 import signal
 from collections.abc import AsyncIterator
 
 import async_timeout
 import pytest
-from playwright.async_api import expect
+import pytest_asyncio
+from playwright.async_api import Browser, expect
 
 from tests.brokers.redis_server import RedisServer
-from tests.integration.browser import launched
-from tests.integration.test_chat import joined, run, say, until_serving
+from tests.forks import AsyncFork
+from tests.integration.conftest import browser as browser
+from tests.integration.test_chat import joined, say, until_serving
 from tests.ports import free_port
 from tests.process import COMPLAINTS
 
-pytestmark = [pytest.mark.redis, pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [
+    *(pytest.mark.redis, pytest.mark.browser, pytest.mark.timeout(180)),
+    pytest.mark.asyncio(loop_scope="session"),
+]
 
-Nodes = dict[int, asyncio.subprocess.Process]
+Nodes = dict[int, AsyncFork]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def nodes(own_redis: RedisServer) -> AsyncIterator[Nodes]:
     processes = {}
     for _ in range(3):
         port = free_port()
-        processes[port] = await run("--port", port, "--redis", own_redis.url)
+        arguments = ["-m", "examples.chat", "--port", str(port), "--redis", own_redis.url]
+        processes[port] = await AsyncFork.start(*arguments)
     for port in processes:
         await until_serving(port)
     yield processes
@@ -32,14 +37,14 @@ async def nodes(own_redis: RedisServer) -> AsyncIterator[Nodes]:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
         async with async_timeout.timeout(10):
-            _, errors = await process.communicate()
-        assert not any(word in errors.decode() for word in COMPLAINTS), errors.decode()
+            errors = (await process.stderr.read()).decode()
+            await process.wait()
+        assert not any(word in errors for word in COMPLAINTS), errors
 
 
-async def test_people_on_three_nodes_meet(nodes: Nodes) -> None:
+async def test_people_on_three_nodes_meet(browser: Browser, nodes: Nodes) -> None:
     one, two, three = nodes
     async with (
-        launched() as browser,
         joined(browser, one, "Ada") as ada,
         joined(browser, two, "Grace", "xhr-polling") as grace,
         joined(browser, three, "Linus", "xhr-streaming") as linus,
@@ -67,11 +72,10 @@ async def test_people_on_three_nodes_meet(nodes: Nodes) -> None:
 
 
 async def test_chat_goes_on_by_itself_while_redis_is_away(
-    nodes: Nodes, own_redis: RedisServer
+    browser: Browser, nodes: Nodes, own_redis: RedisServer
 ) -> None:
     one, two, _ = nodes
     async with (
-        launched() as browser,
         joined(browser, one, "Ada") as ada,
         joined(browser, one, "Alan") as alan,
         joined(browser, two, "Grace") as grace,

@@ -27,7 +27,8 @@ EXPIRY = 2.0
 async def nodes(redis_server: RedisServer, prefix: str) -> AsyncIterator[list[ServerProcess]]:
     options = {"redis": redis_server.url, "prefix": prefix, "member_expiry": EXPIRY}
     starting = [
-        ServerProcess.start(free_port(), options, module="tests.brokers.node") for _ in range(3)
+        ServerProcess.start(free_port(), options, module="tests.brokers.node", is_fork=True)
+        for _ in range(3)
     ]
     servers = list(await asyncio.gather(*starting))
     yield servers

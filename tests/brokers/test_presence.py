@@ -402,7 +402,8 @@ async def test_two_routers_of_one_broker_are_both_told(serve: Serve) -> None:
 async def start_nodes(url: str, **options: Any) -> list[ServerProcess]:
     options = {"redis": url, "max_retry_delay": 0.2, **options}
     starting = [
-        ServerProcess.start(free_port(), options, module="tests.brokers.node") for _ in range(3)
+        ServerProcess.start(free_port(), options, module="tests.brokers.node", is_fork=True)
+        for _ in range(3)
     ]
     started = await asyncio.gather(*starting, return_exceptions=True)
     nodes = [node for node in started if isinstance(node, ServerProcess)]

@@ -1,4 +1,4 @@
-"""The real haproxy before three servers, as fixtures."""
+"""The real haproxy before three servers, and a browser, as fixtures."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
 
 from tests.brokers.redis_server import RedisServer, find_server
 from tests.conftest import require
+from tests.integration.browser import launched
 from tests.integration.client import Client
 from tests.integration.haproxy import Haproxy, find_program
 from tests.integration.node import NodeProcess, running_nodes
@@ -16,6 +19,13 @@ from tests.integration.node import NodeProcess, running_nodes
 MakeClient = Callable[..., Client]
 OpenClients = Callable[..., Awaitable[list[Client]]]
 StartHaproxy = Callable[..., Haproxy]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """The browser of all tests; its tests share an event loop."""
+    async with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

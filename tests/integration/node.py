@@ -25,6 +25,7 @@ from aiohttp_remotes import XForwardedStrict, setup
 
 from sockjs_aio import Drain, Nodes, SockJSConnection, SockJSRouter, readyz, run_app
 from sockjs_aio.core.session import Session
+from tests.forks import Fork, template
 from tests.process import COMPLAINTS, PATIENCE
 from tests.wire import Wire
 
@@ -191,19 +192,23 @@ class NodeProcess:
         program: Path | None = None,
     ) -> None:
         self._options: dict[str, Any] = {"redis": redis, "relays": relays, "notice": notice}
-        arguments = ["-m", "tests.integration.node", f"--port={port}", f"--notice={notice}"]
+        arguments = ["-m", __name__, f"--port={port}", f"--notice={notice}"]
         if redis is not None:
             arguments.append(f"--redis={redis}")
         if relays:
             arguments.append("--relays")
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - stop() closes it
-        self._process = subprocess.Popen(
-            [sys.executable, "-u", *([program] if program else arguments)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
+        self._process: Fork | subprocess.Popen[str]
+        if program is None:
+            self._process = template("-u").start(arguments, os.environ, self._errors)
+        else:
+            self._process = subprocess.Popen(
+                [sys.executable, "-u", program],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+            )
 
     @functools.cached_property
     def port(self) -> int:

@@ -3,18 +3,16 @@
 import argparse
 import asyncio
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import async_timeout
 from aiohttp import web
 
 from sockjs_aio import Drain, SockJSConnection, SockJSRouter, run_app
+from tests.forks import AsyncFork
 from tests.ports import free_port
 
-ROOT = Path(__file__).parents[2]
 HEARTBEAT_DELAY = 0.5
 
 
@@ -34,14 +32,11 @@ class Server:
         self._sockjs_url = sockjs_url
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/echo"
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: AsyncFork | None = None
 
     async def start(self) -> None:
-        module = ["-m", "tests.integration.reconnecting_server"]
         options = ["--port", str(self.port), "--sockjs-url", self._sockjs_url]
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *module, *options, cwd=ROOT
-        )
+        self._process = await AsyncFork.start("-m", __name__, *options)
         async with async_timeout.timeout(20):
             while True:
                 try:

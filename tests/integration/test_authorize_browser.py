@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import async_timeout
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Error, Page, Request, expect
 
@@ -22,16 +21,10 @@ from examples.authorize import BROKER, make_app
 from sockjs_aio import ConnectionInfo, SockJSRouter
 from tests.cases import case
 from tests.conftest import Echo
-from tests.integration.browser import Client, launched, make_page_app, serving, visiting
+from tests.integration.browser import Client, make_page_app, serving, visiting
 from tests.integration.test_browser import SOCKJS_TRANSPORTS, TRANSPORTS
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 # The example.

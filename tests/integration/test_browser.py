@@ -13,10 +13,10 @@ from playwright.async_api import Browser, Error, Page
 
 from sockjs_aio import SockJSRouter
 from tests.conftest import Echo, Recorder
-from tests.integration.browser import Client, launched, make_page_app, serving, visiting
+from tests.integration.browser import Client, make_page_app, serving, visiting
 from tests.lanes import answered as answered
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 # iframe-htmlfile needs nothing special: without ActiveX, sockjs-client uses a plain iframe for it.
 SOCKJS_TRANSPORTS = [
@@ -77,20 +77,14 @@ class Service:
     url: str
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def page_port() -> AsyncIterator[int]:
     """The port of the server that has the page."""
     async with serving(make_page_app()) as port:
         yield port
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def serve_page(page_port: int) -> AsyncIterator[Serve]:
     """Run a service for the page: ``await serve_page(Echo, response_limit=4096)``."""
     running = []
@@ -109,14 +103,14 @@ async def serve_page(page_port: int) -> AsyncIterator[Serve]:
         await server.__aexit__(None, None, None)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def page(browser: Browser, page_port: int) -> AsyncIterator[Page]:
     """A page for all tests, which each test loads again: another one would take its time."""
     async with visiting(browser, f"http://127.0.0.1:{page_port}/client.html") as page:
         yield page
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def client(
     page: Page,
     page_port: int,

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from playwright.async_api import Browser
 
 from sockjs_aio import ConnectionInfo, SockJSRouter
 from tests.conftest import Echo, Recorder
-from tests.integration.browser import launched, make_page_app, serving, visiting
+from tests.integration.browser import make_page_app, serving, visiting
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 CONNECT = """([url, protocols, code, reason]) => new Promise((resolve) => {
     const socket = new WebSocket(url, protocols);
@@ -26,12 +27,13 @@ OPEN = """([url, options]) => new Promise((resolve) => {
 })"""
 
 
-async def in_browser(connection: Any, settings: dict[str, Any], *arguments: Any) -> list[Any]:
+async def in_browser(
+    browser: Browser, connection: Any, settings: dict[str, Any], *arguments: Any
+) -> list[Any]:
     """Have a page connect and close; return its subprotocol and what its close event says."""
     app = web.Application()
     SockJSRouter(connection, "/echo", settings).attach(app)
     async with (
-        launched() as browser,
         serving(make_page_app()) as page_port,
         serving(app) as port,
         visiting(browser, f"http://127.0.0.1:{page_port}/client.html") as page,
@@ -52,14 +54,14 @@ async def in_browser(connection: Any, settings: dict[str, Any], *arguments: Any)
     ],
 )
 async def test_page_gets_the_subprotocol_that_it_offers_or_no_session(
-    protocols: list[str], agreed: str | None
+    browser: Browser, protocols: list[str], agreed: str | None
 ) -> None:
     class Noted(Recorder):
         async def on_open(self, info: ConnectionInfo) -> None:
             self.seen.append(info.protocol)
 
     settings = {"protocols": ["v11.stomp", "v12.stomp"]}
-    result = await in_browser(Noted, settings, protocols, 1000, "")
+    result = await in_browser(browser, Noted, settings, protocols, 1000, "")
     if agreed is None:
         assert result == ["", 1006, "", False]
         assert Noted.seen == []
@@ -68,7 +70,7 @@ async def test_page_gets_the_subprotocol_that_it_offers_or_no_session(
         assert Noted.seen == [agreed or None, "close"]
 
 
-async def test_page_waits_for_a_slow_authorize_if_it_is_told_to() -> None:
+async def test_page_waits_for_a_slow_authorize_if_it_is_told_to(browser: Browser) -> None:
     asked = []
 
     async def authorize(request: web.Request) -> bool:
@@ -79,7 +81,6 @@ async def test_page_waits_for_a_slow_authorize_if_it_is_told_to() -> None:
     app = web.Application()
     SockJSRouter(Echo, "/echo", authorize=authorize).attach(app)
     async with (
-        launched() as browser,
         serving(make_page_app()) as page_port,
         serving(app) as port,
         visiting(browser, f"http://127.0.0.1:{page_port}/client.html") as page,
@@ -89,5 +90,5 @@ async def test_page_waits_for_a_slow_authorize_if_it_is_told_to() -> None:
     assert len(asked) == 1
 
 
-async def test_page_that_closes_a_raw_websocket_gets_its_reason_back() -> None:
-    assert await in_browser(Echo, {}, [], 3001, "bye") == ["", 3001, "bye", True]
+async def test_page_that_closes_a_raw_websocket_gets_its_reason_back(browser: Browser) -> None:
+    assert await in_browser(browser, Echo, {}, [], 3001, "bye") == ["", 3001, "bye", True]

@@ -14,27 +14,20 @@ from typing import Any
 import aiohttp
 import async_timeout
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page, expect
 
 from examples import chat
 from examples.chat import CDN, NAME_LENGTH, TEXT_LENGTH, make_app
 from sockjs_aio import SockJSRouter
-from tests.integration.browser import launched, serving, visiting
+from tests.integration.browser import serving, visiting
 from tests.ports import free_port
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 ROOT = Path(__file__).parents[2]
 
 
 # The page.
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
 
 
 @asynccontextmanager

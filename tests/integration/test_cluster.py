@@ -13,11 +13,11 @@ from pathlib import Path
 
 import async_timeout
 import pytest
-from playwright.async_api import Page, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
 
 from examples.cluster.__main__ import find
 from tests.conftest import require
-from tests.integration.browser import launched
 from tests.integration.haproxy import find_program, states
 from tests.integration.node import ROOT
 from tests.integration.test_chat import joined, say
@@ -79,7 +79,7 @@ async def start(folder: Path, **env: str) -> Cluster:
     )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def cluster(folder: Path) -> AsyncIterator[Cluster]:
     require(find_program("haproxy"), "haproxy")
     require(find_program("redis-server"), "redis-server")
@@ -91,6 +91,7 @@ async def cluster(folder: Path) -> AsyncIterator[Cluster]:
     await cluster.process.communicate()
 
 
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.haproxy
 @pytest.mark.redis
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -182,11 +183,12 @@ async def until_elsewhere(page: Page, node: str) -> None:
     await expect(page.locator("#people .me code")).to_have_text(others, timeout=20_000)
 
 
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.browser
 @pytest.mark.haproxy
 @pytest.mark.redis
 async def test_messages_of_everybody_reach_everybody_in_order_wherever_requests_come_in(
-    cluster: Cluster, folder: Path
+    browser: Browser, cluster: Cluster, folder: Path
 ) -> None:
     admin = next(folder.glob("sockjs-*")) / "haproxy"  # noqa: ASYNC240
     transports = {"Ada": "xhr-polling", "Grace": "jsonp-polling", "Linus": "xhr-streaming"}
@@ -195,7 +197,7 @@ async def test_messages_of_everybody_reach_everybody_in_order_wherever_requests_
         servers = await states(admin)
         return {name: int(servers[name]["stot"]) for name in ("one", "two", "three")}
 
-    async with launched() as browser, contextlib.AsyncExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         people = {}
         for name, transport in transports.items():
             before = await requests()
@@ -217,12 +219,14 @@ async def test_messages_of_everybody_reach_everybody_in_order_wherever_requests_
                 assert said == [f"{name} {number}" for number in range(12)]
 
 
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.browser
 @pytest.mark.haproxy
 @pytest.mark.redis
-async def test_people_meet_and_the_end_of_a_node_is_no_end(cluster: Cluster) -> None:
+async def test_people_meet_and_the_end_of_a_node_is_no_end(
+    browser: Browser, cluster: Cluster
+) -> None:
     async with (
-        launched() as browser,
         joined(browser, cluster.port, "Ada", "xhr-polling") as ada,
         joined(browser, cluster.port, "Grace", "xhr-streaming") as grace,
         joined(browser, cluster.port, "Linus") as linus,

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -13,13 +14,15 @@ import pytest
 
 from sockjs_aio import SockJSConnection
 from tests import clients
-from tests.conftest import Serve, Served
+from tests.cases import case
+from tests.conftest import Serve
+from tests.target import Target
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @asynccontextmanager
-async def running(serve: Serve, port: int, *command: str) -> AsyncIterator[Served]:
+async def started(*command: str) -> AsyncIterator[None]:
     """Run an example; it has to end with status 0 and without a word of complaint."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -29,27 +32,33 @@ async def running(serve: Serve, port: int, *command: str) -> AsyncIterator[Serve
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    served = await serve(prefix="/echo")
-    served.port = port
-    await served.until_listening()
-    yield served
+    yield
     process.send_signal(signal.SIGINT)  # as Ctrl-C
     output, errors = await process.communicate()
     assert (process.returncode, errors.decode()) == (0, ""), output
 
 
-@pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
-async def test_echo(
-    serve: Serve, unused_tcp_port: int, kind: type[clients.Client], tmp_path: Path
-) -> None:
+@asynccontextmanager
+async def running(port: int, *command: str, prefix: str = "/echo") -> AsyncIterator[Target]:
+    """Run an example that listens on `port`, and hang up after its end."""
+    served = Target(port, prefix)
+    async with started(*command):
+        await served.until_listening()
+        yield served
+    await served.hang_up()
+
+
+async def test_echo(unused_tcp_port: int, tmp_path: Path) -> None:
     script = tmp_path / "echo.py"  # its port may be in use here
     source = (ROOT / "examples/echo.py").read_text()
     script.write_text(source.replace("port=8080", f"port={unused_tcp_port}"))
-    async with running(serve, unused_tcp_port, str(script)) as served:
-        client = await kind.open(served)
-        await client.send("a")
-        assert await client.messages(1) == ["a"]
-        await client.leave()
+    async with running(unused_tcp_port, str(script)) as served:
+        for kind in clients.ALL:
+            with case(kind.name):
+                client = await kind.open(served)
+                await client.send("a")
+                assert await client.messages(1) == ["a"]
+                await client.leave()
 
 
 async def test_client_prints_what_comes_and_connects_again(serve: Serve) -> None:
@@ -74,9 +83,9 @@ async def test_client_prints_what_comes_and_connects_again(serve: Serve) -> None
 
 
 @pytest.mark.parametrize("options", [[], ["--uvloop"], ["--adapter", "tornado"]])
-async def test_protocol_server(serve: Serve, unused_tcp_port: int, options: list[str]) -> None:
+async def test_protocol_server(unused_tcp_port: int, options: list[str]) -> None:
     command = ["examples/protocol_server.py", "--port", str(unused_tcp_port), *options]
-    async with running(serve, unused_tcp_port, *command) as served:
+    async with running(unused_tcp_port, *command) as served:
         for kind in clients.ALL:
             await use_services(served, kind)
         served.prefix = "/cookie_needed_echo"
@@ -88,9 +97,9 @@ async def test_protocol_server(serve: Serve, unused_tcp_port: int, options: list
         assert (await served.request("GET", "/0/1/websocket")).status == 404
 
 
-async def test_authorize(serve: Serve, unused_tcp_port: int) -> None:
+async def test_authorize(unused_tcp_port: int) -> None:
     command = ["-m", "examples.authorize", "--port", str(unused_tcp_port)]
-    async with running(serve, unused_tcp_port, *command) as served:
+    async with running(unused_tcp_port, *command) as served:
         served.prefix = ""
         assert (await served.request("GET", "/")).status == 200
         for origin, status in [("localhost", 401), ("127.0.0.1", 401), ("evil.example", 403)]:
@@ -112,35 +121,46 @@ WITH_PORTS = [
 
 
 @pytest.mark.parametrize("command", WITH_PORTS, ids=lambda command: " ".join(command[-2:]))
-@pytest.mark.parametrize("port", ["taken", "70000", "http"])
-async def test_port_that_cannot_be_used_is_told_in_one_line(
-    unused_tcp_port: int, command: list[str], port: str
+async def test_port_that_is_taken_is_told_in_one_line(
+    unused_tcp_port: int, command: list[str]
 ) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        taken = str(listener.getsockname()[1])
         # the port that is not asked about may be in use here, too
         other = ["--old-port", str(unused_tcp_port)] if command[-1] == "--new-port" else []
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *(*command, taken if port == "taken" else port, *other),
+            *(*command, str(listener.getsockname()[1]), *other),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
         _, errors = await process.communicate()
-    last = errors.decode().splitlines()[-1]
-    assert b"Traceback" not in errors
-    if port == "taken":
-        assert process.returncode == 1 and errors.count(b"\n") == 1
-        assert "is taken" in last or "already in use" in last
-    else:
-        assert process.returncode == 2
-        assert f"argument {command[-1]}: {port} is not a port number" in last
+    assert process.returncode == 1 and errors.count(b"\n") == 1
+    assert b"is taken" in errors or b"already in use" in errors
 
 
-async def use_services(served: Served, kind: type[clients.Client]) -> None:
+@pytest.mark.parametrize("command", WITH_PORTS, ids=lambda command: " ".join(command[-2:]))
+@pytest.mark.parametrize("port", ["70000", "http"])
+def test_port_that_cannot_be_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    port: str,
+) -> None:
+    """In this process, as the program ends before it has begun."""
+    *place, option = command
+    monkeypatch.setattr(sys, "argv", [place[-1], option, port])
+    run = runpy.run_module if place[0] == "-m" else runpy.run_path
+    with pytest.raises(SystemExit) as end:
+        run(place[-1], run_name="__main__")
+    assert end.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option}: {port} is not a port number" in last
+
+
+async def use_services(served: Target, kind: type[clients.Client]) -> None:
     for prefix in ("/echo", "/echo_default"):
         served.prefix = prefix
         client = await kind.open(served)

@@ -29,7 +29,7 @@ async def start(unused_tcp_port: int) -> AsyncIterator[Start]:
     servers: list[ServerProcess] = []
 
     async def run(**settings: Any) -> ServerProcess:
-        servers.append(await ServerProcess.start(unused_tcp_port, settings))
+        servers.append(await ServerProcess.start(unused_tcp_port, settings, is_fork=True))
         return servers[-1]
 
     yield run

@@ -12,7 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.certificate import make_certificate
-from tests.integration.browser import Client, launched, make_page_app, serving, visiting
+from tests.integration.browser import Client, make_page_app, serving, visiting
 from tests.integration.conftest import StartHaproxy
 from tests.integration.haproxy import SERVICES, Haproxy
 from tests.integration.node import NodeProcess
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.haproxy,
     pytest.mark.redis,
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 
 TRANSPORTS = [
@@ -38,12 +38,6 @@ TRANSPORTS = [
 Front = Callable[[str, bool], str]
 T = TypeVar("T")
 PageOf = Callable[[str], Awaitable[Client]]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +69,7 @@ def url_of(
         front.stop()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def page_of(browser: Browser) -> AsyncIterator[PageOf]:
     """Return the page of the servers at an address; one for all tests, as that takes its time."""
     clients: dict[str, Client] = {}
@@ -123,7 +117,7 @@ async def test_every_transport_echoes(
 # Processes that end.
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def visit(browser: Browser) -> AsyncIterator[PageOf]:
     """Open the page of the servers at an address, each time as somebody else."""
     async with contextlib.AsyncExitStack() as stack:
@@ -186,7 +180,7 @@ async def until_told(client: Client, transport: str, how: signal.Signals) -> Non
 # Pages of another site behind the cookie.
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def visitor(browser: Browser, url_of: Front) -> AsyncIterator[Client]:
     """A page of another site than the service's."""
     async with (

@@ -8,7 +8,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page, expect
 
@@ -18,12 +17,12 @@ from examples.tornado.multiplex import make_app as make_tornado_app
 from sockjs_aio import SockJSRouter
 from sockjs_aio.multiplex import MultiplexConnection
 from tests import clients
-from tests.conftest import Recorder, Serve, require
-from tests.integration.browser import SOCKJS_CLIENT, launched, serving, visiting
+from tests.conftest import Recorder, require
+from tests.integration.browser import SOCKJS_CLIENT, serving, visiting
 from tests.integration.test_examples import running
 
 MakeApp = Callable[[], web.Application]
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 MULTIPLEX_CLIENT = SOCKJS_CLIENT.parents[2] / "websocket-multiplex/multiplex_client.js"
 TRANSPORTS = ["websocket", "xhr-streaming", "iframe-eventsource", "xhr-polling", "jsonp-polling"]
 
@@ -46,12 +45,6 @@ function open(name) {
 }
 </script></body></html>
 """
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
 
 
 # npm's websocket-multiplex.
@@ -196,22 +189,18 @@ async def test_example_loads_from_the_cdn_where_there_is_no_file() -> None:
                 assert chat.script_tag(chat.CDN) in await response.text()
 
 
-@pytest.mark.parametrize("kind", [clients.WebSocket, clients.Xhr], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("module", ["examples.multiplex", "examples.tornado.multiplex"])
-@pytest.mark.asyncio(loop_scope="function")
-async def test_example_runs(
-    serve: Serve, unused_tcp_port: int, kind: type[clients.Client], module: str
-) -> None:
+async def test_example_runs(unused_tcp_port: int, module: str) -> None:
     command = ["-m", module, "--port", str(unused_tcp_port)]
-    async with running(serve, unused_tcp_port, *command) as served:
-        served.prefix = ""
+    async with running(unused_tcp_port, *command, prefix="") as served:
         assert b"SockJS channels" in (await served.request("GET", "/")).body
         for path in ("/page/multiplex.js", "/page/multiplex.css", "/style/chat.css"):
             assert (await served.request("GET", path)).status == 200
         served.prefix = "/multiplex"
-        client = await kind.open(served)
-        await client.send("sub,ann", "msg,ann,x", "sub,carl", "msg,carl,y", "msg,carl,z")
-        answers = ["Ann says hi!", "Ann nods: x", "Carl says goodbye to: y"]
-        expected = [f"msg,ann,{answers[0]}", f"msg,ann,{answers[1]}", f"msg,carl,{answers[2]}"]
-        assert await client.messages(4) == [*expected, "uns,carl"]
-        await client.leave()
+        for kind in (clients.WebSocket, clients.Xhr):
+            client = await kind.open(served)
+            await client.send("sub,ann", "msg,ann,x", "sub,carl", "msg,carl,y", "msg,carl,z")
+            answers = ["Ann says hi!", "Ann nods: x", "Carl says goodbye to: y"]
+            expected = [f"msg,ann,{answers[0]}", f"msg,ann,{answers[1]}", f"msg,carl,{answers[2]}"]
+            assert await client.messages(4) == [*expected, "uns,carl"]
+            await client.leave()

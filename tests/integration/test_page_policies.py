@@ -4,26 +4,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Error
 
 from sockjs_aio import SockJSRouter
 from tests.conftest import Echo
-from tests.integration.browser import Client, launched, make_page_app, serving, visiting
+from tests.integration.browser import Client, make_page_app, serving, visiting
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 OWN = "script-src 'self'"
 CONNECT = "connect-src {service}"
 FRAME = "frame-src {service}"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
 
 
 @asynccontextmanager

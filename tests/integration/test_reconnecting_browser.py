@@ -10,44 +10,38 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
 
-from tests.integration.browser import launched, make_page_app, serving
+from tests.integration.browser import make_page_app, serving
 from tests.integration.frozen_tab import Tab, tab
 from tests.integration.reconnecting_page import Client, visited
 from tests.integration.reconnecting_server import Server, running
 from tests.integration.test_browser import SOCKJS_TRANSPORTS
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 SILENCE = 3000
 CONNECTING = 0
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def page_url() -> AsyncIterator[str]:
     """The server that has the page."""
     async with serving(make_page_app()) as port:
         yield f"http://127.0.0.1:{port}"
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def server(page_url: str) -> AsyncIterator[Server]:
     async with running(f"{page_url}/sockjs.min.js") as server:
         yield server
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def client(browser: Browser, page_url: str, server: Server) -> AsyncIterator[Client]:
     async with visited(browser, page_url, server.url) as client:
         yield client
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def pages(
     browser: Browser, page_url: str, server: Server
 ) -> AsyncIterator[dict[str, Client]]:

@@ -10,7 +10,7 @@ from aiohttp import web
 from playwright.async_api import Browser, Route
 
 from sockjs_aio import Settings, SockJSRouter
-from tests.integration.browser import SOCKJS_CLIENT, launched, make_page_app, serving, visiting
+from tests.integration.browser import SOCKJS_CLIENT, make_page_app, serving, visiting
 from tests.integration.reconnecting_page import (
     QUICK,
     Client,
@@ -23,18 +23,12 @@ from tests.integration.reconnecting_page import (
 from tests.ports import free_port
 from tests.test_docs import ROOT, blocks
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 CLOSED = 3
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def page_url() -> AsyncIterator[str]:
     """The server that has the page."""
     async with serving(make_page_app()) as port:

@@ -5,26 +5,19 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser
 
 from sockjs_aio import SockJSRouter
 from tests.conftest import Echo
-from tests.integration.browser import Client, launched, make_page_app, serving, visiting
+from tests.integration.browser import Client, make_page_app, serving, visiting
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 TRANSPORTS = [
     *("raw", "websocket", "xhr-streaming", "eventsource", "xhr-polling", "jsonp-polling"),
     *("iframe-eventsource", "iframe-htmlfile", "iframe-xhr-polling"),
 ]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
 
 
 @asynccontextmanager

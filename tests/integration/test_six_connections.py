@@ -1,27 +1,19 @@
 """How many tabs with a stream a browser can have open: docs/deployment.md, "Six connections"."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, TimeoutError
 
 from sockjs_aio import SockJSRouter
 from tests.certificate import make_certificate
 from tests.conftest import Echo
-from tests.integration.browser import Client, launched, make_page_app, serving
+from tests.integration.browser import Client, make_page_app, serving
 from tests.integration.haproxy import Haproxy
 from tests.integration.test_trailers import Local, nothing
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with launched() as browser:
-        yield browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def tabs_with_a_stream(context: Any, origin: str) -> list[Page]:

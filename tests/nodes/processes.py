@@ -23,6 +23,7 @@ from tests.clients import (
     Xhr,
     XhrStreaming,
 )
+from tests.forks import Fork, template
 from tests.ports import free_port
 from tests.process import COMPLAINTS, PATIENCE, ROOT
 from tests.target import Target
@@ -63,19 +64,21 @@ class Node:
         options["nodes"].setdefault("url", self.url)
         self._options = json.dumps(options)
         self._log = folder / f"node-{self.port}.log"
-        self.process: subprocess.Popen[str]
+        self.process: Fork | subprocess.Popen[str]
 
     def start(self) -> None:
         """Start it; again, after its end, it is another one at the same address."""
         # asyncio ends TLS in several turns, which the end of its loop does not wait for
         leftovers = ["-W", "default::ResourceWarning"] if self.tls else []
+        options = ["-W", "error", *leftovers]
+        arguments = ["-m", "tests.nodes.node", "--host", self.host, "--port", str(self.port)]
+        arguments.append(self._options)
         with self._log.open("a") as log:
+            if not self._within:
+                self.process = template(*options).start(arguments, self._environment, log)
+                return
             self.process = subprocess.Popen(
-                [
-                    *(*self._within, sys.executable, "-W", "error", *leftovers),
-                    *("-m", "tests.nodes.node", "--host", self.host),
-                    *("--port", str(self.port), self._options),
-                ],
+                [*self._within, sys.executable, *options, *arguments],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=subprocess.PIPE,

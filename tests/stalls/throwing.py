@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.stalls.watch import Watch, allowance, watching
+from tests.stalls.watch import LEAST_ALLOWANCE, Watch, allowance, watching
 
 TRIES = 3
 
@@ -45,15 +45,16 @@ class Thrower:
     ) -> None:
         """Run `attempt`, each time after `prepare`, which is not measured."""
         best = Watch(float("inf"))
-        limit = 0.0
+        limit = LEAST_ALLOWANCE
         for _ in range(TRIES):
-            limit = max(limit, allowance())
             prepare()
             await asyncio.sleep(0)
             with watching() as watch:
                 await asyncio.create_task(run(attempt))  # all of it in callbacks of its own
             if watch.longest < best.longest:
                 best = watch
+            if best.longest > limit:  # to calibrate takes as long as most attempts
+                limit = max(limit, allowance())
             if best.longest <= limit:
                 break
         results.append(Result(best.longest, self._name, best.callback[:150]))

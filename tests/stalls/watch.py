@@ -78,10 +78,12 @@ def watching() -> Iterator[Watch]:
 SLACK = 1.5
 """What caches, memory and neighbours may add, which calibration does not show."""
 
+LEAST_ALLOWANCE = LIMIT * SLACK
+
 
 def allowance() -> float:
     """Return what `LIMIT` is now: another machine, a debugger or a tracer make all of it longer."""
-    return LIMIT * SLACK * max(min(_calibrate() for _ in range(3)) / QUIET, 1)
+    return LEAST_ALLOWANCE * max(min(_calibrate() for _ in range(3)) / QUIET, 1)
 
 
 def _calibrate() -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 import async_timeout
 
+from tests.forks import AsyncFork
 from tests.process import ROOT
 from tests.target import Target
 from tests.wire import Wire
@@ -24,7 +25,7 @@ PYTHONS_OWN = re.compile(r"ignored in: <function _SelectorTransport.__del__ .*\n
 class Command(Target):
     """The command, with what it serves."""
 
-    process: asyncio.subprocess.Process
+    process: asyncio.subprocess.Process | AsyncFork
     said: str = ""
 
     @classmethod
@@ -42,7 +43,9 @@ class Command(Target):
         notes: Path | None = None,
         temporary: Path | None = None,
         wait: bool = True,
+        is_fork: bool = True,
     ) -> "Command":
+        """Start it; the supervisor may be a fork, which starts sooner.  Workers never are."""
         variables = {
             **os.environ,
             "SETTINGS": json.dumps(settings or {}),
@@ -55,16 +58,24 @@ class Command(Target):
             variables["TMPDIR"] = str(temporary)
         if notes is not None:
             variables["NOTES"] = str(notes)
-        process = await asyncio.create_subprocess_exec(
-            *(*through, sys.executable, "-X", "faulthandler", *interpreter),
+        options = ("-X", "faulthandler", *interpreter)
+        program = (
             *("-m", "sockjs_aio", "serve", target, "--port", "0"),
             *(() if workers is None else ("--workers", str(workers))),
             *("--drain-notice", "0.2", "--drain-over", "0.3", *arguments),
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=pass_fds,
-            env=variables,
-            cwd=ROOT,
         )
+        process: asyncio.subprocess.Process | AsyncFork
+        has_path = "PYTHONPATH" in (environment or {})
+        if is_fork and not (through or pass_fds or has_path):
+            process = await AsyncFork.start(*program, options=options, environment=variables)
+        else:
+            process = await asyncio.create_subprocess_exec(
+                *(*through, sys.executable, *options, *program),
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=pass_fds,
+                env=variables,
+                cwd=ROOT,
+            )
         command = cls(0, "/echo")
         command.process = process
         command._reading = asyncio.create_task(command._read())  # type: ignore[attr-defined]

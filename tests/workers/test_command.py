@@ -1,6 +1,7 @@
 """The command's options, where it listens, what it logs, and what of it reaches the workers."""
 
 import asyncio
+import functools
 import json
 import os
 import re
@@ -29,6 +30,12 @@ INSPECTED = "tests.workers.inspected:"
 
 NOT_WAITED_FOR = {"shutdown_timeout": 0.5}
 """Sessions whose clients do not fetch their close frame: the end need not wait for them."""
+
+
+@pytest.fixture
+def command(command: RunCommand) -> RunCommand:
+    """Run the command in a Python of its own, as a user does."""
+    return functools.partial(command, is_fork=False)
 
 
 async def told_by(served: Command) -> dict[str, Any]:

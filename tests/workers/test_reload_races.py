@@ -9,11 +9,12 @@ from pathlib import Path
 import async_timeout
 import pytest
 
+from tests.forks import AsyncFork
 from tests.workers.commanding import PATIENCE, Command
 from tests.workers.conftest import RunCommand
 
 
-def children(process: asyncio.subprocess.Process) -> set[int]:
+def children(process: asyncio.subprocess.Process | AsyncFork) -> set[int]:
     """Return the process ids of the workers, those included that do not serve yet."""
     path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not path.exists():
