@@ -194,9 +194,9 @@ part-%: $(VENV)-%/test
 		echo "== Python $*, aiohttp $(OLDEST_AIOHTTP)"; \
 		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST) --only versions; \
 	elif [ $* = $(NEWEST) ]; then \
-		echo "== Python $*, uvloop"; $(MATRIX_TEST) --only versions $(UVLOOP); \
+		echo "== Python $*, uvloop"; $(MATRIX_TEST) --only loops $(UVLOOP); \
 	else \
-		echo "== Python $*"; $(MATRIX_TEST) $(ASYNCIO); \
+		echo "== Python $*"; $(MATRIX_TEST) --only versions $(ASYNCIO); \
 	fi
 
 clean: ## delete everything generated
