@@ -37,6 +37,8 @@ PYTEST = -m $(RUNNER) --numprocesses=$(WORKERS) --dist=worksteal
 test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this machine can run
 	$(BIN)/python $(PYTEST) $(ARGS)
 
+# these wait for little, and each worker collects all of them
+quick: WORKERS = 4
 quick: $(VENV)/test ## the tests that need no other programs, in about a minute
 	$(BIN)/python $(PYTEST) -q --only quick $(ARGS)
 

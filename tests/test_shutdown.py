@@ -344,6 +344,8 @@ async def test_process_that_drains_on_sigterm_loses_nobody(
     assert (process.returncode, output, errors) == (0, b"left 0\n", b"")
 
 
+@in_a_process
+@pytest.mark.programs
 @pytest.mark.parametrize("when", ["now", "later"])
 @pytest.mark.parametrize(
     "kind", [clients.WebSocket, clients.RawWebSocket, clients.Xhr], ids=lambda kind: kind.name
