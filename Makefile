@@ -14,8 +14,10 @@ OLDEST_AIOHTTP := 3.14.4
 WORKERS ?= 6
 # Tests and what they start are compiled once, whatever the environment says: there are many processes.
 export PYTHONDONTWRITEBYTECODE =
+# What is installed is compiled when it is used: most of it never is.
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
 
-.PHONY: help demo cluster test quick coverage axes soak fuzz autobahn bench bench-peers lint format matrix clean
+.PHONY: help demo cluster test quick coverage axes soak fuzz autobahn bench bench-peers lint style types format matrix clean
 .DELETE_ON_ERROR:
 .PRECIOUS: $(VENV)-%/test
 
@@ -35,6 +37,8 @@ PYTEST = -m $(RUNNER) --numprocesses=$(WORKERS) --dist=worksteal
 test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this machine can run
 	$(BIN)/python $(PYTEST) $(ARGS)
 
+# these wait for little, and each worker collects all of them
+quick: WORKERS = 4
 quick: $(VENV)/test ## the tests that need no other programs, in about a minute
 	$(BIN)/python $(PYTEST) -q --only quick $(ARGS)
 
@@ -145,9 +149,13 @@ bench-peers: ## install those other servers for bench, each in a place of its ow
 		echo "bench runs without sockjs-go: on Debian, install golang-go and golang-github-igm-sockjs-go-dev"; \
 	fi
 
-lint: $(VENV)/lint ## ruff, mypy, and pyright on what applications can see
+lint: style types ## ruff, mypy, and pyright on what applications can see
+
+style: $(VENV)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/lint
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=. pyright --verifytypes sockjs_aio --ignoreexternal \
 		> $(VENV)/types || { cat $(VENV)/types; exit 1; }
@@ -161,7 +169,7 @@ format: $(VENV)/lint ## format and auto-fix
 MATRIX_TEST = $(VENV)-$*/bin/python $(PYTEST) -q -m 'not browser and not haproxy' --ignore=tests/stalls $(ARGS)
 # a ResourceWarning that is an error keeps uvloop from closing what it warns of, and then it waits for ever
 UVLOOP = --loop uvloop -W default::ResourceWarning
-MATRIX_PIP = $(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check
+MATRIX_PIP = $(VENV)-$*/bin/python $(PIP_INSTALL)
 # what the versions of Python between the oldest and the newest change
 ASYNCIO = tests/test_contexts.py tests/test_hook_task.py tests/test_threads.py \
 	tests/test_resource_leaks.py tests/test_websocket_disconnects.py tests/test_shutdown.py \
@@ -192,9 +200,9 @@ part-%: $(VENV)-%/test
 		echo "== Python $*, aiohttp $(OLDEST_AIOHTTP)"; \
 		$(MATRIX_PIP) aiohttp==$(OLDEST_AIOHTTP) && $(MATRIX_TEST) --only versions; \
 	elif [ $* = $(NEWEST) ]; then \
-		echo "== Python $*, uvloop"; $(MATRIX_TEST) --only versions $(UVLOOP); \
+		echo "== Python $*, uvloop"; $(MATRIX_TEST) --only loops $(UVLOOP); \
 	else \
-		echo "== Python $*"; $(MATRIX_TEST) $(ASYNCIO); \
+		echo "== Python $*"; $(MATRIX_TEST) --only versions $(ASYNCIO); \
 	fi
 
 clean: ## delete everything generated
@@ -205,38 +213,43 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python $(PIP_INSTALL) -e .
 	@touch $@
 
 $(VENV)/cluster: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[redis]'
+	$(BIN)/python $(PIP_INSTALL) -e '.[redis]'
 	@touch $@
 
 $(VENV)/test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,integration]'
+	$(BIN)/python $(PIP_INSTALL) -e '.[test,integration]'
 	@touch $@
 
 $(VENV)/soak: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,soak]'
+	$(BIN)/python $(PIP_INSTALL) -e '.[test,soak]'
 	@touch $@
 
 $(VENV)/fuzz: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,fuzz]'
+	$(BIN)/python $(PIP_INSTALL) -e '.[test,fuzz]'
 	@touch $@
 
 $(VENV)/bench: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench,speedups]'
+	$(BIN)/python $(PIP_INSTALL) -e '.[bench,speedups]'
 	@touch $@
 
 $(VENV)/lint: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,integration,lint]'
+	$(BIN)/python $(PIP_INSTALL) -e '.[test,integration,lint]'
 	@touch $@
+
+# all that .ci/run needs of these, at once
+$(VENV)/ci: pyproject.toml | $(BIN)/python
+	$(BIN)/python $(PIP_INSTALL) -e '.[test,integration,lint,soak]'
+	@touch $(VENV)/test $(VENV)/lint $(VENV)/soak $@
 
 # Autobahn's suite needs Python 2.7, for which virtualenv 20.21 is the last to make environments.
 $(AUTOBAHN): $(VENV)/test
 	@if python2.7 -c '' 2>/dev/null; then \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check 'virtualenv<20.22' && \
-		$(BIN)/python -m virtualenv --quiet --python python2.7 $(VENV)-autobahn && \
+		$(BIN)/python $(PIP_INSTALL) --target $(VENV)-virtualenv 'virtualenv<20.22' && \
+		PYTHONPATH=$(VENV)-virtualenv $(BIN)/python -m virtualenv --quiet --python python2.7 $(VENV)-autobahn && \
 		$(VENV)-autobahn/bin/pip install --quiet autobahntestsuite==25.10.1 2>/dev/null; \
 	else \
 		echo "== Autobahn: Python 2.7 not found"; \

@@ -32,6 +32,8 @@ MIDDLEWARES = ("none", "replacing")
 PROXIES = ("none", "sharing")
 WORKERS = ("relaying", "handing-over")
 LANES = {"auto": None, "on": True, "off": False}
+OF_SERVERS = {"tls", "replacing", "sharing", "lane-on", "lane-off"}
+"""What only those tests are changed by that ask for the fixture `serve`, or for `axes` itself."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -104,10 +106,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen.add("no-extensions")
     chosen |= {config.getoption(f"--{axis}") for axis in ("middleware", "loop", "proxy", "workers")}
     chosen.add(f"lane-{config.getoption('--lane')}")
+    is_of_servers = bool(chosen & OF_SERVERS)
     left_out = []
     for item in items:
         excluded = {name for mark in item.iter_markers("not_over") for name in mark.args}
-        if chosen & excluded:
+        knows_axes = "axes" in getattr(item, "fixturenames", ())
+        if chosen & excluded or (is_of_servers and not knows_axes):
             left_out.append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)

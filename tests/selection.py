@@ -2,7 +2,8 @@
 
 ``quick`` is what needs no other program and little time.  A test that starts a program all the same
 fails.  ``versions`` is ``quick`` without what no version of Python, of aiohttp or of an event loop
-changes, and with `EVERY_PYTHON`.
+changes, and with `EVERY_PYTHON`.  ``loops`` is ``versions`` without what an event loop does not
+change.
 
 xdist's workers get the modules in a mixed order, so that those that wait and those that compute run
 side by side.
@@ -44,33 +45,50 @@ EVERY_PYTHON = (
 """What Python, aiohttp or the loop may change although it is not quick."""
 
 ONE_PYTHON = (
-    *("fuzz/", "properties/", "soak/", "test_benchmarks.py", "test_docs.py", "test_layout.py"),
+    *("fuzz/", "properties/", "soak/", "test_benchmarks.py", "test_costs.py", "test_layout.py"),
+    *("brokers/test_docs.py", "test_client_docs.py", "test_docs.py", "test_docs_run.py"),
+    *("test_observing_docs.py", "test_security_docs.py", "workers/test_docs.py"),
     # values that our own parsers and settings see, once Python and aiohttp have read them
-    *("brokers/test_payload.py", "brokers/test_redis_url.py", "hostile/test_callbacks.py"),
-    *("hostile/test_forms.py", "hostile/test_ids.py", "hostile/test_payloads.py"),
-    *("hostile/test_secrecy.py", "hostile/test_text_out.py", "hostile/test_websocket.py"),
-    *("hostile/test_websocket_compression.py", "test_origin_patterns.py", "test_origins.py"),
+    *("brokers/test_payload.py", "brokers/test_redis_url.py", "client/test_arguments.py"),
+    *("hostile/test_callbacks.py", "hostile/test_forms.py", "hostile/test_ids.py"),
+    *("hostile/test_payloads.py", "hostile/test_secrecy.py", "hostile/test_text_out.py"),
+    *("hostile/test_websocket.py", "hostile/test_websocket_compression.py"),
+    *("protocol/test_session_machine.py", "protocol/test_undressing.py", "test_api_misuse.py"),
+    *("test_direct_grammar.py", "test_origin_patterns.py", "test_origins.py"),
     *("test_refusals_across_origins.py", "test_refusals_of_middlewares.py", "test_settings.py"),
-    *("test_tornado_refusals.py", "workers/test_passport.py"),
-    # what sessions do, and who is told of it: the core, which knows neither
-    *("brokers/test_close_channel.py", "client/test_reconnecting.py", "test_close_after_loss.py"),
-    *("test_close_info.py", "test_connect_command.py", "test_latest_only.py", "test_loadgen.py"),
-    *("test_max_sessions.py", "test_message_rate.py", "test_multiplex.py", "test_observers.py"),
-    *("test_opentelemetry.py", "test_prometheus.py", "test_receive_limits.py"),
-    *("test_session_ends.py", "test_stats.py", "test_tornado_multiplex.py"),
+    *("test_tornado_refusals.py", "workers/test_command.py", "workers/test_cpus.py"),
+    *("workers/test_passport.py", "workers/test_session_journal.py"),
+    # what sessions do, and who is told of it: the core, which knows neither, and what uses it only
+    *("brokers/test_close_channel.py", "brokers/test_gaps.py", "brokers/test_presence.py"),
+    *("client/test_reconnecting.py", "test_aiolibs.py", "test_authorize.py"),
+    *("test_close_after_loss.py", "test_close_info.py", "test_connect_command.py"),
+    *("test_latest_only.py", "test_loadgen.py", "test_max_sessions.py", "test_message_rate.py"),
+    *("test_multiplex.py", "test_observers.py", "test_opentelemetry.py"),
+    *("test_problems_of_other_servers.py", "test_prometheus.py", "test_receive_limits.py"),
+    *("test_registry.py", "test_session_ends.py", "test_stats.py", "test_tornado.py"),
+    *("test_tornado_multiplex.py", "test_verify.py"),
 )
-"""What they do not change."""
+"""What they do not change.  Single tests of other modules have the mark ``one_python``."""
+
+ONE_LOOP = (
+    *("hostile/test_compressed.py", "hostile/test_headers.py", "hostile/test_http_heads.py"),
+    *("hostile/test_http_versions.py", "hostile/test_websocket_handshake.py", "protocol/"),
+    *("test_aiohttp_protocol.py", "test_aiolibs_requests.py", "test_prefixes.py"),
+    *("test_router.py", "test_tornado_requests.py", "test_migrate"),
+)
+"""What aiohttp or Python may change, but no event loop: requests that have been read, and files."""
 
 _forbids_programs = False
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     help = "a part of the tests, see tests/selection.py"
-    parser.addoption("--only", choices=("all", "quick", "versions"), default="all", help=help)
+    parser.addoption("--only", choices=tuple(HAS_ANY), default="all", help=help)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "programs: starts other programs")
+    config.addinivalue_line("markers", "one_python: the same on all versions of Python and aiohttp")
     if config.getoption("--only") == "quick":
         os.environ.setdefault("HYPOTHESIS_PROFILE", "quick")
         sys.addaudithook(_check_program)
@@ -99,12 +117,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     only = config.getoption("--only")
     if only != "all":
-        with_programs = EVERY_PYTHON if only == "versions" else ()
+        is_wanted = needs_no_program if only == "quick" else may_depend_on_versions
         chosen: list[pytest.Item] = []
         others: list[pytest.Item] = []
         for item in items:
-            is_chosen = place(item.path).startswith(with_programs) or needs_no_program(item)
-            (chosen if is_chosen else others).append(item)
+            (chosen if is_wanted(item) else others).append(item)
         config.hook.pytest_deselected(items=others)
         items[:] = chosen
     if hasattr(config, "workerinput"):
@@ -122,6 +139,13 @@ def needs_no_program(item: pytest.Item) -> bool:
     return not (MARKS & marks or FIXTURES & set(getattr(item, "fixturenames", ())))
 
 
+def may_depend_on_versions(item: pytest.Item) -> bool:
+    """Tell whether a test of a module that depends on versions does so too, and may be run."""
+    if item.get_closest_marker("one_python"):
+        return False
+    return place(item.path).startswith(EVERY_PYTHON) or needs_no_program(item)
+
+
 def is_quick(module: str) -> bool:
     """Tell whether tests of a module need no other program and little time."""
     return not module.startswith(PROGRAMS + SLOW)
@@ -134,7 +158,18 @@ def depends_on_versions(module: str) -> bool:
     return is_quick(module) and not module.startswith(ONE_PYTHON)
 
 
-HAS_ANY = {"all": lambda module: True, "quick": is_quick, "versions": depends_on_versions}
+def depends_on_loops(module: str) -> bool:
+    """Tell whether another event loop may change it."""
+    return depends_on_versions(module) and not module.startswith(ONE_LOOP)
+
+
+HAS_ANY = {
+    "all": lambda module: True,
+    "quick": is_quick,
+    "versions": depends_on_versions,
+    "loops": depends_on_loops,
+}
+"""Which modules have tests that are chosen."""
 
 
 @pytest.hookimpl(wrapper=True)

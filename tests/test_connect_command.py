@@ -125,19 +125,38 @@ async def test_closed_input_is_an_end_of_the_input_and_closed_output_no_error(se
     assert (process.returncode, said.splitlines()[-1]) == (0, b"# closed: 1000"), said
 
 
-async def test_mistakes_are_told_in_a_line() -> None:
-    nobody = f"http://127.0.0.1:{free_port()}/chat"
-    for arguments, status, message in [
-        ([nobody], 1, "Cannot connect to host 127.0.0.1"),
-        (["example.com/chat"], 2, "write the URL of the service"),
-        ([nobody, "-H", "nothing"], 2, "'nothing' is not a header: write it as 'Name: value'"),
-        ([nobody, "--transport", "carrier-pigeon"], 2, "invalid choice: 'carrier-pigeon'"),
-        ([], 2, "the following arguments are required: URL"),
-    ]:
-        code, output, said = await run(*arguments)
-        assert (code, output) == (status, ""), said
-        assert message in said.splitlines()[-1]
-        assert "Traceback" not in said
+async def test_server_that_is_not_there_is_told_in_a_line() -> None:
+    code, output, said = await run(f"http://127.0.0.1:{free_port()}/chat")
+    assert (code, output) == (1, ""), said
+    assert "Cannot connect to host 127.0.0.1" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+URL = "http://127.0.0.1/chat"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["example.com/chat"], "write the URL of the service"),
+        ([URL, "-H", "nothing"], "'nothing' is not a header: write it as 'Name: value'"),
+        ([URL, "--transport", "carrier-pigeon"], "invalid choice: 'carrier-pigeon'"),
+        ([], "the following arguments are required: URL"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr(sys, "argv", ["sockjs-aio", "connect", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        script()
+    output, said = capsys.readouterr()
+    assert output == ""
+    assert message in said.splitlines()[-1]
 
 
 def test_script_has_all_commands(

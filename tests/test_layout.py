@@ -196,7 +196,9 @@ def _own_private_names(tree: ast.Module) -> set[str]:
     return found
 
 
-OURS = {own for name in MODULES for own in _own_private_names(parsed(name))}
+@functools.cache  # when a test asks: each process of tests imports this module
+def _ours() -> set[str]:
+    return {own for name in MODULES for own in _own_private_names(parsed(name))}
 
 
 def _attributes(tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -223,7 +225,7 @@ def _is_of_others(owner: str, attribute: str) -> bool:
     if attribute == "_sockjs_hook_name":  # of an application's connection
         return False
     is_of_aiohttp = owner in UNDOCUMENTED or owner in ("protocol", "response", "transport")
-    return is_of_aiohttp or attribute not in OURS
+    return is_of_aiohttp or attribute not in _ours()
 
 
 def internals_used(name: str) -> set[str]:

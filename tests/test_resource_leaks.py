@@ -129,6 +129,7 @@ def sessions_and_machines() -> list[object]:
     return [thing for thing in gc.get_objects() if isinstance(thing, (Session, SessionMachine))]
 
 
+@pytest.mark.one_python  # it takes long, and the others would find what a version keeps
 @pytest.mark.timeout(240)
 async def test_ten_thousand_sessions_come_and_go(serve: Serve) -> None:
     class Noted(Recorder):

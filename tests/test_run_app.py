@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import Drain, SockJSRouter, Workers, readyz, run_app
-from tests.clients import SOCKJS, Client, WebSocket, Xhr, XhrStreaming
+from tests.clients import SOCKJS, WebSocket, Xhr, XhrStreaming
 from tests.conftest import Echo
 from tests.ports import free_port
 from tests.process import ROOT
@@ -75,10 +75,9 @@ async def server() -> AsyncIterator[Run]:
             await served.process.wait()
 
 
-@pytest.mark.parametrize("transport", SOCKJS, ids=lambda client: client.name)
-async def test_all_clients_get_their_close_frame(server: Run, transport: type[Client]) -> None:
+async def test_all_clients_get_their_close_frame(server: Run) -> None:
     served = await server()
-    clients = [await transport.open(served) for _ in range(5)]
+    clients = [await kind.open(served) for kind in SOCKJS for _ in range(5)]
     for number, client in enumerate(clients):
         await client.send(str(number))
     served.process.send_signal(signal.SIGTERM)
@@ -106,6 +105,7 @@ async def until_draining(served: Server) -> None:
                 return
 
 
+@pytest.mark.one_python
 async def test_readiness_goes_off_first_and_all_goes_on_for_a_while(server: Run) -> None:
     served = await server(notice=1)
     for path in ("/healthz", "/readyz", "/health"):
@@ -124,6 +124,7 @@ async def test_readiness_goes_off_first_and_all_goes_on_for_a_while(server: Run)
     assert await served.ended() == 0
 
 
+@pytest.mark.one_python
 async def test_limit_holds(server: Run) -> None:
     served = await server(notice=0, over=60, limit=0.3)
     clients = [await XhrStreaming.open(served) for _ in range(4)]
@@ -152,6 +153,7 @@ async def telling() -> AsyncIterator[Server]:
         await served.process.wait()
 
 
+@pytest.mark.one_python
 async def test_the_log_says_how_the_end_goes(telling: Server) -> None:
     clients = [await XhrStreaming.open(telling) for _ in range(3)]
     telling.process.send_signal(signal.SIGTERM)

@@ -19,16 +19,24 @@ def test_other():
 """
 
 
-def look(tmp_path: Path, text: str) -> int:
+@pytest.fixture(autouse=True)
+def few_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load none but xdist: there is one pytest after the other here."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin")
+
+
+def look(tmp_path: Path, text: str, processes: int = 0) -> int:
     test = tmp_path / "test_made_up.py"
     test.write_text(text)
-    return main(["-q", "--no-header", f"--rootdir={tmp_path}", "--numprocesses=2", str(test)])
+    options = ["-q", "--no-header", f"--rootdir={tmp_path}", f"--numprocesses={processes}"]
+    return main([*options, str(test)])
 
 
 def test_a_failure_that_does_not_come_again_is_told_only(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert look(tmp_path, ONCE) == 0
+    assert look(tmp_path, ONCE, processes=2) == 0
     printed = capfd.readouterr().out
     assert printed.count("1 passed, 1 deselected") == 3
     assert "failed beside others, passed 3 times alone: test_made_up.py::test_it" in printed

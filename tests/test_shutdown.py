@@ -212,9 +212,15 @@ SERVER = """
 """
 
 
+# the server is a program of its own, which has no lanes and no middlewares
+in_a_process = pytest.mark.not_over("lane-on", "lane-off", "replacing", "sharing")
+
+
+@in_a_process
 @pytest.mark.programs
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("cancellation", [True, False])
+@pytest.mark.parametrize(
+    ("number", "cancellation"), [(signal.SIGTERM, True), (signal.SIGINT, False)]
+)
 async def test_run_app_ends_promptly_with_100_streaming_clients(
     serve: Serve,
     axes: Axes,
@@ -292,10 +298,10 @@ async def test_shutdown_again_is_harmless(serve: Serve, caplog: pytest.LogCaptur
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@in_a_process
 @pytest.mark.programs
-@every
 async def test_process_that_drains_on_sigterm_loses_nobody(
-    serve: Serve, axes: Axes, unused_tcp_port: int, tmp_path: Path, kind: Kind
+    serve: Serve, axes: Axes, unused_tcp_port: int, tmp_path: Path
 ) -> None:
     """Other than `web.run_app`; the polls of a session need not share a connection."""
     start, end = textwrap.dedent(SERVER).split("web.run_app(")
@@ -317,24 +323,29 @@ async def test_process_that_drains_on_sigterm_loses_nobody(
     served = await serve()
     served.port = unused_tcp_port
     await served.until_listening()
-    client = await kind.open(served)
-    if kind in clients.POLLS:
-        await client.leave()  # between two polls, without a connection
-        method, url = client._request()
-        client.path = client.path + "0"
-        await served.request(method, client.path + url, b"" if method == "POST" else None)
+    members = [await kind.open(served) for kind in clients.ALL]
+    for client in members:
+        if isinstance(client, clients.Xhr):
+            await client.leave()  # between two polls, without a connection
+            method, url = client._request()
+            client.path = client.path + "0"
+            await served.request(method, client.path + url, b"" if method == "POST" else None)
     process.send_signal(signal.SIGTERM)
-    if kind in clients.POLLS:
-        await asyncio.sleep(0.3)
-        await client.connect()
-    while (frame := await client.frame()) == b"h":
-        pass
-    assert frame == b'c[1012,"Service restart"]'
-    await client.leave()
+    await asyncio.sleep(0.3)
+    for client in members:
+        if isinstance(client, clients.Xhr):
+            await client.connect()
+    for client in members:
+        while (frame := await client.frame()) == b"h":
+            pass
+        assert frame == b'c[1012,"Service restart"]', client.name
+        await client.leave()
     output, errors = await process.communicate()
     assert (process.returncode, output, errors) == (0, b"left 0\n", b"")
 
 
+@in_a_process
+@pytest.mark.programs
 @pytest.mark.parametrize("when", ["now", "later"])
 @pytest.mark.parametrize(
     "kind", [clients.WebSocket, clients.RawWebSocket, clients.Xhr], ids=lambda kind: kind.name

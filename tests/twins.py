@@ -9,7 +9,7 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 from aiohttp import web
@@ -20,6 +20,9 @@ from tests.virtual_loop import VirtualLoop
 
 QUIET = 0.001
 """Seconds of the loop's time: they pass when nobody has anything to do any more."""
+
+AT_ONCE = 50
+"""Conversations that are held side by side."""
 
 ENDINGS = ("close", "leave", "half")
 """How a conversation ends: the session is closed, or its client leaves, or ends its half."""
@@ -71,6 +74,7 @@ class Twin:
             "/echo",
             direct_requests=direct_requests,
             response_limit=300,
+            session_check_interval=5,  # rare: there is half a minute in which nobody speaks
             observers=observers,
         )
         self.router.attach(app)
@@ -139,18 +143,33 @@ class Twins:
 
     def compare(self, pieces: Sequence[bytes], ending: str) -> None:
         """Make sure that both servers answer `pieces`, where SESSION stands for an id, equally."""
-        session_id = f"s{next(_numbers):06}"  # as long as SESSION
-        whole = b"".join(pieces).replace(b"SESSION", session_id.encode())
-        ends = list(itertools.accumulate(map(len, pieces), initial=0))
-        pieces = [whole[start:end] for start, end in itertools.pairwise(ends)]
-        answers = [
-            self.loop.run_until_complete(twin.talk(session_id, pieces, ending))
-            for twin in self._twins
-        ]
-        pairs = enumerate(itertools.zip_longest(*answers))
-        first = next((at for at, (one, other) in pairs if one != other), 0)
-        rests = [answer[first:] for answer in answers]
-        assert answers[0] == answers[1], f"{pieces}, {ending}:\n{rests[0]!r}\n{rests[1]!r}"
+        self.compare_each([pieces], ending)
+
+    def compare_each(self, conversations: Iterable[Sequence[bytes]], ending: str) -> None:
+        """Do so with the pieces of each conversation, many side by side."""
+        waiting = [with_id(pieces) for pieces in conversations]
+        while waiting:
+            some, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
+            answers = [
+                self.loop.run_until_complete(hold(twin, some, ending)) for twin in self._twins
+            ]
+            for (_, pieces), one, other in zip(some, *answers, strict=True):
+                pairs = enumerate(itertools.zip_longest(one, other))
+                first = next((at for at, (a, b) in pairs if a != b), 0)
+                assert one == other, f"{pieces}, {ending}:\n{one[first:]!r}\n{other[first:]!r}"
+
+
+def with_id(pieces: Sequence[bytes]) -> tuple[str, list[bytes]]:
+    """Return a new id, and `pieces` with it for SESSION, which may be cut in two."""
+    session_id = f"s{next(_numbers):06}"  # as long as SESSION
+    whole = b"".join(pieces).replace(b"SESSION", session_id.encode())
+    ends = list(itertools.accumulate(map(len, pieces), initial=0))
+    return session_id, [whole[start:end] for start, end in itertools.pairwise(ends)]
+
+
+async def hold(twin: Twin, some: list[tuple[str, list[bytes]]], ending: str) -> list[bytes]:
+    """Hold conversations side by side; return what came back in each."""
+    return await asyncio.gather(*(twin.talk(name, pieces, ending) for name, pieces in some))
 
 
 def post(path: str, body: bytes = b"", *fields: str) -> bytes:

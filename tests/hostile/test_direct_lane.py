@@ -30,10 +30,8 @@ def test_lane_leaves_the_rest_to_aiohttp(twins: Twins, answered: list[str]) -> N
 
 
 def test_lane_begins_again_behind_the_rest_as_aiohttp_does(twins: Twins) -> None:
-    for name, data in ODD.items():
-        with case(name):
-            twins.compare([data, SEND, SEND, POLL], "close")
-            twins.compare([SEND, data + SEND, SEND, POLL], "close")
+    twins.compare_each([[data, SEND, SEND, POLL] for data in ODD.values()], "close")
+    twins.compare_each([[SEND, data + SEND, SEND, POLL] for data in ODD.values()], "close")
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -41,8 +39,7 @@ def test_lane_begins_again_behind_the_rest_as_aiohttp_does(twins: Twins) -> None
 def test_rest_behind_a_response_that_waits_is_answered_in_order(
     twins: Twins, waiting: str, ending: str
 ) -> None:
-    for data in ODD.values():
-        twins.compare([PLAIN[waiting], data, SEND], ending)
+    twins.compare_each([[PLAIN[waiting], data, SEND] for data in ODD.values()], ending)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +55,7 @@ def test_rest_behind_a_response_that_waits_is_answered_in_order(
 )
 def test_data_may_be_cut_at_any_place(twins: Twins, names: tuple[str, ...]) -> None:
     data = b"".join(ALL[name] for name in names)
-    for cut in range(1, len(data)):
-        twins.compare([data[:cut], data[cut:]], "close")
+    twins.compare_each([[data[:cut], data[cut:]] for cut in range(1, len(data))], "close")
 
 
 def test_data_may_come_byte_by_byte(twins: Twins) -> None:
