@@ -1,12 +1,16 @@
 """A report of a node whose answer is lost, just when Redis has lost its data."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
 from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
+from sockjs_aio.cluster.nodes.locator import NodeLocator
 from tests.brokers.proxy import Proxy
 from tests.brokers.redis_server import RedisServer
+from tests.nodes.test_claims import Registry, add
 
 pytestmark = pytest.mark.redis
 
@@ -76,6 +80,27 @@ async def test_a_node_that_was_cut_off_from_redis_does_not_say_that_redis_has_lo
     await directory.register(())
     assert "Redis at 127.0.0.1" in caplog.text and "may have lost its data" in caplog.text
     assert not directory.is_settled
+    await directory.close()
+
+
+async def test_an_id_that_a_request_only_asks_for_is_not_reported_to_a_redis_that_has_lost_its_data(
+    own_redis: RedisServer,
+) -> None:
+    """Another node may have it, and may not have reported it again yet."""
+    directory = directory_at(own_redis.url)
+    locator = NodeLocator(directory, b"0" * 16, timeout=1, silence=1, expiry=60)
+    keeper = ClaimKeeper(directory, locator, print, interval=1, expiry=60, refresh_after=600)
+    await keeper.look()
+    registry: Any = Registry()
+    with locator.claims.use("sockjs:asked", registry, "asked"):
+        own_redis.cli("flushall")
+        await keeper.look()
+        assert own_redis.cli("keys", "sockjs:asked") == ""
+        add(locator.claims, registry, "sockjs:held")
+        own_redis.cli("flushall")
+        await keeper.look()
+        assert own_redis.cli("keys", "sockjs:[ah]*") == "sockjs:held"
+    await locator.close()
     await directory.close()
 
 
