@@ -15,15 +15,15 @@ from tests.nodes.test_claims import Registry, add
 pytestmark = pytest.mark.redis
 
 
-def directory_at(url: str, own: str = "me", *, expiry: float = 60) -> Directory:
+def directory_at(url: str, *, expiry: float = 60, timeout: float = 1) -> Directory:
     return Directory(
         url,
-        own=own,
+        own="me",
         record=lambda: "x",
         namespace="sockjs:",
         lease=600,
         expiry=expiry,
-        timeout=1,
+        timeout=timeout,
     )
 
 
@@ -80,6 +80,30 @@ async def test_a_node_that_was_cut_off_from_redis_does_not_say_that_redis_has_lo
     await directory.register(())
     assert "Redis at 127.0.0.1" in caplog.text and "may have lost its data" in caplog.text
     assert not directory.is_settled
+    await directory.close()
+
+
+@pytest.mark.parametrize("what", ["claim", "look up", "record", "report"])
+async def test_what_was_asked_before_all_nodes_have_reported_again_says_nothing(
+    own_redis: RedisServer, proxy: Proxy, what: str
+) -> None:
+    """The answer comes when they have; but they had not when Redis answered."""
+    directory = directory_at(proxy.url, expiry=2, timeout=20)
+    await directory.register(())
+    own_redis.cli("flushall")
+    await directory.register(())
+    loop = asyncio.get_running_loop()
+    proxy.delay = 0.8
+    await asyncio.sleep(directory._settled - loop.time() - 0.4)
+    if what == "report":
+        assert await directory.register(["other"]) == {}
+    else:
+        with pytest.raises(DirectoryUnavailableError):
+            if what == "record":
+                await directory.record_of("other")
+            else:
+                await directory.find("sockjs:k", claim=what == "claim")
+    assert directory.is_settled
     await directory.close()
 
 
