@@ -1,25 +1,29 @@
 """A report of a node whose answer is lost, just when Redis has lost its data."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
 from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
+from sockjs_aio.cluster.nodes.locator import NodeLocator
 from tests.brokers.proxy import Proxy
 from tests.brokers.redis_server import RedisServer
+from tests.nodes.test_claims import Registry, add
 
 pytestmark = pytest.mark.redis
 
 
-def directory_at(url: str, own: str = "me", *, expiry: float = 60) -> Directory:
+def directory_at(url: str, *, expiry: float = 60, timeout: float = 1) -> Directory:
     return Directory(
         url,
-        own=own,
+        own="me",
         record=lambda: "x",
         namespace="sockjs:",
         lease=600,
         expiry=expiry,
-        timeout=1,
+        timeout=timeout,
     )
 
 
@@ -79,11 +83,58 @@ async def test_a_node_that_was_cut_off_from_redis_does_not_say_that_redis_has_lo
     await directory.close()
 
 
+@pytest.mark.parametrize("what", ["claim", "look up", "record", "report"])
+async def test_what_was_asked_before_all_nodes_have_reported_again_says_nothing(
+    own_redis: RedisServer, proxy: Proxy, what: str
+) -> None:
+    """The answer comes when they have; but they had not when Redis answered."""
+    directory = directory_at(proxy.url, expiry=2, timeout=20)
+    await directory.register(())
+    own_redis.cli("flushall")
+    await directory.register(())
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(directory._settled - loop.time() - 0.4)
+    await directory.register(())
+    assert not directory.is_settled
+    proxy.delay = 0.8
+    if what == "report":
+        assert await directory.register(["other"]) == {}
+    else:
+        with pytest.raises(DirectoryUnavailableError):
+            if what == "record":
+                await directory.record_of("other")
+            else:
+                await directory.find("sockjs:k", claim=what == "claim")
+    assert directory.is_settled
+    await directory.close()
+
+
+async def test_an_id_that_a_request_only_asks_for_is_not_reported_to_a_redis_that_has_lost_its_data(
+    own_redis: RedisServer,
+) -> None:
+    """Another node may have it, and may not have reported it again yet."""
+    directory = directory_at(own_redis.url)
+    locator = NodeLocator(directory, b"0" * 16, timeout=1, silence=1, expiry=60)
+    keeper = ClaimKeeper(directory, locator, print, interval=1, expiry=60, refresh_after=600)
+    await keeper.look()
+    registry: Any = Registry()
+    with locator.claims.use("sockjs:asked", registry, "asked"):
+        own_redis.cli("flushall")
+        await keeper.look()
+        assert own_redis.cli("keys", "sockjs:asked") == ""
+        add(locator.claims, registry, "sockjs:held")
+        own_redis.cli("flushall")
+        await keeper.look()
+        assert own_redis.cli("keys", "sockjs:[ah]*") == "sockjs:held"
+    await locator.close()
+    await directory.close()
+
+
 async def test_many_ids_that_are_given_back_at_once_do_not_make_redis_look_dead(
     own_redis: RedisServer, proxy: Proxy
 ) -> None:
     """As when a node with many openings under way begins to drain, and Redis is far away."""
-    directory = directory_at(proxy.url)
+    directory = directory_at(proxy.url, timeout=2)
     await directory.register(())
     proxy.delay = 0.05
     keys = [f"k{number}" for number in range(300)]

@@ -88,7 +88,8 @@ class Claims:
     def due(self, before: float, now: float, limit: int) -> list[str] | None:
         """Look at `limit` claims that were last refreshed before a time; return the needed ones.
 
-        Call this until it returns None, and `refreshed` each time.
+        Call this until it returns None, and `refreshed` each time.  Ids that a request only asks
+        for are left out: another node may have them.
         """
         old = list(itertools.islice(self._claims.items(), limit))
         old = [(key, claim) for key, claim in old if claim.refreshed <= before]
@@ -96,10 +97,11 @@ class Claims:
             return None
         keys: list[str] = []
         for key, claim in old:
-            if claim.is_needed:
+            if claim.is_held and claim.is_needed:
                 keys.append(key)
             else:
-                self._unneeded[key] = None
+                if not claim.is_needed:
+                    self._unneeded[key] = None
                 # move it behind the others; uvloop's clock may still show `before`
                 self.refreshed([key], max(now, math.nextafter(before, math.inf)))
         return keys
@@ -135,6 +137,12 @@ class Claims:
             if claim is not None:
                 claim.refreshed = now
                 self._claims.move_to_end(key)
+
+    def held(self, key: str, claim: Claim, asked: float) -> None:
+        """Note that this node has an id, as Redis says, which was asked at the time `asked`."""
+        claim.is_held = True
+        self._claims.setdefault(key, claim)  # it may have been dropped meanwhile
+        self.refreshed([key], asked)
 
     def given_up(self, keys: list[str]) -> list[str]:
         """Note that Redis has removed them; return those that are needed again by now."""

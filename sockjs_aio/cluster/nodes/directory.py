@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-import async_timeout
 from redis.asyncio import Redis
 
 from sockjs_aio.brokers.base import State
@@ -27,12 +26,16 @@ from sockjs_aio.brokers.redis.replies import FAILURES, ends_connection, reason
 from sockjs_aio.brokers.redis.sentinel import Place
 from sockjs_aio.brokers.redis.url import address
 from sockjs_aio.cluster.nodes.batched_lookup import Answer, BatchedLookup, Question
-from sockjs_aio.cluster.nodes.redis_pool import make_node_pool
+from sockjs_aio.cluster.nodes.redis_pool import in_time, make_node_pool
 from sockjs_aio.cluster.nodes.scripts import CONSULT, REFRESH, REMOVE, REPORT
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
 
 T = TypeVar("T")
+
+
+UNCERTAIN: Answer = ["", None, None]
+"""What is not known of an owner or a record, because not all nodes have reported again yet."""
 
 
 class DirectoryUnavailableError(Exception):
@@ -147,9 +150,11 @@ class Directory:
         """
         async with self._reporting:
             await self._follow_primary()
+            was_settled = self.is_settled
             mark, *entries = await self._run(lambda: self._report_with(others), is_probe=True)
             self._note_report(mark)
-        return dict(zip(others, entries, strict=True)) if self.is_settled else {}
+        is_certain = was_settled and self.is_settled
+        return dict(zip(others, entries, strict=True)) if is_certain else {}
 
     def _report_with(self, others: Collection[str]) -> Awaitable[list[Any]]:
         keys = [self._nodes + self.own, self._mark_key, *(self._nodes + name for name in others)]
@@ -193,20 +198,21 @@ class Directory:
             DirectoryUnavailableError: If the owner cannot be found out.
         """
         found = await self._questions.put((key, "+" if claim else ""))
-        owner = Owner(str(found[0]), found[1]) if found else None
-        if (owner is None or owner.record is None) and not self.is_settled:
+        if found == UNCERTAIN:
             raise DirectoryUnavailableError("Redis has just lost its data")
-        return owner
+        return Owner(str(found[0]), found[1]) if found else None
 
     async def _consult(self, questions: Sequence[Question]) -> list[Answer]:
         keys = [self._mark_key, *(key for key, _ in questions)]
         for _ in range(2):
             # claim nothing that another node may have claimed before Redis lost its data
-            wishes = [wish if wish != "+" or self.is_settled else "" for _, wish in questions]
+            is_certain = self.is_settled
+            wishes = [wish if is_certain else "" for _, wish in questions]
             arguments: list[str | int] = [self.own, self._lease, self._nodes, self._mark, *wishes]
             found = await self._run(lambda: self._ask(keys, arguments))  # noqa: B023
             if found != [None]:
-                return cast("list[Answer]", found)
+                answers = cast("list[Answer]", found)
+                return [x if is_certain or (x and x[1]) else UNCERTAIN for x in answers]
             await self.register(())
         raise DirectoryUnavailableError(f"Redis at {self} does not keep its data")
 
@@ -216,10 +222,10 @@ class Directory:
         Raises:
             DirectoryUnavailableError: If that cannot be found out.
         """
-        (record,) = await self._records.put((name, ""))
-        if record is None and not self.is_settled:
+        found = await self._records.put((name, ""))
+        if found == UNCERTAIN:
             raise DirectoryUnavailableError("Redis has just lost its data")
-        return record
+        return found[0]
 
     async def _read_records(self, questions: Sequence[Question]) -> list[Answer]:
         def ask() -> Awaitable[list[str | None]]:
@@ -228,7 +234,8 @@ class Directory:
                 pipeline.get(self._nodes + name)
             return pipeline.execute()
 
-        return [[record] for record in await self._run(ask)]
+        is_certain = self.is_settled
+        return [[x] if x or is_certain else UNCERTAIN for x in await self._run(ask)]
 
     async def refresh(self, keys: list[str]) -> list[str]:
         """Refresh claims; return the keys of those that other nodes own by now.
@@ -292,7 +299,7 @@ class Directory:
 
     async def _attempt(self, ask: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await self._in_time(ask)
+            return await in_time(ask, self._timeout)
         except FAILURES as error:
             if ends_connection(error):
                 await self._disconnect()  # a new connection may reach another server
@@ -320,18 +327,6 @@ class Directory:
         if self._run_id not in (None, run_id):
             self.lost_at = _now()  # the last claims may not have come to it
         self._run_id = run_id
-
-    async def _in_time(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Send a command, and again if it timed out because this process was blocked, not Redis."""
-        start = _now()
-        try:
-            async with async_timeout.timeout(2 * self._timeout):
-                return await ask()
-        except FAILURES:
-            if _now() < start + 3 * self._timeout:
-                raise
-        async with async_timeout.timeout(2 * self._timeout):
-            return await ask()
 
     def _has_lost(self, now: float) -> bool:
         """Tell whether Redis, which does not know this node, has lost its data."""

@@ -223,16 +223,18 @@ class NodeSearch:
         """
         with self._claim() as claim:
             if not claim.is_held:
+                asked = _now()
                 try:
                     owner = await self._locator.directory.find(self._key, claim=True)
                 except DirectoryUnavailableError:
                     # drop the claim: while Redis is down they would pile up, one per attempt
                     claim.is_foreign = not claim.is_held
                     raise
-                claim.is_held = owner is not None and owner.name == self._locator.name
-                claim.is_foreign = not claim.is_held
-                if not claim.is_held:
+                claim.is_foreign = owner is None or owner.name != self._locator.name
+                if claim.is_foreign:
+                    claim.is_held = False
                     return owner
+                self._locator.claims.held(self._key, claim, asked)
         # `answer_here` takes it at once: in between there is no turn in which it could be given up
         self._is_claimed = True
         return None

@@ -1,13 +1,19 @@
-"""The connections of a node to Redis."""
+"""The connections of a node to Redis, and how long it waits for an answer."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+import async_timeout
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from sockjs_aio.brokers.redis.connection import note_servers
+from sockjs_aio.brokers.redis.replies import FAILURES
 from sockjs_aio.brokers.redis.url import make_pool
+
+T = TypeVar("T")
 
 MAX_CONNECTIONS = 4
 """Maximum number of connections to Redis; further commands wait."""
@@ -40,3 +46,17 @@ def make_node_pool(
     )
     note_servers(pool, note_server)
     return pool
+
+
+async def in_time(ask: Callable[[], Awaitable[T]], timeout: float) -> T:
+    """Send a command, and again if it timed out because this process was blocked, not Redis."""
+    now = asyncio.get_running_loop().time
+    start = now()
+    try:
+        async with async_timeout.timeout(2 * timeout):
+            return await ask()
+    except FAILURES:
+        if now() < start + 3 * timeout:
+            raise
+    async with async_timeout.timeout(2 * timeout):
+        return await ask()
