@@ -40,13 +40,14 @@ class HookTask:
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `function` in the name of the task, unless there is a current one."""
-        if asyncio.current_task(self._loop) is not None:
+        loop = asyncio.get_running_loop()
+        if asyncio.current_task(loop) is not None:
             return function(*args, **kwargs)
-        _enter_task(self._loop, self.task)
+        _enter_task(loop, self.task)
         try:
             return function(*args, **kwargs)
         finally:
-            _leave_task(self._loop, self.task)
+            _leave_task(loop, self.task)
 
     def go_on(self, rest: "Rest", returned: Returned) -> None:
         """Run `rest` to its end, then call `returned`."""
