@@ -136,6 +136,7 @@ def _open(
         first.fail(error, data)
         return
     session.hooks.take(worker)
+    # aiohttp would also turn on TCP's keep-alive probes, which come two hours after our pings
     transport, server = first.transport, first.server
     writer = new_writer(door.service, transport, session, framing, None)
     session.attach(writer)
