@@ -8,12 +8,8 @@ current one (`asyncio.tasks._enter_task`).  If the hook waits, that task runs th
 
 import asyncio
 import contextvars
-from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, ParamSpec, TypeVar
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from typing import Any
 
 Returned = Callable[[Any, BaseException | None], object]
 """Called with what a hook returned, or with None and what it raised."""
@@ -37,17 +33,6 @@ class HookTask:
             self._loop.create_task, self._run()
         )
         self.task.add_done_callback(self._ended)
-
-    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call `function` in the name of the task, unless there is a current one."""
-        loop = asyncio.get_running_loop()
-        if asyncio.current_task(loop) is not None:
-            return function(*args, **kwargs)
-        _enter_task(loop, self.task)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            _leave_task(loop, self.task)
 
     def go_on(self, rest: "Rest", returned: Returned) -> None:
         """Run `rest` to its end, then call `returned`."""

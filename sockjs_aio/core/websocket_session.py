@@ -55,10 +55,6 @@ class InlineHooks(Hooks):
         is_coroutine = code is not None and bool(code.co_flags & inspect.CO_COROUTINE)
         self._is_plain = not is_coroutine or self._session.events.watches_hooks
 
-    def take(self, worker: HookTask) -> None:
-        """Run the next hook in the name of `worker`, which has nothing to run."""
-        self._worker = worker
-
     def open_now(self) -> None:
         """Call `on_open`.  If the session has ended already, no hook is ever called."""
         if self._session.close_info is not None:
@@ -171,6 +167,10 @@ class InlineHooks(Hooks):
     def _resume_soon(self) -> None:
         if self._caller is not None:
             asyncio.get_running_loop().call_soon(self._caller.process)
+
+    def take(self, worker: HookTask) -> None:
+        """Run the next hook in the name of `worker`, which has nothing to run."""
+        self._worker = worker
 
 
 class InlineSession(Session):
