@@ -10,12 +10,8 @@ import asyncio
 import contextvars
 import sys
 import types
-from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, ParamSpec, TypeVar
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from typing import Any
 
 Returned = Callable[[Any, BaseException | None], object]
 """Called with what a hook returned, or with None and what it raised."""
@@ -39,16 +35,6 @@ class HookTask:
         coroutine.send(None)  # a task that is cancelled before its first step would not begin it
         # an empty context: hooks run in that of their session
         self.task: asyncio.Task[None] = contextvars.Context().run(self.loop.create_task, coroutine)
-
-    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call `function` in the name of the task, unless there is a current one."""
-        if asyncio.current_task(self.loop) is not None:
-            return function(*args, **kwargs)
-        _enter_task(self.loop, self.task)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            _leave_task(self.loop, self.task)
 
     def go_on(self, rest: "Rest", returned: Returned) -> None:
         """Run `rest` to its end, then call `returned`."""

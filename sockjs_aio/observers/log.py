@@ -21,6 +21,8 @@ class Log(Observer):
     def closed(self, session: Session, info: CloseInfo) -> None:
         """Log how the session ended, in words and as fields of the record."""
         level = logging.WARNING if info.initiator == "overflow" else logging.INFO
+        if not sessions.isEnabledFor(level):  # most servers do not want this line
+            return
         fields = {
             "transport": info.transport,
             "close_status": info.status,

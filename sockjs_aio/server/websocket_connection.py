@@ -260,11 +260,10 @@ class WebSocketConnection(TakenOver):
     def _end(self, ended: ClientEndedError) -> None:
         """Answer the client's close frame, or tell it what it did wrong."""
         self._end_reading()
-        self._writer.close(ended.code, ended.reason)
+        is_clients = ended.end.initiator == "client"
+        self._writer.close(ended.code, ended.reason, hangs_up=is_clients)
         self._session.peer_failed(ended.end)
-        if ended.end.initiator == "client":
-            self._writer.hang_up()
-        elif self._is_paused:
+        if self._is_paused and not is_clients:
             self._read_on()  # until it has read our close frame, or is cut off
 
     def _end_reading(self) -> None:

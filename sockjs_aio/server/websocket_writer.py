@@ -225,13 +225,25 @@ class WebSocketWriter:
         elif self._closing.is_begun:
             self._transport.close()
 
-    def close(self, code: int, reason: str) -> None:
-        """Write the WebSocket's close frame, with code 1000 if `code` must not be sent."""
+    def close(self, code: int, reason: str, *, hangs_up: bool = False) -> None:
+        """Write the WebSocket's close frame, with code 1000 if `code` must not be sent.
+
+        Args:
+            code: The close code.
+            reason: The close reason.
+            hangs_up: Whether the connection is then closed, as `hang_up` does.
+        """
         if not self._is_closed:
             code = code if is_sendable_code(code) else NORMAL
             self._taken += websocket_frame(CLOSE, close_payload(code, reason))
             self.is_full = self._is_closed = True
-            self.flush()
+            if hangs_up:  # without an EOF of its own, which would be one system call more
+                data, self._taken = self._taken, b""
+                self._write(data)
+            else:
+                self.flush()
+        if hangs_up:
+            self.hang_up()
 
     def pong(self, payload: bytes) -> None:
         """Answer a ping, unless the client does not read: pongs must not fill the memory."""

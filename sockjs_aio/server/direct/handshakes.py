@@ -6,7 +6,9 @@ server has `FirstBytes` greet its connections.  In doubt, aiohttp answers: what 
 `handshake_grammar` does not know, and what the application's own code has a say in.
 """
 
+import asyncio
 import secrets
+from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -126,9 +128,9 @@ def _open(
     data: bytes,
 ) -> None:
     framing = RAW if session_id is None else SOCKJS
-    worker = HookTask()  # the application's code expects a current task, also where it makes
-    try:  # a connection; `on_open` then runs in the same one
-        session = worker.call(_open_session, door, handshake, session_id, ip)
+    worker = HookTask()
+    try:
+        session = _open_session(worker, door, handshake, session_id, ip)
     except BaseException as error:
         worker.end()
         if not isinstance(error, Exception):
@@ -136,6 +138,7 @@ def _open(
         first.fail(error, data)
         return
     session.hooks.take(worker)
+    # aiohttp would also turn on TCP's keep-alive probes, which come two hours after our pings
     transport, server = first.transport, first.server
     writer = new_writer(door.service, transport, session, framing, None)
     session.attach(writer)
@@ -149,7 +152,7 @@ def _open(
 
 
 def _open_session(
-    door: Door, handshake: Handshake, session_id: str | None, ip: str | None
+    worker: HookTask, door: Door, handshake: Handshake, session_id: str | None, ip: str | None
 ) -> InlineSession:
     fields = handshake.fields
     info = ConnectionInfo.of_head(
@@ -164,5 +167,11 @@ def _open_session(
         app=door.app,
     )
     framing = RAW if session_id is None else SOCKJS
-    registry = door.service.registry
-    return registry.open_inline(session_id or secrets.token_hex(4), info, framing)
+    # the application's code expects a current task, also where it makes a connection; `on_open`
+    # then runs in the name of the same one
+    _enter_task(loop := asyncio.get_running_loop(), worker.task)
+    try:
+        registry = door.service.registry
+        return registry.open_inline(session_id or secrets.token_hex(4), info, framing)
+    finally:
+        _leave_task(loop, worker.task)
