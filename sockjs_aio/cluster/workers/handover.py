@@ -12,7 +12,7 @@ aiohttp, and its gateway relays it if it belongs elsewhere.  If in doubt, nothin
 
 import asyncio
 import socket
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 
@@ -50,7 +50,7 @@ class Handovers:
         self._is_possible = placement.count > 1 and handover_links.is_possible()
         self._links: dict[int, Link] = {}
         self._intake = Intake(placement.handover_path(self.own), self._take)
-        self._runner: web.AppRunner | None = None
+        self._server: Any = None
         self.services: list[Service] = []
         """Those that may be asked for over connections of other workers."""
         self._beginning: set[asyncio.Task[None]] = set()
@@ -67,10 +67,9 @@ class Handovers:
         Args:
             runner: Of the application; it must be set up.
         """
-        self._runner = runner
+        self._server = runner.server
         self.services = services_of(runner.app)
-        if self._is_possible:
-            self._intake.open()
+        self.reopen()
 
     def close_intake(self) -> None:
         """Take no more connections: this worker drains, or ends."""
@@ -78,8 +77,8 @@ class Handovers:
 
     def reopen(self) -> None:
         """Take connections again."""
-        assert self._runner is not None, "it was open"
-        self.open(self._runner)
+        if self._is_possible:
+            self._intake.open()
 
     def close(self) -> None:
         """Hand nothing over any more."""
@@ -107,8 +106,7 @@ class Handovers:
         task.add_done_callback(self._beginning.discard)
 
     async def _begin(self, client: socket.socket, data: bytes) -> None:
-        assert self._runner is not None and self._runner.server is not None, "it is open"
-        protocol = cast(MovableConnection, self._runner.server())
+        protocol: MovableConnection = self._server()
         protocol.begin_with(data)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, client)
