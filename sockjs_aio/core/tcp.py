@@ -74,7 +74,7 @@ def limit_buffer(transport: asyncio.WriteTransport, high: int | None) -> None:
 
     Once the connection is gone, do nothing.
     """
-    with contextlib.suppress(AttributeError):
+    with contextlib.suppress(AttributeError, RuntimeError):  # the second one from uvloop
         transport.set_write_buffer_limits(high)
 
 
