@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import Drain
+from sockjs_aio.core.shutdown import Closing
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve, Served
 from tests.openers import ask, openers
@@ -21,6 +22,19 @@ every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
 
 FAREWELL = b'c[1012,"Service restart"]'
+
+
+@pytest.mark.logs("ZeroDivisionError: mistake")
+async def test_process_can_end_although_its_drain_fails(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def drain(_closing: Closing, _over: float) -> None:
+        raise ZeroDivisionError("mistake")
+
+    served = await serve(Echo)
+    monkeypatch.setattr(Closing, "drain", drain)
+    await Drain(notice=0, over=0, limit=5).run(served.app)
+    assert "drain failed; closing the remaining sessions" in caplog.text
 
 
 async def with_health(serve: Serve, connection: Any, **options: Any) -> Served:

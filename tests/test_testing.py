@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import unittest
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -228,6 +228,29 @@ async def test_application_ends_with_its_last_client() -> None:
     with pytest.raises(RuntimeError, match="make another one for each test"):
         async with client(app, "/chat"):
             raise AssertionError("the application has ended")
+
+
+async def test_application_that_cannot_start_ends_what_has_started() -> None:
+    seen = []
+
+    async def good(_app: web.Application) -> AsyncIterator[None]:
+        seen.append("begins")
+        yield
+        seen.append("ends")
+
+    async def bad(_app: web.Application) -> None:
+        raise ZeroDivisionError("mistake")
+
+    app = app_of(Echo)
+    app.cleanup_ctx.append(good)
+    app.on_startup.append(bad)
+    with pytest.raises(ZeroDivisionError):
+        async with client(app, "/chat"):
+            pass
+    assert seen == ["begins", "ends"]
+    with pytest.raises(RuntimeError, match="make another one for each test"):
+        async with client(app, "/chat"):
+            pass
 
 
 async def test_served_application_takes_one_client_after_another() -> None:

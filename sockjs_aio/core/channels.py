@@ -1,5 +1,6 @@
 """The subscriptions of one router's sessions.  Sessions without subscriptions cost nothing."""
 
+import logging
 from collections.abc import Collection
 
 from sockjs_aio.brokers.base import Broker, Exclude
@@ -12,6 +13,8 @@ from sockjs_aio.gaps import GapSession
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.stats import Telling
 from sockjs_aio.turns import in_turns
+
+logger: logging.Logger = logging.getLogger("sockjs_aio.broker")
 
 
 class Channels:
@@ -98,7 +101,10 @@ class Channels:
     def leave(self, session: Session) -> None:
         """End all subscriptions of `session`."""
         for channel in self._channels.pop(session, ()):
-            self._remove(session, channel)
+            try:
+                self._remove(session, channel)
+            except Exception:  # of a broker; the session ends nevertheless
+                logger.exception("session %s: it cannot leave channel %r", session, channel)
 
     async def publish(self, channel: str, message: str, exclude: Exclude, key: str | None) -> None:
         """See `SockJSRouter.publish`."""
@@ -181,10 +187,10 @@ class Channels:
             )
         channels.add(channel)
         self._channels[session] = channels
-        if channel not in self._sessions:
-            self._sessions[channel] = {}
+        sessions = self._sessions.setdefault(channel, {})
+        sessions[session] = None
+        if len(sessions) == 1:
             self.broker.subscribe(channel, self)
-        self._sessions[channel][session] = None
 
     def _set_member(self, session: Session, channel: str, member: str | None) -> None:
         sessions = self._sessions[channel]
@@ -197,11 +203,13 @@ class Channels:
                 self.broker.leave(channel, before)
 
     def _remove(self, session: Session, channel: str) -> None:
-        self._set_member(session, channel, None)
-        if self.presence is not None:
-            self.presence.unwatch(session, channel)
-        sessions = self._sessions[channel]
-        del sessions[session]
-        if not sessions:
-            del self._sessions[channel]
-            self.broker.unsubscribe(channel, self)
+        try:
+            self._set_member(session, channel, None)
+        finally:
+            if self.presence is not None:
+                self.presence.unwatch(session, channel)
+            sessions = self._sessions[channel]
+            del sessions[session]
+            if not sessions:
+                del self._sessions[channel]
+                self.broker.unsubscribe(channel, self)

@@ -74,7 +74,7 @@ def limit_buffer(transport: asyncio.WriteTransport, high: int | None) -> None:
 
     Once the connection is gone, do nothing.
     """
-    with contextlib.suppress(AttributeError):
+    with contextlib.suppress(AttributeError, RuntimeError):  # the second one from uvloop
         transport.set_write_buffer_limits(high)
 
 
@@ -206,9 +206,12 @@ class Delivery:
 
         The coroutine that writes it notices the end later than the client may, over TLS by `PAUSE`.
         """
-        if not (self.is_unfinished and self.is_written) or self._transport is None:
+        transport = self._transport
+        if not (self.is_unfinished and self.is_written) or transport is None:
             return self.is_unfinished
-        return self._transport.is_closing() or buffered_bytes(self._transport) > 0
+        # it never leaves a connection that was lost, whose buffer is empty
+        is_there = not transport.is_closing() and _socket(transport) is not None
+        return not is_there or buffered_bytes(transport) > 0
 
     def is_pending(self) -> bool:
         """Tell whether there is data that the peer has not taken."""

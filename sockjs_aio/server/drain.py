@@ -56,6 +56,8 @@ class Drain:
                     await asyncio.gather(*(ending.drain(self.over) for ending in endings))
         except asyncio.TimeoutError:
             logger.warning("drain exceeded %g s; closing the remaining sessions", self.limit)
+        except Exception:  # the process must end nevertheless
+            logger.exception("drain failed; closing the remaining sessions")
         else:
             logger.info("drain finished after %.1f s", loop.time() - start)
 

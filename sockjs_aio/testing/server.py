@@ -66,15 +66,23 @@ class Server:
                         "each test, or keep it with `async with serve(app):` around all clients"
                     )
                 if not self.port:
-                    await self._runner.setup()
-                    await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-                    self.port = self._runner.addresses[0][1]
+                    await self._listen()
             yield self
         finally:
             self._users -= 1
             if not self._users and self.port:
                 self._is_over = True
                 await self._runner.cleanup()
+
+    async def _listen(self) -> None:
+        try:
+            await self._runner.setup()
+            await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        except BaseException:
+            self._is_over = True
+            await self._runner.cleanup()  # what has started before the failure ends
+            raise
+        self.port = self._runner.addresses[0][1]
 
 
 _SERVER = web.AppKey("sockjs_aio_test_server", Server)
