@@ -12,6 +12,7 @@ import asyncio
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -244,6 +245,8 @@ def fork_until_told(source: socket.socket) -> list[str]:
 def main() -> None:
     for name in IMPORTS:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what all have in common is copied where it is touched
     first, *others = fork_until_told(socket.socket(fileno=int(sys.argv[1])))
     if first == "-m":
         sys.argv[1:] = others[1:]
