@@ -90,13 +90,11 @@ class Fork:
 class AsyncFork:
     """The same for a test that waits for it in its event loop, as `asyncio.subprocess.Process`."""
 
-    def __init__(
-        self, fork: Fork, stdout: asyncio.StreamReader, stderr: asyncio.StreamReader
-    ) -> None:
+    def __init__(self, fork: Fork, stdout: "Pipe", stderr: "Pipe") -> None:
         self._fork = fork
         self.pid = fork.pid
-        self.stdout = stdout
-        self.stderr = stderr
+        self.stdout, self._out = stdout
+        self.stderr, self._err = stderr
 
     @classmethod
     async def start(
@@ -129,12 +127,20 @@ class AsyncFork:
         """End it as a crash does."""
         self._fork.kill()
 
+    def close(self) -> None:
+        """Read no more of what it prints, nor of what its own children do."""
+        self._out.close()
+        self._err.close()
 
-async def _reader(pipe: IO[str]) -> asyncio.StreamReader:
+
+Pipe = tuple[asyncio.StreamReader, asyncio.ReadTransport]
+
+
+async def _reader(pipe: IO[str]) -> Pipe:
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
-    return reader
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+    return reader, transport
 
 
 class Template:
