@@ -12,6 +12,7 @@ import asyncio
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -89,13 +90,11 @@ class Fork:
 class AsyncFork:
     """The same for a test that waits for it in its event loop, as `asyncio.subprocess.Process`."""
 
-    def __init__(
-        self, fork: Fork, stdout: asyncio.StreamReader, stderr: asyncio.StreamReader
-    ) -> None:
+    def __init__(self, fork: Fork, stdout: "Pipe", stderr: "Pipe") -> None:
         self._fork = fork
         self.pid = fork.pid
-        self.stdout = stdout
-        self.stderr = stderr
+        self.stdout, self._out = stdout
+        self.stderr, self._err = stderr
 
     @classmethod
     async def start(
@@ -128,12 +127,20 @@ class AsyncFork:
         """End it as a crash does."""
         self._fork.kill()
 
+    def close(self) -> None:
+        """Read no more of what it prints, nor of what its own children do."""
+        self._out.close()
+        self._err.close()
 
-async def _reader(pipe: IO[str]) -> asyncio.StreamReader:
+
+Pipe = tuple[asyncio.StreamReader, asyncio.ReadTransport]
+
+
+async def _reader(pipe: IO[str]) -> Pipe:
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
-    return reader
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+    return reader, transport
 
 
 class Template:
@@ -244,6 +251,8 @@ def fork_until_told(source: socket.socket) -> list[str]:
 def main() -> None:
     for name in IMPORTS:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what all have in common is copied where it is touched
     first, *others = fork_until_told(socket.socket(fileno=int(sys.argv[1])))
     if first == "-m":
         sys.argv[1:] = others[1:]

@@ -139,4 +139,6 @@ class Command(Target):
         if self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
+        if isinstance(self.process, AsyncFork):
+            self.process.close()
         await self.hang_up()

@@ -9,7 +9,7 @@ from tests.wire import Reply, Wire
 
 ENDED = (OSError, asyncio.IncompleteReadError)
 
-PAUSE = 0.03
+PAUSE = 0.01
 """Seconds between two rounds, in which the servers may compute: they start workers meanwhile."""
 
 
