@@ -34,13 +34,15 @@ SLOW = (
     *("test_far_clients.py", "test_late_requests.py", "test_registration.py"),
     *("client/test_random_bytes.py", "test_resource_leaks.py", "test_snippets.py"),
     *("workers/test_handover_bytes.py", "properties/test_client_frames.py"),
+    *("hostile/test_compressed.py", "hostile/test_ids.py", "hostile/test_payloads.py"),
+    *("test_docs_run.py", "workers/test_relay_ends.py"),
 )
 """Tests of these compute or wait much, or have been run in another way."""
 
 EVERY_PYTHON = (
-    *("brokers/test_contract.py", "nodes/test_traffic.py", "test_dead_peers.py"),
-    *("test_resource_leaks.py", "test_run_app.py", "test_shutdown.py", "test_tls.py"),
-    "workers/test_workers.py",
+    *("brokers/test_contract.py", "hostile/test_compressed.py", "nodes/test_traffic.py"),
+    *("test_dead_peers.py", "test_resource_leaks.py", "test_run_app.py", "test_shutdown.py"),
+    *("test_tls.py", "workers/test_relay_ends.py", "workers/test_workers.py"),
 )
 """What Python, aiohttp or the loop may change although it is not quick."""
 

@@ -232,7 +232,12 @@ async def test_failures_of_the_connection_class_can_be_read(serve: Serve) -> Non
 
 async def test_refused_origins_read_nothing(serve: Serve) -> None:
     served = await serve(Echo, settings=allowing([GOOD], disabled_transports=["xhr"]))
-    strangers = ({"Origin": EVIL}, {"Origin": f"{GOOD}, {EVIL}"}, {"Referer": EVIL + "/"}, {})
+    strangers: list[dict[str, str]] = [
+        {"Origin": EVIL},
+        {"Origin": f"{GOOD}, {EVIL}"},
+        {"Referer": EVIL + "/"},
+        {},
+    ]
     for method, url in URLS.values():
         for headers, path in itertools.product(strangers, (SESSION, "/000/a%2Fb")):
             for asked in (method, "PUT", "OPTIONS"):

@@ -6,8 +6,9 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import SockJSRouter
+from tests.cases import case
 from tests.conftest import Echo, Serve
-from tests.hostile.urls import answered
+from tests.hostile.urls import URLS, answered
 from tests.test_refusals_across_origins import (
     EVIL,
     GOOD,
@@ -15,7 +16,6 @@ from tests.test_refusals_across_origins import (
     allowing,
     assert_readable,
     lists,
-    transports,
 )
 
 
@@ -33,7 +33,6 @@ def with_middleware(answer: Any) -> web.Application:
 
 
 @lists
-@transports
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
@@ -47,15 +46,17 @@ def with_middleware(answer: Any) -> web.Application:
     ids=["401", "302", "429", "500"],
 )
 async def test_refusals_of_middlewares_can_be_read(
-    serve: Serve, answer: Any, status: int, transport: str, origins: object
+    serve: Serve, answer: Any, status: int, origins: object
 ) -> None:
     served = await serve(Echo, settings=allowing(origins), app=with_middleware(answer))
-    assert_readable(await answered(served, SESSION, transport, Origin=GOOD), status)
-    if origins != "*":
-        reply = await answered(served, SESSION, transport, Origin=EVIL)
-        assert reply.status == status
-        assert reply.header("Access-Control-Allow-Origin") is None
-        assert reply.header("Vary") == "Origin"
+    for transport in URLS:
+        with case(transport):
+            assert_readable(await answered(served, SESSION, transport, Origin=GOOD), status)
+            if origins != "*":
+                reply = await answered(served, SESSION, transport, Origin=EVIL)
+                assert reply.status == status
+                assert reply.header("Access-Control-Allow-Origin") is None
+                assert reply.header("Vary") == "Origin"
 
 
 async def test_what_a_middleware_says_of_origins_stays(serve: Serve) -> None:

@@ -15,12 +15,12 @@ from sockjs_aio.connection import Session as PublicSession
 from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.address_counter import AddressCounter
 from sockjs_aio.core.channels import Channels
-from sockjs_aio.core.clock import Clock
 from sockjs_aio.core.connection_checks import checked
 from sockjs_aio.core.counters import Counters
 from sockjs_aio.core.ended_ids import Ended, EndedSessions, Journal
 from sockjs_aio.core.events import Events, Observer
 from sockjs_aio.core.flusher import Flusher
+from sockjs_aio.core.heartbeat_clock import Clock
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.presence import OnPresence, Presence
 from sockjs_aio.core.request_session import RequestSession

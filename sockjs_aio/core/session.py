@@ -13,9 +13,9 @@ import abc
 import contextvars
 from typing import Protocol
 
-from sockjs_aio.core.clock import Slot
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.frame_writer import FrameWriter
+from sockjs_aio.core.heartbeat_clock import Slot
 from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.core.lifetime import extended, new_lifetime
 from sockjs_aio.core.pace import Pace, new_pace

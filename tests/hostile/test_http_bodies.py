@@ -3,6 +3,7 @@
 import async_timeout
 import pytest
 
+from tests.cases import case
 from tests.conftest import Echo, Recorder, Serve
 from tests.hostile.raw_http import (
     SESSION,
@@ -76,40 +77,41 @@ FINE = {
 }
 
 
-@pytest.mark.parametrize("data", FINE.values(), ids=FINE)
-async def test_odd_body_is_read(serve: Serve, data: bytes) -> None:
+async def test_odd_body_is_read(serve: Serve) -> None:
     served = await serve(Echo)
     assert await served.poll(SESSION) == b"o"
-    wire, reply = await exchange(served, data + post(b"Content-Length: 5") + b'["b"]')
-    assert reply.status == 204
-    if b"chunked" in data.lower():
-        assert await wire.is_closed(), "see below"
-        assert await served.poll(SESSION) == b'a["a"]'
-    else:
-        assert (await wire.reply()).status == 204, "the next request begins where this one ends"
-        assert await served.poll(SESSION) == b'a["a","b"]'
-    await assert_still_serves(served)
+    for name, data in FINE.items():
+        with case(name):
+            wire, reply = await exchange(served, data + post(b"Content-Length: 5") + b'["b"]')
+            assert reply.status == 204
+            if b"chunked" in data.lower():
+                assert await wire.is_closed(), "see below"
+                assert await served.poll(SESSION) == b'a["a"]'
+            else:
+                assert (await wire.reply()).status == 204, "the next one begins where this one ends"
+                assert await served.poll(SESSION) == b'a["a","b"]'
+            await assert_still_serves(served)
 
 
 TRAILERS = b"0\r\nX-First: 1\r\nX-Last: 2\r\n\r\n"
 
 
-@pytest.mark.parametrize("url", ["xhr", "xhr_streaming", "xhr_send", "jsonp_send", "info"])
-async def test_nothing_follows_chunks_on_a_connection(serve: Serve, url: str) -> None:
+async def test_nothing_follows_chunks_on_a_connection(serve: Serve) -> None:
     """The next request may be somebody else's, behind a proxy, and would get the last trailer."""
 
     class Noted(Recorder):
         pass
 
     served = await serve(Noted, settings={"response_limit": 1})
-    first = head(b"POST /echo/000/first/%b HTTP/1.1" % url.encode(), CHUNKED)
     next_one = head(b"POST /echo/000/next/xhr HTTP/1.1", b"Content-Length: 0")
-    if url == "info":
-        first = head(b"POST /echo/info HTTP/1.1", CHUNKED)
-    wire = await served.wire()
-    wire.writer.write(first + A + TRAILERS + next_one)
-    assert (await wire.reader.read()).count(b"HTTP/1.1 ") == 1
-    assert all(x.session.id != "next" for x in Noted.connections)
+    urls = [f"000/{name}/{name}" for name in ("xhr", "xhr_streaming", "xhr_send", "jsonp_send")]
+    for url in [*urls, "info"]:
+        with case(url):
+            first = head(b"POST /echo/%b HTTP/1.1" % url.encode(), CHUNKED)
+            wire = await served.wire()
+            wire.writer.write(first + A + TRAILERS + next_one)
+            assert (await wire.reader.read()).count(b"HTTP/1.1 ") == 1
+            assert all(x.session.id != "next" for x in Noted.connections)
 
 
 async def test_body_behind_the_end_is_the_next_request(serve: Serve) -> None:
@@ -122,17 +124,16 @@ async def test_body_behind_the_end_is_the_next_request(serve: Serve) -> None:
     await assert_still_serves(served)
 
 
-@pytest.mark.parametrize("length", [b"1048577", b"9999999999", b"4611686018427387904"])
-@pytest.mark.parametrize("transport", ["xhr_send", "jsonp_send", "xhr", "xhr_streaming"])
-async def test_announced_length_beyond_the_limit_is_413_at_once(
-    serve: Serve, transport: str, length: bytes
-) -> None:
+async def test_announced_length_beyond_the_limit_is_413_at_once(serve: Serve) -> None:
     served = await serve(Echo)
     assert await served.poll(SESSION) == b"o"
-    line = f"POST /echo{SESSION}/{transport} HTTP/1.1".encode()
-    _, reply = await exchange(served, head(line, b"Content-Length: " + length))
-    assert_refused(reply, TOO_LARGE)
-    await assert_still_serves(served)
+    for transport in ["xhr_send", "jsonp_send", "xhr", "xhr_streaming"]:
+        for length in [b"1048577", b"9999999999", b"4611686018427387904"]:
+            with case((transport, length)):
+                line = f"POST /echo{SESSION}/{transport} HTTP/1.1".encode()
+                _, reply = await exchange(served, head(line, b"Content-Length: " + length))
+                assert_refused(reply, TOO_LARGE)
+                await assert_still_serves(served)
 
 
 async def test_endless_chunks_are_413(serve: Serve) -> None:
@@ -185,34 +186,35 @@ async def test_100_continue_comes_before_the_204(serve: Serve) -> None:
     assert await served.poll(SESSION) == b'a["a","a"]'
 
 
-@pytest.mark.parametrize("transport", [name for name in URLS if name != "websocket"])
-async def test_100_continue_on_every_url_that_may_have_a_body(serve: Serve, transport: str) -> None:
+async def test_100_continue_on_every_url_that_may_have_a_body(serve: Serve) -> None:
     served = await serve(Echo)
-    if transport.endswith("_send"):
-        assert await served.poll(SESSION) == b"o"
-    method, url = URLS[transport]
-    wire = await served.wire()
-    line = f"{method} /echo{SESSION}{url} HTTP/1.1".encode()
-    wire.writer.write(head(line, b"Content-Length: 5", b"Expect: 100-continue"))
-    async with async_timeout.timeout(5):
-        assert (await wire.head()).status == 100
-        wire.writer.write(b'["a"]')
-        assert (await wire.head()).status in (200, 204)
+    for transport in [name for name in URLS if name != "websocket"]:
+        session = f"/000/{transport}"
+        if transport.endswith("_send"):
+            assert await served.poll(session) == b"o"
+        method, url = URLS[transport]
+        wire = await served.wire()
+        line = f"{method} /echo{session}{url} HTTP/1.1".encode()
+        wire.writer.write(head(line, b"Content-Length: 5", b"Expect: 100-continue"))
+        with case(transport):
+            async with async_timeout.timeout(5):
+                assert (await wire.head()).status == 100
+                wire.writer.write(b'["a"]')
+                assert (await wire.head()).status in (200, 204)
 
 
-@pytest.mark.parametrize("transport", URLS)
-@pytest.mark.parametrize("expected", ["dance", "<script>", "100-continue, x", "\u00e4"])
-async def test_other_expectations_are_417_on_every_url_and_not_repeated(
-    serve: Serve, transport: str, expected: str
-) -> None:
+async def test_other_expectations_are_417_on_every_url_and_not_repeated(serve: Serve) -> None:
     served = await serve(Echo)
-    method, url = URLS[transport]
-    body = b"" if method == "POST" else None
-    reply = await served.request(method, SESSION + url, body, headers={"Expect": expected})
-    assert (reply.status, reply.body) == (417, b"417: Expectation Failed")
-    assert reply.header("Content-Type") == "text/plain; charset=utf-8"
-    assert served.router.session_count == 0
-    assert (await served.request("GET", "/")).status == 200
+    for method, url in URLS.values():
+        for expected in ["dance", "<script>", "100-continue, x", "\u00e4"]:
+            with case((url, expected)):
+                body = b"" if method == "POST" else None
+                headers = {"Expect": expected}
+                reply = await served.request(method, SESSION + url, body, headers=headers)
+                assert (reply.status, reply.body) == (417, b"417: Expectation Failed")
+                assert reply.header("Content-Type") == "text/plain; charset=utf-8"
+                assert served.router.session_count == 0
+                assert (await served.request("GET", "/")).status == 200
 
 
 async def test_aiohttp_repeats_unknown_expectations_on_urls_of_nobody(serve: Serve) -> None:

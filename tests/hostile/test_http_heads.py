@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cases import case
 from tests.conftest import Echo, Serve
 from tests.hostile.raw_http import (
     assert_last_words,
@@ -111,54 +112,55 @@ FINE = {
 }
 
 
-@pytest.mark.parametrize("data", FINE.values(), ids=FINE)
-async def test_odd_head_is_answered(serve: Serve, data: bytes) -> None:
+async def test_odd_head_is_answered(serve: Serve) -> None:
     served = await serve(Echo)
-    _, reply = await exchange(served, data)
-    assert (reply.status, reply.body) == (200, WELCOME)
-    await assert_still_serves(served)
+    for name, data in FINE.items():
+        with case(name):
+            _, reply = await exchange(served, data)
+            assert (reply.status, reply.body) == (200, WELCOME)
+            await assert_still_serves(served)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"CONNECT a.example:443 HTTP/1.1",
-        b"CONNECT /echo/000/abcdefgh/xhr HTTP/1.1",
-        b"OPTIONS * HTTP/1.1",
-        b"GET http://other.example HTTP/1.1",
-        b"GET /ECHO/ HTTP/1.1",
-        b"GET /%65cho%2F HTTP/1.1",
-        b"GET //echo/ HTTP/1.1",
-        b"GET /echo/../echo/info HTTP/1.1",
-    ],
-)
-async def test_target_of_nobody_is_404(serve: Serve, line: bytes) -> None:
+OF_NOBODY = [
+    b"CONNECT a.example:443 HTTP/1.1",
+    b"CONNECT /echo/000/abcdefgh/xhr HTTP/1.1",
+    b"OPTIONS * HTTP/1.1",
+    b"GET http://other.example HTTP/1.1",
+    b"GET /ECHO/ HTTP/1.1",
+    b"GET /%65cho%2F HTTP/1.1",
+    b"GET //echo/ HTTP/1.1",
+    b"GET /echo/../echo/info HTTP/1.1",
+]
+
+
+async def test_target_of_nobody_is_404(serve: Serve) -> None:
     served = await serve(Echo)
-    _, reply = await exchange(served, head(line, b"Accept: text/html"))
-    assert_refused(reply, NO_ROUTE)
-    await assert_still_serves(served)
+    for line in OF_NOBODY:
+        with case(line):
+            _, reply = await exchange(served, head(line, b"Accept: text/html"))
+            assert_refused(reply, NO_ROUTE)
+            await assert_still_serves(served)
 
 
 KNOWN = ["PROPFIND", "MKCOL", "REPORT", "M-SEARCH", "PURGE", "TRACE", "PATCH", "LINK", "SOURCE"]
 
 
-@pytest.mark.parametrize("method", [*KNOWN, "HEAD", "PUT", "DELETE"])
-@pytest.mark.parametrize("body", [b"", b"x" * 1000])
-async def test_methods_that_a_session_does_not_know_are_405(
-    serve: Serve, method: str, body: bytes
-) -> None:
+async def test_methods_that_a_session_does_not_know_are_405(serve: Serve) -> None:
     served = await serve(Echo)
-    wire = await served.wire()
-    for url, allow in [
-        ("xhr", "OPTIONS, POST"),
-        ("xhr_send", "OPTIONS, POST"),
-        ("eventsource", "GET"),
-        ("websocket", "GET"),
-    ]:
-        path = f"/echo/000/abcdefgh/{url}"
-        reply = await wire.request(method, path, body)
-        assert (reply.status, reply.body, reply.header("Allow")) == (405, b"", allow)
-    assert served.router.session_count == 0
+    for method in [*KNOWN, "HEAD", "PUT", "DELETE"]:
+        for body in (b"", b"x" * 1000):
+            wire = await served.wire()
+            for url, allow in [
+                ("xhr", "OPTIONS, POST"),
+                ("xhr_send", "OPTIONS, POST"),
+                ("eventsource", "GET"),
+                ("websocket", "GET"),
+            ]:
+                with case((method, url, len(body))):
+                    reply = await wire.request(method, f"/echo/000/abcdefgh/{url}", body)
+                    assert (reply.status, reply.body, reply.header("Allow")) == (405, b"", allow)
+            assert served.router.session_count == 0
+            wire.close()
     await assert_still_serves(served)
 
 
