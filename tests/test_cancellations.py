@@ -4,6 +4,7 @@ A hook may cancel its own task without waiting afterwards, and something may can
 """
 
 import asyncio
+import logging
 import sys
 from typing import Any
 
@@ -316,3 +317,39 @@ async def test_hook_that_ends_the_process_has_not_failed(kind: Kind, when: str) 
     assert await client.frame() in (b'c[1012,"Service restart"]', b"")
     await client.leave()
     assert await server.ended() == 3, "nothing is said of a hook that failed"
+
+
+@pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("how", ["is idle", "waits", "swallows", "waits in on_close"])
+async def test_loop_that_ends_without_a_shutdown_waits_for_no_session_between_polls(
+    serve: Serve, kind: Kind, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("sockjs_aio.hooks"), "disabled", True)
+
+    class Waiting(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            await super().on_message(message)
+            if how == "waits in on_close":
+                self.close()
+            elif how != "is idle":
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    if how != "swallows":
+                        raise
+
+        async def on_close(self) -> None:
+            await super().on_close()
+            if how == "waits in on_close":
+                await asyncio.Event().wait()
+
+    served = await serve(Waiting)
+    client = await kind.open(served)
+    await client.send("a")
+    await Waiting.until("close" if how == "waits in on_close" else "a")
+    client.abort()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:  # as asyncio.run() does
+        task.cancel()
+    _, pending = await asyncio.wait(tasks, timeout=3)
+    assert not pending

@@ -9,6 +9,7 @@ it.
 where messages come from: `websocket_session`, `queued_hooks` and `awaited_hooks`.
 """
 
+import asyncio
 import contextvars
 import inspect
 from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
@@ -102,9 +103,8 @@ class Hooks:
                 awaited = context.run(coroutine.send, None)
         except StopIteration:  # it returned without waiting
             self.is_running = self.is_cancelled = False
-        except (KeyboardInterrupt, SystemExit):
-            self._interrupted()
-            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._interrupted(error)
         except BaseException as error:
             self._returned("on_message", None, error)
         else:
@@ -207,9 +207,8 @@ class Hooks:
             coroutine, awaited = self.context.run(self._started, name, hook, *arguments)
         except StopIteration as finished:  # it returned without waiting
             self._returned(name, finished.value, None)
-        except (KeyboardInterrupt, SystemExit):
-            self._interrupted()
-            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._interrupted(error)
         except BaseException as error:
             self._returned(name, None, error)
         else:
@@ -253,7 +252,7 @@ class Hooks:
 
     def _returned_later(self, name: str, result: Any, error: BaseException | None) -> None:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            self._interrupted()
+            self._interrupted(error)
         else:
             self._returned(name, result, error)
             self._resume_soon()
@@ -265,10 +264,17 @@ class Hooks:
         if result is False and name == "on_open":
             self._session.close()
 
-    def _interrupted(self) -> None:
-        """A hook has ended the process: go on if the event loop does, as in a shutdown."""
+    def _interrupted(self, error: BaseException) -> None:
+        """A hook ends the process: stop the event loop.
+
+        Not here: uvloop would take it for an error of the connection, asyncio for one of the task.
+        """
+        asyncio.get_running_loop().call_soon(self._exit, error)
+
+    def _exit(self, error: BaseException) -> None:
         self.is_running = self.is_cancelled = False
-        self._resume_soon()
+        self._resume_soon()  # the event loop may go on, for a shutdown
+        raise error
 
     def _fail(self, name: str, error: BaseException) -> None:
         session = self._session.connection.session
