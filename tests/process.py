@@ -159,7 +159,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("settings", type=json.loads, nargs="?", default={})
+    parser.add_argument("--uvloop", action="store_true")
     options = parser.parse_args()
+    loop: asyncio.AbstractEventLoop | None = None
+    if options.uvloop:
+        import uvloop
+
+        loop = uvloop.new_event_loop()
     logging.basicConfig(level=logging.WARNING)
     web.run_app(
         make_app(options.settings),
@@ -167,6 +173,7 @@ def main() -> None:
         port=options.port,
         handler_cancellation=True,
         access_log=None,
+        loop=loop,
         print=lambda *_: print("ready", flush=True),
     )
 
@@ -191,12 +198,16 @@ class ServerProcess(Target):
 
     @classmethod
     async def start(
-        cls, port: int, settings: dict[str, Any], *, module: str = "tests.process"
+        cls,
+        port: int,
+        settings: dict[str, Any],
+        *options: str,
+        module: str = "tests.process",
     ) -> "ServerProcess":
         """Start a server on `port`, and wait until it listens."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", "-m", module, "--port", str(port)),
-            json.dumps(settings),
+            *(json.dumps(settings), *options),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

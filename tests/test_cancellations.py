@@ -309,9 +309,15 @@ async def test_cancellation_that_is_taken_back_never_comes(serve: Serve, kind: K
 
 @pytest.mark.programs
 @pytest.mark.parametrize("when", ["now", "later"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @every
-async def test_hook_that_ends_the_process_has_not_failed(kind: Kind, when: str) -> None:
-    server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600})
+async def test_hook_that_ends_the_process_has_not_failed(kind: Kind, loop: str, when: str) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+        if kind not in (clients.WebSocket, clients.Xhr):
+            pytest.skip("the others start their hooks in the same places")
+    options = ["--uvloop"] if loop == "uvloop" else []
+    server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600}, *options)
     client = await kind.open(server)
     await client.send(f"exit {when}")
     assert await client.frame() in (b'c[1012,"Service restart"]', b"")
