@@ -91,10 +91,10 @@ class Hooks:
         worker = self._worker
         if worker is None or not worker.is_ready:
             worker = self._new_worker()
-        self.is_running = True
         context, hook = self.context, self._session.connection.on_message
         loop, task = worker.loop, worker.task
-        _enter_task(loop, task)
+        _enter_task(loop, task)  # it raises if a task runs: nothing has begun then
+        self.is_running = True
         try:
             if self._is_plain:
                 coroutine, awaited = context.run(self._started, "on_message", hook, message)
@@ -200,9 +200,9 @@ class Hooks:
         worker = self._worker
         if worker is None or not worker.is_ready:
             worker = self._new_worker()
-        self.is_running = True
         loop, task = worker.loop, worker.task
         _enter_task(loop, task)
+        self.is_running = True
         try:
             coroutine, awaited = self.context.run(self._started, name, hook, *arguments)
         except StopIteration as finished:  # it returned without waiting
