@@ -160,7 +160,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("settings", type=json.loads, nargs="?", default={})
+    parser.add_argument("--uvloop", action="store_true")
     options = parser.parse_args()
+    loop: asyncio.AbstractEventLoop | None = None
+    if options.uvloop:
+        import uvloop
+
+        loop = uvloop.new_event_loop()
     logging.basicConfig(level=logging.WARNING)
     web.run_app(
         make_app(options.settings),
@@ -168,6 +174,7 @@ def main() -> None:
         port=options.port,
         handler_cancellation=True,
         access_log=None,
+        loop=loop,
         print=lambda *_: print("ready", flush=True),
     )
 
@@ -195,7 +202,7 @@ class ServerProcess(Target):
         cls,
         port: int,
         settings: dict[str, Any],
-        *,
+        *options: str,
         module: str = "tests.process",
         is_fork: bool = False,
     ) -> "ServerProcess":
@@ -203,14 +210,14 @@ class ServerProcess(Target):
 
         A fork starts sooner, but has memory in common with others.
         """
-        options = ["-W", "error"]
-        arguments = ["-m", module, "--port", str(port), json.dumps(settings)]
+        python = ["-W", "error"]
+        arguments = ["-m", module, "--port", str(port), json.dumps(settings), *options]
         process: asyncio.subprocess.Process | AsyncFork
         if is_fork:
-            process = await AsyncFork.start(*arguments, options=options)
+            process = await AsyncFork.start(*arguments, options=python)
         else:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *options, *arguments),
+                *(sys.executable, *python, *arguments),
                 cwd=ROOT,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -4,6 +4,7 @@ A hook may cancel its own task without waiting afterwards, and something may can
 """
 
 import asyncio
+import logging
 import sys
 from typing import Any
 
@@ -308,11 +309,53 @@ async def test_cancellation_that_is_taken_back_never_comes(serve: Serve, kind: K
 
 @pytest.mark.programs
 @pytest.mark.parametrize("when", ["now", "later"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @every
-async def test_hook_that_ends_the_process_has_not_failed(kind: Kind, when: str) -> None:
-    server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600})
+async def test_hook_that_ends_the_process_has_not_failed(kind: Kind, loop: str, when: str) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+        if kind not in (clients.WebSocket, clients.Xhr):
+            pytest.skip("the others start their hooks in the same places")
+    options = ["--uvloop"] if loop == "uvloop" else []
+    server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600}, *options)
     client = await kind.open(server)
     await client.send(f"exit {when}")
     assert await client.frame() in (b'c[1012,"Service restart"]', b"")
     await client.leave()
     assert await server.ended() == 3, "nothing is said of a hook that failed"
+
+
+@pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("how", ["is idle", "waits", "swallows", "waits in on_close"])
+async def test_loop_that_ends_without_a_shutdown_waits_for_no_session_between_polls(
+    serve: Serve, kind: Kind, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("sockjs_aio.hooks"), "disabled", True)
+
+    class Waiting(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            await super().on_message(message)
+            if how == "waits in on_close":
+                self.close()
+            elif how != "is idle":
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    if how != "swallows":
+                        raise
+
+        async def on_close(self) -> None:
+            await super().on_close()
+            if how == "waits in on_close":
+                await asyncio.Event().wait()
+
+    served = await serve(Waiting)
+    client = await kind.open(served)
+    await client.send("a")
+    await Waiting.until("close" if how == "waits in on_close" else "a")
+    client.abort()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:  # as asyncio.run() does
+        task.cancel()
+    _, pending = await asyncio.wait(tasks, timeout=3)
+    assert not pending

@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import gc
-import sys
 import weakref
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import AsyncIterator, Coroutine
@@ -272,37 +271,8 @@ async def test_task_that_was_cancelled_before_it_begins_is_not_ready() -> None:
     assert run.worker.is_ready
     run.worker.task.cancel()
     assert not run.worker.is_ready
-    run.worker.end()
     await asyncio.wait([run.worker.task])
-    assert not run.worker.task.cancelled()
-
-
-async def test_exit_leaves_the_task_in_order_and_ends_the_loop() -> None:
-    reached: list[BaseException | None] = []
-
-    async def hook() -> None:
-        await asyncio.sleep(0)
-        sys.exit(3)
-
-    def serve() -> None:
-        loop = asyncio.new_event_loop()
-
-        async def start() -> HookTask:
-            worker, context = HookTask(), contextvars.copy_context()
-            coroutine = hook()
-            rest = Rest(context, coroutine, context.run(coroutine.send, None))
-            worker.go_on(rest, lambda _, error: reached.append(error))
-            return worker
-
-        worker = loop.run_until_complete(start())
-        with pytest.raises(SystemExit):
-            loop.run_forever()
-        worker.end()
-        loop.run_until_complete(worker.task)
-        loop.close()
-
-    await asyncio.to_thread(serve)
-    assert [type(error) for error in reached] == [SystemExit]
+    assert not run.worker.is_ready
 
 
 async def test_loop_that_is_gone_runs_no_hook() -> None:

@@ -56,6 +56,9 @@ class HookTask:
         try:
             await _begin()
         except asyncio.CancelledError as error:
+            if self._rest is None:
+                self._work.cancel()
+                raise
             self._cancel(error)
         self._has_begun = True
         while True:
@@ -76,16 +79,11 @@ class HookTask:
                 failure = error
             self._rest = self._returned = rest = None
             self._forget_cancellations()
-            if isinstance(failure, (KeyboardInterrupt, SystemExit)):
-                # not here: nobody would ask for the exception of this task
-                self.loop.call_soon(_raise, failure)
             returned(result, failure)
             failure = returned = None  # its traceback refers to this stack frame: a cycle
 
     def _cancel(self, error: asyncio.CancelledError) -> None:
-        if self._rest is None:
-            self._forget_cancellations()
-        elif not _is_taken_back(self.task):
+        if self._rest is not None and not _is_taken_back(self.task):
             self._rest.cancel(error)
 
     def _forget_cancellations(self) -> None:
@@ -99,10 +97,6 @@ class HookTask:
 def _begin() -> Generator[None, None, None]:
     """Wait for the first step of a task."""
     yield
-
-
-def _raise(error: BaseException) -> None:
-    raise error
 
 
 def _is_cancelled(task: "asyncio.Task[None]") -> bool:

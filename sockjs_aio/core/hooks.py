@@ -9,6 +9,7 @@ it.
 where messages come from: `websocket_session`, `queued_hooks` and `awaited_hooks`.
 """
 
+import asyncio
 import contextvars
 import inspect
 from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
@@ -90,10 +91,10 @@ class Hooks:
         worker = self._worker
         if worker is None or not worker.is_ready:
             worker = self._new_worker()
-        self.is_running = True
         context, hook = self.context, self._session.connection.on_message
         loop, task = worker.loop, worker.task
-        _enter_task(loop, task)
+        _enter_task(loop, task)  # it raises if a task runs: nothing has begun then
+        self.is_running = True
         try:
             if self._is_plain:
                 coroutine, awaited = context.run(self._started, "on_message", hook, message)
@@ -102,9 +103,8 @@ class Hooks:
                 awaited = context.run(coroutine.send, None)
         except StopIteration:  # it returned without waiting
             self.is_running = self.is_cancelled = False
-        except (KeyboardInterrupt, SystemExit):
-            self._interrupted()
-            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._interrupted(error)
         except BaseException as error:
             self._returned("on_message", None, error)
         else:
@@ -200,16 +200,15 @@ class Hooks:
         worker = self._worker
         if worker is None or not worker.is_ready:
             worker = self._new_worker()
-        self.is_running = True
         loop, task = worker.loop, worker.task
         _enter_task(loop, task)
+        self.is_running = True
         try:
             coroutine, awaited = self.context.run(self._started, name, hook, *arguments)
         except StopIteration as finished:  # it returned without waiting
             self._returned(name, finished.value, None)
-        except (KeyboardInterrupt, SystemExit):
-            self._interrupted()
-            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._interrupted(error)
         except BaseException as error:
             self._returned(name, None, error)
         else:
@@ -253,7 +252,7 @@ class Hooks:
 
     def _returned_later(self, name: str, result: Any, error: BaseException | None) -> None:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            self._interrupted()
+            self._interrupted(error)
         else:
             self._returned(name, result, error)
             self._resume_soon()
@@ -265,10 +264,17 @@ class Hooks:
         if result is False and name == "on_open":
             self._session.close()
 
-    def _interrupted(self) -> None:
-        """A hook has ended the process: go on if the event loop does, as in a shutdown."""
+    def _interrupted(self, error: BaseException) -> None:
+        """A hook ends the process: stop the event loop.
+
+        Not here: uvloop would take it for an error of the connection, asyncio for one of the task.
+        """
+        asyncio.get_running_loop().call_soon(self._exit, error)
+
+    def _exit(self, error: BaseException) -> None:
         self.is_running = self.is_cancelled = False
-        self._resume_soon()
+        self._resume_soon()  # the event loop may go on, for a shutdown
+        raise error
 
     def _fail(self, name: str, error: BaseException) -> None:
         session = self._session.connection.session

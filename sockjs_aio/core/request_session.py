@@ -138,6 +138,12 @@ class RequestHooks(Hooks):
         if name == "on_open":
             self.rest()  # many clients send nothing
 
+    def _returned_later(self, name: str, result: Any, error: BaseException | None) -> None:
+        super()._returned_later(name, result, error)
+        # who cancels all tasks, as `asyncio.run` does, waits for each of them: this one must not
+        # wait for more work, because no connection ends this session
+        self.rest()
+
     def _resume_soon(self) -> None:
         if not self._is_due:
             self._is_due = True
