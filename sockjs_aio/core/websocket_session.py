@@ -18,6 +18,7 @@ from sockjs_aio.core.hook_task import HookTask, Rest
 from sockjs_aio.core.hooked_session import HookedSession
 from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.core.session import Session
+from sockjs_aio.turns import clock
 
 
 class Resumable(Protocol):
@@ -31,7 +32,7 @@ class InlineHooks(Hooks):
     """Runs hooks at once; `is_running` tells whether one waits.
 
     A connection calls `begin` once.  Then it calls `open_now`, `call_gaps_now` before messages,
-    `step` for each message, and `close_now` when the session has closed and no message is left,
+    `steps` for messages, and `close_now` when the session has closed and no message is left,
     each only while no hook runs.
     """
 
@@ -63,32 +64,44 @@ class InlineHooks(Hooks):
         self._opened = True
         self._start("on_open", self._session.connection.on_open, self._session.info)
 
-    def step(self, message: str | bytes) -> None:
-        """Call `on_message`."""
+    def steps(self, messages: list[Any], until: float) -> None:
+        """Call `on_message` for each of `messages`, the last one first, and remove it there.
+
+        Stop when a hook waits, when the others are to be dropped, and at the time `until`.
+        """
         worker = self._worker
-        if worker is None or not worker.is_ready:
-            task = self._begin_hook()
-        else:
-            task, self.is_running = worker.task, True
-        context, hook = self.context, self._session.connection.on_message
-        _enter_task(loop := get_running_loop(), task)
-        try:
-            if self._is_plain:
-                coroutine, awaited = context.run(self._started, "on_message", hook, message)
-            else:  # micro-optimisation: creating a coroutine runs none of its code
-                coroutine = hook(message)
-                awaited = context.run(coroutine.send, None)
-        except StopIteration:  # it returned without waiting
-            self.is_running = self.is_cancelled = False
-        except (KeyboardInterrupt, SystemExit):  # the shutdown that follows calls `on_close`
-            self.is_running = self.is_cancelled = False
-            raise
-        except BaseException as error:
-            self._returned("on_message", None, error)
-        else:
-            self._wait("on_message", coroutine, awaited)
+        task = worker.task if worker is not None and worker.is_ready else self._begin_hook()
+        # micro-optimisation: Python 3.11's `get_running_loop` asks the kernel for the process's id
+        _enter_task(loop := task.get_loop(), task)
+        try:  # once for all of them: this takes as long as many a hook
+            self.context.run(self._steps, messages, until)
         finally:
             _leave_task(loop, task)
+
+    def _steps(self, messages: list[Any], until: float) -> None:
+        connection, worker = self._session.connection, self._worker
+        assert worker is not None, "hooks run in the name of a task"
+        while True:
+            self.is_running = True
+            hook = connection.on_message
+            try:
+                if self._is_plain:
+                    coroutine, awaited = self._started("on_message", hook, messages.pop())
+                else:  # micro-optimisation: creating a coroutine runs none of its code
+                    coroutine = hook(messages.pop())
+                    awaited = coroutine.send(None)
+            except StopIteration:  # it returned without waiting
+                self.is_running = self.is_cancelled = False
+            except (KeyboardInterrupt, SystemExit):  # the shutdown that follows calls `on_close`
+                self.is_running = self.is_cancelled = False
+                raise
+            except BaseException as error:
+                self._returned("on_message", None, error)
+            else:
+                self._wait("on_message", coroutine, awaited)
+                return
+            if not messages or self.is_dropping or not worker.is_ready or clock() > until:
+                return
 
     def call_gaps_now(self) -> None:
         """Call `on_gap` for each gap that is due, unless a hook waits."""

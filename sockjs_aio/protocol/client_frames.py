@@ -39,8 +39,10 @@ Unmask = Callable[[bytes, bytearray], object]
 _MASKED = 0x80
 _RESERVED = 0x70
 _SIMPLE = FIN | TEXT
-_PONG = FIN | PONG
 _SMALL = 4096
+
+PONG_START = FIN | PONG
+"""The first byte of a pong."""
 
 BATCH = 64
 """Frames to read before their messages are handled."""
@@ -90,7 +92,7 @@ class ClientFrames:
         """
         size = len(data)
         return (
-            data[0] == _PONG
+            data[0] == PONG_START
             and 6 <= size <= _MAX_CONTROL + 6
             and data[1] - _MASKED == size - 6
             and not self.data
@@ -98,11 +100,12 @@ class ClientFrames:
 
     def feed(self, data: bytes) -> None:
         """Add bytes that have come."""
-        if self._start * 2 > len(self.data) and self._start > _SMALL:
-            self.data, self._start = self.data[self._start :], 0  # free what is read
         if not self.data:
             self.data = data
-        elif len(self.data) < _SMALL:
+            return
+        if self._start * 2 > len(self.data) and self._start > _SMALL:
+            self.data, self._start = self.data[self._start :], 0  # free what is read
+        if len(self.data) < _SMALL:
             self.data = bytes(self.data) + data
         else:
             if not isinstance(self.data, bytearray):  # which grows without being copied each time
@@ -144,7 +147,10 @@ class ClientFrames:
             except (UnicodeDecodeError, PayloadError):
                 break
             start = end
-        self._advance(start)
+        if start == len(data):
+            self.data, self._start = b"", 0
+        else:
+            self._start = start
         return messages
 
     def next(self) -> Frame | None:
