@@ -126,8 +126,9 @@ class ClientFrames:
         data, start, unmask = self.data, self._start, self._unmask
         if self._message is not None or not isinstance(data, bytes):
             return messages
+        size, limit = len(data), self._max_size
         for _ in range(BATCH):
-            if len(data) < start + 6 or data[start] != _SIMPLE:
+            if size < start + 6 or data[start] != _SIMPLE:
                 break
             length, mask = data[start + 1] - _MASKED, start + 2
             if length == 126:
@@ -138,7 +139,7 @@ class ClientFrames:
                 break
             body = mask + 4
             end = body + length
-            if end > len(data) or length > self._max_size:
+            if end > size or length > limit:
                 break
             payload = bytearray(data[body:end])
             unmask(data[mask:body], payload)
@@ -147,7 +148,7 @@ class ClientFrames:
             except (UnicodeDecodeError, PayloadError):
                 break
             start = end
-        if start == len(data):
+        if start == size:
             self.data, self._start = b"", 0
         else:
             self._start = start
