@@ -23,7 +23,7 @@ from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.direct.lane import DirectLane
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve, Served
-from tests.counting import count_calls, count_writes
+from tests.counting import count_calls, count_functions, count_writes
 from tests.lanes import answered as answered
 from tests.observers import Notes
 from tests.websocket_wire import frame, handshake, masked
@@ -115,6 +115,22 @@ async def test_websocket_message_costs_a_write_for_its_answer(
     assert calls["tasks"] == calls["timers"] == calls["own_call_soon"] == 0
 
 
+@pytest.mark.not_over("tls", "debug")  # they ask for more
+@pytest.mark.parametrize(("together", "limit"), [(1, 25), (16, 11)])
+async def test_websocket_message_and_its_answer_cost_so_many_calls(
+    serve: Serve, together: int, limit: int
+) -> None:
+    wire = await open_websocket(await serve(Echo))
+    for rounds in (1, 10):  # at first there is a task to be made
+        with count_functions() as calls:
+            for _ in range(rounds):
+                wire.writer.write(masked(1, b'["x"]') * together)
+                received = 0
+                while received < together:
+                    received += (await frame(wire))[1].count(b'"x"')
+    assert sum(calls.values()) <= limit * together * 10, calls
+
+
 class Adding(Counters):
     """Counts how often something is counted."""
 
@@ -135,9 +151,10 @@ def count_additions(served: Served) -> "collections.Counter[str]":
 
 async def test_statistics_cost_additions_and_no_event_for_a_message(serve: Serve) -> None:
     served = await serve(Echo, observers=[notes := Notes()])
+    additions = count_additions(served)
     wire = await open_websocket(served)
     notes.events.clear()
-    additions = count_additions(served)
+    additions.clear()
     wire.writer.write(masked(1, b'["x"]') * 16)
     received = 0
     while received < 16:
@@ -495,6 +512,22 @@ async def test_broadcast_makes_nothing_for_each_receiver_that_is_garbage_collect
         assert gc.get_count()[0] - before < len(members) / 2
     finally:
         gc.enable()
+
+
+@pytest.mark.not_over("tls", "debug")  # they ask for more
+async def test_delivery_of_a_broadcast_costs_so_many_calls(serve: Serve) -> None:
+    class Noted(Recorder):
+        pass
+
+    served = await serve(Noted)
+    members = [await clients.WebSocket.open(served) for _ in range(50)]
+    await Noted.until("open", len(members))
+    with count_functions() as calls:
+        broadcast(Noted.connections, "x")
+        await some_turns()
+    for member in members:
+        assert await member.messages(1) == ["x"]
+    assert sum(calls.values()) <= 11.5 * len(members), calls
 
 
 async def test_websockets_are_given_the_very_same_bytes(serve: Serve, written: list[bytes]) -> None:

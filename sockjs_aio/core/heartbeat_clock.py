@@ -98,7 +98,8 @@ class Clock:
         number = max(math.ceil(deadline / self._interval), self._current_slot)
         if session.due_slot is not None and session.due_slot.number <= number:
             return
-        self.disarm(session)
+        if session.due_slot is not None:
+            self.disarm(session)
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = Slot(number)

@@ -31,7 +31,7 @@ P = ParamSpec("P")
 class Hooks:
     """Starts hooks at once, in the name of a task of the session; `is_running` tells if one waits.
 
-    The owner calls `open_now`, `call_gaps_now` before messages, `step` for each message, and
+    The owner calls `open_now`, `call_gaps_now` before messages, `steps` for messages, and
     `close_now` when the session has closed and no message is left, each only while no hook runs and
     no task is the current one.  It goes on when `_resume_soon` tells it to.
 
@@ -86,29 +86,19 @@ class Hooks:
         self._opened = True
         self._start("on_open", session.connection.on_open, session.info)
 
-    def step(self, message: str | bytes) -> None:
-        """Call `on_message`."""
+    def steps(self, messages: list[Any], until: float) -> None:
+        """Call `on_message` for each of `messages`, the last one first, and remove it there.
+
+        Stop when a hook waits, when the others are to be dropped, and at the time `until`.
+        """
         worker = self._worker
         if worker is None or not worker.is_ready:
             worker = self._new_worker()
-        context, hook = self.context, self._session.connection.on_message
+        # micro-optimisation: Python 3.11's `get_running_loop` asks the kernel for the process's id
         loop, task = worker.loop, worker.task
-        _enter_task(loop, task)  # it raises if a task runs: nothing has begun then
-        self.is_running = True
-        try:
-            if self._is_plain:
-                coroutine, awaited = context.run(self._started, "on_message", hook, message)
-            else:  # micro-optimisation: creating a coroutine runs none of its code
-                coroutine = hook(message)
-                awaited = context.run(coroutine.send, None)
-        except StopIteration:  # it returned without waiting
-            self.is_running = self.is_cancelled = False
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._interrupted(error)
-        except BaseException as error:
-            self._returned("on_message", None, error)
-        else:
-            self._wait("on_message", coroutine, awaited)
+        _enter_task(loop, task)
+        try:  # once for all of them: this takes as long as many a hook
+            self.context.run(self._steps, worker, messages, until)
         finally:
             _leave_task(loop, task)
 
@@ -215,6 +205,30 @@ class Hooks:
             self._wait(name, coroutine, awaited)
         finally:
             _leave_task(loop, task)
+
+    def _steps(self, worker: HookTask, messages: list[Any], until: float) -> None:
+        connection = self._session.connection
+        while True:
+            self.is_running = True
+            hook = connection.on_message
+            try:
+                if self._is_plain:
+                    coroutine, awaited = self._started("on_message", hook, messages.pop())
+                else:  # micro-optimisation: creating a coroutine runs none of its code
+                    coroutine = hook(messages.pop())
+                    awaited = coroutine.send(None)
+            except StopIteration:  # it returned without waiting
+                self.is_running = self.is_cancelled = False
+            except (KeyboardInterrupt, SystemExit):
+                self._interrupted()
+                raise
+            except BaseException as error:
+                self._returned("on_message", None, error)
+            else:
+                self._wait("on_message", coroutine, awaited)
+                return
+            if not messages or self.is_dropping or not worker.is_ready or clock() > until:
+                return
 
     def _started(
         self, name: str, hook: Callable[..., Any], *arguments: Any

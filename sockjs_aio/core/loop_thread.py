@@ -16,10 +16,16 @@ T = TypeVar("T")
 class LoopThread:
     """Remembers the event loop and thread in which `bind` was called."""
 
-    __slots__ = ("is_debug", "_loop", "_thread")
+    __slots__ = ("is_debug", "time", "_loop", "_thread")
 
     def __init__(self) -> None:
         self.is_debug: bool = False
+        self.time: Callable[[], float] = _running_loops_time
+        """The clock of the event loop.
+
+        Micro-optimisation: up to Python 3.11, `asyncio.get_running_loop` asks the kernel for the
+        id of the process each time.
+        """
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: int | None = None
 
@@ -31,6 +37,7 @@ class LoopThread:
     def bind(self) -> None:
         """Remember the running event loop and the current thread."""
         self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
         self._thread = threading.get_ident()
         self.is_debug = self._loop.get_debug()
 
@@ -60,6 +67,10 @@ class LoopThread:
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._loop.call_soon_threadsafe(_call, future, function, arguments)
         return future
+
+
+def _running_loops_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _call(

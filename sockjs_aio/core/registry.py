@@ -5,7 +5,6 @@ little more than its socket.  A session sees the registry as a `Host` (see `core
 registry does not know requests or transports.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -88,7 +87,7 @@ class SessionRegistry:
 
     def now(self) -> float:
         """Return the time on the event loop's clock, in seconds."""
-        return asyncio.get_running_loop().time()
+        return self.thread.time()
 
     @property
     def stats(self) -> Stats:

@@ -19,11 +19,10 @@ from sockjs_aio.turns import TURN, clock
 class FlushedSession(HookedSession, Protocol):
     """What these hooks need of their session besides."""
 
-    def hold(self) -> bool:
-        """Ask for no flush until `flush_held`; return False if one is due anyway."""
+    is_flush_due: bool
 
     def flush_held(self) -> None:
-        """Write what was queued since `hold` returned True."""
+        """Write what was queued since the caller set `is_flush_due`, in this turn of the loop."""
 
 
 class RequestHooks(Hooks):
@@ -110,13 +109,13 @@ class RequestHooks(Hooks):
     def _call_hooks(self, message: str | None = None) -> None:
         session = self._session
         # what the hooks send leaves at once: a flush at the end of the turn would cost a callback
-        holds_flush = session.hold()
+        is_flush_due, session.is_flush_due = session.is_flush_due, True
         try:
             if message is not None:
-                self.step(message)
+                self.steps([message], 0.0)
             self._call_due()
         finally:
-            if holds_flush:
+            if not is_flush_due:
                 session.flush_held()
         if not (self.is_running or self._is_due):
             session.hooks_returned()
@@ -157,7 +156,7 @@ class RequestHooks(Hooks):
             if self._gaps:
                 self.call_gaps_now()
             elif self._inbox:
-                self.step(self._inbox.take())
+                self.steps([self._inbox.take()], 0.0)
             else:
                 break
             if self._inbox:

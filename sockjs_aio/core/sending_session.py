@@ -61,7 +61,7 @@ class SendingSession(connection.Session):
         "_machine",
         "_writer",
         "_liveness",
-        "_is_scheduled",
+        "is_flush_due",
         "_room",
     )
 
@@ -87,7 +87,8 @@ class SendingSession(connection.Session):
         # where frames go, and whether a client is there to take them
         self._writer: FrameWriter | None = None
         self._liveness = Liveness(settings.heartbeat_delay)
-        self._is_scheduled = False
+        # whether `flush` will be called anyway, so that nobody else needs to ask for it
+        self.is_flush_due: bool = False
         # what drain() waits for
         self._room: asyncio.Future[None] | None = None
 
@@ -153,12 +154,12 @@ class SendingSession(connection.Session):
 
     def flush(self, now: float | None = None) -> None:
         """Write queued messages at the time `now`, until the writer is full."""
-        self._is_scheduled = False
+        self.is_flush_due = False
         writer, machine = self._writer, self._machine
         if writer is None:
             return
         if now is None:
-            now = self._host.now()
+            now = self._host.thread.time()
         is_http = writer.is_http
         written = writer.delivery.written if is_http else 0
         while not writer.is_full and (frame := machine.next_frame(now)) is not None:
@@ -180,22 +181,12 @@ class SendingSession(connection.Session):
         if self._room is not None and not self._is_crowded():
             self._announce_room()
 
-    def hold(self) -> bool:
-        """Ask for no flush until the caller calls `flush_held`, in this turn of the event loop.
-
-        Return False if a flush is due anyway; then the caller need do nothing.
-        """
-        if self._is_scheduled:
-            return False
-        self._is_scheduled = True
-        return True
-
     def flush_held(self) -> None:
-        """Write what was queued since `hold` returned True."""
+        """Write what was queued since the caller set `is_flush_due`, in this turn of the loop."""
         if self._machine.queued or self._machine.close_due:
             self.flush()
         else:
-            self._is_scheduled = False
+            self.is_flush_due = False
 
     def end_response(self) -> None:
         """End the response that takes frames now, if any; the client sends another request."""
@@ -213,9 +204,9 @@ class SendingSession(connection.Session):
     def _queue(self, piece: bytes, key: str | None = None) -> None:
         if self._host.thread.is_debug:
             self._host.thread.check()
-        if not self._is_scheduled and self._writer is not None:
+        if not self.is_flush_due and self._writer is not None:
             self._host.flusher.schedule(self)
-            self._is_scheduled = True
+            self.is_flush_due = True
         if self._machine.queue(piece, key) or self._queue_again(piece, key):
             self._host.counters.messages_sent += 1
         else:

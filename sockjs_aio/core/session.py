@@ -128,7 +128,7 @@ class Session(SubscribedSession):
         Raises:
             ReceiverConflictError: If there is another writer and its client is still there.
         """
-        if self._is_scheduled:  # writing what is due may end the present writer's response
+        if self.is_flush_due:  # writing what is due may end the present writer's response
             self.flush()
         if self._writer is not None and self._writer.is_left:
             self.connection_lost(self._writer)
@@ -299,9 +299,9 @@ class Session(SubscribedSession):
             self.pace.release()
         self._host.arm(self)
         self.hooks.close()
-        if self._machine.close_due and not self._is_scheduled:
+        if self._machine.close_due and not self.is_flush_due:
             self._host.flusher.schedule(self)
-            self._is_scheduled = True
+            self.is_flush_due = True
 
     def _interrupt(self, end: End) -> None:
         was_open = self.is_open

@@ -39,8 +39,10 @@ Unmask = Callable[[bytes, bytearray], object]
 _MASKED = 0x80
 _RESERVED = 0x70
 _SIMPLE = FIN | TEXT
-_PONG = FIN | PONG
 _SMALL = 4096
+
+PONG_START = FIN | PONG
+"""The first byte of a pong."""
 
 BATCH = 64
 """Frames to read before their messages are handled."""
@@ -90,7 +92,7 @@ class ClientFrames:
         """
         size = len(data)
         return (
-            data[0] == _PONG
+            data[0] == PONG_START
             and 6 <= size <= _MAX_CONTROL + 6
             and data[1] - _MASKED == size - 6
             and not self.data
@@ -98,11 +100,12 @@ class ClientFrames:
 
     def feed(self, data: bytes) -> None:
         """Add bytes that have come."""
-        if self._start * 2 > len(self.data) and self._start > _SMALL:
-            self.data, self._start = self.data[self._start :], 0  # free what is read
         if not self.data:
             self.data = data
-        elif len(self.data) < _SMALL:
+            return
+        if self._start * 2 > len(self.data) and self._start > _SMALL:
+            self.data, self._start = self.data[self._start :], 0  # free what is read
+        if len(self.data) < _SMALL:
             self.data = bytes(self.data) + data
         else:
             if not isinstance(self.data, bytearray):  # which grows without being copied each time
@@ -123,8 +126,9 @@ class ClientFrames:
         data, start, unmask = self.data, self._start, self._unmask
         if self._message is not None or not isinstance(data, bytes):
             return messages
+        size, limit = len(data), self._max_size
         for _ in range(BATCH):
-            if len(data) < start + 6 or data[start] != _SIMPLE:
+            if size < start + 6 or data[start] != _SIMPLE:
                 break
             length, mask = data[start + 1] - _MASKED, start + 2
             if length == 126:
@@ -135,7 +139,7 @@ class ClientFrames:
                 break
             body = mask + 4
             end = body + length
-            if end > len(data) or length > self._max_size:
+            if end > size or length > limit:
                 break
             payload = bytearray(data[body:end])
             unmask(data[mask:body], payload)
@@ -144,7 +148,10 @@ class ClientFrames:
             except (UnicodeDecodeError, PayloadError):
                 break
             start = end
-        self._advance(start)
+        if start == size:
+            self.data, self._start = b"", 0
+        else:
+            self._start = start
         return messages
 
     def next(self) -> Frame | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring
 
 from sockjs_aio.errors import PayloadBrokenError, PayloadMissingError, PayloadTooLargeError
-from sockjs_aio.protocol.json_text import only_string, parse, quote
+from sockjs_aio.protocol.json_text import parse, quote, short_strings
 
 OPEN = b"o"
 HEARTBEAT = b"h"
@@ -91,8 +91,8 @@ def decode_websocket_messages(payload: str, max_messages: int) -> list[str]:
     """
     if not payload:
         return []
-    if (message := only_string(payload)) is not None:
-        return [message]
+    if (strings := short_strings(payload)) is not None and len(strings) <= max_messages:
+        return strings
     decoded = _decode_json(payload, max_messages)
     return [decoded] if type(decoded) is str else _checked(decoded, max_messages)
 

@@ -75,9 +75,7 @@ class SockJSFraming:
     @staticmethod
     def alone(piece: bytes) -> bytes:
         """Make an array frame; a shared message has one already."""
-        if type(piece) is frames.SharedMessage:
-            return piece.frame
-        return frames.array_frame((piece,))
+        return piece.frame if type(piece) is frames.SharedMessage else b"a[%b]" % piece
 
 
 class RawFraming:

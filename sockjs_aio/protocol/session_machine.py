@@ -271,7 +271,12 @@ class SessionMachine:
         if self._greeting is not None:
             frame, self._greeting = self._greeting, None
         elif self._outbox is not None:
-            frame = self._take_messages(self._outbox)
+            outbox = self._outbox
+            if isinstance(outbox, list):
+                frame = self._take_messages(outbox)
+            else:
+                self._outbox, self.queued = None, 0
+                frame = self._framing.alone(outbox)
         elif self.close_due:
             assert self.close_frame is not None, "only a closed session has a close frame due"
             frame, self.close_due = self.close_frame, False
@@ -286,11 +291,8 @@ class SessionMachine:
         self._last_frame = now
         return frame
 
-    def _take_messages(self, outbox: bytes | list[bytes]) -> bytes:
+    def _take_messages(self, outbox: list[bytes]) -> bytes:
         framing = self._framing
-        if isinstance(outbox, bytes):
-            self._outbox, self.queued = None, 0
-            return framing.alone(outbox)
         if self.queued <= FRAME_LIMIT:
             pieces = outbox[self._taken :] if self._taken else outbox
             self._outbox = None

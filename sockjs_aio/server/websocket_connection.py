@@ -13,7 +13,7 @@ from typing import Any
 from sockjs_aio.core.pace import Pace
 from sockjs_aio.core.websocket_session import InlineHooks, InlineSession
 from sockjs_aio.errors import PayloadBrokenError, PayloadTooLargeError
-from sockjs_aio.protocol.client_frames import ClientFrames
+from sockjs_aio.protocol.client_frames import PONG_START, ClientFrames
 from sockjs_aio.protocol.ends import (
     BROKEN_JSON,
     LOST,
@@ -48,6 +48,7 @@ class WebSocketConnection(TakenOver):
         "_writer",
         "_frames",
         "_max_messages",
+        "_counters",
         "_messages",
         "_is_held",
         "_is_paused",
@@ -68,6 +69,7 @@ class WebSocketConnection(TakenOver):
         self._writer = writer
         self._frames = frames
         self._max_messages = max_messages
+        self._counters = session.counters
         self._messages: list[str | bytes] | None = (
             None  # read and not handled yet, the last one first
         )
@@ -89,7 +91,7 @@ class WebSocketConnection(TakenOver):
         asyncio.get_running_loop().call_soon(self._open)
 
     def _open(self) -> None:
-        self._session.hold()
+        self._session.is_flush_due = True
         try:
             self._session.hooks.open_now()
         finally:  # if the hook ends the process, the shutdown still needs the session
@@ -104,14 +106,14 @@ class WebSocketConnection(TakenOver):
         self._writer.is_heard = True
         if self._is_over:
             return  # it has not read our close frame yet
-        self._session.counters.bytes_received += len(data)
-        if self._frames.is_pong(data):
+        self._counters.bytes_received += len(data)
+        frames, hooks = self._frames, self._session.hooks
+        if data[0] == PONG_START and frames.is_pong(data):
             return
-        self._frames.feed(data)
-        hooks = self._session.hooks
+        frames.feed(data)
         if not (hooks.is_running or self._is_held):
             self._process(hooks)
-        elif len(self._frames) > READ_AHEAD and not self._is_paused:
+        elif len(frames) > READ_AHEAD and not self._is_paused:
             self._is_paused = True
             self.transport.pause_reading()
 
@@ -145,18 +147,19 @@ class WebSocketConnection(TakenOver):
         if not self._is_over:
             # what the hooks send leaves at once: a flush at the end of the turn would cost a
             # callback for each message
-            holds_flush = self._session.hold()
+            session = self._session
+            is_flush_due, session.is_flush_due = session.is_flush_due, True
             try:
                 self._handle(hooks)
             except ClientEndedError as ended:
                 self._end(ended)
             except PayloadBrokenError:
                 self._end_reading()
-                self._session.peer_failed(BROKEN_JSON)
+                session.peer_failed(BROKEN_JSON)
                 self._writer.hang_up()
             finally:
-                if holds_flush:
-                    self._session.flush_held()
+                if not is_flush_due:
+                    session.flush_held()
         if self._is_over or self._is_lost or hooks.is_dropping:
             self._finish(hooks)
 
@@ -175,10 +178,12 @@ class WebSocketConnection(TakenOver):
                 messages = self._messages = self._read(hooks)
                 if messages is None:
                     break
-                self._session.counters.messages_received += len(messages)
+                self._counters.messages_received += len(messages)
             if messages and not hooks.is_dropping:
-                if pace is None or self._is_due(pace, hooks):
-                    hooks.step(messages.pop())
+                if pace is None:
+                    hooks.steps(messages, turn_ends)
+                elif self._is_due(pace, hooks):
+                    hooks.steps([messages.pop()], turn_ends)
                 elif self._is_held:
                     return
             if not messages or hooks.is_dropping:

@@ -156,7 +156,6 @@ class WebSocketWriter:
         """Write one frame at once, as `write` and `flush` do; return `buffered`."""
         if (
             self._taken
-            or self._is_ping_due
             or not self._is_plain
             or self._deflater is not None
             or type(frame) is CloseFrame
@@ -167,6 +166,8 @@ class WebSocketWriter:
             data = frame.dressed(text_frame)
         else:
             data = frame if self.is_raw else text_frame(frame)
+        if self._is_ping_due:
+            data = self._with_ping(data)
         self.delivery.written += len(data)
         return write_plain(self._transport, data)  # may call `pause`
 
@@ -182,7 +183,7 @@ class WebSocketWriter:
     def flush(self) -> int:
         """Write the frames taken so far, then the ping if one is due; return `buffered`."""
         if self._is_ping_due and not self.is_full:
-            self._take_ping()
+            self._taken = self._with_ping(self._taken)
         if not self._taken:
             return self.buffered
         data, self._taken = self._taken, b""
@@ -205,10 +206,12 @@ class WebSocketWriter:
             self._watch()
         return buffered
 
-    def _take_ping(self) -> None:
-        self._taken += PING_FRAME
-        self._ping_end = self.delivery.written + len(self._taken)
+    def _with_ping(self, data: bytes) -> bytes:
+        """Return `data`, which is written next, and the ping that is due."""
+        data += PING_FRAME
+        self._ping_end = self.delivery.written + len(data)
         self._is_ping_due = False
+        return data
 
     def _end(self) -> None:
         """Send the client an EOF after everything written so far.

@@ -81,7 +81,7 @@ class Connection:
         if hooks.is_running or self.ended.done():
             return
         if self._messages:
-            hooks.step(self._messages.pop())
+            hooks.steps([self._messages.pop()], 0.0)
         else:
             self._session.peer_failed(LOST)
             hooks.close_now()

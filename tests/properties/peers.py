@@ -321,7 +321,7 @@ class WebSocketPeer(Peer):
                 return
             [message] = self.numbered([self._incoming.popleft()])
             self.offered.append(message)
-            hooks.step(message)
+            hooks.steps([message], 0.0)
 
     def _finish(self) -> None:
         if self._has_left or self._hooks.is_dropping:

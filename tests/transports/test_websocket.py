@@ -45,6 +45,42 @@ async def test_server_close_to_the_byte(serve: Serve) -> None:
     await Closing.until("close")
 
 
+async def test_hook_that_cancels_its_own_task_does_not_cancel_the_next(serve: Serve) -> None:
+    class Cancelling(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            if message == "cancel":
+                task.cancel()
+            elif message != "quick":
+                await asyncio.sleep(0)
+            self.send(message)
+
+    wire = await handshake(await serve(Cancelling))
+    wire.writer.write(masked(1, b'["a"]'))
+    assert [await frame(wire) for _ in range(2)] == [(1, b"o"), (1, b'a["a"]')]
+    wire.writer.write(masked(1, b'["quick","cancel","a"]') + masked(1, b'["b"]'))
+    answer = b""
+    while b'"b"' not in answer:
+        answer += (await frame(wire))[1]
+    assert answer.replace(b"]a[", b",") == b'a["quick","cancel","a","b"]'
+
+
+@pytest.mark.logs("ZeroDivisionError: mistake")
+async def test_messages_behind_one_whose_hook_fails_are_dropped(serve: Serve) -> None:
+    class Failing(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.send(message)
+            if message == "b":
+                raise ZeroDivisionError("mistake")
+
+    wire = await handshake(await serve(Failing))
+    wire.writer.write(masked(1, b'["a","b","c"]') + masked(1, b'["d"]'))
+    frames = [await frame(wire) for _ in range(3)]
+    assert frames == [(1, b"o"), (1, b'a["a","b"]'), (1, b'c[1011,"Internal error"]')]
+    await Failing.until("close")
+
+
 async def test_raw_websocket_has_no_frames(serve: Serve) -> None:
     class Mixed(Recorder):
         async def on_message(self, message: str | bytes) -> None:
