@@ -219,9 +219,9 @@ class Hooks:
                     awaited = coroutine.send(None)
             except StopIteration:  # it returned without waiting
                 self.is_running = self.is_cancelled = False
-            except (KeyboardInterrupt, SystemExit):
-                self._interrupted()
-                raise
+            except (KeyboardInterrupt, SystemExit) as error:
+                self._interrupted(error)
+                return
             except BaseException as error:
                 self._returned("on_message", None, error)
             else:
