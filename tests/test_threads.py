@@ -127,3 +127,18 @@ async def test_wrong_way_raises_in_debug_mode(serve: Serve, kind: Kind, way: str
     assert await client.messages(2) == ["before", "after"]
     asyncio.get_running_loop().set_debug(False)
     await client.leave()
+
+
+@every
+async def test_close_always_raises_in_another_thread(serve: Serve, kind: Kind) -> None:
+    class Noted(Recorder):
+        pass
+
+    client = await kind.open(await serve(Noted))
+    await Noted.until("open")
+    (connection,) = Noted.connections
+    with pytest.raises(RuntimeError, match=r"router\.call_threadsafe\(connection\.send"):
+        await asyncio.to_thread(connection.close)
+    connection.send("after")
+    assert await client.messages(1) == ["after"]
+    await client.leave()

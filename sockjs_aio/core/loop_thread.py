@@ -42,12 +42,12 @@ class LoopThread:
         self.is_debug = self._loop.get_debug()
 
     def check(self) -> None:
-        """In asyncio's debug mode, check that this is the event loop's thread.
+        """Check that this is the event loop's thread.
 
         Raises:
             RuntimeError: If it is another thread.
         """
-        if self.is_debug and threading.get_ident() != self._thread:
+        if self.is_bound and threading.get_ident() != self._thread:
             raise RuntimeError(
                 "sessions belong to the event loop's thread: from another thread call "
                 "router.call_threadsafe(connection.send, message)"

@@ -327,7 +327,7 @@ async def test_post_that_waits_for_room_is_dropped_when_the_session_closes(serve
 async def test_long_batch_lets_other_sessions_have_their_turn(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sockjs_aio.turns.TURN", 0.0001)
+    monkeypatch.setattr("sockjs_aio.core.request_session.TURN", 0.0001)
 
     class Busy(Recorder):
         async def on_message(self, message: str | bytes) -> None:
