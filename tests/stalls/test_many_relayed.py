@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
+from sockjs_aio.cluster.nodes.claim_updates import ClaimUpdates
 from sockjs_aio.cluster.nodes.claims import Claims
 from sockjs_aio.cluster.relay.exchanges import LOOK_INTERVAL, Exchange, Exchanges
 from sockjs_aio.core.registry import EXPIRED_FRAME
@@ -93,8 +94,9 @@ class Directory:
 class Locator:
     """The claims, and no other nodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Any) -> None:
         self.claims = Claims()
+        self.updates = ClaimUpdates(directory, self.claims)
         self.nodes = self
         self.names: list[str] = []
 
@@ -105,7 +107,7 @@ async def test_a_node_gives_up_many_claims_without_holding_up_the_loop(
 ) -> None:
     registry = (await serve(Silent)).router._registry
     directory: Any = Directory()
-    locator: Any = Locator()
+    locator: Any = Locator(directory)
     keeper = ClaimKeeper(
         directory, locator, lambda node: None, interval=1, expiry=1, refresh_after=60
     )
