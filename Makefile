@@ -49,15 +49,16 @@ coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests, with c
 AXIS = $(PYTEST) -q $(ARGS)
 ALL_KINDS = tests/test_lifecycle.py tests/transports
 OVER_TLS = tests/test_websocket_disconnects.py tests/test_slow_readers.py tests/test_dead_peers.py \
-	tests/test_shutdown.py tests/test_drain.py tests/nodes/test_traffic.py
+	tests/test_shutdown.py tests/test_drain.py tests/test_direct_handshakes.py tests/nodes/test_traffic.py
 WITH_EAGER_TASKS = tests/test_contexts.py tests/test_close_info.py tests/test_aiolibs.py \
 	tests/test_tornado.py tests/brokers/test_contract.py
-WITHOUT_EXTENSIONS = tests/hostile/test_websocket.py tests/hostile/test_websocket_compression.py
+WITHOUT_EXTENSIONS = tests/hostile/test_websocket.py tests/hostile/test_websocket_compression.py \
+	tests/hostile/test_direct_handshakes.py
 BEHIND_A_PROXY = tests/test_client_connections.py tests/test_authorize.py tests/test_drain.py
 
 IN_THE_LANE = tests/test_websocket_disconnects.py tests/test_slow_readers.py tests/test_shutdown.py tests/test_drain.py \
 	tests/test_deliveries.py tests/hostile/test_http_bodies.py tests/hostile/test_http_heads.py \
-	tests/hostile/test_left_behind.py
+	tests/hostile/test_left_behind.py tests/hostile/test_websocket_handshake.py
 
 HANDING_OVER = $(addprefix tests/workers/,test_relay.py test_relay_ends.py test_owner.py test_passport.py \
 	test_new_transport.py test_told.py)

@@ -30,6 +30,7 @@ FIXTURES = frozenset(("redis_server", "own_redis", "command", "server", "telling
 SLOW = (
     *("stalls/", "workers/relayed/", "brokers/test_refusals.py", "hostile/test_slow.py"),
     *("hostile/test_direct_lane.py", "properties/test_direct_lane.py"),
+    *("hostile/test_direct_handshakes.py", "properties/test_direct_handshakes.py"),
     *("properties/test_session_machine.py", "properties/test_session.py", "test_dead_peers.py"),
     *("test_far_clients.py", "test_late_requests.py", "test_registration.py"),
     *("client/test_random_bytes.py", "test_resource_leaks.py", "test_snippets.py"),
@@ -40,9 +41,13 @@ SLOW = (
 """Tests of these compute or wait much, or have been run in another way."""
 
 EVERY_PYTHON = (
-    *("brokers/test_contract.py", "hostile/test_compressed.py", "nodes/test_traffic.py"),
-    *("test_dead_peers.py", "test_resource_leaks.py", "test_run_app.py", "test_shutdown.py"),
-    *("test_tls.py", "workers/test_relay_ends.py", "workers/test_workers.py"),
+    *(
+        "brokers/test_contract.py",
+        "hostile/test_compressed.py",
+        "hostile/test_direct_handshakes.py",
+    ),
+    *("nodes/test_traffic.py", "test_dead_peers.py", "test_resource_leaks.py", "test_run_app.py"),
+    *("test_shutdown.py", "test_tls.py", "workers/test_relay_ends.py", "workers/test_workers.py"),
 )
 """What Python, aiohttp or the loop may change although it is not quick."""
 
