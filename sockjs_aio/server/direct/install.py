@@ -1,4 +1,4 @@
-"""Puts the direct lane in front of a connection, after aiohttp has served a session's request."""
+"""Puts the direct lane in front of a connection: behind a request, or one of another worker's."""
 
 import asyncio
 from collections.abc import Iterable
