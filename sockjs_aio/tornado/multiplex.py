@@ -76,7 +76,11 @@ class MultiplexConnection(SockJSConnection):
         return self._finish_closings() if endpoints or self.closings else None
 
     async def _finish_closings(self) -> None:
-        await asyncio.gather(*self.closings.values())
+        closings = list(self.closings.values())
+        try:
+            await asyncio.sleep(0)  # so that each of them begins, even if the server cancels this
+        finally:
+            await asyncio.gather(*closings)
 
     async def _resubscribe(self, name: str, closing: asyncio.Task[None]) -> None:
         """Subscribe once the `on_close` of the previous subscription has returned."""
