@@ -407,3 +407,30 @@ def test_names_have_no_commas() -> None:
     with pytest.raises(ValueError, match="comma"):
         MultiplexConnection.get(**{"a,b": Old})
     assert "a%20b" in MultiplexConnection.get(**{"a b": Old}).channels
+
+
+@both
+async def test_on_close_of_a_channel_begins_although_the_server_cancels_it_at_once(
+    start: Start, kind: Kind
+) -> None:
+    class Ending(Old):
+        def on_close(self) -> Any:
+            super().on_close()
+            asyncio.get_running_loop().call_soon(abort)
+            return self.finish()
+
+        async def finish(self) -> None:
+            self.seen.append("finished")
+
+    served = await start(MultiplexConnection.get(one=Ending, two=Ending), SHORT)
+
+    def abort() -> None:
+        for session in list(served.tornado._router._registry._sessions):
+            session.abort()
+
+    client = await kind.open(served)
+    await client.send("sub,one", "sub,two")
+    await Ending.until("open", 2)
+    client.abort()
+    await Ending.until("finished", 2)
+    assert Ending.seen == ["open"] * 2 + ["close"] * 2 + ["finished"] * 2

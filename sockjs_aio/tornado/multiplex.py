@@ -77,8 +77,12 @@ class MultiplexConnection(SockJSConnection):
         return self._finish_closings(before) if endpoints or self.closings else None
 
     async def _finish_closings(self, before: Cancellations) -> None:
-        await before.forget_later_ones()
-        await asyncio.gather(*self.closings.values())
+        closings = list(self.closings.values())
+        try:
+            await before.forget_later_ones()
+            await asyncio.sleep(0)  # so that each of them begins, even if the server cancels this
+        finally:
+            await asyncio.gather(*closings)
 
     async def _resubscribe(self, name: str, closing: asyncio.Task[None]) -> None:
         """Subscribe once the `on_close` of the previous subscription has returned."""
