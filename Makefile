@@ -46,7 +46,9 @@ coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests, with c
 	$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
 
 # Other surroundings, each for the tests that it may change; see tests/axes.py.
-AXIS = $(PYTEST) -q $(ARGS)
+# 0: in one process, which collects few tests and has nobody to report to; for `make --jobs`
+AXIS_WORKERS ?= $(WORKERS)
+AXIS = -m $(RUNNER) --numprocesses=$(AXIS_WORKERS) --dist=worksteal -q $(ARGS)
 ALL_KINDS = tests/test_lifecycle.py tests/transports
 OVER_TLS = tests/test_websocket_disconnects.py tests/test_slow_readers.py tests/test_dead_peers.py \
 	tests/test_shutdown.py tests/test_drain.py tests/test_direct_handshakes.py tests/nodes/test_traffic.py

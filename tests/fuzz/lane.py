@@ -15,6 +15,7 @@ _twins: list[Twins] = []
 def fuzz_lane(data: bytes) -> None:
     """Pieces for both servers, `NEXT` between them; SESSION stands for the id of a session."""
     if not _twins:
-        pytest.MonkeyPatch().setattr(secrets, "randbits", lambda _: 7)  # what /info answers
         _twins.append(Twins())
-    _twins[0].compare(data.split(NEXT)[:MAX_PIECES], "close")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secrets, "randbits", lambda _: 7)  # what /info answers
+        _twins[0].compare(data.split(NEXT)[:MAX_PIECES], "close")
