@@ -9,6 +9,7 @@ import pytest
 
 from sockjs_aio import ConnectionInfo, Settings
 from sockjs_aio.core.flusher import FEW
+from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.request_session import RequestSession
 from sockjs_aio.core.session import Session
@@ -18,13 +19,24 @@ from tests.conftest import Echo
 from tests.virtual_loop import VirtualLoop
 
 
+class SetThread(LoopThread):
+    """One whose clock does not go by itself."""
+
+    def bind(self) -> None:
+        time = self.time
+        super().bind()
+        self.time = time
+
+
 class Registry(SessionRegistry):
     """A registry whose time is set."""
 
     time = 1000.0
 
-    def now(self) -> float:
-        return self.time
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.thread = SetThread()
+        self.thread.time = lambda: self.time
 
     def advance(self, seconds: float) -> None:
         """Let time pass, ticking as the task would."""

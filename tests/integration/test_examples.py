@@ -152,6 +152,7 @@ def test_port_that_cannot_be_is_told_at_once(
     """In this process, as the program ends before it has begun."""
     *place, option = command
     monkeypatch.setattr(sys, "argv", [place[-1], option, port])
+    monkeypatch.delitem(sys.modules, place[-1], raising=False)  # another test may have imported it
     run = runpy.run_module if place[0] == "-m" else runpy.run_path
     with pytest.raises(SystemExit) as end:
         run(place[-1], run_name="__main__")

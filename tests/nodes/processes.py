@@ -56,11 +56,14 @@ class Node:
         self.host = host
         self.tls = tls
         self._environment = dict(os.environ)
-        if "certificate" in options:
+        has_certificate = "certificate" in options
+        if has_certificate:
             self._environment["SSL_CERT_FILE"] = options["certificate"]
-        scheme = "https" if "certificate" in options else "http"
+        scheme = "https" if has_certificate else "http"
         self.url = f"{scheme}://{host}:{self.port}"
         self._within = [] if namespace is None else ["ip", "netns", "exec", namespace]
+        # aiohttp reads which certificates to trust when it is imported
+        self._is_fork = namespace is None and not has_certificate
         options["nodes"].setdefault("url", self.url)
         self._options = json.dumps(options)
         self._log = folder / f"node-{self.port}.log"
@@ -74,7 +77,7 @@ class Node:
         arguments = ["-m", "tests.nodes.node", "--host", self.host, "--port", str(self.port)]
         arguments.append(self._options)
         with self._log.open("a") as log:
-            if not self._within:
+            if self._is_fork:
                 self.process = template(*options).start(arguments, self._environment, log)
                 return
             self.process = subprocess.Popen(
