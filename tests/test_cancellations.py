@@ -288,34 +288,39 @@ async def test_each_hook_has_one_task_that_is_no_other_sessions(serve: Serve, ki
         await client.leave()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="uncancel() takes nothing back before that")
-@every
-async def test_cancellation_that_is_taken_back_never_comes(serve: Serve, kind: Kind) -> None:
-    """As `asyncio.TaskGroup` does if an eager task fails at once."""
+if sys.version_info >= (3, 13):  # before that, uncancel() takes nothing back
 
-    class Noted(Recorder):
-        async def on_message(self, message: str | bytes) -> None:
-            task: Any = asyncio.current_task()
-            task.cancel()
-            assert task.uncancel() == 0
-            await asyncio.sleep(0)
-            await super().on_message(message)
+    @every
+    async def test_cancellation_that_is_taken_back_never_comes(serve: Serve, kind: Kind) -> None:
+        """As `asyncio.TaskGroup` does if an eager task fails at once."""
 
-    client = await kind.open(await serve(Noted))
-    await client.send("a", "b")
-    await Noted.until("b")
-    await client.leave()
+        class Noted(Recorder):
+            async def on_message(self, message: str | bytes) -> None:
+                task: Any = asyncio.current_task()
+                task.cancel()
+                assert task.uncancel() == 0
+                await asyncio.sleep(0)
+                await super().on_message(message)
+
+        client = await kind.open(await serve(Noted))
+        await client.send("a", "b")
+        await Noted.until("b")
+        await client.leave()
 
 
 @pytest.mark.programs
 @pytest.mark.parametrize("when", ["now", "later"])
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@every
+@pytest.mark.parametrize(
+    "loop, kind",
+    [
+        *(("asyncio", kind) for kind in clients.ALL),
+        *(("uvloop", kind) for kind in (clients.WebSocket, clients.Xhr)),  # one for each place
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
 async def test_hook_that_ends_the_process_has_not_failed(kind: Kind, loop: str, when: str) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")
-        if kind not in (clients.WebSocket, clients.Xhr):
-            pytest.skip("the others start their hooks in the same places")
     options = ["--uvloop"] if loop == "uvloop" else []
     server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600}, *options)
     client = await kind.open(server)

@@ -158,6 +158,6 @@ def test_only_one_module_asks_transports_that_may_be_closed() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in QUESTIONS:
                 asking.add(path.relative_to(root).as_posix())
-    without_tls = {"server/connection_writer.py", "testing/network.py"}
+    without_tls = {"core/plain_write.py", "testing/network.py"}
     just_opened = {"cli/doctor/tls_check.py"}
     assert asking == {"core/tcp.py", *without_tls, *just_opened}
