@@ -382,6 +382,7 @@ async def test_member_can_be_changed_and_taken_off(serve: Serve, make_broker: Ma
         ("sub news ann", {"ann"}),
     ]:
         await tell(client, command)
+        await here.router.members("news")  # a turn of each node's commands
         assert await there.router.members("news") == members
     await there.router.publish("news", "once")
     assert await client.messages(1) == ["once"]
