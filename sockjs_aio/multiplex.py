@@ -95,6 +95,7 @@ class MultiplexConnection(SockJSConnection):
         for channel in channels:
             channel.leave_with_carrier()
         try:
+            await asyncio.sleep(0)  # they begin by themselves, so that all can be cancelled at once
             await _finish(channels)
         except asyncio.CancelledError:
             for channel in channels:
