@@ -131,10 +131,14 @@ def _open(
     worker = HookTask()
     try:
         session = _open_session(worker, door, handshake, session_id, ip)
+    except (KeyboardInterrupt, SystemExit) as error:
+        worker.end()
+        first.close()
+        # not here: uvloop would take it for an error of the connection
+        asyncio.get_running_loop().call_soon(_raise, error)
+        return
     except BaseException as error:
         worker.end()
-        if not isinstance(error, Exception):
-            raise
         first.fail(error, data)
         return
     session.hooks.take(worker)
@@ -175,3 +179,7 @@ def _open_session(
         return registry.open_inline(session_id or secrets.token_hex(4), info, framing)
     finally:
         _leave_task(loop, worker.task)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
