@@ -79,9 +79,10 @@ class Doors:
             prefix = None if target is None else target.prefix
         else:
             prefix = path.removesuffix("/websocket")
-        if prefix is None or prefix in known:
+        # a client may write one path in any number of ways, of which only one is kept
+        if prefix is None or prefix in known or request.path != path:
             return
-        is_open = request.path == path and may_open(service, request, prefix)
+        is_open = may_open(service, request, prefix)
         log = aiohttp_protocol.access_log_of(handler)
         known[prefix] = Door(service, request.app, log) if is_open else None
         self.is_needed = self.is_needed or is_open
