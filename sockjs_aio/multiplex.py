@@ -95,7 +95,8 @@ class MultiplexConnection(SockJSConnection):
         for channel in channels:
             channel.leave_with_carrier()
         try:
-            await asyncio.sleep(0)  # they begin by themselves, so that all can be cancelled at once
+            if len(channels) > 1:  # they begin by themselves, so all can be cancelled at once
+                await asyncio.sleep(0)
             await _finish(channels)
         except asyncio.CancelledError:
             for channel in channels:
