@@ -289,7 +289,10 @@ class Hooks:
 
     def _exit(self, error: BaseException) -> None:
         self.is_running = self.is_cancelled = False
-        self._resume_soon()  # the event loop may go on, for a shutdown
+        # the loop goes on for a shutdown, which closes the session: the next message must not end
+        # the process once more, in the middle of that
+        if not self._session.is_open:
+            self._resume_soon()
         raise error
 
     def _fail(self, name: str, error: BaseException) -> None:
