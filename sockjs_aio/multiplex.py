@@ -91,10 +91,11 @@ class MultiplexConnection(SockJSConnection):
 
     async def on_close(self) -> None:
         """Close the channels.  If you override this, call it too."""
-        channels = list(self._channels.values())
-        for channel in channels:
+        for channel in (channels := list(self._channels.values())):
             channel.leave_with_carrier()
         try:
+            if len(channels) > 1:  # they begin by themselves, so all can be cancelled at once
+                await asyncio.sleep(0)
             await _finish(channels)
         except asyncio.CancelledError:
             for channel in channels:
@@ -103,8 +104,7 @@ class MultiplexConnection(SockJSConnection):
             raise
 
     async def _subscribe(self, service: "_Service") -> "Channel | None":
-        before = self._channels.get(service.name)
-        if before is not None:
+        if (before := self._channels.get(service.name)) is not None:
             await before.hooks.finish()  # the server closed it a moment ago
         channel = Channel(self.session, service, self._channels)
         try:

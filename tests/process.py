@@ -44,6 +44,11 @@ class Obedient(SockJSConnection):
     opened: ClassVar[int] = 0
     ends: ClassVar[collections.Counter[str]] = collections.Counter()
 
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        if "exit" in session.info.query:  # end the process, as `do_exit` does
+            sys.exit(3)
+
     async def on_open(self, info: ConnectionInfo) -> None:
         Obedient.opened += 1
         self.everybody.add(self)

@@ -330,6 +330,26 @@ async def test_hook_that_ends_the_process_has_not_failed(kind: Kind, loop: str, 
     assert await server.ended() == 3, "nothing is said of a hook that failed"
 
 
+@pytest.mark.programs
+@pytest.mark.parametrize("when", ["now", "later"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@two
+async def test_messages_behind_a_hook_that_ends_the_process_do_not_end_its_shutdown(
+    kind: Kind, loop: str, when: str
+) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    options = ["--uvloop"] if loop == "uvloop" else []
+    server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600}, *options)
+    other = await clients.WebSocket.open(server)
+    client = await kind.open(server)
+    await client.send(*[f"exit {when}"] * 3)
+    assert await other.frame() == b'c[1012,"Service restart"]'
+    await other.leave()
+    await client.leave()
+    assert await server.ended() == 3
+
+
 @pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("how", ["is idle", "waits", "swallows", "waits in on_close"])
 async def test_loop_that_ends_without_a_shutdown_waits_for_no_session_between_polls(

@@ -318,6 +318,26 @@ async def test_tool_that_replaces_parts_of_aiohttp_sees_each_handshake(
     assert len(seen) == 3
 
 
+@transports
+async def test_spellings_of_a_path_are_not_collected(
+    serve: Serve, answered: list[str], transport: str
+) -> None:
+    served = await serve(Echo)
+    path = PATHS[transport]
+    for number in range(5):
+        for prefix in ("/%65cho", "/ech%6F", "/ech%6f", f"http://a{number}.example/echo"):
+            wire = await served.wire()
+            wire.send("GET", prefix + path, headers=HANDSHAKE)
+            assert (await wire.head()).status == 101
+            wire.close()
+    assert answered == []
+    for _ in range(2):
+        assert await status(served, path) == 101
+    assert len(answered) == 1
+    doors: Any = getattr(served.runner.server, "greeter", None)
+    assert set(doors._sessions) | set(doors._raw) == {"/echo"}
+
+
 # What the application's code does.
 
 

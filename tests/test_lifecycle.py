@@ -534,6 +534,29 @@ async def test_hook_may_return_any_awaitable(serve: Serve, kind: Kind) -> None:
 
 
 @every
+async def test_hook_may_replace_another_one(serve: Serve, kind: Kind) -> None:
+    """With any function that could have been there from the beginning."""
+
+    class Noted(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.on_message = self.later  # type: ignore[method-assign]
+            self.send(message)
+
+        def later(self, message: str | bytes) -> Any:
+            return asyncio.ensure_future(self.answer(message))
+
+        async def answer(self, message: str | bytes) -> None:
+            self.send(f"later {message!s}")
+
+    client = await kind.open(await serve(Noted))
+    await client.send("a")
+    assert await client.messages(1) == ["a"]
+    await client.send("b", "c")
+    assert await client.messages(2) == ["later b", "later c"]
+    await client.leave()
+
+
+@every
 async def test_info_does_not_keep_the_request(serve: Serve, kind: Kind) -> None:
     requests: list[weakref.ref[web.BaseRequest]] = []
 

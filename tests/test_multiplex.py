@@ -490,6 +490,35 @@ async def test_shutdown_cuts_hooks_that_hang(
     await client.leave()
 
 
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("kind", [clients.WebSocket, clients.Xhr], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("swallows", [False, True])
+async def test_shutdown_cancels_all_channels_at_once(
+    serve: Serve, kind: Kind, swallows: bool
+) -> None:
+    ends: list[float] = []
+
+    class Hanging(SockJSConnection):
+        async def on_close(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if not swallows:
+                    raise
+            finally:
+                ends.append(asyncio.get_running_loop().time())
+
+    channels = {"ann": Hanging, "bob": Hanging, "carl": Hanging}
+    served = await serve(MultiplexConnection.get(**channels), settings={"shutdown_timeout": 5})
+    client = await kind.open(served)
+    await client.send(*(f"sub,{name}" for name in channels), "sub,dave")
+    await asyncio.sleep(0.1)
+    begin = asyncio.get_running_loop().time()
+    await served.router.shutdown()
+    assert [round(end - begin, 1) for end in ends] == [5.0] * 3
+    await client.leave()
+
+
 @KINDS
 async def test_closed_things_are_let_go(serve: Serve, kind: Kind) -> None:
     references: list[weakref.ref[object]] = []

@@ -17,7 +17,7 @@ from tests.axes import Axes
 from tests.conftest import Recorder, Serve
 from tests.ports import free_port
 from tests.process import ServerProcess
-from tests.websocket_wire import handshake, masked
+from tests.websocket_wire import HANDSHAKE, handshake, masked
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 Kind = type[clients.Client]
@@ -356,4 +356,24 @@ async def test_hook_that_ends_the_process_holds_up_no_shutdown(kind: Kind, when:
     client = await kind.open(server)
     await client.send(f"exit {when}")
     await client.leave()
+    assert await server.ended(complaints=True) == 3
+
+
+@in_a_process
+@pytest.mark.programs
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("path", ["/000/abc/websocket", "/websocket"])
+async def test_constructor_that_ends_the_process_does_so(path: str, loop: str) -> None:
+    """Where aiohttp does not see the handshake: it sees only the first one."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    options = ["--uvloop"] if loop == "uvloop" else []
+    server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600}, *options)
+    other = await clients.WebSocket.open(server)
+    raw = await clients.RawWebSocket.open(server)
+    wire = await server.wire()
+    wire.send("GET", f"{server.prefix}{path}?exit", headers=HANDSHAKE)
+    assert await other.frame() == b'c[1012,"Service restart"]'
+    await other.leave()
+    await raw.leave()
     assert await server.ended(complaints=True) == 3

@@ -1,7 +1,8 @@
 """Calls the hooks of a session that another one carries: a channel of `multiplex`.
 
 They run in the carrier's hooks, which await them, so the carrier's task is theirs too.  Only
-`on_close` may have to run by itself, if the server closes a channel while no hook runs.
+`on_close` may have to run by itself: if the server closes a channel while no hook runs, or if the
+carrier ends with several channels, none of which waits for another.
 """
 
 import asyncio
@@ -48,7 +49,8 @@ class AwaitedHooks(Hooks):
     async def finish(self) -> None:
         """Have `on_close` called, or wait for it if it is being called."""
         if self._end is not None:
-            await asyncio.wait([self._end])
+            if not self._end.done():
+                await asyncio.wait([self._end])
         elif self._opened and not self._closed:
             self._closed = True
             await self._call("on_close", self._session.connection.on_close)

@@ -65,7 +65,7 @@ class Hooks:
         # gaps that `on_gap` was not called for yet; nearly always None
         self._gaps: dict[tuple[GapSession, str], None] | None = None
         self._worker: HookTask | None = None  # an idle session has none
-        self._is_plain = True  # unless `on_message` is a coroutine function that nobody watches
+        self._is_plain = True  # unless `on_message` was a coroutine function at first
 
     @property
     def is_finished(self) -> bool:
@@ -81,8 +81,7 @@ class Hooks:
             self.discard()
             return
         code = getattr(session.connection.on_message, "__code__", None)
-        is_coroutine = code is not None and bool(code.co_flags & inspect.CO_COROUTINE)
-        self._is_plain = not is_coroutine or session.events.watches_hooks
+        self._is_plain = code is None or not code.co_flags & inspect.CO_COROUTINE
         self._opened = True
         self._start("on_open", session.connection.on_open, session.info)
 
@@ -208,14 +207,17 @@ class Hooks:
 
     def _steps(self, worker: HookTask, messages: list[Any], until: float) -> None:
         connection = self._session.connection
+        is_plain = self._is_plain or self._session.events.watches_hooks
         while True:
             self.is_running = True
             hook = connection.on_message
             try:
-                if self._is_plain:
+                if is_plain:
                     coroutine, awaited = self._started("on_message", hook, messages.pop())
                 else:  # micro-optimisation: creating a coroutine runs none of its code
                     coroutine = hook(messages.pop())
+                    if type(coroutine) is not CoroutineType:  # a hook has replaced `on_message`
+                        coroutine = checked_hook("on_message", coroutine)
                     awaited = coroutine.send(None)
             except StopIteration:  # it returned without waiting
                 self.is_running = self.is_cancelled = False
@@ -287,7 +289,10 @@ class Hooks:
 
     def _exit(self, error: BaseException) -> None:
         self.is_running = self.is_cancelled = False
-        self._resume_soon()  # the event loop may go on, for a shutdown
+        # the loop goes on for a shutdown, which closes the session: the next message must not end
+        # the process once more, in the middle of that
+        if not self._session.is_open:
+            self._resume_soon()
         raise error
 
     def _fail(self, name: str, error: BaseException) -> None:

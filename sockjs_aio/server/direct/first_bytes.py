@@ -87,7 +87,7 @@ class FirstBytes(asyncio.Protocol):
         self.server.connection_lost(self)  # type: ignore[arg-type]
         self.transport.set_protocol(heir)
 
-    def fail(self, error: Exception, data: bytes) -> None:
+    def fail(self, error: BaseException, data: bytes) -> None:
         """Let aiohttp answer `data`, with what it makes of `error`.
 
         The application's code has raised that, and must not run a second time: see `raise_failure`.
@@ -115,10 +115,10 @@ class FailedOpening(ClientConnection):
     __slots__ = ("error",)
 
     def __init__(
-        self, transport: asyncio.Transport, protocol: asyncio.Protocol, error: Exception
+        self, transport: asyncio.Transport, protocol: asyncio.Protocol, error: BaseException
     ) -> None:
         super().__init__(transport, protocol)
-        self.error: Exception | None = error
+        self.error: BaseException | None = error
 
 
 def raise_failure(transport: asyncio.Transport) -> None:

@@ -79,9 +79,10 @@ class Doors:
             prefix = None if target is None else target.prefix
         else:
             prefix = path.removesuffix("/websocket")
-        if prefix is None or prefix in known:
+        # a client may write one path in any number of ways, of which only one is kept
+        if prefix is None or prefix in known or request.path != path:
             return
-        is_open = request.path == path and may_open(service, request, prefix)
+        is_open = may_open(service, request, prefix)
         log = aiohttp_protocol.access_log_of(handler)
         known[prefix] = Door(service, request.app, log) if is_open else None
         self.is_needed = self.is_needed or is_open
@@ -131,10 +132,14 @@ def _open(
     worker = HookTask()
     try:
         session = _open_session(worker, door, handshake, session_id, ip)
+    except (KeyboardInterrupt, SystemExit) as error:
+        worker.end()
+        first.close()
+        # not here: uvloop would take it for an error of the connection
+        asyncio.get_running_loop().call_soon(_raise, error)
+        return
     except BaseException as error:
         worker.end()
-        if not isinstance(error, Exception):
-            raise
         first.fail(error, data)
         return
     session.hooks.take(worker)
@@ -175,3 +180,7 @@ def _open_session(
         return registry.open_inline(session_id or secrets.token_hex(4), info, framing)
     finally:
         _leave_task(loop, worker.task)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
