@@ -43,6 +43,7 @@ class Obedient(SockJSConnection):
     everybody: ClassVar[set["Obedient"]] = set()
     opened: ClassVar[int] = 0
     ends: ClassVar[collections.Counter[str]] = collections.Counter()
+    all_exit: ClassVar[asyncio.Event] = asyncio.Event()
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -117,7 +118,13 @@ class Obedient(SockJSConnection):
         """End the process as a program does, before the hook has waited, or after."""
         if when == "later":
             await asyncio.sleep(0)
+        elif when == "together":
+            await self.all_exit.wait()
         sys.exit(3)
+
+    async def do_exit_all(self) -> None:
+        """Let those end the process that wait to do it together."""
+        self.all_exit.set()
 
     async def do_raise(self) -> None:
         """Fail as hooks do."""

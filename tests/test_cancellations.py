@@ -350,6 +350,25 @@ async def test_messages_behind_a_hook_that_ends_the_process_do_not_end_its_shutd
     assert await server.ended() == 3
 
 
+@pytest.mark.programs
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@two
+async def test_hooks_that_end_the_process_together_do_not_end_its_shutdown(
+    kind: Kind, loop: str
+) -> None:
+    options = ["--uvloop"] if loop == "uvloop" else []
+    server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600}, *options)
+    other = await clients.WebSocket.open(server)
+    ending = [await kind.open(server) for _ in range(3)]
+    for client in ending:
+        await client.send("exit together")
+    await other.send("exit_all")
+    assert await other.frame() == b'c[1012,"Service restart"]'
+    for client in [other, *ending]:
+        await client.leave()
+    assert await server.ended() == 3
+
+
 @pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("how", ["is idle", "waits", "swallows", "waits in on_close"])
 async def test_loop_that_ends_without_a_shutdown_waits_for_no_session_between_polls(

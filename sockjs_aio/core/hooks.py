@@ -12,6 +12,7 @@ where messages come from: `websocket_session`, `queued_hooks` and `awaited_hooks
 import asyncio
 import contextvars
 import inspect
+import weakref
 from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -26,6 +27,9 @@ from sockjs_aio.protocol.ends import HOOK_FAILED
 from sockjs_aio.turns import clock
 
 P = ParamSpec("P")
+
+_ENDING: "weakref.WeakSet[asyncio.AbstractEventLoop]" = weakref.WeakSet()
+"""Event loops that a hook has ended in this turn.  Another hook must not end its shutdown."""
 
 
 class Hooks:
@@ -293,7 +297,10 @@ class Hooks:
         # the process once more, in the middle of that
         if not self._session.is_open:
             self._resume_soon()
-        raise error
+        if (loop := asyncio.get_running_loop()) not in _ENDING:
+            _ENDING.add(loop)
+            loop.call_soon(_ENDING.discard, loop)
+            raise error
 
     def _fail(self, name: str, error: BaseException) -> None:
         session = self._session.connection.session
