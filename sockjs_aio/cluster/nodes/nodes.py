@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from sockjs_aio.brokers.base import State
 from sockjs_aio.brokers.checks import check_delay
+from sockjs_aio.cancellations import end
 from sockjs_aio.cluster.nodes.node_record import RecordMaker, read_secret
 from sockjs_aio.cluster.nodes.owners import check_url
 from sockjs_aio.cluster.relay.gateway import Gateway, serving
@@ -202,8 +203,7 @@ class Nodes:
     async def _stop(self, _app: web.Application) -> None:
         work, self._work = self._work, None
         if work is not None:
-            work.task.cancel()
-            await asyncio.wait([work.task])
+            await end(work.task)
             await work.keeper.leave()
             await work.gateway.close()
             await work.directory.close()
