@@ -1,8 +1,30 @@
-"""Keeps apart the cancellations of what runs in one task, one after the other."""
+"""Keeps apart the cancellations of what runs in one task, and ends tasks that may lose one."""
 
 import asyncio
 import contextlib
 import sys
+from typing import Any
+
+AGAIN = 0.5
+"""Seconds after which a task that goes on is cancelled once more."""
+
+
+async def end(*tasks: "asyncio.Task[Any]") -> None:
+    """Cancel tasks that have little to do at their end, and wait for it, even if cancelled.
+
+    Before Python 3.11, a task loses a cancellation that comes in the turn in which one of its
+    timeouts ends: it sees only the timeout.  If it tries again for ever, it would never end.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        try:
+            await asyncio.wait(left, timeout=AGAIN)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 class Cancellations:

@@ -5,7 +5,7 @@ import itertools
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -14,12 +14,15 @@ import pytest
 
 from sockjs_aio import BrokerUnavailableError, ConnectionInfo, SockJSRouter
 from sockjs_aio.brokers.redis import RedisBroker
+from sockjs_aio.brokers.redis.gap_notices import GapNotices
 from tests import clients
 from tests.brokers.redis_server import RedisServer
 from tests.brokers.talker import Talker, tell
 from tests.brokers.test_redis import until_connected
 from tests.conftest import Recorder, Serve, Served
 from tests.observers import Notes
+from tests.process import PATIENCE
+from tests.test_lost_cancellations import Deaf
 
 pytestmark = pytest.mark.redis
 WebSocket = clients.WebSocket
@@ -406,3 +409,41 @@ async def test_a_user_that_fails_when_it_is_told_of_a_gap_stops_nothing(
     assert caplog.text.count("telling a user of a gap failed") == 4
     for user in users:
         await broker.stop(user)
+
+
+async def test_a_part_of_the_link_that_loses_a_cancellation_holds_up_neither_a_new_link_nor_the_end(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf: list[Deaf] = []
+
+    def work(*_: object) -> Coroutine[Any, Any, None]:
+        deaf.append(Deaf())
+        return deaf[-1].work()
+
+    monkeypatch.setattr(GapNotices, "keep", work)
+    broker = RedisBroker(own_redis.url, **HASTY)
+    broker.start(broker)
+    await until_connected(broker)
+    own_redis.kill()
+    await until(lambda: broker.state == "reconnecting")
+    own_redis.start()
+    await until_connected(broker)
+    async with async_timeout.timeout(PATIENCE):
+        await broker.stop(broker)
+    assert [each.heard for each in deaf] == [2, 2]
+
+
+async def test_a_broker_whose_end_is_cancelled_has_ended(own_redis: RedisServer) -> None:
+    before = asyncio.all_tasks()
+    broker = RedisBroker(own_redis.url)
+    broker.start(broker)
+    await until_connected(broker)
+    own_redis.signal(signal.SIGSTOP)
+    stopping = asyncio.ensure_future(broker.stop(broker))
+    await asyncio.sleep(0.05)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    own_redis.signal(signal.SIGCONT)
+    await until(lambda: asyncio.all_tasks() == before)
+    await until(lambda: own_redis.command("CLIENT", "LIST").count(b" addr=") == 1)

@@ -109,6 +109,22 @@ async def test_what_was_asked_before_all_nodes_have_reported_again_says_nothing(
     await directory.close()
 
 
+async def test_a_redis_that_has_just_lost_its_data_says_of_no_node_that_it_has_ended(
+    own_redis: RedisServer,
+) -> None:
+    """As when a node cannot be reached at that moment; its record is not written again yet."""
+    directory = directory_at(own_redis.url)
+    await directory.register(())
+    own_redis.cli("flushall")
+    with pytest.raises(DirectoryUnavailableError):
+        await directory.record_of("other")
+    assert not directory.is_settled
+    await directory.register(())
+    own_redis.cli("set", "sockjs:node:other", "y")
+    assert await directory.record_of("other") == "y"
+    await directory.close()
+
+
 async def test_an_id_that_a_request_only_asks_for_is_not_reported_to_a_redis_that_has_lost_its_data(
     own_redis: RedisServer,
 ) -> None:

@@ -46,6 +46,7 @@ def test_what_can_be_used(url: Any) -> None:
         ({"lease": "60"}, "lease='60'"),
         ({"timeout": float("inf")}, "timeout=inf"),
         ({"lease": 5, "expiry": 5}, "longer than"),
+        ({"timeout": 5.5, "expiry": 5}, "timeout=5.5 must not be longer than expiry=5"),
     ],
 )
 def test_what_cannot_be_used_is_named(options: dict[str, Any], reason: str) -> None:

@@ -100,7 +100,7 @@ async def test_a_redis_that_hangs_holds_requests_up_for_a_moment_only(
 async def test_clients_that_leave_before_their_question_is_answered_disturb_nobody(
     run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
 ) -> None:
-    (node,) = run_nodes(1, {"disconnect_delay": 60}, timeout=20, expiry=10)
+    (node,) = run_nodes(1, {"disconnect_delay": 60}, timeout=20, expiry=20)
     target = reach(node)
     own_redis.signal(signal.SIGSTOP)
     wires = [await target.wire() for _ in range(300)]

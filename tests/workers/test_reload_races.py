@@ -67,6 +67,24 @@ async def test_a_reload_right_after_the_start_waits_for_it(command: RunCommand) 
     assert not served.has_failed, served.said
 
 
+async def test_a_reload_replaces_workers_that_die_before_they_have_ever_served(
+    command: RunCommand,
+) -> None:
+    """Nobody has listened at their sockets' names yet."""
+    served = await command(workers=2, wait=False)
+    await until(lambda: len(children(served.process)) == 2)
+    served.process.send_signal(signal.SIGHUP)
+    await served.until_said("reloading, one worker at a time")
+    for pid in children(served.process):
+        os.kill(pid, signal.SIGKILL)
+    await served.until_said("all workers are new")
+    served.port = int((await served.until_said(r"serves? http://127\.0\.0\.1:(\d+)"))[1])
+    await open_sessions(served, "a")
+    assert await served.stop() == 0
+    assert "reload failed" not in served.said
+    assert not served.has_failed, served.said
+
+
 async def test_the_end_in_the_middle_of_a_reload_leaves_nobody_behind(command: RunCommand) -> None:
     served = await command(workers=2)
     before = children(served.process)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,27 @@ async def test_what_was_being_replaced_when_the_worker_died_is_not_lost(
     await SessionJournal(successor.app, str(tmp_path / "0")).take_over()
     assert await successor.poll("/0/early") == await successor.poll("/0/late") == LOST
     assert await successor.poll("/0/torn") == b"o"
+
+
+async def test_what_has_been_taken_over_and_is_being_removed_is_not_read_again(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead, successor = await serve(Echo), await serve(Echo)
+    SessionJournal(dead.app, str(tmp_path / "0"))
+    assert await dead.poll("/0/theirs") == b"o"
+    journal = SessionJournal(successor.app, str(tmp_path / "0"))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    unlink = Path.unlink
+
+    def unlink_later(path: Path, missing_ok: bool = False) -> None:
+        time.sleep(0.05)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_later)
+    for _ in range(2):
+        await journal.take_over()
+    assert await successor.poll("/0/theirs") == LOST
+    assert caplog.text == ""
 
 
 async def test_workers_of_other_numbers_have_journals_of_their_own(

@@ -21,6 +21,7 @@ from sockjs_aio.brokers.redis.rate_limited_log import RateLimitedLog, Reasons
 from sockjs_aio.brokers.redis.replies import FAILURES, reason
 from sockjs_aio.brokers.redis.server import Server
 from sockjs_aio.brokers.redis.subscriber import Subscriber
+from sockjs_aio.cancellations import end
 from sockjs_aio.errors import BrokerUnavailableError
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.broker")
@@ -91,14 +92,15 @@ class Link:
 
     async def stop(self) -> None:
         """Wait until Redis has answered the queued commands, or for `timeout`, then end."""
-        if self._state == "connected":
-            with contextlib.suppress(BrokerUnavailableError, asyncio.TimeoutError):
-                async with async_timeout.timeout(self._timeout):
-                    await self._commands.call(("PING",))
-        self._state, self._why = "stopped", "the broker was stopped"
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        self._give_up(self._why)
+        try:
+            if self._state == "connected":
+                with contextlib.suppress(BrokerUnavailableError, asyncio.TimeoutError):
+                    async with async_timeout.timeout(self._timeout):
+                        await self._commands.call(("PING",))
+        finally:
+            self._state, self._why = "stopped", "the broker was stopped"
+            await end(self._task)
+            self._give_up(self._why)
 
     @property
     def _is_over(self) -> bool:
@@ -245,8 +247,7 @@ async def _all(*work: Coroutine[Any, Any, None]) -> None:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
-        for task in tasks:
-            task.cancel()
+        await end(*tasks)
         results = await asyncio.gather(*tasks, return_exceptions=True)
     for result in results:
         if isinstance(result, Exception):

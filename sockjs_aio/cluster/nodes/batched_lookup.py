@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
+from sockjs_aio.cancellations import end
+
 BATCH = 200
 """Maximum number of questions in one command."""
 
@@ -46,8 +48,7 @@ class BatchedLookup:
     async def close(self) -> None:
         """Stop asking; who still waits is cancelled."""
         if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
+            await end(self._asking)
         while self._waiting:
             self._waiting.popleft()[1].cancel()
 

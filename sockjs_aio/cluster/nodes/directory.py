@@ -27,7 +27,7 @@ from sockjs_aio.brokers.redis.sentinel import Place
 from sockjs_aio.brokers.redis.url import address
 from sockjs_aio.cluster.nodes.batched_lookup import Answer, BatchedLookup, Question
 from sockjs_aio.cluster.nodes.redis_pool import in_time, make_node_pool
-from sockjs_aio.cluster.nodes.scripts import CONSULT, REFRESH, REMOVE, REPORT
+from sockjs_aio.cluster.nodes.scripts import CONSULT, GET, REFRESH, REMOVE, REPORT
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
 
@@ -99,6 +99,7 @@ class Directory:
         self._redis = Redis(connection_pool=self._pool)
         self._report = self._redis.register_script(REPORT)
         self._ask = self._redis.register_script(CONSULT)
+        self._get = self._redis.register_script(GET)
         self._refresh = self._redis.register_script(REFRESH)
         self._remove = self._redis.register_script(REMOVE)
         self._questions = BatchedLookup(self._consult)
@@ -214,7 +215,7 @@ class Directory:
                 answers = cast("list[Answer]", found)
                 return [x if is_certain or (x and x[1]) else UNCERTAIN for x in answers]
             await self.register(())
-        raise DirectoryUnavailableError(f"Redis at {self} does not keep its data")
+        raise self._forgetful()
 
     async def record_of(self, name: str) -> str | None:
         """Return the record of a node; None if it has ended.
@@ -228,14 +229,20 @@ class Directory:
         return found[0]
 
     async def _read_records(self, questions: Sequence[Question]) -> list[Answer]:
-        def ask() -> Awaitable[list[str | None]]:
-            pipeline = self._redis.pipeline(transaction=False)
-            for name, _ in questions:
-                pipeline.get(self._nodes + name)
-            return pipeline.execute()
+        keys = [self._mark_key, *(self._nodes + name for name, _ in questions)]
+        for _ in range(2):
+            is_certain, known = self.is_settled, self._mark
+            mark, *found = await self._run(lambda: self._all_of(keys))
+            if mark == known:  # as in `CONSULT`
+                return [[x] if x or is_certain else UNCERTAIN for x in found]
+            await self.register(())
+        raise self._forgetful()
 
-        is_certain = self.is_settled
-        return [[x] if x or is_certain else UNCERTAIN for x in await self._run(ask)]
+    def _all_of(self, keys: list[str]) -> Awaitable[list[str | None]]:
+        return cast("Awaitable[list[str | None]]", self._get(keys))
+
+    def _forgetful(self) -> DirectoryUnavailableError:
+        return DirectoryUnavailableError(f"Redis at {self} does not keep its data")
 
     async def refresh(self, keys: list[str]) -> list[str]:
         """Refresh claims; return the keys of those that other nodes own by now.

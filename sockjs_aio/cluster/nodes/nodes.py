@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from sockjs_aio.brokers.base import State
 from sockjs_aio.brokers.checks import check_delay
+from sockjs_aio.cancellations import end
 from sockjs_aio.cluster.nodes.node_record import RecordMaker, read_secret
 from sockjs_aio.cluster.nodes.owners import check_url
 from sockjs_aio.cluster.relay.gateway import Gateway, serving
@@ -63,7 +64,8 @@ class Nodes:
         expiry: Seconds after which a node that has stopped reporting to Redis is considered dead,
             with all its sessions; the same for all nodes.
         lease: Seconds after which Redis forgets the sessions of a dead node.
-        timeout: Seconds within which Redis must answer, and other nodes must be reached.
+        timeout: Seconds within which Redis must answer, and other nodes must be reached; at most
+            `expiry`.
 
     Raises:
         SettingsError: If an argument is not valid.
@@ -85,6 +87,11 @@ class Nodes:
             check_delay(name, value)
         if lease <= expiry:
             raise SettingsError(f"lease={lease!r} must be longer than expiry={expiry!r}")
+        if timeout > expiry:
+            raise SettingsError(
+                f"timeout={timeout!r} must not be longer than expiry={expiry!r}: while this node "
+                "waited for a lost answer of Redis, the others would consider it dead"
+            )
         if not isinstance(namespace, str) or not namespace.isascii() or not namespace.isprintable():
             raise SettingsError(f"namespace={namespace!r} must be printable ASCII text")
         try:
@@ -202,8 +209,7 @@ class Nodes:
     async def _stop(self, _app: web.Application) -> None:
         work, self._work = self._work, None
         if work is not None:
-            work.task.cancel()
-            await asyncio.wait([work.task])
+            await end(work.task)
             await work.keeper.leave()
             await work.gateway.close()
             await work.directory.close()

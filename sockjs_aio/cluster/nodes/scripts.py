@@ -28,6 +28,13 @@ return answers
 It answers only if Redis has the mark that the asking node knows: otherwise Redis has lost its data
 since the answer to the node's last report."""
 
+GET = """
+local answers = {}
+for number, key in ipairs(KEYS) do answers[number] = redis.call('GET', key) end
+return answers
+"""
+"""Returns the values of several keys; the command MGET would need a permission of its own."""
+
 REFRESH = """
 local foreign = {}
 for number, key in ipairs(KEYS) do

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import async_timeout
 from aiohttp import web
 
 from sockjs_aio.core.tcp import is_left, is_left_unseen
@@ -114,9 +113,12 @@ class Exchanges:
         """
         while self._all:
             await self._release_all()
-            with contextlib.suppress(asyncio.TimeoutError):
-                async with async_timeout.timeout(RELEASE_INTERVAL):
-                    await self.finished()
+            # no timeout: before Python 3.11 it could hide that of the caller, see `cancellations`
+            finished = asyncio.ensure_future(self.finished())
+            try:
+                await asyncio.wait([finished], timeout=RELEASE_INTERVAL)
+            finally:
+                finished.cancel()
 
     async def _release_all(self) -> None:
         turn = Turn()

@@ -91,7 +91,8 @@ class HostPlacement:
         """
         Path(self.previous_path).unlink(missing_ok=True)
         if replaces:
-            os.link(self.own_path, self.previous_path)
+            with contextlib.suppress(FileNotFoundError):  # it has died before it served
+                os.link(self.own_path, self.previous_path)
         os.replace(self._hidden_path, self.own_path)
 
     def yield_place(self) -> None:

@@ -93,6 +93,8 @@ class SessionJournal:
         await asyncio.shield(self._taking)
 
     async def _take_over(self) -> None:
+        if self._writing is not None:  # it may still remove what was taken over the last time
+            await asyncio.wait((self._writing,))
         others = [path for path in self._files() if not str(path).startswith(self._name)]
         if not others:
             return

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sockjs_aio.cancellations import end
 from sockjs_aio.cluster.workers.child import START_LIMIT, Child, WorkerEndedError
 from sockjs_aio.cluster.workers.ending import Ending
 from sockjs_aio.cluster.workers.listeners import Listeners
@@ -87,9 +88,7 @@ class Supervisor:
             tasks.append(_start_lasting(self._reload_when_changed, self._sources))
         await self._ending.is_asked.wait()
         self._manager.stopping(self._ending.limit(self._all()))
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
         if self._failure is not None:
             logger.error("%s", self._failure)
             self._kill_all()

@@ -19,6 +19,7 @@ import async_timeout
 from aiohttp import web
 from aiohttp.log import access_logger
 
+from sockjs_aio.cancellations import end
 from sockjs_aio.cluster.nodes.nodes import NODES
 from sockjs_aio.cluster.relay.gateway import Gateway
 from sockjs_aio.cluster.relay.relay import Relay
@@ -134,8 +135,7 @@ class Worker:
         await asyncio.wait((obeying, ending), return_when=asyncio.FIRST_COMPLETED)
         if obeying.done():  # a command has failed
             obeying.result()
-        obeying.cancel()
-        await asyncio.wait((obeying,))
+        await end(obeying)
         if self._control.is_lost:
             logger.warning("worker %d: the supervisor has died; shutting down", self._config.number)
             self._handovers.close_intake()
