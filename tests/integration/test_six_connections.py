@@ -1,5 +1,6 @@
 """How many tabs with a stream a browser can have open: docs/deployment.md, "Six connections"."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,31 @@ async def test_seventh_tab_does_not_load_over_http_1_1(browser: Browser) -> None
         await seventh.close()
         await tabs[0].close()
         await (await context.new_page()).goto(f"{origin}/client.html?not=cached")
+        await context.close()
+
+
+async def test_no_tab_can_send_while_six_streams_are_open_over_http_1_1(browser: Browser) -> None:
+    received: list[str | bytes] = []
+
+    class Noted(Echo):
+        async def on_message(self, message: str | bytes) -> None:
+            received.append(message)
+            await super().on_message(message)
+
+    app = make_app()
+    SockJSRouter(Noted, "/echo").attach(app)
+    async with serving(app) as port:
+        context = await browser.new_context()
+        origin = f"http://127.0.0.1:{port}"
+        tabs = await tabs_with_a_stream(context, origin)
+        echo = asyncio.create_task(Client(tabs[0]).echo(["a"]))
+        seventh = await context.new_page()
+        with pytest.raises(TimeoutError):
+            await seventh.goto(f"{origin}/client.html?not=cached", timeout=1000)
+        assert received == []
+        await seventh.close()
+        await tabs[5].close()
+        assert await echo == ["a"]
         await context.close()
 
 
