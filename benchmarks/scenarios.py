@@ -55,7 +55,7 @@ class Scenario:
         options: Options of the load generator.
         rows: The figures to report.
         heartbeat: The servers' heartbeat delay in seconds, if it is not the default.  The run then
-            takes a little longer than that, so that each session has one heartbeat.
+            takes a second longer than that, so that each session has one heartbeat at least.
         probe: Whether an echo session measures how long the server is blocked meanwhile.
     """
 
