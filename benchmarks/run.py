@@ -59,7 +59,7 @@ class Bench:
         assert options is not None, "only runs that have options are made"
         seconds, warmup = self.seconds, max(self.warmup, contender.warmup)
         if scenario.heartbeat is not None:
-            seconds = scenario.heartbeat + 1.1  # ours come with the next tick, a second later at most
+            seconds = scenario.heartbeat + 1.1  # ours come with a tick, each second
         done = subprocess.run(
             [
                 *(str(self.loadgen), "--port", str(port), "--pid", str(pid)),
