@@ -114,12 +114,14 @@ class Obedient(SockJSConnection):
         """Close the session."""
         self.close(int(code), reason)
 
-    async def do_exit(self, when: str) -> None:
+    async def do_exit(self, when: str, turns: str = "0") -> None:
         """End the process as a program does, before the hook has waited, or after."""
         if when == "later":
             await asyncio.sleep(0)
         elif when == "together":
             await self.all_exit.wait()
+            for _ in range(int(turns)):
+                await asyncio.sleep(0)
         sys.exit(3)
 
     async def do_exit_all(self) -> None:
