@@ -160,7 +160,11 @@ def make_app(settings: dict[str, Any]) -> web.Application:
     async def ends(_request: web.Request) -> web.Response:
         return web.json_response(Obedient.ends)
 
+    async def say_goodbye(_app: web.Application) -> None:
+        print("cleaned up", flush=True)
+
     app = web.Application()
+    app.on_cleanup.append(say_goodbye)
     router = SockJSRouter(Obedient, "/echo", settings)
     router.attach(app)
     app.router.add_get("/stats", stats)

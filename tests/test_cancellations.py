@@ -370,6 +370,8 @@ async def test_hooks_that_end_the_process_together_do_not_end_its_shutdown(
     for client in [other, *ending]:
         await client.leave()
     assert await server.ended() == 3
+    assert server.process.stdout is not None
+    assert await server.process.stdout.read() == b"cleaned up\n"
 
 
 @pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)
