@@ -114,12 +114,14 @@ class Obedient(SockJSConnection):
         """Close the session."""
         self.close(int(code), reason)
 
-    async def do_exit(self, when: str) -> None:
+    async def do_exit(self, when: str, turns: str = "0") -> None:
         """End the process as a program does, before the hook has waited, or after."""
         if when == "later":
             await asyncio.sleep(0)
         elif when == "together":
             await self.all_exit.wait()
+            for _ in range(int(turns)):
+                await asyncio.sleep(0)
         sys.exit(3)
 
     async def do_exit_all(self) -> None:
@@ -158,7 +160,11 @@ def make_app(settings: dict[str, Any]) -> web.Application:
     async def ends(_request: web.Request) -> web.Response:
         return web.json_response(Obedient.ends)
 
+    async def say_goodbye(_app: web.Application) -> None:
+        print("cleaned up", flush=True)
+
     app = web.Application()
+    app.on_cleanup.append(say_goodbye)
     router = SockJSRouter(Obedient, "/echo", settings)
     router.attach(app)
     app.router.add_get("/stats", stats)

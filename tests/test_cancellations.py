@@ -352,21 +352,26 @@ async def test_messages_behind_a_hook_that_ends_the_process_do_not_end_its_shutd
 
 @pytest.mark.programs
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("turns", [(0, 0, 0), (0, 1, 2), (0, 3, 5)], ids=str)
 @two
 async def test_hooks_that_end_the_process_together_do_not_end_its_shutdown(
-    kind: Kind, loop: str
+    kind: Kind, loop: str, turns: tuple[int, ...]
 ) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
     options = ["--uvloop"] if loop == "uvloop" else []
     server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600}, *options)
     other = await clients.WebSocket.open(server)
-    ending = [await kind.open(server) for _ in range(3)]
-    for client in ending:
-        await client.send("exit together")
+    ending = [await kind.open(server) for _ in turns]
+    for client, number in zip(ending, turns, strict=True):
+        await client.send(f"exit together {number}")
     await other.send("exit_all")
     assert await other.frame() == b'c[1012,"Service restart"]'
     for client in [other, *ending]:
         await client.leave()
     assert await server.ended() == 3
+    assert server.process.stdout is not None
+    assert await server.process.stdout.read() == b"cleaned up\n"
 
 
 @pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)

@@ -12,7 +12,6 @@ where messages come from: `websocket_session`, `queued_hooks` and `awaited_hooks
 import asyncio
 import contextvars
 import inspect
-import weakref
 from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -22,14 +21,12 @@ from typing import Any, Concatenate, ParamSpec
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.hook_task import HookTask, Rest
 from sockjs_aio.core.hooked_session import HookedSession
+from sockjs_aio.core.process_exit import end_process
 from sockjs_aio.gaps import GapSession
 from sockjs_aio.protocol.ends import HOOK_FAILED
 from sockjs_aio.turns import clock
 
 P = ParamSpec("P")
-
-_ENDING: "weakref.WeakSet[asyncio.AbstractEventLoop]" = weakref.WeakSet()
-"""Event loops that a hook has ended in this turn.  Another hook must not end its shutdown."""
 
 
 class Hooks:
@@ -297,10 +294,7 @@ class Hooks:
         # the process once more, in the middle of that
         if not self._session.is_open:
             self._resume_soon()
-        if (loop := asyncio.get_running_loop()) not in _ENDING:
-            _ENDING.add(loop)
-            loop.call_soon(_ENDING.discard, loop)
-            raise error
+        end_process(error)
 
     def _fail(self, name: str, error: BaseException) -> None:
         session = self._session.connection.session

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from sockjs_aio.core.hook_task import HookTask
+from sockjs_aio.core.process_exit import end_process
 from sockjs_aio.core.websocket_session import InlineSession
 from sockjs_aio.protocol.framing import RAW, SOCKJS
 from sockjs_aio.server import aiohttp_internals, aiohttp_protocol
@@ -136,7 +137,7 @@ def _open(
         worker.end()
         first.close()
         # not here: uvloop would take it for an error of the connection
-        asyncio.get_running_loop().call_soon(_raise, error)
+        asyncio.get_running_loop().call_soon(end_process, error)
         return
     except BaseException as error:
         worker.end()
@@ -180,7 +181,3 @@ def _open_session(
         return registry.open_inline(session_id or secrets.token_hex(4), info, framing)
     finally:
         _leave_task(loop, worker.task)
-
-
-def _raise(error: BaseException) -> None:
-    raise error
