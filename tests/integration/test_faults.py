@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import resource
 import signal
 import time
@@ -342,4 +343,5 @@ async def test_server_without_file_descriptors_serves_again_afterwards(start: St
     errors = await server.errors
     assert "out of system resource" in errors
     assert errors.count("Traceback") == errors.count("ERROR:asyncio:")
-    assert "sockjs_aio" not in errors
+    # asyncio names its timer, which calls `_start_serving` with our class of server
+    assert "sockjs_aio" not in re.sub(r"_start_serving\(<[^>]*>", "", errors)
