@@ -2,8 +2,10 @@
 
 import asyncio
 
+import aiohttp
 import pytest
 
+from sockjs_aio.cluster.relay import peers
 from sockjs_aio.cluster.workers.placement import worker_at
 from tests.clients import HTTP, Client
 from tests.workers.conftest import RunTeam
@@ -114,3 +116,18 @@ async def test_a_predecessor_that_has_ended_is_forgotten(team: RunTeam) -> None:
     assert not predecessor.client.closed  # other requests may be on their way to it
     await worker.runner.cleanup()
     assert predecessor.client.closed
+
+
+async def test_a_predecessor_that_a_hook_blocks_is_not_taken_for_dead(
+    team: RunTeam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "_ASK_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
+    (worker,) = await team(1)
+    path = worker.placement.own_path + ".silent"
+    silent = await asyncio.start_unix_server(lambda *_: None, path)
+    predecessor = worker.locator.predecessor = worker_at(path)
+    wire = await worker.wire()
+    reply = await wire.request("POST", "/echo/0/a/xhr_send", '["x"]')
+    assert (reply.status, reply.header("Retry-After")) == (503, "5")
+    assert worker.locator.predecessor is predecessor
+    silent.close()

@@ -143,7 +143,8 @@ async def ask(request: web.Request, peer: Peer, stamp: Stamp) -> int:
     """Ask another process about the session of `request`; return the status of its answer.
 
     Raises:
-        OwnerLostError: If it does not answer.
+        OwnerSilentError: If it does not answer in time.
+        OwnerLostError: If it has ended, or cannot be reached.
         ExhaustedError: If this process cannot open another connection.
     """
     url = url_at(request, peer)
@@ -156,5 +157,7 @@ async def ask(request: web.Request, peer: Peer, stamp: Stamp) -> int:
     except aiohttp.ClientConnectorError as error:
         check_room(error)
         raise OwnerLostError from error
-    except (ClientError, asyncio.TimeoutError) as error:
+    except asyncio.TimeoutError as error:
+        raise OwnerSilentError from error
+    except ClientError as error:
         raise OwnerLostError from error

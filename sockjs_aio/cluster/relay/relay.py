@@ -119,7 +119,8 @@ class Relay:
         """Ask another process about the session that `request` names; return the status.
 
         Raises:
-            OwnerLostError: If it does not answer.
+            OwnerSilentError: If it does not answer in time.
+            OwnerLostError: If it has ended, or cannot be reached.
             ExhaustedError: If this process cannot open another connection.
         """
         return await ask(request, peer, self._stamp(request, peer, purpose))

@@ -10,7 +10,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sockjs_aio.cluster.relay.locator import Found, OwnerUnknownError, Place
-from sockjs_aio.cluster.relay.peers import OwnerAbsentError, OwnerLostError, Peer
+from sockjs_aio.cluster.relay.peers import (
+    OwnerAbsentError,
+    OwnerLostError,
+    OwnerSilentError,
+    Peer,
+)
 from sockjs_aio.cluster.relay.relay import Relay
 from sockjs_aio.cluster.relay.signed_header import Purpose
 from sockjs_aio.cluster.workers.session_journal import SessionJournal
@@ -67,6 +72,7 @@ class WorkerLocator:
         """Tell whether the session that `request` names is, or was, at the predecessor.
 
         Raises:
+            OwnerUnknownError: If it is blocked, for example by a hook, and does not answer.
             ExhaustedError: If this process cannot open a connection to ask it.
         """
         predecessor = self.predecessor
@@ -74,6 +80,8 @@ class WorkerLocator:
             return False
         try:
             return await self._relay.ask(request, predecessor, Purpose.FIND) == 204
+        except OwnerSilentError as error:  # it lives, and so do its sessions
+            raise OwnerUnknownError("The session's process does not answer.\n") from error
         except OwnerLostError:
             await self.predecessor_ended()
             return False
