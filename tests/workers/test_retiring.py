@@ -124,10 +124,14 @@ async def test_a_predecessor_that_a_hook_blocks_is_not_taken_for_dead(
     monkeypatch.setattr(peers, "_ASK_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
     (worker,) = await team(1)
     path = worker.placement.own_path + ".silent"
-    silent = await asyncio.start_unix_server(lambda *_: None, path)
+    asked: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_unix_server(lambda _, writer: asked.append(writer), path)
     predecessor = worker.locator.predecessor = worker_at(path)
     wire = await worker.wire()
     reply = await wire.request("POST", "/echo/0/a/xhr_send", '["x"]')
     assert (reply.status, reply.header("Retry-After")) == (503, "5")
     assert worker.locator.predecessor is predecessor
     silent.close()
+    for writer in asked:
+        writer.close()
+        await writer.wait_closed()
