@@ -274,3 +274,34 @@ async def test_hooks_of_others_do_not_run_inside_broadcast(serve: Serve, kind: K
     assert len(participants) == 1
     await slow.leave()
     await sender.leave()
+
+
+@every
+async def test_hooks_that_wait_return_whatever_makes_tasks(serve: Serve, kind: Kind) -> None:
+    """Sentry's and other tools' task factories put a coroutine of their own around each."""
+
+    class Waiting(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            await asyncio.sleep(0.01)
+            await super().on_message(message)
+            self.send(message)
+
+    async def around(coroutine: Any) -> Any:
+        return await coroutine
+
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(around(coroutine), loop=loop, **options)
+
+    loop = asyncio.get_running_loop()
+    before = loop.get_task_factory()
+    loop.set_task_factory(make)
+    try:
+        client = await kind.open(await serve(Waiting))
+        await client.send("a")
+        assert await client.messages(1) == ["a"]
+        await client.send("b")
+        assert await client.messages(1) == ["b"]
+        await client.leave()
+        await Waiting.until("close")
+    finally:
+        loop.set_task_factory(before)

@@ -33,8 +33,11 @@ class HookTask:
         self._returned: Returned | None = None
         coroutine = self._run()
         coroutine.send(None)  # a task that is cancelled before its first step would not begin it
-        # an empty context: hooks run in that of their session
-        self.task: asyncio.Task[None] = contextvars.Context().run(self.loop.create_task, coroutine)
+        # an empty context: hooks run in that of their session.  Not `create_task`: a task factory,
+        # such as Sentry's, may put a coroutine of its own around one that has begun
+        self.task: asyncio.Task[None] = contextvars.Context().run(
+            asyncio.Task, coroutine, loop=self.loop
+        )
 
     def go_on(self, rest: "Rest", returned: Returned) -> None:
         """Run `rest` to its end, then call `returned`."""
