@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 import sockjs_aio
+from sockjs_aio.core.hook_task import HookTask
 from sockjs_aio.server.direct.first_bytes import FirstBytes
 
 PACKAGE = str(Path(sockjs_aio.__file__).parent)
@@ -104,8 +105,16 @@ def count_calls() -> Iterator[collections.Counter[str]]:
     for name, counter in names.items():
         setattr(loop, name, counting(counter, originals[name]))
     loop.create_task = create_task  # type: ignore[method-assign,assignment]
-    try:
-        yield calls
-    finally:
-        for name in originals:
-            delattr(loop, name)
+    begin = HookTask.__init__
+
+    def begin_counted(task: HookTask) -> None:  # it makes its task without the loop
+        calls["tasks"] += 1
+        begin(task)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HookTask, "__init__", begin_counted)
+        try:
+            yield calls
+        finally:
+            for name in originals:
+                delattr(loop, name)
