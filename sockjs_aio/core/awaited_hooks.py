@@ -21,6 +21,9 @@ class AwaitedHooks(Hooks):
 
     __slots__ = ("_end",)
 
+    is_running: bool
+    is_cancelled: bool
+
     def __init__(self, session: HookedSession) -> None:
         super().__init__(session)
         self._end: asyncio.Future[None] | None = None  # of an `on_close` that runs by itself
