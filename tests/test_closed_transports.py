@@ -36,6 +36,7 @@ def make_loop(name: str) -> asyncio.AbstractEventLoop:
     return loop
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("name", ["asyncio", "uvloop"])
 def test_closed_transport_can_be_asked(name: str, is_tls: bool, tmp_path: Path) -> None:

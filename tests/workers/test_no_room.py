@@ -228,6 +228,7 @@ Workers(1).run("tests.workers.service:make", port=0)
 """
 
 
+@pytest.mark.programs
 async def test_a_supervisor_that_fails_as_nothing_should_goes_on() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", BROKEN),
