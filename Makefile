@@ -39,7 +39,7 @@ test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this m
 
 # these wait for little, and each worker collects all of them
 quick: WORKERS = 4
-quick: $(VENV)/test ## the tests that need no other programs, in about a minute
+quick: $(VENV)/test ## the tests that need no other programs, in a minute and a half
 	$(BIN)/python $(PYTEST) -q --only quick $(ARGS)
 
 coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests, with coverage
