@@ -1,4 +1,4 @@
-"""What a WebSocket needs from its handshake on, whoever answers that."""
+"""What a WebSocket needs from its handshake on, with aiohttp or without it."""
 
 import asyncio
 
