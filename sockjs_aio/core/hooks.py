@@ -6,7 +6,7 @@ that caused it, such as `close`: an application's data must not change while its
 it.
 
 `Hooks` knows which hook comes next and what follows from its end.  Who calls them when depends on
-where messages come from: `websocket_session`, `queued_hooks` and `awaited_hooks`.
+where messages come from: `websocket_session`, `request_session` and `awaited_hooks`.
 """
 
 import asyncio

@@ -62,11 +62,11 @@ async def _accept(service: Service, request: web.Request, read: ReadPayload) -> 
     session = await service.existing_session(request)
     if session is None:
         if service.relay is None:
-            service.stickiness.missed(service.registry.now())
+            service.missed_sends.missed(service.registry.now())
         ended_at = service.registry.ended_sessions.ended_at(request.match_info["session_id"])
         await _let_close_frame_arrive(ended_at, service.registry)
         return False
-    service.stickiness.found()
+    service.missed_sends.found()
     if session.hooks.inbox.is_crowded:  # this also counts requests whose client has given up
         raise unavailable("Too many requests of this session are waiting.\n")
     async with session.hooks.inbox.turn:

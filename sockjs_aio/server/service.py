@@ -18,7 +18,7 @@ from sockjs_aio.errors import SessionEndedError
 from sockjs_aio.protocol.framing import SOCKJS, Framing
 from sockjs_aio.protocol.transports import TRANSPORTS, Transport
 from sockjs_aio.server.admission import Admission, Authorize, Verify
-from sockjs_aio.server.stickiness import StickinessCheck
+from sockjs_aio.server.missed_sends import MissedSends
 from sockjs_aio.session_info import ConnectionInfo
 from sockjs_aio.settings import Settings
 from sockjs_aio.stats import Stats
@@ -74,7 +74,7 @@ class Service:
         self.settings = settings
         self.registry = registry
         self.admission: Admission = Admission(settings, registry, authorize, verify)
-        self.stickiness: StickinessCheck = StickinessCheck()
+        self.missed_sends: MissedSends = MissedSends()
         self.relay: Relaying | None = None
         """Set if requests are relayed between processes."""
         self.worker: int | None = None

@@ -44,7 +44,7 @@ def xhr_send(
     if pace is not None:
         pace.spend(len(messages), now)
     service.registry.counters.received(len(messages), len(body))
-    service.stickiness.found()
+    service.missed_sends.found()
     lane.respond(complete(head_for(request.fields.origin, 204, PLAIN), None))
     session.hooks.handle_now(messages, len(body))
     return True

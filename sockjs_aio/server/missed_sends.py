@@ -11,7 +11,7 @@ FEW = 3
 """Minimum number of sends without a session before a warning is logged."""
 
 
-class StickinessCheck:
+class MissedSends:
     """Counts sends, and how many of them did not find their session.
 
     A few always come too late.  If it is a tenth of all sends, the likely cause is a load balancer

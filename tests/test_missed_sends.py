@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from sockjs_aio.server.stickiness import WINDOW, StickinessCheck
+from sockjs_aio.server.missed_sends import WINDOW, MissedSends
 from tests.conftest import Serve
 
 
@@ -24,7 +24,7 @@ async def test_sends_without_a_session_are_told_of_once(
 
 
 def test_few_that_come_too_late_are_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    check = StickinessCheck()
+    check = MissedSends()
     check.missed(0.0)
     for _ in range(28):
         check.found()
@@ -34,7 +34,7 @@ def test_few_that_come_too_late_are_not_told_of(caplog: pytest.LogCaptureFixture
 
 
 def test_a_tenth_of_all_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    check = StickinessCheck()
+    check = MissedSends()
     check.missed(0.0)
     for _ in range(27):
         check.found()
@@ -44,14 +44,14 @@ def test_a_tenth_of_all_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_it_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    check = StickinessCheck()
+    check = MissedSends()
     for second in range(int(2.5 * WINDOW)):
         check.missed(float(second))
     assert [record.getMessage()[:10] for record in caplog.records] == ["3 of 3 sen"] * 3
 
 
 def test_what_was_long_ago_does_not_hide_it(caplog: pytest.LogCaptureFixture) -> None:
-    check = StickinessCheck()
+    check = MissedSends()
     check.missed(0.0)
     for _ in range(1_000_000):
         check.found()
