@@ -134,10 +134,10 @@ class Settings:
     """The whole URL to which ``/info`` sends clients instead."""
     direct_requests: bool | None = None
     """Whether polls, streams and sends of open sessions are answered without aiohttp's request
-    machinery, for less than half of the CPU time.  Then middlewares, `on_response_prepare` and the
-    access log see only the request that opens a session and a few others.  None does so where there
-    are none of these; only there, WebSocket handshakes are answered without it too.  Services with
-    `verify`, `verify_ip`, `jsessionid` or Nodes never do, but for handshakes."""
+    machinery, for less than half of the CPU time.  Middlewares, `on_response_prepare` and the
+    access log then see only the request that opens a session and a few others.  None does so only
+    where there are none of these, and there WebSocket handshakes bypass aiohttp too.  Services with
+    `verify`, `verify_ip`, `jsessionid` or Nodes ignore this for all but handshakes."""
     authorize_timeout: float = 10
     """Seconds that `authorize` may take.  Above it: 503."""
     shutdown_timeout: float = 10
