@@ -137,7 +137,7 @@ class Subscriptions(GapChannels, Protocol):
 class SockJSConnection(GapHook):
     """One client, as the application sees it; the router makes an instance for each session.
 
-    First `on_open` is awaited; messages wait until it returns, the open frame does not.  Then
+    First `on_open` is awaited.  Messages wait until it returns, but the open frame does not.  Then
     `on_message` is awaited for each message, one at a time and in order.  When the session has
     ended, for any reason, and the running hook has returned, `on_close` is awaited exactly once.
     The hooks of one session never run at the same time; hooks of different sessions do not wait
@@ -198,9 +198,9 @@ class SockJSConnection(GapHook):
     def send(self, message: str | bytes, *, key: str | None = None) -> None:
         """Send `message` to the client, in order and without waiting; once closed, do nothing.
 
-        Messages that you send within one turn of the event loop leave as one frame.  A client that
-        does not read is closed with ``c[1008,"Slow consumer"]`` when `send_queue_limit` bytes are
-        queued.  To prevent that, await `drain` between large messages.
+        Messages that you send within one turn of the event loop leave as one frame, or as several
+        above 64 KiB.  A client that does not read is closed with ``c[1008,"Slow consumer"]`` when
+        `send_queue_limit` bytes are queued.  To prevent that, await `drain` between large messages.
 
         Args:
             message: Text.  Raw WebSockets also take `bytes`.
@@ -261,8 +261,8 @@ class SockJSConnection(GapHook):
     ) -> None:
         """Send `message` to all subscribers of `channel`, in all processes.
 
-        This connection gets it too, if it is subscribed, which it need not be, and not excluded.
-        For the subscribers of this process it is queued before this method waits for anything.
+        This connection gets it too if it is subscribed, unless you exclude it.  The message is
+        queued for the subscribers of this process before this method waits for anything.
 
         Args:
             channel: The channel's name, as for `subscribe`.

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 Until: TypeAlias = "float | datetime | None"
-"""A time of day: seconds since 1970 (UTC), or a `datetime` with a timezone.  None: without end."""
+"""A moment: seconds since 1970 (UTC), or a `datetime` with a timezone.  None for no end."""
 
 LATEST = 1e11
 """The latest time in seconds since 1970, in the year 5138.  What is later is in milliseconds."""

@@ -99,16 +99,16 @@ class ConnectionInfo(Mapping[Any, Any]):
         cookies: Mapping[str, str],
         app: "web.Application",
     ) -> "ConnectionInfo":
-        """Make the same as of a request that no middleware has seen.
+        """Return the info of a request that was read without aiohttp, and so has no middlewares.
 
         Args:
-            ip: As the attribute, like `transport`, `path` and `app`.
-            transport: See there.
-            path: See there.
+            ip: The attribute of that name, as are `transport`, `path`, `cookies` and `app`.
+            transport: See `ip`.
+            path: See `ip`.
             query: The URL's query, as it came.
             headers: Names and values, alternately.
-            cookies: As the attribute.
-            app: See there.
+            cookies: See `ip`.
+            app: See `ip`.
         """
         made = cls.__new__(cls)
         made.ip, made.transport, made.path, made.app = ip, transport, path, app

@@ -30,7 +30,7 @@ def tell_gap_began(users: Iterable[object]) -> None:
             try:
                 user.gap_began()
             except Exception:
-                logger.exception("telling a user of a gap failed")
+                logger.exception("a user of the broker failed when a gap began")
 
 
 def tell_gap(listeners: Iterable[object], channel: str) -> None:
@@ -40,4 +40,4 @@ def tell_gap(listeners: Iterable[object], channel: str) -> None:
             try:
                 listener.gap_ended(channel)
             except Exception:
-                logger.exception("channel %r: telling a listener of a gap failed", channel)
+                logger.exception("channel %r: a listener failed when it was told of a gap", channel)

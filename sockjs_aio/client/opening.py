@@ -78,7 +78,7 @@ async def _open(transport: Transport, limit: float) -> None:
         if frame.kind == "c":
             raise ConnectionClosedError(frame.code, frame.reason)
         if frame.kind != "o":
-            raise TransportError("the server began with another frame than the open frame", 1002)
+            raise TransportError("the server's first frame is not the open frame", 1002)
         is_open = True
     except TransportError as error:
         if isinstance(error.__cause__, asyncio.TimeoutError):

@@ -136,7 +136,7 @@ class ClientSocket:
         if code != 1000 and not 3000 <= code <= 4999:
             raise ValueError(f"close(code={code!r}): it must be 1000, or from 3000 to 4999")
         if len(reason.encode()) > 123:
-            raise ValueError("close(reason=...): it may have 123 bytes in UTF-8")
+            raise ValueError("close(reason=...): it must have at most 123 bytes in UTF-8")
         if self._end is None:
             self._is_closing = True
             self._finish(ConnectionClosedError(code, reason))

@@ -74,7 +74,7 @@ class Channels:
         """See `SockJSConnection.subscribe`."""
         if presence and self.presence is None:
             raise RuntimeError(
-                "subscribe(presence=True): give the router a function that is told of it, with "
+                "subscribe(presence=True): the router has no on_presence to call; pass it with "
                 "SockJSRouter(..., on_presence=function)"
             )
         check_channel(channel)
@@ -104,7 +104,7 @@ class Channels:
             try:
                 self._remove(session, channel)
             except Exception:  # of a broker; the session ends nevertheless
-                logger.exception("session %s: it cannot leave channel %r", session, channel)
+                logger.exception("session %s: leaving channel %r failed", session, channel)
 
     async def publish(self, channel: str, message: str, exclude: Exclude, key: str | None) -> None:
         """See `SockJSRouter.publish`."""

@@ -232,7 +232,7 @@ class Presence:
             if self._retry_at is None:
                 self._retry_at = _now() + RETRY
                 if not isinstance(error, BrokerUnavailableError):
-                    logger.exception("the members of channel %r cannot be found out", channel)
+                    logger.exception("cannot find out the members of channel %r", channel)
             self._unanswered.add(channel)
         self._tell(channel, roster)
 

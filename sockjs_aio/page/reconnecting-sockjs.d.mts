@@ -9,7 +9,7 @@ export interface Loss {
   readonly attempt: number;
   /** The wait before this attempt. */
   readonly delay: number;
-  /** What the function that makes the URL has raised, if that is why. */
+  /** What your function for the URL has thrown, if that is why. */
   readonly error?: unknown;
 }
 
@@ -47,7 +47,7 @@ export interface Options {
   maxDelay?: number;
   /** Limit of the random wait after close code 1012, unless the other one is higher. Default 5000. */
   restartDelay?: number;
-  /** A connection on which nothing came for this long, no heartbeat either, is lost. Default 60000. */
+  /** A connection on which nothing came for this long, not even a heartbeat, is lost. Default 60000. */
   silence?: number;
   /** Characters that `send` keeps while there is no connection; above it, `send` throws. Default 65536. */
   queueLimit?: number;
@@ -96,7 +96,7 @@ export class ReconnectingSockJS extends EventTarget {
   onheartbeat: ((event: Event) => void) | null;
   /** Comes each time the connection is lost or an attempt fails. */
   onreconnecting: ((event: ReconnectingEvent) => void) | null;
-  /** Comes once: the page has closed the socket, or `retry` has said no. */
+  /** Comes once: the page has closed the socket, or `retry` returned false. */
   onclose: ((event: EndEvent) => void) | null;
 
   /**
@@ -108,7 +108,7 @@ export class ReconnectingSockJS extends EventTarget {
   /** End the socket, also during a wait. The code must be 1000, or 3000 to 4999. */
   close(code?: number, reason?: string): void;
 
-  /** Connect again now: instead of waiting, or instead of the connection that there is. */
+  /** Connect again now: end a wait, or replace the open connection. */
   reconnect(): void;
 
   addEventListener<K extends keyof EventMap>(

@@ -108,7 +108,7 @@ def scripts(limit: int) -> Undressing:
         found = _SCRIPT.fullmatch(element)
         if found is None:
             raise ServerFrameError(
-                f"the server sent a script that htmlfile has not: {shown(element)}"
+                f"the server sent a script that is not one of htmlfile's: {shown(element)}"
             )
         return _string(found[1])
 
@@ -137,5 +137,5 @@ def _string(literal: bytes) -> bytes:
     except ValueError:
         frame = None
     if not isinstance(frame, str):
-        raise ServerFrameError(f"the server sent what is not a string: {shown(literal)}")
+        raise ServerFrameError(f"the server sent something that is not a string: {shown(literal)}")
     return frame.encode("utf-8", "surrogatepass")

@@ -15,9 +15,9 @@ _GUARDED = web.AppKey("sockjs_aio guarded", bool)
 def guard(app: web.Application) -> None:
     """Close connections to `app` after a chunked body, or after a compressed body left unread.
 
-    This also lets pages of allowed origins read why a URL of a SockJS service refuses them, even
-    if a middleware refuses or the code fails.
-    Pass the application that you run: it also creates the requests for its sub-applications.
+    Pass the application that you run, not one of its sub-applications: it is the one that reads
+    requests.  Also lets pages of allowed origins read why a URL of a SockJS service refuses them,
+    even if a middleware refuses or the code fails.
     """
     if _GUARDED in app:
         return

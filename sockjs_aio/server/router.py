@@ -46,7 +46,7 @@ class SockJSRouter:
             aiohttp HTTP exception refuses with its own status.
         verify: A function that is called with each later request of a session and the
             `ConnectionInfo` of the request that opened it; it may be a coroutine function.  Unless
-            it returns True, the request is refused with 403.  Without `verify`, anyone who knows a
+            it returns True, the request gets 403.  Without `verify`, anyone who knows a
             session's id can send to it and poll it.
         broker: Carries the messages of channels; several routers may share one.  Without a broker,
             channels belong to this router and reach only this process.
@@ -62,8 +62,8 @@ class SockJSRouter:
         ValueError: If `prefix` does not start with a slash, or cannot match the path of a request.
         TypeError: If `connection` or `verify` is not callable, `authorize` or `on_presence` is not
             a coroutine function, a keyword argument is misspelt, `connection` is a class not
-            derived from `SockJSConnection`, `broker` is not a `Broker`, or one of `observers` no
-            `Observer`.
+            derived from `SockJSConnection`, `broker` is not a `Broker`, or one of `observers` is
+            not an `Observer`.
     """
 
     def __init__(
@@ -136,8 +136,8 @@ class SockJSRouter:
         ``{"status": "ok", "sessions": 12, "process": 4711}``.  After `announce_drain`, `drain` or
         `shutdown` it answers 503, and the status is ``"draining"``.
         If the router has a broker, the answer includes its state: ``"broker": "connected"``.  With
-        `Nodes` it also has ``"nodes": "connected"``.  The answer is about one process, whose id it
-        tells; with `Workers` it also has ``"worker": 0``, the worker's number.
+        `Nodes` it also has ``"nodes": "connected"``.  The answer is about one process:
+        ``"process"`` is its id, and with `Workers` ``"worker"`` is the worker's number.
         """
         return service_health(self._service, self.broker)
 
@@ -146,9 +146,9 @@ class SockJSRouter:
     ) -> "concurrent.futures.Future[T]":
         """Call `function` in the event loop's thread; use this from any other thread.
 
-        Everything else in this package must be called in the event loop's thread.  In asyncio's
-        debug mode, `send` and `close` raise an exception elsewhere.  Calls from one thread are made
-        in order.
+        Everything else in this package must be called in the event loop's thread.  Elsewhere,
+        `close` raises an exception, and in asyncio's debug mode so do `send` and `broadcast`.
+        Calls from one thread are made in order.
 
         Args:
             function: The function to call, such as ``connection.send``.

@@ -30,13 +30,12 @@ def run_app(
 ) -> None:
     """Run `app` as aiohttp's `web.run_app` does, until SIGTERM or SIGINT.
 
-    SIGTERM loses no client.  `readyz` answers 404 and `SockJSRouter.health` 503.  For
-    `drain.notice` seconds, everything else continues.  Then all sessions are closed with
+    On SIGTERM, no client is lost.  `readyz` answers 404 and `SockJSRouter.health` 503, and for
+    `drain.notice` seconds everything else continues.  Then all sessions are closed with
     ``c[1012,"Service restart"]``, spread over `drain.over` seconds; polls get that as their answer.
     Finally the listener is closed, and `app` is shut down.
-    A second SIGTERM skips the rest of the drain, and nothing of the application's own cleanup.
-    SIGINT (Ctrl-C) never drains, as with aiohttp.
-    On Windows there is only Ctrl-C.
+    A second SIGTERM skips the rest of the drain, but not the application's own cleanup.
+    SIGINT (Ctrl-C) never drains, as with aiohttp.  On Windows there is only Ctrl-C.
 
     Args:
         app: The application, or an awaitable that returns it.

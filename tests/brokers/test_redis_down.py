@@ -406,7 +406,7 @@ async def test_a_user_that_fails_when_it_is_told_of_a_gap_stops_nothing(
         own_redis.start()
         await until_connected(broker)
     assert [user.told for user in users] == [2, 2]
-    assert caplog.text.count("telling a user of a gap failed") == 4
+    assert caplog.text.count("a user of the broker failed when a gap began") == 4
     for user in users:
         await broker.stop(user)
 

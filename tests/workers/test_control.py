@@ -24,7 +24,7 @@ async def supervisor() -> AsyncIterator[tuple[socket.socket, Control]]:
         await control.close()
 
 
-@pytest.mark.logs("the metrics cannot be reported")
+@pytest.mark.logs("reporting the metrics failed")
 async def test_worker_whose_metrics_fail_still_hears_its_supervisor(
     supervisor: tuple[socket.socket, Control],
 ) -> None:

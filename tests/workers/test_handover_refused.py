@@ -216,7 +216,7 @@ async def test_a_worker_that_cannot_take_connections_says_so(
     os.unlink(path)
     os.mkdir(path)
     workers[1].handovers.reopen()
-    assert "cannot take connections of other workers, so they relay: " in caplog.text
+    assert "cannot take over connections, so other workers relay requests: " in caplog.text
     await relayed(workers)
 
 

@@ -27,9 +27,9 @@ def check_url(url: object) -> str:
         raise ValueError("it must be a str like http://10.0.0.5:8080")
     parts = urlsplit(url)
     if url != url.strip():
-        raise ValueError("it must not begin or end with a blank")
+        raise ValueError("it must not begin or end with whitespace")
     if parts.hostname in ("0.0.0.0", "::"):
-        raise ValueError("that is where to listen; give the address that other nodes connect to")
+        raise ValueError("that is an address to listen at; give the one that other nodes use")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("it must be like http://10.0.0.5:8080")
     if "%" in parts.hostname and ":" not in parts.hostname:  # an IPv6 address may have a zone

@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m sockj
     serve = commands.add_parser(
         "serve",
         help="serve an application with several processes",
-        description="Serve an aiohttp application with several processes on one port.  If a "
-        "request comes in at another process than the one that has its session, it is relayed.  "
+        description="Serve an aiohttp application with several processes on one port.  They pass "
+        "requests on to the process that has the session.  "
         "SIGTERM closes all sessions and exits; SIGHUP reloads the code, one process at a time.",
         epilog="You can set each option in the environment too: --workers 4 as "
         f"{PREFIX}WORKERS=4, --access-log as {PREFIX}ACCESS_LOG=1.  Separate several hosts by "

@@ -94,7 +94,7 @@ class Control:
             try:
                 self.say("report", self.make_report())
             except Exception:  # such as one of the application's broker
-                logger.exception("the metrics cannot be reported")
+                logger.exception("reporting the metrics failed")
 
     async def commands(self) -> AsyncIterator[str]:
         """Yield all commands but ``report``, and the last one, ``end``, which sets `ending`."""

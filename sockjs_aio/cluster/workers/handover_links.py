@@ -142,7 +142,9 @@ class Intake:
                 listener.close()
                 raise
         except OSError as error:
-            logger.warning("cannot take connections of other workers, so they relay: %s", error)
+            logger.warning(
+                "cannot take over connections, so other workers relay requests: %s", error
+            )
             return
         self._listener = listener
         self._watch(listener)

@@ -301,7 +301,7 @@ def _start_lasting(work: Callable[..., Coroutine[Any, Any, None]], *of: Any) -> 
             try:
                 return await work(*of)
             except Exception:
-                logger.exception("the supervisor has failed; it goes on")
+                logger.exception("part of the supervisor failed; starting it again")
                 await asyncio.sleep(BACKOFF[-1])
 
     return asyncio.create_task(last())

@@ -84,7 +84,7 @@ class UnixSocket:
         except (LookupError, OSError) as error:
             self.remove()
             why = getattr(error, "strerror", None) or str(error).strip("'\"")
-            raise OSError(f"it cannot belong to {self.owner}: {why}") from None
+            raise OSError(f"cannot change its owner to {self.owner}: {why}") from None
 
 
 def _id_or_name(text: str) -> int | str:

@@ -37,9 +37,9 @@ MIN_HANG_LIMIT = 2.0
 class Workers:
     """Several processes that serve one application on one port.
 
-    Each session belongs to one worker, which a hash of its id determines.  If a request comes in at
-    another worker, it is relayed, so the load balancer does not need sticky sessions.  Workers do
-    not run on Windows.
+    Each session belongs to one worker, which a hash of its id determines.  A worker that gets a
+    request for a session of another one hands the connection over or relays the request, so the
+    load balancer does not need sticky sessions.  Workers do not run on Windows.
 
     Args:
         count: The number of processes.
@@ -118,7 +118,7 @@ class Workers:
                 `fd`, or if systemd has passed sockets; otherwise ``"127.0.0.1"``.
             port: The port to listen at; 0 for any free one.
             unix: The path of a Unix socket to listen at.
-            unix_mode: Its permissions.  Who connects needs the right to write.
+            unix_mode: Its permissions.  Clients need write permission to connect.
             unix_owner: Its user and group as for ``chown``, such as ``"www-data"`` or ``":www"``.
             fd: File descriptors of sockets that are already open.
 
