@@ -42,7 +42,7 @@ class Flusher:
     def schedule(self, session: Flushable) -> None:
         """Flush `session` at the end of the turn.  Do not call this again before that."""
         if not self._is_scheduled:
-            asyncio.get_running_loop().call_soon(self._run)  # raises in a thread without a loop
+            asyncio.get_running_loop().call_soon(self._run)  # raises in a thread that has no loop
             self._is_scheduled = True
         self._waiting.append(session)
 

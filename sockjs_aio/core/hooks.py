@@ -97,7 +97,7 @@ class Hooks:
         # micro-optimisation: Python 3.11's `get_running_loop` asks the kernel for the process's id
         loop, task = worker.loop, worker.task
         _enter_task(loop, task)
-        try:  # once for all of them: this takes as long as many a hook
+        try:  # once for all of them: this takes as long as a short hook
             self.context.run(self._steps, worker, messages, until)
         finally:
             _leave_task(loop, task)

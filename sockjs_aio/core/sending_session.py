@@ -164,7 +164,7 @@ class SendingSession(connection.Session):
         written = writer.delivery.written if is_http else 0
         while not writer.is_full and (frame := machine.next_frame(now)) is not None:
             self._host.counters.bytes_sent += len(frame)
-            if machine.queued:  # not all fitted into one frame: see whether the writer is full now
+            if machine.queued:  # more than one frame takes: see whether the writer is full now
                 writer.send(frame)
             elif machine.close_due:
                 writer.write(frame)

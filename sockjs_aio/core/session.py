@@ -336,7 +336,7 @@ class Session(SubscribedSession):
             writer.abort()
 
     def _expire(self, was_open: bool, writer: FrameWriter | None) -> None:
-        if writer is not None:  # a closed session whose client does not read any more
+        if writer is not None:  # a closed session whose client no longer reads
             self._writer = None
             writer.abort()
             writer.release()

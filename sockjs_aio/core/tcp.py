@@ -209,7 +209,7 @@ class Delivery:
         transport = self._transport
         if not (self.is_unfinished and self.is_written) or transport is None:
             return self.is_unfinished
-        # it never leaves a connection that was lost, whose buffer is empty
+        # what a lost connection had buffered never leaves, although its buffer is empty
         is_there = not transport.is_closing() and _socket(transport) is not None
         return not is_there or buffered_bytes(transport) > 0
 

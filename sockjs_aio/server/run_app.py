@@ -131,7 +131,7 @@ class _Terminator:
         self._end_now()
 
     def _end_now(self) -> None:
-        # once only: aiohttp takes another signal for the wish to skip the application's cleanup
+        # once only: on a second signal, aiohttp would skip the application's cleanup
         if not self._is_over:
             self._is_over = True
             signal.raise_signal(signal.SIGINT)  # aiohttp then shuts down its server properly

@@ -34,7 +34,7 @@ class TakenOver(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell aiohttp's server."""
         self.server.connection_lost(self, exc)
-        self.transport.close()  # Python 3.10 takes one of TLS for open until it was told
+        self.transport.close()  # Python 3.10 takes a TLS transport for open until then
 
     def close(self) -> None:
         """Do nothing when the server stops listening: the router closes its sessions next."""

@@ -50,7 +50,7 @@ class ClaimKeeper:
         self._expiry = expiry
         self._refresh_after = refresh_after
         self._looking = asyncio.Lock()
-        self._reported = -math.inf  # when the last report began that was answered
+        self._reported = -math.inf  # start of the last report that Redis answered
         self._made_good = math.nan  # the last loss of data after which all claims were refreshed
         self._sure_until = -math.inf  # until then no node can consider this one dead
 
@@ -125,7 +125,7 @@ class ClaimKeeper:
             await self._go_on(turn)
 
     async def _remove_unneeded(self) -> None:
-        # only those of now: requests that are refused could make more as fast as they are removed
+        # only those that there are now: refused requests could add more as fast as we remove them
         left = self._claims.unneeded_count
         turn = Turn()
         while left > 0 and (keys := self._claims.unneeded(min(left, BATCH))) is not None:

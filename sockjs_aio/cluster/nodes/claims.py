@@ -49,7 +49,7 @@ class Claims:
 
     def __init__(self) -> None:
         self._claims: OrderedDict[str, Claim] = OrderedDict()
-        self._unneeded: dict[str, None] = {}  # perhaps; the longest first
+        self._unneeded: dict[str, None] = {}  # keys that may be unneeded, for longest first
 
     def __len__(self) -> int:
         return len(self._claims)

@@ -271,7 +271,7 @@ class NodeSearch:
 
     async def _find_for_node(self) -> Found:
         """Say whether the request is answered here; it is not relayed a second time."""
-        if self._may_open():  # if not, the other node's knowledge was old
+        if self._may_open():  # if not, the other node's information is out of date
             return Place.HERE if await self._hold() is None else Place.MISDIRECTED
         try:
             owner = await self._locator.directory.find(self._key)

@@ -103,7 +103,7 @@ class Control:
 
     async def close(self) -> None:
         """Send what is still buffered, and close the socket."""
-        self.report()  # of all that has happened
+        self.report()  # once more, so that it covers everything
         for task in self._tasks:
             task.cancel()
         self.say("bye")

@@ -129,12 +129,12 @@ class MovableConnection(aiohttp_protocol.Handler):
         super().__init__(*arguments, **options)
         self._handovers = handovers
         self._first = b""
-        # how the URLs of the last session begin that is this worker's
+        # the beginning of the URLs of the last session that this worker had
         self._own = b"?"
         # whether aiohttp's parser is known to be between two requests; `_last` may say that it is
         self._is_aligned = True
         self._last: tuple[bytes, aiohttp_protocol.Trace] | None = None
-        # while another worker is asked to take the connection: what was read
+        # what was read while another worker is asked to take the connection
         self._offered = b""
         self._idle: aiohttp_protocol.Waiter | None = None
 
@@ -148,12 +148,12 @@ class MovableConnection(aiohttp_protocol.Handler):
         first, made = self._first, self.transport
         if first:
             assert made is not None, "it was just made"
-            give_up_after(made, 0)  # that worker may have set it for an earlier response
+            give_up_after(made, 0)  # that worker may have set a limit for an earlier response
             if begin_with_lane(self._handovers.services, made, self, first):
                 asyncio.get_running_loop().call_soon(self._forget_first)
             else:
                 self._forget_first()
-                self._parse(first, is_waiting=True)  # whatever it is: it goes on no further
+                self._parse(first, is_waiting=True)  # whatever it is: it is not handed over again
 
     def data_received(self, data: bytes) -> None:
         """Hand the connection over if another worker must answer what comes; else parse it."""

@@ -37,7 +37,7 @@ class ServiceManager:
 
     def reloading(self) -> None:
         """Say that a reload begins; the manager waits for `ready`."""
-        # it recognises by the time which of its requests this answers
+        # the time tells the manager which of its requests this answers
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._tell("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=reloading")
 

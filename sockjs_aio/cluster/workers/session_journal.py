@@ -74,7 +74,7 @@ class SessionJournal:
             return
         line = _line(entry)
         try:
-            if os.write(self._file, line) < len(line):  # another line behind it could not be read
+            if os.write(self._file, line) < len(line):  # a line after half a line is unreadable
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._give_up(error)

@@ -173,8 +173,8 @@ def _open_session(
         app=door.app,
     )
     framing = RAW if session_id is None else SOCKJS
-    # the application's code expects a current task, also where it makes a connection; `on_open`
-    # then runs in the name of the same one
+    # the application's constructor expects a current task, as hooks do; `on_open` then runs in the
+    # name of the same task
     _enter_task(loop := asyncio.get_running_loop(), worker.task)
     try:
         registry = door.service.registry
