@@ -7,6 +7,7 @@ GO_PACKAGES := /usr/share/gocode
 AUTOBAHN := $(VENV)-autobahn/bin/wstest
 SOCKJS_CLIENT := $(VENV)/npm/node_modules/sockjs-client/dist/sockjs.min.js
 MULTIPLEX_CLIENT := $(VENV)/npm/node_modules/websocket-multiplex/multiplex_client.js
+TYPESCRIPT := $(VENV)/npm/node_modules/typescript/bin/tsc
 # 3.14 only where it is found: the last of these is tested on uvloop
 VERSIONS := 3.10 3.11 3.12 3.13 $(shell python3.14 -c 'print(3.14)' 2>/dev/null)
 OLDEST_AIOHTTP := 3.14.4
@@ -34,7 +35,7 @@ cluster: $(VENV)/cluster $(SOCKJS_CLIENT) ## the same on three nodes, behind hap
 RUNNER = pytest
 PYTEST = -m $(RUNNER) --numprocesses=$(WORKERS) --dist=worksteal
 
-test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests that this machine can run
+test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) $(TYPESCRIPT) ## all tests that this machine can run
 	$(BIN)/python $(PYTEST) $(ARGS)
 
 # these wait for little, and each worker collects all of them
@@ -42,7 +43,7 @@ quick: WORKERS = 4
 quick: $(VENV)/test ## the tests that need no other programs, in a minute and a half
 	$(BIN)/python $(PYTEST) -q --only quick $(ARGS)
 
-coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) ## all tests, with coverage
+coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) $(TYPESCRIPT) ## all tests, with coverage
 	$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
 
 # Other surroundings, each for the tests that it may change; see tests/axes.py.
@@ -269,4 +270,11 @@ $(SOCKJS_CLIENT): | $(BIN)/python
 $(MULTIPLEX_CLIENT): | $(SOCKJS_CLIENT)
 	@if command -v npm >/dev/null; then \
 		npm install --silent --no-audit --no-fund --prefix $(VENV)/npm websocket-multiplex@0.1.0; \
+	fi
+
+# it checks what the documentation shows to authors of pages
+$(TYPESCRIPT): | $(MULTIPLEX_CLIENT)
+	@if command -v npm >/dev/null; then \
+		npm install --silent --no-audit --no-fund --prefix $(VENV)/npm typescript@5.9.3 \
+			@types/react@18.3.32 @types/sockjs-client@1.5.4; \
 	fi

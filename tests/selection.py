@@ -54,6 +54,7 @@ EVERY_PYTHON = (
 ONE_PYTHON = (
     *("fuzz/", "properties/", "soak/", "test_benchmarks.py", "test_costs.py", "test_layout.py"),
     *("brokers/test_docs.py", "test_client_docs.py", "test_docs.py", "test_docs_run.py"),
+    "test_page_snippets.py",
     *("test_observing_docs.py", "test_security_docs.py", "workers/test_docs.py"),
     # values that our own parsers and settings see, once Python and aiohttp have read them
     *("brokers/test_payload.py", "brokers/test_redis_url.py", "client/test_arguments.py"),
