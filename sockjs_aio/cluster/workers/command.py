@@ -158,7 +158,7 @@ def _add_addresses(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--unix-owner",
         metavar="USER[:GROUP]",
-        help="to whom it belongs, or :GROUP; default: the user who runs this",
+        help="its owner, or :GROUP; default: the user who runs this",
     )
     serve.add_argument(
         "--fd",
