@@ -232,7 +232,7 @@ class SockJSConnection(GapHook):
 
         Messages from this process arrive as soon as you call this; messages from other processes
         arrive once it has returned.  If the broker cannot be reached, it also returns, and the
-        subscription stays.  Subscribe again to change the rest.  Once closed, this does nothing.
+        subscription stays.  To change `member` or `presence`, call it again.  Once closed, do nothing.
 
         Args:
             channel: The channel's name: 1 to 200 bytes, no control characters.

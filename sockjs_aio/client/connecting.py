@@ -34,8 +34,8 @@ class connect:
             with each request.
         transports: The names of the transports to try, in this order.  ``rawwebsocket`` is not
             among those that are tried by default.  You may write a single name.
-        session: What requests are made with: give it headers, cookies, a proxy or a TLS context.
-            It stays open.  Without one, each connection has its own.
+        session: An aiohttp session for all requests: give it headers, cookies, a proxy or a TLS
+            context.  It stays open.  Without one, each connection has its own.
         options: Times and limits.
 
     Raises:

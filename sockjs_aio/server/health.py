@@ -1,4 +1,4 @@
-"""Health checks for load balancers and orchestrators: is the process alive, and ready?"""
+"""Health checks for load balancers and orchestrators: is the process alive, and is it ready?"""
 
 import json
 import os

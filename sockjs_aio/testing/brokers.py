@@ -20,14 +20,14 @@ class LinkedBroker(Broker):
         self._unsent: set[str] = set()  # channels of which messages for the others were lost
 
     def cut(self) -> None:
-        """Nothing goes to the others or comes from them, until `mend`."""
+        """Cut the link: nothing goes to the others or comes from them, until `mend`."""
         self._is_cut = True
 
     def mend(self) -> None:
-        """The link works again; what was published meanwhile is lost, and counts as a gap.
+        """Mend the link; what was published meanwhile is lost, and counts as a gap.
 
-        `on_gap` is called for all channels here, and in the others for those of which they have
-        missed messages.
+        `on_gap` is called here for all channels, and in the others for those whose messages they
+        have missed.
         """
         if self._is_cut:
             self._is_cut = False

@@ -87,7 +87,7 @@ class Client:
 
     @property
     def socket(self) -> ClientSocket:
-        """The Python client's own connection; it has all that is not here."""
+        """The Python client's own connection; it has everything else."""
         assert self._socket is not None, "use it as `async with client(...) as socket:`"
         return self._socket
 
@@ -149,37 +149,37 @@ class Client:
     # What may happen to clients.
 
     async def drop(self) -> None:
-        """The network breaks: all TCP connections are reset, and there are no new ones.
+        """Break the network: reset all TCP connections, and refuse new ones.
 
-        The server notices at once.  Returns when it has.
+        The server notices at once; this returns when it has.
         """
         await self._until(self._is_attached, "the client does not ask for messages")
         self._open_network.take_down()
         await self._until(lambda: not self._opened.session.is_open, "the session has not ended")
 
     def vanish(self) -> None:
-        """The client is gone without a word, as a phone in a tunnel: the server hears nothing.
+        """Vanish without a word, like a phone in a tunnel: the server hears nothing more.
 
-        It notices after its time-outs; `expire` does not wait for them.
+        The server notices after its timeouts; `expire` does not wait for them.
         """
         self._open_network.hold()
 
     def stall(self) -> None:
-        """The network holds everything, in both directions, until `resume`."""
+        """Have the network hold everything, in both directions, until `resume`."""
         self._open_network.hold()
 
     def stop_reading(self) -> None:
-        """The client reads nothing more, until `resume`; what it sends still arrives."""
+        """Read nothing more until `resume`; what the client sends still arrives."""
         self._open_network.hold(to_server=False)
 
     def resume(self) -> None:
-        """What `stall` or `stop_reading` has held up goes on."""
+        """Let go of what `stall` or `stop_reading` holds up."""
         self._open_network.resume()
 
     async def expire(self) -> None:
-        """The client vanishes, and all time-outs of the server pass at once.
+        """Vanish, and let all timeouts of the server pass at once.
 
-        On HTTP transports this is the end by `disconnect_delay`, on WebSockets by a ping that is
+        On HTTP transports the session ends by `disconnect_delay`, on WebSockets by a ping that is
         not answered: `close_info.initiator` is ``"timeout"``.
         """
         self.vanish()

@@ -1,4 +1,4 @@
-"""Puts the direct lane in front of a connection: behind a request, or one of another worker's."""
+"""Puts the direct lane in front of a connection: after a request, or when it is handed over."""
 
 import asyncio
 from collections.abc import Iterable
