@@ -232,7 +232,7 @@ class SockJSConnection(GapHook):
 
         Messages from this process arrive as soon as you call this; messages from other processes
         arrive once it has returned.  If the broker cannot be reached, it also returns, and the
-        subscription stays.  To change `member` or `presence`, call it again.  Once closed, do nothing.
+        subscription stays.  Call it again to change `member` or `presence`.  No effect once closed.
 
         Args:
             channel: The channel's name: 1 to 200 bytes, no control characters.
