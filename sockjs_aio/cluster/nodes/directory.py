@@ -184,12 +184,12 @@ class Directory:
         self._registered = now
 
     async def _follow_primary(self) -> None:
-        """Drop connections to a server that the Sentinels no longer name."""
+        """Drop connections to a server that the Sentinels do not name any more."""
         # if the Sentinels are silent, the report must not be late
         place = await named_primary(self._pool, min(self._timeout, self._expiry / 5))
         if place is not None and self._primary not in (None, place):
             await self._disconnect()
-            self.lost_at = _now()  # the new primary may not have the last claims
+            self.lost_at = _now()  # the last claims may not have come to the new one
         self._primary = place or self._primary
 
     async def find(self, key: str, *, claim: bool = False) -> Owner | None:
@@ -332,7 +332,7 @@ class Directory:
     def _note_server(self, run_id: bytes) -> None:
         """A connection leads to this server."""
         if self._run_id not in (None, run_id):
-            self.lost_at = _now()  # this server may not have the last claims
+            self.lost_at = _now()  # the last claims may not have come to it
         self._run_id = run_id
 
     def _has_lost(self, now: float) -> bool:
