@@ -65,10 +65,10 @@ def as_text(load: Load) -> str:
     if report["changed"]:
         rows.append(("changed", f"{report['changed']:,}"))
     if report["others"]:
-        rows.append(("others", f"{report['others']:,} messages that no echo explains"))
+        rows.append(("others", f"{report['others']:,} messages that are no echo of ours"))
     rows += [("error", f"{x['count']:,} × {x['kind']}: {x['example']}") for x in report["errors"]]
     processor = report["client_processor"]
-    hint = "; more than this program can do is not measured" if processor > 0.9 else ""
+    hint = ": the service may be able to do more" if processor > 0.9 else ""
     rows.append(("this client", f"{processor:.0%} of a core{hint}"))
     return "\n".join(f"{name:13}{value}" for name, value in rows)
 
