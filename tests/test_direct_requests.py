@@ -445,6 +445,7 @@ async def test_shutdown_tells_who_waits(
     assert await wire.is_closed()
 
 
+@pytest.mark.virtual_time
 async def test_drain_tells_who_waits_and_serves_on(serve: Serve, answered: list[str]) -> None:
     served = await serve(Echo, settings={"direct_requests": None, "disconnect_delay": 0.3})
     wire = await begin(served, answered)
@@ -458,6 +459,7 @@ async def test_drain_tells_who_waits_and_serves_on(serve: Serve, answered: list[
     await draining
 
 
+@pytest.mark.virtual_time
 async def test_keep_alive_time_does_not_count_while_a_poll_waits(
     serve: Serve, answered: list[str]
 ) -> None:

@@ -311,6 +311,7 @@ async def test_hook_that_awaits_what_was_cancelled_fails_like_any_other(
     await client.leave()
 
 
+@pytest.mark.virtual_time
 @every
 async def test_task_that_is_cancelled_after_its_hook_takes_no_hook_along(
     serve: Serve, kind: Kind
@@ -413,6 +414,7 @@ async def test_session_expires_after_disconnect_delay(serve: Serve, kind: Kind) 
     assert await served.poll("/000/expiring") == b'c[1002,"Session expired"]'
 
 
+@pytest.mark.virtual_time
 @sockjs
 async def test_heartbeats_come_after_silence(serve: Serve, kind: Kind) -> None:
     client = await kind.open(await serve(Echo, settings=SHORT))
