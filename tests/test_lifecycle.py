@@ -414,7 +414,6 @@ async def test_session_expires_after_disconnect_delay(serve: Serve, kind: Kind) 
     assert await served.poll("/000/expiring") == b'c[1002,"Session expired"]'
 
 
-@pytest.mark.virtual_time
 @sockjs
 async def test_heartbeats_come_after_silence(serve: Serve, kind: Kind) -> None:
     client = await kind.open(await serve(Echo, settings=SHORT))
