@@ -38,7 +38,8 @@ SLOW = (
     *("hostile/test_compressed.py", "hostile/test_ids.py", "hostile/test_payloads.py"),
     *("test_docs_run.py", "workers/test_relay_ends.py"),
 )
-"""Tests of these compute or wait much, or have been run in another way."""
+"""Tests of these compute or wait much, or have been run in another way.  Single tests of other
+modules have the mark ``slow``."""
 
 EVERY_PYTHON = (
     *(
@@ -95,6 +96,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "programs: starts other programs")
+    config.addinivalue_line("markers", "slow: computes or waits much; not in `make quick`")
     config.addinivalue_line("markers", "one_python: the same on all versions of Python and aiohttp")
     if config.getoption("--only") == "quick":
         os.environ.setdefault("HYPOTHESIS_PROFILE", "quick")
@@ -124,7 +126,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     only = config.getoption("--only")
     if only != "all":
-        is_wanted = needs_no_program if only == "quick" else may_depend_on_versions
+        is_wanted = is_quick_test if only == "quick" else may_depend_on_versions
         chosen: list[pytest.Item] = []
         others: list[pytest.Item] = []
         for item in items:
@@ -144,6 +146,11 @@ def needs_no_program(item: pytest.Item) -> bool:
     """Tell whether a test has no mark and no fixture that starts a program."""
     marks = {mark.name for mark in item.iter_markers()}
     return not (MARKS & marks or FIXTURES & set(getattr(item, "fixturenames", ())))
+
+
+def is_quick_test(item: pytest.Item) -> bool:
+    """Tell whether a test of a quick module is quick as well."""
+    return needs_no_program(item) and not item.get_closest_marker("slow")
 
 
 def may_depend_on_versions(item: pytest.Item) -> bool:

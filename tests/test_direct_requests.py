@@ -333,6 +333,7 @@ async def test_requests_behind_a_poll_wait_for_its_answer(
     assert (await wire.reply()).body == b'a["second"]\n'
 
 
+@pytest.mark.slow
 async def test_much_behind_a_poll_stays_in_the_socket(serve: Serve, answered: list[str]) -> None:
     class Noted(Recorder):
         pass
@@ -573,6 +574,7 @@ async def test_response_that_is_not_read_is_cut_by_a_shutdown(
     assert not session._liveness.is_delivering
 
 
+@pytest.mark.slow
 async def test_client_that_does_not_read_answers_to_sends_is_not_read(
     serve: Serve, answered: list[str]
 ) -> None:

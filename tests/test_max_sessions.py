@@ -42,6 +42,7 @@ async def test_one_more_is_refused_and_told_to_wait(
     await other.leave()
 
 
+@pytest.mark.slow
 async def test_sessions_are_not_counted_by_default(serve: Serve) -> None:
     served = await serve(Echo)
     assert served.router.settings.max_sessions is None

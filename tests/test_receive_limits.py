@@ -253,6 +253,7 @@ async def test_receive_queue_limit(serve: Serve, path: str) -> None:
     assert Hangs.seen == ["open", *"012345"]
 
 
+@pytest.mark.slow
 @websockets
 async def test_websocket_is_not_read_while_its_hook_hangs(serve: Serve, path: str) -> None:
     class Hangs(Hanging):
