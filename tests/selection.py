@@ -9,6 +9,7 @@ xdist's workers get the modules in a mixed order, so that those that wait and th
 side by side.
 """
 
+import functools
 import gc
 import hashlib
 import os
@@ -110,7 +111,6 @@ def pytest_collection() -> Iterator[Any]:
         return (yield)
     finally:
         gc.enable()
-        gc.collect()
         gc.freeze()
 
 
@@ -134,9 +134,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=others)
         items[:] = chosen
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: hashlib.sha1(place(item.path).encode()).digest())
+        items.sort(key=lambda item: mixed(item.path))
 
 
+@functools.cache  # thousands of tests, of a few hundred modules
+def mixed(path: Path) -> bytes:
+    """Return what puts modules into an order that is mixed, but always the same."""
+    return hashlib.sha1(place(path).encode()).digest()
+
+
+@functools.cache
 def place(path: Path) -> str:
     """Return a module's path below this folder."""
     return path.relative_to(HERE).as_posix()
