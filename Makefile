@@ -51,8 +51,10 @@ coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) $(TYPESCRIPT) ## all
 AXIS_WORKERS ?= $(WORKERS)
 AXIS = -m $(RUNNER) --numprocesses=$(AXIS_WORKERS) --dist=worksteal -q $(ARGS)
 ALL_KINDS = tests/test_lifecycle.py tests/transports
-OVER_TLS = tests/test_websocket_disconnects.py tests/test_slow_readers.py tests/test_dead_peers.py \
-	tests/test_shutdown.py tests/test_drain.py tests/test_direct_handshakes.py tests/nodes/test_traffic.py
+OVER_TLS = tests/test_websocket_disconnects.py tests/test_slow_readers.py tests/test_shutdown.py \
+	tests/test_drain.py tests/test_direct_handshakes.py
+# these wait longest: `make --jobs` has them run beside the others
+PEERS_OVER_TLS = tests/test_dead_peers.py tests/nodes/test_traffic.py
 WITH_EAGER_TASKS = tests/test_contexts.py tests/test_close_info.py tests/test_aiolibs.py \
 	tests/test_tornado.py tests/brokers/test_contract.py
 WITHOUT_EXTENSIONS = tests/hostile/test_websocket.py tests/hostile/test_websocket_compression.py \
@@ -68,7 +70,8 @@ HANDING_OVER = $(addprefix tests/workers/,test_relay.py test_relay_ends.py test_
 
 HANDING_OVER_LANES = $(addprefix tests/workers/,test_relay.py test_owner.py test_handover.py test_handover_refused.py)
 
-AXES = tls proxy lane workers middleware debug no-extensions
+# the longest first
+AXES = tls tls-peers lane no-lane debug no-extensions middleware proxy workers
 # Python 3.12 has them first
 EAGER ?= 3.12 3.13
 
@@ -83,6 +86,10 @@ axis-tls: $(VENV)/test
 	@echo "== over TLS"
 	@$(BIN)/python $(AXIS) --tls $(ALL_KINDS) $(OVER_TLS)
 
+axis-tls-peers: $(VENV)/test
+	@echo "== over TLS: dead peers and nodes"
+	@$(BIN)/python $(AXIS) --tls $(PEERS_OVER_TLS)
+
 axis-proxy: $(VENV)/test
 	@echo "== behind a proxy that shares its connections between clients"
 	@$(BIN)/python $(AXIS) --proxy sharing tests/test_lifecycle.py $(BEHIND_A_PROXY)
@@ -90,6 +97,8 @@ axis-proxy: $(VENV)/test
 axis-lane: $(VENV)/test
 	@echo "== the direct lane, from the first byte of each connection on"
 	@$(BIN)/python $(AXIS) --lane on $(ALL_KINDS) $(IN_THE_LANE)
+
+axis-no-lane: $(VENV)/test
 	@echo "== no direct lane"
 	@$(BIN)/python $(AXIS) --lane off $(ALL_KINDS) tests/test_deliveries.py
 

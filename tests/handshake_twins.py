@@ -123,13 +123,18 @@ class HandshakeTwin(Twin):
 def handshake_twins() -> Iterator[Twins]:
     """Two servers for the tests of a module."""
     with pytest.MonkeyPatch.context() as patch:
-        made = new_handshake_twins(patch)
+        answer_alike(patch)
+        made = new_handshake_twins()
         yield made
         made.stop()
 
 
-def new_handshake_twins(patch: pytest.MonkeyPatch) -> Twins:
-    """Make them; `patch` makes them answer alike."""
+def new_handshake_twins() -> Twins:
+    """Make them; they are alike while `answer_alike` has been called."""
+    return Twins(HandshakeTwin(True), HandshakeTwin(False))
+
+
+def answer_alike(patch: pytest.MonkeyPatch) -> None:
+    """Make servers answer alike until `patch` is undone."""
     patch.setattr(secrets, "randbits", lambda _: 7)  # what /info answers
     patch.setattr(websocket_connection, "TURN", math.inf)  # that is of real time
-    return Twins(HandshakeTwin(True), HandshakeTwin(False))

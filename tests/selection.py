@@ -9,6 +9,7 @@ xdist's workers get the modules in a mixed order, so that those that wait and th
 side by side.
 """
 
+import functools
 import gc
 import hashlib
 import os
@@ -38,7 +39,8 @@ SLOW = (
     *("hostile/test_compressed.py", "hostile/test_ids.py", "hostile/test_payloads.py"),
     *("test_docs_run.py", "workers/test_relay_ends.py"),
 )
-"""Tests of these compute or wait much, or have been run in another way."""
+"""Tests of these compute or wait much, or have been run in another way.  Single tests of other
+modules have the mark ``slow``."""
 
 EVERY_PYTHON = (
     *(
@@ -96,6 +98,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "programs: starts other programs")
+    config.addinivalue_line("markers", "slow: computes or waits much; not in `make quick`")
     config.addinivalue_line("markers", "one_python: the same on all versions of Python and aiohttp")
     if config.getoption("--only") == "quick":
         os.environ.setdefault("HYPOTHESIS_PROFILE", "quick")
@@ -109,7 +112,6 @@ def pytest_collection() -> Iterator[Any]:
         return (yield)
     finally:
         gc.enable()
-        gc.collect()
         gc.freeze()
 
 
@@ -125,7 +127,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     only = config.getoption("--only")
     if only != "all":
-        is_wanted = needs_no_program if only == "quick" else may_depend_on_versions
+        is_wanted = is_quick_test if only == "quick" else may_depend_on_versions
         chosen: list[pytest.Item] = []
         others: list[pytest.Item] = []
         for item in items:
@@ -133,9 +135,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=others)
         items[:] = chosen
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: hashlib.sha1(place(item.path).encode()).digest())
+        items.sort(key=lambda item: mixed(item.path))
 
 
+@functools.cache  # thousands of tests, of a few hundred modules
+def mixed(path: Path) -> bytes:
+    """Return what puts modules into an order that is mixed, but always the same."""
+    return hashlib.sha1(place(path).encode()).digest()
+
+
+@functools.cache
 def place(path: Path) -> str:
     """Return a module's path below this folder."""
     return path.relative_to(HERE).as_posix()
@@ -145,6 +154,11 @@ def needs_no_program(item: pytest.Item) -> bool:
     """Tell whether a test has no mark and no fixture that starts a program."""
     marks = {mark.name for mark in item.iter_markers()}
     return not (MARKS & marks or FIXTURES & set(getattr(item, "fixturenames", ())))
+
+
+def is_quick_test(item: pytest.Item) -> bool:
+    """Tell whether a test of a quick module is quick as well."""
+    return needs_no_program(item) and not item.get_closest_marker("slow")
 
 
 def may_depend_on_versions(item: pytest.Item) -> bool:

@@ -693,6 +693,7 @@ def test_names() -> None:
     assert [kind.value for kind in MsgType] == [1, 2, 3, 4]
 
 
+@pytest.mark.virtual_time
 @every
 @pytest.mark.parametrize("way", ["leave", "close", "raise"])
 async def test_nothing_is_left_of_a_session(

@@ -431,6 +431,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(first_bytes, "PATIENCE", 3600)
 
 
+@pytest.mark.virtual_time
 async def test_connection_that_sends_nothing_gets_aiohttps_times(serve: Serve) -> None:
     served = await learnt(serve, Echo, keepalive_timeout=0.3)
     wire = await served.wire()
@@ -450,6 +451,7 @@ async def test_connection_may_begin_late(serve: Serve, answered: list[str]) -> N
     assert answered == []
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("begin", [b"G", asking()[:40], asking()[:-1]])
 async def test_half_a_head_is_aiohttps(serve: Serve, answered: list[str], begin: bytes) -> None:
     served = await learnt(serve, Echo, keepalive_timeout=0.3)
@@ -461,6 +463,7 @@ async def test_half_a_head_is_aiohttps(serve: Serve, answered: list[str], begin:
     assert answered == []
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("begin", [b"", b"G", asking()[:-1], asking(path="/echo/websocket")])
 async def test_shutdown_ends_all_connections(serve: Serve, patient: None, begin: bytes) -> None:
     served = await learnt(serve, Echo)
@@ -477,6 +480,7 @@ async def test_shutdown_ends_all_connections(serve: Serve, patient: None, begin:
     assert server.connections == []
 
 
+@pytest.mark.virtual_time
 async def test_connection_that_begins_during_the_shutdown_is_not_answered(
     serve: Serve, answered: list[str], patient: None
 ) -> None:

@@ -333,6 +333,7 @@ async def test_requests_behind_a_poll_wait_for_its_answer(
     assert (await wire.reply()).body == b'a["second"]\n'
 
 
+@pytest.mark.slow
 async def test_much_behind_a_poll_stays_in_the_socket(serve: Serve, answered: list[str]) -> None:
     class Noted(Recorder):
         pass
@@ -445,6 +446,7 @@ async def test_shutdown_tells_who_waits(
     assert await wire.is_closed()
 
 
+@pytest.mark.virtual_time
 async def test_drain_tells_who_waits_and_serves_on(serve: Serve, answered: list[str]) -> None:
     served = await serve(Echo, settings={"direct_requests": None, "disconnect_delay": 0.3})
     wire = await begin(served, answered)
@@ -458,6 +460,7 @@ async def test_drain_tells_who_waits_and_serves_on(serve: Serve, answered: list[
     await draining
 
 
+@pytest.mark.virtual_time
 async def test_keep_alive_time_does_not_count_while_a_poll_waits(
     serve: Serve, answered: list[str]
 ) -> None:
@@ -571,6 +574,7 @@ async def test_response_that_is_not_read_is_cut_by_a_shutdown(
     assert not session._liveness.is_delivering
 
 
+@pytest.mark.slow
 async def test_client_that_does_not_read_answers_to_sends_is_not_read(
     serve: Serve, answered: list[str]
 ) -> None:

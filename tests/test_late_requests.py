@@ -71,6 +71,7 @@ def _request_of(client: clients.Client) -> tuple[str, str]:
     return method, client.path + url
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("kind", clients.POLLS, ids=lambda kind: kind.name)
 @pytest.mark.logs()
@@ -147,6 +148,7 @@ async def test_sends_are_accepted_while_a_slow_line_brings_the_close_frame(serve
     wire.close()
 
 
+@pytest.mark.virtual_time
 @http
 async def test_close_frame_has_its_time_although_the_session_expires_meanwhile(
     serve: Serve, kind: Kind
@@ -184,6 +186,7 @@ async def test_session_that_on_open_refuses_takes_sends_until_it_is_told(
     assert await client.send_payload('["a"]') == 404
 
 
+@pytest.mark.virtual_time
 @http
 async def test_expired_session_is_not_opened_again(serve: Serve, kind: Kind) -> None:
     class Bought(Recorder):

@@ -86,17 +86,21 @@ def parsed(name: str) -> ast.Module:
 
 
 @functools.cache
-def imported_modules(name: str, *, types: bool = True) -> set[str]:
+def nodes(name: str) -> list[ast.AST]:
+    return list(ast.walk(parsed(name)))
+
+
+@functools.cache
+def imported_modules(name: str, *, types: bool) -> set[str]:
     """Return the modules that `name` imports, those of this package by their names in it."""
-    tree = parsed(name)
     for_types = {
         node
-        for test in ast.walk(tree)
+        for test in nodes(name)
         if isinstance(test, ast.If) and ast.unparse(test.test) == "TYPE_CHECKING"
         for node in ast.walk(test)
     }
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(name):
         if not types and node in for_types:
             continue
         if isinstance(node, ast.Import):
@@ -118,7 +122,7 @@ def room(module: str) -> str:
 
 
 def own_imports(name: str) -> set[str]:
-    return {module for module in imported_modules(name) if module in MODULES}
+    return {module for module in imported_modules(name, types=True) if module in MODULES}
 
 
 @functools.cache
@@ -168,7 +172,10 @@ def test_core_and_protocol_do_not_reach_aiohttp() -> None:
         assert "aiohttp" not in {room(other) for other in reachable(name, types=False)}, name
         for other in {name} | reachable(name, types=True):
             if other in MODULES and other not in SPEAK_OF_AIOHTTP:
-                assert "aiohttp" not in {room(x) for x in imported_modules(other)}, (name, other)
+                assert "aiohttp" not in {room(x) for x in imported_modules(other, types=True)}, (
+                    name,
+                    other,
+                )
 
 
 def test_protocol_does_no_io_and_reads_no_clock() -> None:
@@ -183,10 +190,10 @@ def _last_name(node: ast.expr) -> str:
     return name.lstrip("_")
 
 
-def _own_private_names(tree: ast.Module) -> set[str]:
+def _own_private_names(name: str) -> set[str]:
     """Return the private names that a module defines, or sets on `self`."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(name):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -198,12 +205,12 @@ def _own_private_names(tree: ast.Module) -> set[str]:
 
 @functools.cache  # when a test asks: each process of tests imports this module
 def _ours() -> set[str]:
-    return {own for name in MODULES for own in _own_private_names(parsed(name))}
+    return {own for name in MODULES for own in _own_private_names(name)}
 
 
-def _attributes(tree: ast.Module) -> Iterator[tuple[str, str]]:
+def _attributes(name: str) -> Iterator[tuple[str, str]]:
     """Yield the attributes that are used: the last name of the object, and the attribute."""
-    for node in ast.walk(tree):
+    for node in nodes(name):
         if isinstance(node, ast.Attribute):
             yield _last_name(node.value), node.attr
         elif isinstance(node, ast.Call):
@@ -232,10 +239,10 @@ def internals_used(name: str) -> set[str]:
     """Return what a module uses of aiohttp or asyncio that their documentation does not promise."""
     found = {
         attribute
-        for owner, attribute in _attributes(parsed(name))
+        for owner, attribute in _attributes(name)
         if attribute in UNDOCUMENTED.get(owner, ()) or _is_of_others(owner, attribute)
     }
-    for node in ast.walk(parsed(name)):
+    for node in nodes(name):
         modules = [node.module] if isinstance(node, ast.ImportFrom) else []
         modules += [x.name for x in node.names] if isinstance(node, ast.Import) else []
         found |= {x for x in modules if x and room(x) == "aiohttp"} - DOCUMENTED
@@ -263,7 +270,7 @@ def test_adapters_use_the_public_interface() -> None:
 
 def test_functions_are_short() -> None:
     for name in MODULES:
-        for node in ast.walk(parsed(name)):
+        for node in nodes(name):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 lines = (node.end_lineno or 0) - node.lineno
                 assert lines < MAX_FUNCTION_LINES, (name, node.name)

@@ -311,6 +311,7 @@ async def test_hook_that_awaits_what_was_cancelled_fails_like_any_other(
     await client.leave()
 
 
+@pytest.mark.virtual_time
 @every
 async def test_task_that_is_cancelled_after_its_hook_takes_no_hook_along(
     serve: Serve, kind: Kind

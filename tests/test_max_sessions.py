@@ -42,6 +42,7 @@ async def test_one_more_is_refused_and_told_to_wait(
     await other.leave()
 
 
+@pytest.mark.slow
 async def test_sessions_are_not_counted_by_default(serve: Serve) -> None:
     served = await serve(Echo)
     assert served.router.settings.max_sessions is None
@@ -120,6 +121,7 @@ class Leaving(Recorder):
             self.send("x" * 10_000)
 
 
+@pytest.mark.virtual_time
 @every
 @pytest.mark.parametrize("way", ["leave", "abort", "close", "raise", "overflow"])
 async def test_each_way_out_makes_room_for_another(
@@ -158,6 +160,7 @@ async def test_session_that_expires_makes_room_for_another(serve: Serve, kind: K
         await served.until_empty()
 
 
+@pytest.mark.virtual_time
 @every
 async def test_rejected_session_makes_room_for_another(serve: Serve, kind: Kind) -> None:
     class Refusing(Recorder):

@@ -110,6 +110,7 @@ async def test_messages_are_handled_at_the_rate_and_in_order(serve: Serve, kind:
     await client.leave()
 
 
+@pytest.mark.virtual_time
 @ALL
 async def test_others_are_served_while_a_flood_is_held_back(serve: Serve, kind: Kind) -> None:
     made = noted()
@@ -132,6 +133,7 @@ async def sends(client: Any, count: int) -> None:
         await client.send(str(number))
 
 
+@pytest.mark.virtual_time
 @HTTP
 async def test_end_of_the_session_ends_the_wait(serve: Serve, kind: Kind) -> None:
     made = noted()

@@ -106,6 +106,7 @@ async def test_overflow_is_told_before_the_end(serve: Serve, kind: Kind) -> None
     client.abort()
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("path", ["/0/1/websocket", "/websocket"])
 async def test_ping_without_an_answer_is_told(serve: Serve, path: str) -> None:
     notes = Notes()

@@ -49,6 +49,7 @@ async def read(served: Served) -> dict[Any, float]:
     return numbers
 
 
+@pytest.mark.virtual_time
 @every
 async def test_sessions_and_messages_are_measured(
     serve: Serve, metrics: Metrics, kind: Kind

@@ -111,6 +111,7 @@ async def test_client_that_takes_nothing_does_not_hold_a_hook_in_drain(
     client.abort()
 
 
+@pytest.mark.slow
 @streams_and_socket
 async def test_slow_client_that_takes_something_is_kept(serve: Serve, kind: Kind) -> None:
     class Pouring(Recorder):
@@ -145,6 +146,7 @@ async def test_slow_client_that_takes_something_is_kept(serve: Serve, kind: Kind
     await client.leave()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [
@@ -189,6 +191,7 @@ async def test_idle_connection_is_cut_after_a_violation(serve: Serve) -> None:
     assert await wire.is_closed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [4_500_000, 4_194_000, 3_500_000])
 async def test_drain_makes_room_for_any_message(serve: Serve, size: int) -> None:
     class Draining(Recorder):
@@ -205,6 +208,7 @@ async def test_drain_makes_room_for_any_message(serve: Serve, size: int) -> None
         await client.leave()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flood", [masked(9, b""), masked(1, b"[]"), masked(1, b'"m"')])
 async def test_flood_of_one_client_lets_the_loop_go_on(serve: Serve, flood: bytes) -> None:
     class Noted(Recorder):

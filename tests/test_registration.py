@@ -85,6 +85,7 @@ every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 Add = Callable[[web.Application], None]
 
 
+@pytest.mark.virtual_time
 @every
 @every_way
 async def test_drain_tells_the_clients_of_every_service(

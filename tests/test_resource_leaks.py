@@ -23,6 +23,7 @@ def tasks_of_the_package() -> list[str]:
     return [name for name in names if name.startswith(("Clock", "Hooks", "ConnectionWriter"))]
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("way", ["abort", "leave", "close", "raise", "reject"])
 @pytest.mark.parametrize("cancellation", [True, False])

@@ -155,6 +155,7 @@ async def test_hook_that_refuses_to_end_does_not_hold_up_the_shutdown(
     await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("disconnect_delay", [5, 0.1], ids=["open", "expired"])
 async def test_client_that_does_not_read_does_not_hold_up_the_shutdown(

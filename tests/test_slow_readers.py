@@ -152,6 +152,7 @@ async def test_cancelled_drain_does_not_disturb_others(serve: Serve) -> None:
     await Draining.until("drained")
 
 
+@pytest.mark.slow
 async def test_session_does_not_expire_while_its_response_is_downloaded(serve: Serve) -> None:
     class Large(Recorder):
         async def on_message(self, message: str | bytes) -> None:

@@ -139,7 +139,7 @@ def check(folder: Path) -> None:
     """Run mypy over the modules in `folder`."""
     files = sorted(map(str, folder.glob("*.py")))
     options = ["--strict", "--follow-imports=silent", "--disable-error-code=empty-body"]
-    options += ["--cache-dir", str(folder / "cache")]
+    options += ["--cache-dir", "/dev/null"]  # writing one takes a fifth of the time
     # in a process of its own: what it leaves in memory makes each collection of garbage take long
     command = [sys.executable, "-m", "mypy", *options, *files]
     done = subprocess.run(command, capture_output=True, text=True)

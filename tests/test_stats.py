@@ -109,6 +109,7 @@ async def test_broadcast_counts_for_each_client(serve: Serve) -> None:
     assert served.router.stats.messages_sent == len(clients.ALL)
 
 
+@pytest.mark.virtual_time
 @every
 async def test_queued_bytes_are_those_that_wait_for_clients(serve: Serve, kind: Kind) -> None:
     class Noted(Talking):
@@ -128,6 +129,7 @@ async def test_queued_bytes_are_those_that_wait_for_clients(serve: Serve, kind: 
     await until(lambda: served.router.stats.queued_bytes == 0)
 
 
+@pytest.mark.virtual_time
 @every
 @pytest.mark.logs("asked for")
 async def test_hooks_that_wait_and_that_fail_are_counted(serve: Serve, kind: Kind) -> None:

@@ -171,6 +171,7 @@ async def test_hook_that_runs_sees_that_its_client_was_reset(
     await served.until_empty()
 
 
+@pytest.mark.slow
 @both
 @either
 async def test_hook_that_runs_sees_that_its_client_has_left_more_than_is_read(

@@ -24,6 +24,7 @@ class Faulty(MemoryBroker):
         raise ZeroDivisionError("withdraw")
 
 
+@pytest.mark.virtual_time
 @ALL
 @pytest.mark.logs("ZeroDivisionError")
 async def test_sessions_end_although_their_broker_fails(

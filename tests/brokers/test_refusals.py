@@ -90,6 +90,7 @@ async def test_replies_are_told_apart(redis: ScriptedRedis, text: bytes) -> None
         await RedisBroker(redis.url, on_unavailable="raise").publish("news", "x")
 
 
+@pytest.mark.virtual_time
 @VERBS
 @pytest.mark.parametrize("text", NO_USE[:1] + NO_USE[-3:], ids=lambda text: text[:16].decode())
 async def test_reply_that_says_that_the_server_is_no_use_ends_the_connection(
@@ -118,6 +119,7 @@ async def _publishes(broker: RedisBroker) -> bool:
     return True
 
 
+@pytest.mark.virtual_time
 @VERBS
 async def test_reply_that_refuses_a_command_leaves_the_connection(
     redis: ScriptedRedis, verb: bytes

@@ -219,6 +219,7 @@ async def test_a_broker_that_stops_keeps_nobody_waiting_who_has_just_subscribed(
         await waiting
 
 
+@pytest.mark.slow
 @pytest.mark.virtual_time
 @pytest.mark.not_over("uvloop")
 async def test_members_of_many_channels_are_kept_although_redis_is_far_away(

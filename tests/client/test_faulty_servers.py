@@ -152,6 +152,7 @@ async def test_wrong_info_is_named(answer: bytes, message: str, is_temporary: bo
         assert error.value.is_temporary is is_temporary
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize(
     ("status", "code", "message"),
     [
@@ -204,6 +205,7 @@ async def test_info_without_websockets_is_believed() -> None:
         assert server.requests == ["info", "xhr_streaming"]
 
 
+@pytest.mark.virtual_time
 async def test_transports_that_fail_are_followed_by_the_next() -> None:
     refused = response(b"", "404 Not Found")
     silent = b""

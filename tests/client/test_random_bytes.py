@@ -33,6 +33,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_damaged_answers_end_in_an_error_of_the_client(name: str) -> None:
     chance = random.Random(name)

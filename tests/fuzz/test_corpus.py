@@ -1,7 +1,10 @@
 """Every stored input of every fuzz target, without a fuzzer: seeds, and all that once failed."""
 
+import secrets
+
 import pytest
 
+from sockjs_aio.server import websocket_connection
 from tests.cases import case
 from tests.fuzz.targets import CORPUS, TARGETS
 
@@ -10,10 +13,12 @@ INPUTS = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_invariants_hold_for_stored_inputs(target: str) -> None:
+    before = (secrets.randbits, vars(websocket_connection)["TURN"])
     for path in INPUTS:
         if path.parent.name == target:
             with case(path.name):
                 TARGETS[target](path.read_bytes())
+    assert (secrets.randbits, vars(websocket_connection)["TURN"]) == before, "other tests follow"
 
 
 def test_every_input_has_a_target() -> None:

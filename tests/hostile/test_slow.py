@@ -104,6 +104,7 @@ async def told_and_closed(wire: Wire) -> None:
     assert await wire.is_closed()
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize(("method", "url"), READING, ids=[url for _, url in READING])
 async def test_body_that_never_ends_is_408_after_receive_timeout(
     serve: Serve, method: str, url: str
@@ -131,6 +132,7 @@ async def test_body_that_never_ends_is_408_after_receive_timeout(
     assert Noted.seen == ["open"] * CROWD + ["next"] * (CROWD // 20), "the sessions live on"
 
 
+@pytest.mark.virtual_time
 async def test_bodies_for_one_session_time_out_one_after_the_other(serve: Serve) -> None:
     served = await serve(Echo, settings={"receive_timeout": 0.1}, lingering_time=0.1)
     assert await served.poll(SESSION) == b"o"
@@ -164,6 +166,7 @@ UNFINISHED = {
 }
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("data", UNFINISHED.values(), ids=UNFINISHED)
 @pytest.mark.parametrize("is_first", [True, False], ids=["first", "second"])
 async def test_aiohttp_ends_an_unfinished_head_after_keepalive_timeout(
@@ -178,6 +181,7 @@ async def test_aiohttp_ends_an_unfinished_head_after_keepalive_timeout(
         assert await wire.is_closed()
 
 
+@pytest.mark.virtual_time
 async def test_bytes_of_a_head_do_not_prolong_keepalive_timeout(serve: Serve) -> None:
     served = await serve(Echo, keepalive_timeout=0.4)
     async with trickling(served, [b""] * CROWD, HEAD[:-2]) as wires, async_timeout.timeout(15):
@@ -194,6 +198,7 @@ async def test_aiohttp_waits_an_hour_by_default(serve: Serve) -> None:
     assert connection.keepalive_timeout == 3630
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("path", ["/echo/info", "/echo/", "/echo/nothing", "/echo/000/a/htmlfile"])
 async def test_aiohttp_reads_on_for_lingering_time_what_nobody_wants(
     serve: Serve, path: str

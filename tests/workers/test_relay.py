@@ -57,6 +57,7 @@ async def test_a_session_is_with_one_worker_only(team: RunTeam, transport: type[
     assert workers.owner(client.path).router.session_count == 1
 
 
+@pytest.mark.virtual_time
 @each_http
 async def test_relayed_send_above_the_rate_waits(team: RunTeam, transport: type[Client]) -> None:
     class Noted(Recorder):

@@ -52,6 +52,7 @@ class Patient:
         writer.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS)
 async def test_a_worker_unpacks_no_more_than_the_owner_would_take(
     team: RunTeam, tmp_path: Path, end: str

@@ -53,6 +53,7 @@ async def test_polls_through_a_worker_that_retires_are_answered(
     assert reply.header("Connection") == "close"
 
 
+@pytest.mark.virtual_time
 @each_stream
 async def test_who_comes_while_a_worker_retires_is_asked_to_leave_too(
     team: RunTeam, transport: type[Client]
