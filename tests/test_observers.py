@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import io
 import logging
 from typing import Any
 
@@ -420,6 +421,36 @@ async def test_observer_that_fails_harms_no_session_and_is_logged_once(
     assert sorted(lines) == sorted(
         f"Failing.{name} failed; this is logged only once" for name in expected
     )
+
+
+class Faulty(logging.Filter):
+    """Raises, as one that reads a context variable where nothing has set it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise LookupError("of a filter")
+
+
+@every
+async def test_log_that_fails_harms_no_session(
+    serve: Serve, kind: Kind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Noted(Closing):
+        pass
+
+    handler = logging.StreamHandler(io.StringIO())
+    handler.addFilter(Faulty())
+    log = logging.getLogger("sockjs_aio")
+    log.addHandler(handler)
+    try:
+        served = await serve(Noted, settings=SHORT)
+        client = await kind.open(served)
+        await client.send("raise")
+        await Noted.until("close")
+        await client.leave()
+        await until(lambda: served.router.session_count == 0)
+    finally:
+        log.removeHandler(handler)
+    assert "LookupError: of a filter" in capsys.readouterr().err
 
 
 async def test_observer_is_told_of_its_routers() -> None:
