@@ -16,7 +16,7 @@ import async_timeout
 import pytest
 from aiohttp import web
 
-from sockjs_aio import Grant, SettingsError, SockJSError, aiolibs
+from sockjs_aio import Grant, Observer, SettingsError, SockJSError, aiolibs
 from sockjs_aio.aiolibs import (
     MsgType,
     Session,
@@ -402,6 +402,37 @@ async def test_handler_is_named_that_functools_partial_holds(
     assert await client.frame() == b'c[1011,"Internal error"]'
     assert "handler fail (OPEN) failed" in caplog.text
     await client.leave()
+
+
+@pytest.mark.logs(r"handler \S+ \(\w+\) failed")
+@pytest.mark.parametrize("failing", [MsgType.OPEN, MsgType.MESSAGE, MsgType.CLOSE, MsgType.CLOSED])
+async def test_log_and_observers_name_the_message_that_is_handled(
+    run: Run, failing: MsgType, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: list[str] = []
+    seen = Seen()
+
+    class Noting(Observer):
+        def hook_started(self, session: object, hook: str) -> None:
+            started.append(hook)
+
+    async def chat(manager: SessionManager, session: Session, msg: SockjsMessage) -> None:
+        seen.append(msg.type)
+        if msg.type is failing:
+            raise ZeroDivisionError("mistake")
+
+    chat.__qualname__ = "chat"
+    app = web.Application()
+    add_endpoint(app, chat, name="n", observers=[Noting()])
+    client = await clients.WebSocket.open(await run(app))
+    await client.send("a")
+    await seen.until(MsgType.OPEN if failing is MsgType.OPEN else MsgType.MESSAGE)
+    await client.leave()
+    await seen.until(MsgType.CLOSED)
+    await until(lambda: not get_manager("n", app).sessions)
+    told = ["OPEN", "CLOSED"] if failing is MsgType.OPEN else ["OPEN", "MESSAGE", "CLOSED"]
+    assert started == [f"handler chat ({name})" for name in told]
+    assert f"handler chat ({failing.name}) failed" in caplog.text
 
 
 async def fail(_number: int, _manager: object, _session: object, _msg: object) -> None:

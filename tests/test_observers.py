@@ -2,11 +2,13 @@
 
 import asyncio
 import contextvars
+import io
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from sockjs_aio import (
     CloseInfo,
@@ -19,6 +21,7 @@ from sockjs_aio import (
     tornado,
 )
 from sockjs_aio.multiplex import MultiplexConnection
+from sockjs_aio.tornado.multiplex import MultiplexConnection as TornadoMultiplex
 from tests import clients
 from tests.adapters import TornadoEcho, echo
 from tests.conftest import SHORT, Echo, Recorder, Serve
@@ -356,6 +359,55 @@ async def test_adapters_take_observers(serve: Serve, adapter: str) -> None:
     assert notes.services[0].stats.messages_received == 1
 
 
+class FailingEcho(TornadoEcho):
+    """Raises in `on_close`, and for a message ``bad``."""
+
+    def on_message(self, message: str) -> None:
+        if message == "bad":
+            raise ValueError("asked for")
+
+    def on_close(self) -> None:
+        raise ValueError("asked for")
+
+
+class FailingLater(FailingEcho):
+    async def on_close(self) -> None:  # type: ignore[override]
+        raise ValueError("asked for")
+
+
+@pytest.mark.logs("asked for")
+@pytest.mark.parametrize("connection", [FailingEcho, FailingLater])
+@pytest.mark.parametrize("channel", ["", " (channel a)"])
+async def test_failures_of_hooks_in_tornados_api_are_told(
+    serve: Serve, connection: Any, channel: str
+) -> None:
+    class Told(Notes):
+        hooks: ClassVar[list[tuple[str, str]]] = []
+
+        def hook_failed(self, session: Session, hook: str, error: BaseException) -> None:
+            super().hook_failed(session, hook, error)
+            self.hooks.append((user.get(), hook))
+
+    @web.middleware
+    async def who(request: web.Request, handler: Handler) -> web.StreamResponse:
+        user.set("ann")
+        return await handler(request)
+
+    notes, app = Told(), web.Application(middlewares=[who])
+    made = TornadoMultiplex.get(a=connection) if channel else connection
+    tornado.SockJSRouter(made, "/old", observers=[notes]).attach(app)
+    served = await serve(Echo, app=app)
+    served.prefix = "/old"
+    client = await clients.WebSocket.open(served)
+    await client.send(*(["sub,a", "msg,a,bad"] if channel else ["bad"]))
+    await notes.until("hook_failed", 2)
+    name = connection.__name__
+    hooks = [f"{name}.on_message{channel}", f"{name}.on_close{channel}"]
+    assert notes.hooks == [("ann", hook) for hook in hooks]
+    assert notes.services[0].stats.hooks_failed == 2
+    await client.leave()
+
+
 # Brokers.
 
 
@@ -421,6 +473,36 @@ async def test_observer_that_fails_harms_no_session_and_is_logged_once(
     assert sorted(lines) == sorted(
         f"Failing.{name} failed; this is logged only once" for name in expected
     )
+
+
+class Faulty(logging.Filter):
+    """Raises, as one that reads a context variable where nothing has set it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise LookupError("of a filter")
+
+
+@every
+async def test_log_that_fails_harms_no_session(
+    serve: Serve, kind: Kind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Noted(Closing):
+        pass
+
+    handler = logging.StreamHandler(io.StringIO())
+    handler.addFilter(Faulty())
+    log = logging.getLogger("sockjs_aio")
+    log.addHandler(handler)
+    try:
+        served = await serve(Noted, settings=SHORT)
+        client = await kind.open(served)
+        await client.send("raise")
+        await Noted.until("close")
+        await client.leave()
+        await until(lambda: served.router.session_count == 0)
+    finally:
+        log.removeHandler(handler)
+    assert "LookupError: of a filter" in capsys.readouterr().err
 
 
 async def test_observer_is_told_of_its_routers() -> None:

@@ -263,6 +263,23 @@ async def test_served_application_takes_one_client_after_another() -> None:
         assert url.startswith("http://127.0.0.1:")
 
 
+async def test_client_may_connect_again(sockjs: Sockjs) -> None:
+    class Told(Noting):
+        pass
+
+    async def authorize(request: web.Request) -> bool:
+        return request.headers.get("Authorization") == "x" and request.cookies.get("user") == "ann"
+
+    app = app_of(Told, authorize=authorize)
+    async with serve(app):
+        again = sockjs(app, "/chat", headers={"Authorization": "x"}, cookies={"user": "ann"})
+        for number in (1, 2):
+            async with again as socket:
+                await socket.send("a")
+                assert await socket.receive() == "a"
+            assert len(Told.ends) == number
+
+
 def test_something_else_than_an_application_is_refused() -> None:
     router: Any = SockJSRouter(Echo, "/chat")
     with pytest.raises(TypeError, match="pass the aiohttp application"):

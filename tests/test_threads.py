@@ -1,6 +1,7 @@
 """The way in for other threads, and what happens to those that come another way."""
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -64,6 +65,16 @@ async def test_exception_comes_back_and_is_logged(serve: Serve) -> None:
     with pytest.raises(TypeError, match="a SockJS message is a str, not int"):
         await asyncio.wrap_future(future)
     assert not connection.is_closed
+
+
+@pytest.mark.logs("call_threadsafe: .* failed\n(.*\n)*.*CancelledError")
+async def test_thread_hears_of_a_cancellation(serve: Serve) -> None:
+    served = await serve()
+    cancelled = asyncio.get_running_loop().create_future()
+    cancelled.cancel()
+    call = functools.partial(served.router.call_threadsafe(cancelled.result).result, 5)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.to_thread(call)
 
 
 async def test_call_that_was_cancelled_is_not_made(serve: Serve) -> None:

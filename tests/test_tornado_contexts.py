@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio.tornado.multiplex import MultiplexConnection
+from sockjs_aio.tornado.stats import MovingAverage, StatsCollector
 from tests import clients
 from tests.conftest import Served
 from tests.test_contexts import user as user_name
@@ -182,3 +183,21 @@ async def test_channels_have_contexts_of_their_own(
     await ann.leave()
     await Channel.until("a: ann, none")
     assert Channel.seen == ["a is open", "b is open", "b: ann, none", "a: ann, none"]
+
+
+@pytest.mark.virtual_time
+@pytest.mark.not_over("uvloop")
+async def test_counts_keep_no_request_alive() -> None:
+    users: list[str] = []
+
+    class Noting(MovingAverage):
+        def flush(self) -> None:
+            users.append(user_name.get())
+            super().flush()
+
+    counts = StatsCollector()
+    counts.conn_ps = Noting()
+    user_name.set("ann")  # as a middleware does, for the first request of all
+    counts.on_conn_opened()
+    await asyncio.sleep(2.5)
+    assert users == ["nobody", "nobody"]

@@ -29,6 +29,13 @@ T = TypeVar("T")
 CLOSED_AT_ONCE = 200
 """How many sessions `SessionManager.clear` closes before other tasks run: 3 ms of work."""
 
+_TOLD_IN = {
+    "on_open": MsgType.OPEN,
+    "on_message": MsgType.MESSAGE,
+    "on_close": MsgType.CLOSED,
+}
+"""The type of the message that the handler gets in each hook; see `HandlerConnection.on_close`."""
+
 Handler = Callable[["SessionManager", Session, SockjsMessage], Any]
 """A coroutine function ``async def handler(manager, session, msg)``, or a plain function."""
 
@@ -168,14 +175,14 @@ class SessionManager:
         return session
 
     async def _tell(self, session: Session, message: SockjsMessage) -> None:
-        if session._connection is not None:
-            session._connection.told = message.type
         try:
             result = self.handler(self, session, message)
             if inspect.isawaitable(result):
                 await result
         except BaseException as error:
             session.exception, session.interrupted = error, True
+            if session._connection is not None:
+                session._connection.failed = message.type
             raise
 
 
@@ -187,11 +194,16 @@ class HandlerConnection(ClientConnection):
         self.manager = manager
         self.request: Request = Request(session.info)
         self.client: Session | None = None
-        self.told = MsgType.OPEN
+        self.failed: MsgType | None = None
+        self.has_factory_failed: bool = False
 
     async def on_open(self, info: ConnectionInfo) -> None:
         """Send OPEN to the handler."""
-        self.client = self.manager._admit(self)
+        try:
+            self.client = self.manager._admit(self)
+        except BaseException:
+            self.has_factory_failed = True
+            raise
         await self.manager._tell(self.client, OPEN_MESSAGE)
 
     async def on_message(self, message: str | bytes) -> None:
@@ -221,13 +233,15 @@ class HandlerConnection(ClientConnection):
                 client.exception = None  # its traceback's frames refer to the session
 
     def _sockjs_hook_name(self, hook: str) -> str:
-        if self.client is None:
+        if hook == "on_open" and self.has_factory_failed:
             return f"the factory of the manager {self.manager.name!r}"
         handler = self.manager.handler
         while isinstance(handler, functools.partial):
             handler = handler.func
         name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
-        return f"handler {name} ({self.told.name})"
+        # `on_close` tells the handler of both
+        told = MsgType.CLOSE if self.failed is MsgType.CLOSE else _TOLD_IN[hook]
+        return f"handler {name} ({told.name})"
 
 
 def _outgoing(message: Any, key: str | None) -> PreparedMessage:

@@ -11,8 +11,8 @@ class ClientConnection(SockJSConnection):
     """The asynchronous connection behind a `Session`."""
 
     request: Request
-    told: MsgType
-    """The type of the last message that the handler got."""
+    failed: MsgType | None
+    """The type of the last message for which the handler has raised an exception."""
 
 
 class Session:

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import io
+import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -64,7 +65,8 @@ async def _connect(options: argparse.Namespace) -> None:
             sending = asyncio.create_task(_send_lines(socket, options.linger))
             try:
                 async for message in socket:
-                    shown = _harmless(str(message)) if sys.stdout.isatty() else message
+                    text = message if isinstance(message, (str, bytes)) else json.dumps(message)
+                    shown = _harmless(str(text)) if sys.stdout.isatty() else text
                     print(shown, flush=True)
                 _say(f"closed: {socket.close_code} {socket.close_reason}".rstrip())
             finally:

@@ -15,7 +15,7 @@ import async_timeout
 
 from sockjs_aio.client.options import ClientOptions
 from sockjs_aio.client.silence import Silence
-from sockjs_aio.client.transport import LOST, Message, Transport, TransportError
+from sockjs_aio.client.transport import LOST, Transport, TransportError
 from sockjs_aio.errors import ConnectionClosedError
 from sockjs_aio.protocol.server_frames import ServerFrame
 
@@ -52,7 +52,7 @@ class ClientSocket:
         self._options = options
         self._limit = options.receive_queue_limit
         self._release = release
-        self._queue: collections.deque[Message] = collections.deque()
+        self._queue: collections.deque[tuple[Any, int]] = collections.deque()  # with its size
         self._size = 0
         self._changed = asyncio.Event()
         # the end
@@ -98,8 +98,10 @@ class ClientSocket:
         except TransportError as error:
             raise await self._why_unsent(error) from error
 
-    async def receive(self) -> str | bytes:
-        """Return the next message; only `rawwebsocket` has `bytes`.
+    async def receive(self) -> Any:
+        """Return the next message: a `str`, or with `rawwebsocket` also `bytes`.
+
+        If the server sends other JSON values than strings, you get those, as with sockjs-client.
 
         Raises:
             ConnectionClosedError: If the connection has ended, normally or not, and there are no
@@ -108,8 +110,8 @@ class ClientSocket:
         while not self._queue:
             self._check()
             await self._wait()
-        message = self._queue.popleft()
-        self._size -= len(message) + _OVERHEAD
+        message, size = self._queue.popleft()
+        self._size -= size
         self._changed.set()
         return message
 
@@ -218,9 +220,9 @@ class ClientSocket:
     def _take(self, frame: ServerFrame | bytes) -> bool:
         """Take a frame; return False if it is the last one."""
         if isinstance(frame, bytes):
-            self._put((frame,))
+            self._put((frame,), len(frame))
         elif frame.kind == "a":
-            self._put(frame.messages)
+            self._put(frame.messages, frame.size)
         elif frame.kind == "h":
             self.on_heartbeat()
         elif frame.kind == "c":
@@ -231,10 +233,12 @@ class ClientSocket:
             return False
         return True
 
-    def _put(self, messages: Sequence[Message]) -> None:
-        self._queue += messages
-        self._size += sum(map(len, messages)) + _OVERHEAD * len(messages)
-        self._changed.set()
+    def _put(self, messages: Sequence[Any], size: int) -> None:
+        if messages:
+            share = size // len(messages) + _OVERHEAD
+            self._queue += [(message, share) for message in messages]
+            self._size += share * len(messages)
+            self._changed.set()
 
     async def _why_unsent(self, error: TransportError) -> ConnectionClosedError:
         """Return how the connection has ended; the reader may be about to be told."""

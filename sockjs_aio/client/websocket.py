@@ -112,7 +112,7 @@ class RawWebSocket(WebSocket):
         return OPENED
 
     def _decoded(self, text: str) -> ServerFrame:
-        return ServerFrame("a", (text,))
+        return ServerFrame("a", (text,), size=len(text))
 
     def _bytes(self, data: bytes) -> bytes:
         return data

@@ -5,6 +5,7 @@ for each observer would soon cost more than the message itself.
 """
 
 import logging
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Concatenate, Literal, ParamSpec, Protocol
 
@@ -171,4 +172,7 @@ class Events:
         if method not in self._failures:
             self._failures.add(method)
             observer = type(getattr(method, "__self__", method)).__qualname__
-            logger.exception("%s.%s failed; this is logged only once", observer, name)
+            try:
+                logger.exception("%s.%s failed; this is logged only once", observer, name)
+            except Exception:  # of a filter, perhaps the same that has made our `Log` fail
+                traceback.print_exc()

@@ -81,7 +81,12 @@ def _call(
     if not future.set_running_or_notify_cancel():
         return
     try:
-        future.set_result(function(*arguments))
-    except Exception as error:
+        result = function(*arguments)
+    except (KeyboardInterrupt, SystemExit) as error:
+        future.set_exception(error)
+        raise
+    except BaseException as error:  # also CancelledError: the other thread may wait for ever
         logger.exception("call_threadsafe: %r failed", function)
         future.set_exception(error)
+    else:
+        future.set_result(result)

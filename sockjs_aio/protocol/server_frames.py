@@ -3,13 +3,14 @@
 Section of the protocol: "Protocol and framing".
 """
 
+import contextlib
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sockjs_aio.errors import PayloadError, ServerFrameError
 from sockjs_aio.protocol.frames import decode_messages
-from sockjs_aio.protocol.json_text import parse
+from sockjs_aio.protocol.json_text import parse, parse_values
 
 _CLOSE = re.compile(r"[ \t\r\n]*\[[ \t\r\n]*([0-9]{1,5})[ \t\r\n]*,(.*)\][ \t\r\n]*", re.DOTALL)
 
@@ -22,12 +23,14 @@ class ServerFrame(NamedTuple):
 
     kind: Literal["o", "h", "a", "c"]
     """Opened, heartbeat, messages, or closed."""
-    messages: Sequence[str] = ()
-    """The messages of an ``a``."""
+    messages: Sequence[Any] = ()
+    """The messages of an ``a``: strings, unless the server sends other JSON values."""
     code: int = 0
     """The close code of a ``c``."""
     reason: str = ""
     """The close reason of a ``c``."""
+    size: int = 0
+    """Characters of an ``a``."""
 
 
 OPENED = ServerFrame("o")
@@ -37,8 +40,8 @@ BEAT = ServerFrame("h")
 def decode_frame(frame: bytes | str) -> ServerFrame:
     """Decode one frame.
 
-    As sockjs-client does, this ignores what follows an ``o`` or an ``h``, and knows ``m"text"``,
-    which some servers send.
+    As sockjs-client does, this ignores what follows an ``o`` or an ``h``, knows ``m"text"``, which
+    some servers send, and takes messages that are any JSON value, as sockjs-tornado's often are.
 
     Raises:
         ServerFrameError: If it is not a frame.
@@ -51,22 +54,24 @@ def decode_frame(frame: bytes | str) -> ServerFrame:
         ) from None
     kind = text[:1]
     if kind == "a":
-        return ServerFrame("a", _messages(text, text[1:]))
+        return ServerFrame("a", _messages(text, text[1:]), size=len(text))
     if kind == "h":
         return BEAT
     if kind == "o":
         return OPENED
     if kind == "m":
-        return ServerFrame("a", _messages(text, f"[{text[1:]}]"))
+        return ServerFrame("a", _messages(text, f"[{text[1:]}]"), size=len(text))
     if kind == "c":
         return _closed(text)
     raise ServerFrameError(f"the server sent something that is not a SockJS frame: {shown(text)}")
 
 
-def _messages(text: str, payload: str) -> list[str]:
-    try:
+def _messages(text: str, payload: str) -> Sequence[Any]:
+    with contextlib.suppress(PayloadError):  # it is the fastest for strings
         return decode_messages(payload, len(payload))
-    except PayloadError as error:
+    try:
+        return parse_values(payload)
+    except ValueError as error:
         raise ServerFrameError(f"the server sent a broken frame: {shown(text)}") from error
 
 

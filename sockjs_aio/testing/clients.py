@@ -41,13 +41,15 @@ class Client:
         url: str,
         transport: str,
         timeout: float,
-        options: dict[str, Any],
+        headers: Mapping[str, str],
+        cookies: Mapping[str, str],
     ) -> None:
         self.transport = transport
         self._server = server_of(app)
         self._url = url
         self._timeout = timeout
-        self._options = options
+        self._headers = headers
+        self._cookies = cookies
         self._mark = secrets.token_hex(8)
         self._stack = contextlib.AsyncExitStack()
         self._network: Network | None = None
@@ -59,10 +61,10 @@ class Client:
             self._network = Network(server.port)
             stack.push_async_callback(self._network.stop)
             port = await self._network.start()
-            headers = {**self._options.pop("headers", {}), MARK: self._mark}
+            headers = {**self._headers, MARK: self._mark}
             jar = aiohttp.CookieJar(unsafe=True)
             session = await stack.enter_async_context(
-                aiohttp.ClientSession(headers=headers, cookie_jar=jar, **self._options)
+                aiohttp.ClientSession(headers=headers, cookies=self._cookies, cookie_jar=jar)
             )
             url = f"http://127.0.0.1:{port}{self._url}"
             self._socket = await connect(url, transports=self.transport, session=session)
@@ -257,5 +259,4 @@ def client(
         What you use as ``async with client(...) as socket:``.  Connecting raises a ConnectError if
         the server refuses.
     """
-    options: dict[str, Any] = {"headers": dict(headers or {}), "cookies": dict(cookies or {})}
-    return Client(app, url, transport, timeout, options)
+    return Client(app, url, transport, timeout, headers or {}, cookies or {})

@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Generator
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sockjs_aio import PreparedMessage
+from sockjs_aio import PreparedMessage, Session
 from sockjs_aio.multiplex import Cancellations, escaped
 from sockjs_aio.tornado import proto
 from sockjs_aio.tornado.conn import SockJSConnection
@@ -117,8 +117,8 @@ class MultiplexConnection(SockJSConnection):
         result = None
         try:
             result = endpoint._in_context(call)
-        except Exception:
-            self._fail(endpoint)
+        except Exception as error:
+            self._fail(endpoint, may_refuse, error)
         if inspect.isawaitable(result):
             return self._finish(endpoint, result, may_refuse, before)
         if may_refuse and result is False:
@@ -132,8 +132,8 @@ class MultiplexConnection(SockJSConnection):
         try:
             if await endpoint.result_of(result) is False and may_refuse:
                 endpoint.close()
-        except Exception:
-            self._fail(endpoint)
+        except Exception as error:
+            self._fail(endpoint, may_refuse, error)
         finally:
             endpoint.hook_returned()
         await finish(self._settle(endpoint, before))
@@ -146,8 +146,8 @@ class MultiplexConnection(SockJSConnection):
         await before.forget_later_ones()
         await closing
 
-    def _fail(self, endpoint: "ChannelSession") -> None:
-        logger.exception("session %s: a hook of channel %s failed", self.session, endpoint.name)
+    def _fail(self, endpoint: "ChannelSession", is_on_open: bool, error: Exception) -> None:
+        endpoint._hook_failed("on_open" if is_on_open else "on_message", error)
         endpoint.close()
 
 
@@ -234,8 +234,15 @@ class ChannelSession(BaseSession):
     async def _await(self, awaitable: Any) -> None:
         try:
             await self.result_of(awaitable)
-        except Exception:
-            logger.exception("session %s: on_close of channel %s failed", self, self.name)
+        except Exception as error:
+            self._hook_failed("on_close", error)
+
+    def _hook_name(self, hook: str) -> str:
+        return f"{super()._hook_name(hook)} (channel {self.name})"
+
+    @property
+    def _told_session(self) -> Session | None:
+        return self.carrier.session._told_session
 
 
 @types.coroutine

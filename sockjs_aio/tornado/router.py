@@ -259,10 +259,12 @@ class Bridge(sockjs_aio.SockJSConnection):
         if self.session.transport in _WEBSOCKETS:
             target.stats.conn_active -= 1
         target.server.forget(target)
-        target._session = None
-        if target.state != CLOSED:
-            target.close(*target.get_close_reason())
-        await finish(target._closing)
+        try:
+            if target.state != CLOSED:
+                target.close(*target.get_close_reason())
+            await finish(target._closing)
+        finally:
+            target._session = None
         del target.conn  # break the cycle of references between session and connection
 
     def _sockjs_hook_name(self, hook: str) -> str:

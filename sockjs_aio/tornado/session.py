@@ -106,8 +106,25 @@ class BaseSession:
     def _call_on_close(self) -> None:
         try:
             self._closing = self._in_context(self.conn.on_close)
-        except Exception:
-            logger.exception("session %s: on_close failed", self)
+        except Exception as error:
+            self._hook_failed("on_close", error)
+
+    def _hook_failed(self, hook: str, error: Exception) -> None:
+        """Tell observers that a hook has raised `error`; the log is one of them."""
+        session, name = self._told_session, self._hook_name(hook)
+        if session is None:
+            logger.error("session %s: %s failed", self, name, exc_info=error)
+        else:
+            about = sockjs_aio.Observer.hook_failed, session, name, error
+            self._in_context(lambda: session.events.tell(*about))  # a hook of another may close it
+
+    def _hook_name(self, hook: str) -> str:
+        return f"{type(self.conn).__name__}.{hook}"
+
+    @property
+    def _told_session(self) -> sockjs_aio.Session | None:
+        """The session that observers are told of; None if there is none."""
+        return None
 
     @property
     def _context(self) -> Context | None:
@@ -205,6 +222,10 @@ class Session(BaseSession):
         """Attach this session to `session`; must be called in the context of its hooks."""
         self._session = session
         self._claim_context()
+
+    @property
+    def _told_session(self) -> sockjs_aio.Session | None:
+        return self._session
 
     @property
     def _context(self) -> Context | None:

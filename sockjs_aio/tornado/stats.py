@@ -1,6 +1,7 @@
 """The counts and moving averages of ``router.stats.dump()``."""
 
 import asyncio
+import contextvars
 from collections import Counter, deque
 from typing import Any
 
@@ -90,7 +91,9 @@ class StatsCollector:
 
     def _start(self) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(1, self._tell_second)
+            # in an empty context: that of the request which happens to start it would be kept alive
+            call_later = asyncio.get_running_loop().call_later
+            self._timer = call_later(1, self._tell_second, context=contextvars.Context())
 
     def _tell_second(self) -> None:
         averages = (self.conn_ps, self.pack_sent_ps, self.pack_recv_ps)

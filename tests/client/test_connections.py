@@ -1,6 +1,7 @@
 """The Python client, against this server, on every transport."""
 
 import asyncio
+import json
 from typing import Any
 
 import aiohttp
@@ -39,6 +40,27 @@ async def test_any_text_comes_back_as_it_was(serve: Serve, name: str) -> None:
         for text in texts:
             await socket.send(text)
             assert await socket.receive() == text
+
+
+@every_transport
+async def test_values_that_are_no_strings_come_as_with_sockjs_client(
+    serve: Serve, name: str
+) -> None:
+    values = [{"id": 1, "names": ["ä", None]}, [], 7, 0.5, True, None, "text", {"a": "b" * 70000}]
+
+    class Values(SockJSConnection):
+        async def on_message(self, message: str) -> None:
+            for value in values * 20:  # what the adapters do for anything but text
+                self.session.send_json(json.dumps(value))
+
+    served = await serve(Values)
+    options = ClientOptions(receive_queue_limit=1000)
+    async with connect(
+        served.url(), transports=name, session=served.session, options=options
+    ) as socket:
+        await socket.send("go")
+        got = [await socket.receive() for _ in values * 20]
+        assert (list(map(json.loads, got)) if name == "rawwebsocket" else got) == values * 20
 
 
 @every_transport
