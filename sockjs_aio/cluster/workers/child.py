@@ -67,6 +67,7 @@ class Child:
         self._told: set[str] = set()
         self._news = asyncio.Event()
         self._listening = asyncio.create_task(self._listen(reader))
+        self._ending = asyncio.create_task(self._end_listening())
 
     @classmethod
     async def start(cls, config: WorkerConfig) -> "Child":
@@ -149,7 +150,7 @@ class Child:
     async def ended(self) -> int:
         """Wait for its end; return its exit status, negative for a signal."""
         status = await self.process.wait()
-        await asyncio.wait((self._listening,), timeout=LAST_WORDS)
+        await asyncio.wait((self._ending,))
         return status
 
     async def end(self) -> bool:
@@ -172,6 +173,12 @@ class Child:
     def kill(self) -> None:
         """Kill it, unless it has ended."""
         _send(self.process, signal.SIGKILL)
+
+    async def _end_listening(self) -> None:
+        """Wait until it has ended, and do not wait for what it has forked."""
+        await self.process.wait()
+        await asyncio.wait((self._listening,), timeout=LAST_WORDS)
+        self._listening.cancel()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         try:

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
+from sockjs_aio.server.forks import keep_from_forks
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
 
@@ -70,6 +71,8 @@ class Control:
         """Start to read commands from the file descriptor `number`."""
         connection = socket.socket(fileno=number)
         watched = connection.dup()
+        for each in (connection, watched):  # its end is this worker's
+            keep_from_forks(each)
         reader, writer = await asyncio.open_unix_connection(sock=connection)
         line = await reader.readline()
         if not line.endswith(b"\n"):  # the supervisor has died, or has no resources for this worker
