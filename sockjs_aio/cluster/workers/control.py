@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -22,6 +23,12 @@ logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
 
 BEAT = 0.5
 """Seconds between two beats, which report to the supervisor that the event loop runs."""
+
+# Windows has no SIGHUP; it has no workers either, but this can be imported
+SIGNALS: tuple[signal.Signals, ...] = tuple(
+    number for number in signal.Signals if number.name in ("SIGTERM", "SIGINT", "SIGHUP")
+)
+"""Signals for the supervisor, which workers get too: from systemd, or from a terminal."""
 
 REPORT_LIMIT = 1 << 24
 """Bytes of the longest line that a worker may write: a report of its metrics."""

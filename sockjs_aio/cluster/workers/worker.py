@@ -26,7 +26,7 @@ from sockjs_aio.cluster.relay.relay import Relay
 from sockjs_aio.cluster.workers import listeners, logs, placement
 from sockjs_aio.cluster.workers.accepting import Listener
 from sockjs_aio.cluster.workers.app_loader import TargetError, load, report
-from sockjs_aio.cluster.workers.control import Control
+from sockjs_aio.cluster.workers.control import SIGNALS, Control
 from sockjs_aio.cluster.workers.handover import Handovers
 from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
@@ -275,8 +275,9 @@ async def work(number: int) -> int:
     """Run a worker for the supervisor at file descriptor `number`; return the exit status."""
     _keep_read_buffers()
     loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(signal_number, _leave_to_supervisor)  # it gets them too
+    for signal_number in SIGNALS:
+        loop.add_signal_handler(signal_number, _leave_to_supervisor)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `Child.start`
     control, config = await Control.open(number)
     keep_directory_from_forks(config.directory)
     logs.set_up(config.log_level, config.log_format)
