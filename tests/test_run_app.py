@@ -194,7 +194,10 @@ async def test_clients_learn_of_the_end_of_a_process_that_has_forked(telling: Se
         assert await client.frame() == b""
         await telling.until_refusing()
     finally:
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(int(pid), signal.SIGKILL)  # it has the stderr, too
+        await telling.ended()
+        assert telling.process.stderr is not None
+        await telling.process.stderr.read()
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
