@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import os
 import re
 import signal
 import sys
@@ -182,6 +183,21 @@ async def test_a_fork_of_a_hook_can_be_terminated_and_ends_nothing_else(
         (code,) = await client.messages(1)
         assert code != "None" and (status is None or int(code) == status)
     assert (await telling.ask("/interpreter")).status == 200
+
+
+async def test_clients_learn_of_the_end_of_a_process_that_has_forked(telling: Server) -> None:
+    client = await WebSocket.open(telling)
+    await client.send("stay")
+    (pid,) = await client.messages(1)
+    try:
+        telling.process.kill()
+        assert await client.frame() == b""
+        await telling.until_refusing()
+    finally:
+        os.kill(int(pid), signal.SIGKILL)  # it has the stderr, too
+        await telling.ended()
+        assert telling.process.stderr is not None
+        await telling.process.stderr.read()
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])

@@ -1,9 +1,13 @@
-"""Restores default signal handling in processes that a hook forks."""
+"""Keeps processes that a hook forks apart from this one: from its signals and its connections."""
 
+import contextlib
 import functools
 import os
 import signal
-from collections.abc import Callable
+import socket
+import stat
+import weakref
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 _Handler = Callable[[int, FrameType | None], object] | signal.Handlers
@@ -14,16 +18,33 @@ _DEFAULTS: dict[str, _Handler] = {
     "SIGINT": signal.default_int_handler,
 }
 
+_kept: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
+_directories: set[str] = set()
+
 
 @functools.cache
-def give_forks_their_signals() -> None:
-    """Make a fork of this process end when it is terminated, and keep this process unaffected.
+def keep_forks_apart() -> None:
+    """Make forks of this process handle their own signals, and leave its connections alone.
 
     An event loop's signal handler only writes to a socket, which the fork shares.  So before
     Python 3.12, signals sent to the fork reach this process; in all versions the fork ignores them.
+
+    A fork also shares all sockets.  If this process is killed, none of them would be closed before
+    the fork ends: clients would never learn that their sessions are lost, and what connects would
+    wait for ever.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_restore)
+
+
+def keep_from_forks(connection: socket.socket) -> None:
+    """Let no fork share a connection that this process has made."""
+    _kept.add(connection)
+
+
+def keep_directory_from_forks(directory: str) -> None:
+    """Let no fork share connections to or from the Unix sockets in a directory."""
+    _directories.add(directory)
 
 
 def _restore() -> None:
@@ -33,3 +54,66 @@ def _restore() -> None:
         handler = signal.getsignal(number)
         if getattr(handler, "__module__", "").partition(".")[0] in ("asyncio", "uvloop"):
             signal.signal(number, default)
+    with contextlib.suppress(OSError):
+        _leave_connections()
+
+
+def _leave_connections() -> None:
+    """Give up the sockets that listen, what they have accepted, and what must be kept from forks.
+
+    The numbers are not free afterwards.  Otherwise objects that the fork has inherited would close
+    what has got their number by then.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        for number in _shared():
+            os.dup2(nothing, number, inheritable=False)
+    finally:
+        os.close(nothing)
+
+
+def _shared() -> set[int]:
+    sockets = {number: _names(number) for number in _sockets()}
+    listening = {own for own, _, listens in sockets.values() if listens}
+    kept = {connection.fileno() for connection in _kept}
+    return {
+        number
+        for number, (own, other, _) in sockets.items()
+        if number in kept or own in listening or _is_kept(own) or _is_kept(other)
+    }
+
+
+def _sockets() -> Iterator[int]:
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):  # the directory itself is closed by now
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                yield int(name)
+
+
+def _names(number: int) -> tuple[object, object, bool]:
+    """Return a socket's own name, that of the other side, and whether it listens.
+
+    Of TCP, the own name is only the port, because a listener may have no address.
+    """
+    shown = socket.socket(fileno=number)
+    try:
+        own, other = _name(shown.getsockname), _name(shown.getpeername)
+        listens = bool(shown.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        if isinstance(own, tuple) and shown.type == socket.SOCK_STREAM:
+            own = own[1]
+        return own, other, listens
+    except OSError:
+        return None, None, False
+    finally:
+        shown.detach()
+
+
+def _name(ask: Callable[[], object]) -> object:
+    try:
+        return ask() or None  # a Unix socket may have none
+    except OSError:
+        return None
+
+
+def _is_kept(name: object) -> bool:
+    return isinstance(name, str) and os.path.dirname(name) in _directories

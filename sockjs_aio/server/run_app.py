@@ -12,7 +12,7 @@ from aiohttp import web
 
 from sockjs_aio.server.accept_errors import quiet_accept_errors
 from sockjs_aio.server.drain import Drain
-from sockjs_aio.server.forks import give_forks_their_signals
+from sockjs_aio.server.forks import keep_forks_apart
 from sockjs_aio.server.guard import guard
 
 logger: logging.Logger = logging.getLogger("sockjs_aio")
@@ -106,7 +106,7 @@ class _Terminator:
 
     async def watch(self, app: web.Application) -> None:
         """Handle SIGTERM from now on; this replaces aiohttp's handler."""
-        give_forks_their_signals()
+        keep_forks_apart()
         with contextlib.suppress(NotImplementedError):  # Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._begin, app)
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -104,6 +105,60 @@ def test_a_publisher_that_was_made_before_a_fork_works_in_both(redis_server: Red
     os.waitpid(child, 0)
     publisher.publish("news", "z")
     publisher.close()
+
+
+def test_threads_and_forks_ask_a_slow_sentinel_at_the_same_time() -> None:
+    """The threads do not wait for each other, and a fork for none that it does not have."""
+
+    def publish() -> None:
+        with pytest.raises(BrokerUnavailableError):
+            publisher.publish("news", "x")
+
+    with socket.create_server(("127.0.0.1", 0)) as sentinel, ThreadPoolExecutor(3) as pool:
+        sentinel.settimeout(20)
+        url = f"redis+sentinel://127.0.0.1:{sentinel.getsockname()[1]}/main"
+        publisher = RedisPublisher(url, timeout=60)
+        publishing = [pool.submit(publish) for _ in range(3)]
+        asking = []
+        try:
+            asking += [sentinel.accept()[0] for _ in range(3)]
+            child = os.fork()
+            if child == 0:  # pragma: no cover
+                try:
+                    publish()
+                finally:
+                    os._exit(0)
+            try:
+                asking.append(sentinel.accept()[0])
+            finally:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+        finally:
+            for connection in asking:
+                connection.close()
+            sentinel.close()
+        for waiting in publishing:
+            waiting.result()
+
+
+def test_all_sentinels_are_asked_within_the_timeout() -> None:
+    silent = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    try:
+        hosts = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in silent)
+        publisher = RedisPublisher(f"redis+sentinel://{hosts}/main", timeout=1)
+        with pytest.raises(BrokerUnavailableError):
+            publisher.publish("news", "x")
+        options = [each.connection_pool.connection_kwargs for each in _sentinels(publisher)]
+        assert sum(each["socket_timeout"] for each in options) < 1
+        assert sum(each["socket_connect_timeout"] for each in options) < 1
+    finally:
+        for each in silent:
+            each.close()
+
+
+def _sentinels(publisher: RedisPublisher) -> Any:
+    pool: Any = publisher._pool
+    return pool.sentinel_manager.sentinels
 
 
 def test_redis_may_restart_between_two_messages(own_redis: RedisServer) -> None:

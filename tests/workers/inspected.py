@@ -19,10 +19,10 @@ from sockjs_aio import Drain, SockJSConnection, SockJSRouter, run_app
 
 
 class Forking(SockJSConnection):
-    """Forks, and terminates the fork."""
+    """Forks, and terminates the fork by the signal that a message names, if it names one."""
 
     async def on_message(self, message: str | bytes) -> None:
-        number = getattr(signal, str(message))
+        number = getattr(signal, str(message), None)
         context = multiprocessing.get_context("fork")
         here, there = context.Pipe(duplex=False)
         with warnings.catch_warnings():  # 3.12 warns of forks beside threads
@@ -33,6 +33,10 @@ class Forking(SockJSConnection):
         try:
             while not here.poll():
                 await asyncio.sleep(0.01)
+            if number is None:
+                self.send(str(process.pid))
+                await asyncio.Event().wait()
+                return
             os.kill(process.pid, number)
             with contextlib.suppress(asyncio.TimeoutError):
                 async with async_timeout.timeout(10):

@@ -85,6 +85,31 @@ async def test_a_reload_replaces_workers_that_die_before_they_have_ever_served(
     assert not served.has_failed, served.said
 
 
+async def test_signals_to_all_processes_leave_workers_alone_that_start(
+    command: RunCommand,
+) -> None:
+    """Those of systemd and of a terminal, which arrive while Python itself starts."""
+    served = await command(workers=2, wait=False)
+    await until(lambda: len(children(served.process)) == 2)
+    first = children(served.process)
+    tell_all(first)
+    served.port = int((await served.until_said(r"serves? http://127\.0\.0\.1:(\d+)"))[1])
+    served.process.send_signal(signal.SIGHUP)
+    await until(lambda: children(served.process) - first)
+    tell_all(children(served.process) - first)
+    await served.until_said("all workers are new")
+    assert await served.stop() == 0
+    assert "died" not in served.said
+    assert "reload failed" not in served.said
+    assert not served.has_failed, served.said
+
+
+def tell_all(pids: set[int]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for pid in pids:
+            os.kill(pid, number)
+
+
 async def test_the_end_in_the_middle_of_a_reload_leaves_nobody_behind(command: RunCommand) -> None:
     served = await command(workers=2)
     before = children(served.process)

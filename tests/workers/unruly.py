@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import time
+import warnings
 from collections.abc import AsyncIterator
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -34,9 +37,25 @@ class Unruly(SockJSConnection):
             note("blocks")
             time.sleep(float(seconds))  # noqa: ASYNC251
             note("blocked")
+        elif command in ("fork", "c_fork"):
+            fork = os.fork if command == "fork" else ctypes.CDLL(None).fork
+            with warnings.catch_warnings():  # 3.12 warns of forks beside threads
+                warnings.simplefilter("ignore")
+                pid = fork()
+            if not pid:
+                rest(float(seconds))
+            note(f"forked {pid}")
 
     async def on_close(self) -> None:
         note("close")
+
+
+def rest(seconds: float) -> NoReturn:
+    """Live on as a fork, like a process pool whose process was killed."""
+    try:
+        time.sleep(seconds)
+    finally:
+        os._exit(0)
 
 
 async def make() -> web.Application:
@@ -44,7 +63,12 @@ async def make() -> web.Application:
     settings = json.loads(os.environ.get("SETTINGS", "{}"))
     SockJSRouter(Unruly, "/echo", settings).attach(app)
     app.cleanup_ctx.append(database)
+    app.router.add_get("/loaded", loaded)
     return app
+
+
+async def loaded(_request: web.Request) -> web.Response:
+    return web.json_response({"pid": os.getpid()})
 
 
 async def database(_app: web.Application) -> AsyncIterator[None]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -49,6 +49,8 @@ class Commands:
         self._queue: deque[Pending] = deque()
         self._sent: deque[Pending] = deque()
         self._changed = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._turn = asyncio.Lock()
         self.heard: int = 0
 
     async def call(self, *commands: Command) -> Any:
@@ -60,6 +62,22 @@ class Commands:
         answer = asyncio.get_running_loop().create_future()
         if not self.cast(*commands, answer=answer):
             raise BrokerUnavailableError(f"the queue for Redis is full ({self._limit} bytes)")
+        return await answer
+
+    async def call_with_room(self, make: Callable[[], Sequence[Command]]) -> Any:
+        """Do what `call` does, but wait while the queue is full.
+
+        Args:
+            make: Makes the commands when they are queued, in case they depend on the time.
+
+        Raises:
+            BrokerUnavailableError: If the link is lost or Redis refuses it.
+        """
+        answer = asyncio.get_running_loop().create_future()
+        async with self._turn:  # so that only one of many is woken by each answer
+            while not self.cast(*make(), answer=answer):
+                self._has_room.clear()
+                await self._has_room.wait()
         return await answer
 
     def cast(
@@ -95,6 +113,7 @@ class Commands:
         self._sent.clear()
         self._queue.clear()
         self._size = 0
+        self._has_room.set()
         for pending in lost:
             if pending.answer is not None and not pending.answer.done():
                 pending.answer.set_exception(BrokerUnavailableError(why))
@@ -125,6 +144,7 @@ class Commands:
         self.heard += 1
         pending = self._sent.popleft()
         self._size -= pending.size
+        self._has_room.set()
         is_refused = isinstance(reply, ResponseError)
         if is_refused and pending.refused is not None:
             pending.refused()

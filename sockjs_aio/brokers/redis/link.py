@@ -122,6 +122,16 @@ class Link:
             raise BrokerUnavailableError(self._why)
         return await self._commands.call(*commands)
 
+    async def call_with_room(self, make: Callable[[], Sequence[Command]]) -> Any:
+        """Run the commands that `make` returns, once the queue has room; for what `serve` awaits.
+
+        Raises:
+            BrokerUnavailableError: If the link is down or is lost, or Redis refuses the command.
+        """
+        if self._is_over:
+            raise BrokerUnavailableError(self._why)
+        return await self._commands.call_with_room(make)
+
     def cast(self, *commands: Command, refused: "Callable[[], object] | None" = None) -> bool:
         """Run `commands` without waiting; return False if there is no room for them.
 

@@ -6,7 +6,7 @@ Keys: ``PREFIXnodes:CHANNEL`` is the set of the nodes that have members of a cha
 
 import asyncio
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from sockjs_aio.brokers.redis.commands import Command
@@ -107,21 +107,25 @@ class Presence:
 
     async def _check(self, link: Link, channel: str) -> None:
         commands = *self._keep(channel), ("EXISTS", self._members(channel))
-        if not await self._ask(link, channel, *commands):
+        if not await self._ask(link, channel, lambda: commands):
             self._stale.add(channel)  # this process was blocked for too long, or Redis lost data
 
     async def _rewrite(self, link: Link, channel: str) -> None:
         self._stale.discard(channel)
+        await self._ask(link, channel, lambda: self._all_of(channel))
+
+    def _all_of(self, channel: str) -> list[Command]:
+        """Return what writes a set; it must be queued at once, before others come and go."""
         key, members = self._members(channel), list(self._roll.local_members(channel))
-        commands: list[Command] = [("DEL", key)]
+        commands: list[Command] = [("MULTI",), ("DEL", key)]
         for start in range(0, len(members), CHUNK):
             commands.append(("SADD", key, *members[start : start + CHUNK]))
         commands += self._keep(channel) if members else self._clear(channel)
-        await self._ask(link, channel, ("MULTI",), *commands, ("EXEC",))
+        return [*commands, ("EXEC",)]
 
-    async def _ask(self, link: Link, channel: str, *commands: Command) -> Any:
+    async def _ask(self, link: Link, channel: str, make: Callable[[], Sequence[Command]]) -> Any:
         try:
-            return await link.call(*commands)
+            return await link.call_with_room(make)
         except BrokerUnavailableError as error:
             self._stale.add(channel)
             text = "channel %r: other processes do not know its members here: %s"

@@ -1,8 +1,8 @@
 """Which URLs of Redis are valid.  Errors never repeat the URL, since it may have a password."""
 
 import contextlib
+import copy
 import re
-import threading
 from collections.abc import Iterator
 from typing import Any, TypeGuard, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -62,7 +62,9 @@ def make_sync_pool(url: object, **options: Any) -> SyncPool:
     primary["max_connections"] = pool.max_connections
     if parts.primary.startswith("rediss"):
         primary["ssl"] = True
-    sentinels = _Sentinels([])
+    sentinels = _Sentinels([])  # type: ignore[no-untyped-call]
+    share = options["socket_connect_timeout"] / (len(parts.sentinels) + 1)
+    options |= {"socket_timeout": share, "socket_connect_timeout": share}  # as in `Sentinels`
     with _redis_refusing():
         sentinels.sentinels = [Redis.from_url(x, **options) for x in parts.sentinels]
     return SentinelConnectionPool(  # type: ignore[no-untyped-call]
@@ -71,16 +73,19 @@ def make_sync_pool(url: object, **options: Any) -> SyncPool:
 
 
 class _Sentinels(Sentinel):
-    """Sentinels for several threads: the first one that answers is moved to the front."""
+    """Sentinels for several threads, and for processes that they fork.
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
-        self._lock = threading.Lock()
+    redis-py changes the order of its list while it asks.  A lock would have threads wait for each
+    other while a Sentinel is silent, and a fork wait for a thread that it does not have.
+    """
 
     def discover_master(self, service_name: str) -> Any:
-        """Ask for the primary, one thread after the other."""
-        with self._lock:
-            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        """Ask for the primary; the Sentinel that answers is asked first from then on."""
+        own = copy.copy(self)
+        own.sentinels = list(self.sentinels)
+        found = Sentinel.discover_master(own, service_name)  # type: ignore[no-untyped-call]
+        self.sentinels = own.sentinels
+        return found
 
 
 def is_of_sentinels(url: object) -> TypeGuard[str]:

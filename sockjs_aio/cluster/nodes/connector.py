@@ -11,6 +11,8 @@ from typing import Any
 
 import aiohttp
 
+from sockjs_aio.server.forks import keep_from_forks
+
 MAX_SILENCE = 10.0
 """Seconds within which the other kernel must acknowledge what was sent, at most."""
 
@@ -60,6 +62,7 @@ def _socket_factory(silence: float) -> Callable[[Any], socket.socket]:
         except BaseException:
             made.close()
             raise
+        keep_from_forks(made)  # the other node learns of this one's end by it
         return made
 
     return make

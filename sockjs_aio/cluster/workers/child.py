@@ -9,12 +9,13 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 from typing import Any
 
 import async_timeout
 
-from sockjs_aio.cluster.workers.control import BEAT, GRACE, REPORT_LIMIT
+from sockjs_aio.cluster.workers.control import BEAT, GRACE, REPORT_LIMIT, SIGNALS
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
 START_LIMIT = 60.0
@@ -67,6 +68,7 @@ class Child:
         self._told: set[str] = set()
         self._news = asyncio.Event()
         self._listening = asyncio.create_task(self._listen(reader))
+        self._ending = asyncio.create_task(self._end_listening())
 
     @classmethod
     async def start(cls, config: WorkerConfig) -> "Child":
@@ -78,11 +80,12 @@ class Child:
         ours, theirs = socket.socketpair()
         try:
             program = _PROGRAM.format(path=sys.path, number=theirs.fileno(), policy=config.policy)
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *_interpreter_options(), "-c", program),
-                pass_fds=(theirs.fileno(), *config.listeners),
-                stdin=asyncio.subprocess.DEVNULL,
-            )
+            with _signals_held():
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, *_interpreter_options(), "-c", program),
+                    pass_fds=(theirs.fileno(), *config.listeners),
+                    stdin=asyncio.subprocess.DEVNULL,
+                )
         except BaseException:
             ours.close()
             raise
@@ -149,7 +152,7 @@ class Child:
     async def ended(self) -> int:
         """Wait for its end; return its exit status, negative for a signal."""
         status = await self.process.wait()
-        await asyncio.wait((self._listening,), timeout=LAST_WORDS)
+        await asyncio.wait((self._ending,))
         return status
 
     async def end(self) -> bool:
@@ -172,6 +175,12 @@ class Child:
     def kill(self) -> None:
         """Kill it, unless it has ended."""
         _send(self.process, signal.SIGKILL)
+
+    async def _end_listening(self) -> None:
+        """Wait until it has ended, and do not wait for what it has forked."""
+        await self.process.wait()
+        await asyncio.wait((self._listening,), timeout=LAST_WORDS)
+        self._listening.cancel()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         try:
@@ -198,6 +207,20 @@ class Child:
             self.has_ended = True
             self._news.set()
             self._writer.close()
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Have a process that is started meanwhile get the supervisor's signals once it handles them.
+
+    It inherits this.  Here they come a moment later.  Several workers may be starting: asyncio
+    forks before it waits for anything, so it does no harm that the first to finish ends this.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _send(process: asyncio.subprocess.Process, number: int) -> None:

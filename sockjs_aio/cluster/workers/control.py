@@ -10,17 +10,25 @@ import json
 import logging
 import os
 import select
+import signal
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
 
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
+from sockjs_aio.server.forks import keep_from_forks
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
 
 BEAT = 0.5
 """Seconds between two beats, which report to the supervisor that the event loop runs."""
+
+# Windows has no SIGHUP; it has no workers either, but this can be imported
+SIGNALS: tuple[signal.Signals, ...] = tuple(
+    number for number in signal.Signals if number.name in ("SIGTERM", "SIGINT", "SIGHUP")
+)
+"""Signals for the supervisor, which workers get too: from systemd, or from a terminal."""
 
 REPORT_LIMIT = 1 << 24
 """Bytes of the longest line that a worker may write: a report of its metrics."""
@@ -70,6 +78,8 @@ class Control:
         """Start to read commands from the file descriptor `number`."""
         connection = socket.socket(fileno=number)
         watched = connection.dup()
+        for each in (connection, watched):  # its end is this worker's
+            keep_from_forks(each)
         reader, writer = await asyncio.open_unix_connection(sock=connection)
         line = await reader.readline()
         if not line.endswith(b"\n"):  # the supervisor has died, or has no resources for this worker

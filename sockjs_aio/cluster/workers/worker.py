@@ -26,7 +26,7 @@ from sockjs_aio.cluster.relay.relay import Relay
 from sockjs_aio.cluster.workers import listeners, logs, placement
 from sockjs_aio.cluster.workers.accepting import Listener
 from sockjs_aio.cluster.workers.app_loader import TargetError, load, report
-from sockjs_aio.cluster.workers.control import Control
+from sockjs_aio.cluster.workers.control import SIGNALS, Control
 from sockjs_aio.cluster.workers.handover import Handovers
 from sockjs_aio.cluster.workers.locator import WorkerLocator
 from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
@@ -40,7 +40,7 @@ from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.shutdown import LAST_GRACE
 from sockjs_aio.server.aiohttp_protocol import Runner
 from sockjs_aio.server.drain import number_of_sessions, progress
-from sockjs_aio.server.forks import give_forks_their_signals
+from sockjs_aio.server.forks import keep_directory_from_forks, keep_forks_apart
 from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.service import services_of
 
@@ -275,9 +275,11 @@ async def work(number: int) -> int:
     """Run a worker for the supervisor at file descriptor `number`; return the exit status."""
     _keep_read_buffers()
     loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(signal_number, _leave_to_supervisor)  # it gets them too
+    for signal_number in SIGNALS:
+        loop.add_signal_handler(signal_number, _leave_to_supervisor)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `Child.start`
     control, config = await Control.open(number)
+    keep_directory_from_forks(config.directory)
     logs.set_up(config.log_level, config.log_format)
     worker = Worker(config, control)
     status = 0
@@ -316,7 +318,7 @@ def main(number: int, policy: str) -> None:
     """Run a worker for the supervisor at file descriptor `number`, with an event loop `policy`."""
     with contextlib.suppress(AttributeError, ValueError, OSError):  # there may be no stderr
         faulthandler.enable()  # prints where it hangs when the supervisor sends SIGABRT
-    give_forks_their_signals()
+    keep_forks_apart()
     if policy:
         module, _, name = policy.partition(":")
         make_policy = operator.attrgetter(name)(importlib.import_module(module))

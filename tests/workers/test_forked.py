@@ -1,0 +1,113 @@
+"""Workers that are killed while something lives on that a hook has forked."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients import WebSocket
+from tests.workers.commanding import PATIENCE, Command
+from tests.workers.conftest import RunCommand
+from tests.workers.test_ends import UNRULY, lines, until_noted
+from tests.workers.test_killed import LOST
+from tests.workers.test_reload_races import children, open_sessions, until
+
+pytestmark = [pytest.mark.timeout(3 * PATIENCE), pytest.mark.programs]
+
+
+@pytest.fixture
+async def notes(tmp_path: Path) -> AsyncIterator[Path]:
+    """Where forks are noted, which are ended with the test."""
+    path = tmp_path / "notes"
+    yield path
+    end_forks(path)
+
+
+def end_forks(notes: Path) -> None:
+    """End what hooks have forked: it has the server's stderr, which `Command` reads to its end."""
+    for line in lines(notes):
+        if line.startswith("forked"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(line.split()[1]), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("how", ["fork", "c_fork"])
+async def test_a_reload_goes_on_when_a_worker_is_killed_that_has_forked(
+    command: RunCommand, notes: Path, tmp_path: Path, how: str
+) -> None:
+    """Python does not notice what C code forks, so that has all sockets: also those by which the
+    successor asks the one before it, which therefore seems to hang."""
+    served = await command(target=UNRULY + "make", notes=notes, workers=1, temporary=tmp_path)
+    (old,) = children(served.process)
+    client = await WebSocket.open(served)
+    await client.send(f"{how} {2 * PATIENCE}")
+    await until_noted(notes, "forked")
+    os.kill(old, signal.SIGSTOP)  # it cannot answer, as if a hook held it up
+    served.process.send_signal(signal.SIGHUP)
+    await until(lambda: children(served.process) - {old})
+    (new,) = children(served.process) - {old}
+    await until(lambda: list(tmp_path.glob(f"*/0.{new}")))
+    await asyncio.sleep(0.2)  # for the supervisor to ask the old one
+    os.kill(old, signal.SIGKILL)
+    await served.until_said("all workers are new")
+    assert children(served.process) == {new}
+    if how == "fork":
+        await open_sessions(served, "a")
+    end_forks(notes)
+    assert await served.stop() == 0
+    assert not served.has_failed, served.said
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_clients_learn_of_the_end_of_a_worker_that_has_forked(
+    command: RunCommand, notes: Path, loop: str
+) -> None:
+    settings = {"disconnect_delay": 60, "heartbeat_delay": 600}
+    served = await command(
+        "--loop", loop, target=UNRULY + "make", notes=notes, settings=settings, workers=2
+    )
+    client, victim = await _websocket(served)
+    paths = await _sessions(served, victim)
+    await client.send(f"fork {2 * PATIENCE}")
+    await until_noted(notes, "forked")
+    wires = await served.worker_wires(2)
+    (survivor,) = wires.keys() - {victim}
+    served.process.send_signal(signal.SIGSTOP)  # so there is no successor yet
+    os.kill(victim, signal.SIGKILL)
+    assert await client.frame() == b""
+    reply = await wires[survivor].request("POST", f"/echo{paths[0]}/xhr_send", '["x"]')
+    assert reply.status == 404
+    served.process.send_signal(signal.SIGCONT)
+    await served.until_said(r"died \(SIGKILL\)")
+    assert victim not in await served.worker_wires(2)
+    for path in paths:
+        assert await served.poll(path) == LOST
+    end_forks(notes)
+    assert await served.stop() == 0
+    assert not served.has_failed, served.said
+
+
+async def _websocket(served: Command) -> tuple[WebSocket, int]:
+    """Return a client, and the process id of its worker."""
+    client = await WebSocket.open(served)
+    await client.send("pid")
+    (pid,) = await client.messages(1)
+    return client, int(pid)
+
+
+async def _sessions(served: Command, worker: int) -> list[str]:
+    """Open two polling sessions of a worker; return their paths."""
+    found: list[str] = []
+    for number in range(100):
+        path = f"/0/forked{number}"
+        assert await served.poll(path) == b"o"
+        assert await served.post(path, '["pid"]') == 204
+        if int((await served.poll(path))[3:-2]) == worker:
+            found.append(path)
+        if len(found) == 2:
+            return found
+    raise AssertionError("all of them are at the other worker")
