@@ -18,7 +18,7 @@ from aiohttp import web
 from sockjs_aio import ConnectionInfo, broadcast
 from sockjs_aio.core import tcp
 from sockjs_aio.core.counters import Counters
-from sockjs_aio.protocol import frames, json_text
+from sockjs_aio.protocol import frames, framing, json_text
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.direct.lane import DirectLane
 from tests import clients
@@ -449,12 +449,12 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> "collections.Counter[str]":
 
         return call
 
-    for module, name in (
-        (json_text, "quote"),
+    for owner, name in (
+        (framing.SOCKJS, "encode"),
         (json_text, "_escape_fragile"),
         (frames, "array_frame"),
     ):
-        monkeypatch.setattr(module, name, counting(name, getattr(module, name)))
+        monkeypatch.setattr(owner, name, counting(name, getattr(owner, name)))
     return counted
 
 
@@ -473,7 +473,7 @@ async def test_broadcast_is_encoded_once_whoever_gets_it(
     assert calls == {"call_soon": 1, "own_call_soon": 1}, "which writes to them all"
     for member in members:
         assert await member.messages(1) == ["Grüße"]
-    assert encodings["quote"] == encodings["_escape_fragile"] == encodings["array_frame"] == 1
+    assert encodings["encode"] == encodings["_escape_fragile"] == encodings["array_frame"] == 1
 
 
 async def test_publish_costs_what_a_broadcast_does(
@@ -493,7 +493,7 @@ async def test_publish_costs_what_a_broadcast_does(
     assert calls == {"call_soon": 1, "own_call_soon": 1}, "which writes to them all"
     for member in members:
         assert await member.messages(1) == ["Grüße"]
-    assert encodings["quote"] == encodings["_escape_fragile"] == encodings["array_frame"] == 1
+    assert encodings["encode"] == encodings["_escape_fragile"] == encodings["array_frame"] == 1
 
 
 async def test_broadcast_makes_nothing_for_each_receiver_that_is_garbage_collected(

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo
 from sockjs_aio.core.session import Session
+from sockjs_aio.protocol import framing
 from sockjs_aio.turns import TURN
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve
@@ -463,7 +464,7 @@ async def test_broadcast_reaches_all_transports_and_encodes_once(
     await Member.until("open", len(members))
     closed = await clients.Xhr.open(served)
     Member.connections[-1].close()
-    encoded = count_calls(monkeypatch, "sockjs_aio.protocol.json_text.quote")
+    encoded = count_calls(monkeypatch, framing.SOCKJS, "encode")
     served.router.broadcast(Member.connections, "hello <all>")
     assert encoded == ["hello <all>"]
     for member in members:
@@ -501,18 +502,16 @@ async def test_info_is_a_snapshot_of_the_request(serve: Serve) -> None:
     assert json.dumps(dict(info)) == '{"user": "ann"}'
 
 
-def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
+def count_calls(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[Any]:
     """Note the first argument of each call of a function, which is called all the same."""
-    module_name, _, function_name = name.rpartition(".")
-    module = __import__(module_name, fromlist=[function_name])
-    function = getattr(module, function_name)
+    function = getattr(owner, name)
     calls = []
 
     def counting(*arguments: Any) -> Any:
         calls.append(arguments[0])
         return function(*arguments)
 
-    monkeypatch.setattr(module, function_name, counting)
+    monkeypatch.setattr(owner, name, counting)
     return calls
 
 

@@ -43,6 +43,7 @@ class Hooks:
     __slots__ = (
         "context",
         "_session",
+        "_events",
         "is_running",
         "_opened",
         "_closed",
@@ -57,6 +58,7 @@ class Hooks:
         self.context: contextvars.Context = contextvars.copy_context()
         """The context in which the session's hooks run, whatever task runs them."""
         self._session = session
+        self._events = session.events
         # whether a hook runs, and which were called
         self.is_running: bool = False
         self._opened = False
@@ -92,7 +94,7 @@ class Hooks:
         Stop when a hook waits, when the others are to be dropped, and at the time `until`.
         """
         worker = self._worker
-        if worker is None or not worker.is_ready:
+        if worker is None or worker.is_spent():
             worker = self._new_worker()
         # micro-optimisation: Python 3.11's `get_running_loop` asks the kernel for the process's id
         loop, task = worker.loop, worker.task
@@ -162,7 +164,7 @@ class Hooks:
     ) -> None:
         """Tell observers about the session, with the context variables that its hooks see."""
         # in a copy: if a hook closes its session, the context is already entered
-        self.context.copy().run(self._session.events.tell, event, *arguments, **named)
+        self.context.copy().run(self._events.tell, event, *arguments, **named)
 
     # Inside.
 
@@ -188,7 +190,7 @@ class Hooks:
 
     def _start(self, name: str, hook: Callable[..., Any], *arguments: Any) -> None:
         worker = self._worker
-        if worker is None or not worker.is_ready:
+        if worker is None or worker.is_spent():
             worker = self._new_worker()
         loop, task = worker.loop, worker.task
         _enter_task(loop, task)
@@ -208,7 +210,7 @@ class Hooks:
 
     def _steps(self, worker: HookTask, messages: list[Any], until: float) -> None:
         connection = self._session.connection
-        is_plain = self._is_plain or self._session.events.watches_hooks
+        is_plain = self._is_plain or self._events.watches_hooks
         while True:
             self.is_running = True
             hook = connection.on_message
@@ -230,7 +232,7 @@ class Hooks:
             else:
                 self._wait("on_message", coroutine, awaited)
                 return
-            if not messages or self.is_dropping or not worker.is_ready or clock() > until:
+            if not messages or self.is_dropping or worker.is_spent() or clock() > until:
                 return
 
     def _started(
@@ -245,12 +247,12 @@ class Hooks:
             coroutine = checked_hook(name, hook(*arguments))
         except StopIteration as error:  # from a plain function; Python does this for a coroutine
             raise RuntimeError(f"{name} raised StopIteration") from error
-        if self._session.events.watches_hooks:
+        if self._events.watches_hooks:
             coroutine = self._watched(name, coroutine)
         return coroutine, coroutine.send(None)
 
     async def _watched(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        tell, session = self._session.events.tell, self._session.connection.session
+        tell, session = self._events.tell, self._session.connection.session
         hook = self._hook_name(name)
         tell(Observer.hook_started, session, hook)
         start = clock()
