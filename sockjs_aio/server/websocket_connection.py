@@ -106,13 +106,14 @@ class WebSocketConnection(TakenOver):
         if self._is_over:
             return  # it has not read our close frame yet
         self._counters.bytes_received += len(data)
-        frames, hooks = self._frames, self._session.hooks
+        frames = self._frames
         if data[0] == PONG_START and frames.is_pong(data):
             return
         if frames.data:
             frames.feed(data)
         else:
             frames.data = data
+        hooks = self._session.hooks
         if not (hooks.is_running or self._is_held):
             self._process(hooks)
         elif len(frames) > READ_AHEAD and not self._is_paused:
