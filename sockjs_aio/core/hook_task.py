@@ -23,7 +23,7 @@ class HookTask:
     Must be created in a running event loop.
     """
 
-    __slots__ = ("task", "loop", "is_spent", "_work", "_rest", "_returned")
+    __slots__ = ("task", "loop", "is_spent", "rest", "_work", "_returned")
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -33,7 +33,8 @@ class HookTask:
         Micro-optimisation: once the task has begun, this is a method of its future, in C.
         """
         self._work = self.loop.create_future()
-        self._rest: Rest | None = None
+        self.rest: Rest | None = None
+        """What it runs: the rest of a hook that waits."""
         self._returned: Returned | None = None
         coroutine = self._run()
         coroutine.send(None)  # a task that is cancelled before its first step would not begin it
@@ -45,7 +46,7 @@ class HookTask:
 
     def go_on(self, rest: "Rest", returned: Returned) -> None:
         """Run `rest` to its end, then call `returned`."""
-        self._rest, self._returned = rest, returned
+        self.rest, self._returned = rest, returned
         if not self._work.done():  # the hook may have cancelled the task: it goes on with that
             self._work.set_result(None)
 
@@ -58,7 +59,7 @@ class HookTask:
         try:
             await _begin()
         except asyncio.CancelledError as error:
-            if self._rest is None:
+            if self.rest is None:
                 self._work.cancel()
                 raise
             self._cancel(error)
@@ -69,7 +70,7 @@ class HookTask:
                 await self._work
             except asyncio.CancelledError as error:
                 self._cancel(error)
-            rest, returned = self._rest, self._returned
+            rest, returned = self.rest, self._returned
             if rest is None or returned is None:
                 return
             self._work = self.loop.create_future()
@@ -81,7 +82,7 @@ class HookTask:
                 if rest.is_given_up:  # the event loop has ended without this task
                     raise
                 failure = error
-            self._rest = self._returned = rest = None
+            self.rest = self._returned = rest = None
             self._forget_cancellations()
             returned(result, failure)
             failure = returned = None  # its traceback refers to this stack frame: a cycle
@@ -91,8 +92,8 @@ class HookTask:
         return self._work.done() or _is_cancelled(self.task)
 
     def _cancel(self, error: asyncio.CancelledError) -> None:
-        if self._rest is not None and not _is_taken_back(self.task):
-            self._rest.cancel(error)
+        if self.rest is not None and not _is_taken_back(self.task):
+            self.rest.cancel(error)
 
     def _forget_cancellations(self) -> None:
         """The next hook must not take those of the last one for its own (Python 3.11)."""
