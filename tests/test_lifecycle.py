@@ -532,6 +532,51 @@ async def test_hook_may_return_any_awaitable(serve: Serve, kind: Kind) -> None:
     await client.leave()
 
 
+@pytest.mark.virtual_time
+@every
+async def test_hooks_that_wait_and_others_run_one_after_the_other(serve: Serve, kind: Kind) -> None:
+    """Of messages that come together."""
+
+    class Echoing(Recorder):
+        task: "asyncio.Task[Any] | None" = None
+
+        async def on_message(self, message: str | bytes) -> None:
+            assert self.task is None, "the last hook has returned"
+            self.task = asyncio.current_task()
+            for _ in range(int(message) % 3):
+                await asyncio.sleep(0)
+            assert asyncio.current_task() is self.task
+            self.task = None
+            self.send(message)
+
+    messages = [str(number) for number in (0, 0, 1, 1, 0, 2, 0, 0)]
+    client = await kind.open(await serve(Echoing))
+    await client.send(*messages)
+    assert await client.messages(len(messages)) == messages
+    await client.leave()
+
+
+@every
+async def test_hook_may_replace_another_one_before_the_next_message(
+    serve: Serve, kind: Kind
+) -> None:
+    class Noted(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.on_message = self.later  # type: ignore[method-assign]
+            self.send(message)
+
+        def later(self, message: str | bytes) -> Any:
+            return asyncio.ensure_future(self.answer(message))
+
+        async def answer(self, message: str | bytes) -> None:
+            self.send(f"later {message!s}")
+
+    client = await kind.open(await serve(Noted))
+    await client.send("a", "b", "c")
+    assert await client.messages(3) == ["a", "later b", "later c"]
+    await client.leave()
+
+
 @every
 async def test_hook_may_replace_another_one(serve: Serve, kind: Kind) -> None:
     """With any function that could have been there from the beginning."""
