@@ -26,9 +26,6 @@ EACH = 5_000
 PATIENCE = 120.0
 """Seconds within which those of one generator must be connected."""
 
-BEATS = 50
-"""Seconds for which heartbeats are measured: two for each session."""
-
 NEEDED = 20 * 1024
 """Bytes of memory to have for each session: its own, and the kernel's for both ends."""
 
@@ -81,6 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--connections", type=int, default=50_000, help="(50,000)")
     parser.add_argument("--workers", type=int, default=3, help="processes of the server (3)")
+    parser.add_argument("--seconds", type=float, default=50, help="of heartbeats (50)")
     options = parser.parse_args()
     total = options.connections
     check_limits(total, options.workers)
@@ -98,7 +96,7 @@ def main() -> int:
     try:
         wait_until_listening(process, port)
         time.sleep(2)  # until the last worker has started
-        print(measure(Server(process), port, total, clients))
+        print(measure(Server(process), port, total, options.seconds, clients))
     finally:
         for client in clients:
             client.kill()
@@ -109,18 +107,20 @@ def main() -> int:
 
 
 def check_limits(total: int, workers: int) -> None:
-    """Exit if this machine cannot hold as many connections."""
+    """Exit if this machine cannot hold as many connections; allow as many files as may be."""
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
     # the kernel spreads connections by chance, so they are not equally many for each
     if total / workers * 1.05 + SPARE > allowed:
         enough = int(total * 1.05 / (allowed - SPARE)) + 1
         sys.exit(f"a process may open {allowed:,} files here: use --workers {enough}")
     if total * NEEDED > meminfo("MemAvailable"):
         sys.exit(f"this needs {total * NEEDED / 2**30:.1f} GiB of memory: use less --connections")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
 
 
-def measure(server: Server, port: int, total: int, clients: "list[subprocess.Popen[bytes]]") -> str:
+def measure(
+    server: Server, port: int, total: int, seconds: float, clients: "list[subprocess.Popen[bytes]]"
+) -> str:
     """Connect `total` clients; return what was seen."""
     files, before, kernels = server.files(), server.memory(), meminfo("Slab")
     command = [str(compiled_loadgen()), "--port", str(port), "--path", "/echo"]
@@ -132,7 +132,7 @@ def measure(server: Server, port: int, total: int, clients: "list[subprocess.Pop
         say(f"{first + count:,} are connected")
     time.sleep(2)  # until the open frames have been written
     used = server.cpu()
-    time.sleep(BEATS)
+    time.sleep(seconds)
     used = server.cpu() - used
     if server.files() < files + total:
         raise RuntimeError("some connections are lost")
@@ -142,7 +142,8 @@ def measure(server: Server, port: int, total: int, clients: "list[subprocess.Pop
         f"PSS {pss / total / 1024:.2f} KiB each, USS {uss / total / 1024:.2f} KiB each, "
         f"{pss / 2**20:,.0f} MiB in all; the kernel's objects, for both ends, "
         f"{(meminfo('Slab') - kernels) / total / 1024:.1f} KiB each; "
-        f"heartbeats take {used / BEATS:.1%} of a CPU, {used / total / BEATS * 25e6:.0f} µs each"
+        f"heartbeats take {used / seconds:.1%} of a CPU, "
+        f"{used / total / seconds * 25e6:.0f} µs each"
     )
 
 

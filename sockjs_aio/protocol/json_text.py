@@ -1,7 +1,7 @@
 """Write and parse JSON strings and arrays of strings, with orjson where it is installed.
 
-orjson is faster only for long texts, and it refuses lone surrogates, which are legal here.  The
-standard library handles whatever orjson refuses.
+orjson is no faster at quoting short texts, and it refuses lone surrogates, which are legal here.
+The standard library handles whatever orjson refuses.
 """
 
 import json
@@ -16,7 +16,7 @@ except ImportError:
     orjson = None  # type: ignore[assignment]
 
 _LONG = 256
-"""Characters above which the standard library is not the fastest."""
+"""Characters above which the standard library is not the fastest at quoting."""
 
 LARGE = 16384
 """Characters above which an unusual text could block the loop, and so is checked first."""
