@@ -43,7 +43,6 @@ class Hooks:
     __slots__ = (
         "context",
         "_session",
-        "_events",
         "is_running",
         "_opened",
         "_closed",
@@ -58,7 +57,6 @@ class Hooks:
         self.context: contextvars.Context = contextvars.copy_context()
         """The context in which the session's hooks run, whatever task runs them."""
         self._session = session
-        self._events = session.events
         # whether a hook runs, and which were called
         self.is_running: bool = False
         self._opened = False
@@ -164,7 +162,7 @@ class Hooks:
     ) -> None:
         """Tell observers about the session, with the context variables that its hooks see."""
         # in a copy: if a hook closes its session, the context is already entered
-        self.context.copy().run(self._events.tell, event, *arguments, **named)
+        self.context.copy().run(self._session.events.tell, event, *arguments, **named)
 
     # Inside.
 
@@ -211,8 +209,9 @@ class Hooks:
     def _steps(self, worker: HookTask, messages: list[Any], until: float) -> None:
         self.is_running = True
         try:
-            if len(messages) > 1 or self._is_plain or self._events.watches_hooks:
-                coroutine: Any = self._each(worker, messages, until)
+            is_plain = self._is_plain or self._session.events.watches_hooks
+            if is_plain or len(messages) > 1:
+                coroutine: Any = self._each(worker, messages, until, is_plain)
             else:  # micro-optimisation: creating a coroutine runs none of its code
                 coroutine = self._session.connection.on_message(messages.pop())
                 if type(coroutine) is not CoroutineType:  # a hook has replaced `on_message`
@@ -227,13 +226,14 @@ class Hooks:
         else:
             self._wait("on_message", coroutine, awaited)
 
-    async def _each(self, worker: HookTask, messages: list[Any], until: float) -> None:
+    async def _each(
+        self, worker: HookTask, messages: list[Any], until: float, is_plain: bool
+    ) -> None:
         """Await `on_message` for one message after the other, until one of them waits.
 
         Micro-optimisation: a hook that is awaited ends without `StopIteration`.
         """
         connection = self._session.connection
-        is_plain = self._is_plain or self._events.watches_hooks
         while True:
             if is_plain:
                 await self._called("on_message", connection.on_message, messages.pop())
@@ -265,10 +265,10 @@ class Hooks:
             coroutine = checked_hook(name, hook(*arguments))
         except StopIteration as error:  # from a plain function; Python does this for a coroutine
             raise RuntimeError(f"{name} raised StopIteration") from error
-        return self._watched(name, coroutine) if self._events.watches_hooks else coroutine
+        return self._watched(name, coroutine) if self._session.events.watches_hooks else coroutine
 
     async def _watched(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        tell, session = self._events.tell, self._session.connection.session
+        tell, session = self._session.events.tell, self._session.connection.session
         hook = self._hook_name(name)
         tell(Observer.hook_started, session, hook)
         start = clock()
