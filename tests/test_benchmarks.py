@@ -1,13 +1,17 @@
 """The comparison of `make bench`: rounds come to figures, and those into the documentation."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import report, summary
-from benchmarks.contenders import BARE, OURS
+from benchmarks import many_idle, report, summary
+from benchmarks.contenders import BARE, OURS, ROOT
 from benchmarks.scenarios import SCENARIOS
+from tests.require import require
 
 CHEAP = SCENARIOS[0]
 
@@ -50,3 +54,24 @@ def test_tables_are_put_between_their_markers(
     assert text.startswith("# Performance") and "## What keeps it so" in text
     with pytest.raises(ValueError, match="no markers"):
         report.put("nothing", "")
+
+
+@pytest.mark.programs
+def test_idle_websockets_of_all_workers_are_counted() -> None:
+    require(sys.platform == "linux", "Linux")
+    require(shutil.which("cc"), "cc")
+    command = [sys.executable, "-m", "benchmarks.many_idle", "--seconds", "1"]
+    done = subprocess.run(
+        [*command, "--connections", "300", "--workers", "2"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("300 idle WebSockets, at most ")
+
+
+def test_more_idle_websockets_than_a_process_may_have_files_need_more_workers() -> None:
+    with pytest.raises(SystemExit, match="files here: use --workers"):
+        many_idle.check_limits(10**9, 1)

@@ -261,18 +261,18 @@ async def test_hook_that_cancels_its_own_task_at_once_is_cancelled_where_it_wait
 
 async def test_cancelled_task_is_not_ready_for_the_next_hook(run: Run) -> None:
     await asyncio.sleep(0)
-    assert run.worker.is_ready
+    assert not run.worker.is_spent()
     run.worker.task.cancel()
-    assert not run.worker.is_ready
+    assert run.worker.is_spent()
 
 
 async def test_task_that_was_cancelled_before_it_begins_is_not_ready() -> None:
     run = Run()
-    assert run.worker.is_ready
+    assert not run.worker.is_spent()
     run.worker.task.cancel()
-    assert not run.worker.is_ready
+    assert run.worker.is_spent()
     await asyncio.wait([run.worker.task])
-    assert not run.worker.is_ready
+    assert run.worker.is_spent()
 
 
 async def test_loop_that_is_gone_runs_no_hook() -> None:

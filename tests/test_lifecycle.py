@@ -14,6 +14,7 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo
 from sockjs_aio.core.session import Session
+from sockjs_aio.protocol import framing
 from sockjs_aio.turns import TURN
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve
@@ -464,7 +465,7 @@ async def test_broadcast_reaches_all_transports_and_encodes_once(
     await Member.until("open", len(members))
     closed = await clients.Xhr.open(served)
     Member.connections[-1].close()
-    encoded = count_calls(monkeypatch, "sockjs_aio.protocol.json_text.quote")
+    encoded = count_calls(monkeypatch, framing.SOCKJS, "encode")
     served.router.broadcast(Member.connections, "hello <all>")
     assert encoded == ["hello <all>"]
     for member in members:
@@ -502,18 +503,16 @@ async def test_info_is_a_snapshot_of_the_request(serve: Serve) -> None:
     assert json.dumps(dict(info)) == '{"user": "ann"}'
 
 
-def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
+def count_calls(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[Any]:
     """Note the first argument of each call of a function, which is called all the same."""
-    module_name, _, function_name = name.rpartition(".")
-    module = __import__(module_name, fromlist=[function_name])
-    function = getattr(module, function_name)
+    function = getattr(owner, name)
     calls = []
 
     def counting(*arguments: Any) -> Any:
         calls.append(arguments[0])
         return function(*arguments)
 
-    monkeypatch.setattr(module, function_name, counting)
+    monkeypatch.setattr(owner, name, counting)
     return calls
 
 
@@ -531,6 +530,51 @@ async def test_hook_may_return_any_awaitable(serve: Serve, kind: Kind) -> None:
     client = await kind.open(await serve(Relay))
     await client.send("a", "b")
     assert await client.messages(2) == ["a", "b"]
+    await client.leave()
+
+
+@pytest.mark.virtual_time
+@every
+async def test_hooks_that_wait_and_others_run_one_after_the_other(serve: Serve, kind: Kind) -> None:
+    """Of messages that come together."""
+
+    class Echoing(Recorder):
+        task: "asyncio.Task[Any] | None" = None
+
+        async def on_message(self, message: str | bytes) -> None:
+            assert self.task is None, "the last hook has returned"
+            self.task = asyncio.current_task()
+            for _ in range(int(message) % 3):
+                await asyncio.sleep(0)
+            assert asyncio.current_task() is self.task
+            self.task = None
+            self.send(message)
+
+    messages = [str(number) for number in (0, 0, 1, 1, 0, 2, 0, 0)]
+    client = await kind.open(await serve(Echoing))
+    await client.send(*messages)
+    assert await client.messages(len(messages)) == messages
+    await client.leave()
+
+
+@every
+async def test_hook_may_replace_another_one_before_the_next_message(
+    serve: Serve, kind: Kind
+) -> None:
+    class Noted(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            self.on_message = self.later  # type: ignore[method-assign]
+            self.send(message)
+
+        def later(self, message: str | bytes) -> Any:
+            return asyncio.ensure_future(self.answer(message))
+
+        async def answer(self, message: str | bytes) -> None:
+            self.send(f"later {message!s}")
+
+    client = await kind.open(await serve(Noted))
+    await client.send("a", "b", "c")
+    assert await client.messages(3) == ["a", "later b", "later c"]
     await client.leave()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from sockjs_aio import ConnectionInfo, Session, SockJSConnection, broadcast
 from sockjs_aio.multiplex import MultiplexConnection, escaped
-from sockjs_aio.protocol import json_text
+from sockjs_aio.protocol import framing, json_text
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve
 
@@ -422,6 +422,7 @@ async def test_broadcast_is_encoded_once_for_all_channel_names(
 
     original = json_text.quote
     monkeypatch.setattr(json_text, "quote", quote)
+    monkeypatch.setattr(framing.SOCKJS, "encode", quote)
     broadcast([*ann.connections, *bob.connections], "x")
     assert sorted(quoted) == ["msg,ann,", "msg,bob,", "x"]
     broadcast(ann.connections, "x")

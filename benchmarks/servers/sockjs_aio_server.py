@@ -26,7 +26,7 @@ class Broadcast(SockJSConnection):
         self.everybody.discard(self)
 
 
-def make_app(heartbeat: float, message_rate: float | None = None) -> web.Application:
+def make_app(heartbeat: float = 25, message_rate: float | None = None) -> web.Application:
     app = web.Application()
     settings = {"heartbeat_delay": heartbeat, "message_rate": message_rate}
     for prefix, connection in (("/echo", Echo), ("/broadcast", Broadcast)):

@@ -23,13 +23,18 @@ class HookTask:
     Must be created in a running event loop.
     """
 
-    __slots__ = ("task", "loop", "_has_begun", "_work", "_rest", "_returned")
+    __slots__ = ("task", "loop", "is_spent", "rest", "_work", "_returned")
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self._has_begun = False
+        self.is_spent: Callable[[], bool] = self._is_spent_early
+        """Tells whether it cannot run a hook: the last one waits, or has cancelled the task.
+
+        Micro-optimisation: once the task has begun, this is a method of its future, in C.
+        """
         self._work = self.loop.create_future()
-        self._rest: Rest | None = None
+        self.rest: Rest | None = None
+        """What it runs: the rest of a hook that waits."""
         self._returned: Returned | None = None
         coroutine = self._run()
         coroutine.send(None)  # a task that is cancelled before its first step would not begin it
@@ -41,14 +46,9 @@ class HookTask:
 
     def go_on(self, rest: "Rest", returned: Returned) -> None:
         """Run `rest` to its end, then call `returned`."""
-        self._rest, self._returned = rest, returned
+        self.rest, self._returned = rest, returned
         if not self._work.done():  # the hook may have cancelled the task: it goes on with that
             self._work.set_result(None)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it waits for work; False once it was cancelled, for that is the last hook's."""
-        return not self._work.done() and (self._has_begun or not _is_cancelled(self.task))
 
     def end(self) -> None:
         """End the task, which must have nothing to run."""
@@ -59,20 +59,22 @@ class HookTask:
         try:
             await _begin()
         except asyncio.CancelledError as error:
-            if self._rest is None:
+            if self.rest is None:
                 self._work.cancel()
                 raise
             self._cancel(error)
-        self._has_begun = True
+        finally:
+            self.is_spent = self._work.done
         while True:
             try:
                 await self._work
             except asyncio.CancelledError as error:
                 self._cancel(error)
-            rest, returned = self._rest, self._returned
+            rest, returned = self.rest, self._returned
             if rest is None or returned is None:
                 return
             self._work = self.loop.create_future()
+            self.is_spent = self._work.done
             result, failure = None, None
             try:
                 result = await rest
@@ -80,14 +82,18 @@ class HookTask:
                 if rest.is_given_up:  # the event loop has ended without this task
                     raise
                 failure = error
-            self._rest = self._returned = rest = None
+            self.rest = self._returned = rest = None
             self._forget_cancellations()
             returned(result, failure)
             failure = returned = None  # its traceback refers to this stack frame: a cycle
 
+    def _is_spent_early(self) -> bool:
+        """Tell what `is_spent` does for a task that has not begun."""
+        return self._work.done() or _is_cancelled(self.task)
+
     def _cancel(self, error: asyncio.CancelledError) -> None:
-        if self._rest is not None and not _is_taken_back(self.task):
-            self._rest.cancel(error)
+        if self.rest is not None and not _is_taken_back(self.task):
+            self.rest.cancel(error)
 
     def _forget_cancellations(self) -> None:
         """The next hook must not take those of the last one for its own (Python 3.11)."""

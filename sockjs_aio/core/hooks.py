@@ -92,7 +92,7 @@ class Hooks:
         Stop when a hook waits, when the others are to be dropped, and at the time `until`.
         """
         worker = self._worker
-        if worker is None or not worker.is_ready:
+        if worker is None or worker.is_spent():
             worker = self._new_worker()
         # micro-optimisation: Python 3.11's `get_running_loop` asks the kernel for the process's id
         loop, task = worker.loop, worker.task
@@ -188,7 +188,7 @@ class Hooks:
 
     def _start(self, name: str, hook: Callable[..., Any], *arguments: Any) -> None:
         worker = self._worker
-        if worker is None or not worker.is_ready:
+        if worker is None or worker.is_spent():
             worker = self._new_worker()
         loop, task = worker.loop, worker.task
         _enter_task(loop, task)
@@ -207,30 +207,44 @@ class Hooks:
             _leave_task(loop, task)
 
     def _steps(self, worker: HookTask, messages: list[Any], until: float) -> None:
+        self.is_running = True
+        try:
+            is_plain = self._is_plain or self._session.events.watches_hooks
+            if is_plain or len(messages) > 1:
+                coroutine: Any = self._each(worker, messages, until, is_plain)
+            else:  # micro-optimisation: creating a coroutine runs none of its code
+                coroutine = self._session.connection.on_message(messages.pop())
+                if type(coroutine) is not CoroutineType:  # a hook has replaced `on_message`
+                    coroutine = checked_hook("on_message", coroutine)
+            awaited = coroutine.send(None)
+        except StopIteration:  # it returned without waiting
+            self.is_running = self.is_cancelled = False
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._interrupted(error)
+        except BaseException as error:
+            self._returned("on_message", None, error)
+        else:
+            self._wait("on_message", coroutine, awaited)
+
+    async def _each(
+        self, worker: HookTask, messages: list[Any], until: float, is_plain: bool
+    ) -> None:
+        """Await `on_message` for one message after the other, until one of them waits.
+
+        Micro-optimisation: a hook that is awaited ends without `StopIteration`.
+        """
         connection = self._session.connection
-        is_plain = self._is_plain or self._session.events.watches_hooks
         while True:
-            self.is_running = True
-            hook = connection.on_message
-            try:
-                if is_plain:
-                    coroutine, awaited = self._started("on_message", hook, messages.pop())
-                else:  # micro-optimisation: creating a coroutine runs none of its code
-                    coroutine = hook(messages.pop())
-                    if type(coroutine) is not CoroutineType:  # a hook has replaced `on_message`
-                        coroutine = checked_hook("on_message", coroutine)
-                    awaited = coroutine.send(None)
-            except StopIteration:  # it returned without waiting
-                self.is_running = self.is_cancelled = False
-            except (KeyboardInterrupt, SystemExit) as error:
-                self._interrupted(error)
-                return
-            except BaseException as error:
-                self._returned("on_message", None, error)
+            if is_plain:
+                await self._called("on_message", connection.on_message, messages.pop())
             else:
-                self._wait("on_message", coroutine, awaited)
+                coroutine = connection.on_message(messages.pop())
+                if type(coroutine) is not CoroutineType:
+                    coroutine = checked_hook("on_message", coroutine)
+                await coroutine
+            if worker.rest is not None:  # it has waited: `_returned_later` comes next
                 return
-            if not messages or self.is_dropping or not worker.is_ready or clock() > until:
+            if not messages or self.is_dropping or worker.is_spent() or clock() > until:
                 return
 
     def _started(
@@ -241,13 +255,17 @@ class Hooks:
         Raises:
             StopIteration: If it returned without waiting.
         """
+        coroutine = self._called(name, hook, *arguments)
+        return coroutine, coroutine.send(None)
+
+    def _called(
+        self, name: str, hook: Callable[..., Any], *arguments: Any
+    ) -> Coroutine[Any, Any, Any]:
         try:
             coroutine = checked_hook(name, hook(*arguments))
         except StopIteration as error:  # from a plain function; Python does this for a coroutine
             raise RuntimeError(f"{name} raised StopIteration") from error
-        if self._session.events.watches_hooks:
-            coroutine = self._watched(name, coroutine)
-        return coroutine, coroutine.send(None)
+        return self._watched(name, coroutine) if self._session.events.watches_hooks else coroutine
 
     async def _watched(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> Any:
         tell, session = self._session.events.tell, self._session.connection.session

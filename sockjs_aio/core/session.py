@@ -35,7 +35,7 @@ from sockjs_aio.protocol.ends import (
 )
 from sockjs_aio.protocol.frames import CloseFrame
 from sockjs_aio.protocol.framing import Framing
-from sockjs_aio.protocol.session_machine import CLOSED
+from sockjs_aio.protocol.session_machine import CLOSED, OPEN
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 
 
@@ -210,16 +210,14 @@ class Session(SubscribedSession):
         writer, machine = self._writer, self._machine
         if writer is not None and now >= self._liveness.due:
             self._probe(writer, now)
-        if now < machine.deadline():
+        was_open = machine.state is OPEN
+        is_beating = was_open and writer is not None
+        if not is_beating and now >= machine.deadline() and self._liveness.is_in_touch():
+            machine.postpone(now)
+        elif not machine.tick(now):
             if writer is not None:
                 writer.flush()  # send the ping, unless a heartbeat follows and takes it along
-            return
-        was_open = self.is_open
-        if not (was_open and writer) and self._liveness.is_in_touch():
-            machine.postpone(now)
-            return
-        machine.tick(now)
-        if machine.state is CLOSED:
+        elif machine.state is CLOSED:
             self._expire(was_open, writer)
         else:
             self.flush(now)

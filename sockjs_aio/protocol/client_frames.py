@@ -113,7 +113,9 @@ class ClientFrames:
             self.data += data
 
     def texts(self, decode: Callable[[str, int], list[str]], max_messages: int) -> list[str]:
-        """Read the frames that come first and are whole text messages; return their messages.
+        """Read the frames that come first and are whole text messages.
+
+        Return their messages, the last one first.
 
         Micro-optimisation: most clients send only such frames.  What is longer than 64 KiB, is not
         valid, or comes after `BATCH` frames, is left to `next`.
@@ -152,6 +154,7 @@ class ClientFrames:
             self.data, self._start = b"", 0
         else:
             self._start = start
+        messages.reverse()
         return messages
 
     def next(self) -> Frame | None:

@@ -6,9 +6,10 @@ Section of the protocol: "Protocol and framing".
 import functools
 from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring
+from typing import Any
 
 from sockjs_aio.errors import PayloadBrokenError, PayloadMissingError, PayloadTooLargeError
-from sockjs_aio.protocol.json_text import parse, quote, short_strings
+from sockjs_aio.protocol.json_text import LARGE, loads, parse, quote
 
 OPEN = b"o"
 HEARTBEAT = b"h"
@@ -89,10 +90,16 @@ def decode_websocket_messages(payload: str, max_messages: int) -> list[str]:
 
     Section: "WebSocket protocol".
     """
+    if len(payload) <= LARGE:  # micro-optimisation: nearly all are, and have only strings
+        try:
+            strings: Any = loads(payload)
+            if type(strings) is list and len(strings) <= max_messages:
+                "".join(strings)  # it fails if one is no string
+                return strings
+        except (ValueError, TypeError, StopIteration, RecursionError):
+            pass  # `parse` tells why, or takes it
     if not payload:
         return []
-    if (strings := short_strings(payload)) is not None and len(strings) <= max_messages:
-        return strings
     decoded = _decode_json(payload, max_messages)
     return [decoded] if type(decoded) is str else _checked(decoded, max_messages)
 

@@ -1,7 +1,7 @@
 """Write and parse JSON strings and arrays of strings, with orjson where it is installed.
 
-orjson is faster only for long texts, and it refuses lone surrogates, which are legal here.  The
-standard library handles whatever orjson refuses.
+orjson is no faster at quoting short texts, and it refuses lone surrogates, which are legal here.
+The standard library handles whatever orjson refuses.
 """
 
 import json
@@ -16,9 +16,9 @@ except ImportError:
     orjson = None  # type: ignore[assignment]
 
 _LONG = 256
-"""Characters above which the standard library is not the fastest."""
+"""Characters above which the standard library is not the fastest at quoting."""
 
-_LARGE = 16384
+LARGE = 16384
 """Characters above which an unusual text could block the loop, and so is checked first."""
 
 _MANY = 4096
@@ -32,17 +32,25 @@ _FRAGILE = re.compile("[\u200c-\u200f\u2028-\u202f\u2060-\u206f\ufff0-\uffff\ud8
 _BLANKS = " \t\r\n"
 
 
-def quote(message: str) -> bytes:
+def quote(message: str | bytes) -> bytes:
     """Encode `message` as a JSON string in UTF-8, with fragile characters escaped.
+
+    Raises:
+        TypeError: If it is not a `str`.
 
     Section: "JSON Unicode Encoding".
     """
+    if not isinstance(message, str):
+        raise TypeError(
+            f"a SockJS message is a str, not {type(message).__name__}: encode it first, "
+            "for example with json.dumps() (only raw WebSockets carry bytes)"
+        )
     if len(message) > _LONG and message.isascii():
         return _quote_long(message)
     json_text = encode_basestring(message)
     if json_text.isascii():
         return json_text.encode()
-    is_long = len(json_text) > _LARGE and len(json_text) * 4 > len(message) * 5
+    is_long = len(json_text) > LARGE and len(json_text) * 4 > len(message) * 5
     escaped = None if is_long else _escape_fragile(json_text)
     # escaping all non-ASCII characters is valid too, and takes a hundredth of the time
     return (encode_basestring_ascii(message) if escaped is None else escaped).encode()
@@ -105,7 +113,7 @@ def parse(text: str, most: int) -> object:
     Raises:
         ValueError: If `text` is not valid, or has a value that is refused.
     """
-    if len(text) > _LARGE and _is_suspect(text, most):
+    if len(text) > LARGE and _is_suspect(text, most):
         return _parse_strings(text, most)
     if orjson is not None and len(text) > _LONG:
         try:
@@ -141,21 +149,19 @@ def parse_values(text: str) -> list[Any]:
     return values
 
 
-def short_strings(text: str) -> list[str] | None:
-    """Return the strings of an array that has nothing else, if `text` is short; otherwise None.
+def _scan_all(text: str) -> object:
+    value, end = _scan(text, 0)
+    if end != len(text):
+        raise ValueError("more than one JSON value")
+    return value
 
-    Micro-optimisation: this is what most clients send, and `parse` takes twice as long.
-    """
-    if len(text) > _LONG:
-        return None
-    try:
-        value, end = _scan(text, 0)
-        if end == len(text) and type(value) is list:
-            "".join(value)  # it fails if one is no string
-            return value
-    except (ValueError, TypeError, StopIteration, RecursionError):
-        pass
-    return None
+
+loads: Callable[[str], object] = _scan_all if orjson is None else orjson.loads
+"""Parse a text of at most `LARGE` characters; refuse some valid ones that `parse` takes.
+
+Raises:
+    ValueError, StopIteration, RecursionError: If `text` is refused.
+"""
 
 
 def _is_suspect(text: str, most: int) -> bool:

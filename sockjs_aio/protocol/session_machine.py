@@ -230,15 +230,19 @@ class SessionMachine:
         self._receiving = self.close_due = self.is_accepting = False
         self.state = CLOSED
 
-    def tick(self, now: float) -> None:
-        """Time has passed: make a heartbeat due, or expire.  Before the deadline, do nothing."""
+    def tick(self, now: float) -> bool:
+        """Time has passed: make a heartbeat due, or expire.
+
+        Before the deadline, do nothing and return False.
+        """
         if now < self.deadline():
-            return
+            return False
         if self._receiving and self.state is OPEN:
             self._beat_due = self._framing.heartbeat is not None
             self._last_frame = now
         else:
             self.end_now()
+        return True
 
     def postpone(self, now: float) -> None:
         """The last response, or the close frame, is still on its way: restart the expiry clock."""

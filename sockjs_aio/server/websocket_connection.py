@@ -70,9 +70,8 @@ class WebSocketConnection(TakenOver):
         self._frames = frames
         self._max_messages = max_messages
         self._counters = session.counters
-        self._messages: list[str | bytes] | None = (
-            None  # read and not handled yet, the last one first
-        )
+        # read and not handled yet, the last one first
+        self._messages: list[Any] | None = None
         # until `on_open` was called, while other tasks have a turn, and above `message_rate`
         self._is_held = True
         self._is_paused = False  # we do not read
@@ -107,10 +106,14 @@ class WebSocketConnection(TakenOver):
         if self._is_over:
             return  # it has not read our close frame yet
         self._counters.bytes_received += len(data)
-        frames, hooks = self._frames, self._session.hooks
+        frames = self._frames
         if data[0] == PONG_START and frames.is_pong(data):
             return
-        frames.feed(data)
+        if frames.data:
+            frames.feed(data)
+        else:
+            frames.data = data
+        hooks = self._session.hooks
         if not (hooks.is_running or self._is_held):
             self._process(hooks)
         elif len(frames) > READ_AHEAD and not self._is_paused:
@@ -171,13 +174,15 @@ class WebSocketConnection(TakenOver):
             PayloadBrokenError: If a message is not what SockJS allows.
         """
         frames, pace = self._frames, self._session.pace
-        turn_ends = 0.0
+        decode = raw_messages if self._writer.is_raw else decode_websocket_messages
+        turn_ends = clock() + TURN
         while True:
             messages = self._messages
             if messages is None:
-                messages = self._messages = self._read(hooks)
+                messages = frames.texts(decode, self._max_messages) or self._next(hooks)
                 if messages is None:
                     break
+                self._messages = messages
                 self._counters.messages_received += len(messages)
             if messages and not hooks.is_dropping:
                 if pace is None:
@@ -192,23 +197,15 @@ class WebSocketConnection(TakenOver):
                     break
             if hooks.is_running:
                 return
-            now = clock()
-            if not turn_ends:
-                turn_ends = now + TURN
-            elif now > turn_ends:
+            if clock() > turn_ends:
                 self._is_held = True
                 asyncio.get_running_loop().call_soon(self._go_on)
                 return
         if self._is_paused and not hooks.is_running:
             self._read_on()
 
-    def _read(self, hooks: InlineHooks) -> list[Any] | None:
-        """Return the next messages, the last one first; None if more bytes must come first."""
-        decode = raw_messages if self._writer.is_raw else decode_websocket_messages
-        messages: list[Any] = self._frames.texts(decode, self._max_messages)
-        if messages:
-            messages.reverse()
-            return messages
+    def _next(self, hooks: InlineHooks) -> list[Any] | None:
+        """Return the messages of the next frame, the last one first; None if it must come first."""
         frame = self._frames.next()
         if frame is None:
             return None

@@ -300,22 +300,19 @@ class WebSocketWriter:
             self._ping_end = None
             return not self.delivery.is_stalled()
         if self._ping_end is None or self.is_heard or busy or self._has_data_come():
-            self._ping()
+            # a client that answered has received the last ping, unless that was delayed; if nothing
+            # was written since, we need not ask the kernel
+            if self.is_heard and not self._is_delayed and self._ping_end == self.delivery.written:
+                self.delivery.assume_taken()
+            else:
+                self._is_delayed = self.delivery.is_pending()
+            self.is_heard = False
+            self._is_ping_due = True
             return True
         if self.delivery.has_arrived(self._ping_end):
             was_delayed, self._is_delayed = self._is_delayed, False
             return was_delayed  # if it was delayed, the time for its answer starts now
         return not self.delivery.is_stalled()
-
-    def _ping(self) -> None:
-        # A client that answered has received the last ping, unless that was delayed.  If nothing
-        # was written since, we need not ask the kernel.
-        if self.is_heard and not self._is_delayed and self._ping_end == self.delivery.written:
-            self.delivery.assume_taken()
-        else:
-            self._is_delayed = self.delivery.is_pending()
-        self.is_heard = False
-        self._is_ping_due = True
 
     def _has_data_come(self) -> bool:
         """Tell whether part of a message that is still incomplete arrived recently."""

@@ -61,7 +61,8 @@ def nothing_is_small() -> Iterator[None]:
     """Have all texts taken for large ones, and few characters for many."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(json_text, "_LONG", 1)
-        monkeypatch.setattr(json_text, "_LARGE", 2)
+        monkeypatch.setattr(json_text, "LARGE", 2)
+        monkeypatch.setattr(frames, "LARGE", 2)
         monkeypatch.setattr(json_text, "_MANY", 2)
         yield
 
@@ -87,6 +88,15 @@ def test_large_json_text_keeps_its_value(text: str) -> None:
 @given(payloads)
 def test_large_payload_is_understood_as_a_small_one(payload: str) -> None:
     assert _outcome(payload) == _large_outcome(payload)
+
+
+@given(payloads)
+def test_payload_is_understood_without_orjson_as_with_it(payload: str) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(json_text, "orjson", None)
+        monkeypatch.setattr(frames, "loads", json_text._scan_all)
+        without = _outcome(payload)
+    assert _outcome(payload) == without
 
 
 @given(st.text("%4Da&=+z\r\n", max_size=40))
