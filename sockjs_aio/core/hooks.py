@@ -9,7 +9,6 @@ it.
 where messages come from: `websocket_session`, `queued_hooks` and `awaited_hooks`.
 """
 
-import asyncio
 import contextvars
 import inspect
 from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
@@ -21,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.hook_task import HookTask, Rest
 from sockjs_aio.core.hooked_session import HookedSession
-from sockjs_aio.core.process_exit import end_process
+from sockjs_aio.core.process_exit import exit_soon
 from sockjs_aio.gaps import GapSession
 from sockjs_aio.protocol.ends import HOOK_FAILED
 from sockjs_aio.turns import clock
@@ -282,19 +281,14 @@ class Hooks:
             self._session.close()
 
     def _interrupted(self, error: BaseException) -> None:
-        """A hook ends the process: stop the event loop.
+        """A hook ends the process: stop the event loop."""
+        exit_soon(error, self._let_go)
 
-        Not here: uvloop would take it for an error of the connection, asyncio for one of the task.
-        """
-        asyncio.get_running_loop().call_soon(self._exit, error)
-
-    def _exit(self, error: BaseException) -> None:
+    def _let_go(self) -> None:
         self.is_running = self.is_cancelled = False
-        # the loop goes on for a shutdown, which closes the session: the next message must not end
-        # the process once more, in the middle of that
+        # the loop goes on for a shutdown, which closes the session: no further message is handled
         if not self._session.is_open:
             self._resume_soon()
-        end_process(error)
 
     def _fail(self, name: str, error: BaseException) -> None:
         session = self._session.connection.session
