@@ -47,7 +47,7 @@ class Hooks:
         "_closed",
         "is_cancelled",
         "is_dropping",
-        "_gaps",
+        "gaps",
         "_worker",
         "_is_plain",
     )
@@ -63,7 +63,7 @@ class Hooks:
         self.is_cancelled: bool = False  # the server is shutting down, and the hook took too long
         self.is_dropping: bool = False  # no more messages are handled
         # gaps that `on_gap` was not called for yet; nearly always None
-        self._gaps: dict[tuple[GapSession, str], None] | None = None
+        self.gaps: dict[tuple[GapSession, str], None] | None = None
         self._worker: HookTask | None = None  # an idle session has none
         self._is_plain = True  # unless `on_message` was a coroutine function at first
 
@@ -88,7 +88,8 @@ class Hooks:
     def steps(self, messages: list[Any], until: float) -> None:
         """Call `on_message` for each of `messages`, the last one first, and remove it there.
 
-        Stop when a hook waits, when the others are to be dropped, and at the time `until`.
+        Stop when a hook waits, when the others are to be dropped, when a gap comes before them, and
+        at the time `until`.
         """
         worker = self._worker
         if worker is None or not worker.is_ready:
@@ -119,9 +120,9 @@ class Hooks:
 
         If that is due already, do nothing.
         """
-        if self._gaps is None:
-            self._gaps = {}
-        self._gaps[session, channel] = None
+        if self.gaps is None:
+            self.gaps = {}
+        self.gaps[session, channel] = None
         if self._opened:
             self._resume_soon()
 
@@ -150,7 +151,7 @@ class Hooks:
     def break_cycles(self) -> None:
         """Forget the session, which has ended, so that it does not need the garbage collector."""
         self.rest()
-        self._gaps = None
+        self.gaps = None
         del self._session
 
     def tell(
@@ -170,12 +171,12 @@ class Hooks:
         raise NotImplementedError
 
     def _next_gap(self) -> tuple[GapSession, str] | None:
-        while self._gaps:
-            session, channel = first = next(iter(self._gaps))
-            del self._gaps[first]
+        while self.gaps:
+            session, channel = first = next(iter(self.gaps))
+            del self.gaps[first]
             if session.channels.is_subscribed(session, channel):
                 return first
-        self._gaps = None
+        self.gaps = None
         return None
 
     def _new_worker(self) -> HookTask:
@@ -229,7 +230,9 @@ class Hooks:
             else:
                 self._wait("on_message", coroutine, awaited)
                 return
-            if not messages or self.is_dropping or not worker.is_ready or clock() > until:
+            if not messages or self.is_dropping or self.gaps:
+                return
+            if not worker.is_ready or clock() > until:
                 return
 
     def _started(
