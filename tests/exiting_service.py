@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
-from sockjs_aio import Drain, SockJSConnection, SockJSRouter, run_app
+from sockjs_aio import ConnectionInfo, Drain, Session, SockJSConnection, SockJSRouter, run_app
 
 STATUS = 3
 
@@ -24,6 +24,10 @@ class Exiting(SockJSConnection):
 
     reached: ClassVar[dict[str, asyncio.Event]] = {}
     leaving: ClassVar[set["Exiting"]] = set()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        exit_if_asked("constructor", session.info.query.get("exit"))
 
     async def on_message(self, message: str | bytes) -> None:
         if message == "in on_close":
@@ -51,6 +55,21 @@ class Exiting(SockJSConnection):
             sys.exit(STATUS)
 
 
+def exit_if_asked(where: str, asked: str | None) -> None:
+    if asked == where:
+        sys.exit(STATUS)
+
+
+async def authorize(request: web.Request) -> bool:
+    exit_if_asked("authorize", request.query.get("exit"))
+    return True
+
+
+def verify(request: web.Request, _info: ConnectionInfo) -> bool:
+    exit_if_asked("verify", request.query.get("exit"))
+    return True
+
+
 def make_app(settings: dict[str, Any]) -> web.Application:
     async def on_shutdown(_app: web.Application) -> None:
         await pass_by("in on_shutdown")
@@ -62,7 +81,7 @@ def make_app(settings: dict[str, Any]) -> web.Application:
     app = web.Application()
     app.on_shutdown.append(on_shutdown)
     app.on_cleanup.append(on_cleanup)
-    SockJSRouter(Exiting, "/echo", settings).attach(app)
+    SockJSRouter(Exiting, "/echo", settings, authorize=authorize, verify=verify).attach(app)
     return app
 
 

@@ -13,6 +13,7 @@ from tests import clients
 from tests.exiting_service import STATUS
 from tests.ports import free_port
 from tests.process import PATIENCE, ServerProcess
+from tests.websocket_wire import HANDSHAKE
 
 MOMENTS = ("in on_close", "when closed", "in on_shutdown", "in on_cleanup")
 """When hooks call it, in a shutdown that SIGTERM has begun."""
@@ -75,6 +76,40 @@ async def test_hook_may_end_the_process_in_the_turn_of_a_signal(
     client = await kind.open(server)
     await client.send("in the turn of SIGTERM")
     await client.leave()
+    assert await server.ended() == STATUS
+    assert await printed(server) == what_is_said(options)
+
+
+@pytest.mark.programs
+@programs
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/websocket?exit=constructor",
+        "/0/1/websocket?exit=authorize",
+        "/0/1/xhr?exit=constructor",
+        "/0/1/eventsource?exit=authorize",
+        "/0/known/xhr?exit=verify",
+        "/0/known/xhr_send?exit=verify",
+    ],
+)
+async def test_what_ends_the_process_at_a_request_leaves_others_a_clean_end(
+    options: list[str], path: str
+) -> None:
+    server = await start(options)
+    other = await clients.WebSocket.open(server)
+    opening = await server.wire()
+    assert (await opening.request("POST", "/echo/0/known/xhr")).body == b"o\n"
+    wires = [await server.wire() for _ in range(3)]
+    for wire in wires:
+        is_get = "websocket" in path or "eventsource" in path
+        headers = HANDSHAKE if "websocket" in path else {}
+        wire.send("GET" if is_get else "POST", server.prefix + path, headers=headers)
+    assert (await wires[0].reply()).status == 503
+    # `asyncio.run` cancels all tasks at once, and so cuts sessions off
+    end = b"" if "own" in options else b'c[1012,"Service restart"]'
+    assert await other.frame() == end
+    await other.leave()
     assert await server.ended() == STATUS
     assert await printed(server) == what_is_said(options)
 
