@@ -211,12 +211,15 @@ class Hooks:
         is_plain = self._is_plain or self._session.events.watches_hooks
         while True:
             self.is_running = True
-            hook = connection.on_message
             try:
+                hook = connection.on_message
                 if is_plain:
                     coroutine, awaited = self._started("on_message", hook, messages.pop())
                 else:  # micro-optimisation: creating a coroutine runs none of its code
-                    coroutine = hook(messages.pop())
+                    try:
+                        coroutine = hook(messages.pop())
+                    except StopIteration as error:  # as in `_started`
+                        raise RuntimeError("on_message raised StopIteration") from error
                     if type(coroutine) is not CoroutineType:  # a hook has replaced `on_message`
                         coroutine = checked_hook("on_message", coroutine)
                     awaited = coroutine.send(None)
