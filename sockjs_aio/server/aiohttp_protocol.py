@@ -146,6 +146,13 @@ def _is_from(name: str, function: object) -> bool:
     return isinstance(function, types.FunctionType) and function.__code__.co_filename.endswith(name)
 
 
+def has_own_way(app: web.Application) -> bool:
+    """Tell whether a class of its own decides which resource of `app` gets a request."""
+    router = app.router
+    ways = [type(router), *(type(resource) for resource in router.resources())]
+    return any(way.__module__ != web.UrlDispatcher.__module__ for way in ways)
+
+
 def depends_on_host(resource: web.AbstractResource) -> bool:
     """Tell whether a resource is a sub-application for some hosts."""
     return isinstance(resource, MatchedSubAppResource)
