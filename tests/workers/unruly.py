@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import AsyncIterator
 
@@ -21,6 +22,8 @@ def note(what: str) -> None:
 class Unruly(SockJSConnection):
     """Does what its messages say."""
 
+    exits = False
+
     async def on_message(self, message: str | bytes) -> None:
         command, _, seconds = str(message).partition(" ")
         if command == "pid":
@@ -35,8 +38,17 @@ class Unruly(SockJSConnection):
             time.sleep(float(seconds))  # noqa: ASYNC251
             note("blocked")
 
+        elif message == "exit now":
+            note("exit")
+            sys.exit(3)
+        elif message == "exit in on_close":
+            note("exit")
+            self.exits = True
+
     async def on_close(self) -> None:
         note("close")
+        if self.exits:
+            sys.exit(3)
 
 
 async def make() -> web.Application:
