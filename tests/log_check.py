@@ -8,8 +8,9 @@ the message or the traceback; and it fails if nothing of the kind is logged.
 import gc
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     logging.getLogger().removeHandler(watch)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Collect no garbage while pytest parses the source of a test that has failed.
+
+    What such a test leaves open warns when it is collected.  Python parses source for the traceback
+    of that too, and before 3.12 it cannot do both at a time: pytest ends with an internal error.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -78,6 +78,38 @@ async def test_plain_hook_that_ends_an_iterator(serve: Serve) -> None:
         await client.leave()
 
 
+@pytest.mark.parametrize("of", ["instance", "class"])
+@pytest.mark.parametrize("how", ["ends an iterator", "is a property that fails"])
+@pytest.mark.logs("StopIteration|no hook")
+async def test_on_message_that_is_replaced_while_a_session_is_open(
+    serve: Serve, of: str, how: str
+) -> None:
+    class Replaced(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            def end_iterator(*_: Any) -> Any:
+                return next(iter(()))
+
+            def fail(_self: Any) -> Any:
+                raise LookupError("no hook")
+
+            if how == "is a property that fails":
+                type(self).on_message = property(fail)  # type: ignore[assignment,method-assign]
+            else:
+                owner: Any = self if of == "instance" else type(self)
+                owner.on_message = end_iterator
+            self.send("replaced")
+
+    first = Replaced.on_message
+    for kind in clients.ALL:
+        Replaced.on_message = first  # type: ignore[method-assign]
+        client = await kind.open(await serve(Replaced))
+        await client.send("a")
+        assert await client.messages(1) == ["replaced"]
+        await client.send("b")
+        assert await client.frame() == b'c[1011,"Internal error"]'
+        await client.leave()
+
+
 @pytest.mark.parametrize("base", ["forgotten", "none"])
 @pytest.mark.logs("TypeError: (Forgetful|None)")
 async def test_constructor_that_forgets_its_base(

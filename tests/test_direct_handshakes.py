@@ -387,6 +387,31 @@ async def test_connection_that_was_refused_may_be_used_again(serve: Serve) -> No
     assert await frame(wire) == (1, b"o")
 
 
+async def test_failure_is_no_answer_to_the_next_handshake_of_its_connection(serve: Serve) -> None:
+    made: list[Session] = []
+
+    class Failing(Echo):
+        def __init__(self, session: Session) -> None:
+            super().__init__(session)
+            made.append(session)
+            if len(made) == 3:
+                raise web.HTTPForbidden(text="not you")
+
+    served = await learnt(serve, Failing, settings={"max_sessions": 1})
+    failing, other = await served.wire(), await served.wire()
+    for wire in (failing, other):  # the second one takes the last place, in the same turn
+        wire.send("GET", "/echo/0/1/websocket", headers=HANDSHAKE)
+    first = await failing.reply()
+    assert (await other.head()).status == 101
+    other.close()
+    await served.until_empty()
+    failing.send("GET", "/echo/0/1/websocket", headers=HANDSHAKE)
+    assert (await failing.head()).status == 101
+    assert await frame(failing) == (1, b"o")
+    assert (first.status, len(made)) == (403, 5), "its own answer, although there is no room now"
+    failing.close()
+
+
 async def test_session_may_be_closed_where_it_is_made(serve: Serve, answered: list[str]) -> None:
     class Closing(SockJSConnection):
         def __init__(self, session: Session) -> None:

@@ -259,6 +259,38 @@ async def test_other_kinds_of_resources_keep_the_lane_away_too(
     assert not await answers(serve, answered, app=make_app(), settings={"direct_requests": True})
 
 
+def with_own_resource() -> web.Application:
+    class Own(web.PlainResource):
+        """Gets what is not its path, as an application's own resource may."""
+
+        async def resolve(self, request: web.Request) -> Any:
+            (route,) = self
+            is_its = request.path.startswith("/echo/000/")
+            return web.UrlMappingMatchInfo({}, route) if is_its else None, set()
+
+    async def other(request: web.Request) -> web.Response:
+        return web.Response(status=418)
+
+    app = web.Application()
+    resource = Own("/echo/000")
+    resource.add_route("*", other)
+    app.router.register_resource(resource)
+    return app
+
+
+@pytest.mark.parametrize("direct", [None, True])
+async def test_resource_of_an_own_class_is_not_passed_over(
+    serve: Serve, answered: list[str], direct: bool | None
+) -> None:
+    served = await serve(Echo, settings={"direct_requests": direct}, app=with_own_resource())
+    wire = await served.wire()
+    for path, status in (("/111/abc/xhr", 200), ("/111/abc/xhr_send", 204), ("/000/abc/xhr", 418)):
+        body = b'["a"]' if "send" in path else b""
+        assert (await wire.request("POST", served.prefix + path, body)).status == status
+    wire.close()
+    assert answered == []
+
+
 async def test_resources_that_cannot_match_do_not(serve: Serve, answered: list[str]) -> None:
     async def page(request: web.Request) -> web.Response:
         return web.Response(text="a page")

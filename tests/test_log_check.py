@@ -68,6 +68,19 @@ async def test():
 """
 
 
+FAILING = """
+import ast
+
+def parse(depth):
+    return parse(depth - 1) if depth else ast.parse("deeper")
+
+def test():
+    gc.callbacks.append(lambda *_: parse(20))  # as a traceback of what is collected does
+    gc.set_threshold(20)
+    assert "what is wrong" == ""
+"""
+
+
 def run(directory: Path, tests: list[str]) -> list[str]:
     """Run tests with the check and the project's settings; return why each fails, or "".
 
@@ -93,3 +106,8 @@ def test_what_nobody_asks_for_fails_its_test_and_what_was_asked_for_passes(tmp_p
     assert fine == ""
     for what, reason in zip(SURPRISES, others, strict=True):
         assert what in reason
+
+
+def test_report_of_a_failure_is_not_disturbed_by_what_is_collected(tmp_path: Path) -> None:
+    (reason,) = run(tmp_path, [FAILING])
+    assert "what is wrong" in reason

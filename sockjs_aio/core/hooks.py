@@ -9,7 +9,6 @@ it.
 where messages come from: `websocket_session`, `request_session` and `awaited_hooks`.
 """
 
-import asyncio
 import contextvars
 import inspect
 from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
@@ -21,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.hook_task import HookTask, Rest
 from sockjs_aio.core.hooked_session import HookedSession
-from sockjs_aio.core.process_exit import end_process
+from sockjs_aio.core.process_exit import exit_soon
 from sockjs_aio.gaps import GapSession
 from sockjs_aio.protocol.ends import HOOK_FAILED
 from sockjs_aio.turns import clock
@@ -48,7 +47,7 @@ class Hooks:
         "_closed",
         "is_cancelled",
         "is_dropping",
-        "_gaps",
+        "gaps",
         "_worker",
         "_is_plain",
     )
@@ -64,7 +63,7 @@ class Hooks:
         self.is_cancelled: bool = False  # the server is shutting down, and the hook took too long
         self.is_dropping: bool = False  # no more messages are handled
         # gaps that `on_gap` was not called for yet; nearly always None
-        self._gaps: dict[tuple[GapSession, str], None] | None = None
+        self.gaps: dict[tuple[GapSession, str], None] | None = None
         self._worker: HookTask | None = None  # an idle session has none
         self._is_plain = True  # unless `on_message` was a coroutine function at first
 
@@ -89,7 +88,8 @@ class Hooks:
     def steps(self, messages: list[Any], until: float) -> None:
         """Call `on_message` for each of `messages`, the last one first, and remove it there.
 
-        Stop when a hook waits, when the others are to be dropped, and at the time `until`.
+        Stop when a hook waits, when the others are to be dropped, when a gap comes before them, and
+        at the time `until`.
         """
         worker = self._worker
         if worker is None or worker.is_spent():
@@ -120,9 +120,9 @@ class Hooks:
 
         If that is due already, do nothing.
         """
-        if self._gaps is None:
-            self._gaps = {}
-        self._gaps[session, channel] = None
+        if self.gaps is None:
+            self.gaps = {}
+        self.gaps[session, channel] = None
         if self._opened:
             self._resume_soon()
 
@@ -151,7 +151,7 @@ class Hooks:
     def break_cycles(self) -> None:
         """Forget the session, which has ended, so that it does not need the garbage collector."""
         self.rest()
-        self._gaps = None
+        self.gaps = None
         del self._session
 
     def tell(
@@ -171,12 +171,12 @@ class Hooks:
         raise NotImplementedError
 
     def _next_gap(self) -> tuple[GapSession, str] | None:
-        while self._gaps:
-            session, channel = first = next(iter(self._gaps))
-            del self._gaps[first]
+        while self.gaps:
+            session, channel = first = next(iter(self.gaps))
+            del self.gaps[first]
             if session.channels.is_subscribed(session, channel):
                 return first
-        self._gaps = None
+        self.gaps = None
         return None
 
     def _new_worker(self) -> HookTask:
@@ -213,7 +213,10 @@ class Hooks:
             if is_plain or len(messages) > 1:
                 coroutine: Any = self._each(worker, messages, until, is_plain)
             else:  # micro-optimisation: creating a coroutine runs none of its code
-                coroutine = self._session.connection.on_message(messages.pop())
+                try:
+                    coroutine = self._session.connection.on_message(messages.pop())
+                except StopIteration as error:  # as in `_started`
+                    raise RuntimeError("on_message raised StopIteration") from error
                 if type(coroutine) is not CoroutineType:  # a hook has replaced `on_message`
                     coroutine = checked_hook("on_message", coroutine)
             awaited = coroutine.send(None)
@@ -244,7 +247,9 @@ class Hooks:
                 await coroutine
             if worker.rest is not None:  # it has waited: `_returned_later` comes next
                 return
-            if not messages or self.is_dropping or worker.is_spent() or clock() > until:
+            if not messages or self.is_dropping or self.gaps:
+                return
+            if worker.is_spent() or clock() > until:
                 return
 
     def _started(
@@ -300,19 +305,14 @@ class Hooks:
             self._session.close()
 
     def _interrupted(self, error: BaseException) -> None:
-        """A hook ends the process: stop the event loop.
+        """A hook ends the process: stop the event loop."""
+        exit_soon(error, self._let_go)
 
-        Not here: uvloop would take it for an error of the connection, asyncio for one of the task.
-        """
-        asyncio.get_running_loop().call_soon(self._exit, error)
-
-    def _exit(self, error: BaseException) -> None:
+    def _let_go(self) -> None:
         self.is_running = self.is_cancelled = False
-        # the loop goes on for a shutdown, which closes the session: the next message must not end
-        # the process once more, in the middle of that
+        # the loop goes on for a shutdown, which closes the session: no further message is handled
         if not self._session.is_open:
             self._resume_soon()
-        end_process(error)
 
     def _fail(self, name: str, error: BaseException) -> None:
         session = self._session.connection.session

@@ -20,6 +20,7 @@ import async_timeout
 
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.connection import Session
+from sockjs_aio.core.process_exit import exit_soon
 from sockjs_aio.errors import BrokerUnavailableError
 from sockjs_aio.protocol.framing import PreparedMessage
 
@@ -265,6 +266,8 @@ class Presence:
     async def _call(self, channel: str, joined: list[str], left: list[str]) -> None:
         try:
             await self._on_presence(channel, joined, left)
+        except (KeyboardInterrupt, SystemExit) as error:
+            exit_soon(error)
         except Exception:
             logger.exception("on_presence failed for channel %r", channel)
 

@@ -1,24 +1,114 @@
-"""Lets a hook end the process: once, although hooks of other sessions may ask for that too."""
+"""Lets the application's code end the process, but not in the middle of a shutdown.
+
+`sys.exit()` in a hook stops the event loop.  What runs the application then closes the sessions and
+cleans up, in the same loop.  If a `SystemExit` stopped the loop again, it would cut that off.  So
+one that comes during a shutdown is put off until the task that shuts down has ended.
+"""
 
 import asyncio
 import math
+from collections.abc import Callable
+from types import CodeType, FunctionType
+from typing import Any
 from weakref import WeakKeyDictionary
 
 SPAN = 1.0
-"""Seconds in which a shutdown has closed all sessions, so that no more messages are handled."""
+"""Seconds within which a program that was told to exit begins its shutdown."""
 
-_ended_at: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
+TURNS = 10
+"""Turns of the event loop within which a shutdown that a signal asks for is known here."""
+
+_exits: WeakKeyDictionary[asyncio.AbstractEventLoop, "_Exits"] = WeakKeyDictionary()
 
 
-def end_process(error: BaseException) -> None:
-    """Stop the event loop with `error`, which the application's code has raised.
+def shutdown_begins(*functions: Callable[..., Any]) -> None:
+    """Put exits off while the current task is inside one of these coroutine functions."""
+    task = asyncio.current_task()
+    if task is not None:
+        codes = {each.__code__ for each in functions if isinstance(each, FunctionType)}
+        _exits_of(asyncio.get_running_loop()).shutdowns.setdefault(task, set()).update(codes)
 
-    Call this in a callback of its own.  If such an error has stopped the loop a moment ago, the
-    loop goes on for a shutdown, which another `SystemExit` would end in the middle: do nothing.
+
+def exit_soon(error: BaseException, let_go: Callable[[], object] | None = None) -> None:
+    """Stop the event loop in a moment with `error`, which the application's code has raised.
+
+    Not here: uvloop would take it for an error of the connection, asyncio for one of the task.  Nor
+    in the next turn: a signal may just have asked for a shutdown.
+
+    Args:
+        error: A `SystemExit` or `KeyboardInterrupt`.
+        let_go: Called just before.
     """
     loop = asyncio.get_running_loop()
-    now = loop.time()
-    if isinstance(error, SystemExit) and now - _ended_at.get(loop, -math.inf) < SPAN:
+    loop.call_soon(_exit_in, loop, TURNS, error, let_go)
+
+
+def _exit_in(
+    loop: asyncio.AbstractEventLoop,
+    turns: int,
+    error: BaseException,
+    let_go: Callable[[], object] | None,
+) -> None:
+    if turns > 1:
+        loop.call_soon(_exit_in, loop, turns - 1, error, let_go)
         return
-    _ended_at[loop] = now
-    raise error
+    if let_go is not None:
+        let_go()
+    _exits_of(loop).exit(error, loop.time())
+
+
+def _exits_of(loop: asyncio.AbstractEventLoop) -> "_Exits":
+    exits = _exits.get(loop)
+    if exits is None:
+        exits = _exits[loop] = _Exits()
+    return exits
+
+
+class _Exits:
+    """The exits that were asked for in one event loop."""
+
+    def __init__(self) -> None:
+        self.shutdowns: WeakKeyDictionary[asyncio.Task[Any], set[CodeType]] = WeakKeyDictionary()
+        """The tasks that shut down, and the code of the functions in which they do that."""
+        self._exited_at = -math.inf
+        self._put_off: BaseException | None = None
+
+    def exit(self, error: BaseException, now: float) -> None:
+        """Raise `error`, now or after the shutdown; the first status that was asked for counts."""
+        if isinstance(error, SystemExit):  # not Ctrl-C, which means at once
+            if now - self._exited_at < SPAN:
+                return
+            task = self._shutting_down()
+            if task is not None:
+                if self._put_off is None and self._exited_at == -math.inf:
+                    self._put_off = error
+                    task.add_done_callback(self._exit_at_last)
+                return
+        self._exited_at = now
+        self._put_off = None
+        raise error
+
+    def _exit_at_last(self, _ended: object) -> None:
+        task, error = self._shutting_down(), self._put_off
+        if task is not None:  # another one, of another service
+            task.add_done_callback(self._exit_at_last)
+        elif error is not None:
+            self._put_off = None
+            raise error
+
+    def _shutting_down(self) -> "asyncio.Task[Any] | None":
+        for task, codes in list(self.shutdowns.items()):
+            if not task.done() and _is_inside(task, codes):
+                return task
+            del self.shutdowns[task]
+        return None
+
+
+def _is_inside(task: "asyncio.Task[Any]", codes: set[CodeType]) -> bool:
+    """Tell whether a task, which waits, is inside a coroutine function with one of these codes."""
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        if getattr(awaited, "cr_code", None) in codes:
+            return True
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return False

@@ -153,7 +153,7 @@ class RequestHooks(Hooks):
             self.open_now()
         turn_ends = 0.0
         while not self.is_running:
-            if self._gaps:
+            if self.gaps:
                 self.call_gaps_now()
             elif self._inbox:
                 self.steps([self._inbox.take()], 0.0)

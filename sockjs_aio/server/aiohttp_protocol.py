@@ -18,6 +18,7 @@ from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_urldispatcher import MatchedSubAppResource, PlainResource, PrefixedSubAppResource
 
+from sockjs_aio.core.process_exit import shutdown_begins
 from sockjs_aio.server.direct.grammar import MAX_FIELD, MAX_FIELDS, MAX_LINE, DirectRequest
 
 Waiter: TypeAlias = asyncio.Future[None]
@@ -54,16 +55,7 @@ class Runner(web.AppRunner):
         self._protocol = protocol
 
     async def _make_server(self) -> web.Server:
-        return _remade(await super()._make_server(), _Server, protocol=self._protocol)
-
-
-class _Server(web.Server):
-    """Makes the protocols of `Runner`; aiohttp's gives all unknown arguments to them."""
-
-    def __call__(self) -> Handler:
-        options = dict(self._kwargs)
-        make: Callable[..., Handler] = options.pop("protocol")
-        return make(self, loop=self._loop, **options)
+        return _remade(await super()._make_server(), _WorkersServer, protocol=self._protocol)
 
 
 class Greeter(Protocol):
@@ -92,6 +84,20 @@ class Server(web.Server):
     def make_handler(self) -> Handler:
         """Make aiohttp's protocol for a connection."""
         return super().__call__()
+
+    def pre_shutdown(self) -> None:
+        """Begin to shut down, before the application's `on_shutdown`."""
+        shutdown_begins(web.BaseRunner.cleanup)
+        super().pre_shutdown()
+
+
+class _WorkersServer(Server):
+    """Makes the protocols of `Runner`; aiohttp's gives all unknown arguments to them."""
+
+    def __call__(self) -> Handler:
+        options = dict(self._kwargs)
+        make: Callable[..., Handler] = options.pop("protocol")
+        return make(self, loop=self._loop, **options)
 
 
 def use_own_server(app: web.Application) -> None:
@@ -138,6 +144,13 @@ def is_watched(server: web.Server) -> bool:
 
 def _is_from(name: str, function: object) -> bool:
     return isinstance(function, types.FunctionType) and function.__code__.co_filename.endswith(name)
+
+
+def has_own_way(app: web.Application) -> bool:
+    """Tell whether a class of its own decides which resource of `app` gets a request."""
+    router = app.router
+    ways = [type(router), *(type(resource) for resource in router.resources())]
+    return any(way.__module__ != web.UrlDispatcher.__module__ for way in ways)
 
 
 def depends_on_host(resource: web.AbstractResource) -> bool:

@@ -15,6 +15,7 @@ from sockjs_aio.connection import Session, SockJSConnection, broadcast
 from sockjs_aio.core.connection_checks import warn_of_plain_hooks
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.presence import OnPresence
+from sockjs_aio.core.process_exit import shutdown_begins
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.hook_names import is_coroutine_function
 from sockjs_aio.observers.log import Log
@@ -275,6 +276,7 @@ class SockJSRouter:
         self._registry.channels.start()
 
     async def _shutdown(self, _app: web.Application) -> None:
+        shutdown_begins(web.BaseRunner.cleanup)  # also what comes after this
         await self.shutdown()
 
 

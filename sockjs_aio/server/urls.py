@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sockjs_aio.core.events import Observer
+from sockjs_aio.core.process_exit import exit_soon
 from sockjs_aio.errors import (
     BodyTimeoutError,
     CallbackError,
@@ -24,7 +25,7 @@ from sockjs_aio.server.aiohttp_internals import BODY_ERRORS, drop_rest, is_broke
 from sockjs_aio.server.body import end_where_unsafe, invite_body
 from sockjs_aio.server.direct.install import open_lane
 from sockjs_aio.server.headers import allow_origin, vary
-from sockjs_aio.server.responses import for_refusals, plain_response, reason_of
+from sockjs_aio.server.responses import RETRY_AFTER, for_refusals, plain_response, reason_of
 from sockjs_aio.server.service import Service, service_of
 
 _CHECKED = web.RequestKey("sockjs_aio checked", tuple)
@@ -175,6 +176,10 @@ def _handler(service: Service, url: Page | Transport, by: Answer | None = None) 
             raise
         except _FAILURES as error:
             response = _failure(request, error)
+        except (KeyboardInterrupt, SystemExit) as error:
+            exit_soon(error)  # not from here: two tasks of aiohttp would stop the loop, one by one
+            response = _last_response(request, 503, "The server is shutting down.\n")
+            response.headers["Retry-After"] = RETRY_AFTER
         if response.status >= 400 and not response.prepared:
             _tell_refusal(service, request, response)
             _finish_refusal(service, request, response)

@@ -40,6 +40,8 @@ def raw_websocket(service: Service, request: web.Request) -> Answer:
 async def _serve(
     service: Service, request: web.Request, transport: str, framing: Framing
 ) -> web.StreamResponse:
+    if request.transport is not None:  # first: it is the answer to no other request
+        raise_failure(request.transport)
     settings = service.settings
     if (refusal := check_handshake(request, settings.protocols)) is not None:
         return refusal
@@ -49,7 +51,6 @@ async def _serve(
     response = handshake_response(request, protocol, compression)
     if (connected := request.transport) is None:
         return response  # nobody gets it
-    raise_failure(connected)
     session = service.open_inline_session(request, transport, framing, identity, protocol)
     writer = new_writer(service, connected, session, framing, compression)
     session.attach(writer)

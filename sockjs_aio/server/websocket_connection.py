@@ -101,7 +101,7 @@ class WebSocketConnection(TakenOver):
     # Events of the connection.
 
     def data_received(self, data: bytes) -> None:
-        """Handle bytes from the client, or keep them while a hook waits."""
+        """Handle bytes from the client, or keep them while a hook waits or `on_gap` is due."""
         self._writer.is_heard = True
         if self._is_over:
             return  # it has not read our close frame yet
@@ -114,7 +114,7 @@ class WebSocketConnection(TakenOver):
         else:
             frames.data = data
         hooks = self._session.hooks
-        if not (hooks.is_running or self._is_held):
+        if not (hooks.is_running or self._is_held or hooks.gaps):
             self._process(hooks)
         elif len(frames) > READ_AHEAD and not self._is_paused:
             self._is_paused = True
@@ -195,7 +195,7 @@ class WebSocketConnection(TakenOver):
                 self._messages = None
                 if not frames.data:
                     break
-            if hooks.is_running:
+            if hooks.is_running or hooks.gaps:
                 return
             if clock() > turn_ends:
                 self._is_held = True
@@ -276,7 +276,7 @@ class WebSocketConnection(TakenOver):
 
     def _finish(self, hooks: InlineHooks) -> None:
         """Call `on_close`, unless that was done; forget the session once its connection is lost."""
-        if hooks.is_running or self._is_held:
+        if hooks.is_running or self._is_held or hooks.gaps:
             return
         hooks.close_now()
         if not hooks.is_running:

@@ -114,6 +114,58 @@ async def test_gap_comes_after_the_running_hook_and_before_waiting_messages(
     assert Slow.seen == ["open", "one", "end", *gaps, "two", "end"]
 
 
+@ALL
+async def test_gap_comes_before_messages_that_are_read_in_the_same_turn(
+    serve: Serve, kind: Kind
+) -> None:
+    class Noted(Recorder):
+        async def on_open(self, info: ConnectionInfo) -> None:
+            await self.subscribe("news")
+            await super().on_open(info)
+
+        async def on_gap(self, channel: str) -> None:
+            self.seen.append("gap")
+
+    (broker,) = linked_brokers(1)
+    client = await kind.open(await serve(Noted, broker=broker))
+    await client.send("one")
+    await Noted.until("one")
+    for number in range(5):  # one of them at least finds its bytes behind the gap in one turn
+        asyncio.get_running_loop().call_soon(interrupt, broker)
+        await client.send(f"{number}")
+        await Noted.until(f"{number}")
+        await Noted.until("gap", number + 1)
+    told = [each for number in range(5) for each in ("gap", f"{number}")]
+    assert Noted.seen == ["open", "one", *told]
+    await client.leave()
+
+
+@ALL
+@pytest.mark.parametrize("rate", [None, 1000])
+async def test_gap_in_a_hook_that_does_not_wait_comes_before_messages_behind_it(
+    serve: Serve, kind: Kind, rate: float | None
+) -> None:
+    class Noted(Recorder):
+        async def on_open(self, info: ConnectionInfo) -> None:
+            await self.subscribe("news")
+            await super().on_open(info)
+
+        async def on_message(self, message: str | bytes) -> None:
+            await super().on_message(message)
+            if message == "two":
+                interrupt(broker)
+
+        async def on_gap(self, channel: str) -> None:
+            self.seen.append("gap")
+
+    (broker,) = linked_brokers(1)
+    client = await kind.open(await serve(Noted, settings={"message_rate": rate}, broker=broker))
+    await client.send("one", "two", "three", "two", "two", "four")
+    await Noted.until("four")
+    assert Noted.seen == ["open", "one", *["two", "gap", "three"], *["two", "gap"] * 2, "four"]
+    await client.leave()
+
+
 @BOTH
 async def test_gap_while_on_open_runs_is_told_afterwards(serve: Serve, kind: Kind) -> None:
     (broker,) = linked_brokers(1)

@@ -55,6 +55,22 @@ async def test_hooks_that_wait_are_cancelled_and_on_close_is_called(
     assert not served.has_failed, served.said
 
 
+@pytest.mark.parametrize("when", ["now", "in on_close"])
+async def test_hook_that_ends_its_worker_leaves_it_time_to_clean_up(
+    command: RunCommand, tmp_path: Path, when: str
+) -> None:
+    notes = tmp_path / "notes"
+    served = await command(target=UNRULY + "make", workers=1, notes=notes)
+    client, other = await WebSocket.open(served), await WebSocket.open(served)
+    await client.send(f"exit {when}")
+    await until_noted(notes, "exit")
+    if when == "in on_close":
+        served.process.send_signal(signal.SIGTERM)
+    assert await other.frame() == b'c[1012,"Service restart"]'
+    await until_noted(notes, "cleanup")
+    assert await served.stop() == 0
+
+
 async def test_a_reload_gives_hooks_the_same_time(command: RunCommand, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     settings = {"shutdown_timeout": 1}

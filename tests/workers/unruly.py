@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import json
 import os
+import sys
 import time
 import warnings
 from collections.abc import AsyncIterator
@@ -23,6 +24,8 @@ def note(what: str) -> None:
 
 class Unruly(SockJSConnection):
     """Does what its messages say."""
+
+    exits = False
 
     async def on_message(self, message: str | bytes) -> None:
         command, _, seconds = str(message).partition(" ")
@@ -46,8 +49,17 @@ class Unruly(SockJSConnection):
                 rest(float(seconds))
             note(f"forked {pid}")
 
+        elif message == "exit now":
+            note("exit")
+            sys.exit(3)
+        elif message == "exit in on_close":
+            note("exit")
+            self.exits = True
+
     async def on_close(self) -> None:
         note("close")
+        if self.exits:
+            sys.exit(3)
 
 
 def rest(seconds: float) -> NoReturn:

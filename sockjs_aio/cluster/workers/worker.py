@@ -29,6 +29,7 @@ from sockjs_aio.cluster.workers.app_loader import TargetError, load, report
 from sockjs_aio.cluster.workers.control import SIGNALS, Control
 from sockjs_aio.cluster.workers.handover import Handovers
 from sockjs_aio.cluster.workers.locator import WorkerLocator
+from sockjs_aio.cluster.workers.main_task import run
 from sockjs_aio.cluster.workers.placement import HostPlacement, worker_at
 from sockjs_aio.cluster.workers.session_journal import SessionJournal
 from sockjs_aio.cluster.workers.source_watch import (
@@ -295,7 +296,8 @@ async def work(number: int) -> int:
         control.say("failed", report(config.target, error))
         status = FAILED
     else:
-        await worker.serve()
+        with contextlib.suppress(asyncio.CancelledError):  # a hook has called `sys.exit`
+            await worker.serve()
     await worker.stop()
     await control.close()
     return status
@@ -323,4 +325,4 @@ def main(number: int, policy: str) -> None:
         module, _, name = policy.partition(":")
         make_policy = operator.attrgetter(name)(importlib.import_module(module))
         asyncio.set_event_loop_policy(make_policy())
-    sys.exit(asyncio.run(work(number)))
+    sys.exit(run(work(number)))

@@ -77,7 +77,7 @@ def _has_rival(service: Service, request: web.Request, prefix: str) -> bool:
     """Tell whether another resource could get a request below `prefix` instead of `service`."""
     apps = aiohttp_protocol.apps_of(request)
     resources = (resource for app in apps for resource in app.router.resources())
-    return any(
+    return any(map(aiohttp_protocol.has_own_way, apps)) or any(
         aiohttp_protocol.depends_on_host(resource)
         or (not _is_own(resource, service, apps) and _may_match(resource, prefix))
         for resource in resources

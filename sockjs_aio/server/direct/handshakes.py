@@ -16,7 +16,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from sockjs_aio.core.hook_task import HookTask
-from sockjs_aio.core.process_exit import end_process
+from sockjs_aio.core.process_exit import exit_soon
 from sockjs_aio.core.websocket_session import InlineSession
 from sockjs_aio.protocol.framing import RAW, SOCKJS
 from sockjs_aio.server import aiohttp_internals, aiohttp_protocol
@@ -136,8 +136,7 @@ def _open(
     except (KeyboardInterrupt, SystemExit) as error:
         worker.end()
         first.close()
-        # not here: uvloop would take it for an error of the connection
-        asyncio.get_running_loop().call_soon(end_process, error)
+        exit_soon(error)
         return
     except BaseException as error:
         worker.end()

@@ -1,0 +1,219 @@
+"""A hook that calls `sys.exit()` ends the process, and cuts no shutdown off that is under way."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import async_timeout
+import pytest
+
+from sockjs_aio.core.process_exit import exit_soon, shutdown_begins
+from tests import clients
+from tests.exiting_service import STATUS
+from tests.ports import free_port
+from tests.process import PATIENCE, ServerProcess
+from tests.websocket_wire import HANDSHAKE
+
+MOMENTS = ("in on_close", "when closed", "in on_shutdown", "in on_cleanup")
+"""When hooks call it, in a shutdown that SIGTERM has begun."""
+
+PROGRAMS = [
+    *(["--run", how] for how in ("web", "ours", "own")),
+    *(["--run", how, "--uvloop"] for how in ("web", "own")),
+]
+programs = pytest.mark.parametrize("options", PROGRAMS, ids=" ".join)
+two = pytest.mark.parametrize("kind", [clients.WebSocket, clients.Xhr], ids=lambda kind: kind.name)
+Kind = type[clients.Client]
+
+
+async def start(options: list[str]) -> ServerProcess:
+    if "--uvloop" in options:
+        pytest.importorskip("uvloop")
+    settings = {"shutdown_timeout": 0.1}
+    return await ServerProcess.start(
+        free_port(), settings, *options, module="tests.exiting_service", is_fork=True
+    )
+
+
+async def printed(server: ServerProcess) -> list[bytes]:
+    assert server.process.stdout is not None
+    async with async_timeout.timeout(PATIENCE):
+        return (await server.process.stdout.read()).splitlines()
+
+
+def what_is_said(options: list[str]) -> list[bytes]:
+    """Return what the program prints if its shutdown is whole."""
+    return [b"cleaned up", *([b"runner is cleaned up"] if "own" in options else [])]
+
+
+@pytest.mark.programs
+@programs
+@two
+@pytest.mark.parametrize("moments", [*((x,) for x in MOMENTS), MOMENTS * 2], ids=len)
+async def test_hooks_that_end_the_process_in_a_shutdown_let_it_finish(
+    options: list[str], kind: Kind, moments: tuple[str, ...]
+) -> None:
+    server = await start(options)
+    members = [await kind.open(server) for _ in moments]
+    for client, moment in zip(members, moments, strict=True):
+        await client.send(moment)
+        await client.messages(1)
+    server.send_signal(signal.SIGTERM)
+    for client in members:
+        await client.leave()
+    assert await server.ended() == STATUS
+    assert await printed(server) == what_is_said(options)
+
+
+@pytest.mark.programs
+@programs
+@two
+async def test_hook_may_end_the_process_in_the_turn_of_a_signal(
+    options: list[str], kind: Kind
+) -> None:
+    server = await start(options)
+    client = await kind.open(server)
+    await client.send("in the turn of SIGTERM")
+    await client.leave()
+    assert await server.ended() == STATUS
+    assert await printed(server) == what_is_said(options)
+
+
+@pytest.mark.programs
+@programs
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/websocket?exit=constructor",
+        "/0/1/websocket?exit=authorize",
+        "/0/1/xhr?exit=constructor",
+        "/0/1/eventsource?exit=authorize",
+        "/0/known/xhr?exit=verify",
+        "/0/known/xhr_send?exit=verify",
+    ],
+)
+async def test_what_ends_the_process_at_a_request_leaves_others_a_clean_end(
+    options: list[str], path: str
+) -> None:
+    server = await start(options)
+    other = await clients.WebSocket.open(server)
+    opening = await server.wire()
+    assert (await opening.request("POST", "/echo/0/known/xhr")).body == b"o\n"
+    wires = [await server.wire() for _ in range(3)]
+    for wire in wires:
+        is_get = "websocket" in path or "eventsource" in path
+        headers = HANDSHAKE if "websocket" in path else {}
+        wire.send("GET" if is_get else "POST", server.prefix + path, headers=headers)
+    assert (await wires[0].reply()).status == 503
+    # `asyncio.run` cancels all tasks at once, and so cuts sessions off
+    end = b"" if "own" in options else b'c[1012,"Service restart"]'
+    assert await other.frame() == end
+    await other.leave()
+    assert await server.ended() == STATUS
+    assert await printed(server) == what_is_said(options)
+
+
+@pytest.mark.programs
+async def test_hook_that_ends_the_process_ends_a_drain_too() -> None:
+    server = await start(["--run", "ours", "--notice", "600"])
+    client = await clients.WebSocket.open(server)
+    server.send_signal(signal.SIGTERM)
+    await client.send("now")
+    assert await client.frame() == b'c[1012,"Service restart"]'
+    await client.leave()
+    assert await server.ended() == STATUS
+    assert await printed(server) == [b"cleaned up"]
+
+
+Main = Callable[[], Coroutine[Any, Any, None]]
+
+
+def status_of(*mains: Main) -> list[Any]:
+    """Run each of `mains` in one event loop; return the statuses of `SystemExit`, or None."""
+    loop = asyncio.new_event_loop()
+    statuses: list[Any] = []
+    try:
+        for main in mains:
+            try:
+                statuses.append(loop.run_until_complete(main()))
+            except SystemExit as error:
+                statuses.append(error.code)
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+    return statuses
+
+
+async def a_few_turns() -> None:
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+async def shut_down() -> None:
+    shutdown_begins(shut_down)
+    await a_few_turns()
+
+
+def exit_with(status: int) -> None:
+    exit_soon(SystemExit(status))
+
+
+def test_first_status_counts() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(exit_with, 3)
+        asyncio.get_running_loop().call_soon(exit_with, 4)
+        await shut_down()
+
+    assert status_of(main) == [3]
+
+
+def test_exit_in_the_shutdown_of_an_exit_does_not_change_its_status() -> None:
+    async def main() -> None:
+        exit_with(3)
+        await a_few_turns()
+
+    async def clean_up() -> None:
+        exit_with(4)
+        await shut_down()
+
+    assert status_of(main, clean_up) == [3, None]
+
+
+def test_program_that_goes_on_after_the_shutdown_of_one_service_can_be_ended() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(exit_with, 3)
+        await shut_down()
+        exit_with(4)
+        await asyncio.sleep(3600)
+
+    assert status_of(main) == [4]
+
+
+def test_exit_waits_for_the_last_of_several_shutdowns() -> None:
+    done: list[str] = []
+
+    async def shut_two_down() -> None:
+        await shut_down()
+        await shut_down()
+        done.append("slow")
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(shut_down()), asyncio.create_task(shut_two_down())]
+        asyncio.get_running_loop().call_soon(exit_with, 3)
+        await asyncio.wait(tasks)
+        await asyncio.sleep(3600)
+
+    assert (status_of(main), done) == ([3], ["slow"])
+
+
+def test_interrupt_ends_a_shutdown_at_once() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(exit_soon, KeyboardInterrupt())
+        await shut_down()
+        raise AssertionError("it was not interrupted")
+
+    with pytest.raises(KeyboardInterrupt):
+        status_of(main)
