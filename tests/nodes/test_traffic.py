@@ -274,7 +274,7 @@ async def test_ends_leave_nothing_in_redis(
     assert keys(own_redis, "*session*") == []
     assert len(keys(own_redis, "*node*")) == 1
     await second.end()
-    assert keys(own_redis, "*") == []
+    assert keys(own_redis, "*") == ["sockjs:server"], "so that the next ones need not wait"
 
 
 async def test_the_log_does_not_blame_the_balancer_where_nodes_find_sessions(

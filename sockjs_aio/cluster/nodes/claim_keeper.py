@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import async_timeout
 
-from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
+from sockjs_aio.cluster.nodes.directory import Directory
 from sockjs_aio.cluster.nodes.locator import NodeLocator
 from sockjs_aio.cluster.nodes.owners import Node
+from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
 from sockjs_aio.turns import Turn
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")

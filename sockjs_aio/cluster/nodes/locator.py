@@ -13,9 +13,10 @@ from sockjs_aio.brokers.redis.replies import reason
 from sockjs_aio.cluster.nodes.claim_updates import ClaimUpdates
 from sockjs_aio.cluster.nodes.claims import Claim, Claims
 from sockjs_aio.cluster.nodes.connector import make_connector
-from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError, Owner
+from sockjs_aio.cluster.nodes.directory import Directory, Owner
 from sockjs_aio.cluster.nodes.node_record import RecordForgedError
 from sockjs_aio.cluster.nodes.owners import KnownNodes, Node, Owners
+from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
 from sockjs_aio.cluster.relay.forward import MisdirectedError, keeps_body
 from sockjs_aio.cluster.relay.locator import Found, OwnerUnknownError, Place
 from sockjs_aio.cluster.relay.peers import (
