@@ -10,6 +10,7 @@ import pytest
 
 from sockjs_aio.cluster.nodes.claim_keeper import BATCH, ClaimKeeper
 from sockjs_aio.cluster.nodes.locator import NodeLocator
+from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
 from tests.nodes.test_claims import Registry, add
 
 EXPIRY = 5.0
@@ -126,6 +127,46 @@ async def test_what_was_refreshed_just_before_redis_lost_its_data_is_refreshed_a
     await keeper.look()
     assert refreshed == [["a"], ["a"]]
     assert keeper.is_sure
+    await redis.locator.close()
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["claimed before", "claimed after"])
+async def test_what_is_needed_again_is_refreshed_at_once_if_redis_did_not_say_that_it_is_removed(
+    *, is_late: bool
+) -> None:
+    """The command may still wait in a socket that this node has given up."""
+    redis: Any = Redis()
+    registry = Registry()
+    keeper = await kept(redis)
+    claims = redis.locator.claims
+    refreshed: list[str] = []
+
+    def claim_again() -> None:
+        with claims.use("a", registry, "a") as claim:
+            claims.held("a", claim, asyncio.get_running_loop().time())
+            registry.sessions.add("a")
+
+    async def remove(keys: list[str]) -> None:
+        assert keys == ["a"]
+        if not is_late:
+            claim_again()
+        raise DirectoryUnavailableError("no answer in time")
+
+    async def refresh(keys: list[str]) -> list[str]:
+        refreshed.extend(keys)
+        return []
+
+    redis.remove, redis.refresh = remove, refresh
+    with claims.use("a", registry, "a") as claim:
+        claim.is_held = True
+    with pytest.raises(DirectoryUnavailableError):
+        await keeper.look()
+    if is_late:
+        claim_again()
+    await keeper.look()
+    assert refreshed == ["a"]
+    await keeper.look()
+    assert refreshed == ["a"], "that it was in doubt is over"
     await redis.locator.close()
 
 
