@@ -18,10 +18,11 @@ import json
 import logging
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from aiohttp import web
 
@@ -181,14 +182,32 @@ class _Part:
         self._journal.write(self._service, session_id, time.time(), frame.code, frame.reason)
 
 
+class _Once(Generic[T]):
+    """Calls a function once, however often and in however many threads it is called itself."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function: Callable[[], T] | None = function
+        self._result: list[T] = []
+        self._calling = threading.Lock()
+
+    def __call__(self) -> T:
+        with self._calling:
+            if self._function is not None:
+                self._result.append(self._function())
+                self._function = None  # what it holds is not needed any more
+            return self._result[0]
+
+
 def _in_thread(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
     """Call a function in a thread; if there can be no more threads, in this one."""
     loop = asyncio.get_running_loop()
+    # if it cannot start another thread, the executor has taken the work nevertheless
+    work = _Once(functools.partial(function, *arguments))
     try:
-        return loop.run_in_executor(None, function, *arguments)
+        return loop.run_in_executor(None, work)
     except RuntimeError:
         done: asyncio.Future[T] = loop.create_future()
-        done.set_result(function(*arguments))
+        done.set_result(work())
         return done
 
 
