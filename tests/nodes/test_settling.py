@@ -5,6 +5,7 @@ Until all nodes that live have reported their claims again, no node takes one of
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
 
@@ -82,6 +83,7 @@ async def test_a_node_that_starts_when_redis_has_just_lost_its_data_opens_no_ses
     await old.register(())
     assert await owner(old, "k") == "old"
     own_redis.cli("FLUSHALL")
+    caplog.set_level(logging.INFO)
     await new.register(())
     assert await owner(new, "k") is None
     assert not new.is_settled
@@ -244,6 +246,7 @@ async def test_a_session_has_one_owner_although_a_node_starts_after_a_flush(
         while (reply := await reach(new).request("POST", "/0/a/xhr_send", b'["x"]')).status == 503:
             await asyncio.sleep(0.05)
     assert reply.status == 204
+    assert new.said.count("requests get 503: Redis may lack sessions") == 1
     assert await reach(new).poll("/0/a") == b'a["x"]'
     await opened(reach(new), "/0/b")
     assert (await old.stats())["opened"] == (await new.stats())["opened"] == 1

@@ -27,6 +27,8 @@ from sockjs_aio.cluster.nodes.settling import Settling
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
 
+LACKING = "Redis may lack sessions until all nodes have reported to it"
+
 UNCERTAIN: Answer = ["", None, None]
 """What is not known of an owner or a record, because not all nodes have reported again yet."""
 
@@ -157,12 +159,15 @@ class Directory:
         if not is_known:
             self.settling.lost_at = now
         what = "is new, or was restarted, replaced or emptied" if is_news else None
+        # to nodes that start, it usually is new: the requests that are refused warn of it
+        level = logging.INFO if self._registered is None else logging.WARNING
         if not is_known and self._has_lost(now):
             self.settling.lose(now)
             if self._registered is not None or not is_news:
                 what = f"{'may have' if self._is_record_old(now) else 'has'} lost its data"
         if what is not None:
-            logger.warning(
+            logger.log(
+                level,
                 "nodes: Redis at %s %s. For %g s, HTTP requests for unknown sessions get 503; "
                 "WebSockets are not affected.",
                 self,
@@ -181,7 +186,7 @@ class Directory:
         """
         found = await self._questions.put((key, "+" if claim else ""))
         if found == UNCERTAIN:
-            raise DirectoryUnavailableError("Redis has just lost its data")
+            raise DirectoryUnavailableError(LACKING)
         return Owner(str(found[0]), found[1]) if found else None
 
     async def _consult(self, questions: Sequence[Question]) -> list[Answer]:
@@ -212,7 +217,7 @@ class Directory:
         """
         found = await self._records.put((name, ""))
         if found == UNCERTAIN:
-            raise DirectoryUnavailableError("Redis has just lost its data")
+            raise DirectoryUnavailableError(LACKING)
         return found[0]
 
     async def _read_records(self, questions: Sequence[Question]) -> list[Answer]:

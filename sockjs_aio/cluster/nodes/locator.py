@@ -179,8 +179,9 @@ class NodeSearch:
         try:
             return await found
         except (DirectoryUnavailableError, UnreachableError) as error:
-            # if it is not connected, the directory has logged it
-            if self._locator.state == "connected" and not self._is_relayed:
+            # if it is down or has to be told again, the directory has warned of that
+            is_known = self._locator.directory.is_down or self._locator.state == "reconnecting"
+            if not is_known and not self._is_relayed:
                 self._locator.rate_limited.warn("refused", "requests get 503: %s", error)
             raise OwnerUnknownError("Sessions cannot be found at the moment.\n") from error
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class DirectoryUnavailableError(Exception):
-    """Redis does not answer, or has lost its data and has not got it back yet."""
+    """Redis does not answer, or may lack sessions that nodes have not reported again yet."""
 
 
 class RedisAccess:
