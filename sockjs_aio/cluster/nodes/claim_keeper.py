@@ -143,7 +143,7 @@ class ClaimKeeper:
             await self._report()
 
     async def leave(self) -> None:
-        """Remove the node and its claims from Redis, if it answers.
+        """Remove the node, and its claims of ids that had no session, from Redis, if it answers.
 
         If Redis is so slow that this takes too long, some claims are left to their lease.
         """

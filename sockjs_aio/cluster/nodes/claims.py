@@ -177,8 +177,15 @@ class Claims:
         return again
 
     def take_all(self) -> list[str]:
-        """Forget all claims; return their keys."""
-        keys = list(self._claims)
+        """Forget all claims; return the keys of those that need not stay until their lease ends.
+
+        Those of sessions stay, so that late requests are told of the end by other nodes.
+        """
+        keys = [
+            key
+            for key, claim in self._claims.items()
+            if not claim.has_session and not claim.has_ended
+        ]
         self._claims.clear()
         self._unneeded.clear()
         return keys
