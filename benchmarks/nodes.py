@@ -7,6 +7,7 @@ the clients.
 import argparse
 import asyncio
 import contextlib
+import http.client
 import secrets
 import socket
 import statistics
@@ -51,10 +52,20 @@ def wait_for(port: int) -> None:
         time.sleep(0.05)
 
 
+def opens(port: int) -> bool:
+    """Tell whether a poll can open a session."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    with contextlib.closing(connection):
+        connection.request("POST", f"/echo/0/{secrets.token_hex(4)}/xhr")
+        return connection.getresponse().status == 200
+
+
 def start(redis: str) -> Service:
     port = free_port()
     service = Service("benchmarks.nodes", "--serve", str(port), "--redis", redis)
     wait_for(port)
+    while redis and not opens(port):  # a Redis that it does not know may have lost sessions
+        time.sleep(0.05)
     service.port, service.processes = port, [service.process.pid]
     return service
 
@@ -162,7 +173,7 @@ async def sweep(url: str) -> str:
             longest, last = max(longest, now - last), now
 
     watching = asyncio.create_task(watch())
-    directory.lost_at = asyncio.get_running_loop().time()
+    directory.settling.lost_at = asyncio.get_running_loop().time()
     begun = time.perf_counter()
     await keeper.look()
     taken = time.perf_counter() - begun

@@ -11,8 +11,8 @@ One task per router does this, in rounds, for all channels that a session watche
 import asyncio
 import contextlib
 import contextvars
+import heapq
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias
 
@@ -45,7 +45,7 @@ CHUNK = 100
 class Roster:
     """One channel: who is there, and who was told."""
 
-    __slots__ = ("watchers", "remote", "told", "leaving", "is_heard", "has_news", "ends")
+    __slots__ = ("watchers", "remote", "told", "leaving", "is_heard", "has_news", "ends", "awaited")
 
     def __init__(self) -> None:
         self.watchers: set[Session] = set()
@@ -55,6 +55,7 @@ class Roster:
         self.is_heard: bool = False  # whether hints of other processes come in
         self.has_news: bool = False  # whether other processes must be given a hint
         self.ends: float | None = None  # if nobody watches it any more, when to forget it
+        self.awaited: float | None = None  # when it will be looked at, as somebody may have left
 
     def compare(self, present: set[str], now: float, linger: float) -> tuple[list[str], list[str]]:
         """Return who has joined and who has left, and count them as told."""
@@ -72,9 +73,10 @@ class Roster:
         return joined, left
 
     @property
-    def latest_leave(self) -> float | None:
-        """Until when the member lingers who left last."""
-        return next(reversed(self.leaving.values()), None)
+    def next_leave(self) -> float | None:
+        """When the first one of those who linger has left, or nobody watches any more."""
+        leave = next(iter(self.leaving.values()), None)
+        return leave if self.ends is None else self.ends if leave is None else min(leave, self.ends)
 
 
 class Presence:
@@ -94,9 +96,9 @@ class Presence:
         # the calls that run, and what to look at when they have ended
         self._calls: dict[str, asyncio.Task[None]] = {}
         self._put_off: set[str] = set()
-        # what to look at: now, and at a time; `linger` is always the same, so that stays in order
+        # what to look at: now, and at a time, each channel once; a heap
         self._stale: set[str] = set()
-        self._later: deque[tuple[float, str]] = deque()
+        self._later: list[tuple[float, str]] = []
         self._next_check: float | None = None
         self._retry_at: float | None = None
         self._unanswered: set[str] = set()
@@ -201,7 +203,11 @@ class Presence:
                     await self._woken.wait()
         now = _now()
         while self._later and self._later[0][0] <= now:
-            self._stale.add(self._later.popleft()[1])
+            time, channel = heapq.heappop(self._later)
+            roster = self._rosters.get(channel)
+            if roster is not None and roster.awaited == time:  # or else it was watched again
+                roster.awaited = None
+                self._stale.add(channel)
         if self._retry_at is not None and self._retry_at <= now:
             self._retry()
         if self._next_check is not None and self._next_check <= now:
@@ -252,12 +258,13 @@ class Presence:
         joined, left = roster.compare(present, now, self._linger)
         if not roster.watchers and roster.ends is None:
             roster.ends = now + self._linger
-        if now + self._linger in (roster.ends, roster.latest_leave):
-            self._later.append((now + self._linger, channel))
         if not roster.watchers and roster.ends is not None and roster.ends <= now:
             left = sorted(roster.told.difference(joined).union(left))
             joined = []
             self._forget(channel)
+        elif roster.awaited is None and (leave := roster.next_leave) is not None:
+            roster.awaited = leave
+            heapq.heappush(self._later, (leave, channel))
         if joined or left:
             call = asyncio.ensure_future(self._call(channel, joined, left))
             self._calls[channel] = call

@@ -108,6 +108,38 @@ async def test_who_comes_back_in_time_has_never_been_away(serve: Serve) -> None:
     assert await served.router.members("room") == set()
 
 
+class Counting(MemoryBroker):
+    """Counts how often it is asked who is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def remote_members(self, channel: str) -> set[str]:
+        self.asked += 1
+        return await super().remote_members(channel)
+
+
+@virtual
+async def test_who_goes_and_comes_back_all_the_time_leaves_nothing_to_do(serve: Serve) -> None:
+    linger = 60
+    served = await watched(serve, told := Told(), broker := Counting(), linger=linger)
+    ann, _ = await entered(served, "ann", "bob")
+    rounds = 40
+    for _ in range(rounds):
+        await tell(ann, "unsub room")
+        await asyncio.sleep(SOON)
+        await tell(ann, "watch room ann")
+        await asyncio.sleep(SOON)
+    assert broker.asked >= 2 * rounds, "each was noticed"
+    broker.asked = 0
+    await asyncio.sleep(linger + SOON)
+    assert broker.asked <= 2, "and not each of them has to be looked at once more"
+    await tell(ann, "unsub room")
+    await asyncio.sleep(linger + SOON)
+    assert changes(told.take()) == (["ann", "bob"], ["ann"])
+
+
 @virtual
 async def test_without_linger_a_round_is_all_that_is_late(serve: Serve) -> None:
     served = await watched(serve, told := Told(), linger=0)

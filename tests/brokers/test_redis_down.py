@@ -11,6 +11,8 @@ from typing import Any
 
 import async_timeout
 import pytest
+from redis.asyncio import Connection
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from sockjs_aio import BrokerUnavailableError, ConnectionInfo, SockJSRouter
 from sockjs_aio.brokers.redis import RedisBroker
@@ -447,3 +449,25 @@ async def test_a_broker_whose_end_is_cancelled_has_ended(own_redis: RedisServer)
     own_redis.signal(signal.SIGCONT)
     await until(lambda: asyncio.all_tasks() == before)
     await until(lambda: own_redis.command("CLIENT", "LIST").count(b" addr=") == 1)
+
+
+async def test_what_fails_while_a_broker_ends_is_not_taken_for_a_loss(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when closing a connection fails, or a cancellation is lost to a timeout."""
+    broker = RedisBroker(own_redis.url)
+    broker.start(broker)
+    await until_connected(broker)
+    assert broker._work is not None
+    link = broker._work.link
+    disconnect = Connection.disconnect
+
+    async def fail(self: Connection, **options: Any) -> None:
+        await disconnect(self, **options)
+        raise RedisTimeoutError("Timed out closing connection after 1")
+
+    monkeypatch.setattr(Connection, "disconnect", fail)
+    await broker.stop(broker)
+    assert caplog.text == ""
+    assert link.state == "stopped"
+    assert broker.gaps == 0

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.brokers.redis_server import RedisServer, find_server
+from tests.brokers.redis_server import RedisServer, find_server, note_known
 from tests.conftest import require
 from tests.integration.browser import launched
 from tests.integration.client import Client
@@ -38,10 +38,11 @@ def program() -> str:
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a Redis."""
+    """The URL of a Redis where nodes have run before."""
     require(find_server(), "redis-server")
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
+    note_known(server)
     yield server.url
     server.kill()
 

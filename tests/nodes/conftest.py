@@ -9,13 +9,13 @@ import pytest
 from tests.axes import Axes
 from tests.brokers.conftest import (  # noqa: F401
     other_redis,
-    own_redis,
     prefix,
     proxy,
     redis_server,
     sentinel,
 )
-from tests.brokers.redis_server import RedisServer
+from tests.brokers.conftest import own_redis as any_redis  # noqa: F401
+from tests.brokers.redis_server import RedisServer, note_known
 from tests.nodes.processes import SECRET, Anywhere, Node
 from tests.target import Target
 
@@ -33,9 +33,12 @@ def start(
     *,
     is_eager: bool = False,
     has_broker: bool = False,
+    is_known: bool = True,
     **options: Any,
 ) -> list[Node]:
-    """Start nodes, and wait until they serve."""
+    """Start nodes, and wait until they serve; with `is_known`, as if others had run before."""
+    if is_known:
+        note_known(server, options.get("namespace", "sockjs:"))
     options = {"redis": server.url, "secret": SECRET, **options}
     nodes = []
     for _ in range(count):
@@ -72,7 +75,7 @@ def trio(
 @pytest.fixture
 def run_nodes(
     axes: Axes,
-    own_redis: RedisServer,  # noqa: F811
+    own_redis: RedisServer,
     tmp_path: Path,
 ) -> Iterator[RunNodes]:
     """Run nodes for the test alone: ``run_nodes(2, settings={...}, lease=1)``."""
@@ -87,6 +90,13 @@ def run_nodes(
         node.kill()
     for node in started:
         node.check()
+
+
+@pytest.fixture
+def own_redis(any_redis: RedisServer) -> RedisServer:  # noqa: F811
+    """A Redis for the test alone, where nodes have run before."""
+    note_known(any_redis)
+    return any_redis
 
 
 Reach: TypeAlias = Callable[..., Any]

@@ -10,6 +10,7 @@ import pytest
 
 from sockjs_aio.cluster.nodes.claim_keeper import BATCH, ClaimKeeper
 from sockjs_aio.cluster.nodes.locator import NodeLocator
+from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
 from tests.nodes.test_claims import Registry, add
 
 EXPIRY = 5.0
@@ -129,15 +130,57 @@ async def test_what_was_refreshed_just_before_redis_lost_its_data_is_refreshed_a
     await redis.locator.close()
 
 
-async def test_a_node_with_many_sessions_ends_in_time_although_redis_is_slow() -> None:
+@pytest.mark.parametrize("is_late", [False, True], ids=["claimed before", "claimed after"])
+async def test_what_is_needed_again_is_refreshed_at_once_if_redis_did_not_say_that_it_is_removed(
+    *, is_late: bool
+) -> None:
+    """The command may still wait in a socket that this node has given up."""
+    redis: Any = Redis()
+    registry = Registry()
+    keeper = await kept(redis)
+    claims = redis.locator.claims
+    refreshed: list[str] = []
+
+    def claim_again() -> None:
+        with claims.use("a", registry, "a") as claim:
+            claims.held("a", claim, asyncio.get_running_loop().time())
+            registry.sessions.add("a")
+
+    async def remove(keys: list[str]) -> None:
+        assert keys == ["a"]
+        if not is_late:
+            claim_again()
+        raise DirectoryUnavailableError("no answer in time")
+
+    async def refresh(keys: list[str]) -> list[str]:
+        refreshed.extend(keys)
+        return []
+
+    redis.remove, redis.refresh = remove, refresh
+    with claims.use("a", registry, "a") as claim:
+        claim.is_held = True
+    with pytest.raises(DirectoryUnavailableError):
+        await keeper.look()
+    if is_late:
+        claim_again()
+    await keeper.look()
+    assert refreshed == ["a"]
+    await keeper.look()
+    assert refreshed == ["a"], "that it was in doubt is over"
+    await redis.locator.close()
+
+
+async def test_a_node_with_many_ids_without_sessions_ends_in_time_although_redis_is_slow() -> None:
     redis = Redis()
     keeper = await kept(redis)
     for number in range(100 * BATCH):
-        add(redis.locator.claims, Registry(), f"{number}")
+        with redis.locator.claims.use(f"{number}", Registry(), f"{number}") as claim:
+            claim.is_held = True
     redis.delay = 0.9
     loop = asyncio.get_running_loop()
     start = loop.time()
     await keeper.leave()
     assert loop.time() - start < EXPIRY + INTERVAL
     assert redis.has_left
+    assert redis.refused > 1, "it has removed some"
     await redis.locator.close()

@@ -12,7 +12,7 @@ import pytest
 
 from sockjs_aio.cluster.nodes.node_record import make_record
 from tests.brokers.redis_server import RedisServer
-from tests.clients import XhrStreaming
+from tests.clients import Xhr, XhrStreaming
 from tests.nodes.conftest import Reach, RunNodes
 from tests.nodes.processes import HTTP, SECRET, STREAMS
 from tests.nodes.test_traffic import keys, opened_elsewhere
@@ -140,7 +140,10 @@ async def test_a_node_that_drains_tells_clients_wherever_they_come_in(
     await owner.end()
     for client in clients:
         assert await client.frame() == RESTART, client.name
-    assert keys(own_redis, "*session*") == []
+        assert await reach(other).poll(client.path) == INTERRUPTED  # and no new session
+    left = keys(own_redis, "*session*")
+    assert len(left) == len(HTTP)
+    assert all(0 < int(own_redis.cli("PTTL", key)) <= 60_000 for key in left)
     assert len(keys(own_redis, "*node*")) == 1
     assert await reach(other).poll("/0/next") == b"o"
 
@@ -161,6 +164,23 @@ async def test_clients_go_on_through_another_node_when_theirs_ends(
         if is_stream:
             await client.connect()
         assert await client.messages(1) == ["while nobody listens"]
+
+
+async def test_a_node_that_is_killed_ends_only_what_it_was_relaying(
+    run_nodes: RunNodes, reach: Reach
+) -> None:
+    """For the owner, a client that hangs up while it polls or streams has lost its connection."""
+    owner, other = run_nodes(2, {"disconnect_delay": 30})
+    waiting = [await opened_elsewhere(owner, other, reach, transport) for transport in HTTP]
+    between = await Xhr.open(reach(owner))
+    assert await reach(other).post(between.path, '["before"]') == 204
+    assert await between.messages(1) == ["before"]
+    other.kill()
+    await owner.until_ended("network", len(waiting))
+    for client in waiting:
+        assert await reach(owner).poll(client.path) == INTERRUPTED, client.name
+    assert await reach(owner).post(between.path, '["after"]') == 204
+    assert await between.messages(1) == ["after"]
 
 
 async def test_ids_of_sessions_that_have_ended_are_not_opened_at_another_node(

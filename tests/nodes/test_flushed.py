@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
-from tests.brokers.redis_server import RedisServer
+from sockjs_aio.cluster.nodes.directory import Directory
+from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
+from tests.brokers.redis_server import RedisServer, note_known
 
 pytestmark = pytest.mark.redis
 
@@ -15,6 +16,8 @@ async def test_a_question_does_not_overtake_the_news_that_redis_has_forgotten(
 ) -> None:
     """Its answer would be believed: a session that is there is not, and is opened once more."""
     for number in range(30):
+        own_redis.cli("flushall")
+        note_known(own_redis)
         directory = Directory(
             own_redis.url,
             own=f"me{number}",

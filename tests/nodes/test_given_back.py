@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import Nodes, SockJSRouter
+from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
 from tests.brokers.redis_server import RedisServer
 from tests.conftest import Echo
 from tests.nodes.processes import SECRET
@@ -85,5 +86,37 @@ async def test_a_session_that_is_opened_meanwhile_is_recorded(
     assert reply.body == b"o\n"
     room.removing.is_open.set()
     assert (await refused).status == 503
+    assert own_redis.cli("exists", "sockjs:session:/echo:x") == "1"
+    await target.hang_up()
+
+
+async def test_a_session_that_is_opened_meanwhile_is_recorded_again_if_the_answer_is_lost(
+    room: OneRoom, own_redis: RedisServer
+) -> None:
+    """Nobody knows whether the id was removed before it was claimed again, or after."""
+    target = await room.start()
+    assert room.nodes._work is not None
+    work = room.nodes._work
+    remove = work.directory.remove
+
+    async def lose_answer(keys: list[str]) -> None:
+        await remove(keys)
+        raise DirectoryUnavailableError("no answer in time")
+
+    directory: Any = work.directory
+    directory.remove = lose_answer
+    refused = asyncio.ensure_future(target.request("POST", "/0/x/xhr?slow", b""))
+    await room.authorizing.reached.wait()
+    async with target.websocket() as websocket:
+        assert await websocket.receive_str() == "o"
+        room.authorizing.is_open.set()
+        await room.removing.reached.wait()
+    while (await target.request("POST", "/0/x/xhr", b"")).status != 200:
+        await asyncio.sleep(0.01)  # until there is room again
+    room.removing.is_open.set()
+    assert (await refused).status == 503
+    directory.remove = remove
+    assert own_redis.cli("exists", "sockjs:session:/echo:x") == "0"
+    await work.keeper.look()
     assert own_redis.cli("exists", "sockjs:session:/echo:x") == "1"
     await target.hang_up()

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
-from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
+from sockjs_aio.cluster.nodes.directory import Directory
 from sockjs_aio.cluster.nodes.locator import NodeLocator
+from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
 from tests.brokers.proxy import Proxy
 from tests.brokers.redis_server import RedisServer
 from tests.nodes.test_claims import Registry, add
@@ -93,7 +94,7 @@ async def test_what_was_asked_before_all_nodes_have_reported_again_says_nothing(
     own_redis.cli("flushall")
     await directory.register(())
     loop = asyncio.get_running_loop()
-    await asyncio.sleep(directory._settled - loop.time() - 0.4)
+    await asyncio.sleep(directory.settling.until - loop.time() - 0.4)
     await directory.register(())
     assert not directory.is_settled
     proxy.delay = 0.8

@@ -142,7 +142,7 @@ async def test_a_node_starts_without_redis(
     run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
 ) -> None:
     own_redis.kill()
-    (node,) = run_nodes(1, expiry=1)
+    (node,) = run_nodes(1, expiry=1, is_known=False)
     assert (await health(node))["nodes"] == "connecting"
     async with reach(node).websocket() as websocket:
         assert await websocket.receive_str() == "o"

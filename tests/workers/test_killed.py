@@ -13,6 +13,7 @@ from tests.workers.conftest import RunCommand
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
 LOST = b'c[1002,"Connection interrupted"]'
+RESTART = b'c[1012,"Service restart"]'
 EXPIRED = b'c[1002,"Session expired"]'
 PATHS = [f"/0/killed{number}" for number in range(8)]
 
@@ -94,6 +95,39 @@ async def test_clients_of_a_worker_that_is_killed_in_a_reload_are_told_by_its_su
     os.kill(had[PATHS[0]], signal.SIGKILL)
     await served.until_said("all workers are new")
     for path in PATHS:
-        assert await served.poll(path) in (LOST, b'c[1012,"Service restart"]')
+        assert await served.poll(path) in (LOST, RESTART)
+        assert await served.post(path, '["buy"]') == 404
+    assert await served.stop() == 0
+
+
+async def test_a_worker_that_is_killed_in_a_reload_takes_no_sessions_of_its_predecessor_with_it(
+    command: RunCommand,
+) -> None:
+    """But for what it was relaying: to the predecessor, those clients have hung up."""
+    served = await command("--drain-over", "1000", workers=1, settings={"disconnect_delay": 60})
+    had = await owners(served)
+    old = had[PATHS[0]]
+    served.process.send_signal(signal.SIGHUP)
+    await served.until_said("closing 8 sessions")
+    (successor,) = await served.worker_wires(1)
+    assert successor != old
+    assert await served.poll("/0/new") == b"o"
+    (await served.wire()).send("POST", "/echo/0/killed7/xhr", b"")
+    await asyncio.sleep(0.2)
+    os.kill(successor, signal.SIGKILL)
+    await served.until_said(r"died \(SIGKILL\)")
+    (next_one,) = await served.worker_wires(1)
+    assert next_one not in (old, successor)
+    assert await served.poll(PATHS[0]) == RESTART  # it is closed first
+    for path in PATHS[1:-1]:
+        assert await served.post(path, '["still here"]') == 204
+        assert await served.poll(path) == b'a["still here"]'
+    for path in (PATHS[-1], "/0/new"):
+        assert await served.poll(path) == LOST
+    assert "reload finished" not in served.said, "all that was in the middle of it"
+    os.kill(old, signal.SIGKILL)
+    await served.until_said("all workers are new")
+    for path in [*PATHS, "/0/new"]:
+        assert await served.poll(path) in (LOST, RESTART)
         assert await served.post(path, '["buy"]') == 404
     assert await served.stop() == 0

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sockjs_aio.cluster.workers.session_journal import MIN_LINES, SessionJournal
+from sockjs_aio.cluster.workers.session_journal import MIN_LINES, SessionJournal, _in_thread
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.protocol.frames import close_frame
 from sockjs_aio.server.service import services_of
@@ -161,6 +162,29 @@ async def test_without_threads_a_journal_is_replaced_and_read_all_the_same(
     assert sum(file.stat().st_size for file in files(tmp_path)) < 100 * MIN_LINES
     await SessionJournal(successor.app, str(tmp_path / "0")).take_over()
     assert await successor.poll("/0/a") == LOST
+
+
+async def test_without_another_thread_a_journal_is_replaced_only_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The executor has taken the work when it finds that it can start no thread for it."""
+    executor = ThreadPoolExecutor(2)
+    asyncio.get_running_loop().set_default_executor(executor)
+    is_over = threading.Event()
+    busy = executor.submit(is_over.wait)
+    calls: list[int] = []
+
+    def no_thread(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        done = _in_thread(calls.append, 1)
+    assert done.done() and calls == [1]
+    is_over.set()
+    await asyncio.wrap_future(busy)
+    executor.shutdown()  # waits for all that it has taken
+    assert calls == [1]
 
 
 async def test_a_line_that_was_written_in_part_spoils_no_others(

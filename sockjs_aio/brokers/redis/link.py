@@ -141,7 +141,7 @@ class Link:
 
     async def _run(self) -> None:
         attempts = 0
-        while True:
+        while self._state != "stopped":
             self.number += 1
             begun = _now()
             try:
@@ -157,6 +157,8 @@ class Link:
 
     def _report(self, why: str, error: Exception | None = None) -> None:
         """Log that the connections are lost, each reason once until they are back."""
+        if self._state == "stopped":
+            return  # what fails now is no loss
         if self._state != "reconnecting":
             self._state = "reconnecting"
             self._down_since = _now()

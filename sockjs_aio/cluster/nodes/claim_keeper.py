@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import async_timeout
 
-from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError
+from sockjs_aio.cluster.nodes.directory import Directory
 from sockjs_aio.cluster.nodes.locator import NodeLocator
 from sockjs_aio.cluster.nodes.owners import Node
+from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
 from sockjs_aio.turns import Turn
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
@@ -142,7 +143,7 @@ class ClaimKeeper:
             await self._report()
 
     async def leave(self) -> None:
-        """Remove the node and its claims from Redis, if it answers.
+        """Remove the node, and its claims of ids that had no session, from Redis, if it answers.
 
         If Redis is so slow that this takes too long, some claims are left to their lease.
         """

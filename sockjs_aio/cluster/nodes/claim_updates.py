@@ -1,7 +1,9 @@
 """Tells Redis about this node's claims, and obeys if another node has one of them by now."""
 
 import asyncio
+import contextlib
 import math
+from collections.abc import Iterator
 
 from sockjs_aio.cluster.nodes.claims import Claim, Claims
 from sockjs_aio.cluster.nodes.directory import Directory
@@ -45,9 +47,10 @@ class ClaimUpdates:
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
         """
-        await self._directory.remove(keys)
-        if again := self._claims.given_up(keys):
-            await self.refresh(again)
+        with self._doubting(keys):
+            await self._directory.remove(keys)
+            if again := self._claims.given_up(keys):
+                await self.refresh(again)
 
     async def remove_after(self, key: str, claim: Claim) -> None:
         """Remove the claim of a request that has opened no session, unless others need it.
@@ -56,10 +59,20 @@ class ClaimUpdates:
             DirectoryUnavailableError: If Redis does not answer.
         """
         claim.is_held, claim.is_foreign = False, True
-        await self._directory.give_back(key)
-        # another request may have claimed it meanwhile, just before it was removed
-        if claim.users > 1 or claim.has_session:
-            await self.refresh([key])
+        with self._doubting([key]):
+            await self._directory.give_back(key)
+            # another request may have claimed it meanwhile, just before it was removed
+            if claim.users > 1 or claim.has_session:
+                await self.refresh([key])
+
+    @contextlib.contextmanager
+    def _doubting(self, keys: list[str]) -> Iterator[None]:
+        """Doubt claims if it does not become known when they were removed."""
+        try:
+            yield
+        except BaseException:  # also if the client of the request that was refused leaves
+            self._claims.doubt(keys)
+            raise
 
 
 def _give_away(claim: Claim) -> None:

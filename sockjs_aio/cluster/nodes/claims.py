@@ -18,7 +18,15 @@ class Claim:
         now: The time by the loop's clock.
     """
 
-    __slots__ = ("registry", "session_id", "users", "refreshed", "is_held", "is_foreign")
+    __slots__ = (
+        "registry",
+        "session_id",
+        "users",
+        "refreshed",
+        "is_held",
+        "is_foreign",
+        "is_doubtful",
+    )
 
     def __init__(self, registry: SessionRegistry, session_id: str, now: float) -> None:
         self.registry: SessionRegistry = registry
@@ -27,6 +35,7 @@ class Claim:
         self.refreshed: float = now
         self.is_held: bool = False  # Redis has confirmed it
         self.is_foreign: bool = False  # it is not ours: drop it once its requests are answered
+        self.is_doubtful: bool = False  # Redis may have removed it, or may do so yet
 
     @property
     def is_needed(self) -> bool:
@@ -103,7 +112,7 @@ class Claims:
                 if not claim.is_needed:
                     self._unneeded[key] = None
                 # move it behind the others; uvloop's clock may still show `before`
-                self.refreshed([key], max(now, math.nextafter(before, math.inf)))
+                self._move(key, claim, max(now, math.nextafter(before, math.inf)))
         return keys
 
     def unneeded(self, limit: int) -> list[str] | None:
@@ -135,14 +144,30 @@ class Claims:
         for key in keys:
             claim = self._claims.get(key)
             if claim is not None:
-                claim.refreshed = now
-                self._claims.move_to_end(key)
+                claim.is_doubtful = False
+                self._move(key, claim, now)
+
+    def _move(self, key: str, claim: Claim, now: float) -> None:
+        claim.refreshed = now
+        self._claims.move_to_end(key)
 
     def held(self, key: str, claim: Claim, asked: float) -> None:
         """Note that this node has an id, as Redis says, which was asked at the time `asked`."""
         claim.is_held = True
         self._claims.setdefault(key, claim)  # it may have been dropped meanwhile
-        self.refreshed([key], asked)
+        if claim.is_doubtful:
+            self.doubt([key])
+        else:
+            self._move(key, claim, asked)
+
+    def doubt(self, keys: Iterable[str]) -> None:
+        """Have those that are needed refreshed at once: Redis may not have them."""
+        for key in keys:
+            claim = self._claims.get(key)
+            if claim is not None:
+                claim.is_doubtful = True
+                claim.refreshed = -math.inf
+                self._claims.move_to_end(key, last=False)
 
     def given_up(self, keys: list[str]) -> list[str]:
         """Note that Redis has removed them; return those that are needed again by now."""
@@ -152,8 +177,15 @@ class Claims:
         return again
 
     def take_all(self) -> list[str]:
-        """Forget all claims; return their keys."""
-        keys = list(self._claims)
+        """Forget all claims; return the keys of those that need not stay until their lease ends.
+
+        Those of sessions stay, so that late requests are told of the end by other nodes.
+        """
+        keys = [
+            key
+            for key, claim in self._claims.items()
+            if not claim.has_session and not claim.has_ended
+        ]
         self._claims.clear()
         self._unneeded.clear()
         return keys

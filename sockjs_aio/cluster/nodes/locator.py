@@ -13,9 +13,10 @@ from sockjs_aio.brokers.redis.replies import reason
 from sockjs_aio.cluster.nodes.claim_updates import ClaimUpdates
 from sockjs_aio.cluster.nodes.claims import Claim, Claims
 from sockjs_aio.cluster.nodes.connector import make_connector
-from sockjs_aio.cluster.nodes.directory import Directory, DirectoryUnavailableError, Owner
+from sockjs_aio.cluster.nodes.directory import Directory, Owner
 from sockjs_aio.cluster.nodes.node_record import RecordForgedError
 from sockjs_aio.cluster.nodes.owners import KnownNodes, Node, Owners
+from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
 from sockjs_aio.cluster.relay.forward import MisdirectedError, keeps_body
 from sockjs_aio.cluster.relay.locator import Found, OwnerUnknownError, Place
 from sockjs_aio.cluster.relay.peers import (
@@ -178,8 +179,9 @@ class NodeSearch:
         try:
             return await found
         except (DirectoryUnavailableError, UnreachableError) as error:
-            # if it is not connected, the directory has logged it
-            if self._locator.state == "connected" and not self._is_relayed:
+            # if it is down or has to be told again, the directory has warned of that
+            is_known = self._locator.directory.is_down or self._locator.state == "reconnecting"
+            if not is_known and not self._is_relayed:
                 self._locator.rate_limited.warn("refused", "requests get 503: %s", error)
             raise OwnerUnknownError("Sessions cannot be found at the moment.\n") from error
 

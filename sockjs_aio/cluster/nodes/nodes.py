@@ -171,8 +171,8 @@ class Nodes:
     async def _start(self, app: web.Application) -> None:
         from sockjs_aio.cluster.nodes.claim_keeper import ClaimKeeper
         from sockjs_aio.cluster.nodes.connector import silence_limit
-        from sockjs_aio.cluster.nodes.directory import DirectoryUnavailableError
         from sockjs_aio.cluster.nodes.locator import NodeLocator
+        from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
 
         directory = self._directory(secrets.token_hex(8))  # a new name at each start
         relay = Relay(self._key, spans_hosts=True)

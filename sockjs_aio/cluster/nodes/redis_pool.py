@@ -8,6 +8,7 @@ import async_timeout
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sockjs_aio.brokers.redis.connection import note_servers
 from sockjs_aio.brokers.redis.replies import FAILURES
@@ -17,6 +18,10 @@ T = TypeVar("T")
 
 MAX_CONNECTIONS = 4
 """Maximum number of connections to Redis; further commands wait."""
+
+
+class ServerReplacedError(RedisConnectionError):
+    """A new connection leads to another server than the ones before; nothing was sent yet."""
 
 
 def make_node_pool(
@@ -55,6 +60,8 @@ async def in_time(ask: Callable[[], Awaitable[T]], timeout: float) -> T:
     try:
         async with async_timeout.timeout(2 * timeout):
             return await ask()
+    except ServerReplacedError:
+        raise
     except FAILURES:
         if now() < start + 3 * timeout:
             raise

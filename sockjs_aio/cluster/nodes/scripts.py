@@ -4,11 +4,18 @@ REPORT = """
 redis.call('SET', KEYS[2], ARGV[2], 'NX', 'PX', ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+local server = redis.call('GET', KEYS[3])
+if not server or (ARGV[4] ~= '' and server ~= ARGV[4]) then
+  redis.call('SET', KEYS[3], ARGV[4])
+  redis.call('SET', KEYS[4], '1', 'PX', ARGV[3])
+end
 local answers = {redis.call('GET', KEYS[2])}
-for number = 3, #KEYS do answers[number - 1] = redis.call('GET', KEYS[number]) end
+for number = 4, #KEYS do answers[number - 2] = redis.call('GET', KEYS[number]) end
 return answers
 """
-"""Writes a node's record; returns its mark and the records of other nodes."""
+"""Writes a node's record; returns its mark, whether Redis may lack claims, and the records of other
+nodes.  It may lack some for a while if no node has reported to this server before; that it has is
+forgotten with all other data, and what a replica copies names another server."""
 
 CONSULT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[4] then return {false} end

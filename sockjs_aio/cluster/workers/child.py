@@ -62,6 +62,8 @@ class Child:
         """Why it cannot start, as it has reported."""
         self.was_aborted: bool = False
         self.has_ended: bool = False
+        self.was_replaced: asyncio.Event = asyncio.Event()
+        """Set once a successor serves."""
         self._serves_since: float | None = None
         self._writer = writer
         self._heard: set[str] = set()

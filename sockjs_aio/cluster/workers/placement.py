@@ -83,13 +83,15 @@ class HostPlacement:
             raise
         return listener
 
-    def publish(self, *, replaces: bool) -> None:
+    def publish(self, *, replaces: bool, inherits: bool = False) -> None:
         """Let other workers find this one.
 
         Args:
             replaces: Whether there is a predecessor; it is then found at `previous_path`.
+            inherits: Whether it is found there already, because its successor has died.
         """
-        Path(self.previous_path).unlink(missing_ok=True)
+        if not inherits:
+            Path(self.previous_path).unlink(missing_ok=True)
         if replaces:
             with contextlib.suppress(FileNotFoundError):  # it has died before it served
                 os.link(self.own_path, self.previous_path)

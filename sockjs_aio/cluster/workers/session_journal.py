@@ -18,10 +18,11 @@ import json
 import logging
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from aiohttp import web
 
@@ -57,7 +58,7 @@ class SessionJournal:
     def __init__(self, app: web.Application, path: str) -> None:
         self._registries = _registries(app)
         self._prefix = path + "."
-        self._name = f"{path}.{secrets.token_hex(4)}{_MARK}"
+        self._name = f"{_name(self._prefix, os.getpid())}{secrets.token_hex(4)}{_MARK}"
         self._numbers = itertools.count()
         self._file: int | None = None
         self._lines = 0
@@ -83,19 +84,23 @@ class SessionJournal:
         if self._lines >= self._limit and (self._writing is None or self._writing.done()):
             self._rewrite(self._snapshot())
 
-    async def take_over(self) -> None:
+    async def take_over(self, living: int | None = None) -> None:
         """Remember the sessions of other workers of this number: they have ended.
 
         Many requests may wait for this at the same time; it is done once for all of them.
+
+        Args:
+            living: The process id of one of those workers that has not ended.
         """
         if self._taking is None or self._taking.done():
-            self._taking = asyncio.get_running_loop().create_task(self._take_over())
+            self._taking = asyncio.get_running_loop().create_task(self._take_over(living))
         await asyncio.shield(self._taking)
 
-    async def _take_over(self) -> None:
+    async def _take_over(self, living: int | None) -> None:
         if self._writing is not None:  # it may still remove what was taken over the last time
             await asyncio.wait((self._writing,))
-        others = [path for path in self._files() if not str(path).startswith(self._name)]
+        apart = self._name if living is None else (self._name, _name(self._prefix, living))
+        others = [path for path in self._files() if not str(path).startswith(apart)]
         if not others:
             return
         loop = asyncio.get_running_loop()
@@ -181,14 +186,37 @@ class _Part:
         self._journal.write(self._service, session_id, time.time(), frame.code, frame.reason)
 
 
+class _Once(Generic[T]):
+    """Calls a function once, however often and in however many threads it is called itself."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function: Callable[[], T] | None = function
+        self._result: list[T] = []
+        self._calling = threading.Lock()
+
+    def __call__(self) -> T:
+        with self._calling:
+            if self._function is not None:
+                self._result.append(self._function())
+                self._function = None  # what it holds is not needed any more
+            return self._result[0]
+
+
+def _name(prefix: str, process: int) -> str:
+    """Return what the names of a process's journals begin with."""
+    return f"{prefix}{process}-"
+
+
 def _in_thread(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
     """Call a function in a thread; if there can be no more threads, in this one."""
     loop = asyncio.get_running_loop()
+    # if it cannot start another thread, the executor has taken the work nevertheless
+    work = _Once(functools.partial(function, *arguments))
     try:
-        return loop.run_in_executor(None, function, *arguments)
+        return loop.run_in_executor(None, work)
     except RuntimeError:
         done: asyncio.Future[T] = loop.create_future()
-        done.set_result(function(*arguments))
+        done.set_result(work())
         return done
 
 

@@ -125,12 +125,13 @@ class Supervisor:
 
     # One worker.
 
-    async def _start(self, number: int, *, replaces: bool) -> Child:
+    async def _start(self, number: int, *, replaces: bool, inherits: int | None = None) -> Child:
         config = dataclasses.replace(
             self._config,
             number=number,
             listeners=self._listeners.filenos(number),
             replaces=replaces,
+            inherits=inherits,
         )
         child = await Child.start(config)
         if self._page is not None:
@@ -141,12 +142,17 @@ class Supervisor:
         """Start a worker; while this process has no resources for it, try again."""
         for attempt in itertools.count(1):
             try:
-                return await self._start(number, replaces=False)
+                return await self._start(number, replaces=False, inherits=self._former(number))
             except NO_RESOURCES as error:
                 logger.error("worker %d cannot be started, trying again: %s", number, error)
             self._leave_out(number)
             await asyncio.sleep(BACKOFF[min(attempt, len(BACKOFF) - 1)])
         raise AssertionError
+
+    def _former(self, number: int) -> int | None:
+        """Return the process id of a worker that still drains, though its successor has died."""
+        drain = (x for x in self._retiring if x.number == number and not x.has_ended)
+        return next((child.process.pid for child in drain), None)
 
     async def _keep(self, number: int) -> None:
         """Start a worker, and start it again each time it dies."""
@@ -210,10 +216,16 @@ class Supervisor:
         """Wait until a worker, or the successor of a reload, has died; return it and its status."""
         while True:
             child = self._current[number]
-            status = await child.ended()
+            # a successor may die while its predecessor, which has not ended yet, still drains
+            ended = asyncio.create_task(child.ended())
+            replaced = asyncio.create_task(child.was_replaced.wait())
+            try:
+                await asyncio.wait((ended, replaced), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await end(ended, replaced)
             async with self._changing[number]:
                 if self._current[number] is child:
-                    return child, status
+                    return child, ended.result()
 
     # A reload.
 
@@ -279,6 +291,7 @@ class Supervisor:
             raise
         self._retiring.discard(new)
         self._current[number] = new
+        old.was_replaced.set()
         self._retiring.add(old)
         return old
 

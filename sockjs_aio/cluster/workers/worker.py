@@ -180,10 +180,11 @@ class Worker:
         """Start to serve clients."""
         assert self._app is not None and self._runner is not None
         self._locator.journal = journal = SessionJournal(self._app, self._placement.own_path)
-        if not self._config.replaces:
-            await journal.take_over()  # there may have been a worker of this number, which has died
-        self._placement.publish(replaces=self._config.replaces)
-        if self._config.replaces:
+        replaces, living = self._config.replaces, self._config.inherits
+        if not replaces:  # there may have been a worker of this number, which has died
+            await journal.take_over(living)
+        self._placement.publish(replaces=replaces, inherits=living is not None)
+        if replaces or living is not None:
             # no patience: a predecessor that has died is not started again
             self._locator.predecessor = worker_at(self._placement.previous_path, patience=0)
         self._handovers.open(self._runner)

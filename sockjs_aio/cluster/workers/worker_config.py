@@ -22,6 +22,9 @@ class WorkerConfig:
     """The file descriptors of the sockets that clients connect to."""
     replaces: bool
     """Whether it succeeds a worker of the same number, which still runs for a while."""
+    inherits: int | None
+    """The process id of a worker of the same number that still runs for a while, although the one
+    that succeeded it has died."""
     drain: Drain
     hang_limit: float
     """Seconds for which its event loop may be blocked."""

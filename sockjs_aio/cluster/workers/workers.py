@@ -170,6 +170,7 @@ class Workers:
             key=new_key().hex(),
             listeners=[],
             replaces=False,
+            inherits=None,
             drain=self.drain,
             hang_limit=self.hang_limit,
             lingering_time=self.lingering_time,

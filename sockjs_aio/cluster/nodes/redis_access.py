@@ -1,0 +1,160 @@
+"""Redis as a node sees it: whether it answers, and whether it is still the same server."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+
+from sockjs_aio.brokers.redis.connection import named_primary
+from sockjs_aio.brokers.redis.rate_limited_log import Reasons
+from sockjs_aio.brokers.redis.replies import FAILURES, ends_connection, reason
+from sockjs_aio.brokers.redis.sentinel import Place
+from sockjs_aio.brokers.redis.url import address
+from sockjs_aio.cluster.nodes.redis_pool import ServerReplacedError, in_time, make_node_pool
+from sockjs_aio.cluster.nodes.settling import Settling
+
+logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
+
+T = TypeVar("T")
+
+
+class DirectoryUnavailableError(Exception):
+    """Redis does not answer, or may lack sessions that nodes have not reported again yet."""
+
+
+class RedisAccess:
+    """Sends commands to Redis, and fails at once while it does not answer.
+
+    Args:
+        url: The URL of Redis, as redis-py takes it.
+        settling: Is told when another server takes the place of the one before.
+        timeout: Seconds within which Redis must answer.
+        patience: Seconds within which the Sentinels, if there are any, must answer.
+
+    Raises:
+        ValueError: If `url` is not valid.
+    """
+
+    def __init__(self, url: str, settling: Settling, *, timeout: float, patience: float) -> None:
+        self._settling = settling
+        self._timeout = timeout
+        self._patience = patience
+        self._pool = make_node_pool(url, timeout, self._note_server)
+        self.client: Redis = Redis(connection_pool=self._pool)
+        self._run_id: bytes | None = None
+        self._primary: Place | None = None  # as the Sentinels said last
+        self._attempts: set[asyncio.Task[Any]] = set()
+        self._why_down: str | None = None
+        self._down_since = 0.0
+        self._reasons = Reasons()
+
+    def __str__(self) -> str:
+        return address(self._pool)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether Redis failed to answer, and has not been reached since."""
+        return self._why_down is not None
+
+    @property
+    def server(self) -> str:
+        """What names the server until its end, as far as it tells that; it may be empty."""
+        return (self._run_id or b"").decode()
+
+    def note_up(self) -> None:
+        """Redis has answered the probe."""
+        if self._why_down is not None:
+            seconds = _now() - self._down_since
+            logger.warning("nodes: Redis at %s: connected again after %.1f s", self, seconds)
+            self._why_down = None
+
+    async def follow_primary(self) -> None:
+        """Drop connections to a server that the Sentinels do not name any more."""
+        place = await named_primary(self._pool, self._patience)
+        if place is not None and self._primary not in (None, place):
+            await self._disconnect()
+            self._settling.lose(_now())  # the last claims may not have come to the new one
+        self._primary = place or self._primary
+
+    async def run(self, ask: Callable[[], Awaitable[T]], *, is_probe: bool = False) -> T:
+        """Send a command.  Fail at once while Redis is down, unless this is the probe.
+
+        The command goes on if its caller, such as the request of a client that leaves, is
+        cancelled.  redis-py could lose one of its few connections.
+
+        Args:
+            ask: Makes the command, perhaps several times: with what is known at that moment.
+            is_probe: Whether to find out if Redis answers again.
+
+        Raises:
+            DirectoryUnavailableError: If Redis does not answer.
+        """
+        if self._why_down is not None and not is_probe:
+            raise DirectoryUnavailableError(self._why_down)
+        attempt = asyncio.get_running_loop().create_task(self._attempt(ask))
+        self._attempts.add(attempt)
+        attempt.add_done_callback(self._attempts.discard)
+        return await asyncio.shield(attempt)
+
+    async def _attempt(self, ask: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await self._ask(ask)
+        except FAILURES as error:
+            if ends_connection(error):
+                await self._disconnect()  # a new connection may reach another server
+            why = f"Redis at {self}: {reason(error)}"
+            self._note_down(why)
+            raise DirectoryUnavailableError(why) from error
+
+    async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await in_time(ask, self._timeout)
+        except ServerReplacedError:
+            # the other connections may lead to the server before
+            await self._pool.disconnect(inuse_connections=False)
+            return await in_time(ask, self._timeout)
+
+    def _note_down(self, why: str) -> None:
+        if self._why_down is None:
+            self._down_since = _now()
+            self._reasons.clear()
+            text = (
+                "%s; until it answers, this node finds only the sessions of other nodes that "
+                "it remembers, and only WebSockets can open sessions"
+            )
+        else:
+            text = "%s; it is still not available"
+        if self._reasons.is_new(why):
+            logger.warning(text, why)
+        self._why_down = why
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for attempt in self._attempts:
+            attempt.cancel()
+        await asyncio.gather(*self._attempts, return_exceptions=True)
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        with contextlib.suppress(*FAILURES):  # over TLS, a host that is down may be waited for
+            await self._pool.disconnect()
+
+    def _note_server(self, run_id: bytes) -> None:
+        """A connection leads to this server.
+
+        Raises:
+            ServerReplacedError: If none did before: what was to be sent may depend on it.
+        """
+        if run_id == self._run_id:
+            return
+        if self._run_id is not None:
+            self._settling.lose(_now())  # the last claims may not have come to it
+        self._run_id = run_id
+        raise ServerReplacedError("it is another server now")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
