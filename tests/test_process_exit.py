@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import async_timeout
@@ -27,13 +27,26 @@ two = pytest.mark.parametrize("kind", [clients.WebSocket, clients.Xhr], ids=lamb
 Kind = type[clients.Client]
 
 
+started: list[ServerProcess] = []
+
+
+@pytest.fixture(autouse=True)
+def no_server_is_left() -> Iterator[None]:
+    """Kill the servers of a test that has failed."""
+    yield
+    while started:
+        started.pop().send_signal(signal.SIGKILL)
+
+
 async def start(options: list[str]) -> ServerProcess:
     if "--uvloop" in options:
         pytest.importorskip("uvloop")
     settings = {"shutdown_timeout": 0.1}
-    return await ServerProcess.start(
+    server = await ServerProcess.start(
         free_port(), settings, *options, module="tests.exiting_service", is_fork=True
     )
+    started.append(server)
+    return server
 
 
 async def printed(server: ServerProcess) -> list[bytes]:
