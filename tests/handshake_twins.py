@@ -111,8 +111,7 @@ class HandshakeTwin(Twin):
         await asyncio.sleep(30)  # until nothing waits for the rest of a body
         has_ended = client.has_ended
         client.transport.abort()
-        await asyncio.sleep(10)  # until all sessions have expired
-        assert not self.router.session_count
+        await self.expire()
         assert self.runner.server is not None
         # aiohttp may still wait for the rest of a body
         assert all(type(one) is web.RequestHandler for one in self.runner.server.connections)

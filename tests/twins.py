@@ -10,6 +10,7 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -26,6 +27,16 @@ AT_ONCE = 50
 
 ENDINGS = ("close", "leave", "half")
 """How a conversation ends: the session is closed, or its client leaves, or ends its half."""
+
+SETTINGS: dict[str, Any] = {
+    "response_limit": 300,
+    "disconnect_delay": 5,
+    "ended_session_delay": 30,  # in the next conversation, nothing is known of this one
+}
+"""Settings of all twins."""
+
+RARE = 5
+"""Seconds between two ticks: there is half a minute in which nobody speaks."""
 
 DIFFERS = re.compile(rb"(?<=\r\nDate: )[^\r]*|(?<=\r\nExpires: )[^\r]*")
 """What differs between any two answers."""
@@ -72,9 +83,9 @@ class Twin:
         self.router = SockJSRouter(
             connect,
             "/echo",
+            SETTINGS,
             direct_requests=direct_requests,
-            response_limit=300,
-            session_check_interval=5,  # rare: there is half a minute in which nobody speaks
+            session_check_interval=RARE,
             observers=observers,
         )
         self.router.attach(app)
@@ -115,9 +126,14 @@ class Twin:
         await asyncio.sleep(30)  # until nothing waits for the rest of a body
         has_ended = client.has_ended
         client.transport.abort()
-        await asyncio.sleep(10)  # until all sessions have expired, of whatever ids
-        assert not any(router.session_count for router in self.routers)
+        await self.expire()
         return DIFFERS.sub(b"", bytes(client.received)) + (b"!" if has_ended else b"")
+
+    async def expire(self) -> None:
+        """Wait as long as sessions without a client may live, whatever their ids."""
+        await asyncio.sleep(SETTINGS["disconnect_delay"] + RARE + QUIET)
+        left = [session for router in self.routers for session in router._registry._sessions]
+        assert not left, left
 
 
 class Twins:

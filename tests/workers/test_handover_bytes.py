@@ -18,7 +18,7 @@ from sockjs_aio.server.aiohttp_protocol import Runner
 from tests.cases import case
 from tests.direct_bytes import ALL, ODD, PLAIN, POLL, SEND
 from tests.lanes import note_answers
-from tests.twins import ENDINGS, Member, Twin, Twins, post
+from tests.twins import ENDINGS, SETTINGS, Member, Twin, Twins, post
 
 pytestmark = pytest.mark.skipif(
     not handover_links.is_possible(), reason="this system cannot pass sockets in messages"
@@ -44,9 +44,7 @@ class HandingOver(Twin):
         options = {"access_log": None, "logger": self.runner._kwargs["logger"]}
         for placement, handovers in zip(self.placements, self.handovers, strict=True):
             app = web.Application()
-            router = SockJSRouter(
-                Member, "/echo", direct_requests=self._direct_requests, response_limit=300
-            )
+            router = SockJSRouter(Member, "/echo", SETTINGS, direct_requests=self._direct_requests)
             router.attach(app)
             relay = Relay(KEY, spans_hosts=False)
             Gateway(WorkerLocator(placement, relay), relay).install(app)
