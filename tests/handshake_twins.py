@@ -36,7 +36,7 @@ class Noted(Observer):
 
 
 class Member(SockJSConnection):
-    """Notes what it is told, and sends every message back."""
+    """Notes what it is told, sends every message back, and closes when told so."""
 
     def __init__(self, session: Session, notes: list[Any]) -> None:
         super().__init__(session)
@@ -52,6 +52,8 @@ class Member(SockJSConnection):
     async def on_message(self, message: str | bytes) -> None:
         self.notes.append(message)
         self.send(message)
+        if message == "close":
+            self.close(3001, "as you wish")
 
     async def on_close(self) -> None:
         info = self.close_info

@@ -44,10 +44,12 @@ _numbers = itertools.count()
 
 
 class Member(SockJSConnection):
-    """Sends every message back."""
+    """Sends every message back, and closes when told so."""
 
     async def on_message(self, message: str | bytes) -> None:
         self.send(message)
+        if message == "close":
+            self.close(3001, "as you wish")
 
 
 class Client(asyncio.Protocol):
