@@ -16,8 +16,9 @@ from aiohttp import web
 from sockjs_aio import ConnectionInfo, Session, SockJSConnection
 from sockjs_aio.core.events import Observer
 from sockjs_aio.server import websocket_connection
+from tests.certificate import contexts, make_certificate
 from tests.direct_bytes import browser_handshake
-from tests.twins import DIFFERS, QUIET, Client, Twin, Twins
+from tests.twins import DIFFERS, QUIET, Contexts, Twin, Twins
 
 PLACES: contextvars.ContextVar[str] = contextvars.ContextVar("PLACES", default="nowhere")
 
@@ -69,12 +70,13 @@ def has_task() -> bool:
 class HandshakeTwin(Twin):
     """A server that has served one handshake of each kind."""
 
-    def __init__(self, direct_requests: bool) -> None:
+    def __init__(self, direct_requests: bool, tls: Contexts | None = None) -> None:
         self.seen = Noted()
         super().__init__(
             direct_requests,
             lambda session: Member(session, self.seen.notes),
             observers=[self.seen],
+            tls=tls,
         )
 
     async def start(self) -> None:
@@ -94,8 +96,7 @@ class HandshakeTwin(Twin):
         return answer + repr(notes).encode()
 
     async def _exchange(self, pieces: Sequence[bytes], ending: str) -> bytes:
-        port = self.runner.addresses[0][1]
-        _, client = await asyncio.get_running_loop().create_connection(Client, "127.0.0.1", port)
+        client = await self.connect()
         for piece in pieces:
             client.transport.write(piece)
             await asyncio.sleep(QUIET)
@@ -103,11 +104,7 @@ class HandshakeTwin(Twin):
         for session in list(registry._sessions):
             session.send("pushed")
         await asyncio.sleep(QUIET)
-        if ending == "half":
-            client.transport.write_eof()
-        elif ending == "leave":
-            client.transport.abort()
-        await asyncio.sleep(QUIET)
+        await client.end(ending)
         for session in list(registry._sessions):
             session.close(4001, "the end")
         await asyncio.sleep(30)  # until nothing waits for the rest of a body
@@ -129,8 +126,18 @@ def handshake_twins() -> Iterator[Twins]:
         made.stop()
 
 
-def new_handshake_twins(patch: pytest.MonkeyPatch) -> Twins:
+@pytest.fixture(scope="module")
+def tls_handshake_twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    """Two servers that speak TLS."""
+    tls = contexts(make_certificate(tmp_path_factory.mktemp("certificate")))
+    with pytest.MonkeyPatch.context() as patch:
+        made = new_handshake_twins(patch, tls)
+        yield made
+        made.stop()
+
+
+def new_handshake_twins(patch: pytest.MonkeyPatch, tls: Contexts | None = None) -> Twins:
     """Make them; `patch` makes them answer alike."""
     patch.setattr(secrets, "randbits", lambda _: 7)  # what /info answers
     patch.setattr(websocket_connection, "TURN", math.inf)  # that is of real time
-    return Twins(HandshakeTwin(True), HandshakeTwin(False))
+    return Twins(HandshakeTwin(True, tls), HandshakeTwin(False, tls))

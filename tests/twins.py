@@ -9,7 +9,9 @@ import itertools
 import logging
 import re
 import secrets
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from aiohttp import web
 
 from sockjs_aio import Session, SockJSConnection, SockJSRouter
 from sockjs_aio.core.events import Observer
+from tests.certificate import contexts, make_certificate
 from tests.virtual_loop import VirtualLoop
 
 QUIET = 0.001
@@ -71,6 +74,21 @@ class Client(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.has_ended = True
 
+    async def end(self, ending: str) -> None:
+        """End the connection so, unless the session is to be closed."""
+        if ending == "leave":
+            self.transport.abort()
+        elif ending == "half":
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:  # TLS says that it ends
+                self.transport.close()
+        await asyncio.sleep(QUIET)
+
+
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+"""Of a server and its clients."""
+
 
 class Twin:
     """A server with direct lanes, or without."""
@@ -80,7 +98,11 @@ class Twin:
         direct_requests: bool,
         connect: Callable[[Session], SockJSConnection] = Member,
         observers: Sequence[Observer] = (),
+        tls: Contexts | None = None,
     ) -> None:
+        server_tls, client_tls = tls or (None, None)
+        self._server_tls: ssl.SSLContext | None = server_tls
+        self._client_tls: ssl.SSLContext | None = client_tls
         app = web.Application()
         self.router = SockJSRouter(
             connect,
@@ -97,7 +119,7 @@ class Twin:
 
     async def start(self) -> None:
         await self.runner.setup()
-        await web.TCPSite(self.runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=self._server_tls).start()
 
     async def stop(self) -> None:
         await self.runner.cleanup()
@@ -109,9 +131,7 @@ class Twin:
 
     async def talk(self, session_id: str, pieces: Sequence[bytes], ending: str) -> bytes:
         """Open a session, write `pieces` one by one, let it end; return what came back."""
-        port = self.runner.addresses[0][1]
-        loop = asyncio.get_running_loop()
-        _, client = await loop.create_connection(Client, "127.0.0.1", port)
+        client = await self.connect()
         for piece in (*greeting(session_id), *pieces):
             client.transport.write(piece)
             await asyncio.sleep(QUIET)
@@ -119,17 +139,19 @@ class Twin:
         session = next(session for session in found if session is not None)
         session.send("pushed")
         await asyncio.sleep(QUIET)
-        if ending == "half":
-            client.transport.write_eof()
-        elif ending == "leave":
-            client.transport.abort()
-        await asyncio.sleep(QUIET)
+        await client.end(ending)
         session.close(4001, "the end")
         await asyncio.sleep(30)  # until nothing waits for the rest of a body
         has_ended = client.has_ended
         client.transport.abort()
         await self.expire()
         return DIFFERS.sub(b"", bytes(client.received)) + (b"!" if has_ended else b"")
+
+    async def connect(self) -> Client:
+        """Make a connection to the server."""
+        loop, port = asyncio.get_running_loop(), self.runner.addresses[0][1]
+        tls = self._client_tls
+        return (await loop.create_connection(Client, "127.0.0.1", port, ssl=tls))[1]
 
     async def expire(self) -> None:
         """Wait as long as sessions without a client may live, whatever their ids."""
@@ -202,10 +224,25 @@ def greeting(session_id: str) -> list[bytes]:
     return [post(f"{path}/xhr"), post(f"{path}/xhr_send", b"[]")]
 
 
+def new_tls_twins(directory: Path) -> Twins:
+    """Make two servers that speak TLS, with a certificate in `directory`."""
+    tls = contexts(make_certificate(directory))
+    return Twins(Twin(True, tls=tls), Twin(False, tls=tls))
+
+
 @pytest.fixture(scope="module")
 def twins() -> Iterator[Twins]:
     """Two servers for the tests of a module."""
-    made = Twins()
+    yield from _answering_alike(Twins())
+
+
+@pytest.fixture(scope="module")
+def tls_twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    """Two servers that speak TLS."""
+    yield from _answering_alike(new_tls_twins(tmp_path_factory.mktemp("certificate")))
+
+
+def _answering_alike(made: Twins) -> Iterator[Twins]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(secrets, "randbits", lambda _: 7)  # what /info answers
         yield made
