@@ -185,6 +185,11 @@ class Twins:
         """Make sure that both servers answer `pieces`, where SESSION stands for an id, equally."""
         self.compare_each([pieces], ending)
 
+    def answers(self, pieces: Sequence[bytes], ending: str) -> list[bytes]:
+        """Return what each of the servers answers."""
+        named = [with_id(pieces)]
+        return [self.loop.run_until_complete(hold(twin, named, ending))[0] for twin in self._twins]
+
     def compare_each(self, conversations: Iterable[Sequence[bytes]], ending: str) -> None:
         """Do so with the pieces of each conversation, many side by side."""
         waiting = [with_id(pieces) for pieces in conversations]

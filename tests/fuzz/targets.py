@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.fuzz.channels import fuzz_multiplex
 from tests.fuzz.client_frames import fuzz_client_frames
+from tests.fuzz.handover import fuzz_handover
 from tests.fuzz.handshake import fuzz_handshake
 from tests.fuzz.heads import fuzz_callback, fuzz_cookie, fuzz_ids, fuzz_origin
 from tests.fuzz.lane import fuzz_lane, fuzz_lane_tls
@@ -27,4 +28,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "lane": fuzz_lane,
     "lane_tls": fuzz_lane_tls,
     "handshake": fuzz_handshake,
+    "handover": fuzz_handover,
 }

@@ -2,18 +2,21 @@
 
 import pytest
 
+from sockjs_aio.cluster.workers import handover_links
 from tests.cases import case
 from tests.fuzz.targets import CORPUS, TARGETS
 
 INPUTS = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 
 
+MARKS = {
+    "lane_tls": pytest.mark.programs,  # one makes a certificate
+    "handover": pytest.mark.skipif(not handover_links.is_possible(), reason="sockets stay here"),
+}
+
+
 @pytest.mark.parametrize(
-    "target",
-    [
-        *(name for name in TARGETS if name != "lane_tls"),
-        pytest.param("lane_tls", marks=pytest.mark.programs),  # makes a certificate
-    ],
+    "target", [pytest.param(name, marks=MARKS.get(name, ())) for name in TARGETS]
 )
 def test_invariants_hold_for_stored_inputs(target: str) -> None:
     for path in INPUTS:
