@@ -16,8 +16,9 @@ from aiohttp import web
 from sockjs_aio import ConnectionInfo, Session, SockJSConnection
 from sockjs_aio.core.events import Observer
 from sockjs_aio.server import websocket_connection
+from tests.certificate import contexts, make_certificate
 from tests.direct_bytes import browser_handshake
-from tests.twins import DIFFERS, QUIET, Client, Twin, Twins
+from tests.twins import DIFFERS, QUIET, Contexts, Twin, Twins
 
 PLACES: contextvars.ContextVar[str] = contextvars.ContextVar("PLACES", default="nowhere")
 
@@ -36,7 +37,7 @@ class Noted(Observer):
 
 
 class Member(SockJSConnection):
-    """Notes what it is told, and sends every message back."""
+    """Notes what it is told, sends every message back, and closes when told so."""
 
     def __init__(self, session: Session, notes: list[Any]) -> None:
         super().__init__(session)
@@ -52,6 +53,8 @@ class Member(SockJSConnection):
     async def on_message(self, message: str | bytes) -> None:
         self.notes.append(message)
         self.send(message)
+        if message == "close":
+            self.close(3001, "as you wish")
 
     async def on_close(self) -> None:
         info = self.close_info
@@ -67,12 +70,13 @@ def has_task() -> bool:
 class HandshakeTwin(Twin):
     """A server that has served one handshake of each kind."""
 
-    def __init__(self, direct_requests: bool) -> None:
+    def __init__(self, direct_requests: bool, tls: Contexts | None = None) -> None:
         self.seen = Noted()
         super().__init__(
             direct_requests,
             lambda session: Member(session, self.seen.notes),
             observers=[self.seen],
+            tls=tls,
         )
 
     async def start(self) -> None:
@@ -92,8 +96,7 @@ class HandshakeTwin(Twin):
         return answer + repr(notes).encode()
 
     async def _exchange(self, pieces: Sequence[bytes], ending: str) -> bytes:
-        port = self.runner.addresses[0][1]
-        _, client = await asyncio.get_running_loop().create_connection(Client, "127.0.0.1", port)
+        client = await self.connect()
         for piece in pieces:
             client.transport.write(piece)
             await asyncio.sleep(QUIET)
@@ -101,18 +104,13 @@ class HandshakeTwin(Twin):
         for session in list(registry._sessions):
             session.send("pushed")
         await asyncio.sleep(QUIET)
-        if ending == "half":
-            client.transport.write_eof()
-        elif ending == "leave":
-            client.transport.abort()
-        await asyncio.sleep(QUIET)
+        await client.end(ending)
         for session in list(registry._sessions):
             session.close(4001, "the end")
         await asyncio.sleep(30)  # until nothing waits for the rest of a body
         has_ended = client.has_ended
         client.transport.abort()
-        await asyncio.sleep(10)  # until all sessions have expired
-        assert not self.router.session_count
+        await self.expire()
         assert self.runner.server is not None
         # aiohttp may still wait for the rest of a body
         assert all(type(one) is web.RequestHandler for one in self.runner.server.connections)
@@ -129,9 +127,20 @@ def handshake_twins() -> Iterator[Twins]:
         made.stop()
 
 
-def new_handshake_twins() -> Twins:
+@pytest.fixture(scope="module")
+def tls_handshake_twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    """Two servers that speak TLS."""
+    tls = contexts(make_certificate(tmp_path_factory.mktemp("certificate")))
+    with pytest.MonkeyPatch.context() as patch:
+        answer_alike(patch)
+        made = new_handshake_twins(tls)
+        yield made
+        made.stop()
+
+
+def new_handshake_twins(tls: Contexts | None = None) -> Twins:
     """Make them; they are alike while `answer_alike` has been called."""
-    return Twins(HandshakeTwin(True), HandshakeTwin(False))
+    return Twins(HandshakeTwin(True, tls), HandshakeTwin(False, tls))
 
 
 def answer_alike(patch: pytest.MonkeyPatch) -> None:

@@ -359,3 +359,31 @@ async def test_time_in_which_the_loop_is_blocked_is_given_back(idle_before: floa
     await asyncio.sleep(1.5)
     assert session.is_closed
     await asyncio.sleep(0)
+
+
+PHASES = [step / 12 for step in range(12)]
+"""When something happens between two checks, in parts of `session_check_interval`."""
+
+
+@pytest.mark.virtual_time
+@pytest.mark.not_over("uvloop")  # whose time cannot be set
+@pytest.mark.parametrize("interval", [1, 0.3])
+async def test_sessions_end_at_most_one_check_late(interval: float) -> None:
+    """Whenever the first of them came, and whenever each of them was left."""
+    for came in PHASES:
+        await asyncio.sleep(came * interval)
+        registry = SessionRegistry(Echo, Settings(session_check_interval=interval))
+        sessions = []
+        for left in PHASES:
+            session, writer = open_session(registry, str(left))
+            session.begin()
+            writer.is_done = True
+            session.flush()  # the client does not come back
+            sessions.append(session)
+            await asyncio.sleep(interval / 12)
+        await asyncio.sleep(registry.settings.disconnect_delay + interval)
+        assert len(registry) == 0
+        for session in sessions:
+            assert session.close_info is not None
+            late = session.close_info.seconds - registry.settings.disconnect_delay
+            assert 0 <= late <= interval + 1e-9

@@ -9,13 +9,17 @@ import itertools
 import logging
 import re
 import secrets
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from sockjs_aio import Session, SockJSConnection, SockJSRouter
 from sockjs_aio.core.events import Observer
+from tests.certificate import contexts, make_certificate
 from tests.virtual_loop import VirtualLoop
 
 QUIET = 0.001
@@ -27,16 +31,28 @@ AT_ONCE = 50
 ENDINGS = ("close", "leave", "half")
 """How a conversation ends: the session is closed, or its client leaves, or ends its half."""
 
+SETTINGS: dict[str, Any] = {
+    "response_limit": 300,
+    "disconnect_delay": 5,
+    "ended_session_delay": 30,  # in the next conversation, nothing is known of this one
+}
+"""Settings of all twins."""
+
+RARE = 5
+"""Seconds between two ticks: there is half a minute in which nobody speaks."""
+
 DIFFERS = re.compile(rb"(?<=\r\nDate: )[^\r]*|(?<=\r\nExpires: )[^\r]*")
 """What differs between any two answers."""
 _numbers = itertools.count()
 
 
 class Member(SockJSConnection):
-    """Sends every message back."""
+    """Sends every message back, and closes when told so."""
 
     async def on_message(self, message: str | bytes) -> None:
         self.send(message)
+        if message == "close":
+            self.close(3001, "as you wish")
 
 
 class Client(asyncio.Protocol):
@@ -58,6 +74,21 @@ class Client(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.has_ended = True
 
+    async def end(self, ending: str) -> None:
+        """End the connection so, unless the session is to be closed."""
+        if ending == "leave":
+            self.transport.abort()
+        elif ending == "half":
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:  # TLS says that it ends
+                self.transport.close()
+        await asyncio.sleep(QUIET)
+
+
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+"""Of a server and its clients."""
+
 
 class Twin:
     """A server with direct lanes, or without."""
@@ -67,14 +98,18 @@ class Twin:
         direct_requests: bool,
         connect: Callable[[Session], SockJSConnection] = Member,
         observers: Sequence[Observer] = (),
+        tls: Contexts | None = None,
     ) -> None:
+        server_tls, client_tls = tls or (None, None)
+        self._server_tls: ssl.SSLContext | None = server_tls
+        self._client_tls: ssl.SSLContext | None = client_tls
         app = web.Application()
         self.router = SockJSRouter(
             connect,
             "/echo",
+            SETTINGS,
             direct_requests=direct_requests,
-            response_limit=300,
-            session_check_interval=5,  # rare: there is half a minute in which nobody speaks
+            session_check_interval=RARE,
             observers=observers,
         )
         self.router.attach(app)
@@ -84,7 +119,7 @@ class Twin:
 
     async def start(self) -> None:
         await self.runner.setup()
-        await web.TCPSite(self.runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=self._server_tls).start()
 
     async def stop(self) -> None:
         await self.runner.cleanup()
@@ -96,9 +131,7 @@ class Twin:
 
     async def talk(self, session_id: str, pieces: Sequence[bytes], ending: str) -> bytes:
         """Open a session, write `pieces` one by one, let it end; return what came back."""
-        port = self.runner.addresses[0][1]
-        loop = asyncio.get_running_loop()
-        _, client = await loop.create_connection(Client, "127.0.0.1", port)
+        client = await self.connect()
         for piece in (*greeting(session_id), *pieces):
             client.transport.write(piece)
             await asyncio.sleep(QUIET)
@@ -106,18 +139,25 @@ class Twin:
         session = next(session for session in found if session is not None)
         session.send("pushed")
         await asyncio.sleep(QUIET)
-        if ending == "half":
-            client.transport.write_eof()
-        elif ending == "leave":
-            client.transport.abort()
-        await asyncio.sleep(QUIET)
+        await client.end(ending)
         session.close(4001, "the end")
         await asyncio.sleep(30)  # until nothing waits for the rest of a body
         has_ended = client.has_ended
         client.transport.abort()
-        await asyncio.sleep(10)  # until all sessions have expired, of whatever ids
-        assert not any(router.session_count for router in self.routers)
+        await self.expire()
         return DIFFERS.sub(b"", bytes(client.received)) + (b"!" if has_ended else b"")
+
+    async def connect(self) -> Client:
+        """Make a connection to the server."""
+        loop, port = asyncio.get_running_loop(), self.runner.addresses[0][1]
+        tls = self._client_tls
+        return (await loop.create_connection(Client, "127.0.0.1", port, ssl=tls))[1]
+
+    async def expire(self) -> None:
+        """Wait as long as sessions without a client may live, whatever their ids."""
+        await asyncio.sleep(SETTINGS["disconnect_delay"] + RARE + QUIET)
+        left = [session for router in self.routers for session in router._registry._sessions]
+        assert not left, left
 
 
 class Twins:
@@ -144,6 +184,11 @@ class Twins:
     def compare(self, pieces: Sequence[bytes], ending: str) -> None:
         """Make sure that both servers answer `pieces`, where SESSION stands for an id, equally."""
         self.compare_each([pieces], ending)
+
+    def answers(self, pieces: Sequence[bytes], ending: str) -> list[bytes]:
+        """Return what each of the servers answers."""
+        named = [with_id(pieces)]
+        return [self.loop.run_until_complete(hold(twin, named, ending))[0] for twin in self._twins]
 
     def compare_each(self, conversations: Iterable[Sequence[bytes]], ending: str) -> None:
         """Do so with the pieces of each conversation, many side by side."""
@@ -184,10 +229,25 @@ def greeting(session_id: str) -> list[bytes]:
     return [post(f"{path}/xhr"), post(f"{path}/xhr_send", b"[]")]
 
 
+def new_tls_twins(directory: Path) -> Twins:
+    """Make two servers that speak TLS, with a certificate in `directory`."""
+    tls = contexts(make_certificate(directory))
+    return Twins(Twin(True, tls=tls), Twin(False, tls=tls))
+
+
 @pytest.fixture(scope="module")
 def twins() -> Iterator[Twins]:
     """Two servers for the tests of a module."""
-    made = Twins()
+    yield from _answering_alike(Twins())
+
+
+@pytest.fixture(scope="module")
+def tls_twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    """Two servers that speak TLS."""
+    yield from _answering_alike(new_tls_twins(tmp_path_factory.mktemp("certificate")))
+
+
+def _answering_alike(made: Twins) -> Iterator[Twins]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(secrets, "randbits", lambda _: 7)  # what /info answers
         yield made

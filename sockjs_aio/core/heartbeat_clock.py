@@ -6,6 +6,9 @@ are for `core/dead_clients.py`.
 There is a slot for each tick, and a session is in the slot of its deadline or in an earlier one.
 So the cost of a tick depends on how many sessions are due, not on how many exist.  A message moves
 its session's deadline but not the session: that is looked at again at the old deadline.
+
+The clock ticks when a slot is due, not one interval after the last tick: a session that just misses
+a tick is in the slot of the next one, and so is due at most one interval late, not two.
 """
 
 import asyncio
@@ -54,33 +57,49 @@ class Clock:
 
     Args:
         interval: Seconds between two ticks.
+        now: Returns the time on the event loop's clock.
         stopped: Called if something other than `stop` cancels the clock's task.
         was_blocked: Awaited with the number of seconds for which the event loop was blocked.
     """
 
-    __slots__ = ("lag", "_interval", "_stopped", "_was_blocked", "_slots", "_current_slot", "_task")
+    __slots__ = (
+        "lag",
+        "_interval",
+        "_now",
+        "_stopped",
+        "_was_blocked",
+        "_origin",
+        "_slots",
+        "_current_slot",
+        "_task",
+    )
 
     def __init__(
         self,
         interval: float,
+        now: Callable[[], float],
         stopped: Callable[[], None],
         was_blocked: Callable[[float], Awaitable[None]],
     ) -> None:
         self.lag: float = 0.0
         """Seconds by which the last tick came too late."""
         self._interval = interval
+        self._now = now
         self._stopped = stopped
         self._was_blocked = was_blocked
+        self._origin = 0.0  # when slot 0 is due
         self._slots: dict[int, Slot] = {}
         self._current_slot = 0
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, now: float) -> None:
-        """Start to tick at the time `now`; if the clock ticks already, do nothing."""
+    def start(self) -> None:
+        """Start to tick, before a session is armed; if the clock ticks already, do nothing."""
         if self._task is None or self._task.done():  # the application may cancel any task
             loop = asyncio.get_running_loop()
+            if not self._slots:  # not at full seconds, when all processes of a host would tick
+                self._origin = self._now()
             # or of what was due while no task ran
-            self._current_slot = min([math.floor(now / self._interval), *self._slots])
+            self._current_slot = min([self._last_due(self._now()), *self._slots])
             # in an empty context, not that of the request which happens to start it
             self._task = contextvars.Context().run(loop.create_task, self._run())
 
@@ -95,7 +114,7 @@ class Clock:
         deadline = session.deadline()
         if deadline == math.inf:
             return
-        number = max(math.ceil(deadline / self._interval), self._current_slot)
+        number = max(math.ceil((deadline - self._origin) / self._interval), self._current_slot)
         if session.due_slot is not None and session.due_slot.number <= number:
             return
         if session.due_slot is not None:
@@ -114,9 +133,14 @@ class Clock:
             if not slot:
                 self._slots.pop(slot.number, None)
 
-    def steps(self, now: float) -> Iterator[None]:
-        """Tick the sessions due at `now`, one in each step, so that other tasks can run between."""
-        first, last = self._current_slot, math.floor(now / self._interval)
+    def steps(self, now: float, least: int = 0) -> Iterator[None]:
+        """Tick the sessions due at `now`, one in each step, so that other tasks can run between.
+
+        Args:
+            now: The time.
+            least: A slot that is due, although it may not seem so because times are rounded.
+        """
+        first, last = self._current_slot, max(self._last_due(now), least)
         self._current_slot = last + 1  # what is armed from now on must go into a later slot
         numbers: Iterable[int] = range(first, last + 1)
         if last - first > len(self._slots):  # millions, if the interval is tiny
@@ -134,21 +158,25 @@ class Clock:
                 yield
             self._slots.pop(number, None)
 
-    async def tick(self, now: float) -> None:
+    async def tick(self, now: float, least: int = 0) -> None:
         """Tick those that are due at `now`; let others run every few milliseconds."""
         turn = Turn()
-        for _ in self.steps(now):
+        for _ in self.steps(now, least):
             if turn.is_over:
                 await turn.next()
 
+    def _last_due(self, now: float) -> int:
+        return math.floor((now - self._origin) / self._interval)
+
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while True:
-                due = loop.time() + self._interval
-                await asyncio.sleep(self._interval)
+                number = max(self._last_due(self._now()) + 1, self._current_slot)
+                due = self._origin + number * self._interval
+                await asyncio.sleep(due - self._now())
                 await self._catch_up(due)
-                await self.tick(loop.time())
+                # a timer may be a little early
+                await self.tick(max(self._now(), due), number)
         except asyncio.CancelledError:
             if self._task is asyncio.current_task():  # the loop ends without a shutdown
                 self._stopped()
@@ -164,17 +192,16 @@ class Clock:
         Args:
             due: When this would have been called if nothing had blocked the loop.
         """
-        loop = asyncio.get_running_loop()
-        self.lag = loop.time() - due
-        end = loop.time() + (self._interval if await self._is_late(due) else 0)
+        self.lag = max(self._now() - due, 0.0)
+        end = self._now() + (self._interval if await self._is_late(due) else 0)
         for turns in range(CATCH_UP_TURNS, 0, -1):
             # each by itself: on a busy machine all turns are late, and yet nothing is blocked
-            due = loop.time() + max(end - loop.time(), 0) / turns
-            await asyncio.sleep(due - loop.time())
+            due = self._now() + max(end - self._now(), 0) / turns
+            await asyncio.sleep(due - self._now())
             await self._is_late(due)
 
     async def _is_late(self, due: float) -> bool:
-        late = asyncio.get_running_loop().time() - due
+        late = self._now() - due
         if late > max(self._interval / 4, BLOCK):
             await self._was_blocked(late)
         return late > self._interval / 4

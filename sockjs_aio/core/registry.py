@@ -81,7 +81,7 @@ class SessionRegistry:
         )
         self.journal: Journal | None = None
         """Set if another process must know these sessions when this one has died."""
-        self._clock = Clock(settings.tick_interval, self._abort_all, self._was_blocked)
+        self._clock = Clock(settings.tick_interval, self.now, self._abort_all, self._was_blocked)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -149,8 +149,8 @@ class SessionRegistry:
             raise
         self._sessions.add(session)
         self.addresses.add(session.info.ip)
+        self._clock.start()
         self.arm(session)
-        self._clock.start(self.now())
         self.events.tell(Observer.opened, session)
         return session
 

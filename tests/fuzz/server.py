@@ -47,6 +47,7 @@ LIMITS = {
     "max_messages": 20,
     "send_queue_limit": 30_000,
     "receive_queue_limit": 2000,
+    "ended_session_delay": 30,  # the next input, which has the same ids, opens sessions anew
     "max_sessions": MAX_SESSIONS,
     "max_sessions_per_ip": MAX_SESSIONS,
 }

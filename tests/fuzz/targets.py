@@ -5,9 +5,10 @@ from pathlib import Path
 
 from tests.fuzz.channels import fuzz_multiplex
 from tests.fuzz.client_frames import fuzz_client_frames
+from tests.fuzz.handover import fuzz_handover
 from tests.fuzz.handshake import fuzz_handshake
 from tests.fuzz.heads import fuzz_callback, fuzz_cookie, fuzz_ids, fuzz_origin
-from tests.fuzz.lane import fuzz_lane
+from tests.fuzz.lane import fuzz_lane, fuzz_lane_tls
 from tests.fuzz.payloads import fuzz_form, fuzz_messages, fuzz_websocket_messages
 from tests.fuzz.server import fuzz_server
 
@@ -25,5 +26,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "multiplex": fuzz_multiplex,
     "server": fuzz_server,
     "lane": fuzz_lane,
+    "lane_tls": fuzz_lane_tls,
     "handshake": fuzz_handshake,
+    "handover": fuzz_handover,
 }

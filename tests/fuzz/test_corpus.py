@@ -4,6 +4,7 @@ import secrets
 
 import pytest
 
+from sockjs_aio.cluster.workers import handover_links
 from sockjs_aio.server import websocket_connection
 from tests.cases import case
 from tests.fuzz.targets import CORPUS, TARGETS
@@ -11,7 +12,15 @@ from tests.fuzz.targets import CORPUS, TARGETS
 INPUTS = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
 
 
-@pytest.mark.parametrize("target", TARGETS)
+MARKS = {
+    "lane_tls": pytest.mark.programs,  # one makes a certificate
+    "handover": pytest.mark.skipif(not handover_links.is_possible(), reason="sockets stay here"),
+}
+
+
+@pytest.mark.parametrize(
+    "target", [pytest.param(name, marks=MARKS.get(name, ())) for name in TARGETS]
+)
 def test_invariants_hold_for_stored_inputs(target: str) -> None:
     before = (secrets.randbits, vars(websocket_connection)["TURN"])
     for path in INPUTS:

@@ -9,6 +9,7 @@ import pytest
 from tests.cases import case
 from tests.direct_bytes import HANDSHAKES, LEAVING, ODD_HANDSHAKES, POLL, SEND, asking, text
 from tests.handshake_twins import handshake_twins as handshake_twins
+from tests.handshake_twins import tls_handshake_twins as tls_handshake_twins
 from tests.lanes import answered as answered
 from tests.twins import ENDINGS, Twins
 
@@ -63,3 +64,11 @@ def test_connection_may_begin_with_anything(handshake_twins: Twins) -> None:
     for first in (POLL, SEND, POLL[:-1], b"\r\n"):
         handshake_twins.compare([first, asking(), MESSAGE], "close")
         handshake_twins.compare([first + asking(), MESSAGE], "close")
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_all_goes_on_equally_over_tls(tls_handshake_twins: Twins, ending: str) -> None:
+    for name, data in {**HANDSHAKES, **ODD_HANDSHAKES}.items():
+        with case(name):
+            tls_handshake_twins.compare([data, MESSAGE + LEAVING, POLL], ending)

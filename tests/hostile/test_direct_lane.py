@@ -10,6 +10,7 @@ from tests.cases import case
 from tests.direct_bytes import ALL, ODD, PLAIN, POLL, SEND
 from tests.lanes import answered as answered
 from tests.twins import ENDINGS, Twins
+from tests.twins import tls_twins as tls_twins
 from tests.twins import twins as twins
 
 
@@ -61,3 +62,10 @@ def test_data_may_be_cut_at_any_place(twins: Twins, names: tuple[str, ...]) -> N
 def test_data_may_come_byte_by_byte(twins: Twins) -> None:
     data = b"".join([POLL, SEND, POLL, SEND, POLL])
     twins.compare([data[at : at + 1] for at in range(len(data))], "close")
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_all_is_answered_equally_over_tls(tls_twins: Twins, ending: str) -> None:
+    tls_twins.compare_each([[data, SEND, POLL] for data in ALL.values()], ending)
+    tls_twins.compare_each([[POLL, data + SEND, POLL] for data in ALL.values()], ending)
