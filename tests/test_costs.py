@@ -393,7 +393,7 @@ async def test_heartbeat_and_ping_and_pong_cost_so_many_calls(serve: Serve) -> N
                 wire.writer.write(masked(10, b""))
             while not all(session._writer.is_heard for session in registry._sessions):  # type: ignore[union-attr]
                 await asyncio.sleep(0)
-    assert sum(calls.values()) <= 21.5 * len(wires), calls
+    assert sum(calls.values()) <= 21 * len(wires) + 6, calls  # a few are for all of them together
 
 
 async def test_idle_websocket_has_no_task(serve: Serve) -> None:

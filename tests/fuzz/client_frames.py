@@ -45,7 +45,7 @@ def outcome(pieces: list[bytes], is_packed: bool, by_texts: bool) -> Outcome:
             frames.feed(piece)
             while True:
                 if by_texts:
-                    found += [(TEXT, text) for text in frames.texts(all_but_long, 1)]
+                    found += [(TEXT, text) for text in reversed(frames.texts(all_but_long, 1))]
                 frame = frames.next()
                 if frame is None:
                     break
