@@ -21,7 +21,7 @@ import pytest
 from examples import deploy
 from sockjs_aio import Drain, Settings
 from tests.brokers.conftest import redis_server as redis_server
-from tests.brokers.redis_server import RedisServer
+from tests.brokers.redis_server import RedisServer, note_known
 from tests.integration.haproxy import find_program
 from tests.ports import free_port
 from tests.process import PATIENCE, ROOT
@@ -317,6 +317,7 @@ def test_a_node_tells_the_address_of_its_pod() -> None:
 async def test_pods_answer_their_probes_and_find_each_others_sessions(
     start: Start, redis_server: RedisServer
 ) -> None:
+    note_known(redis_server)
     secrets = {"REDIS": redis_server.url, "NODES_SECRET": "0123456789abcdef"}
     command = container()["command"]
     pods: list[tuple[asyncio.subprocess.Process, Target]] = []

@@ -112,17 +112,24 @@ async def test_a_worker_that_is_killed_in_a_reload_takes_no_sessions_of_its_pred
     (successor,) = await served.worker_wires(1)
     assert successor != old
     assert await served.poll("/0/new") == b"o"
-    (await served.wire()).send("POST", "/echo/0/killed7/xhr", b"")
+    for path in PATHS:
+        assert await served.post(path, '["before"]') == 204
+    frames = {path: await served.poll(path) for path in PATHS}
+    going_on = [path for path in PATHS if frames[path] == b'a["before"]']
+    (closed,) = set(PATHS) - set(going_on)
+    assert frames[closed] == RESTART
+    relayed = going_on.pop()
+    (await served.wire()).send("POST", f"/echo{relayed}/xhr", b"")
     await asyncio.sleep(0.2)
     os.kill(successor, signal.SIGKILL)
     await served.until_said(r"died \(SIGKILL\)")
     (next_one,) = await served.worker_wires(1)
     assert next_one not in (old, successor)
-    assert await served.poll(PATHS[0]) == RESTART  # it is closed first
-    for path in PATHS[1:-1]:
+    assert await served.poll(closed) == RESTART
+    for path in going_on:
         assert await served.post(path, '["still here"]') == 204
         assert await served.poll(path) == b'a["still here"]'
-    for path in (PATHS[-1], "/0/new"):
+    for path in (relayed, "/0/new"):
         assert await served.poll(path) == LOST
     assert "reload finished" not in served.said, "all that was in the middle of it"
     os.kill(old, signal.SIGKILL)
