@@ -135,8 +135,8 @@ class Settings:
     direct_requests: bool | None = None
     """Whether polls, streams and sends of open sessions are answered without aiohttp's request
     machinery, for less than half of the CPU time.  Middlewares, `on_response_prepare` and the
-    access log then see only the request that opens a session and a few others.  None does so only
-    where there are none of these.  Services with `verify`, `verify_ip`, `jsessionid` or Nodes never
+    access log then see only the request that opens a session and a few others.  None: only where
+    there are none of these.  Services with `verify`, `verify_ip`, `jsessionid` or Nodes never
     do.  Unless this is False, WebSocket handshakes bypass aiohttp too if nothing of the application
     looks at requests, `authorize` included."""
     authorize_timeout: float = 10

@@ -11,7 +11,7 @@ import async_timeout
 import pytest
 
 from sockjs_aio import ConnectionInfo, Settings
-from sockjs_aio.core.pace import Pace
+from sockjs_aio.core.message_rate import Pace
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve, Served
 from tests.counting import count_calls

@@ -239,7 +239,7 @@ class HandlerConnection(ClientConnection):
         while isinstance(handler, functools.partial):
             handler = handler.func
         name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
-        # `on_close` tells the handler of both
+        # in `on_close` the handler gets both CLOSE and CLOSED
         told = MsgType.CLOSE if self.failed is MsgType.CLOSE else _TOLD_IN[hook]
         return f"handler {name} ({told.name})"
 

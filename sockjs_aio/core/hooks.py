@@ -86,7 +86,7 @@ class Hooks:
         self._start("on_open", session.connection.on_open, session.info)
 
     def steps(self, messages: list[Any], until: float) -> None:
-        """Call `on_message` for each of `messages`, the last one first, and remove it there.
+        """Call `on_message` for each of `messages`, which are in reverse order, and remove it.
 
         Stop when a hook waits, when the others are to be dropped, when a gap comes before them, and
         at the time `until`.
@@ -245,7 +245,7 @@ class Hooks:
                 if type(coroutine) is not CoroutineType:
                     coroutine = checked_hook("on_message", coroutine)
                 await coroutine
-            if worker.rest is not None:  # it has waited: `_returned_later` comes next
+            if worker.rest is not None:  # a hook has waited: `_returned_later` goes on
                 return
             if not messages or self.is_dropping or self.gaps:
                 return

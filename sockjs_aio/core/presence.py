@@ -51,11 +51,11 @@ class Roster:
         self.watchers: set[Session] = set()
         self.remote: set[str] = set()  # the members in other processes, as last heard of
         self.told: set[str] = set()
-        self.leaving: dict[str, float] = {}  # of those, who is absent, and until when they linger
+        self.leaving: dict[str, float] = {}  # who of `told` is absent, and until when they linger
         self.is_heard: bool = False  # whether hints of other processes come in
         self.has_news: bool = False  # whether other processes must be given a hint
         self.ends: float | None = None  # if nobody watches it any more, when to forget it
-        self.awaited: float | None = None  # when it will be looked at, as somebody may have left
+        self.awaited: float | None = None  # when to look at it: someone may have left by then
 
     def compare(self, present: set[str], now: float, linger: float) -> tuple[list[str], list[str]]:
         """Return who has joined and who has left, and count them as told."""
@@ -74,7 +74,7 @@ class Roster:
 
     @property
     def next_leave(self) -> float | None:
-        """When the first one of those who linger has left, or nobody watches any more."""
+        """When the first lingering member counts as left, or this is to be forgotten."""
         leave = next(iter(self.leaving.values()), None)
         return leave if self.ends is None else self.ends if leave is None else min(leave, self.ends)
 
@@ -96,7 +96,7 @@ class Presence:
         # the calls that run, and what to look at when they have ended
         self._calls: dict[str, asyncio.Task[None]] = {}
         self._put_off: set[str] = set()
-        # what to look at: now, and at a time, each channel once; a heap
+        # channels to look at: now, and at a time; a heap with each channel once
         self._stale: set[str] = set()
         self._later: list[tuple[float, str]] = []
         self._next_check: float | None = None

@@ -16,7 +16,7 @@ SPAN = 1.0
 """Seconds within which a program that was told to exit begins its shutdown."""
 
 TURNS = 10
-"""Turns of the event loop within which a shutdown that a signal asks for is known here."""
+"""Loop iterations after which a shutdown that a signal has asked for is known here."""
 
 _exits: WeakKeyDictionary[asyncio.AbstractEventLoop, "_Exits"] = WeakKeyDictionary()
 
@@ -32,8 +32,8 @@ def shutdown_begins(*functions: Callable[..., Any]) -> None:
 def exit_soon(error: BaseException, let_go: Callable[[], object] | None = None) -> None:
     """Stop the event loop in a moment with `error`, which the application's code has raised.
 
-    Not here: uvloop would take it for an error of the connection, asyncio for one of the task.  Nor
-    in the next turn: a signal may just have asked for a shutdown.
+    Raised here, uvloop would take it for an error of the connection, and asyncio for one of the
+    task.  It waits for `TURNS` because a signal may just have asked for a shutdown.
 
     Args:
         error: A `SystemExit` or `KeyboardInterrupt`.
@@ -69,7 +69,7 @@ class _Exits:
 
     def __init__(self) -> None:
         self.shutdowns: WeakKeyDictionary[asyncio.Task[Any], set[CodeType]] = WeakKeyDictionary()
-        """The tasks that shut down, and the code of the functions in which they do that."""
+        """The tasks that shut a service down, and the code of the functions that do it."""
         self._exited_at = -math.inf
         self._put_off: BaseException | None = None
 

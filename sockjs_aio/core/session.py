@@ -18,7 +18,7 @@ from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.heartbeat_clock import Slot
 from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.core.lifetime import extended, new_lifetime
-from sockjs_aio.core.pace import Pace, new_pace
+from sockjs_aio.core.message_rate import Pace, new_pace
 from sockjs_aio.core.sending_session import SendingHost
 from sockjs_aio.core.subscribed_session import SubscribedSession
 from sockjs_aio.errors import ReceiverConflictError

@@ -94,10 +94,10 @@ def decode_websocket_messages(payload: str, max_messages: int) -> list[str]:
         try:
             strings: Any = loads(payload)
             if type(strings) is list and len(strings) <= max_messages:
-                "".join(strings)  # it fails if one is no string
+                "".join(strings)  # raises TypeError if one is not a string
                 return strings
         except (ValueError, TypeError, StopIteration, RecursionError):
-            pass  # `parse` tells why, or takes it
+            pass  # `parse` says why, or accepts it
     if not payload:
         return []
     decoded = _decode_json(payload, max_messages)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from aiohttp import web
 
-from sockjs_aio.core.pace import Pace
+from sockjs_aio.core.message_rate import Pace
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.shutdown import CLOSE_FRAME_TRAVEL

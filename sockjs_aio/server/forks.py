@@ -30,7 +30,7 @@ def keep_forks_apart() -> None:
     Python 3.12, signals sent to the fork reach this process; in all versions the fork ignores them.
 
     A fork also shares all sockets.  If this process is killed, none of them would be closed before
-    the fork ends: clients would never learn that their sessions are lost, and what connects would
+    the fork ends: clients would never learn that their sessions are lost, and new connections would
     wait for ever.
     """
     if hasattr(os, "register_at_fork"):
@@ -59,10 +59,10 @@ def _restore() -> None:
 
 
 def _leave_connections() -> None:
-    """Give up the sockets that listen, what they have accepted, and what must be kept from forks.
+    """Close listeners, connections that they have accepted, and what must be kept from forks.
 
-    The numbers are not free afterwards.  Otherwise objects that the fork has inherited would close
-    what has got their number by then.
+    Their file descriptors are not freed but lead to /dev/null.  Otherwise, objects that the fork
+    has inherited could close whatever has been given the same number by then.
     """
     nothing = os.open(os.devnull, os.O_RDWR)
     try:
@@ -93,7 +93,7 @@ def _sockets() -> Iterator[int]:
 def _names(number: int) -> tuple[object, object, bool]:
     """Return a socket's own name, that of the other side, and whether it listens.
 
-    Of TCP, the own name is only the port, because a listener may have no address.
+    For TCP, the own name is only the port, because a listener may have no address.
     """
     shown = socket.socket(fileno=number)
     try:

@@ -10,7 +10,7 @@ Sections of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, secti
 import asyncio
 from typing import Any
 
-from sockjs_aio.core.pace import Pace
+from sockjs_aio.core.message_rate import Pace
 from sockjs_aio.core.websocket_session import InlineHooks, InlineSession
 from sockjs_aio.errors import PayloadBrokenError, PayloadTooLargeError
 from sockjs_aio.protocol.client_frames import PONG_START, ClientFrames

@@ -19,6 +19,7 @@ from tests.brokers.redis_server import RedisServer, note_known
 from tests.brokers.sentinel_server import SentinelServer
 from tests.nodes.conftest import Reach, RunNodes
 from tests.nodes.test_without_redis import opened
+from tests.ports import free_port
 from tests.process import PATIENCE
 
 pytestmark = pytest.mark.redis
@@ -63,6 +64,13 @@ async def until_settled(directory: Directory) -> None:
         while not directory.is_settled:
             await asyncio.sleep(0.05)
             await directory.register(())
+
+
+async def test_nodes_refuse_a_redis_cluster(make: Make, own_redis: RedisServer) -> None:
+    own_redis.kill()
+    own_redis.start("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with pytest.raises(DirectoryUnavailableError, match="it belongs to a Redis Cluster"):
+        await make("one", own_redis.url).register(())
 
 
 async def test_a_node_that_starts_beside_others_need_not_wait(

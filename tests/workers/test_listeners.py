@@ -1,13 +1,15 @@
 """The sockets for clients, by themselves."""
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from sockjs_aio.cluster.workers.listeners import stop_accepting
+from sockjs_aio.cluster.workers.listeners import Listeners, stop_accepting
+from tests.process import PATIENCE
 
 
 async def hello(_request: web.Request) -> web.Response:
@@ -58,3 +60,20 @@ async def test_no_connection_is_lost_when_a_listener_is_handed_over(
             writer.close()
         for runner in (old, new):
             await runner.cleanup()
+
+
+def test_a_worker_that_is_left_out_gets_no_connections() -> None:
+    """Those that would wait for it go to the others."""
+    with Listeners(2, ["127.0.0.1"]) as listeners:
+        (number,) = listeners.filenos(0)
+        (other_number,) = listeners.filenos(1)
+        with socket.socket(fileno=os.dup(number)) as dead:
+            address = dead.getsockname()
+        listeners.leave_out(0)
+        clients = [socket.create_connection(address) for _ in range(40)]
+        with socket.socket(fileno=os.dup(other_number)) as other:
+            other.settimeout(PATIENCE)
+            for _ in clients:
+                other.accept()[0].close()
+        for client in clients:
+            client.close()

@@ -123,7 +123,7 @@ class Link:
         return await self._commands.call(*commands)
 
     async def call_with_room(self, make: Callable[[], Sequence[Command]]) -> Any:
-        """Run the commands that `make` returns, once the queue has room; for what `serve` awaits.
+        """Run the commands that `make` returns, as soon as the queue has room for them.
 
         Raises:
             BrokerUnavailableError: If the link is down or is lost, or Redis refuses the command.
@@ -158,7 +158,7 @@ class Link:
     def _report(self, why: str, error: Exception | None = None) -> None:
         """Log that the connections are lost, each reason once until they are back."""
         if self._state == "stopped":
-            return  # what fails now is no loss
+            return  # it closes the connections itself, so an error is not a loss
         if self._state != "reconnecting":
             self._state = "reconnecting"
             self._down_since = _now()

@@ -115,7 +115,7 @@ class Presence:
         await self._ask(link, channel, lambda: self._all_of(channel))
 
     def _all_of(self, channel: str) -> list[Command]:
-        """Return what writes a set; it must be queued at once, before others come and go."""
+        """Return the commands that write all members; queue them before the members change."""
         key, members = self._members(channel), list(self._roll.local_members(channel))
         commands: list[Command] = [("MULTI",), ("DEL", key)]
         for start in range(0, len(members), CHUNK):

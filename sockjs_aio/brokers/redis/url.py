@@ -75,8 +75,9 @@ def make_sync_pool(url: object, **options: Any) -> SyncPool:
 class _Sentinels(Sentinel):
     """Sentinels for several threads, and for processes that they fork.
 
-    redis-py changes the order of its list while it asks.  A lock would have threads wait for each
-    other while a Sentinel is silent, and a fork wait for a thread that it does not have.
+    redis-py changes the order of its list while it asks, so each call gets a list of its own.  With
+    a lock instead, threads would wait for each other while a Sentinel is silent, and a fork would
+    wait for a thread that it does not have.
     """
 
     def discover_master(self, service_name: str) -> Any:

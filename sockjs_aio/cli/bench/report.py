@@ -65,7 +65,7 @@ def as_text(load: Load) -> str:
     if report["changed"]:
         rows.append(("changed", f"{report['changed']:,}"))
     if report["others"]:
-        rows.append(("others", f"{report['others']:,} messages that are no echo of ours"))
+        rows.append(("others", f"{report['others']:,} messages that are not echoes of ours"))
     rows += [("error", f"{x['count']:,} × {x['kind']}: {x['example']}") for x in report["errors"]]
     processor = report["client_processor"]
     hint = ": the service may be able to do more" if processor > 0.9 else ""

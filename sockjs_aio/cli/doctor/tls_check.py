@@ -13,7 +13,8 @@ _ADVICE = ("let the proxy offer HTTP/2, see docs/deployment.md",)
 async def check_tls(address: Address, *, is_insecure: bool) -> list[Finding]:
     """Connect as browsers do, without a forward proxy; return what was agreed on."""
     if not address.is_secure:
-        return [Finding("tls", "note", f"none: anyone on the way can read along; {_SIX}", _ADVICE)]
+        text = f"none: anyone on the network path can read everything; {_SIX}"
+        return [Finding("tls", "note", text, _ADVICE)]
     context = ssl.create_default_context()
     if is_insecure:
         context.check_hostname = False

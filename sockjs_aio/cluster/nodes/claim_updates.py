@@ -67,7 +67,7 @@ class ClaimUpdates:
 
     @contextlib.contextmanager
     def _doubting(self, keys: list[str]) -> Iterator[None]:
-        """Doubt claims if it does not become known when they were removed."""
+        """Doubt claims if we do not learn whether, and when, Redis has removed them."""
         try:
             yield
         except BaseException:  # also if the client of the request that was refused leaves

@@ -58,7 +58,7 @@ class Claims:
 
     def __init__(self) -> None:
         self._claims: OrderedDict[str, Claim] = OrderedDict()
-        self._unneeded: dict[str, None] = {}  # keys that may be unneeded, for longest first
+        self._unneeded: dict[str, None] = {}  # keys that may be unneeded, the oldest first
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -161,7 +161,7 @@ class Claims:
             self._move(key, claim, asked)
 
     def doubt(self, keys: Iterable[str]) -> None:
-        """Have those that are needed refreshed at once: Redis may not have them."""
+        """Note that Redis may not have them, so that those still needed are refreshed at once."""
         for key in keys:
             claim = self._claims.get(key)
             if claim is not None:

@@ -7,9 +7,10 @@ The key ``NAMESPACEnode:INCARNATION`` has the record of a node, and expires unle
 of a node brings another one, so if Redis has lost its data, the node finds a text that it does not
 know, even if the answer to the first report after the loss was lost too.
 
-``NAMESPACEserver`` names the server to which nodes have reported, and outlives them.  If it names
-another one or is not there, Redis may lack claims of nodes that have not reported to it yet.  The
-first node that finds that sets ``NAMESPACEunsettled``, which expires when all must have reported.
+``NAMESPACEserver`` names the Redis server to which nodes have reported; it stays when they end.
+If it is missing or names another server, Redis may lack claims of nodes that have not reported to
+it yet.  The first node that notices sets ``NAMESPACEunsettled``, which expires once all nodes must
+have reported.
 """
 
 import asyncio
@@ -80,7 +81,7 @@ class Directory:
         self._lease = round(lease * 1000)
         self._expiry = expiry
         self._expiry_ms = round(expiry * 1000)
-        # if the Sentinels are silent, reports must not be late
+        # reports must be in time even if the Sentinels are silent
         patience = min(timeout, expiry / 5)
         self._redis = RedisAccess(url, self.settling, timeout=timeout, patience=patience)
         self._report = self._redis.client.register_script(REPORT)
@@ -159,7 +160,7 @@ class Directory:
         if not is_known:
             self.settling.lost_at = now
         what = "is new, or was restarted, replaced or emptied" if is_news else None
-        # to nodes that start, it usually is new: the requests that are refused warn of it
+        # for a node that starts, it usually is new; the first refused request logs a warning
         level = logging.INFO if self._registered is None else logging.WARNING
         if not is_known and self._has_lost(now):
             self.settling.lose(now)

@@ -179,7 +179,7 @@ class NodeSearch:
         try:
             return await found
         except (DirectoryUnavailableError, UnreachableError) as error:
-            # if it is down or has to be told again, the directory has warned of that
+            # the directory has already warned if Redis is down or has lost its data
             is_known = self._locator.directory.is_down or self._locator.state == "reconnecting"
             if not is_known and not self._is_relayed:
                 self._locator.rate_limited.warn("refused", "requests get 503: %s", error)

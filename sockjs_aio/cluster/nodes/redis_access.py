@@ -30,7 +30,7 @@ class RedisAccess:
 
     Args:
         url: The URL of Redis, as redis-py takes it.
-        settling: Is told when another server takes the place of the one before.
+        settling: It is told when another server has taken the place of the last one.
         timeout: Seconds within which Redis must answer.
         patience: Seconds within which the Sentinels, if there are any, must answer.
 
@@ -61,7 +61,7 @@ class RedisAccess:
 
     @property
     def server(self) -> str:
-        """What names the server until its end, as far as it tells that; it may be empty."""
+        """The server's run id, which changes when it restarts; empty if it is not known."""
         return (self._run_id or b"").decode()
 
     def note_up(self) -> None:
@@ -76,7 +76,7 @@ class RedisAccess:
         place = await named_primary(self._pool, self._patience)
         if place is not None and self._primary not in (None, place):
             await self._disconnect()
-            self._settling.lose(_now())  # the last claims may not have come to the new one
+            self._settling.lose(_now())  # the new one may lack the latest claims
         self._primary = place or self._primary
 
     async def run(self, ask: Callable[[], Awaitable[T]], *, is_probe: bool = False) -> T:
@@ -86,7 +86,7 @@ class RedisAccess:
         cancelled.  redis-py could lose one of its few connections.
 
         Args:
-            ask: Makes the command, perhaps several times: with what is known at that moment.
+            ask: Makes the command from what is known at that moment; may be called again.
             is_probe: Whether to find out if Redis answers again.
 
         Raises:
@@ -113,7 +113,7 @@ class RedisAccess:
         try:
             return await in_time(ask, self._timeout)
         except ServerReplacedError:
-            # the other connections may lead to the server before
+            # the other connections may still lead to the old server
             await self._pool.disconnect(inuse_connections=False)
             return await in_time(ask, self._timeout)
 
@@ -139,19 +139,19 @@ class RedisAccess:
         await self._disconnect()
 
     async def _disconnect(self) -> None:
-        with contextlib.suppress(*FAILURES):  # over TLS, a host that is down may be waited for
+        with contextlib.suppress(*FAILURES):  # over TLS, this may wait for a host that is down
             await self._pool.disconnect()
 
     def _note_server(self, run_id: bytes) -> None:
-        """A connection leads to this server.
+        """Note which server a new connection leads to.
 
         Raises:
-            ServerReplacedError: If none did before: what was to be sent may depend on it.
+            ServerReplacedError: If it is not the last one: the command may have to be made again.
         """
         if run_id == self._run_id:
             return
         if self._run_id is not None:
-            self._settling.lose(_now())  # the last claims may not have come to it
+            self._settling.lose(_now())  # it may lack the latest claims
         self._run_id = run_id
         raise ServerReplacedError("it is another server now")
 

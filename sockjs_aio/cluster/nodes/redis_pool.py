@@ -21,7 +21,7 @@ MAX_CONNECTIONS = 4
 
 
 class ServerReplacedError(RedisConnectionError):
-    """A new connection leads to another server than the ones before; nothing was sent yet."""
+    """A new connection leads to another server than the last one; nothing was sent yet."""
 
 
 def make_node_pool(

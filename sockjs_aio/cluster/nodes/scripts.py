@@ -14,8 +14,9 @@ for number = 4, #KEYS do answers[number - 2] = redis.call('GET', KEYS[number]) e
 return answers
 """
 """Writes a node's record; returns its mark, whether Redis may lack claims, and the records of other
-nodes.  It may lack some for a while if no node has reported to this server before; that it has is
-forgotten with all other data, and what a replica copies names another server."""
+nodes.  Redis may lack claims for `expiry` after the first report to this server.  The key that
+names the server shows which report is the first: it is lost with all other data, and a replica that
+becomes the primary has a copy that names the old server."""
 
 CONSULT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[4] then return {false} end

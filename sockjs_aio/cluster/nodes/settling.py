@@ -1,19 +1,18 @@
-"""When a session that Redis does not know does not exist.
+"""Says when Redis may lack sessions that exist.
 
-Redis may lack claims of nodes that live: it has lost its data, or another server has taken its
-place, to which the last ones had not come.  All nodes then report their claims again, within
-`expiry`, or else they count as dead.  Until that time is over, nobody may conclude anything from
-what Redis does not know.
+It may if it has lost its data, or if another server has taken its place before the latest claims
+were copied to it.  All nodes that are alive then report their claims again within `expiry`.  Until
+that time is over, a session that Redis does not know may still belong to another node.
 """
 
 import math
 
 
 class Settling:
-    """Notes losses of claims, and tells whether all nodes must have made them good.
+    """Notes when Redis has lost claims, and tells whether all nodes must have reported them again.
 
     Args:
-        expiry: Seconds within which all nodes that live report again.
+        expiry: Seconds after which a node that has not reported counts as dead.
     """
 
     def __init__(self, expiry: float) -> None:
@@ -23,22 +22,22 @@ class Settling:
         Claims that were refreshed before that may have been lost to other nodes.
         """
         self.until: float = -math.inf
-        """When what this node has found itself is over."""
+        """When nodes must have reported again after the last loss that this node has noticed."""
         self._expiry = expiry
         self._is_unsettled = False  # what Redis said last
-        self._others_until = -math.inf  # when what another node has found, or the start, is over
+        self._others_until = -math.inf  # the same, for a loss of which Redis has told
 
     def is_over(self, now: float) -> bool:
-        """Tell whether all nodes must have reported."""
+        """Tell whether all nodes that are alive must have reported by now."""
         return now >= max(self.until, self._others_until)
 
     def lose(self, now: float) -> None:
-        """Note that this node has found that Redis lacks claims of any nodes."""
+        """Note that this node has noticed a loss; other nodes may have lost claims too."""
         self.lost_at = now
         self.until = now + self._expiry
 
     def heed(self, is_unsettled: bool, now: float) -> bool:
-        """Note what Redis says of it; return whether it is news that it lacks claims."""
+        """Note whether Redis says that it may lack claims; return whether that is news."""
         is_news = is_unsettled and not self._is_unsettled
         self._is_unsettled = is_unsettled
         if is_news:

@@ -179,7 +179,7 @@ class Child:
         _send(self.process, signal.SIGKILL)
 
     async def _end_listening(self) -> None:
-        """Wait until it has ended, and do not wait for what it has forked."""
+        """Wait until it has ended, but not for processes that it has forked."""
         await self.process.wait()
         await asyncio.wait((self._listening,), timeout=LAST_WORDS)
         self._listening.cancel()
@@ -213,10 +213,11 @@ class Child:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Have a process that is started meanwhile get the supervisor's signals once it handles them.
+    """Block `SIGNALS`, here and in a process that is started meanwhile.
 
-    It inherits this.  Here they come a moment later.  Several workers may be starting: asyncio
-    forks before it waits for anything, so it does no harm that the first to finish ends this.
+    The process inherits the mask, and unblocks them once it can ignore them.  If several workers
+    are starting, the first to finish unblocks them here for all; asyncio forks before it first
+    waits, so all have inherited the mask by then.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

@@ -78,7 +78,7 @@ class Control:
         """Start to read commands from the file descriptor `number`."""
         connection = socket.socket(fileno=number)
         watched = connection.dup()
-        for each in (connection, watched):  # its end is this worker's
+        for each in (connection, watched):  # the supervisor takes its end for the worker's end
             keep_from_forks(each)
         reader, writer = await asyncio.open_unix_connection(sock=connection)
         line = await reader.readline()

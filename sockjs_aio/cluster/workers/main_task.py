@@ -9,7 +9,8 @@ from typing import Any
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Do what `asyncio.run` does, but if something stops the loop, cancel only `main` at first.
 
-    So it can close the sessions, which would be cut off with their tasks.
+    `main` then closes the sessions.  `asyncio.run` would cancel their tasks with it, which cuts
+    them off.
     """
     loop = asyncio.new_event_loop()
     try:

@@ -187,7 +187,7 @@ class _Part:
 
 
 class _Once(Generic[T]):
-    """Calls a function once, however often and in however many threads it is called itself."""
+    """Calls a function only once, even if several threads call this."""
 
     def __init__(self, function: Callable[[], T]) -> None:
         self._function: Callable[[], T] | None = function

@@ -1,7 +1,7 @@
 """Starts the workers of one host, restarts those that die or hang, reloads and ends them in turn.
 
 It kills a worker in two cases only: the worker's event loop is blocked for too long, or the worker
-takes longer to end than its application's settings allow.  Both are logged as errors.
+takes longer to end than its application's settings allow.  Both are logged as errors; see `ending`.
 """
 
 import asyncio
