@@ -173,16 +173,14 @@ class Link:
 
     async def _keep(self) -> None:
         """Connect and stay connected; raise when a connection is lost."""
-        connections: list[AbstractConnection] = []
-        try:
-            await _all(self._use(connections), self._watch())
-        finally:
-            for connection in connections:
-                await connection.disconnect(nowait=True)
+        async with contextlib.AsyncExitStack() as closing:  # one that fails must not keep the other
+            await _all(self._use(closing), self._watch())
 
-    async def _use(self, connections: list[AbstractConnection]) -> None:
+    async def _use(self, closing: contextlib.AsyncExitStack) -> None:
+        connections: list[AbstractConnection] = []
         for half in (self._subscriber, self._commands):
             connections.append(await self._server.connection())
+            closing.push_async_callback(connections[-1].disconnect, nowait=True)
             half.heard += 1
         listening, asking = connections
         await _all(
