@@ -1,6 +1,7 @@
 """What all tests share: a real server on a loopback port, clients, and a recorder of hooks."""
 
 import asyncio
+import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
 from sockjs_aio.core.session import Session
+from sockjs_aio.server import websocket_connection
 from tests.ports import free_port
 from tests.require import require as require
 from tests.sharing_proxy import SharingProxy
@@ -40,6 +42,12 @@ PATIENCE = 20.0
 def unused_tcp_port() -> int:
     """A port for a server in a process of its own."""
     return free_port()
+
+
+@pytest.fixture
+def endless_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let WebSockets handle all that has come in one turn, however busy the machine is."""
+    monkeypatch.setattr(websocket_connection, "TURN", math.inf)
 
 
 @dataclass

@@ -387,6 +387,7 @@ async def test_connection_that_was_refused_may_be_used_again(serve: Serve) -> No
     assert await frame(wire) == (1, b"o")
 
 
+@pytest.mark.not_over("tls")  # which gives each connection turns of its own
 async def test_failure_is_no_answer_to_the_next_handshake_of_its_connection(serve: Serve) -> None:
     made: list[Session] = []
 

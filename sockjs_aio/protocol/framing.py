@@ -47,7 +47,7 @@ class SockJSFraming:
     greeting = frames.OPEN
     heartbeat = frames.HEARTBEAT
 
-    encode = staticmethod(json_text.quote)
+    encode: "staticmethod[[str | bytes], bytes]" = staticmethod(json_text.quote)
 
     @staticmethod
     def encode_json(text: str | bytes) -> bytes:

@@ -222,6 +222,7 @@ async def test_data_that_follows_the_close_handshake_for_ever_is_not_read(
 
 
 @both
+@pytest.mark.usefixtures("endless_turns")
 @pytest.mark.parametrize("order", ["client first", "at once", "server first"])
 async def test_both_sides_close(serve: Serve, path: str, order: str) -> None:
     class Closing(Watched):

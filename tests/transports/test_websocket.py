@@ -18,6 +18,7 @@ both = pytest.mark.parametrize("path", ["/0/1/websocket", "/websocket"])
 SHORT = {"heartbeat_delay": 0.1, "disconnect_delay": 0.1, "session_check_interval": 0.02}
 
 
+@pytest.mark.usefixtures("endless_turns")
 async def test_frames_to_the_byte(serve: Serve) -> None:
     wire = await handshake(await serve(Echo))
     assert await frame(wire) == (1, b"o")
