@@ -8,11 +8,12 @@ from typing import Any
 import async_timeout
 import pytest
 
-from sockjs_aio.core.process_exit import exit_soon, shutdown_begins
+from sockjs_aio.core.process_exit import AFTER, exit_soon, shutdown_begins
 from tests import clients
 from tests.exiting_service import STATUS
 from tests.ports import free_port
 from tests.process import PATIENCE, ServerProcess
+from tests.virtual_loop import VirtualLoop
 from tests.websocket_wire import HANDSHAKE
 
 MOMENTS = ("in on_close", "when closed", "in on_shutdown", "in on_cleanup")
@@ -142,9 +143,9 @@ async def test_hook_that_ends_the_process_ends_a_drain_too() -> None:
 Main = Callable[[], Coroutine[Any, Any, None]]
 
 
-def status_of(*mains: Main) -> list[Any]:
+def status_of(*mains: Main, loop: asyncio.AbstractEventLoop | None = None) -> list[Any]:
     """Run each of `mains` in one event loop; return the statuses of `SystemExit`, or None."""
-    loop = asyncio.new_event_loop()
+    loop = loop or asyncio.new_event_loop()
     statuses: list[Any] = []
     try:
         for main in mains:
@@ -203,6 +204,47 @@ def test_program_that_goes_on_after_the_shutdown_of_one_service_can_be_ended() -
         await asyncio.sleep(3600)
 
     assert status_of(main) == [4]
+
+
+@pytest.mark.parametrize("rest", [1, AFTER * 2 / 3])
+def test_exit_waits_for_what_the_program_does_after_the_shutdown(rest: float) -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(exit_with, 3)
+        await shut_down()
+        await asyncio.sleep(rest)
+        done.append("rest")
+
+    assert (status_of(main, loop=VirtualLoop()), done) == ([3], ["rest"])
+
+
+def test_exit_in_the_shutdown_of_one_service_ends_a_program_that_goes_on() -> None:
+    loop = VirtualLoop()
+    start = loop.time()
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(exit_with, 3)
+        await shut_down()
+        await asyncio.sleep(3600)
+
+    assert status_of(main, loop=loop) == [3]
+    assert loop.time() - start <= AFTER + 1
+
+
+def test_exit_waits_for_a_shutdown_however_long_it_takes() -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        await shut_slowly_down()
+
+    async def shut_slowly_down() -> None:
+        shutdown_begins(shut_slowly_down)
+        asyncio.get_running_loop().call_soon(exit_with, 3)
+        await asyncio.sleep(10 * AFTER)
+        done.append("slow")
+
+    assert (status_of(main, loop=VirtualLoop()), done) == ([3], ["slow"])
 
 
 def test_exit_waits_for_the_last_of_several_shutdowns() -> None:
