@@ -1,6 +1,7 @@
 """A hook that calls `sys.exit()` ends the process, and cuts no shutdown off that is under way."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -138,6 +139,29 @@ async def test_hook_that_ends_the_process_ends_a_drain_too() -> None:
     await client.leave()
     assert await server.ended() == STATUS
     assert await printed(server) == [b"cleaned up"]
+
+
+@pytest.mark.programs
+@programs
+@pytest.mark.parametrize("is_leaving", [False, True])
+async def test_no_message_is_handled_behind_one_that_ends_the_process(
+    options: list[str], is_leaving: bool
+) -> None:
+    server = await start(options)
+    client = await clients.WebSocket.open(server)
+    await client.send("now", "late")
+    if is_leaving:
+        client.abort()
+    else:
+        end = asyncio.create_task(client.frame())
+        with contextlib.suppress(ConnectionError):
+            while not end.done():
+                await client.send("late")
+                await asyncio.sleep(0.001)
+        await end
+        await client.leave()
+    assert await server.ended() == STATUS
+    assert await printed(server) == what_is_said(options)
 
 
 Main = Callable[[], Coroutine[Any, Any, None]]
