@@ -37,6 +37,8 @@ class Exiting(SockJSConnection):
             sys.exit(STATUS)
         elif message == "now":
             sys.exit(STATUS)
+        elif message == "late":
+            print("late", flush=True)
         elif message == "when closed":
             self.send("waiting")
             while not self.is_closed:

@@ -291,6 +291,46 @@ async def test_resource_of_an_own_class_is_not_passed_over(
     assert answered == []
 
 
+def with_own_router(seen: list[str]) -> web.Application:
+    app = web.Application()
+    resolve = app.router.resolve
+
+    async def noted(request: web.Request) -> web.UrlMappingMatchInfo:
+        seen.append(request.path)
+        match: web.UrlMappingMatchInfo = await resolve(request)
+        return match
+
+    app.router.resolve = noted  # type: ignore[method-assign]
+    return app
+
+
+def with_own_handle(seen: list[str]) -> web.Application:
+    app = web.Application()
+    handle = app._handle
+
+    async def noted(request: web.Request) -> web.StreamResponse:
+        seen.append(request.path)
+        return await handle(request)
+
+    object.__setattr__(app, "_handle", noted)
+    return app
+
+
+@pytest.mark.parametrize("make", [with_own_router, with_own_handle])
+async def test_what_an_application_puts_in_the_way_of_requests_sees_all(
+    serve: Serve, answered: list[str], make: Callable[[list[str]], web.Application]
+) -> None:
+    seen: list[str] = []
+    served = await serve(Echo, app=make(seen))
+    wire = await served.wire()
+    paths = [f"{served.prefix}/000/abc/xhr{send}" for send in ("", *["_send", ""] * 3)]
+    for path in paths:
+        body = b'["a"]' if "send" in path else b""
+        assert (await wire.request("POST", path, body)).status == (204 if body else 200)
+    wire.close()
+    assert (answered, seen) == ([], paths)
+
+
 async def test_resources_that_cannot_match_do_not(serve: Serve, answered: list[str]) -> None:
     async def page(request: web.Request) -> web.Response:
         return web.Response(text="a page")

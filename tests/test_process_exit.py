@@ -1,6 +1,7 @@
 """A hook that calls `sys.exit()` ends the process, and cuts no shutdown off that is under way."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 import async_timeout
 import pytest
 
-from sockjs_aio.core.process_exit import exit_soon, shutdown_begins
+from sockjs_aio.core.process_exit import AFTER, exit_soon, shutdown_begins
 from tests import clients
 from tests.exiting_service import STATUS
 from tests.ports import free_port
 from tests.process import PATIENCE, ServerProcess
+from tests.virtual_loop import VirtualLoop
 from tests.websocket_wire import HANDSHAKE
 
 MOMENTS = ("in on_close", "when closed", "in on_shutdown", "in on_cleanup")
@@ -139,12 +141,35 @@ async def test_hook_that_ends_the_process_ends_a_drain_too() -> None:
     assert await printed(server) == [b"cleaned up"]
 
 
+@pytest.mark.programs
+@programs
+@pytest.mark.parametrize("is_leaving", [False, True])
+async def test_no_message_is_handled_behind_one_that_ends_the_process(
+    options: list[str], is_leaving: bool
+) -> None:
+    server = await start(options)
+    client = await clients.WebSocket.open(server)
+    await client.send("now", "late")
+    if is_leaving:
+        client.abort()
+    else:
+        end = asyncio.create_task(client.frame())
+        with contextlib.suppress(ConnectionError):
+            while not end.done():
+                await client.send("late")
+                await asyncio.sleep(0.001)
+        await end
+        await client.leave()
+    assert await server.ended() == STATUS
+    assert await printed(server) == what_is_said(options)
+
+
 Main = Callable[[], Coroutine[Any, Any, None]]
 
 
-def status_of(*mains: Main) -> list[Any]:
+def status_of(*mains: Main, loop: asyncio.AbstractEventLoop | None = None) -> list[Any]:
     """Run each of `mains` in one event loop; return the statuses of `SystemExit`, or None."""
-    loop = asyncio.new_event_loop()
+    loop = loop or asyncio.new_event_loop()
     statuses: list[Any] = []
     try:
         for main in mains:
@@ -203,6 +228,47 @@ def test_program_that_goes_on_after_the_shutdown_of_one_service_can_be_ended() -
         await asyncio.sleep(3600)
 
     assert status_of(main) == [4]
+
+
+@pytest.mark.parametrize("rest", [1, AFTER * 2 / 3])
+def test_exit_waits_for_what_the_program_does_after_the_shutdown(rest: float) -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(exit_with, 3)
+        await shut_down()
+        await asyncio.sleep(rest)
+        done.append("rest")
+
+    assert (status_of(main, loop=VirtualLoop()), done) == ([3], ["rest"])
+
+
+def test_exit_in_the_shutdown_of_one_service_ends_a_program_that_goes_on() -> None:
+    loop = VirtualLoop()
+    start = loop.time()
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(exit_with, 3)
+        await shut_down()
+        await asyncio.sleep(3600)
+
+    assert status_of(main, loop=loop) == [3]
+    assert loop.time() - start <= AFTER + 1
+
+
+def test_exit_waits_for_a_shutdown_however_long_it_takes() -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        await shut_slowly_down()
+
+    async def shut_slowly_down() -> None:
+        shutdown_begins(shut_slowly_down)
+        asyncio.get_running_loop().call_soon(exit_with, 3)
+        await asyncio.sleep(10 * AFTER)
+        done.append("slow")
+
+    assert (status_of(main, loop=VirtualLoop()), done) == ([3], ["slow"])
 
 
 def test_exit_waits_for_the_last_of_several_shutdowns() -> None:

@@ -47,6 +47,7 @@ class Hooks:
         "_closed",
         "is_cancelled",
         "is_dropping",
+        "_has_exited",
         "gaps",
         "_worker",
         "_is_plain",
@@ -62,6 +63,7 @@ class Hooks:
         self._closed = False
         self.is_cancelled: bool = False  # the server is shutting down, and the hook took too long
         self.is_dropping: bool = False  # no more messages are handled
+        self._has_exited = False  # the running hook has ended the process, and never returns
         # gaps that `on_gap` was not called for yet; nearly always None
         self.gaps: dict[tuple[GapSession, str], None] | None = None
         self._worker: HookTask | None = None  # an idle session has none
@@ -132,7 +134,9 @@ class Hooks:
 
     def close(self) -> None:
         """The session has closed: have `on_close` called when the running hook has returned."""
-        if self._opened and not self.is_running:
+        if self._has_exited:
+            self._let_go()
+        elif self._opened and not self.is_running:
             self._resume_soon()
 
     def cancel(self) -> None:
@@ -309,9 +313,11 @@ class Hooks:
         exit_soon(error, self._let_go)
 
     def _let_go(self) -> None:
-        self.is_running = self.is_cancelled = False
         # the loop goes on for a shutdown, which closes the session: no further message is handled
-        if not self._session.is_open:
+        self.discard()
+        self._has_exited = self._session.is_open
+        if not self._has_exited:
+            self.is_running = self.is_cancelled = False
             self._resume_soon()
 
     def _fail(self, name: str, error: BaseException) -> None:

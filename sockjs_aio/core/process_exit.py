@@ -2,7 +2,8 @@
 
 `sys.exit()` in a hook stops the event loop.  What runs the application then closes the sessions and
 cleans up, in the same loop.  If a `SystemExit` stopped the loop again, it would cut that off.  So
-one that comes during a shutdown is put off until the task that shuts down has ended.
+one that comes during a shutdown is put off until the task that shuts down has ended, or has gone on
+for long afterwards.
 """
 
 import asyncio
@@ -17,6 +18,9 @@ SPAN = 1.0
 
 TURNS = 10
 """Loop iterations after which a shutdown that a signal has asked for is known here."""
+
+AFTER = 10.0
+"""Seconds for what a program still does after a shutdown, before an exit that was put off."""
 
 _exits: WeakKeyDictionary[asyncio.AbstractEventLoop, "_Exits"] = WeakKeyDictionary()
 
@@ -83,10 +87,25 @@ class _Exits:
                 if self._put_off is None and self._exited_at == -math.inf:
                     self._put_off = error
                     task.add_done_callback(self._exit_at_last)
+                    self._watch(now)
                 return
         self._exited_at = now
         self._put_off = None
         raise error
+
+    def _watch(self, shut_down_at: float) -> None:
+        """Exit if the last shutdown ended long ago and the program still goes on."""
+        if self._put_off is None:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._shutting_down() is not None:
+            shut_down_at = now
+        if now - shut_down_at >= AFTER:
+            self._exited_at = now
+            error, self._put_off = self._put_off, None
+            raise error
+        loop.call_later(1, self._watch, shut_down_at)
 
     def _exit_at_last(self, _ended: object) -> None:
         task, error = self._shutting_down(), self._put_off

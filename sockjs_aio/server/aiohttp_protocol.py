@@ -127,8 +127,8 @@ def _remade(server: web.Server, kind: type[web.Server], **more: Any) -> web.Serv
 
 
 def is_patched(app: web.Application) -> bool:
-    """Tell whether a subclass or a tool has replaced the method through which requests come."""
-    return not _is_from("web_app.py", type(app)._handle)
+    """Tell whether a class or a tool has replaced the method through which requests come."""
+    return "_handle" in vars(app) or not _is_from("web_app.py", type(app)._handle)
 
 
 def is_watched(server: web.Server) -> bool:
@@ -147,10 +147,12 @@ def _is_from(name: str, function: object) -> bool:
 
 
 def has_own_way(app: web.Application) -> bool:
-    """Tell whether a class of its own decides which resource of `app` gets a request."""
-    router = app.router
-    ways = [type(router), *(type(resource) for resource in router.resources())]
-    return any(way.__module__ != web.UrlDispatcher.__module__ for way in ways)
+    """Tell whether code of the application decides which resource of `app` gets a request."""
+    ways = [app.router, *app.router.resources()]
+    return any(
+        type(way).__module__ != web.UrlDispatcher.__module__ or "resolve" in vars(way)
+        for way in ways
+    )
 
 
 def depends_on_host(resource: web.AbstractResource) -> bool:

@@ -20,9 +20,9 @@ _DEFAULTS: dict[str, _Handler] = {
 
 _kept: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
 _directories: set[str] = set()
+_services = 0  # how many of them this process runs; a fork of it runs none
 
 
-@functools.cache
 def keep_forks_apart() -> None:
     """Make forks of this process handle their own signals, and leave its connections alone.
 
@@ -32,7 +32,22 @@ def keep_forks_apart() -> None:
     A fork also shares all sockets.  If this process is killed, none of them would be closed before
     the fork ends: clients would never learn that their sessions are lost, and new connections would
     wait for ever.
+
+    Forks of a fork share what they like, unless that calls this too.
     """
+    global _services
+    _services += 1
+    _register()
+
+
+def let_forks_share() -> None:
+    """Leave connections to forks again: the service has ended that has called the former."""
+    global _services
+    _services = max(_services - 1, 0)
+
+
+@functools.cache
+def _register() -> None:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_restore)
 
@@ -54,12 +69,18 @@ def _restore() -> None:
         handler = signal.getsignal(number)
         if getattr(handler, "__module__", "").partition(".")[0] in ("asyncio", "uvloop"):
             signal.signal(number, default)
-    with contextlib.suppress(OSError):
-        _leave_connections()
+    global _services
+    was_serving, _services = _services > 0, 0
+    if was_serving:
+        with contextlib.suppress(OSError):
+            _leave_connections()
 
 
 def _leave_connections() -> None:
     """Close listeners, connections that they have accepted, and what must be kept from forks.
+
+    All sockets of an event loop are non-blocking.  One that blocks is the application's own, and
+    may be for this very fork.
 
     Their file descriptors are not freed but lead to /dev/null.  Otherwise, objects that the fork
     has inherited could close whatever has been given the same number by then.
@@ -73,7 +94,13 @@ def _leave_connections() -> None:
 
 
 def _shared() -> set[int]:
-    sockets = {number: _names(number) for number in _sockets()}
+    # with a default timeout, looking at a socket would make it non-blocking, here and in the parent
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(None)
+    try:
+        sockets = {number: _names(number) for number in _sockets()}
+    finally:
+        socket.setdefaulttimeout(timeout)
     listening = {own for own, _, listens in sockets.values() if listens}
     kept = {connection.fileno() for connection in _kept}
     return {
@@ -91,7 +118,7 @@ def _sockets() -> Iterator[int]:
 
 
 def _names(number: int) -> tuple[object, object, bool]:
-    """Return a socket's own name, that of the other side, and whether it listens.
+    """Return a socket's own name, that of the other side, and whether an event loop listens there.
 
     For TCP, the own name is only the port, because a listener may have no address.
     """
@@ -99,6 +126,7 @@ def _names(number: int) -> tuple[object, object, bool]:
     try:
         own, other = _name(shown.getsockname), _name(shown.getpeername)
         listens = bool(shown.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        listens = listens and not os.get_blocking(number)
         if isinstance(own, tuple) and shown.type == socket.SOCK_STREAM:
             own = own[1]
         return own, other, listens

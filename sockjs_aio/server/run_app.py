@@ -12,7 +12,7 @@ from aiohttp import web
 
 from sockjs_aio.server.accept_errors import quiet_accept_errors
 from sockjs_aio.server.drain import Drain
-from sockjs_aio.server.forks import keep_forks_apart
+from sockjs_aio.server.forks import keep_forks_apart, let_forks_share
 from sockjs_aio.server.guard import guard
 
 logger: logging.Logger = logging.getLogger("sockjs_aio")
@@ -70,6 +70,7 @@ async def _prepared(
         terminator = _Terminator(drain)
         made.on_startup.append(terminator.watch)
         made.on_shutdown.insert(0, terminator.stop)
+        made.on_cleanup.append(terminator.end)
     return made
 
 
@@ -103,10 +104,12 @@ class _Terminator:
         self._drain = drain
         self._ending: asyncio.Task[None] | None = None
         self._is_over = False
+        self._is_watching = False
 
     async def watch(self, app: web.Application) -> None:
         """Handle SIGTERM from now on; this replaces aiohttp's handler."""
         keep_forks_apart()
+        self._is_watching = True
         with contextlib.suppress(NotImplementedError):  # Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._begin, app)
 
@@ -115,6 +118,11 @@ class _Terminator:
         self._is_over = True
         if self._ending is not None:
             self._ending.cancel()
+
+    async def end(self, _app: web.Application) -> None:
+        """The application has ended."""
+        if self._is_watching:
+            let_forks_share()
 
     def _begin(self, app: web.Application) -> None:
         if self._is_over:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import async_timeout
 import pytest
 
 from tests.clients import WebSocket
@@ -89,6 +90,20 @@ async def test_clients_learn_of_the_end_of_a_worker_that_has_forked(
     end_forks(notes)
     assert await served.stop() == 0
     assert not served.has_failed, served.said
+
+
+async def test_a_fork_of_an_application_that_starts_keeps_no_listener(
+    command: RunCommand, notes: Path
+) -> None:
+    served = await command(target=UNRULY + "make_with_pool", notes=notes, workers=1)
+    assert await served.poll("/0/before") == b"o"
+    served.process.kill()  # otherwise the supervisor would wait for the fork to close stderr
+    with pytest.raises(ConnectionError):
+        async with async_timeout.timeout(PATIENCE):
+            while True:
+                await served.poll("/0/late")
+    end_forks(notes)
+    await served.process.wait()
 
 
 async def _websocket(served: Command) -> tuple[WebSocket, int]:

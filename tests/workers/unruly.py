@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NoReturn
 
 from aiohttp import web
@@ -41,14 +41,7 @@ class Unruly(SockJSConnection):
             time.sleep(float(seconds))  # noqa: ASYNC251
             note("blocked")
         elif command in ("fork", "c_fork"):
-            fork = os.fork if command == "fork" else ctypes.CDLL(None).fork
-            with warnings.catch_warnings():  # 3.12 warns of forks beside threads
-                warnings.simplefilter("ignore")
-                pid = fork()
-            if not pid:
-                rest(float(seconds))
-            note(f"forked {pid}")
-
+            fork(float(seconds), os.fork if command == "fork" else ctypes.CDLL(None).fork)
         elif message == "exit now":
             note("exit")
             sys.exit(3)
@@ -60,6 +53,16 @@ class Unruly(SockJSConnection):
         note("close")
         if self.exits:
             sys.exit(3)
+
+
+def fork(seconds: float, by: Callable[[], int] = os.fork) -> None:
+    """Make a process that lives on for some seconds."""
+    with warnings.catch_warnings():  # 3.12 warns of forks beside threads
+        warnings.simplefilter("ignore")
+        pid = by()
+    if not pid:
+        rest(seconds)
+    note(f"forked {pid}")
 
 
 def rest(seconds: float) -> NoReturn:
@@ -76,6 +79,17 @@ async def make() -> web.Application:
     SockJSRouter(Unruly, "/echo", settings).attach(app)
     app.cleanup_ctx.append(database)
     app.router.add_get("/loaded", loaded)
+    return app
+
+
+async def make_with_pool() -> web.Application:
+    """Has forked before it serves clients."""
+
+    async def start_pool(_app: web.Application) -> None:
+        fork(600)
+
+    app = await make()
+    app.on_startup.append(start_pool)
     return app
 
 

@@ -11,6 +11,7 @@ import faulthandler
 import importlib
 import logging
 import operator
+import os
 import signal
 import socket
 import sys
@@ -282,6 +283,8 @@ async def work(number: int) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `Child.start`
     control, config = await Control.open(number)
     keep_directory_from_forks(config.directory)
+    for listener in config.listeners:  # also from what is forked while the application starts
+        os.set_blocking(listener, False)
     logs.set_up(config.log_level, config.log_format)
     worker = Worker(config, control)
     status = 0

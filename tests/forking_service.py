@@ -1,0 +1,174 @@
+"""An application that forks on purpose, and shares sockets with its forks; see test_forking.py."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import socketserver
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from aiohttp import web
+
+from sockjs_aio import SockJSRouter, run_app
+from tests.conftest import Echo
+
+HELLO = b"hello"
+CONTEXT = multiprocessing.get_context("fork")
+
+
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.sendall(HELLO)
+
+
+class ForkingServer(socketserver.ForkingMixIn, socketserver.TCPServer):
+    """Forks for each connection."""
+
+
+def answer(listener: socket.socket) -> None:
+    listener.setblocking(True)
+    listener.accept()[0].sendall(HELLO)
+
+
+def serve(pipe: Connection) -> None:
+    with ForkingServer(("127.0.0.1", 0), Handler) as server:
+        pipe.send(server.server_address)
+        server.serve_forever()
+
+
+def repeat(pipe: Connection) -> None:
+    """Answer one message with another, reading before it has come."""
+    pipe.send(b"ready")
+    pipe.send(pipe.recv())
+
+
+def ask(address: Any) -> bytes:
+    with socket.create_connection(address, 10) as asking:
+        return asking.recv(100)
+
+
+def forked(function: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
+    process = CONTEXT.Process(target=function, args=arguments)
+    with warnings.catch_warnings():  # 3.12 warns of forks beside threads
+        warnings.simplefilter("ignore")
+        process.start()
+    return process
+
+
+def listener_for_a_fork() -> bytes:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = forked(answer, listener)
+        try:
+            return ask(listener.getsockname())
+        finally:
+            process.kill()
+
+
+def server_that_forks_in_a_fork() -> bytes:
+    here, there = CONTEXT.Pipe()
+    process = forked(serve, there)
+    try:
+        return ask(here.recv())
+    finally:
+        process.kill()
+
+
+def server_that_forks_in_a_thread() -> bytes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with ForkingServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever).start()
+            try:
+                return ask(server.server_address)
+            finally:
+                server.shutdown()
+
+
+def pipe_beside_a_default_timeout() -> bytes:
+    socket.setdefaulttimeout(10)
+    here, there = CONTEXT.Pipe()
+    process = forked(repeat, there)
+    there.close()
+    try:
+        here.recv()
+        time.sleep(0.1)  # for it to wait
+        here.send(HELLO)
+        received: bytes = here.recv()
+        return received
+    except EOFError:
+        return b"nothing"
+    finally:
+        process.kill()
+        socket.setdefaulttimeout(None)
+
+
+CASES = {
+    case.__name__: case
+    for case in (
+        listener_for_a_fork,
+        server_that_forks_in_a_fork,
+        server_that_forks_in_a_thread,
+        pipe_beside_a_default_timeout,
+    )
+}
+
+
+async def handle(request: web.Request) -> web.Response:
+    case = CASES[request.match_info["case"]]
+    return web.Response(body=await asyncio.get_running_loop().run_in_executor(None, case))
+
+
+async def stop(_request: web.Request) -> web.Response:
+    """Answer with the id of the process that this ends."""
+    asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
+    return web.json_response(os.getpid())
+
+
+def make() -> web.Application:
+    app = web.Application()
+    SockJSRouter(Echo, "/echo").attach(app)
+    app.router.add_get("/stop", stop)
+    app.router.add_get("/fork/{case}", handle)
+    return app
+
+
+def serve_again(port: int) -> None:
+    """Serve; then fork a process that serves on a listener of this one."""
+    run_app(make(), host="127.0.0.1", port=port, print=None, access_log=None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        process = forked(answer, listener)
+        assert ask(listener.getsockname()) == HELLO
+        process.join()
+
+
+def serve_in_forks(port: int) -> None:
+    """Serve by forks that share a listener, until all of them have ended."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        listener.setblocking(False)
+        processes = [forked(serve_on, listener) for _ in range(2)]
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def serve_on(listener: socket.socket) -> None:
+    run_app(make(), sock=listener, print=None, access_log=None)
+
+
+if __name__ == "__main__":
+    port, how, loop = sys.argv[1:]
+    if loop == "uvloop":
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    with contextlib.suppress(KeyboardInterrupt):
+        {"again": serve_again, "forks": serve_in_forks}[how](int(port))

@@ -1,0 +1,87 @@
+"""Applications that fork on purpose: what they share with their forks must go on working."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from tests.clients import WebSocket
+from tests.forking_service import CASES, HELLO
+from tests.ports import free_port
+from tests.process import ROOT
+from tests.target import Target
+
+pytestmark = [pytest.mark.timeout(60), pytest.mark.programs]
+
+
+class Served(Target):
+    """The application in its own process."""
+
+    process: asyncio.subprocess.Process
+
+
+Run = Callable[[str], Awaitable[Served]]
+
+
+@pytest.fixture
+async def serve(loop_name: str) -> AsyncIterator[Run]:
+    started: list[Served] = []
+
+    async def run(how: str) -> Served:
+        served = Served(free_port(), "/echo")
+        served.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.forking_service", str(served.port), how, loop_name),
+            cwd=ROOT,
+        )
+        started.append(served)
+        await served.until_listening()
+        return served
+
+    yield run
+    for served in started:
+        await served.hang_up()
+        if served.process.returncode is None:
+            served.process.kill()
+            await served.process.wait()
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop_name(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+async def test_forks_keep_what_the_application_shares_with_them(serve: Run) -> None:
+    served = await serve("again")
+    client = await WebSocket.open(served)  # the server has connections of its own
+    for case in CASES:
+        reply = await served.ask(f"/fork/{case}")
+        assert (reply.status, reply.body) == (200, HELLO), case
+    await client.send("still")
+    assert await client.messages(1) == ["still"]
+
+
+async def test_a_process_that_has_served_may_share_listeners_with_its_forks(serve: Run) -> None:
+    served = await serve("again")
+    served.process.send_signal(signal.SIGINT)
+    assert await served.process.wait() == 0
+
+
+async def test_forks_that_share_a_listener_serve_together(serve: Run) -> None:
+    served = await serve("forks")
+    client = await WebSocket.open(served)
+    await client.send("here")
+    assert await client.messages(1) == ["here"]
+    await client.leave()
+    stopped: set[int] = set()
+    ending = asyncio.create_task(served.process.wait())
+    while not ending.done():
+        with contextlib.suppress(OSError, EOFError, asyncio.IncompleteReadError):
+            stopped.add(json.loads((await served.ask("/stop")).body))
+        await asyncio.sleep(0.01)
+    assert await ending == 0
+    assert len(stopped) == 2
