@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from sockjs_aio.core.process_exit import exit_soon
+
 logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 T = TypeVar("T")
@@ -84,7 +86,7 @@ def _call(
         result = function(*arguments)
     except (KeyboardInterrupt, SystemExit) as error:
         future.set_exception(error)
-        raise
+        exit_soon(error)
     except BaseException as error:  # also CancelledError: the other thread may wait for ever
         logger.exception("call_threadsafe: %r failed", function)
         future.set_exception(error)
