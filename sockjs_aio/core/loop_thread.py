@@ -14,6 +14,12 @@ logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 T = TypeVar("T")
 
+WRONG_THREAD = (
+    "sessions belong to the event loop's thread: from another thread call "
+    "router.call_threadsafe(connection.send, message)"
+)
+"""The error of calls from another thread, where they can be told without a check."""
+
 
 class LoopThread:
     """Remembers the event loop and thread in which `bind` was called."""
@@ -50,10 +56,7 @@ class LoopThread:
             RuntimeError: If it is another thread.
         """
         if self.is_bound and threading.get_ident() != self._thread:
-            raise RuntimeError(
-                "sessions belong to the event loop's thread: from another thread call "
-                "router.call_threadsafe(connection.send, message)"
-            )
+            raise RuntimeError(WRONG_THREAD)
 
     def call(
         self, function: Callable[..., T], *arguments: object
