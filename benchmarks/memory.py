@@ -24,6 +24,12 @@ KINDS = {
     "direct": "poll that waits in the direct lane",
     "between": "polling session between two polls",
 }
+SETTINGS = {
+    "disconnect_delay": 600,
+    # the clock has a set of sessions for each tick, and sets grow in steps: with a tick a second,
+    # their size depends on how long a busy machine takes to open the sessions
+    "session_check_interval": 60,
+}
 WARM_UP = 50
 """Sessions opened before measuring, so that caches, tables and code are allocated already."""
 
@@ -46,7 +52,7 @@ class Holdings:
 async def measure(kind: str, count: int) -> Holdings:
     """Open `count` sessions in addition to a few others, and measure what they add."""
     app = web.Application()
-    router = SockJSRouter(SockJSConnection, "/echo", {"disconnect_delay": 600})
+    router = SockJSRouter(SockJSConnection, "/echo", SETTINGS)
     router.attach(app)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, keepalive_timeout=600)
     await runner.setup()
@@ -96,7 +102,7 @@ async def _open(port: int, kind: str, first: int, count: int) -> asyncio.subproc
 async def _beat(router: SockJSRouter) -> None:
     """Make all sessions beat: from then on, a WebSocket keeps only what an idle one needs."""
     registry = router._registry
-    for _ in registry._clock.steps(registry.now() + 1.5 * registry.settings.heartbeat_delay):
+    for _ in registry._clock.steps(registry.now() + 2.5 * registry.settings.heartbeat_delay):
         pass
     await asyncio.sleep(0.2)
 

@@ -123,6 +123,28 @@ async def test_connection_has_its_own_time_for_unread_bodies(run: Run) -> None:
 # Requests.
 
 
+@pytest.mark.parametrize("behind", [b"", b"frames"])
+async def test_what_comes_behind_a_request_for_an_upgrade_is_kept_for_later(
+    run: Run, behind: bytes
+) -> None:
+    """Otherwise aiohttp reads it as a request, if the upgrade is refused, and logs a traceback."""
+    seen: list[bool] = []
+
+    async def refuse(request: web.Request) -> web.Response:
+        seen.append(internals.has_upgrade_data(request))
+        response = web.Response()
+        response.force_close()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/", refuse)
+    wire = await run(app)
+    head = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    wire.writer.write(head + behind)
+    await wire.reply()
+    assert seen == [bool(behind)]
+
+
 async def test_task_of_the_connection_waits_for_the_one_that_writes_the_response(run: Run) -> None:
     """Otherwise a poll's response counts as failed while a middleware still works on it."""
     events: list[str] = []

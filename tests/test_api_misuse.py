@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sockjs_aio import SettingsError, SockJSConnection, SockJSRouter, broadcast
+from sockjs_aio import ConnectionInfo, SettingsError, SockJSConnection, SockJSRouter, broadcast
 from sockjs_aio.multiplex import MultiplexConnection
+from sockjs_aio.testing.brokers import linked_brokers
 from tests import clients
+from tests.brokers.test_gaps import interrupt
 from tests.conftest import SHORT, Echo, Recorder, Serve
 
 
@@ -108,6 +110,63 @@ async def test_on_message_that_is_replaced_while_a_session_is_open(
         await client.send("b")
         assert await client.frame() == b'c[1011,"Internal error"]'
         await client.leave()
+
+
+def failing(_self: object) -> Any:
+    raise LookupError("no hook")
+
+
+@pytest.mark.parametrize("hook", ["on_open", "on_close"])
+@pytest.mark.parametrize("is_channel", [False, True], ids=["session", "channel"])
+@pytest.mark.logs("no hook")
+async def test_hook_that_is_a_property_that_fails(
+    serve: Serve, hook: str, is_channel: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    Failing = type("Failing", (Recorder,), {hook: property(failing)})
+    for kind in clients.ALL:
+        caplog.clear()
+        served = await serve(MultiplexConnection.get(ann=Failing) if is_channel else Failing)
+        client = await kind.open(served)
+        if is_channel:
+            await client.send("sub,ann", "uns,ann", "sub,nothing")
+        if is_channel and hook == "on_open":
+            assert await client.messages(1) == ["uns,ann"]
+        elif hook == "on_open":
+            assert await client.frame() == b'c[1011,"Internal error"]'
+        elif not is_channel:
+            for session in served.router._registry._sessions:
+                session.close(4000, "over")
+            assert await client.frame() == b'c[4000,"over"]'
+        await client.leave()
+        await served.router.shutdown()
+        assert served.router.session_count == 0
+        assert f"Failing.{hook} failed" in caplog.text
+
+
+@pytest.mark.logs("no hook")
+async def test_on_gap_that_is_a_property_that_fails_ends_only_its_session(serve: Serve) -> None:
+    class Subscribed(Recorder):
+        async def on_open(self, info: ConnectionInfo) -> None:
+            await self.subscribe("news")
+            await super().on_open(info)
+
+        async def on_gap(self, channel: str) -> None:
+            self.send("told")
+
+    class Failing(Subscribed):
+        on_gap = property(failing)
+
+    (broker,) = linked_brokers(1)
+    kinds = iter([Failing, Subscribed])
+    served = await serve(lambda session: next(kinds)(session), broker=broker)
+    first, second = [await clients.WebSocket.open(served) for _ in range(2)]
+    await Failing.until("open")
+    await Subscribed.until("open")
+    interrupt(broker)
+    assert await first.frame() == b'c[1011,"Internal error"]'
+    assert await second.messages(1) == ["told"]
+    await first.leave()
+    await second.leave()
 
 
 @pytest.mark.parametrize("base", ["forgotten", "none"])

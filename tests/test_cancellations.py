@@ -5,7 +5,9 @@ A hook may cancel its own task without waiting afterwards, and something may can
 
 import asyncio
 import logging
+import signal
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import async_timeout
@@ -308,6 +310,29 @@ if sys.version_info >= (3, 13):  # before that, uncancel() takes nothing back
         await client.leave()
 
 
+started: list[ServerProcess] = []
+
+
+@pytest.fixture(autouse=True)
+async def no_process_is_left() -> AsyncIterator[None]:
+    """Kill the processes of a test that has failed."""
+    yield
+    while started:
+        server = started.pop()
+        server.send_signal(signal.SIGKILL)
+        await server.process.wait()
+        await server.errors
+
+
+async def start_process(loop: str) -> ServerProcess:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    options = ["--uvloop"] if loop == "uvloop" else []
+    server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600}, *options)
+    started.append(server)
+    return server
+
+
 @pytest.mark.programs
 @pytest.mark.parametrize("when", ["now", "later"])
 @pytest.mark.parametrize(
@@ -319,10 +344,7 @@ if sys.version_info >= (3, 13):  # before that, uncancel() takes nothing back
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
 async def test_hook_that_ends_the_process_has_not_failed(kind: Kind, loop: str, when: str) -> None:
-    if loop == "uvloop":
-        pytest.importorskip("uvloop")
-    options = ["--uvloop"] if loop == "uvloop" else []
-    server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600}, *options)
+    server = await start_process(loop)
     client = await kind.open(server)
     await client.send(f"exit {when}")
     assert await client.frame() in (b'c[1012,"Service restart"]', b"")
@@ -337,10 +359,7 @@ async def test_hook_that_ends_the_process_has_not_failed(kind: Kind, loop: str, 
 async def test_messages_behind_a_hook_that_ends_the_process_do_not_end_its_shutdown(
     kind: Kind, loop: str, when: str
 ) -> None:
-    if loop == "uvloop":
-        pytest.importorskip("uvloop")
-    options = ["--uvloop"] if loop == "uvloop" else []
-    server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600}, *options)
+    server = await start_process(loop)
     other = await clients.WebSocket.open(server)
     client = await kind.open(server)
     await client.send(*[f"exit {when}"] * 3)
@@ -357,10 +376,7 @@ async def test_messages_behind_a_hook_that_ends_the_process_do_not_end_its_shutd
 async def test_hooks_that_end_the_process_together_do_not_end_its_shutdown(
     kind: Kind, loop: str, turns: tuple[int, ...]
 ) -> None:
-    if loop == "uvloop":
-        pytest.importorskip("uvloop")
-    options = ["--uvloop"] if loop == "uvloop" else []
-    server = await ServerProcess.start(free_port(), {"shutdown_timeout": 600}, *options)
+    server = await start_process(loop)
     other = await clients.WebSocket.open(server)
     ending = [await kind.open(server) for _ in turns]
     for client, number in zip(ending, turns, strict=True):

@@ -15,6 +15,9 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
+from sockjs_aio.server.aiohttp_protocol import Server
+from sockjs_aio.server.direct.conditions import MAX_PREFIXES
+from sockjs_aio.server.direct.handshakes import Doors
 from tests.conftest import PATIENCE, Echo, Recorder, Serve, Served
 from tests.lanes import answered as answered
 from tests.websocket_wire import HANDSHAKE, close_code, close_frame, frame, masked
@@ -672,3 +675,26 @@ async def test_client_that_does_not_read_answers_to_sends_is_not_read(
 def test_setting_is_checked() -> None:
     with pytest.raises(ValueError, match="must be True, False or None"):
         SockJSRouter(Echo, "/echo", {"direct_requests": "yes"})
+
+
+async def test_service_below_a_variable_path_is_known_at_some_prefixes_only(serve: Serve) -> None:
+    app = web.Application()
+    router = SockJSRouter(Echo, "/chat")
+    app.add_routes(
+        web.route("*", "/{tenant}" + route.path, route.handler) for route in router.routes
+    )
+    served = await serve(app=app)
+    for count in range(MAX_PREFIXES + 10):
+        wire = await served.wire()
+        path = f"/{count}/chat/0"
+        for _ in range(2):
+            assert (await wire.request("POST", f"{path}/p{count}/xhr")).status == 200
+            assert (await wire.request("POST", f"{path}/p{count}/xhr_send", '["a"]')).status == 204
+        wire.send("GET", f"{path}/w{count}/websocket", headers=HANDSHAKE)
+        assert (await wire.head()).status == 101
+        wire.close()
+    (known,) = router._service.direct.values()
+    server = served.runner.server
+    assert isinstance(server, Server) and isinstance(server.greeter, Doors)
+    assert len(known or ()) == len(server.greeter._sessions) == MAX_PREFIXES
+    await router.shutdown()

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import async_timeout
 import pytest
 
+from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.process_exit import AFTER, exit_soon, shutdown_begins
 from tests import clients
 from tests.exiting_service import STATUS
@@ -269,6 +271,20 @@ def test_exit_waits_for_a_shutdown_however_long_it_takes() -> None:
         done.append("slow")
 
     assert (status_of(main, loop=VirtualLoop()), done) == ([3], ["slow"])
+
+
+def test_call_from_a_thread_that_ends_the_process_lets_a_shutdown_finish() -> None:
+    done: list[BaseException | None] = []
+
+    async def main() -> None:
+        thread = LoopThread()
+        thread.bind()
+        exiting = thread.call(sys.exit, 3)
+        await shut_down()
+        done.append(exiting.exception())
+
+    assert status_of(main) == [3]
+    assert list(map(repr, done)) == ["SystemExit(3)"]
 
 
 def test_exit_waits_for_the_last_of_several_shutdowns() -> None:

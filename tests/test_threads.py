@@ -140,6 +140,28 @@ async def test_wrong_way_raises_in_debug_mode(serve: Serve, kind: Kind, way: str
     await client.leave()
 
 
+@pytest.mark.parametrize("way", WRONG_WAYS)
+@every
+async def test_wrong_way_raises_and_sends_nothing_where_no_flush_is_scheduled(
+    serve: Serve, kind: Kind, way: str
+) -> None:
+    class Noted(Recorder):
+        pass
+
+    client = await kind.open(await serve(Noted))
+    await Noted.until("open")
+    (connection,) = Noted.connections
+    connection.send("before")
+    assert await client.messages(1) == ["before"]
+    client_waits = asyncio.ensure_future(client.messages(1))  # a poll, if it is one
+    await asyncio.sleep(0.05)
+    with pytest.raises(RuntimeError, match=r"router\.call_threadsafe\(connection\.send"):
+        await asyncio.to_thread(WRONG_WAYS[way], connection)
+    connection.send("after")
+    assert await client_waits == ["after"]
+    await client.leave()
+
+
 @every
 async def test_close_always_raises_in_another_thread(serve: Serve, kind: Kind) -> None:
     class Noted(Recorder):

@@ -434,3 +434,44 @@ async def test_on_close_of_a_channel_begins_although_the_server_cancels_it_at_on
     client.abort()
     await Ending.until("finished", 2)
     assert Ending.seen == ["open"] * 2 + ["close"] * 2 + ["finished"] * 2
+
+
+class Hung(Old):
+    """Both hooks hang; `on_message` ends its channel at once, or when it is cancelled."""
+
+    async def on_message(self, message: str) -> None:
+        if message == "at once":
+            self.close()
+        self.seen.append(message)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if message == "late":
+                self.close()
+            if message == "fail":
+                raise ValueError("on purpose") from None
+
+    async def on_close(self) -> None:
+        self.seen.append("close")
+        await asyncio.Event().wait()
+
+
+@both
+@pytest.mark.parametrize("message", ["at once", "late", "fail"])
+async def test_shutdown_ends_three_hooks_that_hang(start: Start, kind: Kind, message: str) -> None:
+    class Ann(Hung):
+        pass
+
+    class Bob(Hung):
+        pass
+
+    served = await start(MultiplexConnection.get(ann=Ann, bob=Bob), {"shutdown_timeout": 0.1})
+    client = await kind.open(served)
+    await client.send("sub,ann", "sub,bob", f"msg,ann,{message}")
+    await Ann.until(message)
+    await Bob.until("open")
+    await served.tornado._router.shutdown()
+    assert (Ann.seen.count("close"), Bob.seen.count("close")) == (1, 1)
+    assert [task for task in asyncio.all_tasks() if "ChannelSession" in repr(task)] == []
+    assert served.tornado._router.session_count == 0
+    await client.leave()

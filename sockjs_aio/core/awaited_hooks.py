@@ -7,12 +7,14 @@ carrier ends with several channels, none of which waits for another.
 
 import asyncio
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Any
 
 from sockjs_aio.cancellations import Cancellations
+from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.hook_task import Rest
 from sockjs_aio.core.hooked_session import HookedSession
-from sockjs_aio.core.hooks import Hooks
+from sockjs_aio.core.hooks import CALL_ON_CLOSE, Hooks
 from sockjs_aio.protocol.ends import GO_AWAY
 
 
@@ -37,17 +39,16 @@ class AwaitedHooks(Hooks):
             self.discard()
             return
         self._opened = True
-        connection, info = self._session.connection, self._session.info
-        if await self._call("on_open", connection.on_open, info) is False:
+        if await self._call("on_open", methodcaller("on_open", self._session.info)) is False:
             self._session.close(GO_AWAY.code, GO_AWAY.reason)
 
     async def message(self, message: str | bytes) -> None:
         """Call `on_message`; close the session if it fails."""
-        await self._call("on_message", self._session.connection.on_message, message)
+        await self._call("on_message", methodcaller("on_message", message))
 
     async def gap(self, channel: str) -> None:
         """Call `on_gap`; close the session if it fails."""
-        await self._call("on_gap", self._session.connection.on_gap, channel)
+        await self._call("on_gap", methodcaller("on_gap", channel))
 
     async def finish(self) -> None:
         """Have `on_close` called, or wait for it if it is being called."""
@@ -56,7 +57,7 @@ class AwaitedHooks(Hooks):
                 await asyncio.wait([self._end])
         elif self._opened and not self._closed:
             self._closed = True
-            await self._call("on_close", self._session.connection.on_close)
+            await self._call("on_close", CALL_ON_CLOSE)
 
     def _resume_soon(self) -> None:
         asyncio.get_running_loop().call_soon(self._go_on)
@@ -72,13 +73,15 @@ class AwaitedHooks(Hooks):
             self._end.set_result(None)
             self._session.hooks_returned()
 
-    async def _call(self, name: str, hook: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a hook and await it in this task, but in the session's context."""
+    async def _call(self, name: str, call: Callable[[SockJSConnection], Any]) -> Any:
+        """Call a hook of the connection and await it in this task, but in the session's context."""
         cancellations = Cancellations()
         result, rest = None, None
         self.is_running = True
         try:
-            coroutine, awaited = self.context.run(self._started, name, hook, *arguments)
+            coroutine, awaited = self.context.run(
+                self._started, name, call, self._session.connection
+            )
             rest = Rest(self.context, coroutine, awaited)
             result = await rest
         except StopIteration as finished:  # it returned without waiting

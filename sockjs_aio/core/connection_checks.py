@@ -1,6 +1,7 @@
 """Checks of the connections that an application makes, and of their class."""
 
 import functools
+import inspect
 import logging
 
 from sockjs_aio.connection import SockJSConnection
@@ -32,3 +33,12 @@ def warn_of_plain_hooks(connect: object) -> None:
         if not is_coroutine_function(getattr(cls, hook)):
             text = "%s.%s is a plain function: write async def %s (unless it returns an awaitable)"
             logger.warning(text, cls.__qualname__, hook, hook)
+
+
+def has_coroutine_message(connection: SockJSConnection) -> bool:
+    """Tell whether `on_message` is one; not if a property fails, as it will when it is called."""
+    try:
+        code = connection.on_message.__code__
+    except Exception:
+        return False
+    return bool(code.co_flags & inspect.CO_COROUTINE)

@@ -14,6 +14,7 @@ import logging
 from collections import deque
 from typing import Protocol
 
+from sockjs_aio.core.loop_thread import WRONG_THREAD
 from sockjs_aio.turns import Turn
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.session")
@@ -40,9 +41,17 @@ class Flusher:
         self._is_scheduled = False
 
     def schedule(self, session: Flushable) -> None:
-        """Flush `session` at the end of the turn.  Do not call this again before that."""
+        """Flush `session` at the end of the turn.  Do not call this again before that.
+
+        Raises:
+            RuntimeError: If no event loop runs in this thread, unless a flush is scheduled already.
+        """
         if not self._is_scheduled:
-            asyncio.get_running_loop().call_soon(self._run)  # raises in a thread that has no loop
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                raise RuntimeError(WRONG_THREAD) from None
+            loop.call_soon(self._run)
             self._is_scheduled = True
         self._waiting.append(session)
 

@@ -14,9 +14,11 @@ import inspect
 from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from operator import methodcaller
 from types import CoroutineType
 from typing import Any, Concatenate, ParamSpec
 
+from sockjs_aio.core.connection_checks import has_coroutine_message
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.hook_task import HookTask, Rest
 from sockjs_aio.core.hooked_session import HookedSession
@@ -26,6 +28,9 @@ from sockjs_aio.protocol.ends import HOOK_FAILED
 from sockjs_aio.turns import clock
 
 P = ParamSpec("P")
+
+CALL_ON_CLOSE = methodcaller("on_close")
+"""Finds the hook where it calls it: a property may fail, like the hook itself."""
 
 
 class Hooks:
@@ -82,10 +87,10 @@ class Hooks:
         if session.close_info is not None:
             self.discard()
             return
-        code = getattr(session.connection.on_message, "__code__", None)
-        self._is_plain = code is None or not code.co_flags & inspect.CO_COROUTINE
+        connection = session.connection
+        self._is_plain = not has_coroutine_message(connection)
         self._opened = True
-        self._start("on_open", session.connection.on_open, session.info)
+        self._start("on_open", methodcaller("on_open", session.info), connection)
 
     def steps(self, messages: list[Any], until: float) -> None:
         """Call `on_message` for each of `messages`, which are in reverse order, and remove it.
@@ -113,7 +118,7 @@ class Hooks:
         """Call `on_close`, unless it was called or `on_open` was not."""
         if self._opened and not self._closed:
             self._closed = True
-            self._start("on_close", self._session.connection.on_close)
+            self._start("on_close", CALL_ON_CLOSE, self._session.connection)
 
     # What happens to the session.
 
@@ -243,12 +248,10 @@ class Hooks:
         connection = self._session.connection
         while True:
             if is_plain:
-                await self._called("on_message", connection.on_message, messages.pop())
-            else:
-                coroutine = connection.on_message(messages.pop())
-                if type(coroutine) is not CoroutineType:
-                    coroutine = checked_hook("on_message", coroutine)
-                await coroutine
+                coroutine = self._called("on_message", connection.on_message, messages.pop())
+            elif type(coroutine := connection.on_message(messages.pop())) is not CoroutineType:
+                coroutine = checked_hook("on_message", coroutine)
+            await coroutine
             if worker.rest is not None:  # a hook has waited: `_returned_later` goes on
                 return
             if not messages or self.is_dropping or self.gaps:

@@ -8,9 +8,17 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from sockjs_aio.core.process_exit import exit_soon
+
 logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 T = TypeVar("T")
+
+WRONG_THREAD = (
+    "sessions belong to the event loop's thread: from another thread call "
+    "router.call_threadsafe(connection.send, message)"
+)
+"""The error of calls from another thread, where they can be told without a check."""
 
 
 class LoopThread:
@@ -48,10 +56,7 @@ class LoopThread:
             RuntimeError: If it is another thread.
         """
         if self.is_bound and threading.get_ident() != self._thread:
-            raise RuntimeError(
-                "sessions belong to the event loop's thread: from another thread call "
-                "router.call_threadsafe(connection.send, message)"
-            )
+            raise RuntimeError(WRONG_THREAD)
 
     def call(
         self, function: Callable[..., T], *arguments: object
@@ -84,7 +89,7 @@ def _call(
         result = function(*arguments)
     except (KeyboardInterrupt, SystemExit) as error:
         future.set_exception(error)
-        raise
+        exit_soon(error)
     except BaseException as error:  # also CancelledError: the other thread may wait for ever
         logger.exception("call_threadsafe: %r failed", function)
         future.set_exception(error)

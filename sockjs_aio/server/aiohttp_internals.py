@@ -77,6 +77,14 @@ def handling_task(request: web.Request) -> "asyncio.Future[object]":
     return task
 
 
+def has_upgrade_data(request: web.Request) -> bool:
+    """Tell whether bytes have come behind a request with ``Connection: upgrade``.
+
+    aiohttp keeps them until the response, for what comes after the upgrade.
+    """
+    return bool(getattr(request.protocol, "_message_tail", b""))
+
+
 class _Head(web.BaseRequest):
     """What aiohttp needs of a request to find its cookies."""
 

@@ -7,7 +7,7 @@ from aiohttp import HttpVersion11, StreamReader, web
 
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.errors import BodyTimeoutError, PayloadTooLargeError
-from sockjs_aio.server.aiohttp_internals import drop_rest, invite_rest, received
+from sockjs_aio.server.aiohttp_internals import drop_rest, has_upgrade_data, invite_rest, received
 from sockjs_aio.turns import Turn
 
 IDLE_BODY_LIMIT = 65536
@@ -112,3 +112,5 @@ def end_where_unsafe(request: web.Request, response: web.StreamResponse) -> None
     if "Content-Encoding" in request.headers and not request.content.is_eof():
         drop_rest(request)
         response.force_close()
+    if response.status != 101 and has_upgrade_data(request):
+        response.force_close()  # what follows are frames, which aiohttp would read as a request

@@ -18,9 +18,10 @@ from sockjs_aio.errors import PayloadMissingError
 from sockjs_aio.protocol.ends import TOO_MANY
 from sockjs_aio.protocol.frames import decode_messages
 from sockjs_aio.server.body import read_body
-from sockjs_aio.server.headers import PLAIN, readable_head, set_session_cookie, uncached
+from sockjs_aio.server.headers import PLAIN, readable_head, uncached
 from sockjs_aio.server.responses import ShortResponse, plain_response, unavailable
 from sockjs_aio.server.service import Service
+from sockjs_aio.server.session_cookie import set_session_cookie
 from sockjs_aio.turns import Turn
 
 FORM = "application/x-www-form-urlencoded"

@@ -1,19 +1,16 @@
-"""Response headers: content types, caching, CORS and the cookie for load balancers.
+"""Response headers: content types, caching and CORS.
 
-Section of the protocol: "Static URLs", "CORS", "JSESSIONID".
+Sections of the protocol: "Static URLs", "CORS".
 """
 
 import email.utils
 import functools
-import re
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from aiohttp import web
 from multidict import CIMultiDict
-
-from sockjs_aio.settings import Settings
 
 Headers = CIMultiDict[str]
 
@@ -30,8 +27,6 @@ MAX_ORIGIN = 256
 """Maximum length of an origin whose response heads are cached."""
 
 _NO_CACHE = "no-store, no-cache, no-transform, must-revalidate, max-age=0"
-# cookie-octets of RFC 6265, section 4.1.1; other characters are not echoed
-_JSESSIONID = re.compile(r"(?:^|;)\s*JSESSIONID=([!#-+\--:<-\[\]-~]+)\s*(?:;|$)")
 
 
 def uncached(content_type: str) -> Headers:
@@ -140,21 +135,6 @@ def vary(headers: Headers, name: str) -> None:
         headers["Vary"] = name
     elif name.lower() not in there.lower().replace(" ", "").split(","):
         headers["Vary"] = f"{there}, {name}"
-
-
-def set_session_cookie(
-    request: web.Request, response: web.StreamResponse, settings: Settings
-) -> None:
-    """Set JSESSIONID if `Settings.jsessionid` asks for it: to the client's value, or ``dummy``."""
-    if callable(settings.jsessionid):
-        settings.jsessionid(request, response)
-    elif settings.jsessionid:
-        found = _JSESSIONID.search(request.headers.get("Cookie", ""))
-        value = found[1] if found else "dummy"
-        attributes = settings.jsessionid if isinstance(settings.jsessionid, str) else "Path=/"
-        if "Path=" not in attributes:
-            attributes = f"Path=/; {attributes}"
-        response.headers.add("Set-Cookie", f"JSESSIONID={value}; {attributes}")
 
 
 def _is_plain(value: str) -> bool:

@@ -27,12 +27,12 @@ from sockjs_aio.server.headers import (
     JAVASCRIPT,
     Head,
     readable_head,
-    set_session_cookie,
     uncached_head,
 )
 from sockjs_aio.server.response_outcome import ResponseOutcome
 from sockjs_aio.server.responses import ShortResponse
 from sockjs_aio.server.service import Service, is_wrapped
+from sockjs_aio.server.session_cookie import set_session_cookie
 
 JSONP_HEAD = uncached_head(200, JAVASCRIPT)
 

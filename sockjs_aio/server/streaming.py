@@ -25,11 +25,11 @@ from sockjs_aio.server.headers import (
     Headers,
     allow_origin,
     keep_unbuffered,
-    set_session_cookie,
     uncached,
 )
 from sockjs_aio.server.response_outcome import ResponseOutcome
 from sockjs_aio.server.service import Service
+from sockjs_aio.server.session_cookie import set_session_cookie
 
 HTMLFILE_SIZE = 1024
 """Size that the start of a page must reach before every browser runs the page's scripts."""

@@ -140,7 +140,10 @@ class MultiplexConnection(SockJSConnection):
 
     def _settle(self, endpoint: "ChannelSession", before: Cancellations) -> Any:
         """Return what the hook still has to await, unless there is nothing."""
-        return None if endpoint.closing is None else self._finish_closing(endpoint.closing, before)
+        # if the carrier has ended, its on_close awaits this: shutdown can cancel all at once
+        if endpoint.closing is None or self.is_closed:
+            return None
+        return self._finish_closing(endpoint.closing, before)
 
     async def _finish_closing(self, closing: "asyncio.Task[None]", before: Cancellations) -> None:
         await before.forget_later_ones()

@@ -16,8 +16,8 @@ from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.errors import CallbackError
 from sockjs_aio.protocol.session_ids import is_valid_id
 from sockjs_aio.server.callback import read_callback
-from sockjs_aio.server.headers import set_session_cookie
 from sockjs_aio.server.service import Service
+from sockjs_aio.server.session_cookie import set_session_cookie
 
 NAME = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 ROOT = URL("/")

@@ -5,6 +5,7 @@ import base64
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from sockjs_aio import ConnectionInfo
 from tests.conftest import SHORT, Serve, Served
@@ -229,6 +230,38 @@ async def test_garbage_behind_a_refused_handshake_is_not_answered(serve: Serve, 
     wire, answer = await sent(served, data)
     assert answer.status == 400
     assert await wire.is_closed()
+
+
+async def refuse(*_: object) -> None:
+    raise web.HTTPForbidden
+
+
+@both
+@pytest.mark.parametrize("is_apart", [False, True], ids=["together", "apart"])
+@pytest.mark.parametrize("by", ["origins", "authorize"])
+async def test_frames_behind_a_refused_handshake_are_not_read_as_a_request(
+    serve: Serve, path: str, by: str, is_apart: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    @web.middleware
+    async def wait(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await asyncio.sleep(0.05 if is_apart else 0)  # the frames come meanwhile
+        return await handler(request)
+
+    served = await serve(
+        Watched,
+        settings={"origins": ["http://other.example"]} if by == "origins" else {},
+        authorize=refuse if by == "authorize" else None,
+        app=web.Application(middlewares=[wait]),
+    )
+    wire = await served.wire()
+    wire.writer.write(request_head(path, "Origin: http://a.example"))
+    if is_apart:
+        await asyncio.sleep(0.01)
+    wire.writer.write(masked(1, b'"a"') + bytes(100))
+    answer = await wire.reply()
+    assert (answer.status, answer.header("Connection")) == (403, "close")
+    assert await wire.is_closed()
+    assert "Traceback" not in caplog.text
 
 
 STAGES = [

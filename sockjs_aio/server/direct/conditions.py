@@ -8,6 +8,13 @@ from sockjs_aio.server.direct.grammar import read_path
 from sockjs_aio.server.responses import has_hooks
 from sockjs_aio.server.service import Service, is_wrapped, service_of
 
+MAX_PREFIXES = 100
+"""The most prefixes of a service that are known here.
+
+An application may mount its routes below a variable path, such as ``/{tenant}``.  Then clients can
+ask for any number of prefixes.
+"""
+
 
 def may_answer(service: Service, request: web.Request) -> bool:
     """Tell whether later requests like `request`, for a session of `service`, need no aiohttp.

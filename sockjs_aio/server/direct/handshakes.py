@@ -20,7 +20,7 @@ from sockjs_aio.core.process_exit import exit_soon
 from sockjs_aio.core.websocket_session import InlineSession
 from sockjs_aio.protocol.framing import RAW, SOCKJS
 from sockjs_aio.server import aiohttp_internals, aiohttp_protocol
-from sockjs_aio.server.direct.conditions import may_open
+from sockjs_aio.server.direct.conditions import MAX_PREFIXES, may_open
 from sockjs_aio.server.direct.first_bytes import FirstBytes
 from sockjs_aio.server.direct.grammar import read_path
 from sockjs_aio.server.direct.handshake_grammar import Handshake, read_handshake
@@ -82,6 +82,8 @@ class Doors:
             prefix = path.removesuffix("/websocket")
         # a client may write one path in any number of ways, of which only one is kept
         if prefix is None or prefix in known or request.path != path:
+            return
+        if len(known) >= MAX_PREFIXES:
             return
         is_open = may_open(service, request, prefix)
         log = aiohttp_protocol.access_log_of(handler)

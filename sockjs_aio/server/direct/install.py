@@ -9,7 +9,7 @@ from aiohttp import web
 from sockjs_aio.server.aiohttp_protocol import Handler, apps_of, handler_of, path_of, takes
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.direct.answers import xhr, xhr_send
-from sockjs_aio.server.direct.conditions import is_logged, may_answer
+from sockjs_aio.server.direct.conditions import MAX_PREFIXES, is_logged, may_answer
 from sockjs_aio.server.direct.grammar import read_path
 from sockjs_aio.server.direct.lane import Answer, DirectLane, connection_of
 from sockjs_aio.server.direct.streaming import eventsource, xhr_streaming
@@ -46,7 +46,7 @@ def open_lane(service: Service, request: web.Request) -> None:
     if services is None or is_logged(service, handler):
         return
     target = read_path(path_of(handler))
-    if target is None:
+    if target is None or (target.prefix not in services and len(services) >= MAX_PREFIXES):
         return
     services[target.prefix] = service
     protocol = request.transport.get_protocol()
