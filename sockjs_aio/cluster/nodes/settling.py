@@ -24,7 +24,7 @@ class Settling:
         """
         self.until: float = -math.inf
         """When what this node has found itself is over."""
-        self._expiry = expiry
+        self.expiry: float = expiry
         self._is_unsettled = False  # what Redis said last
         self._others_until = -math.inf  # when what another node has found, or the start, is over
 
@@ -35,7 +35,7 @@ class Settling:
     def lose(self, now: float) -> None:
         """Note that this node has found that Redis lacks claims of any nodes."""
         self.lost_at = now
-        self.until = now + self._expiry
+        self.until = now + self.expiry
 
     def heed(self, is_unsettled: bool, now: float) -> bool:
         """Note what Redis says of it; return whether it is news that it lacks claims."""
@@ -43,7 +43,7 @@ class Settling:
         self._is_unsettled = is_unsettled
         if is_news:
             self.lost_at = now
-            self._others_until = now + self._expiry
+            self._others_until = now + self.expiry
         elif not is_unsettled:
             self._others_until = -math.inf
         return is_news
