@@ -9,7 +9,8 @@ from typing import Any
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Do what `asyncio.run` does, but if something stops the loop, cancel only `main` at first.
 
-    So it can close the sessions, which would be cut off with their tasks.
+    So it can close the sessions, which would be cut off with their tasks.  What stops the loop
+    again meanwhile, such as another task that has lost the same database, does not stop that.
     """
     loop = asyncio.new_event_loop()
     try:
@@ -21,13 +22,21 @@ def run(main: Coroutine[Any, Any, int]) -> int:
             if not task.done():
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
-                    loop.run_until_complete(task)
-            loop.run_until_complete(_end_others())
+                    _finish(loop, task)
+            _finish(loop, loop.create_task(_end_others()))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _finish(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    """Run the loop until `task` has ended; the process exits anyway."""
+    while not task.done():
+        with contextlib.suppress(SystemExit):
+            loop.run_until_complete(task)
+    task.result()
 
 
 async def _end_others() -> None:
