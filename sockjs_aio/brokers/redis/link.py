@@ -182,8 +182,9 @@ class Link:
         try:
             await _all(self._use(connections), self._watch())
         finally:
-            for connection in connections:
-                await connection.disconnect(nowait=True)
+            async with contextlib.AsyncExitStack() as closing:  # all, also if one fails
+                for connection in connections:
+                    closing.push_async_callback(connection.disconnect, nowait=True)
 
     async def _use(self, connections: list[AbstractConnection]) -> None:
         for half in (self._subscriber, self._commands):
