@@ -2,13 +2,18 @@
 
 import asyncio
 import contextlib
+import re
+import secrets
+
+_RUN_ID = re.compile(rb"(?<=run_id:)[0-9a-f]{40}")
 
 
 class Proxy:
     """Connections stay where they are when `target`, a port, is changed.
 
     `next_targets` are those of the next connections; `accepted` counts them all.  While it
-    `is_deaf`, what the server says is lost.  What it says takes `delay` seconds.
+    `is_deaf`, what the server says is lost.  What it says takes `delay` seconds.  If it `renames`,
+    each connection tells a run id of its own.
     """
 
     def __init__(self, target: int) -> None:
@@ -17,6 +22,7 @@ class Proxy:
         self.accepted = 0
         self.is_deaf = False
         self.delay = 0.0
+        self.renames = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -52,10 +58,13 @@ class Proxy:
     async def _pass_on(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool
     ) -> None:
+        run_id = secrets.token_hex(20).encode()
         try:
             with contextlib.suppress(OSError):
                 while data := await source.read(1 << 16):
                     await asyncio.sleep(self.delay if is_answer else 0)
+                    if self.renames:
+                        data = _RUN_ID.sub(run_id, data)
                     if not (is_answer and self.is_deaf):
                         sink.write(data)
                         await sink.drain()

@@ -471,3 +471,4 @@ async def test_what_fails_while_a_broker_ends_is_not_taken_for_a_loss(
     assert caplog.text == ""
     assert link.state == "stopped"
     assert broker.gaps == 0
+    await until(lambda: own_redis.command("CLIENT", "LIST").count(b" addr=") == 1)

@@ -8,6 +8,7 @@ import async_timeout
 import pytest
 
 from sockjs_aio.brokers.redis import RedisBroker
+from sockjs_aio.errors import BrokerUnavailableError
 from tests import clients
 from tests.brokers.redis_server import RedisServer
 from tests.brokers.scripted import ScriptedRedis, message
@@ -220,6 +221,29 @@ async def test_a_broker_that_stops_keeps_nobody_waiting_who_has_just_subscribed(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_a_broker_whose_queue_is_full_sends_it_before_it_stops(
+    redis: ScriptedRedis, is_lost: bool
+) -> None:
+    broker = RedisBroker(redis.url, on_unavailable="raise", publish_queue_limit=1000, timeout=30)
+    broker.start(broker)
+    await until_connected(broker)
+    redis.hold(b"PUBLISH")
+    publishing = asyncio.create_task(broker.publish("room", "x" * 1000))
+    await turns()
+    stopping = asyncio.create_task(broker.stop(broker))
+    await turns()
+    assert not (publishing.done() or stopping.done())
+    if is_lost:
+        await redis.stop()
+    else:
+        redis.release(b"PUBLISH")
+    async with async_timeout.timeout(5):
+        await stopping
+        (failure,) = await asyncio.gather(publishing, return_exceptions=True)
+    assert isinstance(failure, BrokerUnavailableError) if is_lost else failure is None
+
+
 @pytest.mark.virtual_time
 @pytest.mark.not_over("uvloop")
 async def test_members_of_many_channels_are_kept_although_redis_is_far_away(

@@ -219,6 +219,28 @@ async def test_a_claim_does_not_overtake_the_news_of_a_new_primary(
         await asking
 
 
+async def test_nodes_settle_although_each_connection_tells_another_run_id(
+    make: Make, own_redis: RedisServer, proxy: Proxy
+) -> None:
+    """As behind proxies that lead to several servers, which keep the same data."""
+    proxy.renames = True
+    nodes = [make(name, proxy.url, expiry=1) for name in ("one", "two")]
+
+    async def look(node: Directory) -> None:
+        """Report, and send several commands at a time, each over a connection of its own."""
+        with contextlib.suppress(DirectoryUnavailableError):
+            await node.register(())
+        asked = (owner(node, f"of {node.own}"), node.record_of("one"), node.refresh(["other"]))
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    async with async_timeout.timeout(PATIENCE):
+        while any(node.state != "connected" for node in nodes):
+            for node in nodes:
+                await look(node)
+            await asyncio.sleep(0.05)
+    assert await owner(nodes[0], "k") == await owner(nodes[1], "k") == "one"
+
+
 async def test_no_node_takes_a_claim_after_a_failover_by_sentinel(
     make: Make, own_redis: RedisServer, other_redis: RedisServer, sentinel: SentinelServer
 ) -> None:

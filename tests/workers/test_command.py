@@ -23,6 +23,7 @@ from tests.ports import free_port
 from tests.process import ROOT
 from tests.workers.commanding import PATIENCE, Command
 from tests.workers.conftest import RunCommand
+from tests.workers.test_reload_races import children, tell_all, until
 
 pytestmark = pytest.mark.timeout(3 * PATIENCE)
 
@@ -424,6 +425,23 @@ async def test_the_path_and_the_policy_of_a_script_reach_workers(tmp_path: Path,
     assert told["path"][0] == str(ROOT) and told["path"][-1] == "/somewhere/else"
     assert told["loop"].partition(".")[0] == ("uvloop" if more else "asyncio")
     assert await served.stop() == 0
+
+
+@pytest.mark.programs
+async def test_signals_to_all_processes_leave_workers_of_a_script_alone_that_start(
+    tmp_path: Path,
+) -> None:
+    """Also if uvloop would start them."""
+    pytest.importorskip("uvloop")
+    configured = "import logging, uvloop; uvloop.install(); logging.basicConfig(level='INFO')"
+    served = await script(tmp_path, INSPECTED + "make", configured)
+    assert served.process is not None
+    process = served.process
+    await until(lambda: len(children(process)) == 2)
+    tell_all(children(process))
+    await served.until_said(r"serve http://127\.0\.0\.1:(\d+)")
+    assert await served.stop() == 0
+    assert "died" not in served.said
 
 
 @pytest.mark.programs

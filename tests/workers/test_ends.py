@@ -55,7 +55,7 @@ async def test_hooks_that_wait_are_cancelled_and_on_close_is_called(
     assert not served.has_failed, served.said
 
 
-@pytest.mark.parametrize("when", ["now", "in on_close"])
+@pytest.mark.parametrize("when", ["now", "in on_close", "in two tasks"])
 async def test_hook_that_ends_its_worker_leaves_it_time_to_clean_up(
     command: RunCommand, tmp_path: Path, when: str
 ) -> None:

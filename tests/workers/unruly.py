@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from aiohttp import web
 
-from sockjs_aio import SockJSConnection, SockJSRouter
+from sockjs_aio import Session, SockJSConnection, SockJSRouter
 
 
 def note(what: str) -> None:
@@ -26,6 +26,13 @@ class Unruly(SockJSConnection):
     """Does what its messages say."""
 
     exits = False
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def exit(self) -> None:
+        sys.exit(3)
 
     async def on_message(self, message: str | bytes) -> None:
         command, _, seconds = str(message).partition(" ")
@@ -45,6 +52,10 @@ class Unruly(SockJSConnection):
         elif message == "exit now":
             note("exit")
             sys.exit(3)
+        elif message == "exit in two tasks":
+            note("exit")
+            for _ in range(2):
+                self.tasks.append(asyncio.create_task(self.exit()))
         elif message == "exit in on_close":
             note("exit")
             self.exits = True

@@ -96,11 +96,16 @@ class Link:
             if self._state == "connected":
                 with contextlib.suppress(BrokerUnavailableError, asyncio.TimeoutError):
                     async with async_timeout.timeout(self._timeout):
-                        await self._commands.call(("PING",))
+                        await self._commands.call_with_room(self._last_command)
         finally:
             self._state, self._why = "stopped", "the broker was stopped"
             await end(self._task)
             self._give_up(self._why)
+
+    def _last_command(self) -> list[Command]:
+        if self._is_over:  # the link was lost while there was no room
+            raise BrokerUnavailableError(self._why)
+        return [("PING",)]
 
     @property
     def _is_over(self) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -13,7 +14,12 @@ from sockjs_aio.brokers.redis.rate_limited_log import Reasons
 from sockjs_aio.brokers.redis.replies import FAILURES, ends_connection, reason
 from sockjs_aio.brokers.redis.sentinel import Place
 from sockjs_aio.brokers.redis.url import address
-from sockjs_aio.cluster.nodes.redis_pool import ServerReplacedError, in_time, make_node_pool
+from sockjs_aio.cluster.nodes.redis_pool import (
+    MAX_CONNECTIONS,
+    ServerReplacedError,
+    in_time,
+    make_node_pool,
+)
 from sockjs_aio.cluster.nodes.settling import Settling
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
@@ -45,6 +51,8 @@ class RedisAccess:
         self._pool = make_node_pool(url, timeout, self._note_server)
         self.client: Redis = Redis(connection_pool=self._pool)
         self._run_id: bytes | None = None
+        self._replaced_at = -math.inf  # when a connection last led to another server
+        self._has_old_connections = False  # which may lead to the server before
         self._primary: Place | None = None  # as the Sentinels said last
         self._attempts: set[asyncio.Task[Any]] = set()
         self._why_down: str | None = None
@@ -110,12 +118,14 @@ class RedisAccess:
             raise DirectoryUnavailableError(why) from error
 
     async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
-        try:
-            return await in_time(ask, self._timeout)
-        except ServerReplacedError:
-            # the other connections may still lead to the old server
-            await self._pool.disconnect(inuse_connections=False)
-            return await in_time(ask, self._timeout)
+        for _ in range(MAX_CONNECTIONS):
+            try:
+                return await in_time(ask, self._timeout)
+            except ServerReplacedError:
+                if self._has_old_connections:  # they may still lead to the old server
+                    self._has_old_connections = False
+                    await self._pool.disconnect(inuse_connections=False)
+        return await in_time(ask, self._timeout)
 
     def _note_down(self, why: str) -> None:
         if self._why_down is None:
@@ -151,7 +161,12 @@ class RedisAccess:
         if run_id == self._run_id:
             return
         if self._run_id is not None:
-            self._settling.lose(_now())  # it may lack the latest claims
+            now = _now()
+            self._settling.lose(now)  # it may lack the latest claims
+            # behind some proxies each connection tells another one: dropping them would never end
+            if now >= self._replaced_at + self._settling.expiry:
+                self._has_old_connections = True
+            self._replaced_at = now
         self._run_id = run_id
         raise ServerReplacedError("it is another server now")
 

@@ -23,7 +23,7 @@ class Settling:
         """
         self.until: float = -math.inf
         """When nodes must have reported again after the last loss that this node has noticed."""
-        self._expiry = expiry
+        self.expiry: float = expiry
         self._is_unsettled = False  # what Redis said last
         self._others_until = -math.inf  # the same, for a loss of which Redis has told
 
@@ -34,7 +34,7 @@ class Settling:
     def lose(self, now: float) -> None:
         """Note that this node has noticed a loss; other nodes may have lost claims too."""
         self.lost_at = now
-        self.until = now + self._expiry
+        self.until = now + self.expiry
 
     def heed(self, is_unsettled: bool, now: float) -> bool:
         """Note whether Redis says that it may lack claims; return whether that is news."""
@@ -42,7 +42,7 @@ class Settling:
         self._is_unsettled = is_unsettled
         if is_news:
             self.lost_at = now
-            self._others_until = now + self._expiry
+            self._others_until = now + self.expiry
         elif not is_unsettled:
             self._others_until = -math.inf
         return is_news

@@ -10,7 +10,7 @@ def run(main: Coroutine[Any, Any, int]) -> int:
     """Do what `asyncio.run` does, but if something stops the loop, cancel only `main` at first.
 
     `main` then closes the sessions.  `asyncio.run` would cancel their tasks with it, which cuts
-    them off.
+    them off.  If the loop is stopped again meanwhile, `main` goes on.
     """
     loop = asyncio.new_event_loop()
     try:
@@ -22,13 +22,21 @@ def run(main: Coroutine[Any, Any, int]) -> int:
             if not task.done():
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
-                    loop.run_until_complete(task)
-            loop.run_until_complete(_end_others())
+                    _finish(loop, task)
+            _finish(loop, loop.create_task(_end_others()))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _finish(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    """Run the loop until `task` has ended; the process exits anyway."""
+    while not task.done():
+        with contextlib.suppress(SystemExit):
+            loop.run_until_complete(task)
+    task.result()
 
 
 async def _end_others() -> None:

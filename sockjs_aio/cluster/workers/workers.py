@@ -5,9 +5,10 @@ import importlib.util
 import logging
 import os
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sockjs_aio.cluster.workers import logs
 from sockjs_aio.cluster.workers.activation import take_sockets
@@ -145,7 +146,7 @@ class Workers:
         ):
             config = self._config(target, directory, policy)
             page = None if self.metrics_port is None else self._metrics_page(self.metrics_port)
-            status = asyncio.run(Supervisor(config, listeners, manager, page).run())
+            status = _run(Supervisor(config, listeners, manager, page).run())
         if status:
             raise SystemExit(status)
 
@@ -182,6 +183,21 @@ class Workers:
             log_level=self.log_level,
             log_format=self.log_format,
         )
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    """Do what `asyncio.run` does, on asyncio's own event loop.
+
+    What uvloop starts does not inherit which signals are blocked: see `Child.start`.
+    """
+    if sys.version_info >= (3, 14):  # policies are deprecated
+        return asyncio.run(main, loop_factory=asyncio.SelectorEventLoop)
+    policy = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(None)
+    try:
+        return asyncio.run(main)
+    finally:
+        asyncio.set_event_loop_policy(policy)
 
 
 def _with_passed(fd: Sequence[int], *, is_enough: bool) -> Sequence[int]:
