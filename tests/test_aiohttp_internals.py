@@ -145,6 +145,28 @@ async def test_what_comes_behind_a_request_for_an_upgrade_is_kept_for_later(
     assert seen == [bool(behind)]
 
 
+async def test_what_comes_behind_an_upgrade_is_not_that_of_the_request_before(run: Run) -> None:
+    """Otherwise the answer to a poll ends a connection on which more requests have come."""
+    seen: list[bool] = []
+    asked = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        await asked.wait()
+        seen.append(internals.has_upgrade_data(request))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    wire = await run(app)
+    upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    wire.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + upgrade + b"GET / HTTP/1.1\r\n")
+    await asyncio.sleep(0.05)
+    asked.set()
+    for _ in range(2):
+        await wire.reply()
+    assert seen == [False, True]
+
+
 async def test_task_of_the_connection_waits_for_the_one_that_writes_the_response(run: Run) -> None:
     """Otherwise a poll's response counts as failed while a middleware still works on it."""
     events: list[str] = []

@@ -78,10 +78,13 @@ def handling_task(request: web.Request) -> "asyncio.Future[object]":
 
 
 def has_upgrade_data(request: web.Request) -> bool:
-    """Tell whether bytes have come behind a request with ``Connection: upgrade``.
+    """Tell whether `request` asks for an upgrade, and bytes have come behind it.
 
-    aiohttp keeps them until the response, for what comes after the upgrade.
+    aiohttp keeps them until the response, for what comes after the upgrade.  Until then it has read
+    no request behind this one, but may have read this one while it handles another.
     """
+    if not request._message.upgrade or request.protocol._messages:
+        return False
     return bool(getattr(request.protocol, "_message_tail", b""))
 
 
