@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import os
 import signal
 import socket
@@ -17,6 +18,10 @@ _DEFAULTS: dict[str, _Handler] = {
     "SIGHUP": signal.SIG_DFL,
     "SIGINT": signal.default_int_handler,
 }
+
+# With a `preexec_fn`, and in uvloop always, they call what forks must do.  The new program gets
+# only what is passed to it.
+_STARTERS_OF_PROGRAMS = {"subprocess", "asyncio.subprocess"}
 
 _kept: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
 _directories: set[str] = set()
@@ -54,8 +59,11 @@ def _restore() -> None:
         handler = signal.getsignal(number)
         if getattr(handler, "__module__", "").partition(".")[0] in ("asyncio", "uvloop"):
             signal.signal(number, default)
-    with contextlib.suppress(OSError):
-        _leave_connections()
+    frame = inspect.currentframe()
+    caller = None if frame is None else frame.f_back
+    if caller is None or caller.f_globals.get("__name__") not in _STARTERS_OF_PROGRAMS:
+        with contextlib.suppress(OSError):
+            _leave_connections()
 
 
 def _leave_connections() -> None:
