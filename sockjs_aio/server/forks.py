@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import os
 import signal
 import socket
@@ -17,6 +18,10 @@ _DEFAULTS: dict[str, _Handler] = {
     "SIGHUP": signal.SIG_DFL,
     "SIGINT": signal.default_int_handler,
 }
+
+# With a `preexec_fn`, and in uvloop always, they call what forks must do.  The new program gets
+# only what is passed to it.
+_STARTERS_OF_PROGRAMS = {"subprocess", "asyncio.subprocess"}
 
 _kept: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
 _directories: set[str] = set()
@@ -71,9 +76,14 @@ def _restore() -> None:
             signal.signal(number, default)
     global _services
     was_serving, _services = _services > 0, 0
-    if was_serving:
+    if was_serving and not _starts_program(inspect.currentframe()):
         with contextlib.suppress(OSError):
             _leave_connections()
+
+
+def _starts_program(hook: FrameType | None) -> bool:
+    caller = None if hook is None else hook.f_back
+    return caller is not None and caller.f_globals.get("__name__") in _STARTERS_OF_PROGRAMS
 
 
 def _leave_connections() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -126,3 +127,36 @@ async def _sessions(served: Command, worker: int) -> list[str]:
         if len(found) == 2:
             return found
     raise AssertionError("all of them are at the other worker")
+
+
+PASSES_A_LISTENER = """
+import asyncio, os, socket, sys
+from sockjs_aio.server.forks import keep_forks_apart
+
+keep_forks_apart()
+listener = socket.create_server(("127.0.0.1", 0))
+number = listener.fileno()
+program = f"import socket; print(socket.socket(fileno={number}).getsockname()[1])"
+
+async def main():
+    for options in ({}, {"preexec_fn": os.setsid}):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", program), pass_fds=[number], stdout=-1, **options
+        )
+        said, _ = await process.communicate()
+        assert int(said) == listener.getsockname()[1], options
+
+if "uvloop" in sys.argv:
+    import uvloop
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_program_gets_the_listener_that_is_passed_to_it(loop: str) -> None:
+    """Python does what forks must do if there is a `preexec_fn`, and uvloop always does."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    program = await asyncio.create_subprocess_exec(sys.executable, "-c", PASSES_A_LISTENER, loop)
+    assert await program.wait() == 0
