@@ -1,7 +1,7 @@
 """Ticks sessions when a heartbeat, ping or expiry is due.  One task serves all sessions.
 
 When a session's heartbeat or expiry is due is for `protocol/session_machine.py` to say, and pings
-are for `core/dead_clients.py`.
+are for `core/liveness.py`.
 
 There is a slot for each tick, and a session is in the slot of its deadline or in an earlier one.
 So the cost of a tick depends on how many sessions are due, not on how many exist.  A message moves

@@ -12,10 +12,10 @@ from sockjs_aio import connection
 from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.channels import Channels
 from sockjs_aio.core.counters import Counters
-from sockjs_aio.core.dead_clients import Liveness
 from sockjs_aio.core.events import Events
 from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.frame_writer import FrameWriter
+from sockjs_aio.core.liveness import Liveness
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.protocol.framing import Framing, PreparedMessage
 from sockjs_aio.protocol.session_machine import CLOSED, CLOSING, OPEN, SessionMachine

@@ -1,6 +1,6 @@
 """Metrics and spans for OpenTelemetry.  They need its API: ``pip install sockjs-aio[otel]``.
 
-The metrics are those of `observers.numbers`.  A session may last for days, so it is no span of its
+The metrics are those of `observers.metrics`.  A session may last for days, so it is no span of its
 own, which would be reported only at its end.  Each hook is one, and has a link to the session's
 first: that of `on_open`, which belongs to the request that opened the session.
 """
@@ -19,7 +19,7 @@ except ModuleNotFoundError as _error:
     ) from _error
 from sockjs_aio.connection import Session
 from sockjs_aio.core.events import Observer, Source
-from sockjs_aio.observers.numbers import HOOK_SECONDS, NUMBERS, PREFIX, SESSION_SECONDS, Number
+from sockjs_aio.observers.metrics import HOOK_SECONDS, NUMBERS, PREFIX, SESSION_SECONDS, Number
 from sockjs_aio.session_info import CloseInfo
 from sockjs_aio.version import __version__
 

@@ -20,7 +20,7 @@ except ModuleNotFoundError as _error:
     ) from _error
 from sockjs_aio.connection import Session
 from sockjs_aio.core.events import Observer, Source
-from sockjs_aio.observers.numbers import HOOK_SECONDS, NUMBERS, PREFIX, SESSION_SECONDS, Number
+from sockjs_aio.observers.metrics import HOOK_SECONDS, NUMBERS, PREFIX, SESSION_SECONDS, Number
 from sockjs_aio.session_info import CloseInfo
 from sockjs_aio.stats import Stats
 

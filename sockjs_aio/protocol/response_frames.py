@@ -1,7 +1,7 @@
 """Takes frames out of the responses in which the HTTP transports carry them: no I/O.
 
-Each function makes an `Undressing` for one response: feed it what arrives, in pieces of any size.
-It is the inverse of `transports.Transport.dress`.
+Each function makes a `ResponseFrames` for one response: feed it what arrives, in pieces of any
+size.  It is the inverse of `transports.Transport.dress`.
 """
 
 import re
@@ -15,7 +15,7 @@ from sockjs_aio.protocol.server_frames import shown
 _SCRIPT = re.compile(rb"\s*<script>\s*p\((.*)\);\s*", re.DOTALL)
 
 
-class Undressing:
+class ResponseFrames:
     """The frames of one response.
 
     Args:
@@ -76,9 +76,9 @@ class Undressing:
             frames.append(frame)
 
 
-def lines(limit: int) -> Undressing:
+def lines(limit: int) -> ResponseFrames:
     """Read xhr and xhr_streaming: a frame on each line."""
-    return Undressing(b"\n", _line, limit)
+    return ResponseFrames(b"\n", _line, limit)
 
 
 def _line(line: bytes) -> bytes | None:
@@ -86,9 +86,9 @@ def _line(line: bytes) -> bytes | None:
     return line if line and not line.startswith(b"hh") else None  # a prelude
 
 
-def events(limit: int) -> Undressing:
+def events(limit: int) -> ResponseFrames:
     """Read eventsource: a frame in the data of each event, with percent escapes."""
-    return Undressing(b"\n", _data, limit)
+    return ResponseFrames(b"\n", _data, limit)
 
 
 def _data(line: bytes) -> bytes | None:
@@ -96,7 +96,7 @@ def _data(line: bytes) -> bytes | None:
     return unquote_to_bytes(value.removeprefix(b" ")) if name == b"data" else None
 
 
-def scripts(limit: int) -> Undressing:
+def scripts(limit: int) -> ResponseFrames:
     """Read htmlfile: a frame in the call that each script element makes, after the head's."""
     is_head = True
 
@@ -112,10 +112,10 @@ def scripts(limit: int) -> Undressing:
             )
         return _string(found[1])
 
-    return Undressing(b"</script>", undress, limit)
+    return ResponseFrames(b"</script>", undress, limit)
 
 
-def call(limit: int, callback: str) -> Undressing:
+def call(limit: int, callback: str) -> ResponseFrames:
     """Read jsonp: the whole response calls `callback` with one frame."""
     pattern = re.compile(
         rb"\s*(?:/\*\*/)?\s*%b\((.*)\);?\s*" % re.escape(callback.encode()), re.DOTALL
@@ -127,7 +127,7 @@ def call(limit: int, callback: str) -> Undressing:
             raise ServerFrameError(f"the server's response does not call {callback}: {shown(body)}")
         return _string(found[1])
 
-    return Undressing(b"", undress, limit)
+    return ResponseFrames(b"", undress, limit)
 
 
 def _string(literal: bytes) -> bytes:

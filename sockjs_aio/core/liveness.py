@@ -1,4 +1,7 @@
-"""Whether a session's client is still there: it must answer pings and take what was written."""
+"""Whether a session's client is still there: it must answer pings and take what was written.
+
+What follows if it is not is in `core/session.py` (`_probe`).
+"""
 
 import math
 
