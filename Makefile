@@ -40,7 +40,7 @@ test: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) $(TYPESCRIPT) ## all tes
 
 # these wait for little, and each worker collects all of them
 quick: WORKERS = 4
-quick: $(VENV)/test ## the tests that need no other programs, in a minute and a half
+quick: $(VENV)/test ## the tests that need no other programs, in less than a minute
 	$(BIN)/python $(PYTEST) -q --only quick $(ARGS)
 
 coverage: $(VENV)/test $(SOCKJS_CLIENT) $(MULTIPLEX_CLIENT) $(TYPESCRIPT) ## all tests, with coverage
