@@ -683,6 +683,8 @@ async def test_service_below_a_variable_path_is_known_at_some_prefixes_only(serv
     app.add_routes(
         web.route("*", "/{tenant}" + route.path, route.handler) for route in router.routes
     )
+    other = SockJSRouter(Echo, "/other")
+    other.attach(app)
     served = await serve(app=app)
     for count in range(MAX_PREFIXES + 10):
         wire = await served.wire()
@@ -697,4 +699,9 @@ async def test_service_below_a_variable_path_is_known_at_some_prefixes_only(serv
     server = served.runner.server
     assert isinstance(server, Server) and isinstance(server.greeter, Doors)
     assert len(known or ()) == len(server.greeter._sessions) == MAX_PREFIXES
+    wire = await served.wire()
+    wire.send("GET", "/other/0/w/websocket", headers=HANDSHAKE)
+    assert (await wire.head()).status == 101
+    assert "/other" in server.greeter._sessions, "no other service lacks room"
+    wire.close()
     await router.shutdown()

@@ -38,7 +38,7 @@ async def test_sending_from_another_thread_fails_and_harms_nobody(serve: Serve) 
     served = await serve(Relay)
     first, second = await clients.WebSocket.open(served), await clients.WebSocket.open(served)
     await Relay.until("open", 2)
-    with pytest.raises(RuntimeError, match="call router.call_threadsafe"):
+    with pytest.raises(RuntimeError, match=r"call router\.call_threadsafe"):
         await asyncio.to_thread(Relay.connections[0].send, "from a thread")
     for client in (second, first):
         await client.send("a")

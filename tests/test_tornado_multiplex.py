@@ -475,3 +475,58 @@ async def test_shutdown_ends_three_hooks_that_hang(start: Start, kind: Kind, mes
     assert [task for task in asyncio.all_tasks() if "ChannelSession" in repr(task)] == []
     assert served.tornado._router.session_count == 0
     await client.leave()
+
+
+class Leaving(Old):
+    """Its hook leaves the channel, and `on_close` takes a while."""
+
+    async def on_message(self, message: str) -> None:
+        self.close()
+        if message == "all":
+            carrier: MultiplexConnection = vars(self.session)["carrier"]
+            carrier.close()
+        self.seen.append(message)
+        await asyncio.sleep(0.1)
+
+    async def on_close(self) -> None:
+        self.seen.append("close")
+        await asyncio.sleep(0.1)
+        self.seen.append("closed")
+
+
+@both
+@pytest.mark.parametrize("message", ["all", "this"])
+async def test_on_close_behind_a_hook_that_has_left_ends_before_the_shutdown(
+    start: Start, kind: Kind, message: str
+) -> None:
+    class Ann(Leaving):
+        pass
+
+    served = await start(MultiplexConnection.get(ann=Ann), {"shutdown_timeout": 3})
+    client = await kind.open(served)
+    await client.send("sub,ann", f"msg,ann,{message}")
+    await Ann.until(message)
+    await served.tornado._router.shutdown()
+    assert Ann.seen[-2:] == ["close", "closed"]
+    await client.leave()
+
+
+@both
+@pytest.mark.logs("CancelledError")
+async def test_on_close_is_called_behind_a_plain_hook_that_raises_what_is_no_failure(
+    start: Start, kind: Kind
+) -> None:
+    """As `sys.exit()` does."""
+
+    class Ann(Leaving):
+        def on_message(self, message: str) -> None:  # type: ignore[override]
+            self.seen.append(message)
+            raise asyncio.CancelledError
+
+    served = await start(MultiplexConnection.get(ann=Ann), {"shutdown_timeout": 3})
+    client = await kind.open(served)
+    await client.send("sub,ann", "msg,ann,now")
+    await Ann.until("now")
+    await served.tornado._router.shutdown()
+    assert Ann.seen[-2:] == ["close", "closed"]
+    await client.leave()

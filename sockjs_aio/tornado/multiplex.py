@@ -53,6 +53,7 @@ class MultiplexConnection(SockJSConnection):
         """Start without channels; the client subscribes to them."""
         self.endpoints: dict[str, ChannelSession] = {}
         self.closings: dict[str, asyncio.Task[None]] = {}
+        self.leaving: set[ChannelSession] = set()  # left inside their own hook
 
     def on_message(self, message: str) -> Any:
         """Handle ``sub,NAME``, ``msg,NAME,TEXT`` or ``uns,NAME`` from the client."""
@@ -74,7 +75,8 @@ class MultiplexConnection(SockJSConnection):
         endpoints = list(self.endpoints.values())
         for endpoint in endpoints:
             endpoint.leave()
-        return self._finish_closings(before) if endpoints or self.closings else None
+        has_more = endpoints or self.closings or self.leaving
+        return self._finish_closings(before) if has_more else None
 
     async def _finish_closings(self, before: Cancellations) -> None:
         closings = list(self.closings.values())
@@ -119,6 +121,9 @@ class MultiplexConnection(SockJSConnection):
             result = endpoint._in_context(call)
         except Exception as error:
             self._fail(endpoint, may_refuse, error)
+        except BaseException:  # the process ends
+            endpoint.hook_returned()
+            raise
         if inspect.isawaitable(result):
             return self._finish(endpoint, result, may_refuse, before)
         if may_refuse and result is False:
@@ -209,7 +214,9 @@ class ChannelSession(BaseSession):
         """Close the channel without telling the client."""
         self.carrier.endpoints.pop(self.name, None)
         super().close(code, message)
-        if not self.is_in_hook:
+        if self.is_in_hook:
+            self.carrier.leaving.add(self)
+        else:
             self._finish_closing()
 
     @property
@@ -223,6 +230,7 @@ class ChannelSession(BaseSession):
     def hook_returned(self) -> None:
         """Finish an `on_close` that was called while the hook ran."""
         self.is_in_hook = False
+        self.carrier.leaving.discard(self)
         self._finish_closing()
 
     def _finish_closing(self) -> None:

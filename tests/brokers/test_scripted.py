@@ -262,6 +262,30 @@ async def test_members_of_many_channels_are_kept_although_the_queue_is_small(
     await members_are_kept(redis, 60, publish_queue_limit=3000)
 
 
+async def test_who_waits_for_room_in_the_queue_gets_it_however_much_others_publish(
+    redis: ScriptedRedis,
+) -> None:
+    async with RedisBroker(redis.url, timeout=30, publish_queue_limit=20_000) as broker:
+        await until_connected(broker)
+
+        async def flood() -> None:
+            while True:
+                for _ in range(100):
+                    publishing.append(asyncio.ensure_future(broker.publish("news", "x" * 1000)))
+                await asyncio.sleep(0)
+
+        publishing: list[asyncio.Future[None]] = []
+        flooding = asyncio.ensure_future(flood())
+        await turns()
+        assert broker._work is not None
+        commands = broker._work.link._commands
+        async with async_timeout.timeout(10):
+            await commands.call_with_room(lambda: [("SET", "key", "y" * 10_000)])
+        flooding.cancel()
+        await asyncio.gather(*publishing)
+        assert broker.dropped > 0, "there was a flood"
+
+
 async def members_are_kept(redis: ScriptedRedis, count: int, **options: Any) -> None:
     """Check that the members of many channels are refreshed before they expire."""
     channels = [f"room{number}" for number in range(count)]

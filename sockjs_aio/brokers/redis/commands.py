@@ -51,6 +51,7 @@ class Commands:
         self._changed = asyncio.Event()
         self._has_room = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._reserved = 0  # bytes that whoever waits for room needs
         self.heard: int = 0
 
     async def call(self, *commands: Command) -> Any:
@@ -75,9 +76,13 @@ class Commands:
         """
         answer = asyncio.get_running_loop().create_future()
         async with self._turn:  # so that only one of many is woken by each answer
-            while not self.cast(*make(), answer=answer):
-                self._has_room.clear()
-                await self._has_room.wait()
+            try:
+                while not self._add(commands := make(), 0, answer):
+                    self._reserved = sum(map(_cost, commands))
+                    self._has_room.clear()
+                    await self._has_room.wait()
+            finally:
+                self._reserved = 0
         return await answer
 
     def cast(
@@ -93,8 +98,17 @@ class Commands:
             answer: Gets the answer to the last one.
             refused: Called for each command that Redis refuses.
         """
-        sizes = [OVERHEAD + sum(map(_size, command)) for command in commands]
-        if self._size and self._size + sum(sizes) > self._limit:
+        return self._add(commands, self._reserved, answer, refused)
+
+    def _add(
+        self,
+        commands: Sequence[Command],
+        reserved: int,
+        answer: "asyncio.Future[Any] | None",
+        refused: "Callable[[], object] | None" = None,
+    ) -> bool:
+        sizes = [_cost(command) for command in commands]
+        if (self._size or reserved) and self._size + sum(sizes) + reserved > self._limit:
             return False
         for command, size in zip(commands, sizes, strict=True):
             self._queue.append(Pending(command, size, None, refused))
@@ -154,6 +168,10 @@ class Commands:
             pending.answer.set_exception(BrokerUnavailableError(f"Redis refuses: {reason(reply)}"))
         else:
             pending.answer.set_result(reply)
+
+
+def _cost(command: Command) -> int:
+    return OVERHEAD + sum(map(_size, command))
 
 
 def _size(argument: str | bytes | int) -> int:

@@ -124,7 +124,7 @@ class RedisAccess:
             except ServerReplacedError:
                 if self._has_old_connections:  # they may still lead to the old server
                     self._has_old_connections = False
-                    await self._pool.disconnect(inuse_connections=False)
+                    await self._disconnect()  # also those in use: the pool would take them again
         return await in_time(ask, self._timeout)
 
     def _note_down(self, why: str) -> None:

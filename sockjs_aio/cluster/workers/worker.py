@@ -39,6 +39,7 @@ from sockjs_aio.cluster.workers.source_watch import (
     report_sources,
 )
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
+from sockjs_aio.core.process_exit import shutdown_begins
 from sockjs_aio.core.shutdown import LAST_GRACE
 from sockjs_aio.server.aiohttp_protocol import Runner
 from sockjs_aio.server.drain import number_of_sessions, progress
@@ -145,6 +146,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Stop everything that was started."""
+        shutdown_begins(Worker.stop)
         if self._reporting is not None:
             self._reporting.cancel()
         self._handovers.close_intake()

@@ -9,6 +9,7 @@ server has `FirstBytes` greet its connections.  In doubt, aiohttp answers: what 
 import asyncio
 import secrets
 from asyncio.tasks import _enter_task, _leave_task  # public: "Extending asyncio" in Python's docs
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -57,13 +58,15 @@ class Door(NamedTuple):
 class Doors:
     """The services of one server whose handshakes need no aiohttp."""
 
-    __slots__ = ("is_needed", "_sessions", "_raw")
+    __slots__ = ("is_needed", "_sessions", "_raw", "_counts")
 
     def __init__(self) -> None:
         self.is_needed: bool = False
         # by prefix, for the URLs of sessions and that of raw WebSockets; None: aiohttp is needed
         self._sessions: dict[str, Door | None] = {}
         self._raw: dict[str, Door | None] = {}
+        # prefixes of each service there; the prefixes of one must not keep others out
+        self._counts: Counter[tuple[Service, bool]] = Counter()
 
     def greet(self, server: aiohttp_protocol.Server) -> FirstBytes:
         """Make the protocol of a new connection."""
@@ -83,8 +86,9 @@ class Doors:
         # a client may write one path in any number of ways, of which only one is kept
         if prefix is None or prefix in known or request.path != path:
             return
-        if len(known) >= MAX_PREFIXES:
+        if self._counts[service, is_of_session] >= MAX_PREFIXES:
             return
+        self._counts[service, is_of_session] += 1
         is_open = may_open(service, request, prefix)
         log = aiohttp_protocol.access_log_of(handler)
         known[prefix] = Door(service, request.app, log) if is_open else None
