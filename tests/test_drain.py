@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import Drain
-from sockjs_aio.core.shutdown import Closing
+from sockjs_aio.core.closing import Closing
 from tests import clients
 from tests.conftest import Echo, Recorder, Serve, Served
 from tests.openers import ask, openers

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from sockjs_aio import ConnectionInfo, Grant, SockJSRouter
+from sockjs_aio.core.closing import CLOSE_FRAME_TRAVEL
 from sockjs_aio.core.ended_ids import EndedSessions
-from sockjs_aio.core.shutdown import CLOSE_FRAME_TRAVEL
 from sockjs_aio.protocol.frames import close_frame
 from tests import clients
 from tests.conftest import SHORT, Echo, Recorder, Serve, Served

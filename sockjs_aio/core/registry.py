@@ -14,6 +14,7 @@ from sockjs_aio.connection import Session as PublicSession
 from sockjs_aio.connection import SockJSConnection
 from sockjs_aio.core.address_counter import AddressCounter
 from sockjs_aio.core.channels import Channels
+from sockjs_aio.core.closing import Closing
 from sockjs_aio.core.connection_checks import checked
 from sockjs_aio.core.counters import Counters
 from sockjs_aio.core.ended_ids import Ended, EndedSessions, Journal
@@ -25,7 +26,6 @@ from sockjs_aio.core.presence import OnPresence, Presence
 from sockjs_aio.core.process_exit import shutdown_begins
 from sockjs_aio.core.request_session import RequestSession
 from sockjs_aio.core.session import Session
-from sockjs_aio.core.shutdown import Closing
 from sockjs_aio.core.websocket_session import InlineSession
 from sockjs_aio.protocol.ends import SESSION_EXPIRED
 from sockjs_aio.protocol.frames import CloseFrame, close_frame

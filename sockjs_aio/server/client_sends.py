@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from aiohttp import web
 
+from sockjs_aio.core.closing import CLOSE_FRAME_TRAVEL
 from sockjs_aio.core.message_rate import Pace
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.session import Session
-from sockjs_aio.core.shutdown import CLOSE_FRAME_TRAVEL
 from sockjs_aio.errors import PayloadMissingError
 from sockjs_aio.protocol.ends import TOO_MANY
 from sockjs_aio.protocol.frames import decode_messages

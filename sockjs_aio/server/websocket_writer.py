@@ -6,9 +6,9 @@ Sections of the protocol: "WebSocket protocol", "Raw WebSocket"; RFC 6455, secti
 import asyncio
 import contextlib
 
+from sockjs_aio.core.closing import Closing
 from sockjs_aio.core.plain_write import write_plain
 from sockjs_aio.core.session import Session
-from sockjs_aio.core.shutdown import Closing
 from sockjs_aio.core.tcp import (
     PAUSE,
     Delivery,

@@ -39,8 +39,8 @@ from sockjs_aio.cluster.workers.source_watch import (
     report_sources,
 )
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
+from sockjs_aio.core.closing import LAST_GRACE
 from sockjs_aio.core.process_exit import shutdown_begins
-from sockjs_aio.core.shutdown import LAST_GRACE
 from sockjs_aio.server.aiohttp_protocol import Runner
 from sockjs_aio.server.drain import number_of_sessions, progress
 from sockjs_aio.server.forks import keep_directory_from_forks, keep_forks_apart

@@ -1,4 +1,7 @@
-"""Ends all sessions of a registry, spread over a time or at once."""
+"""Ends all sessions of a registry, spread over a time or at once.
+
+`server/run_app.py` and `server/drain.py` say when.
+"""
 
 import asyncio
 import math
