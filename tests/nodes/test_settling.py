@@ -219,6 +219,28 @@ async def test_a_claim_does_not_overtake_the_news_of_a_new_primary(
         await asking
 
 
+async def test_a_connection_to_the_old_server_is_dropped_even_if_it_is_in_use(
+    make: Make, own_redis: RedisServer, other_redis: RedisServer, proxy: Proxy
+) -> None:
+    """Otherwise it would be used again, and its node would go on at the old server alone."""
+    other_redis.follow(None)
+    one = make("one", proxy.url, expiry=1)
+    await one.register(())
+    proxy.target, proxy.delay = other_redis.port, 0.5
+    slow = asyncio.create_task(one.refresh(["q"]))  # over the connection that it has
+    await asyncio.sleep(0.1)
+    proxy.delay = 0
+    # over a new one, meanwhile
+    await asyncio.gather(one.refresh(["r"]), slow, return_exceptions=True)
+    await reconnected(one)
+    two = make("two", proxy.url, expiry=1)
+    await reconnected(two)
+    for node in (one, two):
+        await until_settled(node)
+    assert await owner(one, "k") == await owner(two, "k") == "one"
+    assert own_redis.cli("EXISTS", "k") == "0"
+
+
 async def test_nodes_settle_although_each_connection_tells_another_run_id(
     make: Make, own_redis: RedisServer, proxy: Proxy
 ) -> None:
