@@ -66,7 +66,7 @@ class Commands:
         return await answer
 
     async def call_with_room(self, make: Callable[[], Sequence[Command]]) -> Any:
-        """Do what `call` does, but wait while the queue is full.
+        """Do what `call` does, but wait while the queue is full; others leave that room free.
 
         Args:
             make: Makes the commands when they are queued, in case they depend on the time.
