@@ -14,7 +14,7 @@ from sockjs_aio.client import ClientOptions
 from sockjs_aio.protocol import ends
 from sockjs_aio.protocol.ends import Initiator
 from sockjs_aio.protocol.frames import close_frame
-from sockjs_aio.protocol.session_machine import State
+from sockjs_aio.protocol.session_state import State
 from sockjs_aio.protocol.transports import TRANSPORTS
 
 ROOT = Path(__file__).parent.parent

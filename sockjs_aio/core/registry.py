@@ -20,12 +20,12 @@ from sockjs_aio.core.counters import Counters
 from sockjs_aio.core.ended_ids import Ended, EndedSessions, Journal
 from sockjs_aio.core.events import Events, Observer
 from sockjs_aio.core.flusher import Flusher
-from sockjs_aio.core.heartbeat_clock import Clock
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.presence import OnPresence, Presence
 from sockjs_aio.core.process_exit import shutdown_begins
 from sockjs_aio.core.request_session import RequestSession
 from sockjs_aio.core.session import Session
+from sockjs_aio.core.session_clock import Clock
 from sockjs_aio.core.websocket_session import InlineSession
 from sockjs_aio.protocol.ends import SESSION_EXPIRED
 from sockjs_aio.protocol.frames import CloseFrame, close_frame

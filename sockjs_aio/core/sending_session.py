@@ -18,7 +18,8 @@ from sockjs_aio.core.frame_writer import FrameWriter
 from sockjs_aio.core.liveness import Liveness
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.protocol.framing import Framing, PreparedMessage
-from sockjs_aio.protocol.session_machine import CLOSED, CLOSING, OPEN, SessionMachine
+from sockjs_aio.protocol.session_machine import SessionMachine
+from sockjs_aio.protocol.session_state import CLOSED, CLOSING, OPEN
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 from sockjs_aio.settings import Settings
 

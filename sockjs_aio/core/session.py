@@ -15,11 +15,11 @@ from typing import Protocol
 
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.frame_writer import FrameWriter
-from sockjs_aio.core.heartbeat_clock import Slot
 from sockjs_aio.core.hooks import Hooks
 from sockjs_aio.core.lifetime import extended, new_lifetime
 from sockjs_aio.core.message_rate import Pace, new_pace
 from sockjs_aio.core.sending_session import SendingHost
+from sockjs_aio.core.session_clock import Slot
 from sockjs_aio.core.subscribed_session import SubscribedSession
 from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.grant import Until
@@ -35,7 +35,7 @@ from sockjs_aio.protocol.ends import (
 )
 from sockjs_aio.protocol.frames import CloseFrame
 from sockjs_aio.protocol.framing import Framing
-from sockjs_aio.protocol.session_machine import CLOSED, OPEN
+from sockjs_aio.protocol.session_state import CLOSED, OPEN
 from sockjs_aio.session_info import CloseInfo, ConnectionInfo
 
 

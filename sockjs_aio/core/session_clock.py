@@ -1,6 +1,6 @@
 """Ticks sessions when a heartbeat, ping or expiry is due.  One task serves all sessions.
 
-When a session's heartbeat or expiry is due is for `protocol/session_machine.py` to say, and pings
+When a session's heartbeat or expiry is due is for `protocol/heartbeat.py` to say, and pings
 are for `core/liveness.py`.
 
 There is a slot for each tick, and a session is in the slot of its deadline or in an earlier one.

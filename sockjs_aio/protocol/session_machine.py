@@ -1,8 +1,8 @@
 """The state machine of one session.  It does no I/O and reads no clock.
 
-The rules of a session are here and nowhere else: its states, the order of its frames, its outgoing
-queue, and its two clocks.  Time is an argument and frames are return values, so tests need no event
-loop and no sleeps, and property tests can try any order of events.
+The rules of a session are here: its states, the order of its frames and its outgoing queue; when a
+heartbeat or the expiry is due is in `heartbeat.py`.  Time is an argument and frames are return
+values, so tests need no event loop and no sleeps, and property tests can try any order of events.
 
 The owner, a session, calls one method for each event.  Then it asks what to do: write frames
 (`next_frame`), look at the state, and call `tick` at the `deadline`.  An event changes only fields,
@@ -17,32 +17,20 @@ one frame.  Times are seconds on any monotonic clock.
          +------tick--------+----------------tick, end_now-----------------------+
 """
 
-import enum
 from collections.abc import Iterable
 
 from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.ends import ANOTHER_CONNECTION, INTERRUPTED, SLOW_CONSUMER
 from sockjs_aio.protocol.frames import CloseFrame, close_frame
 from sockjs_aio.protocol.framing import Framing
+from sockjs_aio.protocol.heartbeat import HeartbeatAndExpiry
+from sockjs_aio.protocol.session_state import CLOSED, CLOSING, CONNECTING, OPEN
 
 FRAME_LIMIT = 65536
 """Bytes after which an array frame takes no further message, so that no write is too large."""
 
 MESSAGE_OVERHEAD = 64
 """Bytes that each queued message counts besides its text, so that empty messages are not free."""
-
-
-class State(enum.Enum):
-    """Where a session is in its life."""
-
-    CONNECTING = 0  # created by the first request; nothing is written yet
-    OPEN = 1  # the open frame is written or about to be
-    CLOSING = 2  # closed: every later receiver gets the close frame
-    CLOSED = 3  # ended: the registry forgets it
-
-
-# plain names, because attribute access on the class takes three times as long (Python 3.11)
-CONNECTING, OPEN, CLOSING, CLOSED = State
 
 
 class KeyedOutbox(list[bytes]):
@@ -62,7 +50,7 @@ class KeyedOutbox(list[bytes]):
         self.places = {key: place - count for key, place in places if place >= count}
 
 
-class SessionMachine:
+class SessionMachine(HeartbeatAndExpiry):
     """States, outgoing queue and clocks of one session.
 
     Args:
@@ -74,24 +62,16 @@ class SessionMachine:
     """
 
     __slots__ = (
-        "state",
         "is_accepting",
         "queued",
         "downstream",
         "close_frame",
-        "_framing",
-        "_heartbeat_delay",
-        "_disconnect_delay",
         "_send_queue_limit",
         "_greeting",
         "_outbox",
         "_taken",
-        "_receiving",
         "close_due",
         "told_at",
-        "_beat_due",
-        "_last_frame",
-        "_idle_since",
     )
 
     def __init__(
@@ -103,12 +83,9 @@ class SessionMachine:
         send_queue_limit: int,
         now: float,
     ) -> None:
-        self.state: State = CONNECTING
+        super().__init__(framing, heartbeat_delay, disconnect_delay, now)
         self.is_accepting: bool = True
         """Whether messages are queued: until the session is closed."""
-        self._framing = framing
-        self._heartbeat_delay = heartbeat_delay
-        self._disconnect_delay = disconnect_delay
         self._send_queue_limit = send_queue_limit
         # outgoing: encoded messages, how many of them are taken, the bytes of the others, and the
         # bytes that the receiver has not passed on yet
@@ -123,14 +100,9 @@ class SessionMachine:
         self.close_due: bool = False
         self.told_at: float | None = None
         """When a receiver took the close frame; None if none did."""
-        self._beat_due = False
-        # clocks
-        self._receiving = False
-        self._last_frame = now
-        self._idle_since = now
 
     def __repr__(self) -> str:
-        receiver = "attached" if self._receiving else "detached"
+        receiver = "attached" if self.is_receiving else "detached"
         return f"<SessionMachine {self.state.name} {receiver} {self.queued} bytes queued>"
 
     # Events.
@@ -139,7 +111,7 @@ class SessionMachine:
         """The client is let in: the first receiver gets the open frame.  `attach` does this too."""
         if self.state is CONNECTING:
             self.state = OPEN
-            self._greeting = self._framing.greeting
+            self._greeting = self.framing.greeting
 
     def attach(self, now: float) -> None:
         """A receiver has come.
@@ -148,20 +120,20 @@ class SessionMachine:
             ReceiverConflictError: If there is one already.  Then nothing changes.
         """
         assert self.state is not CLOSED, "requests do not find a session that has ended"
-        if self._receiving:
+        if self.is_receiving:
             raise ReceiverConflictError(close_frame(*ANOTHER_CONNECTION))
         self.open()
-        self._receiving = True
+        self.is_receiving = True
         self.close_due = self.close_frame is not None
-        self._last_frame = now
+        self.last_frame = now
 
     def detach(self, now: float) -> None:
         """The server has ended the receiver's response."""
-        self._receiving = False
-        self._beat_due = False
+        self.is_receiving = False
+        self.heartbeat_due = False
         self.downstream = 0
         if self.told_at is None:  # asking for the close frame again does not prolong the session
-            self._idle_since = now
+            self.idle_since = now
 
     def interrupt(self, now: float) -> None:
         """The receiver's connection was lost: close, and drop queued messages."""
@@ -211,8 +183,8 @@ class SessionMachine:
         self.state = CLOSING
         self.is_accepting = False
         self.close_frame = close_frame(code, reason)
-        self.close_due = self._receiving
-        self._last_frame = self._idle_since = now
+        self.close_due = self.is_receiving
+        self.last_frame = self.idle_since = now
         return True
 
     def peer_failed(self, now: float) -> None:
@@ -221,39 +193,14 @@ class SessionMachine:
         if self.is_accepting:
             self.state = CLOSING
             self.is_accepting = False
-            self._idle_since = now
+            self.idle_since = now
         self.close_due = False
 
     def end_now(self) -> None:
         """End the session at once, and write nothing more."""
         self._drop()
-        self._receiving = self.close_due = self.is_accepting = False
+        self.is_receiving = self.close_due = self.is_accepting = False
         self.state = CLOSED
-
-    def tick(self, now: float) -> bool:
-        """Time has passed: make a heartbeat due, or expire.
-
-        Before the deadline, do nothing and return False.
-        """
-        if now < self.deadline():
-            return False
-        if self._receiving and self.state is OPEN:
-            self._beat_due = self._framing.heartbeat is not None
-            self._last_frame = now
-        else:
-            self.end_now()
-        return True
-
-    def postpone(self, now: float) -> None:
-        """The last response, or the close frame, is still on its way: restart the expiry clock."""
-        self._idle_since = now
-
-    def was_blocked(self, seconds: float, now: float) -> None:
-        """Nobody was served for `seconds`: the session lives longer by as much of that time as it
-        had no receiver.
-        """
-        if not self._receiving:
-            self._idle_since += min(seconds, now - self._idle_since)
 
     # Results.
 
@@ -261,14 +208,6 @@ class SessionMachine:
     def is_told(self) -> bool:
         """True once the close frame is written, or the session is CLOSED and nobody will ask."""
         return self.told_at is not None or self.state is CLOSED
-
-    def deadline(self) -> float:
-        """Return the time at which `tick` has something to do, or infinity."""
-        if self.state is CLOSED:
-            return float("inf")
-        if self._receiving and self.state is OPEN:
-            return self._last_frame + self._heartbeat_delay
-        return self._idle_since + self._disconnect_delay
 
     def next_frame(self, now: float) -> bytes | None:
         """Take the next frame for the attached receiver; None if there is nothing to write."""
@@ -280,23 +219,23 @@ class SessionMachine:
                 frame = self._take_messages(outbox)
             else:
                 self._outbox, self.queued = None, 0
-                frame = self._framing.alone(outbox)
+                frame = self.framing.alone(outbox)
         elif self.close_due:
             assert self.close_frame is not None, "only a closed session has a close frame due"
             frame, self.close_due = self.close_frame, False
             if self.told_at is None:
                 self.told_at = now
-        elif self._beat_due:
-            assert self._framing.heartbeat is not None, "only some framings have heartbeats"
-            frame = self._framing.heartbeat
+        elif self.heartbeat_due:
+            assert self.framing.heartbeat is not None, "only some framings have heartbeats"
+            frame = self.framing.heartbeat
         else:
             return None
-        self._beat_due = False
-        self._last_frame = now
+        self.heartbeat_due = False
+        self.last_frame = now
         return frame
 
     def _take_messages(self, outbox: list[bytes]) -> bytes:
-        framing = self._framing
+        framing = self.framing
         if self.queued <= FRAME_LIMIT:
             pieces = outbox[self._taken :] if self._taken else outbox
             self._outbox = None
@@ -343,4 +282,4 @@ class SessionMachine:
         self._outbox = None
         self._taken = self.queued = 0
         self._greeting = None
-        self._beat_due = False
+        self.heartbeat_due = False

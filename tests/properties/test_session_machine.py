@@ -18,7 +18,8 @@ from hypothesis.stateful import (
 
 from sockjs_aio.errors import ReceiverConflictError
 from sockjs_aio.protocol.framing import RAW, SOCKJS, Framing
-from sockjs_aio.protocol.session_machine import FRAME_LIMIT, MESSAGE_OVERHEAD, SessionMachine, State
+from sockjs_aio.protocol.session_machine import FRAME_LIMIT, MESSAGE_OVERHEAD, SessionMachine
+from sockjs_aio.protocol.session_state import State
 from sockjs_aio.protocol.websocket import split_frames
 
 HEARTBEAT_DELAY = 25

@@ -12,8 +12,8 @@ from sockjs_aio.protocol.session_machine import (
     MESSAGE_OVERHEAD,
     KeyedOutbox,
     SessionMachine,
-    State,
 )
+from sockjs_aio.protocol.session_state import State
 
 
 def make(framing: Framing = SOCKJS, **options: Any) -> SessionMachine:
