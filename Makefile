@@ -285,5 +285,5 @@ $(MULTIPLEX_CLIENT): | $(SOCKJS_CLIENT)
 $(TYPESCRIPT): | $(MULTIPLEX_CLIENT)
 	@if command -v npm >/dev/null; then \
 		npm install --silent --no-audit --no-fund --prefix $(VENV)/npm typescript@5.9.3 \
-			@types/react@18.3.32 @types/sockjs-client@1.5.4; \
+			@types/react@18.3.32 @types/sockjs-client@1.5.4 vue@3.5.45; \
 	fi

@@ -1,6 +1,7 @@
-"""The documentation's TypeScript, React and page scripts, type-checked as a page's author would."""
+"""The documentation's snippets for pages, type-checked as a page's author would."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -43,6 +44,10 @@ def shown() -> dict[str, str]:
             for number, block in enumerate(blocks(page, language)):
                 name = f"{page.stem}_{language}_{number}.{ending}"
                 found[name] = (NAMED if language == "js" else "") + block + "\nexport {};\n"
+        for number, block in enumerate(blocks(page, "vue")):
+            script = re.search(r"<script setup lang=\"ts\">\n(.*?)</script>", block, re.DOTALL)
+            assert script, "a component's script"
+            found[f"{page.stem}_vue_{number}.ts"] = script[1] + "\nexport {};\n"
     return found
 
 
@@ -67,6 +72,7 @@ def test_snippets_for_pages_have_no_type_errors_and_wrong_ones_have(tmp_path: Pa
     sources = shown()
     endings = [Path(name).suffix for name in sources]
     assert endings.count(".ts") >= 3 and endings.count(".tsx") >= 1
+    assert any("_vue_" in name for name in sources)
     found = errors(tmp_path, {**sources, "wrong.ts": WRONG})
     assert [line.partition("(")[0] for line in found] == ["wrong.ts", "wrong.ts"], found
     option, event = found
