@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import ClientSession, CookieJar
 
 from sockjs_aio.client.address import Address
-from sockjs_aio.client.opening import open_transport
+from sockjs_aio.client.fallback import open_transport
 from sockjs_aio.client.options import TRANSPORTS, ClientOptions, checked_transports
 from sockjs_aio.client.socket import ClientSocket
 from sockjs_aio.errors import ConnectError, ConnectionClosedError

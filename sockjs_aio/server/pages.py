@@ -1,13 +1,11 @@
-"""The URLs without a session: greeting, info, iframe and scripts; and preflight requests.
+"""The pages and scripts of a service: greeting, iframe, script; and answers to preflight requests.
 
-Section of the protocol: "Base URL", "IFrame", "Info test".
+Section of the protocol: "Base URL", "IFrame".
 """
 
 import functools
 import hashlib
 import importlib.resources
-import json
-import secrets
 
 from aiohttp import web
 
@@ -16,12 +14,10 @@ from sockjs_aio.server.headers import (
     HOUR,
     HTML,
     JAVASCRIPT,
-    JSON,
     PLAIN,
     YEAR,
     allow_origin,
     cached,
-    uncached,
     vary,
 )
 from sockjs_aio.server.responses import plain_response
@@ -62,23 +58,6 @@ _CLASSIC = b"""\
 async def greeting(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer ``GET BASE`` to show that the service is running."""
     return plain_response(200, "Welcome to SockJS!\n")
-
-
-async def info(service: Service, request: web.Request) -> web.StreamResponse:
-    """Answer ``GET BASE/info``: what the client must know before it connects."""
-    settings = service.settings
-    answer = {
-        "websocket": settings.is_enabled("websocket"),
-        "cookie_needed": bool(settings.jsessionid),
-        "origins": ["*:*"],
-        "entropy": secrets.randbits(32),
-    }
-    if settings.base_url is not None:
-        path, mark, query = settings.base_url.partition("?")
-        answer["base_url"] = path.rstrip("/") + mark + query  # clients append a slash
-    response = web.Response(body=json.dumps(answer).encode(), headers=uncached(JSON))
-    allow_origin(request, response.headers)
-    return response
 
 
 async def iframe(service: Service, request: web.Request) -> web.StreamResponse:

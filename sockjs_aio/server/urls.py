@@ -19,7 +19,7 @@ from sockjs_aio.errors import (
 )
 from sockjs_aio.protocol.session_ids import is_valid_id
 from sockjs_aio.protocol.transports import TRANSPORTS, Transport
-from sockjs_aio.server import client_sends, pages, polling, streaming, websocket
+from sockjs_aio.server import client_sends, info, pages, polling, streaming, websocket
 from sockjs_aio.server.admission import OriginRefusedError
 from sockjs_aio.server.aiohttp_internals import BODY_ERRORS, drop_rest, is_broken
 from sockjs_aio.server.body import end_where_unsafe, invite_body
@@ -68,7 +68,7 @@ _PLAIN_PREFIX = re.compile(r"[A-Za-z0-9/._~!$&'()*+,;=:@-]*")
 """Matches a prefix without characters to encode."""
 
 _GREETING = Page("GET", pages.greeting)
-_INFO = Page("GET", pages.info, has_preflight=True)
+_INFO = Page("GET", info.info, has_preflight=True)
 _IFRAME = Page("GET", pages.iframe, "iframe")
 _SCRIPT = Page("GET", pages.script, is_public=True)
 
