@@ -63,7 +63,7 @@ ONE_PYTHON = (
     *("hostile/test_callbacks.py", "hostile/test_forms.py", "hostile/test_ids.py"),
     *("hostile/test_payloads.py", "hostile/test_secrecy.py", "hostile/test_text_out.py"),
     *("hostile/test_websocket.py", "hostile/test_websocket_compression.py"),
-    *("protocol/test_session_machine.py", "protocol/test_response_frames.py", "test_api_misuse.py"),
+    *("protocol/test_session_machine.py", "protocol/test_response_reader.py", "test_api_misuse.py"),
     *("test_direct_grammar.py", "test_origin_patterns.py", "test_origins.py"),
     *("test_refusals_across_origins.py", "test_refusals_of_middlewares.py", "test_settings.py"),
     *("test_tornado_refusals.py", "workers/test_command.py", "workers/test_cpus.py"),

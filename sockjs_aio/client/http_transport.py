@@ -13,8 +13,8 @@ from sockjs_aio.client.address import Address
 from sockjs_aio.client.http_sender import HttpSender
 from sockjs_aio.client.options import ClientOptions
 from sockjs_aio.client.transport import LOST, Message, TransportError, failures, refused
-from sockjs_aio.protocol import response_frames
-from sockjs_aio.protocol.response_frames import ResponseFrames
+from sockjs_aio.protocol import response_reader
+from sockjs_aio.protocol.response_reader import ResponseReader
 from sockjs_aio.protocol.server_frames import ServerFrame, decode_frame
 from sockjs_aio.protocol.transports import TRANSPORTS
 
@@ -29,18 +29,18 @@ _HURRY = 1.0
 class _Form:
     """What is particular to one transport."""
 
-    frames: Callable[[int], ResponseFrames]
+    reader: Callable[[int], ResponseReader]
     query: str = ""
     sends_to: str = "xhr_send"
 
 
 _FORMS = {
-    "xhr": _Form(response_frames.lines),
-    "xhr_streaming": _Form(response_frames.lines),
-    "eventsource": _Form(response_frames.events),
-    "htmlfile": _Form(response_frames.scripts, f"c={_CALLBACK}"),
+    "xhr": _Form(response_reader.lines),
+    "xhr_streaming": _Form(response_reader.lines),
+    "eventsource": _Form(response_reader.events),
+    "htmlfile": _Form(response_reader.scripts, f"c={_CALLBACK}"),
     "jsonp": _Form(
-        functools.partial(response_frames.call, callback=_CALLBACK), f"c={_CALLBACK}", "jsonp_send"
+        functools.partial(response_reader.call, callback=_CALLBACK), f"c={_CALLBACK}", "jsonp_send"
     ),
 }
 
@@ -80,7 +80,7 @@ class HttpTransport:
         self.failed: Callable[[TransportError], None] = lambda error: None
         self._sender = HttpSender(session, send_url, options, lambda error: self.failed(error))
         self._response: ClientResponse | None = None
-        self._response_frames = self._form.frames(self._limit)
+        self._reader = self._form.reader(self._limit)
         self._frames: collections.deque[bytes] = collections.deque()
         # of the present response
         self._began = 0.0
@@ -101,7 +101,7 @@ class HttpTransport:
             return decode_frame(self._frames.popleft())
 
     async def _request(self) -> None:
-        self._response_frames = self._form.frames(self._limit)
+        self._reader = self._form.reader(self._limit)
         self._began, self._has_frames = time.monotonic(), False
         response = await self._session.request(
             self._method,
@@ -121,7 +121,7 @@ class HttpTransport:
         except aiohttp.ClientError:  # as at any end of a response: ask what has become of us
             self._drop_response()
         else:
-            self._add(self._response_frames.feed(data) if data else self._response_frames.end())
+            self._add(self._reader.feed(data) if data else self._reader.end())
             if data:
                 return
             self._response = None

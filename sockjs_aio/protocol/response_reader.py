@@ -1,6 +1,6 @@
 """Takes frames out of the responses in which the HTTP transports carry them: no I/O.
 
-Each function makes a `ResponseFrames` for one response: feed it what arrives, in pieces of any
+Each function makes a `ResponseReader` for one response: feed it what arrives, in pieces of any
 size.  It is the inverse of `transports.Transport.dress`.
 """
 
@@ -15,8 +15,8 @@ from sockjs_aio.protocol.server_frames import shown
 _SCRIPT = re.compile(rb"\s*<script>\s*p\((.*)\);\s*", re.DOTALL)
 
 
-class ResponseFrames:
-    """The frames of one response.
+class ResponseReader:
+    """Reads the frames of one response.
 
     Args:
         separator: What ends each piece; empty if the whole response is one piece.
@@ -76,9 +76,9 @@ class ResponseFrames:
             frames.append(frame)
 
 
-def lines(limit: int) -> ResponseFrames:
+def lines(limit: int) -> ResponseReader:
     """Read xhr and xhr_streaming: a frame on each line."""
-    return ResponseFrames(b"\n", _line, limit)
+    return ResponseReader(b"\n", _line, limit)
 
 
 def _line(line: bytes) -> bytes | None:
@@ -86,9 +86,9 @@ def _line(line: bytes) -> bytes | None:
     return line if line and not line.startswith(b"hh") else None  # a prelude
 
 
-def events(limit: int) -> ResponseFrames:
+def events(limit: int) -> ResponseReader:
     """Read eventsource: a frame in the data of each event, with percent escapes."""
-    return ResponseFrames(b"\n", _data, limit)
+    return ResponseReader(b"\n", _data, limit)
 
 
 def _data(line: bytes) -> bytes | None:
@@ -96,7 +96,7 @@ def _data(line: bytes) -> bytes | None:
     return unquote_to_bytes(value.removeprefix(b" ")) if name == b"data" else None
 
 
-def scripts(limit: int) -> ResponseFrames:
+def scripts(limit: int) -> ResponseReader:
     """Read htmlfile: a frame in the call that each script element makes, after the head's."""
     is_head = True
 
@@ -112,10 +112,10 @@ def scripts(limit: int) -> ResponseFrames:
             )
         return _string(found[1])
 
-    return ResponseFrames(b"</script>", undress, limit)
+    return ResponseReader(b"</script>", undress, limit)
 
 
-def call(limit: int, callback: str) -> ResponseFrames:
+def call(limit: int, callback: str) -> ResponseReader:
     """Read jsonp: the whole response calls `callback` with one frame."""
     pattern = re.compile(
         rb"\s*(?:/\*\*/)?\s*%b\((.*)\);?\s*" % re.escape(callback.encode()), re.DOTALL
@@ -127,7 +127,7 @@ def call(limit: int, callback: str) -> ResponseFrames:
             raise ServerFrameError(f"the server's response does not call {callback}: {shown(body)}")
         return _string(found[1])
 
-    return ResponseFrames(b"", undress, limit)
+    return ResponseReader(b"", undress, limit)
 
 
 def _string(literal: bytes) -> bytes:

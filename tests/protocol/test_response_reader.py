@@ -5,21 +5,21 @@ from collections.abc import Callable
 import pytest
 
 from sockjs_aio.errors import ServerFrameError
-from sockjs_aio.protocol import response_frames
+from sockjs_aio.protocol import response_reader
 from sockjs_aio.protocol.frames import javascript_string
-from sockjs_aio.protocol.response_frames import ResponseFrames
+from sockjs_aio.protocol.response_reader import ResponseReader
 from sockjs_aio.protocol.transports import TRANSPORTS
 
 FRAMES = [b"o", b"h", 'a["ä% %25\\u2028 </script> \\"\\\\"]'.encode(), b'c[3000,"Go away!"]']
 
 STREAMS = {
-    "xhr_streaming": (response_frames.lines, b"h" * 2048 + b"\n"),
-    "eventsource": (response_frames.events, b"\r\n"),
-    "htmlfile": (response_frames.scripts, b"<!doctype html><script>c.start();</script>  \r\n\r\n"),
+    "xhr_streaming": (response_reader.lines, b"h" * 2048 + b"\n"),
+    "eventsource": (response_reader.events, b"\r\n"),
+    "htmlfile": (response_reader.scripts, b"<!doctype html><script>c.start();</script>  \r\n\r\n"),
 }
 
 
-def read(new: Callable[[int], ResponseFrames], body: bytes, step: int) -> list[bytes]:
+def read(new: Callable[[int], ResponseReader], body: bytes, step: int) -> list[bytes]:
     """Feed `body` in pieces of `step` bytes."""
     reading = new(4096)
     found = [
@@ -42,8 +42,8 @@ def test_frames_of_a_stream_come_out_as_they_went_in(name: str) -> None:
 
 
 def test_jsonp_has_one_frame() -> None:
-    def new(limit: int) -> ResponseFrames:
-        return response_frames.call(limit, "_jp.a1")
+    def new(limit: int) -> ResponseReader:
+        return response_reader.call(limit, "_jp.a1")
 
     for frame in FRAMES:
         body = b"/**/_jp.a1(%b);\r\n" % javascript_string(frame)
@@ -53,11 +53,11 @@ def test_jsonp_has_one_frame() -> None:
 
 def test_lines_of_events_that_are_no_data_are_ignored() -> None:
     body = b": hello\nretry: 5\nevent: message\nid: 1\ndata:h\n\ndata: o\r\n\r\n"
-    assert read(response_frames.events, body, 1) == [b"h", b"o"]
+    assert read(response_reader.events, body, 1) == [b"h", b"o"]
 
 
 @pytest.mark.parametrize("new", [new for new, _ in STREAMS.values()])
-def test_piece_above_the_limit_is_refused(new: Callable[[int], ResponseFrames]) -> None:
+def test_piece_above_the_limit_is_refused(new: Callable[[int], ResponseReader]) -> None:
     reading = new(10)
     assert reading.feed(b"x" * 10) == []
     with pytest.raises(ServerFrameError, match="more than 10 bytes"):
@@ -65,7 +65,7 @@ def test_piece_above_the_limit_is_refused(new: Callable[[int], ResponseFrames]) 
 
 
 def test_feeding_bytes_one_by_one_does_not_look_at_all_of_them_again() -> None:
-    reading = response_frames.lines(1 << 20)
+    reading = response_reader.lines(1 << 20)
     for _ in range(200_000):
         reading.feed(b"x")
     assert reading.feed(b"\n") == [b"x" * 200_000]
