@@ -148,6 +148,7 @@ class ClaimKeeper:
         If Redis is so slow that this takes too long, some claims are left to their lease.
         """
         keys = self._claims.take_all()
+        await self._updates.close()
         with contextlib.suppress(DirectoryUnavailableError):
             with contextlib.suppress(asyncio.TimeoutError):
                 async with async_timeout.timeout(self._expiry):
