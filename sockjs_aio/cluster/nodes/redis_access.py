@@ -83,7 +83,7 @@ class RedisAccess:
         """Drop connections to a server that the Sentinels do not name any more."""
         place = await named_primary(self._pool, self._patience)
         if place is not None and self._primary not in (None, place):
-            await self._disconnect()
+            await self._pool.replace()
             self._settling.lose(_now())  # the new one may lack the latest claims
         self._primary = place or self._primary
 
@@ -112,7 +112,7 @@ class RedisAccess:
             return await self._ask(ask)
         except FAILURES as error:
             if ends_connection(error):
-                await self._disconnect()  # a new connection may reach another server
+                await self._pool.replace()  # a new connection may reach another server
             why = f"Redis at {self}: {reason(error)}"
             self._note_down(why)
             raise DirectoryUnavailableError(why) from error
@@ -124,7 +124,7 @@ class RedisAccess:
             except ServerReplacedError:
                 if self._has_old_connections:  # they may still lead to the old server
                     self._has_old_connections = False
-                    await self._disconnect()  # also those in use: the pool would take them again
+                    await self._pool.replace()
         return await in_time(ask, self._timeout)
 
     def _note_down(self, why: str) -> None:
@@ -146,9 +146,6 @@ class RedisAccess:
         for attempt in self._attempts:
             attempt.cancel()
         await asyncio.gather(*self._attempts, return_exceptions=True)
-        await self._disconnect()
-
-    async def _disconnect(self) -> None:
         with contextlib.suppress(*FAILURES):  # over TLS, this may wait for a host that is down
             await self._pool.disconnect()
 
