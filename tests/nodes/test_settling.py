@@ -284,6 +284,18 @@ async def test_no_node_takes_a_claim_after_a_failover_by_sentinel(
     assert await owner(two, "k") is None
 
 
+async def test_a_node_warns_once_if_it_must_not_ask_which_server_redis_is(
+    make: Make, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_redis.cli("ACL", "SETUSER", "node", "on", ">geheim", "~*", "+@all", "-info")
+    node = make("one", own_redis.url.replace("//", "//node:geheim@"))
+    await node.register(())
+    assert "give the nodes' user +info" in caplog.text
+    await asyncio.gather(node.record_of("one"), node.refresh(["k"]), node.remove(["other"]))
+    assert caplog.text.count("+info") == 1
+    assert node.state == "connected"
+
+
 async def test_a_session_has_one_owner_although_a_node_starts_after_a_flush(
     run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
 ) -> None:

@@ -51,6 +51,7 @@ class RedisAccess:
         self._pool = make_node_pool(url, timeout, self._note_server)
         self.client: Redis = Redis(connection_pool=self._pool)
         self._run_id: bytes | None = None
+        self._has_warned = False  # that servers do not tell it
         self._replaced_at = -math.inf  # when a connection last led to another server
         self._has_old_connections = False  # which may lead to the server before
         self._primary: Place | None = None  # as the Sentinels said last
@@ -149,13 +150,21 @@ class RedisAccess:
         with contextlib.suppress(*FAILURES):  # over TLS, this may wait for a host that is down
             await self._pool.disconnect()
 
-    def _note_server(self, run_id: bytes) -> None:
-        """Note which server a new connection leads to.
+    def _note_server(self, run_id: bytes | None) -> None:
+        """Note which server a new connection leads to, if it tells.
 
         Raises:
             ServerReplacedError: If it is not the last one: the command may have to be made again.
         """
-        if run_id == self._run_id:
+        if run_id is None and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "nodes: Redis at %s does not tell its run_id, so this node does not notice when "
+                "another server takes its place, and then two nodes may open the same session. "
+                "If Redis has users (ACL), give the nodes' user +info.",
+                self,
+            )
+        if run_id is None or run_id == self._run_id:
             return
         if self._run_id is not None:
             now = _now()

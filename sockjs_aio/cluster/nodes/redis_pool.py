@@ -49,7 +49,9 @@ class NodePool(BlockingConnectionPool):
         await super().release(connection)
 
 
-def make_node_pool(url: str, timeout: float, note_server: Callable[[bytes], None]) -> NodePool:
+def make_node_pool(
+    url: str, timeout: float, note_server: Callable[[bytes | None], None]
+) -> NodePool:
     """Make the pool of connections.
 
     Args:
