@@ -178,3 +178,22 @@ async def test_a_report_that_is_cancelled_hides_no_loss_from_lookups(
     with pytest.raises(DirectoryUnavailableError):
         await directory.find("k", claim=True)
     await directory.close()
+
+
+async def test_a_claim_whose_answer_was_lost_has_a_full_lease_once_it_is_made_again(
+    own_redis: RedisServer, proxy: Proxy
+) -> None:
+    """The node refreshes it only after a third of the lease."""
+    directory = directory_at(proxy.url)
+    await directory.register(())
+    assert await directory.find("another") is None  # Redis knows the script by now
+    proxy.is_deaf = True
+    with pytest.raises(DirectoryUnavailableError):
+        await directory.find("k", claim=True)
+    proxy.is_deaf = False
+    assert own_redis.cli("pexpire", "k", "5000") == "1"  # as if that were long ago
+    await directory.register(())
+    found = await directory.find("k", claim=True)
+    assert found is not None and found.name == "me"
+    assert int(own_redis.cli("pttl", "k")) > 500_000
+    await directory.close()

@@ -97,7 +97,7 @@ async def _check_mode(connection: Any) -> bytes | None:
     reply = await read_reply(connection)
     if isinstance(reply, ResponseError):  # the user has no permission for this command
         return None
-    text = reply.encode() if isinstance(reply, str) else reply
+    text = reply.encode("utf-8", "surrogateescape") if isinstance(reply, str) else reply
     if (found := _MODE.search(text)) is not None:
         raise RedisConnectionError(REFUSALS[found[1]])
     run_id = _RUN_ID.search(text)
