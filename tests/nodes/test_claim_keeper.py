@@ -87,6 +87,24 @@ async def test_refused_ids_that_come_as_fast_as_they_are_removed_do_not_hold_up_
     await redis.locator.close()
 
 
+async def test_a_request_that_waits_until_its_node_is_sure_does_not_wait_for_refused_ids() -> None:
+    redis = Redis()
+    redis.delay = 0.9
+    keeper = await kept(redis)
+    for _ in range(20 * BATCH):
+        redis.refuse()
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    looking = asyncio.ensure_future(keeper.look())
+    await asyncio.sleep(0)
+    await keeper.assure()
+    assert keeper.is_sure
+    assert loop.time() < start + 2 * INTERVAL
+    await looking
+    assert loop.time() > start + 20 * redis.delay
+    await redis.locator.close()
+
+
 async def test_a_node_reports_while_it_tells_a_slow_redis_again_about_many_sessions() -> None:
     redis, registry = Redis(), Registry()
     redis.delay = 0.3

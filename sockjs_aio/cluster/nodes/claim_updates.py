@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Coroutine, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from sockjs_aio.cancellations import end
 from sockjs_aio.cluster.nodes.claims import Claim, Claims
@@ -24,7 +23,7 @@ class ClaimUpdates:
     def __init__(self, directory: Directory, claims: Claims) -> None:
         self._directory = directory
         self._claims = claims
-        self._tasks: set[asyncio.Task[None]] = set()  # which remove claims
+        self._tasks: set[asyncio.Task[None]] = set()  # which give claims back
 
     async def refresh(self, keys: list[str], later_than: float = -math.inf) -> None:
         """Refresh claims; drop those that other nodes have, and end their sessions.
@@ -51,9 +50,6 @@ class ClaimUpdates:
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
         """
-        await self._finish(self._remove(keys))
-
-    async def _remove(self, keys: list[str]) -> None:
         with self._doubting(keys):
             await self._directory.remove(keys)
             if again := self._claims.given_up(keys):
@@ -62,13 +58,19 @@ class ClaimUpdates:
     async def give_back(self, key: str, claim: Claim, use: contextlib.ExitStack) -> None:
         """Remove the claim of a request that has opened no session, unless others need it.
 
+        This goes on if the request is cancelled because its client leaves: others that need the
+        claim by then must have it refreshed after it was removed.
+
         Args:
             key: The claim's key.
             claim: The claim.
             use: Keeps the claim, see `Claims.use`; it is closed at the end.
         """
         claim.is_held, claim.is_foreign = False, True
-        await self._finish(self._give_back(key, claim, use))
+        task = asyncio.get_running_loop().create_task(self._give_back(key, claim, use))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
 
     async def _give_back(self, key: str, claim: Claim, use: contextlib.ExitStack) -> None:
         with use, contextlib.suppress(DirectoryUnavailableError), self._doubting([key]):
@@ -77,18 +79,8 @@ class ClaimUpdates:
             if claim.users > 1 or claim.has_session:
                 await self.refresh([key])
 
-    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
-        """Remove claims, even if the caller is cancelled, such as a request whose client leaves.
-
-        Those that are needed again must be refreshed after they were removed.
-        """
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
-
     async def close(self) -> None:
-        """Stop removing claims."""
+        """Stop giving claims back."""
         await end(*self._tasks)
 
     @contextlib.contextmanager
