@@ -1,6 +1,7 @@
 """A report of a node whose answer is lost, just when Redis has lost its data."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -197,3 +198,19 @@ async def test_a_claim_whose_answer_was_lost_has_a_full_lease_once_it_is_made_ag
     assert found is not None and found.name == "me"
     assert int(own_redis.cli("pttl", "k")) > 500_000
     await directory.close()
+
+
+async def test_a_command_that_fails_once_its_caller_has_gone_is_no_error(
+    own_redis: RedisServer, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller may be a request that waits until its node is sure, and whose client leaves."""
+    directory = directory_at(proxy.url, timeout=0.2)
+    proxy.is_deaf = True
+    asking = asyncio.ensure_future(directory.register(()))
+    await asyncio.sleep(0.05)
+    asking.cancel()
+    while not directory.is_down:
+        await asyncio.sleep(0.01)
+    await directory.close()
+    gc.collect()
+    assert "never retrieved" not in caplog.text

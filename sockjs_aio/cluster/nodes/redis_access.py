@@ -105,8 +105,13 @@ class RedisAccess:
             raise DirectoryUnavailableError(self._why_down)
         attempt = asyncio.get_running_loop().create_task(self._attempt(ask))
         self._attempts.add(attempt)
-        attempt.add_done_callback(self._attempts.discard)
+        attempt.add_done_callback(self._note_end)
         return await asyncio.shield(attempt)
+
+    def _note_end(self, attempt: "asyncio.Task[Any]") -> None:
+        self._attempts.discard(attempt)
+        if not attempt.cancelled():
+            attempt.exception()  # if its caller was cancelled, nobody else asks for it
 
     async def _attempt(self, ask: Callable[[], Awaitable[T]]) -> T:
         try:
