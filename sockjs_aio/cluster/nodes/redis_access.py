@@ -46,7 +46,9 @@ class RedisAccess:
 
     def __init__(self, url: str, settling: Settling, *, timeout: float, patience: float) -> None:
         self._settling = settling
-        self._timeout = timeout
+        self._limit = 2 * timeout  # a connection may have to be made first
+        # the next report must reach Redis before the last one has expired
+        self._report_limit = min(self._limit, settling.expiry / 2)
         self._patience = patience
         self._pool = make_node_pool(url, timeout, self._note_server)
         self.client: Redis = Redis(connection_pool=self._pool)
@@ -88,7 +90,13 @@ class RedisAccess:
             self._settling.lose(_now())  # the new one may lack the latest claims
         self._primary = place or self._primary
 
-    async def run(self, ask: Callable[[], Awaitable[T]], *, is_probe: bool = False) -> T:
+    async def run(
+        self,
+        ask: Callable[[], Awaitable[T]],
+        *,
+        is_probe: bool = False,
+        delays_reports: bool = False,
+    ) -> T:
         """Send a command.  Fail at once while Redis is down, unless this is the probe.
 
         The command goes on if its caller, such as the request of a client that leaves, is
@@ -96,14 +104,16 @@ class RedisAccess:
 
         Args:
             ask: Makes the command from what is known at that moment; may be called again.
-            is_probe: Whether to find out if Redis answers again.
+            is_probe: Whether it is a report, which finds out if Redis answers again.
+            delays_reports: Whether the next report waits for it.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
         """
         if self._why_down is not None and not is_probe:
             raise DirectoryUnavailableError(self._why_down)
-        attempt = asyncio.get_running_loop().create_task(self._attempt(ask))
+        limit = self._report_limit if is_probe or delays_reports else self._limit
+        attempt = asyncio.get_running_loop().create_task(self._attempt(ask, limit))
         self._attempts.add(attempt)
         attempt.add_done_callback(self._note_end)
         return await asyncio.shield(attempt)
@@ -113,9 +123,9 @@ class RedisAccess:
         if not attempt.cancelled():
             attempt.exception()  # if its caller was cancelled, nobody else asks for it
 
-    async def _attempt(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _attempt(self, ask: Callable[[], Awaitable[T]], limit: float) -> T:
         try:
-            return await self._ask(ask)
+            return await self._ask(ask, limit)
         except FAILURES as error:
             if ends_connection(error):
                 await self._pool.replace()  # a new connection may reach another server
@@ -123,15 +133,15 @@ class RedisAccess:
             self._note_down(why)
             raise DirectoryUnavailableError(why) from error
 
-    async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, ask: Callable[[], Awaitable[T]], limit: float) -> T:
         for _ in range(MAX_CONNECTIONS):
             try:
-                return await in_time(ask, self._timeout)
+                return await in_time(ask, limit)
             except ServerReplacedError:
                 if self._has_old_connections:  # they may still lead to the old server
                     self._has_old_connections = False
                     await self._pool.replace()
-        return await in_time(ask, self._timeout)
+        return await in_time(ask, limit)
 
     def _note_down(self, why: str) -> None:
         if self._why_down is None:

@@ -78,17 +78,17 @@ def make_node_pool(
     return pool
 
 
-async def in_time(ask: Callable[[], Awaitable[T]], timeout: float) -> T:
+async def in_time(ask: Callable[[], Awaitable[T]], limit: float) -> T:
     """Send a command, and again if it timed out because this process was blocked, not Redis."""
     now = asyncio.get_running_loop().time
     start = now()
     try:
-        async with async_timeout.timeout(2 * timeout):
+        async with async_timeout.timeout(limit):
             return await ask()
     except ServerReplacedError:
         raise
     except FAILURES:
-        if now() < start + 3 * timeout:
+        if now() < start + 1.5 * limit:
             raise
-    async with async_timeout.timeout(2 * timeout):
+    async with async_timeout.timeout(limit):
         return await ask()
