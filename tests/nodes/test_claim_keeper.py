@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sockjs_aio.cluster.nodes.claim_keeper import BATCH, ClaimKeeper
+from sockjs_aio.cluster.nodes.directory import Directory
 from sockjs_aio.cluster.nodes.locator import NodeLocator
 from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
 from tests.nodes.test_claims import Registry, add
@@ -84,6 +85,24 @@ async def test_refused_ids_that_come_as_fast_as_they_are_removed_do_not_hold_up_
         await asyncio.sleep(10 * EXPIRY)
     assert longest_pause(redis) < 2 * INTERVAL
     assert keeper.is_sure
+    await redis.locator.close()
+
+
+async def test_a_request_that_waits_until_its_node_is_sure_does_not_wait_for_refused_ids() -> None:
+    redis = Redis()
+    redis.delay = 0.9
+    keeper = await kept(redis)
+    for _ in range(20 * BATCH):
+        redis.refuse()
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    looking = asyncio.ensure_future(keeper.look())
+    await asyncio.sleep(0)
+    await keeper.assure()
+    assert keeper.is_sure
+    assert loop.time() < start + 2 * INTERVAL
+    await looking
+    assert loop.time() > start + 20 * redis.delay
     await redis.locator.close()
 
 
@@ -184,3 +203,33 @@ async def test_a_node_with_many_ids_without_sessions_ends_in_time_although_redis
     assert redis.has_left
     assert redis.refused > 1, "it has removed some"
     await redis.locator.close()
+
+
+@pytest.mark.parametrize("command", ["register", "refresh", "remove"])
+async def test_what_is_not_answered_is_given_up_before_the_last_report_has_expired(
+    command: str,
+) -> None:
+    """The next report comes an interval later, a fifth of `expiry`."""
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0, limit=1 << 20)
+    directory = Directory(
+        f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+        own="me",
+        record=lambda: "x",
+        namespace="sockjs:",
+        lease=600,
+        expiry=60,
+        timeout=60,
+    )
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    with pytest.raises(DirectoryUnavailableError, match="no answer in time"):
+        await getattr(directory, command)([])
+    assert loop.time() < start + 60 - 2 * 60 / 5
+    await directory.close()
+    server.close()
+    await server.wait_closed()

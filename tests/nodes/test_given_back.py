@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import async_timeout
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from sockjs_aio import Nodes, SockJSRouter
 from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
@@ -13,6 +15,7 @@ from tests.brokers.redis_server import RedisServer
 from tests.conftest import Echo
 from tests.nodes.processes import SECRET
 from tests.ports import free_port
+from tests.process import PATIENCE
 from tests.target import Target
 
 pytestmark = pytest.mark.redis
@@ -36,13 +39,24 @@ class OneRoom:
     def __init__(self, redis: RedisServer) -> None:
         self.authorizing = Gate()
         self.removing = Gate()
+        self.has_left = asyncio.Event()
         self.port = free_port()
-        self.nodes = Nodes(redis.url, url=f"http://127.0.0.1:{self.port}", secret=SECRET)
+        url = f"http://127.0.0.1:{self.port}"
+        self.nodes = Nodes(redis.url, url=url, secret=SECRET, lease=600)
         self.app = web.Application()
         self.nodes.attach(self.app)
+        self.app.middlewares.insert(0, self.note_leaving)
         settings = {"max_sessions": 1, "disconnect_delay": 30}
         SockJSRouter(Echo, "/echo", settings, authorize=self.authorize).attach(self.app)
-        self.runner = web.AppRunner(self.app)
+        self.runner = web.AppRunner(self.app, handler_cancellation=True)
+
+    @web.middleware
+    async def note_leaving(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except asyncio.CancelledError:
+            self.has_left.set()
+            raise
 
     async def authorize(self, request: web.Request) -> bool:
         if "slow" in request.query:
@@ -120,3 +134,51 @@ async def test_a_session_that_is_opened_meanwhile_is_recorded_again_if_the_answe
     await work.keeper.look()
     assert own_redis.cli("exists", "sockjs:session:/echo:x") == "1"
     await target.hang_up()
+
+
+async def test_a_session_that_is_opened_meanwhile_is_recorded_although_the_refused_client_leaves(
+    room: OneRoom, own_redis: RedisServer
+) -> None:
+    """The node refreshes its claims after that, but before the id is removed."""
+    target = await room.start()
+    assert room.nodes._work is not None
+    keeper = room.nodes._work.keeper
+    refused = await target.wire()
+    refused.send("POST", "/echo/0/x/xhr?slow", b"")
+    await room.authorizing.reached.wait()
+    async with target.websocket() as websocket:
+        assert await websocket.receive_str() == "o"
+        room.authorizing.is_open.set()
+        await room.removing.reached.wait()
+    while (await target.request("POST", "/0/x/xhr", b"")).status != 200:
+        await asyncio.sleep(0.01)  # until there is room again
+    refused.abort()
+    await room.has_left.wait()
+    await keeper.look()
+    room.removing.is_open.set()
+    assert room.nodes._work is not None
+    await room.nodes._work.directory.give_back("another")  # after the first one
+    async with async_timeout.timeout(PATIENCE):
+        while own_redis.cli("exists", "sockjs:session:/echo:x") == "0":
+            await keeper.look()
+    await target.hang_up()
+
+
+async def test_a_node_that_ends_while_it_gives_ids_back_records_none_of_them_again(
+    room: OneRoom, own_redis: RedisServer
+) -> None:
+    target = await room.start()
+    assert room.nodes._work is not None
+    refused = await target.wire()
+    refused.send("POST", "/echo/0/x/xhr?slow", b"")
+    await room.authorizing.reached.wait()
+    async with target.websocket() as websocket:
+        assert await websocket.receive_str() == "o"
+        room.authorizing.is_open.set()
+        await room.removing.reached.wait()
+    refused.abort()
+    await room.has_left.wait()
+    asyncio.get_running_loop().call_later(0.1, room.removing.is_open.set)
+    await target.hang_up()
+    await room.runner.cleanup()
+    assert own_redis.cli("exists", "sockjs:session:/echo:x") == "0"

@@ -1,6 +1,7 @@
 """A report of a node whose answer is lost, just when Redis has lost its data."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -178,3 +179,38 @@ async def test_a_report_that_is_cancelled_hides_no_loss_from_lookups(
     with pytest.raises(DirectoryUnavailableError):
         await directory.find("k", claim=True)
     await directory.close()
+
+
+async def test_a_claim_whose_answer_was_lost_has_a_full_lease_once_it_is_made_again(
+    own_redis: RedisServer, proxy: Proxy
+) -> None:
+    """The node refreshes it only after a third of the lease."""
+    directory = directory_at(proxy.url)
+    await directory.register(())
+    assert await directory.find("another") is None  # Redis knows the script by now
+    proxy.is_deaf = True
+    with pytest.raises(DirectoryUnavailableError):
+        await directory.find("k", claim=True)
+    proxy.is_deaf = False
+    assert own_redis.cli("pexpire", "k", "5000") == "1"  # as if that were long ago
+    await directory.register(())
+    found = await directory.find("k", claim=True)
+    assert found is not None and found.name == "me"
+    assert int(own_redis.cli("pttl", "k")) > 500_000
+    await directory.close()
+
+
+async def test_a_command_that_fails_once_its_caller_has_gone_is_no_error(
+    own_redis: RedisServer, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller may be a request that waits until its node is sure, and whose client leaves."""
+    directory = directory_at(proxy.url, timeout=0.2)
+    proxy.is_deaf = True
+    asking = asyncio.ensure_future(directory.register(()))
+    await asyncio.sleep(0.05)
+    asking.cancel()
+    while not directory.is_down:
+        await asyncio.sleep(0.01)
+    await directory.close()
+    gc.collect()
+    assert "never retrieved" not in caplog.text

@@ -6,7 +6,10 @@ Until all nodes that live have reported their claims again, no node takes one of
 import asyncio
 import contextlib
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import TypeAlias
 
 import async_timeout
@@ -71,6 +74,20 @@ async def test_nodes_refuse_a_redis_cluster(make: Make, own_redis: RedisServer) 
     own_redis.start("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with pytest.raises(DirectoryUnavailableError, match="it belongs to a Redis Cluster"):
         await make("one", own_redis.url).register(())
+
+
+async def test_a_redis_in_a_folder_whose_name_is_not_utf8_can_be_used(
+    make: Make, own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells the name with its run id."""
+    folder = tmp_path / os.fsdecode(b"andr\xe9")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    own_redis.kill()
+    own_redis.start()
+    node = make("one", own_redis.url)
+    await node.register(())
+    assert not node.is_down
 
 
 async def test_a_node_that_starts_beside_others_need_not_wait(
@@ -284,15 +301,30 @@ async def test_no_node_takes_a_claim_after_a_failover_by_sentinel(
     assert await owner(two, "k") is None
 
 
+async def test_a_node_warns_once_if_it_must_not_ask_which_server_redis_is(
+    make: Make, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_redis.cli("ACL", "SETUSER", "node", "on", ">geheim", "~*", "+@all", "-info")
+    node = make("one", own_redis.url.replace("//", "//node:geheim@"))
+    await node.register(())
+    assert "give the nodes' user +info" in caplog.text
+    await asyncio.gather(node.record_of("one"), node.refresh(["k"]), node.remove(["other"]))
+    assert caplog.text.count("+info") == 1
+    assert node.state == "connected"
+
+
 async def test_a_session_has_one_owner_although_a_node_starts_after_a_flush(
     run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
 ) -> None:
     (old,) = await asyncio.to_thread(run_nodes, 1, {"disconnect_delay": 30}, expiry=2)
     assert await reach(old).poll("/0/a") == b"o"
+    old.signal(signal.SIGSTOP)  # it reports its session again only after the first request
     own_redis.cli("FLUSHALL")
     (new,) = await asyncio.to_thread(
         run_nodes, 1, {"disconnect_delay": 30}, expiry=2, is_known=False
     )
+    assert await reach(new).post("/0/a", '["x"]') == 503
+    old.signal(signal.SIGCONT)
     async with async_timeout.timeout(PATIENCE):
         while (reply := await reach(new).request("POST", "/0/a/xhr_send", b'["x"]')).status == 503:
             await asyncio.sleep(0.05)

@@ -7,7 +7,10 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer, make_mocked_request
 
 from sockjs_aio.cluster.nodes.node_record import (
     NodeRecord,
@@ -16,6 +19,8 @@ from sockjs_aio.cluster.nodes.node_record import (
     read_record,
     read_secret,
 )
+from sockjs_aio.cluster.relay.peers import Peer, make_client
+from sockjs_aio.cluster.relay.peers import ask as ask_peer
 from sockjs_aio.cluster.relay.signed_header import HeaderSigner, Purpose, SignedHeader
 from tests.brokers.redis_server import RedisServer
 from tests.certificate import make_certificate
@@ -185,3 +190,21 @@ async def post(url: str, body: bytes = b"") -> tuple[int, bytes]:
             return answer.status, answer.read()
 
     return await asyncio.to_thread(ask)
+
+
+async def test_a_question_is_not_asked_where_another_program_at_the_address_says() -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app) as server:
+        client = make_client(aiohttp.TCPConnector())
+        peer = Peer(str(server.make_url("/")).rstrip("/"), client)
+        request = make_mocked_request("POST", TARGET)
+        assert await ask_peer(request, peer, lambda _method, _target: "x") == 307
+        await client.close()
+    assert asked == [TARGET]

@@ -35,7 +35,7 @@ class _Checked:
         self,
         *,
         find: Sentinels | None = None,
-        note_server: Callable[[bytes], None] | None = None,
+        note_server: Callable[[bytes | None], None] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -56,7 +56,7 @@ class _Checked:
             if self._find is not None and self._find.named != (self.host, self.port):
                 # the others were closed meanwhile, because the primary was replaced
                 await self.disconnect(nowait=True)
-            elif self._note_server is not None and run_id is not None:
+            elif self._note_server is not None:
                 self._note_server(run_id)
 
 
@@ -67,10 +67,10 @@ def check_connections(pool: ConnectionPool, find: Sentinels | None) -> None:
     pool.connection_kwargs["find"] = find
 
 
-def note_servers(pool: ConnectionPool, note: Callable[[bytes], None]) -> None:
+def note_servers(pool: ConnectionPool, note: Callable[[bytes | None], None]) -> None:
     """Have `note` called for each new connection, with what identifies a running Redis.
 
-    It is not called if the user has no permission to ask for that.
+    That is None if the user has no permission to ask for it, or the server has no such thing.
     """
     pool.connection_kwargs["note_server"] = note
 
@@ -97,7 +97,7 @@ async def _check_mode(connection: Any) -> bytes | None:
     reply = await read_reply(connection)
     if isinstance(reply, ResponseError):  # the user has no permission for this command
         return None
-    text = reply.encode() if isinstance(reply, str) else reply
+    text = reply.encode("utf-8", "surrogateescape") if isinstance(reply, str) else reply
     if (found := _MODE.search(text)) is not None:
         raise RedisConnectionError(REFUSALS[found[1]])
     run_id = _RUN_ID.search(text)

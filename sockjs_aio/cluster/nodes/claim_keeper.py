@@ -69,7 +69,7 @@ class ClaimKeeper:
         async with self._looking:
             if not self.is_sure:  # otherwise another request has just asked
                 with contextlib.suppress(DirectoryUnavailableError):
-                    await self._look()
+                    await self._renew()
 
     async def run(self) -> None:
         """Call `look` once per interval, for ever."""
@@ -89,13 +89,13 @@ class ClaimKeeper:
             DirectoryUnavailableError: If Redis does not answer.
         """
         async with self._looking:
-            await self._look()
+            await self._renew()
+        await self._remove_unneeded()  # no request need wait for it
 
-    async def _look(self) -> None:
+    async def _renew(self) -> None:
         await self._report()
         self._made_good = await self._refresh_due()
         self._be_sure()
-        await self._remove_unneeded()
 
     async def _report(self) -> None:
         start = _now()
@@ -148,6 +148,7 @@ class ClaimKeeper:
         If Redis is so slow that this takes too long, some claims are left to their lease.
         """
         keys = self._claims.take_all()
+        await self._updates.close()
         with contextlib.suppress(DirectoryUnavailableError):
             with contextlib.suppress(asyncio.TimeoutError):
                 async with async_timeout.timeout(self._expiry):

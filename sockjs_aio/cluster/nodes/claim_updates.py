@@ -5,8 +5,10 @@ import contextlib
 import math
 from collections.abc import Iterator
 
+from sockjs_aio.cancellations import end
 from sockjs_aio.cluster.nodes.claims import Claim, Claims
 from sockjs_aio.cluster.nodes.directory import Directory
+from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
 from sockjs_aio.protocol.ends import INTERRUPTED
 
 
@@ -21,6 +23,7 @@ class ClaimUpdates:
     def __init__(self, directory: Directory, claims: Claims) -> None:
         self._directory = directory
         self._claims = claims
+        self._tasks: set[asyncio.Task[None]] = set()  # which give claims back
 
     async def refresh(self, keys: list[str], later_than: float = -math.inf) -> None:
         """Refresh claims; drop those that other nodes have, and end their sessions.
@@ -52,25 +55,40 @@ class ClaimUpdates:
             if again := self._claims.given_up(keys):
                 await self.refresh(again)
 
-    async def remove_after(self, key: str, claim: Claim) -> None:
+    async def give_back(self, key: str, claim: Claim, use: contextlib.ExitStack) -> None:
         """Remove the claim of a request that has opened no session, unless others need it.
 
-        Raises:
-            DirectoryUnavailableError: If Redis does not answer.
+        This goes on if the request is cancelled because its client leaves: others that need the
+        claim by then must have it refreshed after it was removed.
+
+        Args:
+            key: The claim's key.
+            claim: The claim.
+            use: Keeps the claim, see `Claims.use`; it is closed at the end.
         """
         claim.is_held, claim.is_foreign = False, True
-        with self._doubting([key]):
+        task = asyncio.get_running_loop().create_task(self._give_back(key, claim, use))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+    async def _give_back(self, key: str, claim: Claim, use: contextlib.ExitStack) -> None:
+        with use, contextlib.suppress(DirectoryUnavailableError), self._doubting([key]):
             await self._directory.give_back(key)
             # another request may have claimed it meanwhile, just before it was removed
             if claim.users > 1 or claim.has_session:
                 await self.refresh([key])
+
+    async def close(self) -> None:
+        """Stop giving claims back."""
+        await end(*self._tasks)
 
     @contextlib.contextmanager
     def _doubting(self, keys: list[str]) -> Iterator[None]:
         """Doubt claims if we do not learn whether, and when, Redis has removed them."""
         try:
             yield
-        except BaseException:  # also if the client of the request that was refused leaves
+        except BaseException:
             self._claims.doubt(keys)
             raise
 

@@ -247,7 +247,7 @@ class Directory:
             DirectoryUnavailableError: If Redis does not answer.
         """
         arguments: list[str | int] = [self.own, self._lease]
-        foreign = await self._redis.run(lambda: self._refresh(keys, arguments))
+        foreign = await self._redis.run(lambda: self._refresh(keys, arguments), delays_reports=True)
         return [keys[number] for number in foreign]
 
     async def remove(self, keys: list[str]) -> None:
@@ -256,7 +256,7 @@ class Directory:
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
         """
-        await self._redis.run(lambda: self._remove(keys, [self.own]))
+        await self._redis.run(lambda: self._remove(keys, [self.own]), delays_reports=True)
 
     async def give_back(self, key: str) -> None:
         """Remove a claim like `remove`, together with those of other requests.

@@ -167,13 +167,13 @@ class NodeSearch:
         """
         if not self._is_claimed:
             return await handler(self._request)
-        with self._claim() as claim:
+        with contextlib.ExitStack() as use:
+            claim = use.enter_context(self._claim())
             try:
                 return await handler(self._request)
             finally:
                 if claim.users == 1 and not claim.has_session and not self._may_open():
-                    with contextlib.suppress(DirectoryUnavailableError):
-                        await self._locator.updates.remove_after(self._key, claim)
+                    await self._locator.updates.give_back(self._key, claim, use.pop_all())
 
     async def _certain(self, found: Awaitable[Found]) -> Found:
         try:

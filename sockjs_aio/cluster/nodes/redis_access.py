@@ -46,11 +46,14 @@ class RedisAccess:
 
     def __init__(self, url: str, settling: Settling, *, timeout: float, patience: float) -> None:
         self._settling = settling
-        self._timeout = timeout
+        self._limit = 2 * timeout  # a connection may have to be made first
+        # the next report must reach Redis before the last one has expired
+        self._report_limit = min(self._limit, settling.expiry / 2)
         self._patience = patience
         self._pool = make_node_pool(url, timeout, self._note_server)
         self.client: Redis = Redis(connection_pool=self._pool)
         self._run_id: bytes | None = None
+        self._has_warned = False  # that servers do not tell it
         self._replaced_at = -math.inf  # when a connection last led to another server
         self._has_old_connections = False  # which may lead to the server before
         self._primary: Place | None = None  # as the Sentinels said last
@@ -83,11 +86,17 @@ class RedisAccess:
         """Drop connections to a server that the Sentinels do not name any more."""
         place = await named_primary(self._pool, self._patience)
         if place is not None and self._primary not in (None, place):
-            await self._disconnect()
+            await self._pool.replace()
             self._settling.lose(_now())  # the new one may lack the latest claims
         self._primary = place or self._primary
 
-    async def run(self, ask: Callable[[], Awaitable[T]], *, is_probe: bool = False) -> T:
+    async def run(
+        self,
+        ask: Callable[[], Awaitable[T]],
+        *,
+        is_probe: bool = False,
+        delays_reports: bool = False,
+    ) -> T:
         """Send a command.  Fail at once while Redis is down, unless this is the probe.
 
         The command goes on if its caller, such as the request of a client that leaves, is
@@ -95,37 +104,44 @@ class RedisAccess:
 
         Args:
             ask: Makes the command from what is known at that moment; may be called again.
-            is_probe: Whether to find out if Redis answers again.
+            is_probe: Whether it is a report, which finds out if Redis answers again.
+            delays_reports: Whether the next report waits for it.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
         """
         if self._why_down is not None and not is_probe:
             raise DirectoryUnavailableError(self._why_down)
-        attempt = asyncio.get_running_loop().create_task(self._attempt(ask))
+        limit = self._report_limit if is_probe or delays_reports else self._limit
+        attempt = asyncio.get_running_loop().create_task(self._attempt(ask, limit))
         self._attempts.add(attempt)
-        attempt.add_done_callback(self._attempts.discard)
+        attempt.add_done_callback(self._note_end)
         return await asyncio.shield(attempt)
 
-    async def _attempt(self, ask: Callable[[], Awaitable[T]]) -> T:
+    def _note_end(self, attempt: "asyncio.Task[Any]") -> None:
+        self._attempts.discard(attempt)
+        if not attempt.cancelled():
+            attempt.exception()  # if its caller was cancelled, nobody else asks for it
+
+    async def _attempt(self, ask: Callable[[], Awaitable[T]], limit: float) -> T:
         try:
-            return await self._ask(ask)
+            return await self._ask(ask, limit)
         except FAILURES as error:
             if ends_connection(error):
-                await self._disconnect()  # a new connection may reach another server
+                await self._pool.replace()  # a new connection may reach another server
             why = f"Redis at {self}: {reason(error)}"
             self._note_down(why)
             raise DirectoryUnavailableError(why) from error
 
-    async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, ask: Callable[[], Awaitable[T]], limit: float) -> T:
         for _ in range(MAX_CONNECTIONS):
             try:
-                return await in_time(ask, self._timeout)
+                return await in_time(ask, limit)
             except ServerReplacedError:
                 if self._has_old_connections:  # they may still lead to the old server
                     self._has_old_connections = False
-                    await self._disconnect()  # also those in use: the pool would take them again
-        return await in_time(ask, self._timeout)
+                    await self._pool.replace()
+        return await in_time(ask, limit)
 
     def _note_down(self, why: str) -> None:
         if self._why_down is None:
@@ -146,19 +162,24 @@ class RedisAccess:
         for attempt in self._attempts:
             attempt.cancel()
         await asyncio.gather(*self._attempts, return_exceptions=True)
-        await self._disconnect()
-
-    async def _disconnect(self) -> None:
         with contextlib.suppress(*FAILURES):  # over TLS, this may wait for a host that is down
             await self._pool.disconnect()
 
-    def _note_server(self, run_id: bytes) -> None:
-        """Note which server a new connection leads to.
+    def _note_server(self, run_id: bytes | None) -> None:
+        """Note which server a new connection leads to, if it tells.
 
         Raises:
             ServerReplacedError: If it is not the last one: the command may have to be made again.
         """
-        if run_id == self._run_id:
+        if run_id is None and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "nodes: Redis at %s does not tell its run_id, so this node does not notice when "
+                "another server takes its place, and then two nodes may open the same session. "
+                "If Redis has users (ACL), give the nodes' user +info.",
+                self,
+            )
+        if run_id is None or run_id == self._run_id:
             return
         if self._run_id is not None:
             now = _now()

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import async_timeout
 from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -24,9 +25,33 @@ class ServerReplacedError(RedisConnectionError):
     """A new connection leads to another server than the last one; nothing was sent yet."""
 
 
+class NodePool(BlockingConnectionPool):
+    """A pool whose connections can be replaced although some are in use."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._left: set[AbstractConnection] = set()
+
+    async def replace(self) -> None:
+        """Leave all connections: the idle ones now, and those in use when they are given back.
+
+        If its connection is closed under it, redis-py may fail with any error.
+        """
+        self._left.update(self._in_use_connections)
+        for connection in list(self._available_connections):
+            await connection.disconnect(nowait=True)  # or it would be used while it waits
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Take a connection back."""
+        if connection in self._left:
+            self._left.remove(connection)
+            await connection.disconnect(nowait=True)
+        await super().release(connection)
+
+
 def make_node_pool(
-    url: str, timeout: float, note_server: Callable[[bytes], None]
-) -> BlockingConnectionPool:
+    url: str, timeout: float, note_server: Callable[[bytes | None], None]
+) -> NodePool:
     """Make the pool of connections.
 
     Args:
@@ -38,7 +63,7 @@ def make_node_pool(
         ValueError: If `url` is not valid.
     """
     pool = make_pool(
-        BlockingConnectionPool,
+        NodePool,
         url,
         max_connections=MAX_CONNECTIONS,
         timeout=timeout,
@@ -53,17 +78,17 @@ def make_node_pool(
     return pool
 
 
-async def in_time(ask: Callable[[], Awaitable[T]], timeout: float) -> T:
+async def in_time(ask: Callable[[], Awaitable[T]], limit: float) -> T:
     """Send a command, and again if it timed out because this process was blocked, not Redis."""
     now = asyncio.get_running_loop().time
     start = now()
     try:
-        async with async_timeout.timeout(2 * timeout):
+        async with async_timeout.timeout(limit):
             return await ask()
     except ServerReplacedError:
         raise
     except FAILURES:
-        if now() < start + 3 * timeout:
+        if now() < start + 1.5 * limit:
             raise
-    async with async_timeout.timeout(2 * timeout):
+    async with async_timeout.timeout(limit):
         return await ask()

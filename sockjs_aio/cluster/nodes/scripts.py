@@ -24,7 +24,7 @@ local answers = {}
 for number = 2, #KEYS do
   local key, wish = KEYS[number], ARGV[3 + number]
   local owner = redis.call('GET', key)
-  if wish == '+' and not owner then
+  if wish == '+' and (not owner or owner == ARGV[1]) then
     redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
     owner = ARGV[1]
   end
@@ -33,8 +33,9 @@ end
 return answers
 """
 """Looks up the owners of sessions and their records, and claims those marked ``+`` that have none.
-It answers only if Redis has the mark that the asking node knows: otherwise Redis has lost its data
-since the answer to the node's last report."""
+A claim that the node has already, perhaps without knowing, gets a full lease.  It answers only if
+Redis has the mark that the asking node knows: otherwise Redis has lost its data since the answer to
+the node's last report."""
 
 GET = """
 local answers = {}

@@ -151,7 +151,7 @@ async def ask(request: web.Request, peer: Peer, stamp: Stamp) -> int:
     headers = {HEADER: stamp(request.method, url.raw_path_qs)}
     try:
         async with peer.client.request(
-            request.method, url, headers=headers, timeout=_ASK_TIMEOUT
+            request.method, url, headers=headers, timeout=_ASK_TIMEOUT, allow_redirects=False
         ) as answer:
             return answer.status
     except aiohttp.ClientConnectorError as error:
