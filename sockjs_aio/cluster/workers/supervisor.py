@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sockjs_aio.cancellations import end
 from sockjs_aio.cluster.workers.child import START_LIMIT, Child, WorkerEndedError
+from sockjs_aio.cluster.workers.control import SIGNALS
 from sockjs_aio.cluster.workers.ending import Ending
 from sockjs_aio.cluster.workers.listeners import Listeners
 from sockjs_aio.cluster.workers.service_manager import ServiceManager
@@ -79,6 +80,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ending.ask, signal.Signals(number).name)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `Workers.run`
         if self._page is not None:
             await self._page.start()
         watching = _start_lasting(self._ending.watch, self._all, self._manager.beat)
