@@ -130,9 +130,10 @@ def _sockets() -> Iterator[tuple[int, object, bool, bool]]:
         except OSError:  # something else; or the directory itself, which is closed by now
             continue
         try:
-            yield number, *_look(shown)
+            look = _look(shown)
         finally:
             shown.detach()
+        yield number, *look
 
 
 def _look(shown: socket.SocketType) -> tuple[object, bool, bool]:

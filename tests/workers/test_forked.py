@@ -107,6 +107,19 @@ async def test_a_fork_of_an_application_that_starts_keeps_no_listener(
     await served.process.wait()
 
 
+async def test_a_program_that_a_hook_has_started_keeps_no_listener(
+    command: RunCommand, notes: Path
+) -> None:
+    served = await command(target=UNRULY + "make", notes=notes, workers=1)
+    client = await WebSocket.open(served)
+    await client.send("start 600")
+    await until_noted(notes, "forked")
+    assert await served.stop() == 0
+    with pytest.raises(ConnectionRefusedError):
+        async with async_timeout.timeout(PATIENCE):
+            await served.poll("/0/late")
+
+
 async def _websocket(served: Command) -> tuple[WebSocket, int]:
     """Return a client, and the process id of its worker."""
     client = await WebSocket.open(served)

@@ -20,7 +20,6 @@ from sockjs_aio.cluster.workers.ending import Ending
 from sockjs_aio.cluster.workers.listeners import Listeners
 from sockjs_aio.cluster.workers.service_manager import ServiceManager
 from sockjs_aio.cluster.workers.source_watch import SourceWatch
-from sockjs_aio.cluster.workers.worker import FAILED
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
 if TYPE_CHECKING:  # prometheus-client may not be installed
@@ -170,12 +169,12 @@ class Supervisor:
             child, status = await self._until_ended(number)
             quick_deaths = quick_deaths + 1 if child.seconds < STEADY else 0
             how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
-            if status == FAILED and self._sources is not None and child.sources:
+            if child.error is not None and self._sources is not None and child.sources:
                 logger.error("%s cannot start: %s\nwaiting for changes", child, child.error)
                 self._waiting.add(number)
                 await self._reload.wait()
                 continue
-            if status == FAILED and not was_ready:
+            if child.error is not None and not was_ready:
                 self._fail(f"worker {number} cannot start: {child.error}")
                 return
             if quick_deaths >= MAX_QUICK_DEATHS and not self._is_another_steady(number):

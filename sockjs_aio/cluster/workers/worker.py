@@ -285,8 +285,9 @@ async def work(number: int) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `Child.start`
     control, config = await Control.open(number)
     keep_directory_from_forks(config.directory)
-    for listener in config.listeners:  # also from what is forked while the application starts
-        os.set_blocking(listener, False)
+    for listener in config.listeners:
+        os.set_blocking(listener, False)  # so that no fork shares it, from the start
+        os.set_inheritable(listener, False)  # nor a program, which may outlive the service
     logs.set_up(config.log_level, config.log_format)
     worker = Worker(config, control)
     status = 0
