@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -21,6 +22,7 @@ from sockjs_aio import SockJSRouter, run_app
 from tests.conftest import Echo
 
 HELLO = b"hello"
+POOL = web.AppKey("POOL", list[Any])
 CONTEXT = multiprocessing.get_context("fork")
 
 
@@ -128,8 +130,14 @@ async def handle(request: web.Request) -> web.Response:
 
 async def stop(_request: web.Request) -> web.Response:
     """Answer with the id of the process that this ends."""
-    asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
+    end()
     return web.json_response(os.getpid())
+
+
+@functools.cache
+def end() -> None:
+    """End this process in a moment; only once, because a second signal would cut its end off."""
+    asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
 
 
 def make() -> web.Application:
@@ -143,6 +151,23 @@ def make() -> web.Application:
 def serve_again(port: int) -> None:
     """Serve; then fork a process that serves on a listener of this one."""
     run_app(make(), host="127.0.0.1", port=port, print=None, access_log=None)
+    share_a_listener()
+
+
+def fail_to_clean_up(port: int) -> None:
+    """Do the same, but with an application whose cleanup is cut off."""
+
+    async def fail(_app: web.Application) -> None:
+        raise LookupError
+
+    app = make()
+    app.on_cleanup.insert(0, fail)
+    with contextlib.suppress(LookupError):
+        run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)
+    share_a_listener()
+
+
+def share_a_listener() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         process = forked(answer, listener)
@@ -160,6 +185,23 @@ def serve_in_forks(port: int) -> None:
     assert [process.exitcode for process in processes] == [0, 0]
 
 
+def serve_beside_a_pool(port: int) -> None:
+    """Serve on a listener that is there before the application forks."""
+
+    async def start_pool(app: web.Application) -> None:
+        app[POOL].append(forked(time.sleep, 600).pid)
+
+    async def pool(request: web.Request) -> web.Response:
+        return web.json_response(request.app[POOL])
+
+    app = make()
+    app[POOL] = []
+    app.on_startup.append(start_pool)
+    app.router.add_get("/pool", pool)
+    listener = socket.create_server(("127.0.0.1", port))
+    run_app(app, sock=listener, print=None, access_log=None)
+
+
 def serve_on(listener: socket.socket) -> None:
     run_app(make(), sock=listener, print=None, access_log=None)
 
@@ -171,4 +213,9 @@ if __name__ == "__main__":
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     with contextlib.suppress(KeyboardInterrupt):
-        {"again": serve_again, "forks": serve_in_forks}[how](int(port))
+        {
+            "again": serve_again,
+            "failing": fail_to_clean_up,
+            "forks": serve_in_forks,
+            "pool": serve_beside_a_pool,
+        }[how](int(port))

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import async_timeout
 import pytest
 
 from tests.clients import WebSocket
@@ -65,10 +67,28 @@ async def test_forks_keep_what_the_application_shares_with_them(serve: Run) -> N
     assert await client.messages(1) == ["still"]
 
 
-async def test_a_process_that_has_served_may_share_listeners_with_its_forks(serve: Run) -> None:
-    served = await serve("again")
+@pytest.mark.parametrize("how", ["again", "failing"])
+async def test_a_process_that_has_served_may_share_listeners_with_its_forks(
+    serve: Run, how: str
+) -> None:
+    served = await serve(how)
     served.process.send_signal(signal.SIGINT)
     assert await served.process.wait() == 0
+
+
+async def test_a_fork_of_an_application_that_starts_does_not_share_the_listener(
+    serve: Run,
+) -> None:
+    served = await serve("pool")
+    (pid,) = json.loads((await served.ask("/pool")).body)
+    try:
+        served.process.kill()
+        await served.process.wait()
+        with pytest.raises(ConnectionRefusedError):
+            async with async_timeout.timeout(10):
+                await served.ask("/pool")
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 async def test_forks_that_share_a_listener_serve_together(serve: Run) -> None:

@@ -112,5 +112,5 @@ def end_where_unsafe(request: web.Request, response: web.StreamResponse) -> None
     if "Content-Encoding" in request.headers and not request.content.is_eof():
         drop_rest(request)
         response.force_close()
-    if response.status >= 400 and has_upgrade_data(request):
+    if response.status != 101 and has_upgrade_data(request):
         response.force_close()  # what follows are frames, which aiohttp would read as a request

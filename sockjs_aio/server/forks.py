@@ -6,7 +6,6 @@ import inspect
 import os
 import signal
 import socket
-import stat
 import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -19,16 +18,13 @@ _DEFAULTS: dict[str, _Handler] = {
     "SIGINT": signal.default_int_handler,
 }
 
-# With a `preexec_fn`, and in uvloop always, they call what forks must do.  The new program gets
-# only what is passed to it.
-_STARTERS_OF_PROGRAMS = {"subprocess", "asyncio.subprocess"}
-
 _kept: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
 _directories: set[str] = set()
 _services = 0  # how many of them this process runs; a fork of it runs none
 
 
-def keep_forks_apart() -> None:
+@contextlib.contextmanager
+def forks_apart() -> Iterator[None]:
     """Make forks of this process handle their own signals, and leave its connections alone.
 
     An event loop's signal handler only writes to a socket, which the fork shares.  So before
@@ -38,17 +34,15 @@ def keep_forks_apart() -> None:
     the fork ends: clients would never learn that their sessions are lost, and new connections would
     wait for ever.
 
-    Forks of a fork share what they like, unless that calls this too.
+    Forks of a fork share what they like, unless that uses this too.
     """
     global _services
     _services += 1
     _register()
-
-
-def let_forks_share() -> None:
-    """Leave connections to forks again: the service has ended that has called the former."""
-    global _services
-    _services = max(_services - 1, 0)
+    try:
+        yield
+    finally:
+        _services = max(_services - 1, 0)  # in a fork that ends here it is 0
 
 
 @functools.cache
@@ -82,8 +76,16 @@ def _restore() -> None:
 
 
 def _starts_program(hook: FrameType | None) -> bool:
+    """Tell whether this fork only becomes another program, which gets what is passed to it.
+
+    `subprocess` runs the hook if there is a `preexec_fn`.  uvloop always does; no Python code calls
+    it then, but its libuv has blocked all signals.
+    """
     caller = None if hook is None else hook.f_back
-    return caller is not None and caller.f_globals.get("__name__") in _STARTERS_OF_PROGRAMS
+    if caller is not None and caller.f_globals.get("__name__") == "subprocess":
+        return True
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return blocked >= {signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGALRM}
 
 
 def _leave_connections() -> None:
@@ -108,47 +110,52 @@ def _shared() -> set[int]:
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(None)
     try:
-        sockets = {number: _names(number) for number in _sockets()}
+        sockets = list(_sockets())
     finally:
         socket.setdefaulttimeout(timeout)
-    listening = {own for own, _, listens in sockets.values() if listens}
+    listening = {name for _, name, listens, _ in sockets if listens}
     kept = {connection.fileno() for connection in _kept}
     return {
         number
-        for number, (own, other, _) in sockets.items()
-        if number in kept or own in listening or _is_kept(own) or _is_kept(other)
+        for number, name, _, is_kept in sockets
+        if is_kept or name in listening or number in kept
     }
 
 
-def _sockets() -> Iterator[int]:
-    for name in os.listdir("/dev/fd"):
-        with contextlib.suppress(OSError):  # the directory itself is closed by now
-            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
-                yield int(name)
+def _sockets() -> Iterator[tuple[int, object, bool, bool]]:
+    """Yield each socket's file descriptor, and what `_look` returns."""
+    for number in map(int, os.listdir("/dev/fd")):
+        try:
+            shown = socket.SocketType(fileno=number)  # faster than `socket.socket`
+        except OSError:  # something else; or the directory itself, which is closed by now
+            continue
+        try:
+            look = _look(shown)
+        finally:
+            shown.detach()
+        yield number, *look
 
 
-def _names(number: int) -> tuple[object, object, bool]:
-    """Return a socket's own name, that of the other side, and whether an event loop listens there.
+def _look(shown: socket.SocketType) -> tuple[object, bool, bool]:
+    """Return a socket's name, whether an event loop listens there, and whether it must be kept.
 
-    For TCP, the own name is only the port, because a listener may have no address.
+    For TCP, the name is only the port, because a listener may have no address.
     """
-    shown = socket.socket(fileno=number)
-    try:
-        own, other = _name(shown.getsockname), _name(shown.getpeername)
-        listens = bool(shown.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-        listens = listens and not os.get_blocking(number)
-        if isinstance(own, tuple) and shown.type == socket.SOCK_STREAM:
-            own = own[1]
-        return own, other, listens
-    except OSError:
-        return None, None, False
-    finally:
-        shown.detach()
+    name = shown.getsockname()
+    if isinstance(name, tuple):
+        if shown.type != socket.SOCK_STREAM:
+            return None, False, False
+        name = name[1]
+        is_kept = False
+    else:
+        is_kept = _is_kept(name) or _is_kept(_peer(shown))
+    listens = bool(shown.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    return name, listens and not os.get_blocking(shown.fileno()), is_kept
 
 
-def _name(ask: Callable[[], object]) -> object:
+def _peer(shown: socket.SocketType) -> object:
     try:
-        return ask() or None  # a Unix socket may have none
+        return shown.getpeername()
     except OSError:
         return None
 

@@ -5,14 +5,15 @@ import contextlib
 import inspect
 import logging
 import signal
-from collections.abc import Awaitable
+import socket
+from collections.abc import Awaitable, Iterable
 from typing import Any
 
 from aiohttp import web
 
 from sockjs_aio.server.accept_errors import quiet_accept_errors
 from sockjs_aio.server.drain import Drain
-from sockjs_aio.server.forks import keep_forks_apart, let_forks_share
+from sockjs_aio.server.forks import forks_apart
 from sockjs_aio.server.guard import guard
 
 logger: logging.Logger = logging.getLogger("sockjs_aio")
@@ -52,12 +53,23 @@ def run_app(
     if not isinstance(drain, Drain):
         raise TypeError(f"drain must be a Drain such as Drain(over=10), not {drain!r}")
     check_no_loop("run_app", app)
-    web.run_app(
-        _prepared(app, drain if handle_signals else None),
-        shutdown_timeout=shutdown_timeout,
-        handle_signals=handle_signals,
-        **options,
-    )
+    if options.get("sock") is not None:
+        options["sock"] = _to_serve(options["sock"])
+    with forks_apart():
+        web.run_app(
+            _prepared(app, drain if handle_signals else None),
+            shutdown_timeout=shutdown_timeout,
+            handle_signals=handle_signals,
+            **options,
+        )
+
+
+def _to_serve(sock: socket.socket | Iterable[socket.socket]) -> list[socket.socket]:
+    """Return the listeners that `sock` is or has, which no fork may share from now on."""
+    listeners = list(sock) if isinstance(sock, Iterable) else [sock]
+    for listener in listeners:
+        listener.setblocking(False)  # as an event loop's are: `forks` looks for that
+    return listeners
 
 
 async def _prepared(
@@ -70,7 +82,6 @@ async def _prepared(
         terminator = _Terminator(drain)
         made.on_startup.append(terminator.watch)
         made.on_shutdown.insert(0, terminator.stop)
-        made.on_cleanup.append(terminator.end)
     return made
 
 
@@ -104,12 +115,9 @@ class _Terminator:
         self._drain = drain
         self._ending: asyncio.Task[None] | None = None
         self._is_over = False
-        self._is_watching = False
 
     async def watch(self, app: web.Application) -> None:
         """Handle SIGTERM from now on; this replaces aiohttp's handler."""
-        keep_forks_apart()
-        self._is_watching = True
         with contextlib.suppress(NotImplementedError):  # Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._begin, app)
 
@@ -118,11 +126,6 @@ class _Terminator:
         self._is_over = True
         if self._ending is not None:
             self._ending.cancel()
-
-    async def end(self, _app: web.Application) -> None:
-        """The application has ended."""
-        if self._is_watching:
-            let_forks_share()
 
     def _begin(self, app: web.Application) -> None:
         if self._is_over:

@@ -264,6 +264,28 @@ async def test_frames_behind_a_refused_handshake_are_not_read_as_a_request(
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.parametrize("path", ["/info", "/", "/iframe.html"])
+async def test_frames_behind_a_handshake_at_a_page_are_not_read_as_a_request(
+    serve: Serve, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire, answer = await sent(await serve(Watched), request_head(path) + masked(1, b'"a"'))
+    assert (answer.status, answer.header("Connection")) == (200, "close")
+    assert await wire.is_closed()
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.logs("Error handling request")
+async def test_aiohttp_reads_frames_behind_a_handshake_at_other_urls_as_a_request(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve(Watched)
+    wire, answer = await sent(served, request_head("/other") + masked(1, b'"a"'))
+    assert answer.status == 404
+    assert (await wire.reply()).status == 400
+    assert await wire.is_closed()
+    assert "BadHttpMethod" in caplog.text
+
+
 STAGES = [
     "in the head",
     "while authorizing",

@@ -451,6 +451,38 @@ async def test_a_script_ends_with_a_status_that_tells(tmp_path: Path) -> None:
     assert "KeyError: 'NOT_THERE'" in served.said
 
 
+STOPPED = """
+import functools, logging, os, signal
+
+class Stopping(logging.Handler):
+    def emit(self, _):
+        logger.removeHandler(self)
+        os.kill(os.getpid(), signal.{name})
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to ignore that
+logger = logging.getLogger("sockjs_aio.workers")
+logging.basicConfig()
+logger.addHandler(Stopping())  # the first line tells of metrics, before the supervisor runs
+logger.setLevel("INFO")
+Workers = functools.partial(Workers, metrics_port=0)
+"""
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+async def test_a_signal_before_the_supervisor_runs_ends_it_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pytest.importorskip("prometheus_client")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    served = await script(tmp_path, INSPECTED + "make", STOPPED.replace("{name}", name))
+    assert await served.ended() == 0, served.said
+    assert f"{name}: shutting down" in served.said
+    assert not list(temporary.iterdir())
+
+
 # Applications that cannot start.
 
 

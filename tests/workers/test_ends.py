@@ -10,6 +10,7 @@ from pathlib import Path
 import async_timeout
 import pytest
 
+from sockjs_aio.cluster.workers.worker import FAILED
 from tests.clients import ALL, Client, WebSocket, Xhr, XhrStreaming
 from tests.workers.commanding import PATIENCE, Command
 from tests.workers.conftest import RunCommand
@@ -69,6 +70,18 @@ async def test_hook_that_ends_its_worker_leaves_it_time_to_clean_up(
     assert await other.frame() == b'c[1012,"Service restart"]'
     await until_noted(notes, "cleanup")
     assert await served.stop() == 0
+
+
+async def test_hook_may_end_its_worker_with_any_status(command: RunCommand, tmp_path: Path) -> None:
+    """Its status is also that of a worker that cannot start, which waits for a change."""
+    notes = tmp_path / "notes"
+    served = await command("--reload", target=UNRULY + "make", workers=1, notes=notes)
+    client = await WebSocket.open(served)
+    await client.send("exit now")
+    await served.until_said(rf"worker 0 died \(exit status {FAILED}\)")
+    await (await WebSocket.open(served)).leave()
+    assert await served.stop() == 0
+    assert "cannot start" not in served.said
 
 
 async def test_a_reload_gives_hooks_the_same_time(command: RunCommand, tmp_path: Path) -> None:

@@ -107,6 +107,19 @@ async def test_a_fork_of_an_application_that_starts_keeps_no_listener(
     await served.process.wait()
 
 
+async def test_a_program_that_a_hook_has_started_keeps_no_listener(
+    command: RunCommand, notes: Path
+) -> None:
+    served = await command(target=UNRULY + "make", notes=notes, workers=1)
+    client = await WebSocket.open(served)
+    await client.send("start 600")
+    await until_noted(notes, "forked")
+    assert await served.stop() == 0
+    with pytest.raises(ConnectionRefusedError):
+        async with async_timeout.timeout(PATIENCE):
+            await served.poll("/0/late")
+
+
 async def _websocket(served: Command) -> tuple[WebSocket, int]:
     """Return a client, and the process id of its worker."""
     client = await WebSocket.open(served)
@@ -131,25 +144,47 @@ async def _sessions(served: Command, worker: int) -> list[str]:
 
 PASSES_A_LISTENER = """
 import asyncio, os, socket, sys
-from sockjs_aio.server.forks import keep_forks_apart
+from sockjs_aio.server.forks import forks_apart
 
-keep_forks_apart()
 listener = socket.create_server(("127.0.0.1", 0))
+listener.setblocking(False)
 number = listener.fileno()
 program = f"import socket; print(socket.socket(fileno={number}).getsockname()[1])"
+command = (sys.executable, "-c", program)
+
+class Program(asyncio.SubprocessProtocol):
+    said = b""
+
+    def __init__(self):
+        self.has_ended = asyncio.Event()
+
+    def pipe_data_received(self, _, data):
+        self.said += data
+
+    def connection_lost(self, _):
+        self.has_ended.set()
+
+async def run(**options):
+    process = await asyncio.create_subprocess_exec(*command, stdout=-1, **options)
+    return (await process.communicate())[0]
+
+async def run_by_loop(**options):
+    loop = asyncio.get_running_loop()
+    _, program = await loop.subprocess_exec(Program, *command, **options)
+    await program.has_ended.wait()
+    return program.said
 
 async def main():
-    for options in ({}, {"preexec_fn": os.setsid}):
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", program), pass_fds=[number], stdout=-1, **options
-        )
-        said, _ = await process.communicate()
-        assert int(said) == listener.getsockname()[1], options
+    for how in (run, run_by_loop):
+        for options in ({}, {"preexec_fn": os.setsid}):
+            said = await how(pass_fds=[number], **options)
+            assert int(said) == listener.getsockname()[1], (how, options)
 
 if "uvloop" in sys.argv:
     import uvloop
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-asyncio.run(main())
+with forks_apart():
+    asyncio.run(main())
 """
 
 

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import json
 import os
+import subprocess
 import sys
 import time
 import warnings
@@ -49,6 +50,8 @@ class Unruly(SockJSConnection):
             note("blocked")
         elif command in ("fork", "c_fork"):
             fork(float(seconds), os.fork if command == "fork" else ctypes.CDLL(None).fork)
+        elif command == "start":
+            start(float(seconds))
         elif message == "exit now":
             note("exit")
             sys.exit(3)
@@ -74,6 +77,12 @@ def fork(seconds: float, by: Callable[[], int] = os.fork) -> None:
     if not pid:
         rest(seconds)
     note(f"forked {pid}")
+
+
+def start(seconds: float) -> None:
+    """Start a program that lives on for some seconds, as `os.system` does."""
+    program = f"sleep {seconds} > /dev/null 2>&1 & echo $!"
+    note(f"forked {subprocess.check_output(program, shell=True, close_fds=False).decode()}")
 
 
 def rest(seconds: float) -> NoReturn:

@@ -82,7 +82,7 @@ class Child:
         ours, theirs = socket.socketpair()
         try:
             program = _PROGRAM.format(path=sys.path, number=theirs.fileno(), policy=config.policy)
-            with _signals_held():
+            with signals_held():
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, *_interpreter_options(), "-c", program),
                     pass_fds=(theirs.fileno(), *config.listeners),
@@ -212,8 +212,8 @@ class Child:
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Block `SIGNALS`, here and in a process that is started meanwhile.
+def signals_held() -> Iterator[None]:
+    """Hold `SIGNALS` back, here and in a process that is started meanwhile.
 
     The process inherits the mask, and unblocks them once it can ignore them.  If several workers
     are starting, the first to finish unblocks them here for all; asyncio forks before it first

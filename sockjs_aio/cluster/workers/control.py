@@ -77,6 +77,7 @@ class Control:
     async def open(cls, number: int) -> "tuple[Control, WorkerConfig]":
         """Start to read commands from the file descriptor `number`."""
         connection = socket.socket(fileno=number)
+        connection.set_inheritable(False)
         watched = connection.dup()
         for each in (connection, watched):  # the supervisor takes its end for the worker's end
             keep_from_forks(each)

@@ -23,18 +23,22 @@ def run(main: Coroutine[Any, Any, int]) -> int:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     _finish(loop, task)
-            _finish(loop, loop.create_task(_end_others()))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
+            _finish(loop, _end_others())
+            _finish(loop, loop.shutdown_asyncgens())
+            _finish(loop, loop.shutdown_default_executor())
     finally:
         asyncio.set_event_loop(None)
         loop.close()
 
 
-def _finish(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
-    """Run the loop until `task` has ended; the process exits anyway."""
+def _finish(
+    loop: asyncio.AbstractEventLoop, what: asyncio.Task[Any] | Coroutine[Any, Any, Any]
+) -> None:
+    """Run the loop until this has ended; the process exits anyway."""
+    task = asyncio.ensure_future(what, loop=loop)
     while not task.done():
-        with contextlib.suppress(SystemExit):
+        # a RuntimeError if what has stopped the loop came just before `main` did so by its end
+        with contextlib.suppress(SystemExit, RuntimeError):
             loop.run_until_complete(task)
     task.result()
 
@@ -43,4 +47,9 @@ async def _end_others() -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    ends = await asyncio.gather(*others, return_exceptions=True)
+    for task, error in zip(others, ends, strict=True):
+        if isinstance(error, Exception):
+            message = "a task failed when it was cancelled at the worker's end"
+            context = {"message": message, "exception": error, "task": task}
+            asyncio.get_running_loop().call_exception_handler(context)

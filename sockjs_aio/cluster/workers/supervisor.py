@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from sockjs_aio.cancellations import end
 from sockjs_aio.cluster.workers.child import START_LIMIT, Child, WorkerEndedError
+from sockjs_aio.cluster.workers.control import SIGNALS
 from sockjs_aio.cluster.workers.ending import Ending
 from sockjs_aio.cluster.workers.listeners import Listeners
 from sockjs_aio.cluster.workers.service_manager import ServiceManager
 from sockjs_aio.cluster.workers.source_watch import SourceWatch
-from sockjs_aio.cluster.workers.worker import FAILED
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 
 if TYPE_CHECKING:  # prometheus-client may not be installed
@@ -79,6 +79,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ending.ask, signal.Signals(number).name)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `Workers.run`
         if self._page is not None:
             await self._page.start()
         watching = _start_lasting(self._ending.watch, self._all, self._manager.beat)
@@ -168,12 +169,12 @@ class Supervisor:
             child, status = await self._until_ended(number)
             quick_deaths = quick_deaths + 1 if child.seconds < STEADY else 0
             how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
-            if status == FAILED and self._sources is not None and child.sources:
+            if child.error is not None and self._sources is not None and child.sources:
                 logger.error("%s cannot start: %s\nwaiting for changes", child, child.error)
                 self._waiting.add(number)
                 await self._reload.wait()
                 continue
-            if status == FAILED and not was_ready:
+            if child.error is not None and not was_ready:
                 self._fail(f"worker {number} cannot start: {child.error}")
                 return
             if quick_deaths >= MAX_QUICK_DEATHS and not self._is_another_steady(number):

@@ -43,7 +43,7 @@ from sockjs_aio.core.closing import LAST_GRACE
 from sockjs_aio.core.process_exit import shutdown_begins
 from sockjs_aio.server.aiohttp_protocol import Runner
 from sockjs_aio.server.drain import number_of_sessions, progress
-from sockjs_aio.server.forks import keep_directory_from_forks, keep_forks_apart
+from sockjs_aio.server.forks import forks_apart, keep_directory_from_forks
 from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.service import services_of
 
@@ -285,8 +285,9 @@ async def work(number: int) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `Child.start`
     control, config = await Control.open(number)
     keep_directory_from_forks(config.directory)
-    for listener in config.listeners:  # also from what is forked while the application starts
-        os.set_blocking(listener, False)
+    for listener in config.listeners:
+        os.set_blocking(listener, False)  # so that no fork shares it, from the start
+        os.set_inheritable(listener, False)  # nor a program, which may outlive the service
     logs.set_up(config.log_level, config.log_format)
     worker = Worker(config, control)
     status = 0
@@ -326,9 +327,9 @@ def main(number: int, policy: str) -> None:
     """Run a worker for the supervisor at file descriptor `number`, with an event loop `policy`."""
     with contextlib.suppress(AttributeError, ValueError, OSError):  # there may be no stderr
         faulthandler.enable()  # prints where it hangs when the supervisor sends SIGABRT
-    keep_forks_apart()
-    if policy:
-        module, _, name = policy.partition(":")
-        make_policy = operator.attrgetter(name)(importlib.import_module(module))
-        asyncio.set_event_loop_policy(make_policy())
-    sys.exit(run(work(number)))
+    with forks_apart():
+        if policy:
+            module, _, name = policy.partition(":")
+            make_policy = operator.attrgetter(name)(importlib.import_module(module))
+            asyncio.set_event_loop_policy(make_policy())
+        sys.exit(run(work(number)))

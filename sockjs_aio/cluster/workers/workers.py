@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sockjs_aio.cluster.workers import logs
 from sockjs_aio.cluster.workers.activation import take_sockets
 from sockjs_aio.cluster.workers.app_loader import split
+from sockjs_aio.cluster.workers.child import signals_held
 from sockjs_aio.cluster.workers.listeners import Listeners
 from sockjs_aio.cluster.workers.placement import new_key
 from sockjs_aio.cluster.workers.service_manager import ServiceManager
@@ -139,14 +140,14 @@ class Workers:
         hosts = [host] if isinstance(host, str) else host
         path = None if unix is None else UnixSocket(unix, unix_mode, unix_owner)
         policy = _policy(self.loop)
-        manager = ServiceManager(os.environ)
         with (
-            socket_directory() as directory,
             Listeners(self.count, hosts, port, unix=path, fds=fd) as listeners,
+            signals_held(),  # until the supervisor handles them: the directory must be removed
+            socket_directory() as directory,
         ):
             config = self._config(target, directory, policy)
             page = None if self.metrics_port is None else self._metrics_page(self.metrics_port)
-            status = _run(Supervisor(config, listeners, manager, page).run())
+            status = _run(Supervisor(config, listeners, ServiceManager(os.environ), page).run())
         if status:
             raise SystemExit(status)
 
