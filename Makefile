@@ -16,7 +16,8 @@ WORKERS ?= 6
 # Tests and what they start are compiled once, whatever the environment says: there are many processes.
 export PYTHONDONTWRITEBYTECODE =
 # What is installed is compiled when it is used: most of it never is.
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
+PIP_OPTIONS = --quiet --disable-pip-version-check --no-compile
+PIP_INSTALL = -m pip install $(PIP_OPTIONS)
 
 .PHONY: help demo cluster test quick coverage axes soak fuzz autobahn bench bench-peers lint style types format matrix clean
 .DELETE_ON_ERROR:
@@ -129,8 +130,8 @@ eager-%:
 		echo "== eager tasks: Python $* not found"; \
 	fi
 
-$(VENV)-%/test: pyproject.toml
-	@test -x $(VENV)-$*/bin/python || python$* -m venv $(VENV)-$*
+$(VENV)-%/test: pyproject.toml | $(BIN)/python
+	@test -x $(VENV)-$*/bin/python || python$* -m venv --without-pip $(VENV)-$*
 	@$(MATRIX_PIP) --upgrade aiohttp -e '.[test]'
 	@touch $@
 
@@ -182,7 +183,7 @@ format: $(VENV)/lint ## format and auto-fix
 MATRIX_TEST = $(VENV)-$*/bin/python $(PYTEST) -q -m 'not browser and not haproxy' --ignore=tests/stalls $(ARGS)
 # a ResourceWarning that is an error keeps uvloop from closing what it warns of, and then it waits for ever
 UVLOOP = --loop uvloop -W default::ResourceWarning
-MATRIX_PIP = $(VENV)-$*/bin/python $(PIP_INSTALL)
+MATRIX_PIP = $(BIN)/python -m pip --python $(VENV)-$*/bin/python install $(PIP_OPTIONS)
 # what the versions of Python between the oldest and the newest change
 ASYNCIO = tests/test_contexts.py tests/test_hook_task.py tests/test_threads.py \
 	tests/test_resource_leaks.py tests/test_websocket_disconnects.py tests/test_shutdown.py \
@@ -222,8 +223,10 @@ clean: ## delete everything generated
 	rm -rf $(VENV) $(VENV)-* soak build dist *.egg-info .coverage* coverage.xml htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# The pip that comes with a Python of 2024 takes twice the time; the next one may not run on 3.10.
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP_INSTALL) --upgrade 'pip<27'
 
 $(VENV)/demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python $(PIP_INSTALL) -e .

@@ -83,6 +83,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     yield
     if nextitem is None or nextitem.fspath != item.fspath:
         gc.collect()  # what was left behind is reported when it is collected: once a module
+        gc.freeze()  # what is kept is not looked at again: pytest's reports above all
         # hypothesis's own, which could not be called where a test nears the limit of recursion
         for callback in [x for x in gc.callbacks if x.__module__.startswith("hypothesis")]:
             gc.callbacks.remove(callback)

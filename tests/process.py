@@ -157,6 +157,9 @@ def make_app(settings: dict[str, Any]) -> web.Application:
         await router.drain(float(request.query["over"]))
         return web.Response()
 
+    async def count(_request: web.Request) -> web.Response:
+        return web.json_response({"sessions": router.session_count})
+
     async def ends(_request: web.Request) -> web.Response:
         return web.json_response(Obedient.ends)
 
@@ -168,6 +171,7 @@ def make_app(settings: dict[str, Any]) -> web.Application:
     router = SockJSRouter(Obedient, "/echo", settings)
     router.attach(app)
     app.router.add_get("/stats", stats)
+    app.router.add_get("/count", count)
     app.router.add_get("/ends", ends)
     app.router.add_get("/health", router.health)
     app.router.add_post("/drain", drain)
@@ -296,9 +300,9 @@ class ServerProcess(Target):
     async def until_empty(self) -> dict[str, Any]:
         """Wait until it has no session; return its `stats`."""
         async with async_timeout.timeout(PATIENCE):
-            while (numbers := await self.stats())["sessions"]:
+            while (await self._ask("/count"))["sessions"]:
                 await asyncio.sleep(0.02)
-        return numbers
+            return await self.stats()  # which takes a tenth of a second with 10,000 sessions
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, unless it has ended."""

@@ -17,7 +17,7 @@ from benchmarks.contenders import Contender, contenders
 from benchmarks.run import Bench
 from benchmarks.scenarios import SCENARIOS
 from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
-from tests.conftest import Echo, Serve, require
+from tests.conftest import PATIENCE, Echo, Serve, require
 
 SOURCE = Path(__file__).parents[1] / "benchmarks/loadgen.c"
 
@@ -123,14 +123,26 @@ async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 async def load(loadgen: Path, port: int, options: str) -> tuple[dict[str, Any], int]:
-    """Run the load generator; return its result and its exit status."""
+    """Run the load generator at a server without faults; return its result and its exit status.
+
+    On a busy machine the server may do nothing in the measured time, or little in the time that is
+    left for what is on its way: it gets more of both.
+    """
+    patient = f"--drain {PATIENCE} {options}"
+    result, status = await load_once(loadgen, port, patient)
+    if "stalled" in result:
+        result, status = await load_once(loadgen, port, f"{patient} --seconds {PATIENCE / 2}")
+    return result, status
+
+
+async def load_once(loadgen: Path, port: int, options: str) -> tuple[dict[str, Any], int]:
     process = await asyncio.create_subprocess_exec(
         *(str(loadgen), "--port", str(port), "--seconds", "0.4", "--warmup", "0"),
-        *("--drain", "1", *options.split()),
+        *options.split(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    async with async_timeout.timeout(40):
+    async with async_timeout.timeout(3 * PATIENCE):
         output, _ = await process.communicate()
     assert process.returncode is not None
     return json.loads(output), process.returncode
@@ -141,6 +153,8 @@ async def load_faulty(loadgen: Path, fault: str | None) -> tuple[dict[str, Any],
     port = server.sockets[0].getsockname()[1]
     options = "--connections 2 --window 4 --batch 2 --text unicode --size 60"
     try:
+        if fault in FAULTS:
+            return await load_once(loadgen, port, f"--drain 1 {options}")
         return await load(loadgen, port, options)
     finally:
         server.close()
@@ -221,7 +235,10 @@ async def test_probe_sees_how_long_a_broadcast_holds_the_server_up(
 @pytest.mark.parametrize("name", ["ws-pingpong-64", "xhr-32", "xhr_streaming-32", "broadcast-1000"])
 def test_compared_servers_answer_the_load(loadgen: Path, contender: Contender, name: str) -> None:
     (scenario,) = [x for x in SCENARIOS if x.name == name]
-    result = Bench(loadgen, seconds=0.3, warmup=0).run(contender, scenario)
+    for seconds in (0.3, PATIENCE / 2):  # as in `load`
+        result = Bench(loadgen, seconds, warmup=0).run(contender, scenario)
+        if "stalled" not in result:
+            break
     assert result.get("errors") == 0, result
     figure = scenario.rows[0].figure(result)
     assert figure is not None and figure > 0

@@ -20,6 +20,7 @@ from tests.conftest import require
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+LAUNCHER = Path(__file__).with_name("chromium.sh")
 SOCKJS_CLIENT = (
     Path(__file__).parents[2] / ".venv/npm/node_modules/sockjs-client/dist/sockjs.min.js"
 )
@@ -52,7 +53,9 @@ async def launched() -> AsyncIterator[Browser]:
     require(SOCKJS_CLIENT.is_file(), "npm's sockjs-client")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=ARGUMENTS, env={**os.environ, "LANG": "C.UTF-8"}
+            executable_path=LAUNCHER,
+            args=ARGUMENTS,
+            env={**os.environ, "LANG": "C.UTF-8", "CHROMIUM": str(CHROMIUM)},
         )
         _idle[browser] = defaultdict(list)
         yield browser
