@@ -45,7 +45,7 @@ class FirstBytes(asyncio.Protocol):
         self.transport: asyncio.Transport
         self._make_handler = make_handler
         self._answer = answer
-        self._timer: asyncio.TimerHandle
+        self._timer: asyncio.Handle
         self._is_ending = False
 
     # For asyncio.
@@ -54,7 +54,7 @@ class FirstBytes(asyncio.Protocol):
         """Wait for the first bytes."""
         self.transport = cast(asyncio.Transport, transport)
         self.server.connection_made(self, self.transport)  # type: ignore[arg-type]
-        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._pass_on)
+        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._wait_no_longer)
 
     def data_received(self, data: bytes) -> None:
         """Answer `data`, or let aiohttp do it."""
@@ -95,6 +95,10 @@ class FirstBytes(asyncio.Protocol):
         failed = FailedOpening(self.transport, self._pass_on(), error)
         self.transport.set_protocol(failed)
         failed.data_received(data)
+
+    def _wait_no_longer(self) -> None:
+        # not at once: aiohttp must not hear of a loss that is under way before its task begins
+        self._timer = asyncio.get_running_loop().call_soon(self._pass_on)
 
     def _pass_on(self) -> asyncio.Protocol:
         handler = self._make_handler()
