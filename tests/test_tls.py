@@ -15,7 +15,12 @@ from tests.conftest import SHORT, Echo, Recorder, Serve
 
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
 
-QUESTIONS = {"get_write_buffer_size", "set_write_buffer_limits", "get_extra_info"}
+QUESTIONS = {
+    "get_write_buffer_size",
+    "set_write_buffer_limits",
+    "get_extra_info",
+    "get_protocol",
+}
 """What a closed TLS transport fails at."""
 
 
@@ -43,6 +48,30 @@ async def test_client_that_leaves_is_forgotten(
     await Left.until("close")
     await served.until_empty()
     assert Left.seen == ["open", "close"]
+
+
+@http
+async def test_client_that_leaves_while_its_request_is_read_is_forgotten(
+    serve: Serve, kind: type[clients.Client], tmp_path: Path
+) -> None:
+    """asyncio tells of a loss a turn late, and not what has taken the connection over meanwhile."""
+
+    class Left(Recorder):
+        pass
+
+    settings = {**SHORT, "heartbeat_delay": 60}
+    served = await serve(Left, settings=settings, tls=contexts(make_certificate(tmp_path)))
+    method, url = kind(served, {})._request()  # type: ignore[attr-defined]
+    for turns in range(12):
+        for number in range(4):
+            wire = await served.wire()
+            body = b"" if method == "POST" else None
+            wire.send(method, f"{served.prefix}/000/{turns}-{number}{url}", body)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            wire.abort()
+    await served.until_empty()
+    assert Left.seen.count("open") == Left.seen.count("close")
 
 
 async def test_client_that_does_not_poll_again_is_forgotten(serve: Serve, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ class PollWriter:
     @property
     def is_alive(self) -> bool:
         """Whether the client is still waiting."""
-        return self._request.transport is not None
+        return self.connection is not None and self._request.transport is not None
 
     @property
     def is_left(self) -> bool:

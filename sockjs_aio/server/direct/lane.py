@@ -26,6 +26,7 @@ from sockjs_aio.core.tcp import (
     give_up_after,
     is_tls,
     plain_buffered_bytes,
+    protocol_of,
 )
 from sockjs_aio.origins import is_allowed
 from sockjs_aio.protocol.transports import TRANSPORTS
@@ -329,7 +330,7 @@ def _is_allowed(service: Service, transport: str, request: DirectRequest) -> boo
 
 def connection_of(request: web.Request) -> ClientConnection | None:
     """Return the connection of `request`, which may have a lane; None if it is lost."""
-    protocol = None if request.transport is None else request.transport.get_protocol()
+    protocol = None if request.transport is None else protocol_of(request.transport)
     if type(protocol) is DirectLane:
         return protocol.client
     return client_loss.connection_of(request)
