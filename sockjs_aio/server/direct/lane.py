@@ -150,6 +150,7 @@ class DirectLane(asyncio.Protocol):
         """Pass it on to aiohttp; `client` then tells the request that is being answered."""
         waiter, self._waiter = self._waiter, None
         self._held = None
+        self._is_paused = False  # a closed TLS transport cannot be asked to read on
         if waiter is not None:
             aiohttp_protocol.give_back(self._handler, waiter)
         self.client.connection_lost(exc)
