@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -550,6 +551,19 @@ async def test_client_that_leaves_is_forgotten(
     await until(lambda: protocols(served) == [])
     await served.until_empty()
     assert Noted.seen in ([], ["open", "close"])
+
+
+async def test_client_that_leaves_while_the_loop_is_blocked_leaves_no_traceback(
+    serve: Serve,
+) -> None:
+    served = await learnt(serve)
+    for _ in range(3):
+        wire = await served.wire()
+        await until(lambda: protocols(served) == [FirstBytes])
+        wire.abort()
+        # so that its loss and the end of the patience come together
+        asyncio.get_running_loop().call_soon(time.sleep, first_bytes.PATIENCE)
+        await until(lambda: protocols(served) == [])
 
 
 async def test_client_that_leaves_before_on_open_is_never_told_of(serve: Serve) -> None:

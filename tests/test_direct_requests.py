@@ -649,6 +649,25 @@ async def test_response_that_is_not_read_is_cut_by_a_shutdown(
     assert not session._liveness.is_delivering
 
 
+async def test_stream_that_is_not_read_says_how_it_ended(serve: Serve, answered: list[str]) -> None:
+    class Flood(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            for _ in range(160):
+                self.send("x" * 65536)
+
+    limits = {"send_queue_limit": 1 << 26, "response_limit": 1 << 26}
+    options = {"direct_requests": None, "heartbeat_delay": 0.5, "session_check_interval": 0.1}
+    served = await serve(Flood, settings=options | limits)
+    wire = await narrow(served, answered)
+    wire.send("POST", f"{PATH}/xhr_streaming", b"")
+    await until(lambda: answered == ["xhr_streaming"])
+    assert await served.post("/000/abc", '["go"]') == 204
+    await Flood.until("close")
+    info = Flood.connections[0].close_info
+    assert info is not None
+    assert (info.code, info.reason, info.initiator) == (1006, "Client takes nothing", "timeout")
+
+
 @pytest.mark.slow
 async def test_client_that_does_not_read_answers_to_sends_is_not_read(
     serve: Serve, answered: list[str]

@@ -128,6 +128,46 @@ async def apart(answer: Awaitable[Any]) -> Any:
     return task.result()
 
 
+def replacing() -> web.Application:
+    """Make an application that answers the second poll itself, as tools that patch aiohttp may."""
+    polls: list[str] = []
+    app = web.Application()
+    handle = app._handle
+
+    async def replace(request: web.Request) -> web.StreamResponse:
+        response = await handle(request)
+        if not request.path.endswith("/xhr"):
+            return response
+        polls.append(request.path)
+        return web.Response(status=503) if len(polls) == 2 else response
+
+    object.__setattr__(app, "_handle", replace)
+    return app
+
+
+@pytest.mark.not_over("lane-on")  # the tool would not see the poll
+async def test_poll_whose_answer_a_tool_replaces_ends_with_it(serve: Serve) -> None:
+    class Ended(Recorder):
+        pass
+
+    served = await serve(Ended, app=replacing(), settings=SHORT)
+    wire = await served.wire()
+    path = f"{served.prefix}/000/1/xhr"
+    assert (await wire.request("POST", path, "")).body == b"o\n"
+    wire.send("POST", path, b"")
+    await asyncio.sleep(0.05)
+    Ended.connections[0].send("lost")
+    assert (await wire.reply()).status == 503
+    await Ended.until("close")
+    info = Ended.connections[0].close_info
+    assert info is not None
+    assert (info.reason, info.initiator) == ("Connection lost", "network")
+    await served.until_empty()
+    # the connection, which may serve others by now, is not cut
+    assert (await wire.request("GET", f"{served.prefix}/info")).status == 200
+    wire.close()
+
+
 @pytest.mark.parametrize("run", [in_time, apart, asyncio.shield])
 @every
 async def test_handlers_may_run_in_a_task_of_their_own(

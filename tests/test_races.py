@@ -477,6 +477,7 @@ OPEN_FRAMES = {
 }
 
 
+@pytest.mark.not_over("tls")  # its client reads within the hook, from a socket of its own
 @openers
 async def test_client_hears_of_its_session_when_on_open_has_begun(
     serve: Serve, method: str, path: str

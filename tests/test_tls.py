@@ -6,16 +6,22 @@ import socket
 from pathlib import Path
 from typing import cast
 
+import async_timeout
 import pytest
 
 import sockjs_aio
 from tests import clients
 from tests.certificate import contexts, make_certificate
-from tests.conftest import SHORT, Echo, Recorder, Serve
+from tests.conftest import PATIENCE, SHORT, Echo, Recorder, Serve
 
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
 
-QUESTIONS = {"get_write_buffer_size", "set_write_buffer_limits", "get_extra_info"}
+QUESTIONS = {
+    "get_write_buffer_size",
+    "set_write_buffer_limits",
+    "get_extra_info",
+    "get_protocol",
+}
 """What a closed TLS transport fails at."""
 
 
@@ -43,6 +49,59 @@ async def test_client_that_leaves_is_forgotten(
     await Left.until("close")
     await served.until_empty()
     assert Left.seen == ["open", "close"]
+
+
+@http
+async def test_client_that_leaves_while_its_request_is_read_is_forgotten(
+    serve: Serve, kind: type[clients.Client], tmp_path: Path
+) -> None:
+    """asyncio tells of a loss a turn late, and not what has taken the connection over meanwhile."""
+
+    class Left(Recorder):
+        pass
+
+    settings = {**SHORT, "heartbeat_delay": 60}
+    served = await serve(Left, settings=settings, tls=contexts(make_certificate(tmp_path)))
+    method, url = kind(served, {})._request()  # type: ignore[attr-defined]
+    for turns in range(12):
+        for number in range(4):
+            wire = await served.wire()
+            body = b"" if method == "POST" else None
+            wire.send(method, f"{served.prefix}/000/{turns}-{number}{url}", body)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            wire.abort()
+    await served.until_empty()
+    assert Left.seen.count("open") == Left.seen.count("close")
+
+
+@pytest.mark.not_over(
+    "uvloop", "lane-off", "sharing", "replacing"
+)  # what it makes happen is asyncio's
+async def test_connection_lost_with_requests_behind_a_poll_leaves_nothing_in_the_log(
+    serve: Serve, tmp_path: Path
+) -> None:
+    class Left(Recorder):
+        pass
+
+    settings = {**SHORT, "direct_requests": True}
+    served = await serve(Left, settings=settings, tls=contexts(make_certificate(tmp_path)))
+    wire = await served.wire()
+    for number in range(3):
+        await wire.request("POST", "/echo/0/1/" + ("xhr_send" if number else "xhr"), "[]")
+    wire.send("POST", "/echo/0/1/xhr", b"")
+    (handler,) = served.http_connections()
+    lane = handler.transport.get_protocol()
+    async with async_timeout.timeout(PATIENCE):
+        while lane._waiter is None:  # the lane answers the poll
+            await asyncio.sleep(0.001)
+        wire.writer.write(bytes(100_000))
+        while not lane._is_paused:
+            await asyncio.sleep(0.001)
+    Left.connections[0].send("a")  # so the poll ends in the turn in which the connection is lost
+    handler.transport._ssl_protocol.connection_lost(ConnectionResetError())
+    await Left.until("close")
+    wire.abort()
 
 
 async def test_client_that_does_not_poll_again_is_forgotten(serve: Serve, tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ class Session(SubscribedSession):
         """
         is_last = self._writer is None and self._liveness.is_of(writer)
         if self._writer is writer or is_last:
-            writer.release()
             self._interrupt(end)
+            writer.release()  # not earlier: a direct response then reports its end itself
 
     def peer_failed(self, end: End) -> None:
         """The client has left or broken the protocol: close the session and write nothing more.

@@ -48,6 +48,17 @@ def extra_info(transport: asyncio.BaseTransport, name: str, default: Any = None)
         return default
 
 
+def protocol_of(transport: asyncio.BaseTransport) -> asyncio.BaseProtocol | None:
+    """Return the protocol of a connection, or None once the connection is lost.
+
+    Over TLS, that protocol is told a turn of the loop later, and no other that is set meanwhile.
+    """
+    try:
+        return transport.get_protocol()
+    except AttributeError:
+        return None
+
+
 def buffered_bytes(transport: asyncio.WriteTransport) -> int:
     """Return how many written bytes have not left asyncio; 0 once the connection is gone."""
     if not is_tls(transport):

@@ -14,7 +14,13 @@ from typing import cast
 
 from aiohttp import web
 
-from sockjs_aio.core.tcp import Delivery, give_up_after, limit_buffer, read_at_most
+from sockjs_aio.core.tcp import (
+    Delivery,
+    give_up_after,
+    limit_buffer,
+    protocol_of,
+    read_at_most,
+)
 from sockjs_aio.server.aiohttp_internals import has_another, has_moved_on
 
 
@@ -107,9 +113,9 @@ class ClientConnection(asyncio.Protocol):
 def connection_of(request: web.Request) -> ClientConnection | None:
     """Return the connection of `request`, or None if it is lost."""
     transport = request.transport
-    if transport is None:
+    protocol = None if transport is None else protocol_of(transport)
+    if transport is None or protocol is None:
         return None
-    protocol = transport.get_protocol()
     if type(protocol) is not ClientConnection:
         protocol = ClientConnection(transport, cast(asyncio.Protocol, protocol))
         transport.set_protocol(protocol)

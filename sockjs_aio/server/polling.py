@@ -4,7 +4,6 @@ Section of the protocol: "XhrPolling", "JsonpPolling".
 """
 
 import asyncio
-import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from sockjs_aio.errors import ReceiverRefusedError
 from sockjs_aio.protocol.frames import HEARTBEAT, javascript_string
 from sockjs_aio.protocol.transports import line
 from sockjs_aio.server.aiohttp_internals import ResponseWriter, apps_of, set_body, set_text
+from sockjs_aio.server.aiohttp_protocol import is_patched
 from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
 from sockjs_aio.server.client_loss import ClientConnection
@@ -81,8 +81,9 @@ async def _poll(
         session.connection_lost(writer)
     writer.give_up_after(PATIENCE * service.settings.heartbeat_delay)
     body = b"" if frame is None else dress(frame)
-    handler = request.match_info.handler
-    may_be_replaced = any(map(_middlewares, apps_of(request))) or is_wrapped(handler)
+    may_be_replaced = any(map(_may_replace, apps_of(request))) or is_wrapped(
+        request.match_info.handler
+    )
     kind = ReplaceableResponse if may_be_replaced else PollResponse
     response = kind(session, writer, body, head)
     if may_be_replaced:
@@ -95,7 +96,9 @@ async def _poll(
     return response
 
 
-_middlewares = operator.attrgetter("middlewares")
+def _may_replace(app: web.Application) -> bool:
+    """Tell whether code of an application, or a tool, may answer with another response."""
+    return bool(app.middlewares) or is_patched(app)
 
 
 class PollWriter:
@@ -118,7 +121,7 @@ class PollWriter:
     @property
     def is_alive(self) -> bool:
         """Whether the client is still waiting."""
-        return self._request.transport is not None
+        return self.connection is not None and self._request.transport is not None
 
     @property
     def is_left(self) -> bool:

@@ -6,11 +6,11 @@ counts that protocol as one of its connections, and shuts it down with the other
 """
 
 import asyncio
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from aiohttp import web
 
-from sockjs_aio.core.tcp import extra_info
+from sockjs_aio.core.tcp import extra_info, protocol_of
 from sockjs_aio.server import aiohttp_internals
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.direct.lane import DirectLane
@@ -71,9 +71,7 @@ class Handshake:
             if aiohttp_internals.transport_of(request) is husk:
                 aiohttp_internals.set_transport(request, husk.transport)
             raise
-        is_lost = (
-            husk.transport.get_protocol() is None
-        )  # over TLS, Python 3.10 tells us a turn later
+        is_lost = protocol_of(husk.transport) is None
         if is_lost or aiohttp_internals.transport_of(request) is not husk:
             return None
         return husk.written
@@ -81,7 +79,7 @@ class Handshake:
     def hand_over(self, heir: TakenOver) -> bytes:
         """Make `heir` the connection's protocol; return what came behind the handshake."""
         transport = self._husk.transport
-        before = transport.get_protocol()
+        before = protocol_of(transport)
         lane = before if type(before) is DirectLane else None
         client = before if lane is None else lane.client
         if type(client) is ClientConnection:
@@ -137,4 +135,4 @@ class _Husk(asyncio.Transport):
         return 0
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        return self.transport.get_protocol()
+        return cast(asyncio.BaseProtocol, protocol_of(self.transport))  # None once it is lost

@@ -19,7 +19,13 @@ from aiohttp import web
 from sockjs_aio.cluster.workers import handover_links
 from sockjs_aio.cluster.workers.handover_links import Intake, Link
 from sockjs_aio.cluster.workers.placement import HostPlacement
-from sockjs_aio.core.tcp import buffered_bytes, extra_info, give_up_after, is_tls
+from sockjs_aio.core.tcp import (
+    buffered_bytes,
+    extra_info,
+    give_up_after,
+    is_tls,
+    protocol_of,
+)
 from sockjs_aio.protocol.transports import TRANSPORTS
 from sockjs_aio.server import aiohttp_protocol
 from sockjs_aio.server.aiohttp_internals import has_another
@@ -228,7 +234,7 @@ class MovableConnection(aiohttp_protocol.Handler):
         if transport is None or transport.is_closing() or buffered_bytes(transport):
             return False
         client = extra_info(transport, "socket")
-        lane = transport.get_protocol()
+        lane = protocol_of(transport)
         if type(lane) is DirectLane and lane.has_more:
             return False
         if is_tls(transport) or client is None or not link.send(self, client.fileno(), data):

@@ -12,6 +12,7 @@ from typing import ClassVar, cast
 
 from aiohttp import web
 
+from sockjs_aio.core.tcp import protocol_of
 from sockjs_aio.server.client_loss import ClientConnection
 
 PATIENCE = 0.1
@@ -45,7 +46,7 @@ class FirstBytes(asyncio.Protocol):
         self.transport: asyncio.Transport
         self._make_handler = make_handler
         self._answer = answer
-        self._timer: asyncio.TimerHandle
+        self._timer: asyncio.Handle
         self._is_ending = False
 
     # For asyncio.
@@ -54,7 +55,7 @@ class FirstBytes(asyncio.Protocol):
         """Wait for the first bytes."""
         self.transport = cast(asyncio.Transport, transport)
         self.server.connection_made(self, self.transport)  # type: ignore[arg-type]
-        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._pass_on)
+        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._wait_no_longer)
 
     def data_received(self, data: bytes) -> None:
         """Answer `data`, or let aiohttp do it."""
@@ -96,11 +97,19 @@ class FirstBytes(asyncio.Protocol):
         self.transport.set_protocol(failed)
         failed.data_received(data)
 
+    def _wait_no_longer(self) -> None:
+        # not at once: aiohttp must not hear of a loss that is under way before its task begins
+        self._timer = asyncio.get_running_loop().call_soon(self._pass_on_unless_lost)
+
+    def _pass_on_unless_lost(self) -> None:
+        if protocol_of(self.transport) is not None:
+            self._pass_on()
+
     def _pass_on(self) -> asyncio.Protocol:
         handler = self._make_handler()
         self.give_to(handler)
         handler.connection_made(self.transport)
-        return cast(asyncio.Protocol, self.transport.get_protocol())
+        return cast(asyncio.Protocol, protocol_of(self.transport))
 
 
 class FailedOpening(ClientConnection):
@@ -123,7 +132,7 @@ class FailedOpening(ClientConnection):
 
 def raise_failure(transport: asyncio.Transport) -> None:
     """Raise what the application's code has raised for this handshake before aiohttp got it."""
-    protocol = transport.get_protocol()
+    protocol = protocol_of(transport)
     if type(protocol) is FailedOpening and (error := protocol.error) is not None:
         protocol.error = None
         raise error

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import cast
 
 from aiohttp import web
 
+from sockjs_aio.core.tcp import protocol_of
 from sockjs_aio.server.aiohttp_protocol import Handler, apps_of, handler_of, path_of, takes
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.direct.answers import xhr, xhr_send
@@ -49,9 +49,11 @@ def open_lane(service: Service, request: web.Request) -> None:
     if target is None or (target.prefix not in services and len(services) >= MAX_PREFIXES):
         return
     services[target.prefix] = service
-    protocol = request.transport.get_protocol()
+    protocol = protocol_of(request.transport)
     if type(protocol) is not DirectLane:
-        client = cast(ClientConnection, connection_of(request))
+        client = connection_of(request)
+        if client is None:
+            return
         protocol = DirectLane(request.transport, handler, client, ANSWERS)
         request.transport.set_protocol(protocol)
     protocol.serve(target.prefix, services)

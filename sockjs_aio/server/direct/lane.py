@@ -26,6 +26,7 @@ from sockjs_aio.core.tcp import (
     give_up_after,
     is_tls,
     plain_buffered_bytes,
+    protocol_of,
 )
 from sockjs_aio.origins import is_allowed
 from sockjs_aio.protocol.transports import TRANSPORTS
@@ -149,6 +150,7 @@ class DirectLane(asyncio.Protocol):
         """Pass it on to aiohttp; `client` then tells the request that is being answered."""
         waiter, self._waiter = self._waiter, None
         self._held = None
+        self._is_paused = False  # a closed TLS transport cannot be asked to read on
         if waiter is not None:
             aiohttp_protocol.give_back(self._handler, waiter)
         self.client.connection_lost(exc)
@@ -329,7 +331,7 @@ def _is_allowed(service: Service, transport: str, request: DirectRequest) -> boo
 
 def connection_of(request: web.Request) -> ClientConnection | None:
     """Return the connection of `request`, which may have a lane; None if it is lost."""
-    protocol = None if request.transport is None else request.transport.get_protocol()
+    protocol = None if request.transport is None else protocol_of(request.transport)
     if type(protocol) is DirectLane:
         return protocol.client
     return client_loss.connection_of(request)
