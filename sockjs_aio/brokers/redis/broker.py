@@ -1,6 +1,7 @@
 """The broker for several processes.  It needs redis-py: ``pip install sockjs-aio[redis]``."""
 
 import contextlib
+import functools
 import itertools
 import logging
 import secrets
@@ -188,8 +189,7 @@ class RedisBroker(Broker):
         """See `Broker`."""
         work, self._work = self._work, None
         if work is not None:
-            work.presence.clear(work.link)
-            await work.link.stop()
+            await work.link.stop(work.presence.clear)
 
     def listen(self, channel: str) -> None:
         """See `Broker`."""
@@ -254,18 +254,25 @@ class RedisBroker(Broker):
     async def _send(self, channel: str, text: str, label: bytes) -> bool:
         """Send `text`, and return whether Redis has it."""
         work, command = self._here(), ("PUBLISH", self._name(channel), pack(text, label))
+        drop = functools.partial(self._drop, work, channel)
         try:
-            await (work.link.call(command) if work else self._server.call(command))
+            if work is None:
+                await self._server.call(command)
+            else:
+                await work.link.call(command, failed=drop)
         except BrokerUnavailableError as error:
-            self.dropped += 1
-            if work is not None:
-                work.notices.owe(channel)
+            drop()
             if self._on_unavailable == "raise":
                 raise
             warning = "channel %r: dropping messages for other processes: %s"
             self._rate_limited.warn("sent", warning, channel, error)
             return False
         return True
+
+    def _drop(self, work: _Work | None, channel: str) -> None:
+        self.dropped += 1
+        if work is not None:
+            work.notices.owe(channel)
 
     async def remote_members(self, channel: str) -> set[str]:
         """See `Broker`."""
