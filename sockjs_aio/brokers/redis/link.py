@@ -104,13 +104,13 @@ class Link:
             self._give_up(self._why)
 
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether nothing would be answered."""
         return self._state in ("reconnecting", "stopped")
 
     async def confirmed(self, name: bytes) -> None:
         """Wait until Redis has confirmed the subscription to `name`; if it is down, do not wait."""
-        if not self._is_over:
+        if not self.is_over:
             await self._subscriber.confirmed(name)
 
     async def call(self, *commands: Command, failed: "Callable[[], object] | None" = None) -> Any:
@@ -121,7 +121,7 @@ class Link:
         Raises:
             BrokerUnavailableError: If the link is down or is lost, or Redis refuses the command.
         """
-        if self._is_over:
+        if self.is_over:
             raise BrokerUnavailableError(self._why)
         return await self._commands.call(*commands, failed=failed)
 
@@ -133,18 +133,18 @@ class Link:
         """
 
         def make_now() -> Sequence[Command]:
-            if self._is_over:  # perhaps only since there was no room
+            if self.is_over:  # perhaps only since there was no room
                 raise BrokerUnavailableError(self._why)
             return make()
 
         return await self._commands.call_with_room(make_now)
 
     def cast(self, *commands: Command, failed: "Callable[[], object] | None" = None) -> bool:
-        """Run `commands` without waiting; return False if there is no room for them.
+        """Run `commands` without waiting; return False if the link is down or has no room for them.
 
         `failed` is called for each command that Redis refuses, or that is lost with the link.
         """
-        return self._is_over or self._commands.cast(*commands, failed=failed)
+        return not self.is_over and self._commands.cast(*commands, failed=failed)
 
     async def _run(self) -> None:
         attempts = 0

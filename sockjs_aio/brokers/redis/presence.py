@@ -17,6 +17,12 @@ from sockjs_aio.errors import BrokerUnavailableError
 CHUNK = 500
 """How many members to send in one command, and how many channels to refresh together."""
 
+MAX_LEFT = 10_000
+"""How many channels to remember that the last member leaves while Redis is away.
+
+Their sets are still there if Redis is back soon; those of any more expire.
+"""
+
 REWRITTEN = 50
 """How many channels to write together: in turn, those of a far Redis would expire meanwhile."""
 
@@ -101,7 +107,11 @@ class Presence:
 
     def _tell(self, link: Link, channel: str, *commands: Command) -> None:
         stale = functools.partial(self._stale.add, channel)
-        if not link.cast(*commands, failed=stale):
+        if link.is_over:
+            # channels with members are written again as soon as Redis is back
+            if channel not in self._roll.populated and len(self._stale) < MAX_LEFT:
+                stale()
+        elif not link.cast(*commands, failed=stale):
             stale()
 
     async def _refresh(self, link: Link) -> None:
