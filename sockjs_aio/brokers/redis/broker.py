@@ -5,6 +5,7 @@ import functools
 import itertools
 import logging
 import secrets
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -128,6 +129,8 @@ class RedisBroker(Broker):
             raise SettingsError(f"the Redis URL is not valid: {error}") from None
         self._work: _Work | None = None
         self._claim_numbers = itertools.count(1)
+        # its names from earlier starts: what they have sent may come back only now
+        self._former: deque[str] = deque(maxlen=10)
 
     async def __aenter__(self) -> "RedisBroker":
         self.start(self)
@@ -172,7 +175,7 @@ class RedisBroker(Broker):
         link = Link(
             self._server,
             f"{self._prefix}\0{node}".encode(),  # no channel's name has a NUL
-            self._receive,
+            functools.partial(self._receive, node),
             serve=(presence.keep, notices.keep),
             lost=self._count_gap,
             found=lambda name: self.end_gap(self._channel(name)),
@@ -181,7 +184,8 @@ class RedisBroker(Broker):
             queue_limit=self._queue_limit,
             rate_limited=self._rate_limited,
         )
-        self._work = _Work(node, Reader(node), presence, notices, link, {})
+        self._work = _Work(node, Reader(node, self._former), presence, notices, link, {})
+        self._former.append(node)
         for channel in self.channels:
             self.listen(channel)
 
@@ -283,9 +287,9 @@ class RedisBroker(Broker):
 
     # What comes from Redis.
 
-    def _receive(self, name: bytes, payload: bytes) -> None:
-        if self._work is None:
-            return  # the broker is ending
+    def _receive(self, node: str, name: bytes, payload: bytes) -> None:
+        if self._work is None or self._work.node != node:
+            return  # the broker is ending, or was started again meanwhile
         channel = self._channel(name)
         try:
             if len(payload) > self.max_message_size + MAX_LABEL:
