@@ -1,5 +1,6 @@
 """Runs a command of this package, and returns its exit status, however it ends."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ def exit_status(run: Callable[[], int]) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed from the start
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
+    if isinstance(sys.stdout, io.TextIOWrapper):  # messages and paths may have anything
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             return run()

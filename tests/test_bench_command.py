@@ -13,7 +13,7 @@ import aiohttp
 import async_timeout
 import pytest
 
-from sockjs_aio import SockJSConnection
+from sockjs_aio import ConnectionInfo, SockJSConnection
 from sockjs_aio.cli.bench.command import main
 from sockjs_aio.cli.bench.load import Load, Plan
 from sockjs_aio.cli.bench.report import as_dict, as_text
@@ -181,6 +181,18 @@ class TestCommand:
         assert (status, output) == (2, "")
         assert said.startswith("the service does not echo: a message did not come back within")
         assert len(Mute.seen) == 3, "one session had one message"
+
+    async def test_what_a_service_says_does_nothing_to_the_terminal(self, serve: Serve) -> None:
+        class Ending(SockJSConnection):
+            async def on_open(self, info: ConnectionInfo) -> None:
+                self.close(4001, "\x1b]0;mine\x07")
+
+        served = await serve(Ending)
+        status, _, said = await run(served.url(), "--timeout", "2")
+        assert (status, said) == (
+            2,
+            "the service closes the session: 4001 \\x1b]0;mine\\x07\n",
+        )
 
     async def test_interrupt_ends_it_with_what_was_measured(self, serve: Serve) -> None:
         served = await serve(Echo)

@@ -7,13 +7,13 @@ command into a pipe.
 import argparse
 import asyncio
 import contextlib
-import io
 import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
 
 from sockjs_aio.cli.session import add_options, add_transports, new_session
+from sockjs_aio.cli.terminal import harmless
 from sockjs_aio.client import (
     TRANSPORTS,
     ClientSocket,
@@ -42,8 +42,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
         help="after the end of the input, go on receiving for so long; default: %(default)g",
     )
     options = parser.parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # messages may have anything
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         asyncio.run(_connect(options))
     except SettingsError as error:
@@ -66,7 +64,7 @@ async def _connect(options: argparse.Namespace) -> None:
             try:
                 async for message in socket:
                     text = message if isinstance(message, (str, bytes)) else json.dumps(message)
-                    shown = _harmless(str(text)) if sys.stdout.isatty() else text
+                    shown = harmless(str(text)) if sys.stdout.isatty() else text
                     print(shown, flush=True)
                 _say(f"closed: {socket.close_code} {socket.close_reason}".rstrip())
             finally:
@@ -103,12 +101,4 @@ def _read_lines(put: Callable[[str], object], wanted: threading.Semaphore) -> No
 
 
 def _say(text: str) -> None:
-    print(f"# {_harmless(text)}", file=sys.stderr, flush=True)
-
-
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
-
-
-def _harmless(text: str) -> str:
-    """Escape what a terminal would obey."""
-    return text.translate(_CONTROLS)
+    print(f"# {harmless(text)}", file=sys.stderr, flush=True)

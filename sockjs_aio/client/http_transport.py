@@ -1,5 +1,6 @@
 """The HTTP transports: responses bring frames, one after another, and requests take messages."""
 
+import asyncio
 import collections
 import functools
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
+import async_timeout
 from aiohttp import ClientResponse, ClientSession, ClientTimeout
 
 from sockjs_aio.client.address import Address
@@ -23,6 +25,10 @@ _CALLBACK = "_jp.sockjs"
 _HURRY = 1.0
 """A response that brings no frame and ends within this many seconds would have us ask in a circle.
 """
+
+
+_ANSWER = 1.0
+"""Seconds in which the server may say why a response was cut off."""
 
 
 @dataclass(frozen=True)
@@ -118,15 +124,31 @@ class HttpTransport:
     async def _read(self, response: ClientResponse) -> None:
         try:
             data = await response.content.readany()
-        except aiohttp.ClientError:  # as at any end of a response: ask what has become of us
+        except aiohttp.ClientError as error:
             self._drop_response()
-        else:
-            self._add(self._reader.feed(data) if data else self._reader.end())
-            if data:
-                return
-            self._response = None
+            await self._ask_why(error)
+            return
+        self._add(self._reader.feed(data) if data else self._reader.end())
+        if data:
+            return
+        self._response = None
         if not self._has_frames and time.monotonic() - self._began < _HURRY:
             raise TransportError(f"the server ended a {self.name} response without a frame", 1002)
+
+    async def _ask_why(self, cut: aiohttp.ClientError) -> None:
+        """A response was cut off, perhaps with frames: go on only to a close frame."""
+        try:
+            async with async_timeout.timeout(_ANSWER):
+                await self._request()
+                while not self._frames and self._response is not None:
+                    data = await self._response.content.readany()
+                    self._add(self._reader.feed(data))
+                    if not data:
+                        self._response = None
+        except (aiohttp.ClientError, asyncio.TimeoutError):
+            pass
+        if not self._frames or decode_frame(self._frames[0]).kind != "c":
+            raise TransportError("a response was cut off") from cut
 
     def _add(self, frames: list[bytes]) -> None:
         self._has_frames = self._has_frames or bool(frames)

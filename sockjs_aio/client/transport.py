@@ -81,6 +81,8 @@ def failures() -> Iterator[None]:
         raise refused("request", error.status, by="proxy") from None
     except aiohttp.ClientProxyConnectionError as error:
         raise TransportError(f"the proxy: {error}") from error
+    except aiohttp.ServerDisconnectedError as error:  # its text may have the headers of an answer
+        raise TransportError("the server ended the connection") from error
     except aiohttp.ClientResponseError as error:  # its text has the URL, which may have a token
         raise TransportError(f"the server did not answer in HTTP: {error.message}") from None
     except asyncio.TimeoutError as error:

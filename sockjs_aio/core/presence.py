@@ -35,6 +35,9 @@ ROUND = 0.25
 RETRY = 1.0
 """Seconds until the broker is asked again if it could not answer."""
 
+QUIET = 60.0
+"""Seconds between two lines in the log about a broker that refuses to answer."""
+
 LAST_GRACE = 1.0
 """Seconds that calls get to end at a shutdown, after they were cancelled."""
 
@@ -102,6 +105,7 @@ class Presence:
         self._next_check: float | None = None
         self._retry_at: float | None = None
         self._unanswered: set[str] = set()
+        self._quiet_until = 0.0
         self._woken = asyncio.Event()  # something is stale
         self._task: asyncio.Task[None] | None = None
         self._is_over = False
@@ -238,10 +242,18 @@ class Presence:
         except Exception as error:
             if self._retry_at is None:
                 self._retry_at = _now() + RETRY
-                if not isinstance(error, BrokerUnavailableError):
-                    logger.exception("cannot find out the members of channel %r", channel)
+                self._complain(channel, error)
             self._unanswered.add(channel)
         self._tell(channel, roster)
+
+    def _complain(self, channel: str, error: Exception) -> None:
+        if not isinstance(error, BrokerUnavailableError):
+            logger.exception("cannot find out the members of channel %r", channel)
+        elif self._broker.state in ("connected", "degraded") and self._quiet_until <= _now():
+            # in other states, the broker itself says why
+            self._quiet_until = _now() + QUIET
+            text = "on_presence is not told of members in other processes: channel %r: %s"
+            logger.warning(text, channel, error)
 
     async def _ask(self, channel: str, roster: Roster) -> None:
         """Ask the broker who is there, and give others a hint if that is news for them."""

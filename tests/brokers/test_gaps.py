@@ -7,6 +7,7 @@ import pytest
 
 from sockjs_aio import CloseInfo, ConnectionInfo
 from sockjs_aio.brokers.redis import RedisBroker
+from sockjs_aio.brokers.redis.gap_notices import GapNotices
 from sockjs_aio.brokers.redis.payload import GapNotice, Reader, make_gap_notice, make_label
 from sockjs_aio.core import lifetime
 from sockjs_aio.multiplex import MultiplexConnection
@@ -403,6 +404,19 @@ async def test_channel_that_redis_refuses_does_not_have_others_told_again_and_ag
     assert await listener.messages(1) == ["new"], "it is told once"
     own_redis.cli("ACL", "SETUSER", "some", "allchannels")
     assert sorted(await listener.messages(9)) == [f"gap secret{number}" for number in range(9)]
+
+
+async def test_gaps_of_many_channels_are_told_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sockjs_aio.turns.TURN", 0)
+    told: list[str] = []
+    notices = GapNotices(told.append, lambda channel: ("PING",), 5)
+    for number in range(10):
+        notices.missed(f"room{number}")
+    keeping = asyncio.ensure_future(notices.keep(None))  # type: ignore[arg-type]
+    for turn in range(1, 11):
+        await asyncio.sleep(0)
+        assert len(told) == turn
+    keeping.cancel()
 
 
 @pytest.mark.redis

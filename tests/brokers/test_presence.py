@@ -418,6 +418,26 @@ async def test_while_the_broker_is_away_little_is_asked(
 
 
 @virtual
+async def test_broker_that_refuses_to_say_who_is_there_is_logged_once_a_minute(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refusing(Faulty):
+        @property
+        def state(self) -> State:
+            return "connected"
+
+    served = await watched(serve, told := Told(), broker := Refusing())
+    broker.error = BrokerUnavailableError("Redis refuses: no permission")
+    client = await WebSocket.open(served)
+    await tell(client, "watch room", "watch more")
+    await asyncio.sleep(100)
+    assert caplog.text.count("Redis refuses: no permission") == 2
+    broker.error = None
+    await asyncio.sleep(RETRY + SOON)
+    assert sorted(told.take())[0] == ("more", ["far away"], [])
+
+
+@virtual
 async def test_two_routers_of_one_broker_are_both_told(serve: Serve) -> None:
     told, broker = [Told(), Told()], MemoryBroker()
     here, there = [await watched(serve, one, broker, linger=0) for one in told]

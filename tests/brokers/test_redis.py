@@ -17,8 +17,10 @@ from sockjs_aio.brokers.redis import RedisBroker
 from sockjs_aio.brokers.redis.payload import make_label, pack
 from tests import clients
 from tests.brokers.conftest import MakeBroker
+from tests.brokers.proxy import Proxy
 from tests.brokers.redis_server import RedisServer
 from tests.brokers.talker import Talker, tell
+from tests.brokers.test_loops import Ear
 from tests.conftest import Recorder, Serve
 
 pytestmark = pytest.mark.redis
@@ -357,6 +359,31 @@ async def test_broker_can_be_started_again(
     assert not [
         x for x in caplog.records if x.name == "sockjs_aio.broker" and x.levelno > logging.INFO
     ]
+
+
+async def test_nothing_comes_twice_to_a_broker_that_starts_again_while_it_ends(
+    own_redis: RedisServer, proxy: Proxy
+) -> None:
+    broker, ear = RedisBroker(proxy.url), Ear()
+    async with RedisBroker(own_redis.url) as other:
+        broker.subscribe("news", ear)
+        broker.start("first")
+        await broker.ready("news")
+        proxy.delay = 0.2  # so that the first link ends after the second one has begun
+        publishing = asyncio.ensure_future(broker.publish("news", "own"))
+        await asyncio.sleep(0)
+        ending = asyncio.ensure_future(broker.stop("first"))
+        await asyncio.sleep(0)
+        broker.start("second")
+        proxy.delay = 0
+        await broker.ready("news")
+        await other.publish("news", "other")
+        await asyncio.gather(publishing, ending)
+        await other.publish("news", "end")
+        while "end" not in ear.texts:
+            await asyncio.sleep(0.01)
+        assert ear.texts == ["own", "other", "end"]
+        await broker.stop("second")
 
 
 async def test_routes_without_attach_start_the_broker_when_it_is_needed(

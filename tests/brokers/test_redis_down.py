@@ -472,3 +472,26 @@ async def test_what_fails_while_a_broker_ends_is_not_taken_for_a_loss(
     assert link.state == "stopped"
     assert broker.gaps == 0
     await until(lambda: own_redis.command("CLIENT", "LIST").count(b" addr=") == 1)
+
+
+async def test_member_that_leaves_while_redis_is_away_is_gone_when_it_is_back(
+    own_redis: RedisServer,
+) -> None:
+    cut_off = RedisBroker(own_redis.url, member_expiry=1000, **HASTY)
+    async with cut_off, RedisBroker(own_redis.url) as other:
+        for channel in ("left", "lost", "kept"):
+            cut_off.join(channel, "ann")
+            await cut_off.ready(channel)
+            assert await other.members(channel) == {"ann"}
+        own_redis.signal(signal.SIGSTOP)
+        cut_off.leave("lost", "ann")
+        await until(lambda: cut_off.state == "reconnecting")
+        cut_off.leave("left", "ann")
+        own_redis.signal(signal.SIGCONT)
+
+        async def is_gone() -> bool:
+            return not (await other.members("left") | await other.members("lost"))
+
+        await until_connected(cut_off)
+        await until(is_gone)
+        assert await other.members("kept") == {"ann"}

@@ -1,7 +1,9 @@
 """URLs of Redis that cannot be used are refused at once, and no error has a password."""
 
+import asyncio
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -9,9 +11,12 @@ import pytest
 
 from sockjs_aio import BrokerUnavailableError, Nodes, SettingsError
 from sockjs_aio.brokers.redis import RedisBroker
+from sockjs_aio.brokers.redis.publisher import RedisPublisher
 from sockjs_aio.brokers.redis.url import OPTIONS
 from tests.brokers.redis_server import RedisServer
 from tests.cases import case
+from tests.certificate import make_certificate
+from tests.ports import free_port
 
 Make: TypeAlias = Callable[[Any], object]
 
@@ -127,3 +132,34 @@ async def test_options_of_a_url_are_used(own_redis: RedisServer) -> None:
     async with RedisBroker(own_redis.url + "/3?client_name=shop") as broker:
         await broker.publish("news", "x")
         assert own_redis.cli("CLIENT", "LIST").count("name=shop") == 2
+
+
+@pytest.mark.redis
+async def test_certificate_must_be_that_of_the_host(own_redis: RedisServer, tmp_path: Path) -> None:
+    certificate, port = make_certificate(tmp_path), free_port()
+    files = [f"--tls-{name}-file {certificate}" for name in ("cert", "key", "ca-cert")]
+    own_redis.kill()
+    own_redis.start(
+        *" ".join(files).split(),
+        *("--tls-port", str(port), "--tls-auth-clients", "no", "--bind", "127.0.0.1", "127.0.0.2"),
+    )
+
+    async def publish(host: str, options: str = "") -> None:
+        url = f"rediss://{host}:{port}?ssl_ca_certs={certificate}{options}"
+        await RedisBroker(url, on_unavailable="raise").publish("news", "x")
+        await asyncio.to_thread(RedisPublisher(url).publish, "news", "x")
+
+    await publish("127.0.0.1")
+    await publish("localhost")
+    await publish("127.0.0.2", "&ssl_check_hostname=false")
+    await publish("127.0.0.2", "&ssl_cert_reqs=none")
+    with pytest.raises(BrokerUnavailableError, match="Redis at"):
+        await publish("127.0.0.2")
+    url = f"rediss://127.0.0.2:{port}?ssl_ca_certs={certificate}"
+    with pytest.raises(BrokerUnavailableError, match="Redis at"):
+        await asyncio.to_thread(RedisPublisher(url).publish, "news", "x")
+    with pytest.raises(BrokerUnavailableError, match="no Sentinel answers"):
+        await RedisBroker(
+            f"rediss+sentinel://127.0.0.2:{port}/x?ssl_ca_certs={certificate}",
+            on_unavailable="raise",
+        ).publish("news", "x")

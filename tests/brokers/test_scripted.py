@@ -184,6 +184,23 @@ async def test_members_that_nobody_takes_off_leave_with_the_broker(redis: Script
     assert [command[0] for command in last] == [b"DEL", b"SREM", b"PING"]
 
 
+@pytest.mark.parametrize("stays", [False, True])
+async def test_no_member_is_left_behind_although_the_queue_is_full_at_the_end(
+    redis: ScriptedRedis, stays: bool
+) -> None:
+    rooms = [f"room{number}" for number in range(50)]
+    async with RedisBroker(redis.url, timeout=30, publish_queue_limit=3000) as broker:
+        await until_connected(broker)
+        for room in rooms:
+            broker.join(room, "ann")
+            await broker.ready(room)
+        for room in [] if stays else rooms:
+            broker.leave(room, "ann")
+    changes = [command for command in redis.commands if command[0] in (b"SADD", b"DEL")]
+    last = {key: verb for verb, key, *_ in changes if b":members:" in key}
+    assert [*last.values()] == [b"DEL"] * len(rooms)
+
+
 async def test_others_are_told_of_messages_for_which_the_queue_had_no_room(
     redis: ScriptedRedis,
 ) -> None:
@@ -203,6 +220,34 @@ async def test_others_are_told_of_messages_for_which_the_queue_had_no_room(
     published = [command[1:] for command in redis.commands if command[0] == b"PUBLISH"]
     assert [name for name, _ in published] == [b"sockjs:news", b"sockjs:more"]
     assert published[1][1].endswith(b":1?\0")
+
+
+@pytest.mark.parametrize("answer", [b"-NOPERM not you\r\n", b"-LOADING wait\r\n"])
+async def test_others_are_told_of_a_lost_message_for_which_nobody_waits_any_more(
+    redis: ScriptedRedis, answer: bytes
+) -> None:
+    async with RedisBroker(redis.url, timeout=30) as broker:
+        await until_connected(broker)
+        redis.hold(b"PUBLISH")
+        redis.answers[b"PUBLISH"] = answer
+        publishing = asyncio.ensure_future(broker.publish("news", "lost"))
+        async with async_timeout.timeout(5):
+            while not redis.count(b"PUBLISH"):
+                await asyncio.sleep(0.001)
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        redis.release(b"PUBLISH")
+        async with async_timeout.timeout(5):
+            while not broker.dropped:
+                await asyncio.sleep(0.001)
+            del redis.answers[b"PUBLISH"]
+            while not redis.commands[-1][-1].endswith(b"?\0"):
+                redis.release(b"PUBLISH")
+                await asyncio.sleep(0.001)
+        redis.release(b"PUBLISH")
+        assert broker.dropped == 1
+    notices = [command[1] for command in redis.commands if command[-1].endswith(b"?\0")]
+    assert set(notices) == {b"sockjs:news"}
 
 
 async def test_a_broker_that_stops_keeps_nobody_waiting_who_has_just_subscribed(

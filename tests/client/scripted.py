@@ -9,6 +9,8 @@ from typing import Any
 
 INFO = b'{"websocket": true, "cookie_needed": false, "origins": ["*:*"], "entropy": 1}'
 
+CUT_OFF = b"<the connection ends here>"
+
 
 def response(body: bytes, status: str = "200 OK", head: str = "") -> bytes:
     """Return a whole response."""
@@ -41,7 +43,7 @@ class ScriptedServer:
 
     An answer is bytes, after which the connection stays open, or a list of them: one for each
     request in turn, the last one for all further ones.  Bytes for ``websocket`` follow the
-    handshake.
+    handshake.  The connection ends where an answer has `CUT_OFF`.
     """
 
     def __init__(self, answers: dict[str, bytes | list[bytes]]) -> None:
@@ -74,7 +76,9 @@ class ScriptedServer:
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
         if end == "websocket" and not answer.startswith(b"HTTP/"):
             writer.write(switching(headers["sec-websocket-key"]))
-        writer.write(answer)
+        writer.write(answer.partition(CUT_OFF)[0])
+        if CUT_OFF in answer:
+            writer.close()
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sockjs_aio.client import ClientOptions, ConnectError, ConnectionClosedError, connect
-from tests.client.scripted import INFO, response, scripted, stream, websocket_frame
+from tests.client.scripted import CUT_OFF, INFO, response, scripted, stream, websocket_frame
 
 PATIENT = ClientOptions(transport_timeout=20)
 """For tests of which transport is taken: this machine may be busy."""
@@ -151,6 +151,46 @@ async def test_wrong_info_is_named(answer: bytes, message: str, is_temporary: bo
             await connect(server.url + "?token=secret")
         assert "secret" not in str(error.value)
         assert error.value.is_temporary is is_temporary
+
+
+@pytest.mark.virtual_time
+@pytest.mark.not_over("uvloop")
+@pytest.mark.parametrize(
+    ("further", "message"),
+    [
+        ([response(b'a["3"]\n')], "1006 a response was cut off"),
+        ([response(b"h\n")], "1006 a response was cut off"),
+        ([response(b"")], "1006 a response was cut off"),
+        ([b""], "1006 a response was cut off"),
+        ([stream(b"") + CUT_OFF, response(b'a["3"]\n')], "1006 a response was cut off"),
+        ([response(b'c[1002,"Connection interrupted"]\n')], "1002 Connection interrupted"),
+        ([response(b"", "404 Not Found")], "1006 .*404"),
+    ],
+)
+@pytest.mark.parametrize("name", ["xhr", "xhr_streaming"])
+async def test_nothing_is_received_after_a_response_that_was_cut_off(
+    name: str, further: list[bytes], message: str
+) -> None:
+    cut = stream(b'a["2",') + CUT_OFF
+    answers = [response(b"o\n"), response(b'a["1"]\n'), cut, *further]
+    async with (
+        scripted(**{name: answers}) as server,
+        connect(server.url, transports=name) as socket,
+    ):
+        assert await socket.receive() == "1"
+        with pytest.raises(ConnectionClosedError, match=message):
+            await socket.receive()
+
+
+async def test_headers_of_an_answer_that_was_cut_off_are_not_shown() -> None:
+    # aiohttp has seen the whole head in one of them, and puts it into the text of its error
+    head = b"HTTP/1.1 200 OK\r\nSet-Cookie: token=secret\r\n"
+    for answer in (head + b"X", head + b"Transfer-Encoding: chunked\r\n\r\n"):
+        answers = [OPEN["xhr"], answer + CUT_OFF]
+        async with scripted(xhr=answers) as server, connect(server.url, transports="xhr") as socket:
+            with pytest.raises(ConnectionClosedError) as error:
+                await socket.receive()
+        assert "secret" not in str(error.value)
 
 
 @pytest.mark.virtual_time

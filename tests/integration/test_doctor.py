@@ -16,6 +16,7 @@ from sockjs_aio import ConnectionInfo, SockJSConnection
 from sockjs_aio.cli.doctor.tls_check import check_tls
 from sockjs_aio.client.address import Address
 from tests.certificate import contexts, make_certificate
+from tests.client.scripted import response, scripted
 from tests.conftest import PATIENCE, Serve, Served, require
 from tests.integration.haproxy import find_program, listens, wait_until
 from tests.integration.test_nginx import FRAME
@@ -330,3 +331,13 @@ async def test_server_that_never_answers_is_named() -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/echo"
         found = await examine(url)
     assert found["info"]["text"].endswith("/info: the server did not answer in time")
+
+
+async def test_what_a_server_says_does_nothing_to_the_terminal() -> None:
+    end = rb'c[4001,"\ud800\u001b]0;mine\u0007"]' + b"\n"
+    page = response(b'<script src="\x1b[31m/sockjs.js">')
+    async with scripted(**{"xhr": response(end), "iframe.html": page}) as server:
+        status, output, errors = await command(server.url, "--silence", "1", "--timeout", "1")
+    assert (status, "Traceback" in errors) == (1, False), errors
+    assert r"broken xhr: the service closes it at once: 4001 \ud800\x1b]0;mine\x07" in output
+    assert r"iframe: loads \x1b[31m/sockjs.js" in output

@@ -1,9 +1,11 @@
 """The broker for several processes.  It needs redis-py: ``pip install sockjs-aio[redis]``."""
 
 import contextlib
+import functools
 import itertools
 import logging
 import secrets
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -127,6 +129,8 @@ class RedisBroker(Broker):
             raise SettingsError(f"the Redis URL is not valid: {error}") from None
         self._work: _Work | None = None
         self._claim_numbers = itertools.count(1)
+        # its names from earlier starts: what they have sent may come back only now
+        self._former: deque[str] = deque(maxlen=10)
 
     async def __aenter__(self) -> "RedisBroker":
         self.start(self)
@@ -171,7 +175,7 @@ class RedisBroker(Broker):
         link = Link(
             self._server,
             f"{self._prefix}\0{node}".encode(),  # no channel's name has a NUL
-            self._receive,
+            functools.partial(self._receive, node),
             serve=(presence.keep, notices.keep),
             lost=self._count_gap,
             found=lambda name: self.end_gap(self._channel(name)),
@@ -180,7 +184,8 @@ class RedisBroker(Broker):
             queue_limit=self._queue_limit,
             rate_limited=self._rate_limited,
         )
-        self._work = _Work(node, Reader(node), presence, notices, link, {})
+        self._work = _Work(node, Reader(node, self._former), presence, notices, link, {})
+        self._former.append(node)
         for channel in self.channels:
             self.listen(channel)
 
@@ -188,8 +193,7 @@ class RedisBroker(Broker):
         """See `Broker`."""
         work, self._work = self._work, None
         if work is not None:
-            work.presence.clear(work.link)
-            await work.link.stop()
+            await work.link.stop(work.presence.clear)
 
     def listen(self, channel: str) -> None:
         """See `Broker`."""
@@ -254,18 +258,25 @@ class RedisBroker(Broker):
     async def _send(self, channel: str, text: str, label: bytes) -> bool:
         """Send `text`, and return whether Redis has it."""
         work, command = self._here(), ("PUBLISH", self._name(channel), pack(text, label))
+        drop = functools.partial(self._drop, work, channel)
         try:
-            await (work.link.call(command) if work else self._server.call(command))
+            if work is None:
+                await self._server.call(command)
+            else:
+                await work.link.call(command, failed=drop)
         except BrokerUnavailableError as error:
-            self.dropped += 1
-            if work is not None:
-                work.notices.owe(channel)
+            drop()
             if self._on_unavailable == "raise":
                 raise
             warning = "channel %r: dropping messages for other processes: %s"
             self._rate_limited.warn("sent", warning, channel, error)
             return False
         return True
+
+    def _drop(self, work: _Work | None, channel: str) -> None:
+        self.dropped += 1
+        if work is not None:
+            work.notices.owe(channel)
 
     async def remote_members(self, channel: str) -> set[str]:
         """See `Broker`."""
@@ -276,9 +287,9 @@ class RedisBroker(Broker):
 
     # What comes from Redis.
 
-    def _receive(self, name: bytes, payload: bytes) -> None:
-        if self._work is None:
-            return  # the broker is ending
+    def _receive(self, node: str, name: bytes, payload: bytes) -> None:
+        if self._work is None or self._work.node != node:
+            return  # the broker is ending, or was started again meanwhile
         channel = self._channel(name)
         try:
             if len(payload) > self.max_message_size + MAX_LABEL:

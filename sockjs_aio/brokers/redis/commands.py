@@ -23,12 +23,19 @@ OVERHEAD = 100
 
 @dataclass(eq=False)
 class Pending:
-    """A command, the future that gets its answer, and what to call if Redis refuses it."""
+    """A command, the future that gets its answer, and what to call if it fails unnoticed."""
 
     command: Command
     size: int
     answer: "asyncio.Future[Any] | None"
-    refused: "Callable[[], object] | None"
+    failed: "Callable[[], object] | None"
+
+    def fail(self, why: str) -> None:
+        """The command was lost, or Redis refuses it."""
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(BrokerUnavailableError(why))
+        elif self.failed is not None:
+            self.failed()
 
 
 class Commands:
@@ -54,14 +61,18 @@ class Commands:
         self._reserved = 0  # bytes that whoever waits for room needs
         self.heard: int = 0
 
-    async def call(self, *commands: Command) -> Any:
+    async def call(self, *commands: Command, failed: "Callable[[], object] | None" = None) -> Any:
         """Queue `commands`, in order, and return the answer to the last one.
+
+        Args:
+            commands: The commands to send.
+            failed: Called if the last one fails after this call was cancelled.
 
         Raises:
             BrokerUnavailableError: If the queue is full, the link is lost or Redis refuses it.
         """
         answer = asyncio.get_running_loop().create_future()
-        if not self.cast(*commands, answer=answer):
+        if not self.cast(*commands, answer=answer, failed=failed):
             raise BrokerUnavailableError(f"the queue for Redis is full ({self._limit} bytes)")
         return await answer
 
@@ -89,29 +100,29 @@ class Commands:
         self,
         *commands: Command,
         answer: "asyncio.Future[Any] | None" = None,
-        refused: "Callable[[], object] | None" = None,
+        failed: "Callable[[], object] | None" = None,
     ) -> bool:
         """Queue `commands` without waiting; return False if there is no room.
 
         Args:
             commands: The commands to send, in order.
             answer: Gets the answer to the last one.
-            refused: Called for each command that Redis refuses.
+            failed: Called for each command that fails while nobody waits for its answer.
         """
-        return self._add(commands, self._reserved, answer, refused)
+        return self._add(commands, self._reserved, answer, failed)
 
     def _add(
         self,
         commands: Sequence[Command],
         reserved: int,
         answer: "asyncio.Future[Any] | None",
-        refused: "Callable[[], object] | None" = None,
+        failed: "Callable[[], object] | None" = None,
     ) -> bool:
         sizes = [_cost(command) for command in commands]
         if (self._size or reserved) and self._size + sum(sizes) + reserved > self._limit:
             return False
         for command, size in zip(commands, sizes, strict=True):
-            self._queue.append(Pending(command, size, None, refused))
+            self._queue.append(Pending(command, size, None, failed))
         self._queue[-1].answer = answer
         self._size += sum(sizes)
         self._changed.set()
@@ -129,8 +140,7 @@ class Commands:
         self._size = 0
         self._has_room.set()
         for pending in lost:
-            if pending.answer is not None and not pending.answer.done():
-                pending.answer.set_exception(BrokerUnavailableError(why))
+            pending.fail(why)
 
     async def run(self, connection: AbstractConnection) -> None:
         """Send queued commands and read the answers, until the connection is lost."""
@@ -159,14 +169,9 @@ class Commands:
         pending = self._sent.popleft()
         self._size -= pending.size
         self._has_room.set()
-        is_refused = isinstance(reply, ResponseError)
-        if is_refused and pending.refused is not None:
-            pending.refused()
-        if pending.answer is None or pending.answer.done():
-            return
-        if is_refused:
-            pending.answer.set_exception(BrokerUnavailableError(f"Redis refuses: {reason(reply)}"))
-        else:
+        if isinstance(reply, ResponseError):
+            pending.fail(f"Redis refuses: {reason(reply)}")
+        elif pending.answer is not None and not pending.answer.done():
             pending.answer.set_result(reply)
 
 

@@ -7,6 +7,7 @@ from sockjs_aio.brokers.redis.backoff import delay
 from sockjs_aio.brokers.redis.commands import Command
 from sockjs_aio.brokers.redis.link import Link
 from sockjs_aio.errors import BrokerUnavailableError
+from sockjs_aio.turns import Turn
 
 MAX_CHANNELS = 10_000
 """How many channels to remember; the subscribers of any more are not told."""
@@ -58,13 +59,12 @@ class GapNotices:
     async def keep(self, link: Link) -> None:
         """Tell them, until the link is lost."""
         attempts = 0
-        if self._channels:
+        if self._channels or self._here:
             self._changed.set()
         while True:
             await self._changed.wait()
             self._changed.clear()
-            while self._here:
-                self._end_gap(self._here.pop())
+            await self._tell_here()
             if await self._send(link):
                 attempts = 0
                 await asyncio.sleep(PAUSE)
@@ -72,6 +72,13 @@ class GapNotices:
                 self._changed.set()
                 await asyncio.sleep(delay(attempts, self._max_retry_delay))
                 attempts += 1
+
+    async def _tell_here(self) -> None:
+        turn = Turn()
+        while self._here:
+            self._end_gap(self._here.pop())
+            if turn.is_over:
+                await turn.next()
 
     async def _send(self, link: Link) -> bool:
         """Send all that is owed now; return False if some of it must be sent again."""

@@ -90,42 +90,40 @@ class Link:
         is_degraded = self._state == "connected" and self._subscriber.missing
         return "degraded" if is_degraded else self._state
 
-    async def stop(self) -> None:
-        """Wait until Redis has answered the queued commands, or for `timeout`, then end."""
+    async def stop(self, finish: "Callable[[Link], Coroutine[Any, Any, None]]") -> None:
+        """Await `finish`, and the answers to the queued commands, for `timeout`; then end."""
         try:
             if self._state == "connected":
                 with contextlib.suppress(BrokerUnavailableError, asyncio.TimeoutError):
                     async with async_timeout.timeout(self._timeout):
-                        await self._commands.call_with_room(self._last_command)
+                        await finish(self)
+                        await self.call_with_room(lambda: [("PING",)])
         finally:
             self._state, self._why = "stopped", "the broker was stopped"
             await end(self._task)
             self._give_up(self._why)
 
-    def _last_command(self) -> list[Command]:
-        if self._is_over:  # the link was lost while there was no room
-            raise BrokerUnavailableError(self._why)
-        return [("PING",)]
-
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether nothing would be answered."""
         return self._state in ("reconnecting", "stopped")
 
     async def confirmed(self, name: bytes) -> None:
         """Wait until Redis has confirmed the subscription to `name`; if it is down, do not wait."""
-        if not self._is_over:
+        if not self.is_over:
             await self._subscriber.confirmed(name)
 
-    async def call(self, *commands: Command) -> Any:
+    async def call(self, *commands: Command, failed: "Callable[[], object] | None" = None) -> Any:
         """Run `commands` in order, after those already queued; return the last answer.
+
+        `failed` is called if the last one fails after this call was cancelled.
 
         Raises:
             BrokerUnavailableError: If the link is down or is lost, or Redis refuses the command.
         """
-        if self._is_over:
+        if self.is_over:
             raise BrokerUnavailableError(self._why)
-        return await self._commands.call(*commands)
+        return await self._commands.call(*commands, failed=failed)
 
     async def call_with_room(self, make: Callable[[], Sequence[Command]]) -> Any:
         """Run the commands that `make` returns, as soon as the queue has room for them.
@@ -133,16 +131,20 @@ class Link:
         Raises:
             BrokerUnavailableError: If the link is down or is lost, or Redis refuses the command.
         """
-        if self._is_over:
-            raise BrokerUnavailableError(self._why)
-        return await self._commands.call_with_room(make)
 
-    def cast(self, *commands: Command, refused: "Callable[[], object] | None" = None) -> bool:
-        """Run `commands` without waiting; return False if there is no room for them.
+        def make_now() -> Sequence[Command]:
+            if self.is_over:  # perhaps only since there was no room
+                raise BrokerUnavailableError(self._why)
+            return make()
 
-        `refused` is called for each command that Redis refuses.
+        return await self._commands.call_with_room(make_now)
+
+    def cast(self, *commands: Command, failed: "Callable[[], object] | None" = None) -> bool:
+        """Run `commands` without waiting; return False if the link is down or has no room for them.
+
+        `failed` is called for each command that Redis refuses, or that is lost with the link.
         """
-        return self._is_over or self._commands.cast(*commands, refused=refused)
+        return not self.is_over and self._commands.cast(*commands, failed=failed)
 
     async def _run(self) -> None:
         attempts = 0

@@ -13,6 +13,7 @@ NUL has a label before it.  Servers that do not know them refuse the label.
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sockjs_aio.protocol.names import MAX_NAME, check_key
@@ -86,10 +87,11 @@ class Reader:
 
     Args:
         node: The name of the node that reads.
+        former: Names that it had before.
     """
 
-    def __init__(self, node: str) -> None:
-        self._own = node.encode()
+    def __init__(self, node: str, former: Iterable[str] = ()) -> None:
+        self._own = {name.encode() for name in (node, *former)}
         self._links: dict[bytes, int] = {}
 
     def read(self, payload: bytes) -> tuple[str, str | None] | CloseOrder | GapNotice | None:
@@ -107,7 +109,7 @@ class Reader:
             if label is None:
                 raise PayloadError("a broken label")
             start, code, claim = label.end(), label[4], label[5]
-            is_own = label[1] == self._own
+            is_own = label[1] in self._own
             if (is_own and claim is None) or (label[1] is not None and self._is_late(label)):
                 return None
             if label[6]:

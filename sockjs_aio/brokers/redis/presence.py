@@ -17,6 +17,12 @@ from sockjs_aio.errors import BrokerUnavailableError
 CHUNK = 500
 """How many members to send in one command, and how many channels to refresh together."""
 
+MAX_LEFT = 10_000
+"""How many channels to remember that the last member leaves while Redis is away.
+
+Their sets are still there if Redis is back soon; those of any more expire.
+"""
+
 REWRITTEN = 50
 """How many channels to write together: in turn, those of a far Redis would expire meanwhile."""
 
@@ -67,6 +73,7 @@ class Presence:
         self._prefix = prefix
         self._expiry = expiry
         self._stale: set[str] = set()  # channels that Redis could not be told about
+        self._is_over = False
 
     def announce(self, link: Link, channel: str, member: str) -> None:
         """Add `member`."""
@@ -90,14 +97,21 @@ class Presence:
             await asyncio.sleep(self._expiry / 3)
             await self._refresh(link)
 
-    def clear(self, link: Link) -> None:
-        """Remove all members."""
-        for channel in self._roll.populated:
-            link.cast(*self._clear(channel))
+    async def clear(self, link: Link) -> None:
+        """Remove all members, also those that left while the queue for Redis was full."""
+        self._is_over = True
+        channels = list(self._stale.union(self._roll.populated))
+        for start in range(0, len(channels), CHUNK):
+            orders = [functools.partial(self._clear, x) for x in channels[start : start + CHUNK]]
+            await asyncio.gather(*map(link.call_with_room, orders), return_exceptions=True)
 
     def _tell(self, link: Link, channel: str, *commands: Command) -> None:
         stale = functools.partial(self._stale.add, channel)
-        if not link.cast(*commands, refused=stale):
+        if link.is_over:
+            # channels with members are written again as soon as Redis is back
+            if channel not in self._roll.populated and len(self._stale) < MAX_LEFT:
+                stale()
+        elif not link.cast(*commands, failed=stale):
             stale()
 
     async def _refresh(self, link: Link) -> None:
@@ -116,7 +130,8 @@ class Presence:
 
     def _all_of(self, channel: str) -> list[Command]:
         """Return the commands that write all members; queue them before the members change."""
-        key, members = self._members(channel), list(self._roll.local_members(channel))
+        key = self._members(channel)
+        members = [] if self._is_over else list(self._roll.local_members(channel))
         commands: list[Command] = [("MULTI",), ("DEL", key)]
         for start in range(0, len(members), CHUNK):
             commands.append(("SADD", key, *members[start : start + CHUNK]))

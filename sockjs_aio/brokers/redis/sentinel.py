@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from sockjs_aio.brokers.redis.replies import FAILURES, ends_connection, reason
+from sockjs_aio.brokers.redis.tls import tls_options
 
 Place: TypeAlias = tuple[str, int]
 """A host and a port."""
@@ -96,6 +97,7 @@ class Sentinels:
                 socket_timeout=share,
                 socket_connect_timeout=share,
                 protocol=2,
+                **tls_options(sentinel),
             )
             for sentinel in url.sentinels
         ]

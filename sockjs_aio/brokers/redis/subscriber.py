@@ -65,6 +65,8 @@ class Subscriber:
         self._max_retry_delay = max_retry_delay
         self._rate_limited = rate_limited
         self._wanted: set[bytes] = set()
+        # channels that may need a command: to look at all of them each time would take long
+        self._touched: set[bytes] = set()
         self._changed = asyncio.Event()
         # resolved when a channel is confirmed, refused, or not wanted any more
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
@@ -92,9 +94,8 @@ class Subscriber:
 
     def listen(self, name: bytes) -> None:
         """Subscribe to `name`."""
-        self._wanted.add(name)
-        self._wanted.add(self._echo)
-        self._changed.set()
+        self._wanted |= {name, self._echo}
+        self._touch(name, self._echo)
 
     def unlisten(self, name: bytes) -> None:
         """Unsubscribe from `name`."""
@@ -102,7 +103,7 @@ class Subscriber:
         self._refused.pop(name, None)
         self.missing.discard(name)
         self._gaps.discard(name)
-        self._changed.set()
+        self._touch(name)
         self._release(name)
 
     async def go_live(self, was_lost: bool) -> None:
@@ -150,6 +151,7 @@ class Subscriber:
         """The connection is lost: release all waiters, and reset the state for the next one."""
         for of_the_connection in (self._asked, self._sent, self._unconfirmed, self._refused):
             of_the_connection.clear()
+        self._touched = set(self._wanted)
         self._doubtful.clear()
         self._gaps.clear()
         self._is_live = False
@@ -191,14 +193,15 @@ class Subscriber:
                 await turn.next()  # reading from a full buffer would not let other tasks run
 
     def _due(self) -> Iterator[tuple[bytes, ...]]:
-        new = self._wanted - self._asked - self._refused.keys()
+        touched, self._touched = self._touched, set()
+        new = (touched & self._wanted) - self._asked - self._refused.keys()
         alone = [[name] for name in new & self._doubtful]
         self._doubtful.clear()
         for chunk in alone + _chunks(new.difference(*alone)):
             self._asked.update(chunk)
             self._unconfirmed.update(chunk)
             yield (b"SUBSCRIBE", *chunk)
-        for chunk in _chunks(self._asked - self._wanted):
+        for chunk in _chunks((touched & self._asked) - self._wanted):
             self._asked.difference_update(chunk)
             yield (b"UNSUBSCRIBE", *chunk)
         if self._is_ping_due:
@@ -262,7 +265,7 @@ class Subscriber:
                 self._doubtful.add(name)
             elif name in self._wanted:
                 self._miss(name, error)
-        self._changed.set()
+        self._touch(*names)
         self._look()
 
     def _miss(self, name: bytes, error: ResponseError) -> None:
@@ -309,13 +312,17 @@ class Subscriber:
             del self._refused[name]
         if self._refused:
             self._retry_later()
-        self._changed.set()
+        self._touch(*self._retried)
 
     def _look(self) -> None:
         if self.is_settled.is_set() or self._unconfirmed:
             return
         if self._wanted <= self._asked | self._refused.keys():
             self.is_settled.set()
+
+    def _touch(self, *names: bytes) -> None:
+        self._touched.update(names)
+        self._changed.set()
 
     def _release(self, name: bytes) -> None:
         waiting = self._waiting.pop(name, None)

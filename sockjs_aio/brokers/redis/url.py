@@ -15,6 +15,7 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from sockjs_aio.brokers.redis.connection import check_connections
 from sockjs_aio.brokers.redis.sentinel import EXAMPLE, SENTINEL_SCHEMES, Sentinels, split_url
+from sockjs_aio.brokers.redis.tls import tls_options
 
 Pool = TypeVar("Pool", bound=ConnectionPool)
 AnyPool = TypeVar("AnyPool", bound=ConnectionPool | SyncPool)
@@ -66,7 +67,9 @@ def make_sync_pool(url: object, **options: Any) -> SyncPool:
     share = options["socket_connect_timeout"] / (len(parts.sentinels) + 1)
     options |= {"socket_timeout": share, "socket_connect_timeout": share}  # as in `Sentinels`
     with _redis_refusing():
-        sentinels.sentinels = [Redis.from_url(x, **options) for x in parts.sentinels]
+        sentinels.sentinels = [
+            Redis.from_url(x, **options, **tls_options(x)) for x in parts.sentinels
+        ]
     return SentinelConnectionPool(  # type: ignore[no-untyped-call]
         parts.service, sentinels, **primary
     )
@@ -105,6 +108,7 @@ def plain_pool(kind: type[AnyPool], url: object, **options: Any) -> AnyPool:
     """Make a pool for a URL without Sentinels, and check that it can create connections."""
     checked = checked_url(url)
     with _redis_refusing():
+        options = {**options, **tls_options(checked)}
         pool: AnyPool = kind.from_url(checked, **options)  # type: ignore[assignment]
         connection: Any = pool.connection_class(**pool.connection_kwargs)
         context = getattr(connection, "ssl_context", None)

@@ -16,6 +16,7 @@ import async_timeout
 from sockjs_aio.cli.bench.load import SMALLEST, Load, Plan
 from sockjs_aio.cli.bench.report import Bar, as_dict, as_text
 from sockjs_aio.cli.session import add_options, add_transports, new_session, seconds
+from sockjs_aio.cli.terminal import harmless
 from sockjs_aio.client import TRANSPORTS, ConnectError, ConnectionClosedError, connect
 from sockjs_aio.errors import SettingsError
 
@@ -92,7 +93,7 @@ def _count(least: int, text: str) -> int:
 
 async def _bench(plan: Plan, *, is_json: bool) -> int:
     if reason := await _why_not(plan):
-        print(reason, file=sys.stderr)
+        print(harmless(reason), file=sys.stderr)
         return _CANNOT
     load = Load(plan)
     with contextlib.suppress(NotImplementedError):  # on Windows, Ctrl-C ends all at once

@@ -3,6 +3,7 @@
 from typing import Any, TextIO
 
 from sockjs_aio.cli.bench.load import Load
+from sockjs_aio.cli.terminal import harmless
 
 _BAR = 24
 """Characters."""
@@ -66,7 +67,8 @@ def as_text(load: Load) -> str:
         rows.append(("changed", f"{report['changed']:,}"))
     if report["others"]:
         rows.append(("others", f"{report['others']:,} messages that are not echoes of ours"))
-    rows += [("error", f"{x['count']:,} × {x['kind']}: {x['example']}") for x in report["errors"]]
+    for x in report["errors"]:
+        rows.append(("error", f"{x['count']:,} × {x['kind']}: {harmless(x['example'])}"))
     processor = report["client_processor"]
     hint = ": the service may be able to do more" if processor > 0.9 else ""
     rows.append(("this client", f"{processor:.0%} of a core{hint}"))

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from sockjs_aio.cli.terminal import harmless
+
 Verdict = Literal["ok", "note", "broken"]
 
 
@@ -25,7 +27,7 @@ class Finding:
 
     def as_text(self) -> str:
         """Return it for people."""
-        lines = [f"{self.verdict:7}{self.subject}: {self.text}"]
+        lines = [f"{self.verdict:7}{self.subject}: {harmless(self.text)}"]
         return "\n".join([*lines, *(f"{'':9}{line}" for line in self.advice)])
 
 

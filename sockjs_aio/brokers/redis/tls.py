@@ -1,0 +1,16 @@
+"""What redis-py would leave out of TLS."""
+
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+
+def tls_options(url: str) -> dict[str, Any]:
+    """Return the options that have redis-py compare the certificate's name with that of the host.
+
+    Before version 6, it does so only if it is told.  A URL may still turn it off.
+    """
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    if parts.scheme != "rediss" or query.get("ssl_cert_reqs") == "none":
+        return {}
+    return {"ssl_check_hostname": True}  # an option of the URL has precedence
