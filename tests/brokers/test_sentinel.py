@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from pathlib import Path
@@ -15,7 +16,7 @@ from redis.exceptions import RedisError
 from sockjs_aio import BrokerUnavailableError, SettingsError
 from sockjs_aio.brokers.redis import RedisBroker, RedisPublisher
 from sockjs_aio.brokers.redis.connection import named_primary
-from sockjs_aio.brokers.redis.sentinel import split_url
+from sockjs_aio.brokers.redis.sentinel import Sentinels, split_url
 from sockjs_aio.brokers.redis.url import make_pool
 from tests import clients
 from tests.brokers.redis_server import RedisServer
@@ -256,3 +257,24 @@ async def test_sentinel_for_which_there_was_no_time_is_asked_last(
         )
         assert await named_primary(pool, 0.2) is None
         assert await named_primary(pool, 9) == ("127.0.0.1", own_redis.port)
+
+
+async def test_a_question_that_is_cancelled_at_any_moment_leaves_no_connection_open(
+    own_redis: RedisServer, sentinel: SentinelServer
+) -> None:
+    """Python warns of each that is left; here, a warning is an error."""
+    sentinel.watch(own_redis.port)
+    find = Sentinels(split_url(sentinel.url), 5)
+    assert await find() == ("127.0.0.1", own_redis.port)
+    has_answered = 0
+    turns = 0
+    while has_answered < 10:
+        asking = asyncio.ensure_future(find())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        has_answered += asking.done()
+        asking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
+        turns += 1
+    gc.collect()

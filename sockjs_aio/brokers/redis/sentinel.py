@@ -163,7 +163,9 @@ async def _masters(client: Redis) -> dict[str, Any]:
         answer: Any = await Redis(connection_pool=pool).sentinel_masters()
         return cast("dict[str, Any]", answer)
     finally:
-        await pool.disconnect()
+        # `pool.disconnect` makes tasks, which never start if there is no time left
+        for connection in (*pool._available_connections, *pool._in_use_connections):
+            await connection.disconnect(nowait=True)
 
 
 def _works(master: dict[str, Any]) -> bool:
