@@ -294,7 +294,8 @@ async def work(number: int) -> int:
     status = 0
     starting = asyncio.create_task(worker.start())
     ending = asyncio.create_task(control.ending.wait())
-    await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
+    with contextlib.suppress(asyncio.CancelledError):  # a task has called `sys.exit`
+        await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
         await asyncio.wait((starting,))
