@@ -13,9 +13,7 @@ output."""
 
 def exit_status(run: Callable[[], int]) -> int:
     """Call `run`; return its exit status, or that for Ctrl-C or a pipe that was closed."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed from the start
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
+    replace_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # messages and paths may have anything
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -28,3 +26,10 @@ def exit_status(run: Callable[[], int]) -> int:
     except BrokenPipeError:  # as behind `| head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what the interpreter flushes at its end
         return _PIPE_CLOSED
+
+
+def replace_closed_streams() -> None:
+    """Let this process write to stdout and stderr even if they were closed from the start."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import socketserver
+import subprocess
 import sys
 import threading
 import time
@@ -186,10 +187,11 @@ def serve_in_forks(port: int) -> None:
 
 
 def serve_beside_a_pool(port: int) -> None:
-    """Serve on a listener that is there before the application forks."""
+    """Serve on a listener that is there before the application forks and starts a program."""
 
     async def start_pool(app: web.Application) -> None:
         app[POOL].append(forked(time.sleep, 600).pid)
+        app[POOL].append(subprocess.Popen(["sleep", "600"], close_fds=False).pid)  # noqa: ASYNC220
 
     async def pool(request: web.Request) -> web.Response:
         return web.json_response(request.app[POOL])
@@ -199,6 +201,7 @@ def serve_beside_a_pool(port: int) -> None:
     app.on_startup.append(start_pool)
     app.router.add_get("/pool", pool)
     listener = socket.create_server(("127.0.0.1", port))
+    listener.set_inheritable(True)  # as those that systemd passes
     run_app(app, sock=listener, print=None, access_log=None)
 
 

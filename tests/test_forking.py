@@ -76,11 +76,11 @@ async def test_a_process_that_has_served_may_share_listeners_with_its_forks(
     assert await served.process.wait() == 0
 
 
-async def test_a_fork_of_an_application_that_starts_does_not_share_the_listener(
+async def test_what_an_application_starts_at_its_start_does_not_share_the_listener(
     serve: Run,
 ) -> None:
     served = await serve("pool")
-    (pid,) = json.loads((await served.ask("/pool")).body)
+    pids = json.loads((await served.ask("/pool")).body)
     try:
         served.process.kill()
         await served.process.wait()
@@ -88,7 +88,8 @@ async def test_a_fork_of_an_application_that_starts_does_not_share_the_listener(
             async with async_timeout.timeout(10):
                 await served.ask("/pool")
     finally:
-        os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
 
 
 async def test_forks_that_share_a_listener_serve_together(serve: Run) -> None:

@@ -65,10 +65,11 @@ def run_app(
 
 
 def _to_serve(sock: socket.socket | Iterable[socket.socket]) -> list[socket.socket]:
-    """Return the listeners that `sock` is or has, which no fork may share from now on."""
+    """Return the listeners in `sock`; what the application forks or starts does not get them."""
     listeners = list(sock) if isinstance(sock, Iterable) else [sock]
     for listener in listeners:
         listener.setblocking(False)  # as an event loop's are: `forks` looks for that
+        listener.set_inheritable(False)  # those of systemd are
     return listeners
 
 

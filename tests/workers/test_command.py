@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import async_timeout
 import pytest
 
 import sockjs_aio
@@ -449,6 +450,24 @@ async def test_a_script_ends_with_a_status_that_tells(tmp_path: Path) -> None:
     served = await script(tmp_path, INSPECTED + "make_without_variable")
     assert await served.ended() == 1
     assert "KeyError: 'NOT_THERE'" in served.said
+
+
+@pytest.mark.programs
+async def test_workers_need_no_stderr() -> None:
+    served = Command(free_port(), "/echo")
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "sockjs_aio", "serve"),
+        *(INSPECTED + "make", "--port", str(served.port), "--drain-notice", "0"),
+        cwd=ROOT,
+    )
+    try:
+        await served.until_listening()
+        async with async_timeout.timeout(PATIENCE):
+            assert await served.poll("/0/1") == b"o"
+    finally:
+        await served.hang_up()
+        process.terminate()
+        assert await process.wait() == 0
 
 
 STOPPED = """

@@ -72,6 +72,18 @@ async def test_hook_that_ends_its_worker_leaves_it_time_to_clean_up(
     assert await served.stop() == 0
 
 
+async def test_a_worker_that_is_ended_at_its_start_cleans_up(
+    command: RunCommand, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    served = await command(
+        target=UNRULY + "make_ended_at_its_start", workers=1, notes=notes, wait=False
+    )
+    await served.until_said(r"worker 0 died \(exit status 4\)")
+    assert await served.stop() == 0
+    assert "cleanup" in lines(notes)
+
+
 async def test_hook_may_end_its_worker_with_any_status(command: RunCommand, tmp_path: Path) -> None:
     """Its status is also that of a worker that cannot start, which waits for a change."""
     notes = tmp_path / "notes"

@@ -147,6 +147,22 @@ async def make_hanging() -> web.Application:
     return app
 
 
+async def make_ended_at_its_start() -> web.Application:
+    """A task ends the process while another one starts the application."""
+
+    async def hang(app: web.Application) -> None:
+        exiting = asyncio.create_task(leave())
+        await asyncio.Event().wait()
+        await exiting
+
+    async def leave() -> None:
+        sys.exit(4)
+
+    app = await make()
+    app.on_startup.append(hang)
+    return app
+
+
 def make_blocked() -> web.Application:
     """Holds up the loop, as an import of much code does."""
     note(f"starting {os.getpid()}")

@@ -41,6 +41,7 @@ from sockjs_aio.cluster.workers.source_watch import (
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.closing import LAST_GRACE
 from sockjs_aio.core.process_exit import shutdown_begins
+from sockjs_aio.exit_status import replace_closed_streams
 from sockjs_aio.server.aiohttp_protocol import Runner
 from sockjs_aio.server.drain import number_of_sessions, progress
 from sockjs_aio.server.forks import forks_apart, keep_directory_from_forks
@@ -293,7 +294,8 @@ async def work(number: int) -> int:
     status = 0
     starting = asyncio.create_task(worker.start())
     ending = asyncio.create_task(control.ending.wait())
-    await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
+    with contextlib.suppress(asyncio.CancelledError):  # a task has called `sys.exit`
+        await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
         await asyncio.wait((starting,))
@@ -325,7 +327,8 @@ def _leave_to_supervisor() -> None:
 
 def main(number: int, policy: str) -> None:
     """Run a worker for the supervisor at file descriptor `number`, with an event loop `policy`."""
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # there may be no stderr
+    replace_closed_streams()
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # it may not be a file
         faulthandler.enable()  # prints where it hangs when the supervisor sends SIGABRT
     with forks_apart():
         if policy:
