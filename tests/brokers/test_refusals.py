@@ -261,6 +261,27 @@ async def test_member_that_was_refused_is_told_later(own_redis: RedisServer, ver
         assert (broker.state, broker.gaps) == ("connected", 0)
 
 
+@pytest.mark.redis
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_little_is_remembered_of_channels_that_nobody_is_in_any_more(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, is_away: bool
+) -> None:
+    monkeypatch.setattr("sockjs_aio.brokers.redis.presence.MAX_LEFT", 5)
+    async with RedisBroker(own_redis.url, member_expiry=0.3, **HASTY) as broker:
+        await until_connected(broker)
+        if is_away:
+            own_redis.kill()
+            await until(lambda: broker.state == "reconnecting")
+        else:
+            own_redis.cli("ACL", "SETUSER", "default", "-sadd", "-srem", "-pexpire")
+        for number in range(50):
+            broker.join(f"room{number}", "ann")
+            broker.leave(f"room{number}", "ann")
+        assert broker._work is not None
+        presence = broker._work.presence
+        await until(lambda: 0 < len(presence._stale) <= 5)
+
+
 # The login.
 
 

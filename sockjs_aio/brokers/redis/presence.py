@@ -18,7 +18,7 @@ CHUNK = 500
 """How many members to send in one command, and how many channels to refresh together."""
 
 MAX_LEFT = 10_000
-"""How many channels to remember that the last member leaves while Redis is away.
+"""How many channels to remember that the last member leaves while Redis is away or refuses this.
 
 Their sets are still there if Redis is back soon; those of any more expire.
 """
@@ -106,13 +106,17 @@ class Presence:
             await asyncio.gather(*map(link.call_with_room, orders), return_exceptions=True)
 
     def _tell(self, link: Link, channel: str, *commands: Command) -> None:
-        stale = functools.partial(self._stale.add, channel)
+        put_off = functools.partial(self._put_off, channel)
         if link.is_over:
             # channels with members are written again as soon as Redis is back
-            if channel not in self._roll.populated and len(self._stale) < MAX_LEFT:
-                stale()
-        elif not link.cast(*commands, failed=stale):
-            stale()
+            if channel not in self._roll.populated:
+                put_off()
+        elif not link.cast(*commands, failed=put_off):
+            put_off()
+
+    def _put_off(self, channel: str) -> None:
+        if channel in self._roll.populated or len(self._stale) < MAX_LEFT:
+            self._stale.add(channel)
 
     async def _refresh(self, link: Link) -> None:
         channels = list(self._roll.populated)
@@ -142,7 +146,7 @@ class Presence:
         try:
             return await link.call_with_room(make)
         except BrokerUnavailableError as error:
-            self._stale.add(channel)
+            self._put_off(channel)
             text = "channel %r: other processes do not know its members here: %s"
             self._rate_limited.warn("members", text, channel, error)
 
