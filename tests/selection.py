@@ -6,7 +6,7 @@ changes, and with `EVERY_PYTHON`.  ``loops`` is ``versions`` without what an eve
 change.
 
 xdist's workers get the modules in a mixed order, so that those that wait and those that compute run
-side by side.
+side by side.  Those with a browser come first, together: then few workers start one.
 """
 
 import functools
@@ -135,7 +135,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=others)
         items[:] = chosen
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: mixed(item.path))
+        browse = {item.path for item in items if "browser" in getattr(item, "fixturenames", ())}
+        items.sort(key=lambda item: (item.path not in browse, mixed(item.path)))
 
 
 @functools.cache  # thousands of tests, of a few hundred modules

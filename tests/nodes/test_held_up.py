@@ -96,7 +96,8 @@ async def test_a_node_that_was_stopped_keeps_what_nobody_has_asked_for(
 async def test_a_node_that_is_stopped_while_it_asks_redis_does_not_take_redis_for_dead(
     run_nodes: RunNodes, reach: Reach, own_redis: RedisServer
 ) -> None:
-    owner, other = run_nodes(2, {"disconnect_delay": 60}, expiry=1, lease=600, timeout=0.3)
+    settings = {"disconnect_delay": 60, "heartbeat_delay": 60}
+    owner, other = run_nodes(2, settings, expiry=1, lease=600, timeout=0.3)
     assert await reach(owner).poll("/0/a") == b"o"
     await asyncio.sleep(0.5)
     own_redis.signal(signal.SIGSTOP)
