@@ -131,6 +131,8 @@ def _sockets() -> Iterator[tuple[int, object, bool, bool]]:
             continue
         try:
             look = _look(shown)
+        except OSError:  # a kind that does not tell: one of the application's
+            continue
         finally:
             shown.detach()
         yield number, *look
