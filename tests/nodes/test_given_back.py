@@ -1,4 +1,4 @@
-"""A session's id that a node gives back, because it has no room, just as it is needed again."""
+"""Ids that a node has claimed, and gives back or loses while a request for them is answered."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,7 +47,8 @@ class OneRoom:
         self.nodes.attach(self.app)
         self.app.middlewares.insert(0, self.note_leaving)
         settings = {"max_sessions": 1, "disconnect_delay": 30}
-        SockJSRouter(Echo, "/echo", settings, authorize=self.authorize).attach(self.app)
+        self.router = SockJSRouter(Echo, "/echo", settings, authorize=self.authorize)
+        self.router.attach(self.app)
         self.runner = web.AppRunner(self.app, handler_cancellation=True)
 
     @web.middleware
@@ -182,3 +183,21 @@ async def test_a_node_that_ends_while_it_gives_ids_back_records_none_of_them_aga
     await target.hang_up()
     await room.runner.cleanup()
     assert own_redis.cli("exists", "sockjs:session:/echo:x") == "0"
+
+
+async def test_no_session_is_opened_if_another_node_has_its_id_after_authorize(
+    room: OneRoom, own_redis: RedisServer
+) -> None:
+    """As if this node had been stopped for longer than its lease."""
+    target = await room.start()
+    assert room.nodes._work is not None
+    request = asyncio.ensure_future(target.request("POST", "/0/x/xhr?slow", b""))
+    await room.authorizing.reached.wait()
+    key = "sockjs:session:/echo:x"
+    own_redis.cli("set", key, "another")
+    await room.nodes._work.locator.updates.refresh([key])
+    room.authorizing.is_open.set()
+    assert (await request).body == b'c[1002,"Session expired"]\n'
+    assert room.router.session_count == 0
+    assert own_redis.cli("get", key) == "another"
+    await target.hang_up()

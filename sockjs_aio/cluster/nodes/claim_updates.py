@@ -9,6 +9,7 @@ from sockjs_aio.cancellations import end
 from sockjs_aio.cluster.nodes.claims import Claim, Claims
 from sockjs_aio.cluster.nodes.directory import Directory
 from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
+from sockjs_aio.core.registry import EXPIRED_FRAME
 from sockjs_aio.protocol.ends import INTERRUPTED
 
 
@@ -94,11 +95,14 @@ class ClaimUpdates:
 
 
 def _give_away(claim: Claim) -> None:
-    """End a session that another node has taken over.
+    """End a session that another node has taken over, and let no request open it here.
 
     That node considered this one dead, and now gets the session's requests.
     """
-    session = claim.registry.get(claim.session_id)
+    registry = claim.registry
+    session = registry.get(claim.session_id)
     if session is not None:
         session.close(*INTERRUPTED, "network")
-        claim.registry.retire(session)
+        registry.retire(session)
+    elif claim.users:  # such as one that waits for `authorize`
+        registry.ended_sessions.add(claim.session_id, EXPIRED_FRAME, registry.now())
