@@ -39,6 +39,7 @@ SPEAK_OF_AIOHTTP = {"session_info", "settings"}
 INTERNALS = ("server.aiohttp_internals", "server.aiohttp_protocol")
 
 KNOW_OTHERS = {
+    "brokers.redis.sentinel": {"_available_connections", "_in_use_connections"},  # redis-py
     "cluster.workers.environment": {"_AppendAction", "_HelpAction", "_VersionAction"},  # argparse
     "cluster.workers.child": {"_xoptions"},  # sys
     "core.hook_task": {"_must_cancel"},  # asyncio, before Python 3.11
