@@ -202,11 +202,13 @@ async def killed_at_the_end(port: int) -> AsyncIterator[asyncio.subprocess.Proce
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", RUN_CHAT, "--port", str(port)), cwd=ROOT
     )
-    await until_serving(port)
-    yield process
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
+    try:
+        await until_serving(port)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @asynccontextmanager
