@@ -239,7 +239,7 @@ def fork_until_told(source: socket.socket) -> list[str]:
             os.dup2(err, 2)
             os.close(out)
             os.close(err)
-            sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - it is another kind of file
+            sys.stdout = open(1, "w", 1, closefd=False)  # noqa: SIM115 - it is another kind of file
             os.environ.clear()
             os.environ.update(environment)
             return arguments
