@@ -99,8 +99,11 @@ async def test_connection_lost_with_requests_behind_a_poll_leaves_nothing_in_the
         while not lane._is_paused:
             await asyncio.sleep(0.001)
     Left.connections[0].send("a")  # so the poll ends in the turn in which the connection is lost
-    handler.transport._ssl_protocol.connection_lost(ConnectionResetError())
+    tls = handler.transport._ssl_protocol
+    tcp = tls._transport
+    tls.connection_lost(ConnectionResetError())
     await Left.until("close")
+    tcp.abort()  # it knows nothing of the loss
     wire.abort()
 
 
