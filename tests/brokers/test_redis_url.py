@@ -153,8 +153,9 @@ async def test_certificate_must_be_that_of_the_host(own_redis: RedisServer, tmp_
     await publish("localhost")
     await publish("127.0.0.2", "&ssl_check_hostname=false")
     await publish("127.0.0.2", "&ssl_cert_reqs=none")
-    with pytest.raises(BrokerUnavailableError, match="Redis at"):
-        await publish("127.0.0.2")
+    for options in ("", "&ssl_cert_reqs=required&ssl_cert_reqs=none"):  # the first one counts
+        with pytest.raises(BrokerUnavailableError, match="Redis at"):
+            await publish("127.0.0.2", options)
     url = f"rediss://127.0.0.2:{port}?ssl_ca_certs={certificate}"
     with pytest.raises(BrokerUnavailableError, match="Redis at"):
         await asyncio.to_thread(RedisPublisher(url).publish, "news", "x")

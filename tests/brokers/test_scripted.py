@@ -8,6 +8,7 @@ import async_timeout
 import pytest
 
 from sockjs_aio.brokers.redis import RedisBroker
+from sockjs_aio.brokers.redis.commands import Commands
 from sockjs_aio.errors import BrokerUnavailableError
 from tests import clients
 from tests.brokers.redis_server import RedisServer
@@ -199,6 +200,48 @@ async def test_no_member_is_left_behind_although_the_queue_is_full_at_the_end(
     changes = [command for command in redis.commands if command[0] in (b"SADD", b"DEL")]
     last = {key: verb for verb, key, *_ in changes if b":members:" in key}
     assert [*last.values()] == [b"DEL"] * len(rooms)
+
+
+async def test_member_that_leaves_while_redis_is_away_is_taken_off_although_it_goes_away_again(
+    redis: ScriptedRedis,
+) -> None:
+    async with RedisBroker(redis.url, timeout=30, max_retry_delay=0.01) as broker:
+        await until_connected(broker)
+        broker.join("news", "ann")
+        await broker.ready("news")
+        redis.answers[b"PUBLISH"] = redis.answers[b"EXEC"] = b"-LOADING wait\r\n"
+        redis.hold(b"EXEC")
+        await broker.publish("news", "x")
+        assert broker.state == "reconnecting"
+        del redis.answers[b"PUBLISH"]
+        broker.leave("news", "ann")
+        async with async_timeout.timeout(5):
+            while not redis.count(b"EXEC"):
+                await asyncio.sleep(0.001)
+            redis.release(b"EXEC")
+            while redis.held[b"EXEC"].is_set():
+                await asyncio.sleep(0.001)
+            del redis.answers[b"EXEC"]
+            while redis.count(b"EXEC") < 2:
+                await asyncio.sleep(0.001)
+            redis.release(b"EXEC")
+        verbs = [verb for verb, *_ in redis.commands if verb in (b"DEL", b"SREM", b"EXEC")]
+        assert verbs[-4:] == [b"DEL", b"DEL", b"SREM", b"EXEC"]
+
+
+async def test_others_are_told_of_a_message_that_fails_as_its_caller_is_cancelled() -> None:
+    """Both in one turn of the loop."""
+    commands = Commands(1000, ("PING",))
+    told: list[str] = []
+    calling = asyncio.ensure_future(
+        commands.call(("PUBLISH", "news", "x"), failed=lambda: told.append("x"))
+    )
+    await asyncio.sleep(0)
+    commands.lose("the link is gone")
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert told == ["x"]
 
 
 async def test_others_are_told_of_messages_for_which_the_queue_had_no_room(

@@ -15,7 +15,7 @@ async def test_commands_go_on_while_their_connections_are_replaced(
     redis_server: RedisServer,
 ) -> None:
     """If a connection was closed under a command, redis-py raised AttributeError at times."""
-    pool = make_node_pool(redis_server.url, 30, lambda _run_id: None)
+    pool = make_node_pool(redis_server.url, 30, lambda _run_id: None, lambda: False)
     client: Redis = Redis(connection_pool=pool)
     has_ended = False
     used: set[int] = set()

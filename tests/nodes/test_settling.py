@@ -258,6 +258,41 @@ async def test_a_connection_to_the_old_server_is_dropped_even_if_it_is_in_use(
     assert own_redis.cli("EXISTS", "k") == "0"
 
 
+async def test_a_claim_at_the_old_server_is_not_believed_once_another_has_taken_its_place(
+    make: Make, own_redis: RedisServer, other_redis: RedisServer, proxy: Proxy
+) -> None:
+    """Its answer was on its way when the node found the new server."""
+    one, two = (make(name, proxy.url) for name in ("one", "two"))
+    await unknown_to_replica(one, two, other_redis)
+    proxy.delay = 1
+    asking = asyncio.create_task(owner(two, "late"))  # over the connection that it has
+    async with async_timeout.timeout(PATIENCE):
+        while own_redis.cli("EXISTS", "late") == "0":
+            await asyncio.sleep(0.01)
+    proxy.target, proxy.delay = other_redis.port, 0
+    assert await two.refresh(["other"]) == []  # over a new one
+    assert not asking.done()
+    assert await asking is None
+    assert own_redis.cli("GET", "late") == "two"
+    assert other_redis.cli("EXISTS", "late") == "0"
+
+
+async def test_a_claim_does_not_overtake_the_news_that_another_command_brings(
+    make: Make, own_redis: RedisServer, other_redis: RedisServer, proxy: Proxy
+) -> None:
+    """Both connect to the new server at the same time."""
+    one, two = (make(name, proxy.url) for name in ("one", "two"))
+    await unknown_to_replica(one, two, other_redis)
+    proxy.delay = 1
+    slow = asyncio.create_task(two.record_of("one"))  # over the connection that it has
+    await asyncio.sleep(0.1)
+    proxy.target, proxy.delay = other_redis.port, 0
+    assert (await asyncio.gather(two.refresh(["other"]), owner(two, "k")))[1] is None
+    assert other_redis.cli("EXISTS", "k") == "0"
+    with contextlib.suppress(DirectoryUnavailableError):
+        await slow
+
+
 async def test_nodes_settle_although_each_connection_tells_another_run_id(
     make: Make, own_redis: RedisServer, proxy: Proxy
 ) -> None:

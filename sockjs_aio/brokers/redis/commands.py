@@ -74,7 +74,14 @@ class Commands:
         answer = asyncio.get_running_loop().create_future()
         if not self.cast(*commands, answer=answer, failed=failed):
             raise BrokerUnavailableError(f"the queue for Redis is full ({self._limit} bytes)")
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # it may have failed in the same turn, while this call still waited
+            has_failed = answer.done() and not answer.cancelled() and answer.exception() is not None
+            if has_failed and failed is not None:
+                failed()
+            raise
 
     async def call_with_room(self, make: Callable[[], Sequence[Command]]) -> Any:
         """Do what `call` does, but wait while the queue is full; others leave that room free.

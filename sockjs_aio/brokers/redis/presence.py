@@ -145,8 +145,10 @@ class Presence:
     async def _ask(self, link: Link, channel: str, make: Callable[[], Sequence[Command]]) -> Any:
         try:
             return await link.call_with_room(make)
-        except BrokerUnavailableError as error:
+        except BaseException as error:  # also if the link is lost, which cancels this
             self._put_off(channel)
+            if not isinstance(error, BrokerUnavailableError):
+                raise
             text = "channel %r: other processes do not know its members here: %s"
             self._rate_limited.warn("members", text, channel, error)
 

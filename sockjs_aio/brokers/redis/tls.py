@@ -1,7 +1,7 @@
 """What redis-py would leave out of TLS."""
 
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 
 def tls_options(url: str) -> dict[str, Any]:
@@ -10,7 +10,7 @@ def tls_options(url: str) -> dict[str, Any]:
     Before version 6, it does so only if it is told.  A URL may still turn it off.
     """
     parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    if parts.scheme != "rediss" or query.get("ssl_cert_reqs") == "none":
+    first, *_ = parse_qs(parts.query).get("ssl_cert_reqs", [""])
+    if parts.scheme != "rediss" or first == "none":
         return {}
     return {"ssl_check_hostname": True}  # an option of the URL has precedence

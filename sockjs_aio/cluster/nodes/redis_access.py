@@ -5,6 +5,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -25,6 +26,9 @@ from sockjs_aio.cluster.nodes.settling import Settling
 logger: logging.Logger = logging.getLogger("sockjs_aio.nodes")
 
 T = TypeVar("T")
+
+_LOST_AT: ContextVar[float] = ContextVar("_LOST_AT")
+"""`Settling.lost_at` as it was when the command of this task was made."""
 
 
 class DirectoryUnavailableError(Exception):
@@ -50,7 +54,7 @@ class RedisAccess:
         # the next report must reach Redis before the last one has expired
         self._report_limit = min(self._limit, settling.expiry / 2)
         self._patience = patience
-        self._pool = make_node_pool(url, timeout, self._note_server)
+        self._pool = make_node_pool(url, timeout, self._note_server, self._is_outdated)
         self.client: Redis = Redis(connection_pool=self._pool)
         self._run_id: bytes | None = None
         self._has_warned = False  # that servers do not tell it
@@ -134,14 +138,27 @@ class RedisAccess:
             raise DirectoryUnavailableError(why) from error
 
     async def _ask(self, ask: Callable[[], Awaitable[T]], limit: float) -> T:
-        for _ in range(MAX_CONNECTIONS):
+        def make() -> Awaitable[T]:
+            _LOST_AT.set(self._settling.lost_at)
+            return ask()
+
+        for _ in range(2 * MAX_CONNECTIONS):
             try:
-                return await in_time(ask, limit)
+                answer = await in_time(make, limit)
+                if not self._is_outdated():
+                    return answer
             except ServerReplacedError:
                 if self._has_old_connections:  # they may still lead to the old server
                     self._has_old_connections = False
                     await self._pool.replace()
-        return await in_time(ask, limit)
+        return await in_time(make, limit)
+
+    def _is_outdated(self) -> bool:
+        """Tell whether Redis was found to lack claims since this task's command was made.
+
+        Then its answer may come from a server that another one has replaced.
+        """
+        return _LOST_AT.get() != self._settling.lost_at
 
     def _note_down(self, why: str) -> None:
         if self._why_down is None:

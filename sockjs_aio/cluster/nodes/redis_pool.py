@@ -22,15 +22,35 @@ MAX_CONNECTIONS = 4
 
 
 class ServerReplacedError(RedisConnectionError):
-    """A new connection leads to another server than the last one; nothing was sent yet."""
+    """Another server has taken the place of the last one; nothing was sent to it yet."""
 
 
 class NodePool(BlockingConnectionPool):
-    """A pool whose connections can be replaced although some are in use."""
+    """A pool whose connections can be replaced although some are in use.
 
-    def __init__(self, **options: Any) -> None:
+    Args:
+        is_outdated: Tells whether the command that gets a connection must be made again.
+        options: The options of redis-py's pool.
+    """
+
+    def __init__(self, *, is_outdated: Callable[[], bool], **options: Any) -> None:
         super().__init__(**options)
+        self._is_outdated = is_outdated
         self._left: set[AbstractConnection] = set()
+
+    async def get_connection(self, *arguments: Any, **options: Any) -> AbstractConnection:
+        """Return a connection for a command.
+
+        Raises:
+            ServerReplacedError: If Redis was replaced since the command was made.
+        """
+        connection: AbstractConnection = await super().get_connection(  # type: ignore[no-untyped-call]
+            *arguments, **options
+        )
+        if self._is_outdated():
+            await self.release(connection)
+            raise ServerReplacedError("it was replaced meanwhile")
+        return connection
 
     async def replace(self) -> None:
         """Leave all connections: the idle ones now, and those in use when they are given back.
@@ -50,7 +70,10 @@ class NodePool(BlockingConnectionPool):
 
 
 def make_node_pool(
-    url: str, timeout: float, note_server: Callable[[bytes | None], None]
+    url: str,
+    timeout: float,
+    note_server: Callable[[bytes | None], None],
+    is_outdated: Callable[[], bool],
 ) -> NodePool:
     """Make the pool of connections.
 
@@ -58,6 +81,7 @@ def make_node_pool(
         url: The URL of Redis.
         timeout: Seconds within which Redis must answer.
         note_server: See `note_servers`.
+        is_outdated: See `NodePool`.
 
     Raises:
         ValueError: If `url` is not valid.
@@ -67,6 +91,7 @@ def make_node_pool(
         url,
         max_connections=MAX_CONNECTIONS,
         timeout=timeout,
+        is_outdated=is_outdated,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
