@@ -370,6 +370,7 @@ async def test_other_servers_stay_as_they_are() -> None:
     [
         (RequestHandler, "start"),
         (RequestHandler, "_handle_request"),
+        (RequestHandler, "finish_response"),
         (web.UrlDispatcher, "resolve"),
     ],
 )
