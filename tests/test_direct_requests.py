@@ -150,6 +150,19 @@ async def test_what_sees_each_request_counts_unless_the_setting_is_true(
 
 
 @pytest.mark.parametrize("asked", [None, True])
+async def test_tool_that_patches_aiohttp_counts_unless_the_setting_is_true(
+    serve: Serve, answered: list[str], asked: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = RequestHandler._handle_request
+
+    async def watched(self: RequestHandler, *arguments: Any) -> Any:
+        return await handle(self, *arguments)
+
+    monkeypatch.setattr(RequestHandler, "_handle_request", watched)
+    assert await answers(serve, answered, settings={"direct_requests": asked}) is bool(asked)
+
+
+@pytest.mark.parametrize("asked", [None, True])
 async def test_access_log_counts_unless_the_setting_is_true(
     serve: Serve, answered: list[str], asked: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
