@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import async_timeout
 import pytest
@@ -272,8 +272,7 @@ class Greeting(asyncio.Protocol):
         self.ends: list[str] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are not
         self.server.connection_made(self, transport)  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
@@ -370,6 +369,7 @@ async def test_other_servers_stay_as_they_are() -> None:
     [
         (RequestHandler, "start"),
         (RequestHandler, "_handle_request"),
+        (RequestHandler, "finish_response"),
         (web.UrlDispatcher, "resolve"),
     ],
 )

@@ -15,6 +15,8 @@ from tests.require import require
 TRANSPORT_USES: list[Callable[[Any], object]] = [
     lambda transport: tcp.extra_info(transport, "socket"),
     tcp.protocol_of,
+    tcp.pause_reading,
+    tcp.resume_reading,
     tcp.buffered_bytes,
     tcp.is_tls,
     lambda transport: tcp.limit_buffer(transport, 10),

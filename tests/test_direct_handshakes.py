@@ -20,6 +20,7 @@ from sockjs_aio.connection import Session
 from sockjs_aio.server.direct import first_bytes
 from sockjs_aio.server.direct.first_bytes import FirstBytes
 from sockjs_aio.server.websocket_connection import WebSocketConnection
+from tests.certificate import contexts, make_certificate
 from tests.conftest import PATIENCE, Echo, Recorder, Serve, Served
 from tests.direct_bytes import AS_CHROME, asking, browser_handshake, get, text
 from tests.lanes import answered as answered
@@ -553,10 +554,11 @@ async def test_client_that_leaves_is_forgotten(
     assert Noted.seen in ([], ["open", "close"])
 
 
-async def test_client_that_leaves_while_the_loop_is_blocked_leaves_no_traceback(
-    serve: Serve,
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
+async def test_client_that_leaves_while_the_loop_is_blocked_leaves_nothing_behind(
+    serve: Serve, is_tls: bool, tmp_path: Path
 ) -> None:
-    served = await learnt(serve)
+    served = await learnt(serve, tls=contexts(make_certificate(tmp_path)) if is_tls else None)
     for _ in range(3):
         wire = await served.wire()
         await until(lambda: protocols(served) == [FirstBytes])

@@ -18,7 +18,7 @@ from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
 from sockjs_aio.server.aiohttp_protocol import Server
 from sockjs_aio.server.direct.conditions import MAX_PREFIXES
 from sockjs_aio.server.direct.handshakes import Doors
-from tests.conftest import PATIENCE, Echo, Recorder, Serve, Served
+from tests.conftest import PATIENCE, SHORT, Echo, Recorder, Serve, Served
 from tests.lanes import answered as answered
 from tests.websocket_wire import HANDSHAKE, close_code, close_frame, frame, masked
 from tests.wire import Reply, Wire
@@ -147,6 +147,19 @@ async def test_what_sees_each_request_counts_unless_the_setting_is_true(
 ) -> None:
     settings = {"direct_requests": asked}
     assert await answers(serve, answered, app=make_app(), settings=settings) is bool(asked)
+
+
+@pytest.mark.parametrize("asked", [None, True])
+async def test_tool_that_patches_aiohttp_counts_unless_the_setting_is_true(
+    serve: Serve, answered: list[str], asked: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = RequestHandler._handle_request
+
+    async def watched(self: RequestHandler, *arguments: Any) -> Any:
+        return await handle(self, *arguments)
+
+    monkeypatch.setattr(RequestHandler, "_handle_request", watched)
+    assert await answers(serve, answered, settings={"direct_requests": asked}) is bool(asked)
 
 
 @pytest.mark.parametrize("asked", [None, True])
@@ -490,6 +503,37 @@ async def test_client_that_leaves_behind_other_requests_is_noticed(
     wire.close()
     await Noted.until("close")
     assert "never" not in Noted.seen
+
+
+@pytest.mark.parametrize("transport", ["xhr", "xhr_streaming"])
+async def test_request_that_is_held_when_its_client_leaves_is_dropped(
+    serve: Serve, answered: list[str], transport: str
+) -> None:
+    """aiohttp would begin it in the turn in which it hears of the loss, and log a traceback."""
+
+    class Noted(Recorder):
+        pass
+
+    settings = {**SHORT, "heartbeat_delay": 60, "direct_requests": None, "response_limit": 1}
+    served = await serve(Noted, settings=settings)
+    for turns in range(10):
+        wire, path = await served.wire(), f"/echo/000/{turns}"
+        for name in ["xhr", "xhr_send", "xhr_send"]:
+            await wire.request("POST", f"{path}/{name}", "[]")
+        answered.clear()
+        wire.send("POST", f"{path}/{transport}", b"")
+        await until(lambda: answered == [transport])
+        (connection,) = connections(served)
+        lane = cast(Any, connection.transport).get_protocol()
+        wire.send("GET", "/echo/info")
+        await until(lambda lane=lane: lane.has_more)  # type: ignore[misc]
+        wire.abort()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        Noted.connections[-1].send("a")
+        await until(lambda: not connections(served))
+        await served.until_empty()
+    assert Noted.seen == ["open", "close"] * 10
 
 
 @pytest.mark.parametrize("transport", ["xhr", "xhr_streaming"])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from aiohttp.web_protocol import RequestHandler
 
 from tests import clients
 from tests.conftest import SHORT, Recorder, Serve
@@ -146,11 +147,42 @@ def replacing() -> web.Application:
 
 
 @pytest.mark.not_over("lane-on")  # the tool would not see the poll
-async def test_poll_whose_answer_a_tool_replaces_ends_with_it(serve: Serve) -> None:
+def patch_handler(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Do the same with a method of aiohttp's protocol of a connection."""
+    polls: list[str] = []
+
+    def replaced(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+        if not request.path.endswith("/xhr"):
+            return response
+        polls.append(request.path)
+        return web.Response(status=503) if len(polls) == 2 else response
+
+    method = getattr(RequestHandler, name)
+
+    async def handle(self: RequestHandler, request: Any, start: Any, handler: Any) -> Any:
+        async def answer(request: Any) -> web.StreamResponse:
+            return replaced(request, await handler(request))
+
+        return await method(self, request, start, answer)
+
+    async def finish(self: RequestHandler, request: Any, response: Any, start: Any) -> Any:
+        return await method(self, request, replaced(request, response), start)
+
+    patches = {"_handle_request": handle, "finish_response": finish}
+    monkeypatch.setattr(RequestHandler, name, patches[name])
+
+
+@pytest.mark.parametrize("method", [None, "_handle_request", "finish_response"])
+async def test_poll_whose_answer_a_tool_replaces_ends_with_it(
+    serve: Serve, method: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Ended(Recorder):
         pass
 
-    served = await serve(Ended, app=replacing(), settings=SHORT)
+    if method is not None:
+        patch_handler(monkeypatch, method)
+    app = replacing() if method is None else None
+    served = await serve(Ended, app=app, settings={**SHORT, "direct_requests": False})
     wire = await served.wire()
     path = f"{served.prefix}/000/1/xhr"
     assert (await wire.request("POST", path, "")).body == b"o\n"

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import socket
+import struct
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +14,7 @@ import sockjs_aio
 from tests import clients
 from tests.certificate import contexts, make_certificate
 from tests.conftest import PATIENCE, SHORT, Echo, Recorder, Serve
+from tests.websocket_wire import handshake, masked
 
 http = pytest.mark.parametrize("kind", clients.HTTP, ids=lambda kind: kind.name)
 
@@ -21,6 +23,8 @@ QUESTIONS = {
     "set_write_buffer_limits",
     "get_extra_info",
     "get_protocol",
+    "pause_reading",
+    "resume_reading",
 }
 """What a closed TLS transport fails at."""
 
@@ -105,6 +109,73 @@ async def test_connection_lost_with_requests_behind_a_poll_leaves_nothing_in_the
     await Left.until("close")
     tcp.abort()  # it knows nothing of the loss
     wire.abort()
+
+
+@pytest.mark.not_over("lane-off", "sharing", "replacing")
+async def test_shutdown_with_requests_behind_a_stream_leaves_nothing_in_the_log(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """The session cuts the stream of a client that does not read; then aiohttp closes it again."""
+
+    class Flood(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            for _ in range(300):
+                self.send("x" * 65536)
+
+    settings = {**SHORT, "heartbeat_delay": 60, "direct_requests": True}
+    settings.update(send_queue_limit=1 << 26, response_limit=1 << 26)
+    served = await serve(Flood, settings=settings, tls=contexts(make_certificate(tmp_path)))
+    wire = await served.wire()
+    for number in range(3):
+        await wire.request("POST", "/echo/0/1/" + ("xhr_send" if number else "xhr"), "[]")
+    (handler,) = served.http_connections()
+    lane = handler.transport.get_protocol()
+    wire.stop_reading()
+    wire.send("POST", "/echo/0/1/xhr_streaming", b"")
+    async with async_timeout.timeout(PATIENCE):
+        while lane._waiter is None:  # the lane answers the stream
+            await asyncio.sleep(0.001)
+        assert await served.post("/0/1", '["go"]') == 204
+        wire.writer.write(bytes(200_000))
+        while not lane._is_paused:
+            await asyncio.sleep(0.001)
+    await served.runner.cleanup()
+    assert Flood.seen == ["open", "close"]
+    wire.abort()
+
+
+async def test_websocket_that_is_lost_while_its_hook_returns_leaves_nothing_in_the_log(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """Python 3.10 takes a lost connection for an open one for a turn, and cannot read on."""
+    gate = asyncio.Event()
+    turns = 0
+
+    class Slow(Recorder):
+        async def on_message(self, message: str | bytes) -> None:
+            if message == "wait":
+                await gate.wait()
+                self.send("x")  # so we notice that it is lost
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+
+    served = await serve(Slow, settings=SHORT, tls=contexts(make_certificate(tmp_path)))
+    for number in range(8):
+        turns = number
+        gate.clear()
+        wire = await handshake(served)
+        wire.writer.write(masked(1, b'"wait"') + masked(1, b'"%b"' % (b"y" * 120)) * 700)
+        (connection,) = served.http_connections()
+        async with async_timeout.timeout(PATIENCE):
+            while not connection._is_paused:
+                await asyncio.sleep(0.001)
+        its_socket = wire.writer.transport.get_extra_info("socket")
+        its_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wire.abort()
+        await asyncio.sleep(0.05)
+        gate.set()
+        await served.until_empty()
+    assert Slow.seen == ["open", "close"] * 8
 
 
 async def test_client_that_does_not_poll_again_is_forgotten(serve: Serve, tmp_path: Path) -> None:
@@ -220,6 +291,10 @@ def test_only_one_module_asks_transports_that_may_be_closed() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in QUESTIONS:
                 asking.add(path.relative_to(root).as_posix())
-    without_tls = {"core/plain_write.py", "testing/network.py"}
+    without_tls = {
+        "cluster/workers/handover.py",
+        "core/plain_write.py",
+        "testing/network.py",
+    }
     just_opened = {"cli/doctor/tls_check.py"}
     assert asking == {"core/tcp.py", *without_tls, *just_opened}

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from sockjs_aio.client.address import Address
 from sockjs_aio.client.http_sender import HttpSender
 from sockjs_aio.client.options import ClientOptions
 from sockjs_aio.client.transport import LOST, Message, TransportError, failures, refused
+from sockjs_aio.errors import ServerFrameError
 from sockjs_aio.protocol import response_reader
 from sockjs_aio.protocol.response_reader import ResponseReader
 from sockjs_aio.protocol.server_frames import ServerFrame, decode_frame
@@ -142,9 +144,12 @@ class HttpTransport:
                 await self._request()
                 while not self._frames and self._response is not None:
                     data = await self._response.content.readany()
-                    self._add(self._reader.feed(data))
-                    if not data:
-                        self._response = None
+                    if data:
+                        self._add(self._reader.feed(data))
+                        continue
+                    self._response = None
+                    with contextlib.suppress(ServerFrameError):  # there may be no frame
+                        self._add(self._reader.end())
         except (aiohttp.ClientError, asyncio.TimeoutError):
             pass
         if not self._frames or decode_frame(self._frames[0]).kind != "c":

@@ -59,6 +59,18 @@ def protocol_of(transport: asyncio.BaseTransport) -> asyncio.BaseProtocol | None
         return None
 
 
+def pause_reading(transport: asyncio.ReadTransport) -> None:
+    """Leave what comes to the kernel; once the connection is gone, do nothing."""
+    with contextlib.suppress(AttributeError, RuntimeError):  # the second one from uvloop
+        transport.pause_reading()
+
+
+def resume_reading(transport: asyncio.ReadTransport) -> None:
+    """Read again; once the connection is gone, do nothing."""
+    with contextlib.suppress(AttributeError, RuntimeError):
+        transport.resume_reading()
+
+
 def buffered_bytes(transport: asyncio.WriteTransport) -> int:
     """Return how many written bytes have not left asyncio; 0 once the connection is gone."""
     if not is_tls(transport):

@@ -138,6 +138,7 @@ def is_watched(server: web.Server) -> bool:
         getattr(handle, "__func__", None) is not web.Application._handle
         or not _is_from("web_protocol.py", RequestHandler.start)
         or not _is_from("web_protocol.py", RequestHandler._handle_request)
+        or not _is_from("web_protocol.py", RequestHandler.finish_response)
         or not _is_from("web_urldispatcher.py", web.UrlDispatcher.resolve)
     )
 

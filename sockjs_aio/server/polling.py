@@ -16,8 +16,14 @@ from sockjs_aio.core.tcp import Delivery, give_up_after, is_left
 from sockjs_aio.errors import ReceiverRefusedError
 from sockjs_aio.protocol.frames import HEARTBEAT, javascript_string
 from sockjs_aio.protocol.transports import line
-from sockjs_aio.server.aiohttp_internals import ResponseWriter, apps_of, set_body, set_text
-from sockjs_aio.server.aiohttp_protocol import is_patched
+from sockjs_aio.server.aiohttp_internals import (
+    ResponseWriter,
+    apps_of,
+    server_of,
+    set_body,
+    set_text,
+)
+from sockjs_aio.server.aiohttp_protocol import is_patched, is_watched
 from sockjs_aio.server.body import discard_body
 from sockjs_aio.server.callback import read_callback
 from sockjs_aio.server.client_loss import ClientConnection
@@ -81,9 +87,7 @@ async def _poll(
         session.connection_lost(writer)
     writer.give_up_after(PATIENCE * service.settings.heartbeat_delay)
     body = b"" if frame is None else dress(frame)
-    may_be_replaced = any(map(_may_replace, apps_of(request))) or is_wrapped(
-        request.match_info.handler
-    )
+    may_be_replaced = _may_be_replaced(request)
     kind = ReplaceableResponse if may_be_replaced else PollResponse
     response = kind(session, writer, body, head)
     if may_be_replaced:
@@ -96,8 +100,17 @@ async def _poll(
     return response
 
 
-def _may_replace(app: web.Application) -> bool:
+def _may_be_replaced(request: web.Request) -> bool:
     """Tell whether code of an application, or a tool, may answer with another response."""
+    server = server_of(request)  # None once the connection is lost: then nobody answers
+    return (
+        any(map(_may_replace, apps_of(request)))
+        or is_wrapped(request.match_info.handler)
+        or (server is not None and is_watched(server))
+    )
+
+
+def _may_replace(app: web.Application) -> bool:
     return bool(app.middlewares) or is_patched(app)
 
 

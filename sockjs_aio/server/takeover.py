@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 
 from aiohttp import web
 
-from sockjs_aio.core.tcp import extra_info, protocol_of
+from sockjs_aio.core.tcp import extra_info, pause_reading, protocol_of, resume_reading
 from sockjs_aio.server import aiohttp_internals
 from sockjs_aio.server.client_loss import ClientConnection
 from sockjs_aio.server.direct.lane import DirectLane
@@ -122,11 +122,11 @@ class _Husk(asyncio.Transport):
 
     def pause_reading(self) -> None:
         if not self.is_empty:
-            self.transport.pause_reading()
+            pause_reading(self.transport)
 
     def resume_reading(self) -> None:
         if not self.is_empty:
-            self.transport.resume_reading()
+            resume_reading(self.transport)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return extra_info(self.transport, name, default)

@@ -11,6 +11,7 @@ import asyncio
 from typing import Any
 
 from sockjs_aio.core.message_rate import Pace
+from sockjs_aio.core.tcp import pause_reading, resume_reading
 from sockjs_aio.core.websocket_session import InlineHooks, InlineSession
 from sockjs_aio.errors import PayloadBrokenError, PayloadTooLargeError
 from sockjs_aio.protocol.client_frames import PONG_START, ClientFrames
@@ -118,7 +119,7 @@ class WebSocketConnection(TakenOver):
             self._process(hooks)
         elif len(frames) > READ_AHEAD and not self._is_paused:
             self._is_paused = True
-            self.transport.pause_reading()
+            pause_reading(self.transport)
 
     def pause_writing(self) -> None:
         """Write no more until `resume_writing`."""
@@ -255,7 +256,7 @@ class WebSocketConnection(TakenOver):
     def _read_on(self) -> None:
         self._is_paused = False
         if not (self._is_lost or self.transport.is_closing()):
-            self.transport.resume_reading()
+            resume_reading(self.transport)
 
     # The end.
 

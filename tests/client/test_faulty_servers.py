@@ -182,6 +182,29 @@ async def test_nothing_is_received_after_a_response_that_was_cut_off(
             await socket.receive()
 
 
+@pytest.mark.virtual_time
+@pytest.mark.not_over("uvloop")
+@pytest.mark.parametrize(
+    ("further", "message"),
+    [
+        (b'/**/_jp.sockjs("c[1002,\\"Connection interrupted\\"]");', "1002 Connection interrupted"),
+        (b'/**/_jp.sockjs("h");', "1006 a response was cut off"),
+        (b"", "1006 a response was cut off"),
+    ],
+)
+async def test_jsonp_response_that_was_cut_off_ends_the_connection(
+    further: bytes, message: str
+) -> None:
+    cut = stream(b"/**/_jp.sockjs(") + CUT_OFF
+    answers = [response(b'/**/_jp.sockjs("o");'), cut, response(further)]
+    async with (
+        scripted(jsonp=answers) as server,
+        connect(server.url, transports="jsonp") as socket,
+    ):
+        with pytest.raises(ConnectionClosedError, match=message):
+            await socket.receive()
+
+
 async def test_headers_of_an_answer_that_was_cut_off_are_not_shown() -> None:
     # aiohttp has seen the whole head in one of them, and puts it into the text of its error
     head = b"HTTP/1.1 200 OK\r\nSet-Cookie: token=secret\r\n"

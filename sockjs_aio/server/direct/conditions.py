@@ -40,7 +40,6 @@ def may_open(service: Service, request: web.Request, prefix: str) -> bool:
         and not service.admission.needs_request
         and not is_wrapped(request.match_info.handler)
         and aiohttp_protocol.takes(handler)
-        and not aiohttp_protocol.is_watched(server_of(request))
         and not _has_rival(service, request, prefix)
         and not _is_observed(request)
     )
@@ -64,7 +63,7 @@ def _is_possible(service: Service, request: web.Request) -> bool:
 
 def _is_observed(request: web.Request) -> bool:
     """Tell whether something of the application, or of a monitoring tool, sees each request."""
-    if has_hooks(request):
+    if has_hooks(request) or aiohttp_protocol.is_watched(server_of(request)):
         return True
     service = service_of(request.match_info.handler)
     relay = None if service is None else service.relay

@@ -68,6 +68,7 @@ class FirstBytes(asyncio.Protocol):
         """Tell aiohttp's server."""
         self._timer.cancel()
         self.server.connection_lost(self)  # type: ignore[arg-type]
+        self.transport.close()  # Python 3.10 takes a TLS transport for open until then
 
     # For aiohttp's server.
 

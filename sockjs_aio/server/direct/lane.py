@@ -12,7 +12,6 @@ While the lane answers one, it holds what arrives, so that answers keep their or
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -25,8 +24,10 @@ from sockjs_aio.core.tcp import (
     buffered_bytes,
     give_up_after,
     is_tls,
+    pause_reading,
     plain_buffered_bytes,
     protocol_of,
+    resume_reading,
 )
 from sockjs_aio.origins import is_allowed
 from sockjs_aio.protocol.transports import TRANSPORTS
@@ -271,8 +272,7 @@ class DirectLane(asyncio.Protocol):
         self._held_size += len(data) + PIECE_OVERHEAD
         if self._held_size > MAX_HELD:
             self._is_paused = True
-            with contextlib.suppress(RuntimeError):  # the connection is closing
-                self._transport.pause_reading()
+            pause_reading(self._transport)
 
     def _read_held(self) -> None:
         """Go on with what has arrived, in the pieces in which it came.
@@ -282,6 +282,8 @@ class DirectLane(asyncio.Protocol):
         """
         held, self._held = self._held, None
         self._read_on()  # now: aiohttp may pause when it gets what is held
+        if self._transport.is_closing() or protocol_of(self._transport) is None:
+            held = None  # aiohttp must not begin a request in the turn in which it hears of a loss
         turn = Turn()
         while held and self._waiter is None and not turn.is_over:
             data = held.popleft()
@@ -296,8 +298,7 @@ class DirectLane(asyncio.Protocol):
     def _read_on(self) -> None:
         if self._is_paused:
             self._is_paused = False
-            with contextlib.suppress(RuntimeError):
-                self._transport.resume_reading()
+            resume_reading(self._transport)
 
     def _end_later(self, then: Callable[[], None]) -> None:
         self._ending = asyncio.get_running_loop().create_task(self._wait(then))
