@@ -453,17 +453,29 @@ async def test_a_script_ends_with_a_status_that_tells(tmp_path: Path) -> None:
 
 
 @pytest.mark.programs
-async def test_workers_need_no_stderr() -> None:
+@pytest.mark.parametrize("closed", ["2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("how", ["command", "script"])
+async def test_workers_need_no_standard_streams(how: str, closed: str, tmp_path: Path) -> None:
+    """No worker has a socket in their place."""
     served = Command(free_port(), "/echo")
+    target, port = INSPECTED + "make", str(served.port)
+    if how == "command":
+        program = ["-m", "sockjs_aio", "serve", target, "--port", port, "--drain-notice", "0"]
+    else:
+        file = tmp_path / "run.py"
+        text = SCRIPT.replace("port=0", f"port={port}")
+        file.write_text(text.format(path=str(ROOT), target=target, more=""))
+        program = [str(file)]
     process = await asyncio.create_subprocess_exec(
-        *("sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "sockjs_aio", "serve"),
-        *(INSPECTED + "make", "--port", str(served.port), "--drain-notice", "0"),
-        cwd=ROOT,
+        *("sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, *program), cwd=ROOT
     )
     try:
         await served.until_listening()
         async with async_timeout.timeout(PATIENCE):
             assert await served.poll("/0/1") == b"o"
+        for worker in children(process):
+            for number in range(3):
+                assert "socket" not in os.readlink(f"/proc/{worker}/fd/{number}")
     finally:
         await served.hang_up()
         process.terminate()
