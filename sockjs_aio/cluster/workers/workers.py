@@ -143,7 +143,7 @@ class Workers:
         replace_closed_streams()
         with (
             Listeners(self.count, hosts, port, unix=path, fds=fd) as listeners,
-            signals_held(),  # until the supervisor handles them: the directory must be removed
+            signals_held(),  # while no supervisor handles them: the directory must be removed
             socket_directory() as directory,
         ):
             config = self._config(target, directory, policy)
