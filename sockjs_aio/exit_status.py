@@ -10,6 +10,9 @@ _PIPE_CLOSED = 141
 """The exit statuses that shells show for programs that end by Ctrl-C, or because nobody reads their
 output."""
 
+_LAST_OF_STREAMS = 2
+"""The file descriptor of stderr."""
+
 
 def exit_status(run: Callable[[], int]) -> int:
     """Call `run`; return its exit status, or that for Ctrl-C or a pipe that was closed."""
@@ -29,7 +32,13 @@ def exit_status(run: Callable[[], int]) -> int:
 
 
 def replace_closed_streams() -> None:
-    """Let this process write to stdout and stderr even if they were closed from the start."""
+    """Let this process write to stdout and stderr even if they were closed from the start.
+
+    No socket gets one of their file descriptors, or that of stdin: what is started has others.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _LAST_OF_STREAMS:
+        os.set_inheritable(number, True)
+    os.close(number)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run

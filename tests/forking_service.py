@@ -186,7 +186,7 @@ def serve_in_forks(port: int) -> None:
     assert [process.exitcode for process in processes] == [0, 0]
 
 
-def serve_beside_a_pool(port: int) -> None:
+def serve_beside_a_pool(port: int, *, listens: bool = True) -> None:
     """Serve on a listener that is there before the application forks and starts a program."""
 
     async def start_pool(app: web.Application) -> None:
@@ -200,9 +200,18 @@ def serve_beside_a_pool(port: int) -> None:
     app[POOL] = []
     app.on_startup.append(start_pool)
     app.router.add_get("/pool", pool)
-    listener = socket.create_server(("127.0.0.1", port))
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    if listens:
+        listener.listen()
     listener.set_inheritable(True)  # as those that systemd passes
     run_app(app, sock=listener, print=None, access_log=None)
+
+
+def serve_once_bound(port: int) -> None:
+    """Do the same, but on one that does not listen yet."""
+    serve_beside_a_pool(port, listens=False)
 
 
 def serve_on(listener: socket.socket) -> None:
@@ -221,4 +230,5 @@ if __name__ == "__main__":
             "failing": fail_to_clean_up,
             "forks": serve_in_forks,
             "pool": serve_beside_a_pool,
+            "bound pool": serve_once_bound,
         }[how](int(port))

@@ -76,10 +76,11 @@ async def test_a_process_that_has_served_may_share_listeners_with_its_forks(
     assert await served.process.wait() == 0
 
 
+@pytest.mark.parametrize("how", ["pool", "bound pool"])
 async def test_what_an_application_starts_at_its_start_does_not_share_the_listener(
-    serve: Run,
+    serve: Run, how: str
 ) -> None:
-    served = await serve("pool")
+    served = await serve(how)
     pids = json.loads((await served.ask("/pool")).body)
     try:
         served.process.kill()

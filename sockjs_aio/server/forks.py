@@ -18,7 +18,11 @@ _DEFAULTS: dict[str, _Handler] = {
     "SIGINT": signal.default_int_handler,
 }
 
+_OURS = ("asyncio", "uvloop", "sockjs_aio")
+"""Packages whose signal handlers are not for forks."""
+
 _kept: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
+_listeners: set[object] = set()
 _directories: set[str] = set()
 _services = 0  # how many of them this process runs; a fork of it runs none
 
@@ -56,6 +60,17 @@ def keep_from_forks(connection: socket.socket) -> None:
     _kept.add(connection)
 
 
+def keep_listener_from_forks(listener: socket.socket) -> None:
+    """Let no fork share a listener, even if it does not listen yet, nor what it has accepted.
+
+    Those connections may still be there when the listener is closed.
+    """
+    _kept.add(listener)
+    name, _, _ = _look(listener)
+    if name:
+        _listeners.add(name)
+
+
 def keep_directory_from_forks(directory: str) -> None:
     """Let no fork share connections to or from the Unix sockets in a directory."""
     _directories.add(directory)
@@ -66,7 +81,7 @@ def _restore() -> None:
     for name, default in _DEFAULTS.items():
         number = getattr(signal, name)
         handler = signal.getsignal(number)
-        if getattr(handler, "__module__", "").partition(".")[0] in ("asyncio", "uvloop"):
+        if getattr(handler, "__module__", "").partition(".")[0] in _OURS:
             signal.signal(number, default)
     global _services
     was_serving, _services = _services > 0, 0
@@ -113,7 +128,7 @@ def _shared() -> set[int]:
         sockets = list(_sockets())
     finally:
         socket.setdefaulttimeout(timeout)
-    listening = {name for _, name, listens, _ in sockets if listens}
+    listening = _listeners | {name for _, name, listens, _ in sockets if listens}
     kept = {connection.fileno() for connection in _kept}
     return {
         number

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from sockjs_aio.server.accept_errors import quiet_accept_errors
 from sockjs_aio.server.drain import Drain
-from sockjs_aio.server.forks import forks_apart
+from sockjs_aio.server.forks import forks_apart, keep_listener_from_forks
 from sockjs_aio.server.guard import guard
 
 logger: logging.Logger = logging.getLogger("sockjs_aio")
@@ -70,6 +70,7 @@ def _to_serve(sock: socket.socket | Iterable[socket.socket]) -> list[socket.sock
     for listener in listeners:
         listener.setblocking(False)  # as an event loop's are: `forks` looks for that
         listener.set_inheritable(False)  # those of systemd are
+        keep_listener_from_forks(listener)
     return listeners
 
 

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -313,6 +314,18 @@ async def test_it_takes_a_socket_that_is_open(command: RunCommand) -> None:
             assert await served.stop() == 0
 
 
+async def test_it_takes_a_socket_in_the_place_of_stdin(command: RunCommand) -> None:
+    """As supervisord passes it."""
+    become = "import os, sys; os.dup2(int(sys.argv[1]), 0); os.execv(sys.argv[2], sys.argv[2:])"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        through = (sys.executable, "-c", become, str(number))
+        served = await command("--fd", "0", through=through, pass_fds=(number,), workers=1)
+        assert served.port == listener.getsockname()[1]
+        assert await served.poll("/0/1") == b"o"
+        assert await served.stop() == 0
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -453,17 +466,29 @@ async def test_a_script_ends_with_a_status_that_tells(tmp_path: Path) -> None:
 
 
 @pytest.mark.programs
-async def test_workers_need_no_stderr() -> None:
+@pytest.mark.parametrize("closed", ["2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("how", ["command", "script"])
+async def test_workers_need_no_standard_streams(how: str, closed: str, tmp_path: Path) -> None:
+    """No worker has a socket in their place."""
     served = Command(free_port(), "/echo")
+    target, port = INSPECTED + "make", str(served.port)
+    if how == "command":
+        program = ["-m", "sockjs_aio", "serve", target, "--port", port, "--drain-notice", "0"]
+    else:
+        file = tmp_path / "run.py"
+        text = SCRIPT.replace("port=0", f"port={port}")
+        file.write_text(text.format(path=str(ROOT), target=target, more=""))
+        program = [str(file)]
     process = await asyncio.create_subprocess_exec(
-        *("sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "sockjs_aio", "serve"),
-        *(INSPECTED + "make", "--port", str(served.port), "--drain-notice", "0"),
-        cwd=ROOT,
+        *("sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, *program), cwd=ROOT
     )
     try:
         await served.until_listening()
         async with async_timeout.timeout(PATIENCE):
             assert await served.poll("/0/1") == b"o"
+        for worker in children(process):
+            for number in range(3):
+                assert "socket" not in os.readlink(f"/proc/{worker}/fd/{number}")
     finally:
         await served.hang_up()
         process.terminate()
@@ -499,6 +524,32 @@ async def test_a_signal_before_the_supervisor_runs_ends_it_and_leaves_nothing_be
     served = await script(tmp_path, INSPECTED + "make", STOPPED.replace("{name}", name))
     assert await served.ended() == 0, served.said
     assert f"{name}: shutting down" in served.said
+    assert not list(temporary.iterdir())
+
+
+STOPPED_AGAIN = """
+import os, shutil, signal
+remove = shutil.rmtree
+
+def stop_and_remove(*args, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    remove(*args, **options)
+
+shutil.rmtree = stop_and_remove
+"""
+
+
+@pytest.mark.programs
+async def test_a_signal_after_the_supervisor_has_run_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    more = STOPPED_AGAIN + "import logging; logging.basicConfig(level='INFO')"
+    served = await script(tmp_path, INSPECTED + "make", more)
+    await served.until_said(r"serve http://127\.0\.0\.1:(\d+)")
+    assert await served.stop() == -signal.SIGTERM
     assert not list(temporary.iterdir())
 
 

@@ -72,16 +72,30 @@ async def test_hook_that_ends_its_worker_leaves_it_time_to_clean_up(
     assert await served.stop() == 0
 
 
+@pytest.mark.parametrize("factory", ["make_ended_at_its_start", "make_ended_as_its_start_ends"])
 async def test_a_worker_that_is_ended_at_its_start_cleans_up(
-    command: RunCommand, tmp_path: Path
+    command: RunCommand, tmp_path: Path, factory: str
 ) -> None:
     notes = tmp_path / "notes"
-    served = await command(
-        target=UNRULY + "make_ended_at_its_start", workers=1, notes=notes, wait=False
-    )
+    served = await command(target=UNRULY + factory, workers=1, notes=notes, wait=False)
     await served.until_said(r"worker 0 died \(exit status 4\)")
     assert await served.stop() == 0
     assert "cleanup" in lines(notes)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+async def test_a_worker_leaves_signals_to_its_supervisor_to_the_very_end(
+    command: RunCommand, tmp_path: Path, name: str
+) -> None:
+    notes = tmp_path / "notes"
+    served = await command(target=UNRULY + "make_slow_at_exit", workers=1, notes=notes)
+    (worker,) = children(served.process)
+    served.process.send_signal(signal.SIGTERM)
+    await until_noted(notes, "exit begins")
+    os.kill(worker, getattr(signal, name))
+    assert await served.ended() == 0
+    assert lines(notes)[-1] == "exit ends"
+    assert not served.has_failed, served.said
 
 
 async def test_hook_may_end_its_worker_with_any_status(command: RunCommand, tmp_path: Path) -> None:

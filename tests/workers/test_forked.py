@@ -99,10 +99,45 @@ async def test_a_fork_of_an_application_that_starts_keeps_no_listener(
     served = await command(target=UNRULY + "make_with_pool", notes=notes, workers=1)
     assert await served.poll("/0/before") == b"o"
     served.process.kill()  # otherwise the supervisor would wait for the fork to close stderr
-    with pytest.raises(ConnectionError):
-        async with async_timeout.timeout(PATIENCE):
-            while True:
-                await served.poll("/0/late")
+    await _until_refused(served)
+    end_forks(notes)
+    await served.process.wait()
+
+
+async def test_a_fork_of_a_worker_that_a_reload_has_replaced_keeps_no_connection(
+    command: RunCommand, notes: Path
+) -> None:
+    """It closes its listeners first, and then its sessions."""
+    served = await command(target=UNRULY + "make", notes=notes, workers=1)
+    idle = await served.wire()  # aiohttp closes it late, because no request has come
+    client = await WebSocket.open(served)
+    await client.send("fork_in_on_close")
+    assert await client.messages(1) == ["will"]
+    served.process.send_signal(signal.SIGHUP)
+    assert await client.frame() == b'c[1012,"Service restart"]'
+    await client.leave()
+    await served.until_said("all workers are new")
+    await until_noted(notes, "forked")
+    assert await idle.is_closed()
+    end_forks(notes)
+    assert await served.stop() == 0
+
+
+async def test_a_fork_of_a_worker_that_has_died_twice_keeps_no_listener(
+    command: RunCommand, notes: Path
+) -> None:
+    """The third worker of its number gets another listener, which only it lets listen."""
+    served = await command(target=UNRULY + "make_with_pool", notes=notes, workers=2)
+    others = children(served.process)
+    victim = others.pop()
+    for count in (1, 2):
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: len(children(served.process) - {*others, victim}) == 1)  # noqa: B023
+        (victim,) = children(served.process) - {*others, victim}
+        await until_noted(notes, "forked", 2 + count)
+    await served.worker_wires(2)
+    served.process.kill()
+    await _until_refused(served)
     end_forks(notes)
     await served.process.wait()
 
@@ -118,6 +153,15 @@ async def test_a_program_that_a_hook_has_started_keeps_no_listener(
     with pytest.raises(ConnectionRefusedError):
         async with async_timeout.timeout(PATIENCE):
             await served.poll("/0/late")
+
+
+async def _until_refused(served: Command) -> None:
+    """Wait until nobody listens; it may end while it gets a request."""
+    with pytest.raises(ConnectionRefusedError):
+        async with async_timeout.timeout(PATIENCE):
+            while True:
+                with contextlib.suppress(ConnectionResetError, EOFError):
+                    await served.poll("/0/late")
 
 
 async def _websocket(served: Command) -> tuple[WebSocket, int]:

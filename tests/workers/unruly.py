@@ -1,6 +1,7 @@
 """Applications that do what they should not, for the supervisor to get along with."""
 
 import asyncio
+import atexit
 import contextlib
 import ctypes
 import json
@@ -27,6 +28,7 @@ class Unruly(SockJSConnection):
     """Does what its messages say."""
 
     exits = False
+    forks = False
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -59,12 +61,17 @@ class Unruly(SockJSConnection):
             note("exit")
             for _ in range(2):
                 self.tasks.append(asyncio.create_task(self.exit()))
+        elif message == "fork_in_on_close":
+            self.forks = True
+            self.send("will")
         elif message == "exit in on_close":
             note("exit")
             self.exits = True
 
     async def on_close(self) -> None:
         note("close")
+        if self.forks:
+            fork(600)
         if self.exits:
             sys.exit(3)
 
@@ -135,6 +142,18 @@ async def make_slow_to_clean_up() -> web.Application:
     return app
 
 
+async def make_slow_at_exit() -> web.Application:
+    """Has the interpreter do something when it exits."""
+
+    def slowly() -> None:
+        note("exit begins")
+        time.sleep(1)
+        note("exit ends")
+
+    atexit.register(slowly)
+    return await make()
+
+
 async def make_hanging() -> web.Application:
     """Waits for a database that never comes."""
 
@@ -160,6 +179,19 @@ async def make_ended_at_its_start() -> web.Application:
 
     app = await make()
     app.on_startup.append(hang)
+    return app
+
+
+async def make_ended_as_its_start_ends() -> web.Application:
+    """The process is ended in the very turn in which the application has started."""
+
+    async def arm(_app: web.Application) -> None:
+        starting = asyncio.current_task()
+        assert starting is not None
+        starting.add_done_callback(lambda _: sys.exit(4))
+
+    app = await make()
+    app.on_startup.append(arm)
     return app
 
 

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from sockjs_aio.server.accept_errors import NO_ROOM
+from sockjs_aio.server.forks import keep_listener_from_forks
 
 _QUIET = 0.5
 """Seconds for which one such error is enough: asyncio tries again after one second."""
@@ -18,6 +19,15 @@ class Listener(socket.socket):
     """
 
     _quiet_until = 0.0
+
+    @classmethod
+    def take(cls, number: int) -> "Listener":
+        """Take what the supervisor has passed; what the application forks or starts must not."""
+        listener = cls(fileno=number)
+        listener.setblocking(False)  # as an event loop's are: `forks` looks for that
+        listener.set_inheritable(False)
+        keep_listener_from_forks(listener)
+        return listener
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection.

@@ -170,7 +170,8 @@ def _take(number: int) -> socket.socket:
     """Use a socket that the parent process, such as systemd, has opened."""
     wrong = f"cannot listen at file descriptor {number}"
     try:
-        listener = socket.socket(fileno=number)
+        # workers have another stdin
+        listener = socket.socket(fileno=number if number else os.dup(number))
         if listener.type != socket.SOCK_STREAM:
             raise OSError(errno.EINVAL, "not a stream socket: use ListenStream= in the socket unit")
         if listener.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):

@@ -99,6 +99,7 @@ class Supervisor:
         watching.cancel()
         if self._page is not None:
             await self._page.stop()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # see `Workers.run`, again
         return 1 if self._failure is not None or self._ending.has_killed else 0
 
     def _all(self) -> list[Child]:

@@ -11,7 +11,6 @@ import faulthandler
 import importlib
 import logging
 import operator
-import os
 import signal
 import socket
 import sys
@@ -81,6 +80,7 @@ class Worker:
         self._drain_ends: float | None = None  # if there was a notice; on the loop's clock
         self._app: web.Application | None = None
         self._runner: web.AppRunner | None = None
+        self._listeners = [Listener.take(number) for number in config.listeners]
         self._sites: list[tuple[web.SockSite, socket.socket]] = []
         self._reporting: asyncio.Task[None] | None = None
 
@@ -192,8 +192,7 @@ class Worker:
             # no patience: a predecessor that has died is not started again
             self._locator.predecessor = worker_at(self._placement.previous_path, patience=0)
         self._handovers.open(self._runner)
-        for number in self._config.listeners:
-            listener = Listener(fileno=number)
+        for listener in self._listeners:
             site = web.SockSite(self._runner, listener, backlog=listeners.BACKLOG)
             await site.start()
             self._sites.append((site, listener))
@@ -267,6 +266,8 @@ class Worker:
         """Close the listeners in this process; others still have them open."""
         sites, self._sites = self._sites, []
         await listeners.stop_accepting(sites)
+        for listener in self._listeners:
+            listener.close()  # if it was not opened
 
 
 def _add_health(app: web.Application) -> None:
@@ -286,16 +287,15 @@ async def work(number: int) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `Child.start`
     control, config = await Control.open(number)
     keep_directory_from_forks(config.directory)
-    for listener in config.listeners:
-        os.set_blocking(listener, False)  # so that no fork shares it, from the start
-        os.set_inheritable(listener, False)  # nor a program, which may outlive the service
     logs.set_up(config.log_level, config.log_format)
     worker = Worker(config, control)
     status = 0
     starting = asyncio.create_task(worker.start())
     ending = asyncio.create_task(control.ending.wait())
-    with contextlib.suppress(asyncio.CancelledError):  # a task has called `sys.exit`
+    try:
         await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:  # a task has called `sys.exit`, maybe just as the start ended
+        control.ending.set()
     if not starting.done():
         starting.cancel()
         await asyncio.wait((starting,))
@@ -321,7 +321,7 @@ def _keep_read_buffers() -> None:
     bytes(1 << 20)
 
 
-def _leave_to_supervisor() -> None:
+def _leave_to_supervisor(*_: object) -> None:
     pass
 
 
@@ -335,4 +335,9 @@ def main(number: int, policy: str) -> None:
             module, _, name = policy.partition(":")
             make_policy = operator.attrgetter(name)(importlib.import_module(module))
             asyncio.set_event_loop_policy(make_policy())
-        sys.exit(run(work(number)))
+        try:
+            status = run(work(number))
+        finally:  # threads and `atexit` functions of the application may go on for a while
+            for signal_number in SIGNALS:
+                signal.signal(signal_number, _leave_to_supervisor)
+        sys.exit(status)

@@ -21,6 +21,7 @@ from sockjs_aio.cluster.workers.socket_directory import socket_directory
 from sockjs_aio.cluster.workers.supervisor import Supervisor
 from sockjs_aio.cluster.workers.unix_socket import UNIX_MODE, UnixSocket
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
+from sockjs_aio.exit_status import replace_closed_streams
 from sockjs_aio.server.drain import Drain
 from sockjs_aio.server.run_app import check_no_loop
 
@@ -135,29 +136,31 @@ class Workers:
         check_no_loop("Workers.run")
         split(target)
         fd = _with_passed(fd, is_enough=host is not None or unix is not None)
-        if host is None:
-            host = () if unix is not None or fd else "127.0.0.1"
-        hosts = [host] if isinstance(host, str) else host
+        default = () if unix is not None or fd else ("127.0.0.1",)
+        hosts = default if host is None else [host] if isinstance(host, str) else host
         path = None if unix is None else UnixSocket(unix, unix_mode, unix_owner)
         policy = _policy(self.loop)
+        replace_closed_streams()
         with (
             Listeners(self.count, hosts, port, unix=path, fds=fd) as listeners,
-            signals_held(),  # until the supervisor handles them: the directory must be removed
+            signals_held(),  # while no supervisor handles them: the directory must be removed
             socket_directory() as directory,
         ):
             config = self._config(target, directory, policy)
-            page = None if self.metrics_port is None else self._metrics_page(self.metrics_port)
+            page = self._metrics_page()
             status = _run(Supervisor(config, listeners, ServiceManager(os.environ), page).run())
         if status:
             raise SystemExit(status)
 
-    def _metrics_page(self, port: int) -> "MetricsPage":
+    def _metrics_page(self) -> "MetricsPage | None":
+        if self.metrics_port is None:
+            return None
         from sockjs_aio.cluster.workers.metrics import MetricsPage
 
         try:
-            listener = socket.create_server((self.metrics_host, port))
+            listener = socket.create_server((self.metrics_host, self.metrics_port))
         except OSError as error:
-            where = f"{self.metrics_host}:{port}"
+            where = f"{self.metrics_host}:{self.metrics_port}"
             raise OSError(f"cannot answer for metrics at {where}: {error.strerror}") from None
         host, port = listener.getsockname()[:2]
         logger.info("metrics of all workers: http://%s:%d/metrics", host, port)
