@@ -24,7 +24,7 @@ from sockjs_aio.protocol.ends import ANOTHER_CONNECTION, INTERRUPTED, SLOW_CONSU
 from sockjs_aio.protocol.frames import CloseFrame, close_frame
 from sockjs_aio.protocol.framing import Framing
 from sockjs_aio.protocol.heartbeat import HeartbeatAndExpiry
-from sockjs_aio.protocol.session_state import CLOSED, CLOSING, CONNECTING, OPEN
+from sockjs_aio.protocol.session_state import CLOSED, CLOSING, CONNECTING, OPEN, State
 
 FRAME_LIMIT = 65536
 """Bytes after which an array frame takes no further message, so that no write is too large."""
@@ -60,6 +60,13 @@ class SessionMachine(HeartbeatAndExpiry):
         send_queue_limit: Bytes that may be queued, here and downstream together.
         now: The current time.
     """
+
+    # type checkers would infer these, which the base class has, from what the methods assign
+    state: State
+    is_receiving: bool
+    heartbeat_due: bool
+    last_frame: float
+    idle_since: float
 
     __slots__ = (
         "is_accepting",
