@@ -506,10 +506,14 @@ async def test_client_that_leaves_behind_other_requests_is_noticed(
 
 
 @pytest.mark.parametrize("transport", ["xhr", "xhr_streaming"])
+@pytest.mark.parametrize("is_behind_send", [False, True])
 async def test_request_that_is_held_when_its_client_leaves_is_dropped(
-    serve: Serve, answered: list[str], transport: str
+    serve: Serve, answered: list[str], transport: str, is_behind_send: bool
 ) -> None:
-    """aiohttp would begin it in the turn in which it hears of the loss, and log a traceback."""
+    """aiohttp would begin it in the turn in which it hears of the loss, and log a traceback.
+
+    The answer to a held xhr_send may be the first thing that shows that the client has left.
+    """
 
     class Noted(Recorder):
         pass
@@ -525,8 +529,12 @@ async def test_request_that_is_held_when_its_client_leaves_is_dropped(
         await until(lambda: answered == [transport])
         (connection,) = connections(served)
         lane = cast(Any, connection.transport).get_protocol()
+        if is_behind_send:
+            wire.send("POST", f"{path}/xhr_send", "[]")
+            await until(lambda lane=lane: lane.has_more)  # type: ignore[misc]
+        held = len(lane._held or ())
         wire.send("GET", "/echo/info")
-        await until(lambda lane=lane: lane.has_more)  # type: ignore[misc]
+        await until(lambda lane=lane, held=held: len(lane._held or ()) > held)  # type: ignore[misc]
         wire.abort()
         for _ in range(turns):
             await asyncio.sleep(0)

@@ -146,7 +146,6 @@ def replacing() -> web.Application:
     return app
 
 
-@pytest.mark.not_over("lane-on")  # the tool would not see the poll
 def patch_handler(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Do the same with a method of aiohttp's protocol of a connection."""
     polls: list[str] = []

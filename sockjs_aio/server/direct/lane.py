@@ -282,10 +282,12 @@ class DirectLane(asyncio.Protocol):
         """
         held, self._held = self._held, None
         self._read_on()  # now: aiohttp may pause when it gets what is held
-        if self._transport.is_closing() or protocol_of(self._transport) is None:
-            held = None  # aiohttp must not begin a request in the turn in which it hears of a loss
         turn = Turn()
         while held and self._waiter is None and not turn.is_over:
+            # each time: the last answer may have shown that the connection is lost
+            if self._transport.is_closing() or protocol_of(self._transport) is None:
+                held = None  # aiohttp must not begin a request in the turn in which it hears of it
+                break
             data = held.popleft()
             self._held_size -= len(data) + PIECE_OVERHEAD
             self.data_received(data)
