@@ -214,6 +214,17 @@ def serve_once_bound(port: int) -> None:
     serve_beside_a_pool(port, listens=False)
 
 
+def serve_and_fork_late(port: int) -> None:
+    """Fork when the listener is closed, and connections are not yet."""
+
+    async def fork(_app: web.Application) -> None:
+        forked(time.sleep, 600)  # this process waits for it when it exits
+
+    app = make()
+    app.on_shutdown.insert(0, fork)
+    run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)
+
+
 def serve_on(listener: socket.socket) -> None:
     run_app(make(), sock=listener, print=None, access_log=None)
 
@@ -231,4 +242,5 @@ if __name__ == "__main__":
             "forks": serve_in_forks,
             "pool": serve_beside_a_pool,
             "bound pool": serve_once_bound,
+            "late": serve_and_fork_late,
         }[how](int(port))

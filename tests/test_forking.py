@@ -16,6 +16,7 @@ from tests.forking_service import CASES, HELLO
 from tests.ports import free_port
 from tests.process import ROOT
 from tests.target import Target
+from tests.workers.test_reload_races import children
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.programs]
 
@@ -91,6 +92,47 @@ async def test_what_an_application_starts_at_its_start_does_not_share_the_listen
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_fork_after_the_listener_is_closed_keeps_no_connection(serve: Run) -> None:
+    served = await serve("late")
+    idle = await served.wire()
+    client = await WebSocket.open(served)
+    served.process.send_signal(signal.SIGINT)
+    assert await client.frame() == b'c[1012,"Service restart"]'
+    await client.leave()
+    (fork,) = children(served.process)
+    try:
+        async with async_timeout.timeout(10):
+            assert await idle.is_closed()
+        assert fork in children(served.process)
+    finally:
+        os.kill(fork, signal.SIGKILL)
+    assert await served.process.wait() == 0
+
+
+WITHOUT_LINUX = """
+import os, socket
+socket.SO_ACCEPTCONN = 9999  # which no socket tells, as on macOS
+del os.get_blocking  # as on Windows
+from aiohttp import web
+from sockjs_aio import run_app
+from sockjs_aio.cluster.workers.accepting import Listener
+
+async def leave(app):
+    raise web.GracefulExit
+
+listener = socket.create_server(("127.0.0.1", 0))
+Listener.take(os.dup(listener.fileno()))
+app = web.Application()
+app.on_startup.append(leave)
+run_app(app, sock=listener, print=None)
+"""
+
+
+async def test_listeners_are_served_on_systems_that_tell_less_of_them_than_linux() -> None:
+    program = await asyncio.create_subprocess_exec(sys.executable, "-c", WITHOUT_LINUX, cwd=ROOT)
+    assert await program.wait() == 0
 
 
 async def test_forks_that_share_a_listener_serve_together(serve: Run) -> None:

@@ -66,9 +66,15 @@ def keep_listener_from_forks(listener: socket.socket) -> None:
     Those connections may still be there when the listener is closed.
     """
     _kept.add(listener)
-    name, _, _ = _look(listener)
+    name = _name(listener)
     if name:
         _listeners.add(name)
+
+
+def keep_listeners_from_forks() -> None:
+    """Do so for all listeners that event loops of this process have now."""
+    with contextlib.suppress(OSError):  # no /dev/fd, as on Windows
+        _listeners.update(name for _, name, listens, _ in _all_sockets() if listens)
 
 
 def keep_directory_from_forks(directory: str) -> None:
@@ -121,13 +127,7 @@ def _leave_connections() -> None:
 
 
 def _shared() -> set[int]:
-    # with a default timeout, looking at a socket would make it non-blocking, here and in the parent
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(None)
-    try:
-        sockets = list(_sockets())
-    finally:
-        socket.setdefaulttimeout(timeout)
+    sockets = _all_sockets()
     listening = _listeners | {name for _, name, listens, _ in sockets if listens}
     kept = {connection.fileno() for connection in _kept}
     return {
@@ -135,6 +135,16 @@ def _shared() -> set[int]:
         for number, name, _, is_kept in sockets
         if is_kept or name in listening or number in kept
     }
+
+
+def _all_sockets() -> list[tuple[int, object, bool, bool]]:
+    # with a default timeout, looking at a socket would make it non-blocking, here and in the parent
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(None)
+    try:
+        return list(_sockets())
+    finally:
+        socket.setdefaulttimeout(timeout)
 
 
 def _sockets() -> Iterator[tuple[int, object, bool, bool]]:
@@ -154,20 +164,30 @@ def _sockets() -> Iterator[tuple[int, object, bool, bool]]:
 
 
 def _look(shown: socket.SocketType) -> tuple[object, bool, bool]:
-    """Return a socket's name, whether an event loop listens there, and whether it must be kept.
+    """Return a socket's name, whether an event loop listens there, and whether it must be kept."""
+    name = _name(shown)
+    is_unix = shown.family == socket.AF_UNIX
+    is_kept = is_unix and (_is_kept(name) or _is_kept(_peer(shown)))
+    return name, name is not None and _listens(shown), is_kept
 
-    For TCP, the name is only the port, because a listener may have no address.
+
+def _name(shown: socket.SocketType) -> object:
+    """Return a stream socket's name; None for others.
+
+    For TCP, it is only the port, because a listener may have no address.
     """
     name = shown.getsockname()
-    if isinstance(name, tuple):
-        if shown.type != socket.SOCK_STREAM:
-            return None, False, False
-        name = name[1]
-        is_kept = False
-    else:
-        is_kept = _is_kept(name) or _is_kept(_peer(shown))
-    listens = bool(shown.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    return name, listens and not os.get_blocking(shown.fileno()), is_kept
+    if not isinstance(name, tuple):
+        return name
+    return name[1] if shown.type == socket.SOCK_STREAM else None
+
+
+def _listens(shown: socket.SocketType) -> bool:
+    try:
+        listens = shown.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError:  # macOS does not tell
+        return False
+    return bool(listens) and not os.get_blocking(shown.fileno())
 
 
 def _peer(shown: socket.SocketType) -> object:

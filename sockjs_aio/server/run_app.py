@@ -2,18 +2,23 @@
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiohttp import web
 
 from sockjs_aio.server.accept_errors import quiet_accept_errors
 from sockjs_aio.server.drain import Drain
-from sockjs_aio.server.forks import forks_apart, keep_listener_from_forks
+from sockjs_aio.server.forks import (
+    forks_apart,
+    keep_listener_from_forks,
+    keep_listeners_from_forks,
+)
 from sockjs_aio.server.guard import guard
 
 logger: logging.Logger = logging.getLogger("sockjs_aio")
@@ -55,6 +60,7 @@ def run_app(
     check_no_loop("run_app", app)
     if options.get("sock") is not None:
         options["sock"] = _to_serve(options["sock"])
+    options["print"] = functools.partial(_serves, options.get("print", print))
     with forks_apart():
         web.run_app(
             _prepared(app, drain if handle_signals else None),
@@ -72,6 +78,13 @@ def _to_serve(sock: socket.socket | Iterable[socket.socket]) -> list[socket.sock
         listener.set_inheritable(False)  # those of systemd are
         keep_listener_from_forks(listener)
     return listeners
+
+
+def _serves(tell: Callable[..., None] | None, *where: object) -> None:
+    """Note the listeners, for forks after they are closed; aiohttp calls this once it has them."""
+    keep_listeners_from_forks()
+    if tell is not None:
+        tell(*where)
 
 
 async def _prepared(

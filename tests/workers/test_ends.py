@@ -2,15 +2,20 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import re
 import signal
+import socket
+import tempfile
 from pathlib import Path
 
 import async_timeout
 import pytest
 
+from sockjs_aio.cluster.workers.child import Child
 from sockjs_aio.cluster.workers.worker import FAILED
+from sockjs_aio.cluster.workers.workers import Workers
 from tests.clients import ALL, Client, WebSocket, Xhr, XhrStreaming
 from tests.workers.commanding import PATIENCE, Command
 from tests.workers.conftest import RunCommand
@@ -96,6 +101,31 @@ async def test_a_worker_leaves_signals_to_its_supervisor_to_the_very_end(
     assert await served.ended() == 0
     assert lines(notes)[-1] == "exit ends"
     assert not served.has_failed, served.said
+
+
+@pytest.mark.programs
+async def test_a_worker_that_is_ended_as_it_begins_to_listen_does_not_listen_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Other processes have its listeners too, so closing these is not enough."""
+    notes = tmp_path / "notes"
+    monkeypatch.setenv("NOTES", str(notes))
+    with contextlib.ExitStack() as stack:
+        shared = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
+        directory = stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp"))
+        config = Workers(1)._config(UNRULY + "make_slow_to_stop", directory, "")
+        numbers = [listener.fileno() for listener in shared]
+        child = await Child.start(dataclasses.replace(config, listeners=numbers, replaces=True))
+        await child.hear("loaded", PATIENCE)
+        os.kill(child.process.pid, signal.SIGSTOP)  # so that it reads both at once
+        for command in ("publish", "end"):
+            child.tell(command)
+        os.kill(child.process.pid, signal.SIGCONT)
+        await until_noted(notes, "stops")
+        for listener in shared:
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        assert await child.ended() == 0
+    assert "Bad file descriptor" not in capfd.readouterr().err
 
 
 async def test_hook_may_end_its_worker_with_any_status(command: RunCommand, tmp_path: Path) -> None:

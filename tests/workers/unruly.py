@@ -142,6 +142,18 @@ async def make_slow_to_clean_up() -> web.Application:
     return app
 
 
+async def make_slow_to_stop() -> web.Application:
+    """Its loop goes on when the listeners are closed."""
+
+    async def slowly(_app: web.Application) -> None:
+        note("stops")
+        await asyncio.sleep(1)
+
+    app = await make()
+    app.on_shutdown.append(slowly)
+    return app
+
+
 async def make_slow_at_exit() -> web.Application:
     """Has the interpreter do something when it exits."""
 

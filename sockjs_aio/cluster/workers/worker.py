@@ -194,8 +194,8 @@ class Worker:
         self._handovers.open(self._runner)
         for listener in self._listeners:
             site = web.SockSite(self._runner, listener, backlog=listeners.BACKLOG)
-            await site.start()
             self._sites.append((site, listener))
+            await site.start()  # if this is cancelled, the loop may listen already
         self._control.patience = self._config.hang_limit
         self._control.say("ready")
 
