@@ -119,7 +119,10 @@ class Haproxy:
         """Wait until each server has passed a check; until then all are taken to be well."""
 
         async def is_so() -> bool:
-            states = [await self._state(name) for name in ("one", "two", "three")]
+            try:
+                states = [await self._state(name) for name in ("one", "two", "three")]
+            except ConnectionRefusedError:  # haproxy has bound its socket, but does not listen yet
+                return False
             return all(state["check_status"] == "L7OK" for state in states)
 
         await until(is_so)
