@@ -554,7 +554,10 @@ async def test_client_that_leaves_is_forgotten(
     assert Noted.seen in ([], ["open", "close"])
 
 
-@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize(
+    "is_tls",
+    [pytest.param(False, id="plain"), pytest.param(True, id="tls", marks=pytest.mark.programs)],
+)
 async def test_client_that_leaves_while_the_loop_is_blocked_leaves_nothing_behind(
     serve: Serve, is_tls: bool, tmp_path: Path
 ) -> None:
