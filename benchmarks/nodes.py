@@ -157,7 +157,7 @@ async def sweep(url: str) -> str:
     locator = NodeLocator(directory, SECRET.encode(), timeout=1, silence=5, expiry=5)
     registry: Any = Registry()
     for number in range(MANY):
-        key = f"sweep:session:/echo:{number:08}"
+        key = f"sweep:session:/echo/{number:08}"
         with locator.claims.use(key, registry, str(number)) as claim:
             claim.is_held = True
     keeper = ClaimKeeper(directory, locator, print, interval=1, expiry=5, refresh_after=0)

@@ -223,8 +223,8 @@ async def test_messages_that_a_node_may_have_got_are_not_sent_again(
     url = "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
     record = make_record(SECRET.encode(), "other", url, time.time())
     own_redis.cli("set", "sockjs:node:other", record)
-    own_redis.cli("set", "sockjs:session:/echo:a", "other")
-    own_redis.cli("set", "sockjs:session:/echo:b", "other")
+    own_redis.cli("set", "sockjs:session:/echo/a", "other")
+    own_redis.cli("set", "sockjs:session:/echo/b", "other")
     assert await reach(node).post("/0/a", '["x"]') == 404
     assert await reach(node).poll("/0/b") == INTERRUPTED
     assert seen == [b"/echo/0/a/xhr_send", b"/echo/0/b/xhr", b"/echo/0/b/xhr"]
@@ -260,7 +260,7 @@ async def test_a_send_finds_the_node_that_has_its_session_since_another_one_has_
     assert await reach(other).post("/0/a", '["to the first"]') == 204
     first.kill()
     assert await reach(second).poll("/0/a") == INTERRUPTED
-    own_redis.cli("del", "sockjs:session:/echo:a")  # as if the lease had run out
+    own_redis.cli("del", "sockjs:session:/echo/a")  # as if the lease had run out
     assert await reach(second).poll("/0/a") == b"o"
     assert await reach(other).post("/0/a", '["to the second"]') == 204
     assert await reach(second).poll("/0/a") == b'a["to the second"]'
@@ -287,7 +287,7 @@ async def test_what_waits_for_a_node_that_writes_nothing_is_given_up(
     url = "http://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
     record = make_record(SECRET.encode(), "other", url, time.time())
     own_redis.cli("set", "sockjs:node:other", record)
-    own_redis.cli("set", "sockjs:session:/echo:a", "other")
+    own_redis.cli("set", "sockjs:session:/echo/a", "other")
     async with async_timeout.timeout(PATIENCE):
         stream = await reach(node).request("POST", "/0/a/xhr_streaming", b"")
         if has_begun:

@@ -78,7 +78,7 @@ async def test_nodes_go_on_at_the_primary_that_sentinel_names(
             await asyncio.sleep(0.01)
     await opened(first, "/0/new")
     assert await second.post("/0/new", '["x"]') == 204
-    key = "sockjs:session:/echo:a"
+    key = "sockjs:session:/echo/a"
     before = left = int(other_redis.cli("PTTL", key))
     while left <= before:  # until the claim is renewed, even if it has just been
         await asyncio.sleep(0.01)
@@ -99,7 +99,7 @@ async def test_nodes_leave_a_primary_that_was_replaced_although_it_still_works(
     await asyncio.to_thread(sentinel.fail_over)
     for number in itertools.count():
         await opened(target, f"/0/{number}")
-        key = f"sockjs:session:/echo:{number}"
+        key = f"sockjs:session:/echo/{number}"
         if (other_redis.cli("EXISTS", key), own_redis.cli("EXISTS", key)) == ("1", "0"):
             break
         await asyncio.sleep(0.1)
@@ -124,7 +124,7 @@ async def test_claims_that_a_new_primary_has_not_got_are_reported_to_it_at_once(
     own_redis.kill()
     proxy.target = other_redis.port
     async with async_timeout.timeout(PATIENCE):
-        while other_redis.cli("EXISTS", "sockjs:session:/echo:a") == "0":
+        while other_redis.cli("EXISTS", "sockjs:session:/echo/a") == "0":
             await asyncio.sleep(0.05)
     assert "has lost its data" not in node.said, "it knows the node"
 

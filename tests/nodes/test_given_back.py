@@ -101,7 +101,7 @@ async def test_a_session_that_is_opened_meanwhile_is_recorded(
     assert reply.body == b"o\n"
     room.removing.is_open.set()
     assert (await refused).status == 503
-    assert own_redis.cli("exists", "sockjs:session:/echo:x") == "1"
+    assert own_redis.cli("exists", "sockjs:session:/echo/x") == "1"
     await target.hang_up()
 
 
@@ -131,9 +131,9 @@ async def test_a_session_that_is_opened_meanwhile_is_recorded_again_if_the_answe
     room.removing.is_open.set()
     assert (await refused).status == 503
     directory.remove = remove
-    assert own_redis.cli("exists", "sockjs:session:/echo:x") == "0"
+    assert own_redis.cli("exists", "sockjs:session:/echo/x") == "0"
     await work.keeper.look()
-    assert own_redis.cli("exists", "sockjs:session:/echo:x") == "1"
+    assert own_redis.cli("exists", "sockjs:session:/echo/x") == "1"
     await target.hang_up()
 
 
@@ -160,7 +160,7 @@ async def test_a_session_that_is_opened_meanwhile_is_recorded_although_the_refus
     assert room.nodes._work is not None
     await room.nodes._work.directory.give_back("another")  # after the first one
     async with async_timeout.timeout(PATIENCE):
-        while own_redis.cli("exists", "sockjs:session:/echo:x") == "0":
+        while own_redis.cli("exists", "sockjs:session:/echo/x") == "0":
             await keeper.look()
     await target.hang_up()
 
@@ -182,7 +182,7 @@ async def test_a_node_that_ends_while_it_gives_ids_back_records_none_of_them_aga
     asyncio.get_running_loop().call_later(0.1, room.removing.is_open.set)
     await target.hang_up()
     await room.runner.cleanup()
-    assert own_redis.cli("exists", "sockjs:session:/echo:x") == "0"
+    assert own_redis.cli("exists", "sockjs:session:/echo/x") == "0"
 
 
 async def test_no_session_is_opened_if_another_node_has_its_id_after_authorize(
@@ -193,7 +193,7 @@ async def test_no_session_is_opened_if_another_node_has_its_id_after_authorize(
     assert room.nodes._work is not None
     request = asyncio.ensure_future(target.request("POST", "/0/x/xhr?slow", b""))
     await room.authorizing.reached.wait()
-    key = "sockjs:session:/echo:x"
+    key = "sockjs:session:/echo/x"
     own_redis.cli("set", key, "another")
     await room.nodes._work.locator.updates.refresh([key])
     room.authorizing.is_open.set()

@@ -26,7 +26,7 @@ async def taken_over(redis: RedisServer, other: Node, reach: Reach, path: str) -
         while (await reach(other).request("POST", path + "/xhr", b"")).status == 503:
             await asyncio.sleep(0.05)  # it may have missed Redis for a moment
         assert await reach(other).poll(path) == INTERRUPTED
-        redis.cli("del", f"sockjs:session:/echo:{path.rsplit('/', 1)[1]}")
+        redis.cli("del", f"sockjs:session:/echo/{path.rsplit('/', 1)[1]}")
         assert await reach(other).poll(path) == b"o"
 
 

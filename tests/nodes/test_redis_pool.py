@@ -5,7 +5,9 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
+from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError, RedisAccess
 from sockjs_aio.cluster.nodes.redis_pool import MAX_CONNECTIONS, make_node_pool
+from sockjs_aio.cluster.nodes.settling import Settling
 from tests.brokers.redis_server import RedisServer
 
 pytestmark = pytest.mark.redis
@@ -39,3 +41,21 @@ async def test_commands_go_on_while_their_connections_are_replaced(
     await asyncio.gather(*asking)
     assert await client.client_id() > before, "those that were in use are not used again"
     await pool.disconnect()
+
+
+async def test_no_answer_is_believed_if_redis_is_replaced_during_each_command(
+    redis_server: RedisServer,
+) -> None:
+    settling = Settling(60)
+    access = RedisAccess(redis_server.url, settling, timeout=30, patience=30)
+    answers: list[bytes] = []
+
+    async def ask() -> bytes:
+        answers.append(await access.client.echo("from the old server"))
+        settling.lose(len(answers))
+        return answers[-1]
+
+    with pytest.raises(DirectoryUnavailableError, match="again and again"):
+        await access.run(ask)
+    assert len(answers) > MAX_CONNECTIONS
+    await access.close()

@@ -102,7 +102,7 @@ async def test_what_was_written_long_ago_or_by_a_clock_that_is_wrong_is_not_used
     (node,) = run_nodes(1, expiry=30, lease=600)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    own_redis.cli("set", "sockjs:session:/echo:a", "old")
+    own_redis.cli("set", "sockjs:session:/echo/a", "old")
     async with trap(port) as caught:
         record = make_record(SECRET.encode(), "old", url, time.time() - age)
         own_redis.cli("set", "sockjs:node:old", record)

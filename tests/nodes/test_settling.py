@@ -69,6 +69,17 @@ async def until_settled(directory: Directory) -> None:
             await directory.register(())
 
 
+async def test_services_whose_prefixes_have_colons_share_no_sessions(
+    make: Make, own_redis: RedisServer
+) -> None:
+    note_known(own_redis)
+    one, two = make("one", own_redis.url), make("two", own_redis.url)
+    await one.register(())
+    await two.register(())
+    assert await owner(one, one.session_key("/chat", "x:1")) == "one"
+    assert await owner(two, two.session_key("/chat:x", "1")) == "two"
+
+
 async def test_nodes_refuse_a_redis_cluster(make: Make, own_redis: RedisServer) -> None:
     own_redis.kill()
     own_redis.start("--cluster-enabled", "yes", "--cluster-port", str(free_port()))

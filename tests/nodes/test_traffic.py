@@ -166,7 +166,7 @@ async def test_services_of_parts_of_an_application_are_others(
     assert await one.post("/0/parted", '["to the part"]') == 204
     assert await one.poll("/0/parted") == b'a["to the part"]'
     endings = {key.partition("session:")[2] for key in keys(redis_server, "*parted")}
-    assert endings == {"/echo:parted", "/part/of/it:parted"}
+    assert endings == {"/echo/parted", "/part/of/it/parted"}
 
 
 # What is told to Redis.
@@ -187,7 +187,7 @@ async def test_only_sessions_that_several_requests_need_are_claimed(
         assert keys(redis_server, "*unclaimed*") == before == []
     assert await node.poll("/0/unclaimed") == b"o"
     (key,) = keys(redis_server, "*unclaimed*")
-    assert key.endswith(":session:/echo:unclaimed")
+    assert key.endswith(":session:/echo/unclaimed")
 
 
 async def test_a_request_at_the_owner_asks_redis_nothing(
@@ -250,10 +250,10 @@ async def test_claims_outlast_their_lease_while_the_session_lasts_and_end_with_i
     owner, other = run_nodes(2, settings, lease=2.5, expiry=2)
     client = await opened_elsewhere(owner, other, reach, XhrStreaming)
     async with async_timeout.timeout(PATIENCE):
-        claimant = own_redis.cli("get", "sockjs:session:/echo:" + client.path[5:])
+        claimant = own_redis.cli("get", "sockjs:session:/echo/" + client.path[5:])
         for _ in range(10):  # 4 s, which is more than a lease
             await asyncio.sleep(0.4)
-            assert own_redis.cli("get", "sockjs:session:/echo:" + client.path[5:]) == claimant
+            assert own_redis.cli("get", "sockjs:session:/echo/" + client.path[5:]) == claimant
         await client.send("still here")
         assert await client.messages(1) == ["still here"]
         await client.leave()
@@ -275,7 +275,7 @@ async def test_late_requests_for_sessions_of_a_node_that_has_left_are_told_of_th
         assert await reach(second).post(path, '["x"]') == 404
         assert await reach(second).poll(path) == b'c[1002,"Connection interrupted"]'
     assert (await second.stats())["opened"] == 0
-    assert int(own_redis.cli("pttl", "sockjs:session:/echo:0")) > 0, "it is forgotten in time"
+    assert int(own_redis.cli("pttl", "sockjs:session:/echo/0")) > 0, "it is forgotten in time"
 
 
 async def test_ends_leave_nothing_in_redis(

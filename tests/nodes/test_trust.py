@@ -116,7 +116,7 @@ async def test_redis_cannot_send_requests_elsewhere(
     to = name_of(owner, own_redis)
     _, issued, mac = own_redis.cli("get", f"sockjs:node:{to}").split()
     own_redis.cli("set", "sockjs:node:evil", f"http://127.0.0.1:1 {issued} {mac}")
-    own_redis.cli("set", "sockjs:session:/echo:a", "evil")
+    own_redis.cli("set", "sockjs:session:/echo/a", "evil")
     assert (await reach(other).request("POST", "/0/a/xhr_send", b'["x"]')).status == 503
     assert "uses another secret" in other.said
 

@@ -1,7 +1,7 @@
 """What the nodes share in Redis: which nodes there are, and which of them owns which session.
 
 The key ``NAMESPACEnode:INCARNATION`` has the record of a node, and expires unless refreshed.
-``NAMESPACEsession:PREFIX:ID`` has the name of the node that owns a session.
+``NAMESPACEsession:PREFIX/ID`` has the name of the node that owns a session.
 
 ``NAMESPACEmark:INCARNATION`` has a random text that is not changed while it is there.  Each report
 of a node brings another one, so if Redis has lost its data, the node finds a text that it does not
@@ -126,7 +126,7 @@ class Directory:
 
     def session_key(self, prefix: str, session_id: str) -> str:
         """Return the key of a session."""
-        return f"{self._sessions}{prefix}:{session_id}"
+        return f"{self._sessions}{prefix}/{session_id}"  # no session id has a slash
 
     async def register(self, others: Collection[str]) -> dict[str, str | None]:
         """Report to Redis that this node lives; return the records of the nodes `others`.

@@ -142,7 +142,7 @@ class RedisAccess:
             _LOST_AT.set(self._settling.lost_at)
             return ask()
 
-        for _ in range(2 * MAX_CONNECTIONS):
+        for _ in range(2 * MAX_CONNECTIONS + 1):
             try:
                 answer = await in_time(make, limit)
                 if not self._is_outdated():
@@ -151,7 +151,7 @@ class RedisAccess:
                 if self._has_old_connections:  # they may still lead to the old server
                     self._has_old_connections = False
                     await self._pool.replace()
-        return await in_time(make, limit)
+        raise ServerReplacedError("another server takes its place again and again")
 
     def _is_outdated(self) -> bool:
         """Tell whether Redis was found to lack claims since this task's command was made.
