@@ -11,6 +11,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, ClassVar
 
+import async_timeout
 import pytest
 from aiohttp import web
 
@@ -19,6 +20,7 @@ from sockjs_aio.tornado import SockJSConnection, SockJSRouter, migrate, proto, s
 from sockjs_aio.tornado.transports import base
 from tests import clients
 from tests.conftest import Serve, Served
+from tests.process import PATIENCE
 
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 sockjs = pytest.mark.parametrize("kind", clients.SOCKJS, ids=lambda kind: kind.name)
@@ -786,6 +788,43 @@ async def test_stats(start: Start) -> None:
     await asyncio.sleep(0.02)
     assert counts.dump()["sessions_active"] == counts.dump()["connections_active"] == 0
     assert counts.dump()["transp_websocket"] == counts.dump()["transp_xhr"] == 0
+
+
+async def test_every_request_is_counted_without_the_direct_lane(start: Start) -> None:
+    """The lane only answers if `jsessionid` and `verify_ip` are off."""
+
+    class Echo(Old):
+        def on_message(self, message: str) -> None:
+            self.send(message)
+
+    others = {"jsessionid": False, "verify_ip": False}
+    served = await start(Echo, {**others, "direct_requests": False})
+    counts = served.tornado.stats
+    wire = await served.wire()
+
+    async def ask(transport: str, body: bytes) -> tuple[int, bytes]:
+        wire.send("POST", f"{served.prefix}/0/counted/{transport}", body)
+        reply = await wire.reply()
+        return reply.status, reply.body
+
+    assert await ask("xhr", b"") == (200, b"o\n")
+    for _ in range(3):
+        assert await ask("xhr_send", b'["x"]') == (204, b"")
+        assert await ask("xhr", b"") == (200, b'a["x"]\n')
+    sockets = [await clients.WebSocket.open(served) for _ in range(3)]
+    wire.send("POST", f"{served.prefix}/0/counted/xhr", b"")
+    async with async_timeout.timeout(PATIENCE):
+        while counts.dump()["connections_active"] != 4:
+            await asyncio.sleep(0.01)
+    counts._tell_second()
+    assert counts.conn_ps.sum == 1 + 6 + 3 + 1
+    for socket in sockets:
+        await socket.leave()
+    wire.close()
+    await Echo.until("close", 3)
+    async with async_timeout.timeout(PATIENCE):
+        while counts.dump()["connections_active"]:
+            await asyncio.sleep(0.01)
 
 
 def test_moving_average_is_over_ten_seconds() -> None:

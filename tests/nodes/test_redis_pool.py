@@ -48,9 +48,9 @@ async def test_no_answer_is_believed_if_redis_is_replaced_during_each_command(
 ) -> None:
     settling = Settling(60)
     access = RedisAccess(redis_server.url, settling, timeout=30, patience=30)
-    answers: list[bytes] = []
+    answers: list[bytes | str] = []
 
-    async def ask() -> bytes:
+    async def ask() -> bytes | str:
         answers.append(await access.client.echo("from the old server"))
         settling.lose(len(answers))
         return answers[-1]
