@@ -32,6 +32,7 @@ class Facts:
         self.plain: list[Import] = []  # those that bind ``sockjs`` itself
         self.origins: dict[str, set[str]] = {}  # full names by the name that an import binds
         self.bound: dict[str, int] = {}  # lines by the name that they bind without importing it
+        self.imported: set[str] = set()  # full names
         self.is_user: bool = False
         for node in self.nodes:
             if isinstance(node, ast.Import):
@@ -70,6 +71,7 @@ class Facts:
 
     def _note(self, name: str, origin: str, imported: str) -> None:
         self.origins.setdefault(name, set()).add(origin)
+        self.imported.add(imported)
         self.is_user |= is_within(imported, OLD) or is_within(imported, NEW)
 
     def chain(self, name: ast.Name) -> tuple[ast.expr, str]:
@@ -92,9 +94,9 @@ class Facts:
         return found
 
     def classes(self, full_name: str) -> set[str]:
-        """Return the names of this file's classes that derive from a class."""
+        """Return the names of this file's classes that derive from a class, or are other names."""
         classes = [node for node in self.nodes if isinstance(node, ast.ClassDef)]
-        found: set[str] = set()
+        found = {*self.assigned(lambda value: self.full_name(value) == full_name)}
         while True:
             more = {
                 each.name
@@ -106,6 +108,10 @@ class Facts:
                 return found
             found |= more
 
+    def uses(self, *modules: str) -> bool:
+        """Tell whether the file imports one of `modules`, or a part of one."""
+        return any(is_within(name, module) for name in self.imported for module in modules)
+
     def scopes(self, node: ast.AST) -> list[ast.AST]:
         """Return the functions and classes that contain `node`, innermost first."""
         found: list[ast.AST] = []
@@ -115,6 +121,15 @@ class Facts:
                 found.append(parent)
             parent = self.parents.get(parent)
         return found
+
+    def is_guarded(self, node: ast.AST) -> bool:
+        """Tell whether `node` is conditional, as in code for several versions."""
+        parent = self.parents.get(node)
+        while parent is not None:
+            if isinstance(parent, ast.Try | ast.If | ast.IfExp):
+                return True
+            parent = self.parents.get(parent)
+        return False
 
     def full_name(self, node: ast.expr) -> str:
         """Return the full name that `node` has by the file's imports; ``""`` if it has none."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from sockjs_aio.migrate.facts import Facts, brief
 from sockjs_aio.migrate.findings import Finding, Kind
 
-_HANDLERS = {"RequestHandler", "StaticFileHandler", "ErrorHandler", "RedirectHandler"}
+_HANDLERS = {"RequestHandler", "StaticFileHandler", "ErrorHandler", "RedirectHandler", "UIModule"}
 _VERBS = {"get", "post", "put", "delete", "head", "patch", "prepare", "initialize", "write_error"}
 _STAY = (
     "leave it on Tornado beside the service (see “One endpoint at a time” in "

@@ -1,0 +1,58 @@
+"""Finds what old releases of Tornado had: Python 3.10 and newer need Tornado 6, which has not."""
+
+import ast
+from collections.abc import Iterator
+
+from sockjs_aio.migrate.counterparts import is_within
+from sockjs_aio.migrate.facts import Facts, brief
+from sockjs_aio.migrate.findings import Finding, Kind
+
+_COROUTINE = "use gen.coroutine, or async def"
+_AWAITABLE = "yield the call itself, which returns an awaitable in current libraries"
+_GONE = {
+    "tornado.concurrent.TracebackFuture": "use asyncio.Future",
+    "tornado.concurrent.return_future": _COROUTINE,
+    "tornado.gen.Callback": _AWAITABLE,
+    "tornado.gen.Task": _AWAITABLE,
+    "tornado.gen.Wait": _AWAITABLE,
+    "tornado.gen.WaitAll": _AWAITABLE,
+    "tornado.gen.YieldPoint": _AWAITABLE,
+    "tornado.gen.engine": _COROUTINE,
+    "tornado.stack_context": "use contextvars",
+    "tornado.web.asynchronous": _COROUTINE,
+    "tornado.wsgi.WSGIAdapter": "serve it as an application of its own",
+    "tornado.wsgi.WSGIApplication": "serve it as an application of its own",
+}
+_FETCH = "Tornado 6 never calls the callback, without an error: await the call instead"
+
+
+def old_tornado(facts: Facts) -> Iterator[Finding]:
+    """List names that Tornado 6 lacks, each once, and callbacks that it ignores."""
+    seen: set[str] = set()
+    for node in facts.nodes:
+        for full in _names(facts, node):
+            gone = next((name for name in _GONE if is_within(full, name)), None)
+            if gone and gone not in seen and not facts.is_guarded(node):
+                seen.add(gone)
+                advice = f"Tornado 6, which Python 3.10 needs, does not have {gone}: {_GONE[gone]}"
+                yield Finding(getattr(node, "lineno", 1), brief(node), advice, Kind.BY_HAND)
+        if isinstance(node, ast.Call) and _ignores_callback(node) and facts.uses("tornado"):
+            yield Finding(node.lineno, brief(node), _FETCH, Kind.BY_HAND)
+
+
+def _names(facts: Facts, node: ast.AST) -> list[str]:
+    """Return the full names that an import binds or an expression has."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [] if node.level else [f"{node.module}.{alias.name}" for alias in node.names]
+    return [facts.full_name(node)] if isinstance(node, ast.Attribute) else []
+
+
+def _ignores_callback(call: ast.Call) -> bool:
+    """Tell whether this is ``client.fetch(request, callback)``, as before Tornado 6."""
+    if not isinstance(call.func, ast.Attribute) or call.func.attr != "fetch":
+        return False
+    is_named = any(keyword.arg == "callback" for keyword in call.keywords)
+    second = call.args[1] if len(call.args) == 2 else None
+    return is_named or isinstance(second, ast.Name | ast.Attribute | ast.Lambda)
