@@ -256,6 +256,8 @@ def test_other_handlers_and_hosts_of_an_application_are_told() -> None:
     (advice,) = advice_for("web.Application(routes + router.urls, **settings)")
     assert "the other handlers, routes, do not move along" in advice
     assert "the settings **settings do not move along" in advice
+    (advice,) = advice_for("web.Application(router.urls, default_host='a', db=db, debug=False)")
+    assert advice.endswith("; the settings default_host, db do not move along")
     assert advice_for("web.Application(router.urls)") == [
         "app = web.Application(); router.attach(app)"
     ]

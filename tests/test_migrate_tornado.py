@@ -160,7 +160,7 @@ def test_what_goes_on_working_beside_tornado_is_told(code: str) -> None:
         ("import django\ndjango.setup()", "SynchronousOnlyOperation"),
         ("from django.db import models", "SynchronousOnlyOperation"),
         ("import tornado.platform.asyncio as a\na.AsyncIOMainLoop().install()", "remove it"),
-        ("class M(web.UIModule): pass", "leave it on Tornado beside the service"),
+        ("class M(web.UIModule): pass", "it goes with the handlers"),
         ("from tornado.web import asynchronous", "Tornado 6"),
         ("from tornado import gen\n@gen.engine\ndef f(): pass", "Tornado 6"),
         ("import tornado.gen\nx = tornado.gen.Task(f)", "Tornado 6"),
@@ -176,8 +176,24 @@ def test_what_needs_something_else_is_told(code: str, what: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("self.session.handler.request.headers['User-Agent']", "use session.conn_info"),
+        ("self.session.handler.send_pack('x')", "use session.conn_info"),
+        ("self.session.server.io_loop.add_callback(f)", "call IOLoop.current() in the hook"),
+        ("router.io_loop.add_callback(f)", "call IOLoop.current() in the hook"),
+        ("import sockjs.tornado as s\nr = s.SockJSRouter(C)\nr.io_loop.add_callback(f)", "IOLoop"),
+    ],
+)
+def test_what_a_session_had_of_tornado_is_told(code: str, what: str) -> None:
+    (found,) = advice(code)
+    assert what in found
+
+
+@pytest.mark.parametrize(
     "code",
     [
+        "class A(SockJSConnection):\n    def on_open(self, i): self.handler = self.session.handler",
         "class A(SockJSConnection):\n    def on_open(self, info): self.render = info",
         "class A(logging.Handler):\n    def emit(self, record): pass",
         "class A(threading.Thread):\n    def get(self): pass",

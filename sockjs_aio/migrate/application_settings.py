@@ -51,6 +51,16 @@ def notes(pairs: Sequence[tuple[object, ast.expr]]) -> list[str]:
     ]
 
 
+def others(pairs: Sequence[tuple[object, ast.expr]]) -> list[str]:
+    """Return the names among `pairs` that `notes` has no word for, such as an application's own."""
+    told = {"handlers", "xsrf_cookies", *_ADVICE}
+    return [
+        name
+        for name, value in pairs
+        if isinstance(name, str) and name not in told and not is_constant(value, None, False)
+    ]
+
+
 def given(call: ast.Call) -> list[tuple[object, ast.expr]]:
     """Return the keyword arguments of a call as pairs."""
     return [(keyword.arg, keyword.value) for keyword in call.keywords]

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from sockjs_aio.migrate.application_settings import given, notes
+from sockjs_aio.migrate.application_settings import given, notes, others
 from sockjs_aio.migrate.counterparts import NEW, OLD
 from sockjs_aio.migrate.facts import Facts, brief
 from sockjs_aio.migrate.findings import Finding, Kind
@@ -129,9 +129,10 @@ class Start:
         """Attach the routers whose ``urls`` the Tornado application serves."""
         routers = self._routers(call) or ["router"]
         lines = ["app = web.Application()", *(f"{router}.attach(app)" for router in routers)]
-        if others := self._other_handlers(call):
-            lines.append(f"the other handlers, {' and '.join(others)}, do not move along")
-        if unknown := [f"**{ast.unparse(k.value)}" for k in call.keywords if not k.arg]:
+        if rest := self._other_handlers(call):
+            lines.append(f"the other handlers, {' and '.join(rest)}, do not move along")
+        unknown = [f"**{ast.unparse(k.value)}" for k in call.keywords if not k.arg]
+        if unknown := [*others(given(call)), *unknown]:
             lines.append(f"the settings {', '.join(unknown)} do not move along")
         return "; ".join(lines + notes(given(call)))
 
