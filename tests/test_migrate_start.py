@@ -243,6 +243,54 @@ def test_urls_of_tornados_own_handlers_do_not_vanish_without_a_word() -> None:
     assert 'app.router.add_static("/static", PATH)' in advice
 
 
+HIDDEN = {
+    "a local variable": "def f():\n    ioloop = make()",
+    "a parameter": "def f(ioloop, web): pass",
+    "of a lambda": "f = lambda ioloop: ioloop.IOLoop",
+    "a method": "class H(Handler):\n    def ioloop(self): pass",
+    "in another class": "class H:\n    ioloop = 1",
+    "a global of the same import": "def f():\n    global ioloop\n    return ioloop",
+}
+
+
+@pytest.mark.parametrize("code", HIDDEN.values(), ids=HIDDEN)
+def test_name_that_means_something_else_elsewhere_hides_nothing_here(code: str) -> None:
+    (advice,) = advice_for(f"{code}\nioloop.IOLoop.instance().start()")
+    assert advice == "run_app(app, ...), which runs the loop"
+    (advice,) = advice_for(f"{code}\ndef main():\n    ioloop.IOLoop.instance().start()")
+    assert advice == "run_app(app, ...), which runs the loop"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ioloop = make()\nioloop.IOLoop.instance().start()",
+        "def f(ioloop):\n    ioloop.IOLoop.instance().start()",
+        "def f():\n    ioloop = g()\n    def h():\n        ioloop.IOLoop.instance().start()",
+        "class A:\n    ioloop = g()\n    ioloop.IOLoop.instance().start()",
+        "def f():\n    global ioloop\n    ioloop = g()\nioloop.IOLoop.instance().start()",
+    ],
+)
+def test_name_that_means_something_else_here_is_left_alone(code: str) -> None:
+    assert advice_for(code) == []
+
+
+def test_loop_of_zmq_is_tornados() -> None:
+    code = "from zmq.eventloop import ioloop as z\n"
+    (advice,) = advice_for(f"{code}z.IOLoop.instance().start()")
+    assert advice == "run_app(app, ...), which runs the loop"
+    (advice,) = advice_for(f"{code}z.PeriodicCallback(f, 1).start()")
+    assert advice.startswith("this has no effect before the loop runs")
+    (advice,) = advice_for(f"{code}z.install()")
+    assert advice.startswith("remove it")
+
+
+def test_application_that_listens_by_itself_is_a_server() -> None:
+    code = "class App(web.Application):\n    def go(self):\n        self.listen(8080, 'a')"
+    *_, advice = advice_for(code)
+    assert advice.startswith("run_app(app, host='a', port=8080)")
+
+
 def test_end_is_told_in_files_without_a_service_too() -> None:
     code = "import signal, tornado.ioloop\nsignal.signal(signal.SIGTERM, end)"
     (finding,) = examine(code.encode()).beside

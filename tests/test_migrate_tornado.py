@@ -27,6 +27,8 @@ def advice(code: str, kind: Kind = Kind.BY_HAND) -> list[str]:
         "class A(mixins.Own, web.RequestHandler): pass",
         "class A(BaseHandler):\n    def get(self): pass",
         "class A(base.Handler):\n    def initialize(self): pass",
+        "class A(base.APIHandler): pass\nroutes = [(r'/a', A)]",
+        "class A(base.APIHandler):\n    def put_ok(self): pass\nroutes = [web.url('/a', A)]",
     ],
 )
 def test_request_handlers_are_told(code: str) -> None:
@@ -167,6 +169,11 @@ def test_what_goes_on_working_beside_tornado_is_told(code: str) -> None:
         ("from tornado.stack_context import NullContext", "Tornado 6"),
         ("import tornado.httpclient\nclient.fetch(url, self.on_fetch)", "never calls the callback"),
         ("import tornado.httpclient\nclient.fetch(url, callback=done)", "never calls the callback"),
+        (
+            "from tornado import iostream\nstream.read_bytes(4, self.on_head)",
+            "never calls the callback",
+        ),
+        ("import tornado.iostream\nstream.connect(address, done)", "never calls the callback"),
         ("from tornado.log import gen_log\ngen_log.setLevel(9)", '"sockjs_aio"'),
     ],
 )
@@ -202,6 +209,8 @@ def test_what_a_session_had_of_tornado_is_told(code: str, what: str) -> None:
         "import tornado.gen\nif old:\n    from tornado.gen import engine",
         "from tornado import gen\nf = gen.engine if hasattr(gen, 'engine') else gen.coroutine",
         "client.fetch(url)",
+        "from tornado import iostream\nstream.read_bytes(4)",
+        "connection.read_bytes(4, done)",
         "client.fetch(url, raise_error=False)",
     ],
 )

@@ -98,6 +98,7 @@ class Handlers:
                 and facts.full_name(value.func).endswith("tornado.SockJSRouter")
             )
         )
+        self._routed = {name for each in facts.nodes if (name := _routed(each))}
         self._own: set[str] = set()  # names of the handler classes in this file
         self._is_tornados = any(
             origin.split(".")[0] == "tornado"
@@ -135,12 +136,13 @@ class Handlers:
             return _UI_MODULE
         methods = {child.name for child in node.body if isinstance(child, ast.FunctionDef)}
         bases = [ast.unparse(base) for base in node.bases]
+        is_routed = node.name in self._routed
         is_handler = any(
             name.removeprefix("tornado.web.") in _HANDLERS and name.startswith("tornado.web.")
             for name in names
         ) or any(
             base in self._own
-            or (base.endswith("Handler") and self._is_tornados and methods & _VERBS)
+            or (base.endswith("Handler") and self._is_tornados and (methods & _VERBS or is_routed))
             for base in bases
         )
         if not is_handler:
@@ -207,6 +209,13 @@ class Handlers:
             ):
                 yield Finding(node.lineno, brief(node), _DJANGO, Kind.BY_HAND)
                 return
+
+
+def _routed(node: ast.AST) -> str:
+    """Return the name of the handler if `node` is a route: ``(PATTERN, HANDLER, ...)``."""
+    parts = node.elts if isinstance(node, ast.Tuple) else getattr(node, "args", [])
+    is_route = isinstance(parts, list) and len(parts) > 1 and isinstance(parts[0], ast.Constant)
+    return parts[1].id if is_route and isinstance(parts[1], ast.Name) else ""
 
 
 def _name(node: ast.AST) -> str:

@@ -31,9 +31,12 @@ class Servers:
         """Tell whether `node` is ``super(...).__init__`` of a class of this file."""
         if not isinstance(node, ast.Attribute) or node.attr != "__init__":
             return False
-        classes = [each for each in self._facts.scopes(node) if isinstance(each, ast.ClassDef)]
         is_super = isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "super"
-        return is_super and bool(classes) and classes[0].name in self._applications
+        return is_super and self._is_in_application(node)
+
+    def _is_in_application(self, node: ast.AST) -> bool:
+        classes = [each for each in self._facts.scopes(node) if isinstance(each, ast.ClassDef)]
+        return bool(classes) and classes[0].name in self._applications
 
     def is_given_self(self, call: ast.Call) -> bool:
         """Tell whether `call` is ``Application.__init__(self, ...)``."""
@@ -63,6 +66,8 @@ class Servers:
         """Tell whether `node` is a server, by what this file says or by its name."""
         text = ast.unparse(node)
         if self.is_made(node) or text in self._servers:
+            return True
+        if text == "self" and self._is_in_application(node):
             return True
         if text in self._others:
             return False

@@ -37,6 +37,7 @@ _MOVED = {
         "remove it: Tornado's loop is asyncio's",
         Kind.BY_HAND,
     ),
+    "tornado.ioloop.install": ("remove it: Tornado's loop is asyncio's", Kind.BY_HAND),
     "tornado.autoreload.start": ("remove it: nothing reloads code here", Kind.BY_HAND),
     "tornado.autoreload.wait": ("remove it: nothing reloads code here", Kind.BY_HAND),
     **dict.fromkeys(
