@@ -23,15 +23,27 @@ _GONE = {
     "tornado.wsgi.WSGIAdapter": "serve it as an application of its own",
     "tornado.wsgi.WSGIApplication": "serve it as an application of its own",
 }
+_DEAD = {"asyncmongo", "brukva", "momoko", "tornado_mysql", "tornadoredis", "toredis"}
+_ALIVE = {"motor", "pika.adapters", "zmq.eventloop.zmqstream"}
+_STARTUP = "in a function in app.on_startup, because what is made before belongs to another loop"
+_CLIENTS = {
+    **dict.fromkeys(_DEAD, f"it needs an old Tornado: use a client for asyncio, made {_STARTUP}"),
+    **dict.fromkeys(_ALIVE, f"make clients and streams {_STARTUP}"),
+}
 _STREAMS = {"connect", "read_bytes", "read_until", "read_until_regex"}
 _CALLBACK = "Tornado 6 never calls the callback, without an error: await the call instead"
 
 
 def old_tornado(facts: Facts) -> Iterator[Finding]:
-    """List names that Tornado 6 lacks, each once, and callbacks that it ignores."""
+    """List names that Tornado 6 lacks, each once, callbacks that it ignores, and clients."""
     seen: set[str] = set()
     for node in facts.nodes:
-        for full in _names(facts, node):
+        names = _names(facts, node)
+        is_import = isinstance(node, ast.Import | ast.ImportFrom)
+        clients = [c for c in _CLIENTS if is_import and any(is_within(n, c) for n in names)]
+        for client in clients:
+            yield Finding(getattr(node, "lineno", 1), brief(node), _CLIENTS[client], Kind.BY_HAND)
+        for full in names:
             gone = next((name for name in _GONE if is_within(full, name)), None)
             if gone and gone not in seen and not facts.is_guarded(node):
                 seen.add(gone)
