@@ -135,6 +135,9 @@ def test_one_process_needs_no_word(call: str) -> None:
     "code",
     [
         "import signal\nsignal.signal(signal.SIGTERM, end)",
+        "def end(number, frame):\n"
+        "    IOLoop.instance().add_callback_from_signal(IOLoop.instance().stop)",
+        "loop = IOLoop.current()\ndef end():\n    loop.add_callback(loop.stop)",
         "def end():\n    IOLoop.instance().stop()",
         "loop = IOLoop.current()\ndef end():\n    loop.stop()",
     ],
@@ -142,6 +145,78 @@ def test_one_process_needs_no_word(call: str) -> None:
 def test_end_of_the_loop_is_told(code: str) -> None:
     (advice,) = advice_for(code)
     assert advice.startswith("remove it: run_app ends the loop on SIGTERM and SIGINT")
+
+
+LISTENS_PERHAPS = {
+    "Application().listen(8080, '127.0.0.1')": "run_app(app, host='127.0.0.1', port=8080)",
+    "site = make_site()\nsite.listen(8080, 'a')": "run_app(app, host='a', port=8080)",
+    "make_http(site).listen(8443, 'a', ssl_options=TLS)": "run_app(app, host='a', port=8443, "
+    "ssl_context=ssl_context_of(TLS))",
+    "web = make_http(site)\nweb.bind(8444, 'a')": "run_app(app, host='a', port=8444)",
+    "for each in [site]:\n    each.add_sockets(sockets)": "run_app(app, sock=sockets)",
+}
+
+
+@pytest.mark.parametrize(("code", "start"), LISTENS_PERHAPS.items())
+def test_line_that_may_listen_is_told_with_an_if(code: str, start: str) -> None:
+    *_, advice = advice_for(code)
+    assert advice.startswith(f"if this is a Tornado server: {start}")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class Site(web.Application): pass\nSite().listen(8080, 'a')",
+        "class Site(web.Application): pass\nx = Site()\nx.listen(8080, 'a')",
+        "class Site(Base): pass\nclass Base(web.Application): pass\nSite().listen(8080, 'a')",
+    ],
+)
+def test_class_derived_from_the_application_is_one(code: str) -> None:
+    *_, advice = advice_for(code)
+    assert advice.startswith("run_app(app, host='a', port=8080)")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "web = make()\nweb.bind(80, 'a')\nweb.start(2)",
+        "for each in servers:\n    each.start(2)",
+    ],
+)
+def test_processes_of_what_may_be_a_server_are_told(code: str) -> None:
+    *_, advice = advice_for(code)
+    assert advice.startswith("if this is a Tornado server: to run several processes, use ")
+    assert "--workers 2" in advice
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "start = functools.partial(app.listen, address='127.0.0.1')",
+        "listen = HTTPServer(app).listen",
+        "if tls:\n    bind = app.bind",
+    ],
+)
+def test_method_that_listens_is_told_where_it_is_kept(code: str) -> None:
+    (advice,) = advice_for(code, Kind.UNDECIDABLE)
+    assert "the same address and TLS options" in advice
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import socket\ns = socket.socket()\ns.bind(('127.0.0.1', 80))\ns.listen(5)",
+        "class C:\n  def hear(self, m): pass\n  def f(self):\n    self.redis.listen(self.hear)",
+        "redis.listen(lambda message: None)",
+        "connection.listen('channel')",
+        "widget.bind('<Key>', key)",
+        "log = log.bind(user=1)",
+        "thread.start()",
+        "span.start('name')",
+    ],
+)
+def test_what_listens_to_something_else_is_left_alone(code: str) -> None:
+    assert advice_for(code) == []
 
 
 def test_class_derived_from_the_server_is_one() -> None:
@@ -166,6 +241,78 @@ def test_urls_of_tornados_own_handlers_do_not_vanish_without_a_word() -> None:
         assert told in advice
     (advice,) = advice_for("web.Application(r.urls, static_path='files')")
     assert 'app.router.add_static("/static", PATH)' in advice
+
+
+HIDDEN = {
+    "a local variable": "def f():\n    ioloop = make()",
+    "a parameter": "def f(ioloop, web): pass",
+    "of a lambda": "f = lambda ioloop: ioloop.IOLoop",
+    "a method": "class H(Handler):\n    def ioloop(self): pass",
+    "in another class": "class H:\n    ioloop = 1",
+    "a global of the same import": "def f():\n    global ioloop\n    return ioloop",
+}
+
+
+@pytest.mark.parametrize("code", HIDDEN.values(), ids=HIDDEN)
+def test_name_that_means_something_else_elsewhere_hides_nothing_here(code: str) -> None:
+    (advice,) = advice_for(f"{code}\nioloop.IOLoop.instance().start()")
+    assert advice == "run_app(app, ...), which runs the loop"
+    (advice,) = advice_for(f"{code}\ndef main():\n    ioloop.IOLoop.instance().start()")
+    assert advice == "run_app(app, ...), which runs the loop"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ioloop = make()\nioloop.IOLoop.instance().start()",
+        "def f(ioloop):\n    ioloop.IOLoop.instance().start()",
+        "def f():\n    ioloop = g()\n    def h():\n        ioloop.IOLoop.instance().start()",
+        "class A:\n    ioloop = g()\n    ioloop.IOLoop.instance().start()",
+        "def f():\n    global ioloop\n    ioloop = g()\nioloop.IOLoop.instance().start()",
+    ],
+)
+def test_name_that_means_something_else_here_is_left_alone(code: str) -> None:
+    assert advice_for(code) == []
+
+
+def test_loop_of_zmq_is_tornados() -> None:
+    code = "from zmq.eventloop import ioloop as z\n"
+    (advice,) = advice_for(f"{code}z.IOLoop.instance().start()")
+    assert advice == "run_app(app, ...), which runs the loop"
+    (advice,) = advice_for(f"{code}z.PeriodicCallback(f, 1).start()")
+    assert advice.startswith("this has no effect before the loop runs")
+    (advice,) = advice_for(f"{code}z.install()")
+    assert advice.startswith("remove it")
+
+
+def test_application_that_listens_by_itself_is_a_server() -> None:
+    code = "class App(web.Application):\n    def go(self):\n        self.listen(8080, 'a')"
+    *_, advice = advice_for(code)
+    assert advice.startswith("run_app(app, host='a', port=8080)")
+
+
+def test_end_is_told_in_files_without_a_service_too() -> None:
+    code = "import signal, tornado.ioloop\nsignal.signal(signal.SIGTERM, end)"
+    (finding,) = examine(code.encode()).beside
+    assert finding.advice.startswith("remove it: run_app ends the loop")
+
+
+def test_other_handlers_and_hosts_of_an_application_are_told() -> None:
+    (advice,) = advice_for("web.Application([('/', Page), web.url('/x', X)] + router.urls)")
+    assert advice.startswith("app = web.Application(); router.attach(app); ")
+    assert "the other handlers, Page and X, do not move along" in advice
+    (advice,) = advice_for("web.Application(routes + router.urls, **settings)")
+    assert "the other handlers, routes, do not move along" in advice
+    assert "the settings **settings do not move along" in advice
+    (advice,) = advice_for("web.Application(router.urls, default_host='a', db=db, debug=False)")
+    assert advice.endswith("; the settings default_host, db do not move along")
+    assert advice_for("web.Application(router.urls)") == [
+        "app = web.Application(); router.attach(app)"
+    ]
+    for name in ("HostMatches", "RuleRouter"):
+        code = f"from tornado.routing import {name}\nx = {name}(y)"
+        (advice,) = advice_for(code, Kind.UNDECIDABLE)
+        assert "app.add_domain(HOST, sub)" in advice
 
 
 def test_handlers_for_one_host_stay_with_it() -> None:
@@ -234,6 +381,67 @@ def test_ticker_that_starts_itself_is_told_with_an_if() -> None:
     assert advice.startswith("if this is called before the loop runs, it has no effect")
 
 
+UNSEEN = {
+    "imported elsewhere": "ticker = PeriodicCallback(f, 1)",
+    "in a list": "tickers = [PeriodicCallback(f, 1)]\nfor each in tickers:\n    each.start()",
+    "handed on": "start_it(PeriodicCallback(f, 1))",
+    "returned": "def make():\n    return PeriodicCallback(f, 1)",
+    "of a class": "class T(PeriodicCallback): pass\nticker = T(f, 1)",
+}
+
+
+@pytest.mark.parametrize("code", UNSEEN.values(), ids=UNSEEN)
+def test_ticker_that_is_started_out_of_sight_is_told(code: str) -> None:
+    (advice,) = advice_for(code)
+    assert advice.startswith("wherever this ticker is started")
+    assert "in a function in app.on_startup" in advice
+
+
+def test_ticker_by_another_name_is_one() -> None:
+    code = "pc = ioloop.PeriodicCallback\nt = pc(f, 1)\nt.start()"
+    (advice,) = advice_for(code)
+    assert advice.startswith("this has no effect before the loop runs")
+
+
+KEPT = {
+    "used in a hook": "loop = IOLoop.instance()\nclass C(SockJSConnection):\n"
+    "  def on_message(self, m):\n    loop.add_callback(self.f)",
+    "imported elsewhere": "loop = IOLoop.current()",
+    "handed on": "loop = IOLoop.current()\nworker = Worker(loop)",
+    "handed on at once": "worker = Worker(IOLoop.current())",
+    "a default": "def later(f, loop=IOLoop.instance()):\n    loop.add_callback(f)",
+    "of a class": "class C(SockJSConnection):\n  loop = IOLoop.instance()",
+    "asyncio's": "import asyncio\nloop = asyncio.get_event_loop()\nworker = Worker(loop)",
+    "by the start": "def main():\n  loop = IOLoop.current()\n  Worker(loop)\n  loop.start()",
+}
+
+
+@pytest.mark.parametrize("code", KEPT.values(), ids=KEPT)
+def test_loop_that_is_kept_from_before_the_start_is_told(code: str) -> None:
+    (advice,) = [each for each in advice_for(code) if "run_app runs another loop" in each]
+    assert "call IOLoop.current() where you need the loop" in advice
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "loop = IOLoop.current()\nloop.start()",
+        "def main():\n  loop = IOLoop.current()\n  loop.add_callback(f)\n  loop.start()",
+        "IOLoop.current().start()",
+        "class C(SockJSConnection):\n  def on_open(self, info):\n    self.loop = IOLoop.current()",
+        "def later(f):\n  loop = IOLoop.current()\n  loop.add_callback(f)",
+        "ticker = PeriodicCallback(f, 1, io_loop=IOLoop.instance())",
+    ],
+)
+def test_loop_that_is_not_kept_needs_no_word(code: str) -> None:
+    assert not [each for each in advice_for(code) if "run_app runs another loop" in each]
+
+
+def test_loop_that_may_be_kept_is_told_with_an_if() -> None:
+    (advice,) = advice_for("class W:\n  def __init__(self):\n    self.loop = IOLoop.current()")
+    assert advice.startswith("if this is called before the loop runs: run_app runs another loop")
+
+
 def test_run_sync_has_a_loop_of_its_own() -> None:
     (advice,) = advice_for("IOLoop.current().run_sync(connect_to_database)")
     assert "another loop than run_app does" in advice
@@ -247,7 +455,8 @@ def test_run_sync_has_a_loop_of_its_own() -> None:
         "class H(web.RequestHandler):\n    def later(self):\n"
         "        IOLoop.current().call_later(1, f)",
         "async def main():\n    PeriodicCallback(f, 1).start()",
-        "ticker = PeriodicCallback(f, 1)",
+        "class C(SockJSConnection):\n    def on_open(self, info):\n"
+        "        self.tickers.append(PeriodicCallback(f, 1))",
         "ticker = other(f, 1)\nticker.start()",
         "thread.start()",
         "class Ticker(Thread): pass\nTicker(f, 1).start()",

@@ -27,6 +27,8 @@ def advice(code: str, kind: Kind = Kind.BY_HAND) -> list[str]:
         "class A(mixins.Own, web.RequestHandler): pass",
         "class A(BaseHandler):\n    def get(self): pass",
         "class A(base.Handler):\n    def initialize(self): pass",
+        "class A(base.APIHandler): pass\nroutes = [(r'/a', A)]",
+        "class A(base.APIHandler):\n    def put_ok(self): pass\nroutes = [web.url('/a', A)]",
     ],
 )
 def test_request_handlers_are_told(code: str) -> None:
@@ -85,6 +87,50 @@ def test_xsrf_cookies_need_a_decision(code: str) -> None:
     assert "aiohttp does not check xsrf cookies" in found
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "web.Application([], {}={})",
+        "settings = dict(cookie_secret=S, {}={})",
+        "settings = {{'template_path': T, '{}': {}}}",
+        "settings['{}'] = {}",
+        "app.settings['{}'] = {}",
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("login_url", "'/login'", "login_url: goes with the handlers"),
+        ("ui_modules", "modules", "ui_modules: goes with the handlers"),
+        ("static_path", "'files'", 'static_path: app.router.add_static("/static", PATH)'),
+        ("compress_response", "True", "compress_response: call response.enable_compression()"),
+        ("gzip", "True", "gzip: call response.enable_compression()"),
+        ("log_function", "log", "log_function: pass access_log_class to run_app"),
+        ("default_handler_class", "Error404", "default_handler_class: write a middleware"),
+        ("debug", "True", "debug: nothing reloads code here"),
+        ("autoreload", "options.debug", "autoreload: nothing reloads code here"),
+        ("websocket_ping_interval", "9", "websocket_ping_interval: set heartbeat_delay"),
+    ],
+)
+def test_settings_of_the_application_do_not_vanish(
+    code: str, name: str, value: str, what: str
+) -> None:
+    assert what in "; ".join(advice(code.format(name, value)))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "web.Application(router.urls, gzip=False, debug=None)",
+        "context = {'debug': True}",
+        "run(debug=True)",
+        "settings = {'disabled_transports': ['jsonp']}",
+    ],
+)
+def test_other_settings_need_no_word(code: str) -> None:
+    assert not [found for found in advice(code) if ": " in found]
+
+
 def test_xsrf_cookies_that_are_off_need_none() -> None:
     assert not advice("settings = {'xsrf_cookies': False}", Kind.UNDECIDABLE)
 
@@ -115,6 +161,24 @@ def test_what_goes_on_working_beside_tornado_is_told(code: str) -> None:
         ("from tornado import autoreload\nautoreload.start()", "nothing reloads code here"),
         ("import django\ndjango.setup()", "SynchronousOnlyOperation"),
         ("from django.db import models", "SynchronousOnlyOperation"),
+        ("import tornado.platform.asyncio as a\na.AsyncIOMainLoop().install()", "remove it"),
+        ("class M(web.UIModule): pass", "it goes with the handlers"),
+        ("from tornado.web import asynchronous", "Tornado 6"),
+        ("import tornadoredis", "use a client for asyncio"),
+        ("from tornadoredis.pubsub import SockJSSubscriber", "use a client for asyncio"),
+        ("import motor", "in a function in app.on_startup"),
+        ("from zmq.eventloop import zmqstream", "in a function in app.on_startup"),
+        ("from tornado import gen\n@gen.engine\ndef f(): pass", "Tornado 6"),
+        ("import tornado.gen\nx = tornado.gen.Task(f)", "Tornado 6"),
+        ("from tornado.stack_context import NullContext", "Tornado 6"),
+        ("import tornado.httpclient\nclient.fetch(url, self.on_fetch)", "never calls the callback"),
+        ("import tornado.httpclient\nclient.fetch(url, callback=done)", "never calls the callback"),
+        (
+            "from tornado import iostream\nstream.read_bytes(4, self.on_head)",
+            "never calls the callback",
+        ),
+        ("import tornado.iostream\nstream.connect(address, done)", "never calls the callback"),
+        ("from tornado.log import gen_log\ngen_log.setLevel(9)", '"sockjs_aio"'),
     ],
 )
 def test_what_needs_something_else_is_told(code: str, what: str) -> None:
@@ -123,13 +187,35 @@ def test_what_needs_something_else_is_told(code: str, what: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("self.session.handler.request.headers['User-Agent']", "use session.conn_info"),
+        ("self.session.handler.send_pack('x')", "use session.conn_info"),
+        ("self.session.server.io_loop.add_callback(f)", "call IOLoop.current() in the hook"),
+        ("router.io_loop.add_callback(f)", "call IOLoop.current() in the hook"),
+        ("import sockjs.tornado as s\nr = s.SockJSRouter(C)\nr.io_loop.add_callback(f)", "IOLoop"),
+    ],
+)
+def test_what_a_session_had_of_tornado_is_told(code: str, what: str) -> None:
+    (found,) = advice(code)
+    assert what in found
+
+
+@pytest.mark.parametrize(
     "code",
     [
+        "class A(SockJSConnection):\n    def on_open(self, i): self.handler = self.session.handler",
         "class A(SockJSConnection):\n    def on_open(self, info): self.render = info",
         "class A(logging.Handler):\n    def emit(self, record): pass",
         "class A(threading.Thread):\n    def get(self): pass",
         "from .django import x",
         "render('a.html')",
+        "import tornado.gen\nif old:\n    from tornado.gen import engine",
+        "from tornado import gen\nf = gen.engine if hasattr(gen, 'engine') else gen.coroutine",
+        "client.fetch(url)",
+        "from tornado import iostream\nstream.read_bytes(4)",
+        "connection.read_bytes(4, done)",
+        "client.fetch(url, raise_error=False)",
     ],
 )
 def test_what_only_looks_like_tornado_is_left_alone(code: str) -> None:
@@ -179,6 +265,13 @@ REQUIREMENTS = {
     "environment.yml": "- pip:\n  - sockjs-tornado=1\n",
     "Dockerfile": "FROM x\nRUN pip install tornado sockjs-tornado\n",
     "fabfile.py": "def deploy():\n    run('pip install tornado sockjs-tornado==1.0')\n",
+    "requirements.pip": "tornado\nsockjs-tornado\n",
+    "reqs.txt": "# from GitHub\nhttps://github.com/mrjoes/sockjs-tornado/archive/master.zip\n",
+    "pip-requires": "tornado\nsockjs-tornado\n",
+    "install_requires.txt": "tornado\nsockjs-tornado\n",
+    "Makefile": "install:\n\tpip install sockjs-tornado\n",
+    "deploy.sh": "set -e\npip install tornado 'sockjs-tornado<1'\n",
+    "web.dockerfile": "FROM x\nRUN pip install tornado sockjs-tornado\n",
     "setup.py": "setup(\n    install_requires=['tornado', 'sockjs-tornado>=1.0,<2'])\n",
 }
 
@@ -207,6 +300,9 @@ LOGGERS = {
     "a.py": "import logging\nlogging.getLogger('sockjs.tornado').setLevel(10)\n",
     "b.py": "dictConfig({'loggers':\n {'sockjs.tornado.proto': {'level': 'DEBUG'}}})\n",
     "c.py": "dictConfig(dict(loggers=\n {'sockjs.tornado': {'level': 'DEBUG'}}))\n",
+    "e.py": "import sockjs_aio.tornado\nNAME = 'tornado.general'\n",
+    "f.py": "import sockjs_aio.tornado\nfor n in 'tornado.access', 'tornado.general': off(n)\n",
+    "g.py": "import sockjs_aio.tornado\nLOGGING['loggers']['tornado.general'] = {}\n",
     "d.py": "import sockjs_aio.tornado\nx = logging.getLogger('tornado.general')\n",
 }
 
@@ -240,6 +336,7 @@ def test_tornados_own_logger_is_told_in_projects_of_sockjs_tornado_alone(
     ("name", "text"),
     [
         ("notes.txt", "sockjs-tornado"),
+        ("run.sh", "python sockjs-tornado-demo.py; echo sockjs-tornado"),
         ("README.md", "sockjs-tornado"),
         ("package.json", '{"sockjs-tornado": "1"}'),
         ("poetry.lock", "sockjs-tornado"),
@@ -268,3 +365,27 @@ def test_migrate_is_a_command_of_the_package(tmp_path: Path, arguments: list[str
     assert is_rewritten == ("--write" in arguments)
     help_text = subprocess.run([*command[:3], "--help"], capture_output=True, text=True, timeout=50)
     assert "migrate" in help_text.stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sockjs\nsockjs.add_endpoint()",
+        "import sockjs as s",
+        "from sockjs import MsgType, add_endpoint",
+    ],
+)
+def test_the_other_sockjs_is_told_with_its_guide(code: str) -> None:
+    examination = examine_file("a.py", f"{code}\n".encode())
+    assert examination.rewritten is None
+    (finding,) = examination.findings
+    assert finding.kind is Kind.UNDECIDABLE
+    assert "docs/migrating-from-aiolibs-sockjs.md" in finding.advice
+
+
+@pytest.mark.parametrize(
+    "code", ["import sockjs, sockjs.tornado", "from sockjs import tornado", "from .sockjs import x"]
+)
+def test_the_package_that_both_share_is_not_the_other_sockjs(code: str) -> None:
+    findings = examine_file("a.py", f"{code}\n".encode()).findings
+    assert not [each for each in findings if "aiolibs" in each.advice]

@@ -20,9 +20,10 @@ Start the server like this (from aiohttp import web; from sockjs_aio import run_
     run_app(app, host=..., port=...)"""
 
 _EPILOG = """\
-Without --write, nothing is changed. In directories, the command examines *.py, requirements and
-configuration files (*.toml *.cfg *.ini *.conf *.yaml *.yml *.json). It skips hidden directories,
-virtual environments, node_modules and __pycache__, and does not follow symbolic links.
+Without --write, nothing is changed. In directories, the command examines *.py, requirements,
+configuration files (*.toml *.cfg *.ini *.conf *.yaml *.yml *.json), and scripts that install
+packages (Makefile, Dockerfile, *.sh). It skips hidden directories, virtual environments,
+node_modules and __pycache__, and does not follow symbolic links.
 
 --write changes imports and uses of sockjs.tornado.X, and nothing else. The other lines are for you:
   by hand      change this line as it says, for example where the server starts;

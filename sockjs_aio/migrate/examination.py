@@ -3,22 +3,24 @@
 import unicodedata
 from pathlib import PurePath
 
+from sockjs_aio.migrate.application_settings import application_settings
 from sockjs_aio.migrate.facts import Facts
 from sockjs_aio.migrate.findings import Examination, Finding, Kind, broken
 from sockjs_aio.migrate.handlers import Handlers
 from sockjs_aio.migrate.loop import BeforeTheLoop
 from sockjs_aio.migrate.mover import Mover
+from sockjs_aio.migrate.old_tornado import old_tornado
 from sockjs_aio.migrate.python2 import is_python2, is_user, leftovers, python2, reject_old_except
 from sockjs_aio.migrate.settings_files import examine_settings, is_settings_file
 from sockjs_aio.migrate.source import Source
 from sockjs_aio.migrate.start import Start
-from sockjs_aio.migrate.strings import requirements, strings, tornado_loggers
+from sockjs_aio.migrate.strings import other_sockjs, requirements, strings, tornado_loggers
 
 
 def examine_file(name: str, raw: bytes) -> Examination:
     """Find what to change in a file called `name` with the content `raw`."""
     if is_settings_file(name) and PurePath(name).suffix != ".py":
-        return examine_settings(raw)
+        return examine_settings(name, raw)
     return examine(raw)
 
 
@@ -53,13 +55,15 @@ def _examined(source: Source, raw: bytes) -> Examination:
         *Start(facts).findings(),
         *BeforeTheLoop(facts).findings(),
         *Handlers(facts).findings(),
+        *application_settings(facts),
+        *old_tornado(facts),
         *leftovers(facts),
         *tornado_loggers(facts),
     ]
     findings = list(requirements(facts))
     if "sockjs" in text:
         mover = Mover(source, facts)
-        findings += [*mover.findings, *strings(facts)]
+        findings += [*mover.findings, *strings(facts), *other_sockjs(facts)]
         if facts.is_user:
             return _rewritten(source, raw, mover, findings + beside)
         return Examination(sorted(set(findings)), beside=sorted(set(beside)))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sockjs_aio.migrate.counterparts import NEW, OLD, is_within, why_missing
 
+_ZMQ = "zmq.eventloop.ioloop"  # Tornado's, by another name
+
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -32,7 +34,15 @@ class Facts:
         self.plain: list[Import] = []  # those that bind ``sockjs`` itself
         self.origins: dict[str, set[str]] = {}  # full names by the name that an import binds
         self.bound: dict[str, int] = {}  # lines by the name that they bind without importing it
+        self.imported: set[str] = set()  # full names
         self.is_user: bool = False
+        self._scopes_of: dict[str, set[ast.AST]] = {}  # scopes by the name that they bind
+        self._globals: set[tuple[ast.AST, str]] = {
+            (self._scope(node), name)
+            for node in self.nodes
+            if isinstance(node, ast.Global)
+            for name in node.names
+        }
         for node in self.nodes:
             if isinstance(node, ast.Import):
                 self._note_import(node)
@@ -40,7 +50,7 @@ class Facts:
                 self._note_import_from(node)
             else:
                 for name in bindings(node):
-                    self.bound.setdefault(name, getattr(node, "lineno", 1))
+                    self._bind(node, name)
 
     def _note_import(self, node: ast.Import) -> None:
         for alias in node.names:
@@ -56,7 +66,7 @@ class Facts:
     def _note_import_from(self, node: ast.ImportFrom) -> None:
         if node.level or not node.module:
             for alias in node.names:
-                self.bound.setdefault(alias.asname or alias.name, node.lineno)
+                self._bind(node, alias.asname or alias.name)
             return
         names = [f"{node.module}.{alias.name}" for alias in node.names]
         binds = frozenset(alias.asname or alias.name for alias in node.names)
@@ -68,8 +78,28 @@ class Facts:
         reason = "; ".join(dict.fromkeys(filter(None, reasons))) or None
         self.imports.append(Import(node, node.lineno, brief(node), binds, reason))
 
+    def _bind(self, node: ast.AST, name: str) -> None:
+        self.bound.setdefault(name, getattr(node, "lineno", 1))
+        if not isinstance(node, ast.Global | ast.Nonlocal):
+            scope = self._scope(node)
+            is_global = (scope, name) in self._globals
+            self._scopes_of.setdefault(name, set()).add(self.nodes[0] if is_global else scope)
+
+    def _scope(self, node: ast.AST) -> ast.AST:
+        """Return the function or class that contains `node`, or the module."""
+        return (self.scopes(node) or self.nodes)[0]
+
+    def _is_hidden(self, name: ast.Name) -> bool:
+        """Tell whether `name` means something else here than what the file imports."""
+        binding = self._scopes_of.get(name.id, set())
+        scopes = self.scopes(name)
+        # names that a class binds are not seen in its methods
+        seen = [s for s in scopes if s is scopes[0] or not isinstance(s, ast.ClassDef)]
+        return not binding.isdisjoint([*seen, self.nodes[0]])
+
     def _note(self, name: str, origin: str, imported: str) -> None:
         self.origins.setdefault(name, set()).add(origin)
+        self.imported.add(imported)
         self.is_user |= is_within(imported, OLD) or is_within(imported, NEW)
 
     def chain(self, name: ast.Name) -> tuple[ast.expr, str]:
@@ -92,9 +122,9 @@ class Facts:
         return found
 
     def classes(self, full_name: str) -> set[str]:
-        """Return the names of this file's classes that derive from a class."""
+        """Return the names of this file's classes that derive from a class, or are other names."""
         classes = [node for node in self.nodes if isinstance(node, ast.ClassDef)]
-        found: set[str] = set()
+        found = {*self.assigned(lambda value: self.full_name(value) == full_name)}
         while True:
             more = {
                 each.name
@@ -106,6 +136,10 @@ class Facts:
                 return found
             found |= more
 
+    def uses(self, *modules: str) -> bool:
+        """Tell whether the file imports one of `modules`, or a part of one."""
+        return any(is_within(name, module) for name in self.imported for module in modules)
+
     def scopes(self, node: ast.AST) -> list[ast.AST]:
         """Return the functions and classes that contain `node`, innermost first."""
         found: list[ast.AST] = []
@@ -116,16 +150,26 @@ class Facts:
             parent = self.parents.get(parent)
         return found
 
+    def is_guarded(self, node: ast.AST) -> bool:
+        """Tell whether `node` is conditional, as in code for several versions."""
+        parent = self.parents.get(node)
+        while parent is not None:
+            if isinstance(parent, ast.Try | ast.If | ast.IfExp):
+                return True
+            parent = self.parents.get(parent)
+        return False
+
     def full_name(self, node: ast.expr) -> str:
         """Return the full name that `node` has by the file's imports; ``""`` if it has none."""
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):
             attributes.insert(0, node.attr)
             node = node.value
-        if not isinstance(node, ast.Name) or node.id in self.bound:
+        if not isinstance(node, ast.Name) or self._is_hidden(node):
             return ""
         origins = self.origins.get(node.id, set())
-        return ".".join([*origins, *attributes]) if len(origins) == 1 else ""
+        full = ".".join([*origins, *attributes]) if len(origins) == 1 else ""
+        return full.replace(_ZMQ, "tornado.ioloop", 1) if is_within(full, _ZMQ) else full
 
 
 def _alternatives(value: ast.expr) -> list[ast.expr]:

@@ -16,6 +16,9 @@ _STAY = (
     "leave it on Tornado beside the service (see “One endpoint at a time” in "
     "docs/migrating-from-sockjs-tornado.md), or rewrite it as a coroutine function for aiohttp"
 )
+_SESSION_HANDLER = "this is not a Tornado handler: use session.conn_info, or info of on_open"
+_ROUTER_LOOP = "router.io_loop is not the loop that runs: call IOLoop.current() in the hook"
+_UI_MODULE = "it goes with the handlers whose templates use it"
 _WEBSOCKET = (
     "derive from WebsocketHandler of sockjs_aio.tornado.migrate, with a router of its own; Tornado "
     'allows only pages of its own host, so give the router {"origins": [...]}'
@@ -89,6 +92,13 @@ class Handlers:
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
         self._classes = [node for node in facts.nodes if isinstance(node, ast.ClassDef)]
+        self._routers = facts.assigned(
+            lambda value: (
+                isinstance(value, ast.Call)
+                and facts.full_name(value.func).endswith("tornado.SockJSRouter")
+            )
+        )
+        self._routed = {name for each in facts.nodes if (name := _routed(each))}
         self._own: set[str] = set()  # names of the handler classes in this file
         self._is_tornados = any(
             origin.split(".")[0] == "tornado"
@@ -108,6 +118,8 @@ class Handlers:
             if self._switches_xsrf_on(node):
                 line = getattr(node, "lineno", 1)
                 yield Finding(line, "xsrf_cookies", _NO_XSRF, Kind.UNDECIDABLE)
+            if self._facts.is_user:
+                yield from self._of_session(node)
             if node not in in_handlers:
                 yield from self._of_name(node)
                 yield from self._of_route(node)
@@ -120,14 +132,17 @@ class Handlers:
             return _TEST
         if "tornado.websocket.WebSocketHandler" in names:
             return _WEBSOCKET
+        if "tornado.web.UIModule" in names:
+            return _UI_MODULE
         methods = {child.name for child in node.body if isinstance(child, ast.FunctionDef)}
         bases = [ast.unparse(base) for base in node.bases]
+        is_routed = node.name in self._routed
         is_handler = any(
             name.removeprefix("tornado.web.") in _HANDLERS and name.startswith("tornado.web.")
             for name in names
         ) or any(
             base in self._own
-            or (base.endswith("Handler") and self._is_tornados and methods & _VERBS)
+            or (base.endswith("Handler") and self._is_tornados and (methods & _VERBS or is_routed))
             for base in bases
         )
         if not is_handler:
@@ -153,6 +168,17 @@ class Handlers:
             advice = _READY_MADE.get(self._facts.full_name(node))
             if advice and not isinstance(parent, ast.ClassDef):
                 yield Finding(node.lineno, brief(node), advice, Kind.BY_HAND)
+
+    def _of_session(self, node: ast.AST) -> Iterator[Finding]:
+        """List what sessions and routers of sockjs-tornado had of Tornado's."""
+        if not isinstance(node, ast.Attribute):
+            return
+        text = ast.unparse(node.value)
+        if text.endswith("session.handler"):
+            yield Finding(node.lineno, brief(node), _SESSION_HANDLER, Kind.BY_HAND)
+        is_router = text.endswith((".server", "router")) or text in self._routers
+        if node.attr == "io_loop" and is_router:
+            yield Finding(node.lineno, brief(node), _ROUTER_LOOP, Kind.BY_HAND)
 
     def _switches_xsrf_on(self, node: ast.AST) -> bool:
         if isinstance(node, ast.keyword):
@@ -183,6 +209,13 @@ class Handlers:
             ):
                 yield Finding(node.lineno, brief(node), _DJANGO, Kind.BY_HAND)
                 return
+
+
+def _routed(node: ast.AST) -> str:
+    """Return the name of the handler if `node` is a route: ``(PATTERN, HANDLER, ...)``."""
+    parts = node.elts if isinstance(node, ast.Tuple) else getattr(node, "args", [])
+    is_route = isinstance(parts, list) and len(parts) > 1 and isinstance(parts[0], ast.Constant)
+    return parts[1].id if is_route and isinstance(parts[1], ast.Name) else ""
 
 
 def _name(node: ast.AST) -> str:

@@ -19,6 +19,16 @@ _PERHAPS = (
     "if this is called before the loop runs, it has no effect: do it in a function in "
     "app.on_startup"
 )
+_UNSEEN = (
+    "wherever this ticker is started: before the loop runs, that has no effect; start it in a "
+    "function in app.on_startup"
+)
+_KEPT = (
+    "run_app runs another loop than the one that this returns, and what you give to this one never "
+    "runs: call IOLoop.current() where you need the loop"
+)
+_PERHAPS_KEPT = f"if this is called before the loop runs: {_KEPT}"
+_RUNS = {"start", "stop", "close", "run_forever", "run_sync", "run_until_complete", "make_current"}
 _RUN_SYNC = "this runs another loop than run_app does: do it in a function in app.on_startup"
 
 
@@ -36,12 +46,64 @@ class BeforeTheLoop:
     def findings(self) -> Iterator[Finding]:
         """List them, except in the hooks of a connection, which run on the loop."""
         for node in self._facts.nodes:
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            if not isinstance(node, ast.Call):
                 continue
-            if advice := self._advice(node, node.func.value, node.func.attr):
+            told = []
+            if isinstance(node.func, ast.Attribute):
+                told.append(self._advice(node, node.func.value, node.func.attr))
+            if self._is_ticker(node) and not self._is_started_here(node):
+                told.append(_UNSEEN if self._when(node) else None)
+            if self._makes_loop(node):
+                told.append(self._of_kept_loop(node))
+            for advice in filter(None, told):
                 yield Finding(node.lineno, brief(node), advice, Kind.BY_HAND)
 
-    def _advice(self, node: ast.AST, owner: ast.expr, name: str) -> str | None:
+    def _is_started_here(self, ticker: ast.Call) -> bool:
+        """Tell whether this file starts a ticker, which is told there."""
+        names = [name for name, values in self._tickers.items() if ticker in values]
+        owners = [
+            node.value
+            for node in self._facts.nodes
+            if isinstance(node, ast.Attribute) and node.attr == "start"
+        ]
+        return ticker in owners or any(ast.unparse(owner) in names for owner in owners)
+
+    def _of_kept_loop(self, call: ast.Call) -> str | None:
+        """Say so if a loop is kept that `call` returns before `run_app` makes its own."""
+        parent = self._facts.parents.get(call)
+        if isinstance(parent, ast.Attribute):
+            return None  # used at once
+        if isinstance(parent, ast.keyword) and parent.arg == "io_loop":
+            return None  # `Start` says to remove it
+        if isinstance(parent, ast.arguments):
+            return _KEPT  # a default
+        names = [name for name, values in self._loops.items() if call in values]
+        when = self._when(call)
+        if when != _ADVICE:
+            is_attribute = any("." in name for name in names)
+            return _PERHAPS_KEPT if when and is_attribute else None
+        uses = [
+            node
+            for node in self._facts.nodes
+            if isinstance(node, ast.Name | ast.Attribute)
+            and isinstance(node.ctx, ast.Load)
+            and ast.unparse(node) in names
+        ]
+        if (uses and all(self._is_told(use) for use in uses)) or isinstance(parent, ast.Expr):
+            return None
+        return _KEPT
+
+    def _is_told(self, use: ast.expr) -> bool:
+        """Tell whether this use of a loop is listed, or ends with the old start."""
+        attribute = self._facts.parents.get(use)
+        call = self._facts.parents.get(attribute) if attribute else None
+        if not isinstance(attribute, ast.Attribute):
+            return False
+        if attribute.attr in _RUNS:
+            return True
+        return isinstance(call, ast.Call) and attribute.attr in _LATER and bool(self._when(call))
+
+    def _advice(self, node: ast.Call, owner: ast.expr, name: str) -> str | None:
         if name == "start" and (self._is_ticker(owner) or self._is_ticker_by_name(owner)):
             return self._when(node)
         if name in _LISTENS and (
@@ -49,10 +111,18 @@ class BeforeTheLoop:
         ):
             return self._when(node)
         if name in _LATER and self._is_loop(owner):
-            return self._when(node)
+            return None if self._is_end(node) else self._when(node)
         if name in ("run_sync", "run_until_complete") and self._is_loop(owner):
             return _RUN_SYNC
         return None
+
+    def _is_end(self, call: ast.Call) -> bool:
+        """Tell whether ``loop.stop`` is handed over, which `Start` lists."""
+        return any(
+            isinstance(each, ast.Attribute) and each.attr == "stop" and self._is_loop(each.value)
+            for argument in call.args
+            for each in ast.walk(argument)
+        )
 
     def _when(self, node: ast.AST) -> str | None:
         scopes = self._facts.scopes(node)

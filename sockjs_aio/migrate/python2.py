@@ -116,11 +116,11 @@ def _gone(node: ast.AST, facts: Facts) -> list[str]:
         is_own = node.id in facts.bound or node.id in facts.origins
         return [node.id] if node.id in _BUILTINS and not is_own else []
     if isinstance(node, ast.Import):
-        if _is_guarded(node, facts):
+        if facts.is_guarded(node):
             return []
         return [alias.name for alias in node.names if alias.name in _MODULES]
     if isinstance(node, ast.ImportFrom):
-        is_gone = node.module in _MODULES and not node.level and not _is_guarded(node, facts)
+        is_gone = node.module in _MODULES and not node.level and not facts.is_guarded(node)
         return [node.module] if is_gone and node.module else []
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.RShift):
         is_print = isinstance(node.left, ast.Name) and node.left.id == "print"
@@ -128,13 +128,3 @@ def _gone(node: ast.AST, facts: Facts) -> list[str]:
     if isinstance(node, ast.Attribute):
         return [node.attr] if node.attr in _METHODS else []
     return []
-
-
-def _is_guarded(node: ast.AST, facts: Facts) -> bool:
-    """Tell whether an import is conditional, as in code for both Pythons."""
-    parent = facts.parents.get(node)
-    while parent is not None:
-        if isinstance(parent, ast.Try | ast.If):
-            return True
-        parent = facts.parents.get(parent)
-    return False

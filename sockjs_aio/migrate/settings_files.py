@@ -13,12 +13,17 @@ MAX_SIZE = 1_000_000
 """Bytes; a larger file is data, not settings, and is skipped."""
 
 _ENDINGS = {".cfg", ".conf", ".ini", ".json", ".toml", ".yaml", ".yml"}
+_ENDINGS |= {".dockerfile", ".mk", ".sh"}
 _NAMES = re.compile(
-    r"(requirements|constraints|dev|test)[\w.-]*\.(txt|in)|Pipfile|Dockerfile[\w.-]*"
+    r"([\w.-]*require|reqs?|constraints|dep(s|endencies)|dev|test)[\w.-]*\.(txt|in|pip)"
+    r"|pip-requires|Pipfile|Dockerfile[\w.-]*|Makefile"
 )
 _LOCKS = {"package.json", "package-lock.json", "composer.json"}  # of other languages
 
 _REQUIREMENT = re.compile(r"(?<![\w.-])sockjs[-_]tornado(?![\w-])", re.IGNORECASE)
+# In scripts, a line that only names it may mean anything.
+_SCRIPT = re.compile(r"Makefile|.*\.(mk|sh)")
+_INSTALLS = re.compile(r"\binstall\b")
 _LOGGER = re.compile(r"(?<![\w.])sockjs\.tornado(?!_)\b[\w.]*|(?<![\w.])tornado\.general\b")
 
 REQUIRED = "require sockjs-aio instead, and tornado on its own line if other code uses it"
@@ -34,14 +39,17 @@ def is_settings_file(name: str) -> bool:
     return path.suffix in _ENDINGS or is_in_folder or bool(_NAMES.fullmatch(path.name))
 
 
-def examine_settings(raw: bytes) -> Examination:
-    """Find the lines that name sockjs-tornado in a file with the content `raw`."""
+def examine_settings(name: str, raw: bytes) -> Examination:
+    """Find the lines that name sockjs-tornado in a file called `name` with the content `raw`."""
     if len(raw) > MAX_SIZE or b"ornado" not in raw:
         return Examination([])
     text = raw.decode(errors="replace")
     findings: list[Finding] = []
     beside: list[Finding] = []
+    is_script = bool(_SCRIPT.fullmatch(PurePath(name).name))
     for number, line in enumerate(text.splitlines(), 1):
+        if is_script and not _INSTALLS.search(line):
+            continue
         for finding in _of_line(number, line):
             (beside if "tornado.general" in finding.found else findings).append(finding)
     return Examination(findings, beside=beside, is_user=bool(findings))

@@ -1,17 +1,16 @@
 """Finds the start of the server, in all the ways to write it; you change it by hand."""
 
 import ast
-import re
 from collections.abc import Iterator
 
+from sockjs_aio.migrate.application_settings import given, notes, others
 from sockjs_aio.migrate.counterparts import NEW, OLD
 from sockjs_aio.migrate.facts import Facts, brief
 from sockjs_aio.migrate.findings import Finding, Kind
 from sockjs_aio.migrate.listening import Listening, is_constant, processes
 from sockjs_aio.migrate.loop import makes_loop
+from sockjs_aio.migrate.servers import Servers
 
-_SERVER = "tornado.httpserver.HTTPServer"
-_TCP = "tornado.tcpserver.TCPServer"
 _PORT = ("port", "address", "family", "backlog", "reuse_port")
 _LISTENS = {"listen": _PORT, "bind": _PORT, "add_sockets": ("sockets",), "add_socket": ("sockets",)}
 _END = (
@@ -19,13 +18,35 @@ _END = (
     "app.on_cleanup"
 )
 _START = "put this where the loop is started"
-_STATIC = 'static_path: app.router.add_static("/static", PATH)'
+_IF = "if this is a Tornado server: "
+_METHOD = "wherever this is called, call run_app(app, ...) with the same address and TLS options"
+_CLASS = (
+    "replace the class with a function that makes app = web.Application() and attaches the router; "
+    "its other handlers do not move along, nor do its settings"
+)
 _SOCKETS = "no change needed while Tornado is installed; pass the sockets to run_app(app, sock=...)"
+_RULES = (
+    "aiohttp routes by path: for one host, use a web.Application of its own and "
+    "app.add_domain(HOST, sub), with HOST as clients send it, including a port; without it the "
+    "service also answers for other hosts"
+)
 _MOVED = {
     "tornado.netutil.bind_sockets": (_SOCKETS, Kind.SUPPORTED),
     "tornado.netutil.bind_unix_socket": (_SOCKETS, Kind.SUPPORTED),
+    "tornado.platform.asyncio.AsyncIOMainLoop": (
+        "remove it: Tornado's loop is asyncio's",
+        Kind.BY_HAND,
+    ),
+    "tornado.ioloop.install": ("remove it: Tornado's loop is asyncio's", Kind.BY_HAND),
     "tornado.autoreload.start": ("remove it: nothing reloads code here", Kind.BY_HAND),
     "tornado.autoreload.wait": ("remove it: nothing reloads code here", Kind.BY_HAND),
+    **dict.fromkeys(
+        [
+            f"tornado.routing.{name}"
+            for name in ("HostMatches", "RuleRouter", "ReversibleRuleRouter")
+        ],
+        (_RULES, Kind.UNDECIDABLE),
+    ),
 }
 
 
@@ -34,16 +55,8 @@ class Start:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._server_classes = facts.classes(_SERVER)
+        self._servers = Servers(facts)
         self._loops = facts.assigned(lambda value: makes_loop(facts, value))
-        self._servers = facts.assigned(self._makes_server)
-        tcp_classes = facts.classes(_TCP)
-        self._tcp_servers = facts.assigned(
-            lambda value: (
-                isinstance(value, ast.Call)
-                and (facts.full_name(value.func) == _TCP or ast.unparse(value.func) in tcp_classes)
-            )
-        )
 
     def findings(self) -> Iterator[Finding]:
         """List what to change by hand, and what needs no change although it may look so."""
@@ -53,24 +66,31 @@ class Start:
                     yield Finding(node.lineno, brief(node), advice, Kind.BY_HAND)
                 for advice, kind in self._of_arguments(node):
                     yield Finding(node.lineno, brief(node), advice, kind)
+            elif isinstance(node, ast.Attribute):
+                parent = self._facts.parents.get(node)
+                if not isinstance(parent, ast.Call) or parent.func is not node:
+                    yield from self._of_method(node)
             elif isinstance(node, ast.ClassDef):
-                bases = [base for base in node.bases if self._is_application(base)]
-                for base in bases:
-                    found = f"class {node.name}({ast.unparse(base)})"
-                    advice = (
-                        "replace the class with a function that makes app = web.Application() and "
-                        "attaches the router"
-                    )
-                    yield Finding(node.lineno, found, advice, Kind.BY_HAND)
+                for base in node.bases:
+                    if self._servers.is_application(base):
+                        found = f"class {node.name}({ast.unparse(base)})"
+                        yield Finding(node.lineno, found, _CLASS, Kind.BY_HAND)
+
+    def _of_method(self, node: ast.Attribute) -> Iterator[Finding]:
+        """List methods that are not called here, such as ``partial(app.listen, ...)``."""
+        if node.attr in _LISTENS and self._servers.is_server(node.value):
+            yield Finding(node.lineno, brief(node), _METHOD, Kind.UNDECIDABLE)
+        if node.attr == "stop" and self._is_loop(node.value):
+            yield Finding(node.lineno, brief(node), _END, Kind.BY_HAND)
 
     def _advice(self, call: ast.Call) -> str | None:
         function = call.func
         full = self._facts.full_name(function)
-        if self._is_application(function):
+        if self._servers.is_application(function) or self._servers.is_super(function):
             return self._application(call)
-        if self._makes_http_server(call):
+        if self._servers.makes_http_server(call):
             return self._server(call)
-        if full == "signal.signal" and self._facts.is_user:
+        if full == "signal.signal" and (self._facts.is_user or self._facts.uses("tornado")):
             return _END
         if full == "tornado.process.fork_processes":
             return processes(call.args[0] if call.args else ast.Constant(0))
@@ -81,15 +101,22 @@ class Start:
             return "run_app(app, ...), which runs the loop"
         if name == "stop" and self._is_loop(owner):
             return _END
-        if name == "start" and self._is_server(owner):
-            given = {k.arg: k.value for k in call.keywords}
-            return processes(call.args[0] if call.args else given.get("num_processes"))
-        if name == "add_handlers" and self._is_server(owner) and call.args:
+        if name == "start":
+            number = dict(given(call)).get("num_processes")
+            count = processes(call.args[0] if call.args else number)
+            return self._of_server(call, owner, count) if count else None
+        if name == "add_handlers" and self._servers.is_server(owner) and call.args:
             return _for_one_host(call.args[0]) if self._routers(call) else None
-        if name in _LISTENS and self._is_server(owner):
-            listening = Listening(call, _LISTENS[name], self._makers(owner))
-            return listening.advice(_START) if listening.is_somewhere else None
+        if name in _LISTENS:
+            listening = Listening(call, _LISTENS[name], self._servers.makers(owner))
+            is_told = listening.is_somewhere
+            return self._of_server(call, owner, listening.advice(_START)) if is_told else None
         return None
+
+    def _of_server(self, call: ast.Call, owner: ast.expr, advice: str) -> str | None:
+        if self._servers.is_server(owner):
+            return advice
+        return f"{_IF}{advice}" if self._servers.may_listen(call, owner) else None
 
     def _server(self, call: ast.Call) -> str:
         """Carry over options that are given here and not where the server listens."""
@@ -99,26 +126,43 @@ class Start:
         )
         return "; ".join([start, *Listening(call, ("request_callback",)).notes()])
 
-    def _makers(self, owner: ast.expr) -> list[ast.Call]:
-        """Return the calls of HTTPServer that may have made `owner`, or serve it."""
-        made = self._servers.get(ast.unparse(owner), [owner] if self._makes_server(owner) else None)
-        calls = self._facts.nodes if made is None else made
-        return [
-            node for node in calls if isinstance(node, ast.Call) and self._makes_http_server(node)
-        ]
-
     def _application(self, call: ast.Call) -> str:
         """Attach the routers whose ``urls`` the Tornado application serves."""
         routers = self._routers(call) or ["router"]
         lines = ["app = web.Application()", *(f"{router}.attach(app)" for router in routers)]
-        lines += [_STATIC for keyword in call.keywords if keyword.arg == "static_path"]
-        return "; ".join(lines)
+        if rest := self._other_handlers(call):
+            lines.append(f"the other handlers, {' and '.join(rest)}, do not move along")
+        unknown = [f"**{ast.unparse(k.value)}" for k in call.keywords if not k.arg]
+        if unknown := [*others(given(call)), *unknown]:
+            lines.append(f"the settings {', '.join(unknown)} do not move along")
+        return "; ".join(lines + notes(given(call)))
+
+    def _other_handlers(self, call: ast.Call) -> list[str]:
+        """Return what else than routers' URLs is in the list of handlers."""
+        places = call.args[1:] if self._servers.is_given_self(call) else call.args
+        handlers = places[0] if places else dict(given(call)).get("handlers")
+        found: list[str] = []
+        parts = [] if handlers is None else [handlers]
+        while parts:
+            part = parts.pop(0)
+            if isinstance(part, ast.BinOp):
+                parts[:0] = [part.left, part.right]
+            elif isinstance(part, ast.List) and not any(
+                isinstance(each, ast.Starred) for each in part.elts
+            ):
+                found += [_handler(each) for each in part.elts]
+            elif not self._routers_in(part):
+                found.append(brief(part))
+        return found
 
     def _routers(self, call: ast.Call) -> list[str]:
         """Return the routers whose ``urls`` a call is given, as they are written there."""
-        inside = [node for node in ast.walk(call) if isinstance(node, ast.Attribute)]
+        return sorted(self._routers_in(call), key=ast.unparse(call).find)
+
+    def _routers_in(self, node: ast.expr) -> list[str]:
+        inside = [each for each in ast.walk(node) if isinstance(each, ast.Attribute)]
         owners = [ast.unparse(n.value) for n in inside if n.attr in {"urls", "apply_routes"}]
-        return sorted(dict.fromkeys(owners), key=ast.unparse(call).find)
+        return list(dict.fromkeys(owners))
 
     def _of_arguments(self, call: ast.Call) -> Iterator[tuple[str, Kind]]:
         names = {keyword.arg for keyword in call.keywords}
@@ -131,34 +175,14 @@ class Start:
         if full in _MOVED:
             yield _MOVED[full]
 
-    def _is_application(self, node: ast.expr) -> bool:
-        names = {"tornado.web.Application", "tornado.web.Application.__init__"}
-        return self._facts.full_name(node) in names
-
     def _is_loop(self, node: ast.expr) -> bool:
         return makes_loop(self._facts, node) or ast.unparse(node) in self._loops
 
-    def _makes_http_server(self, node: ast.Call) -> bool:
-        function = node.func
-        is_own = ast.unparse(function) in self._server_classes
-        return is_own or self._facts.full_name(function) == _SERVER
 
-    def _is_server(self, node: ast.expr) -> bool:
-        text = ast.unparse(node)
-        if self._makes_server(node) or text in self._servers:
-            return True
-        if text in self._tcp_servers:
-            return False
-        return not isinstance(node, ast.Call) and bool(re.search("app|serv", text, re.IGNORECASE))
-
-    def _makes_server(self, node: ast.expr) -> bool:
-        if not isinstance(node, ast.Call):
-            return False
-        if self._is_application(node.func) or self._makes_http_server(node):
-            return True
-        return isinstance(node.func, ast.Attribute) and (
-            node.func.attr == "listen" and self._makes_server(node.func.value)
-        )
+def _handler(route: ast.expr) -> str:
+    """Return the handler of ``(PATTERN, HANDLER, ...)`` or ``url(PATTERN, HANDLER, ...)``."""
+    parts = route.args if isinstance(route, ast.Call) else getattr(route, "elts", [])
+    return brief(parts[1] if len(parts) > 1 else route)
 
 
 def _for_one_host(pattern: ast.expr) -> str:
@@ -166,6 +190,7 @@ def _for_one_host(pattern: ast.expr) -> str:
     if is_constant(pattern, ".*", ".*$", "^.*$", ""):
         return "router.attach(app)"
     return (
-        "sub = web.Application(); router.attach(sub); app.add_domain(HOST, sub); without "
+        "sub = web.Application(); router.attach(sub); app.add_domain(HOST, sub), with HOST as "
+        "clients send it, including a port, and with all handlers for this host in sub; without "
         f"add_domain it also answers for other hosts than {ast.unparse(pattern)}"
     )

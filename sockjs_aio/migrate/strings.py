@@ -14,6 +14,12 @@ _INSTALL = re.compile(r"\bpip[\d.]* install\b.*\bsockjs[-_]tornado\b", re.IGNORE
 _REQUIREMENT = re.compile(r"sockjs[-_]tornado\s*(\[.*\])?\s*([<>=!~;@ (].*)?", re.IGNORECASE)
 
 
+OTHER = (
+    "if this is aio-libs' sockjs, see docs/migrating-from-aiolibs-sockjs.md; this command "
+    "changes only sockjs-tornado"
+)
+
+
 class _String(ast.Constant):
     """For type checkers: a constant that is a string."""
 
@@ -65,9 +71,14 @@ def strings(facts: Facts) -> Iterator[Finding]:
 
 
 def tornado_loggers(facts: Facts) -> Iterator[Finding]:
-    """List uses of the logger that sockjs-tornado writes to."""
+    """List uses of the logger that sockjs-tornado writes to, by its name or by Tornado's."""
     for node in facts.nodes:
-        if _is_string(node) and node.value == "tornado.general" and _names_a_logger(node, facts):
+        is_name = _is_string(node) and node.value == "tornado.general"
+        is_object = isinstance(node, ast.Attribute) and (
+            facts.full_name(node.value) == "tornado.log.gen_log"
+        )
+        if is_name or is_object:
+            assert isinstance(node, ast.expr)
             yield Finding(node.lineno, brief(node), LOGGER, Kind.BY_HAND)
 
 
@@ -76,6 +87,23 @@ def requirements(facts: Facts) -> Iterator[Finding]:
     for node in facts.nodes:
         if _is_string(node) and (_REQUIREMENT.fullmatch(node.value) or _INSTALL.search(node.value)):
             yield Finding(node.lineno, brief(node), REQUIRED, Kind.BY_HAND)
+
+
+def other_sockjs(facts: Facts) -> Iterator[Finding]:
+    """List imports of aio-libs' sockjs, a package of the same name."""
+    if facts.plain or any(
+        isinstance(node, ast.Attribute) and ast.unparse(node) == OLD for node in facts.nodes
+    ):
+        return
+    for node in facts.nodes:
+        if isinstance(node, ast.Import):
+            is_other = any(alias.name == "sockjs" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "sockjs" and not node.level:
+            is_other = any(alias.name != "tornado" for alias in node.names)
+        else:
+            continue
+        if is_other:
+            yield Finding(node.lineno, brief(node), OTHER, Kind.UNDECIDABLE)
 
 
 def _names_a_logger(node: ast.AST, facts: Facts) -> bool:
