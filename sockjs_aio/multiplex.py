@@ -109,7 +109,7 @@ class MultiplexConnection(SockJSConnection):
         channel = Channel(self.session, service, self._channels)
         try:
             channel.connection = checked(channel.context.run(service.connect, channel), channel)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             logger.exception("session %s: its connection could not be made", channel)
             channel.close()
             return None

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, ClassVar
 
 import aiohttp
+import async_timeout
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
@@ -516,8 +517,14 @@ UPGRADE = (
 )
 
 
-async def test_connection_is_given_away_with_what_came_behind_the_handshake() -> None:
-    """Otherwise messages that come with a handshake are lost, or aiohttp closes the connection."""
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_connection_is_given_away_with_what_came_behind_the_handshake(
+    is_replaced: bool,
+) -> None:
+    """Otherwise messages that come with a handshake are lost, or aiohttp closes the connection.
+
+    If a middleware answers with another response, aiohttp's task would wait for more requests.
+    """
     heir, taken = Heir(), asyncio.get_running_loop().create_future()
 
     class Husk(asyncio.Transport):
@@ -544,7 +551,7 @@ async def test_connection_is_given_away_with_what_came_behind_the_handshake() ->
         rest = internals.release(request, heir, transport)
         transport.set_protocol(heir)
         taken.set_result((server, transport, husk.head, rest))
-        return response
+        return web.Response(status=503) if is_replaced else response
 
     runner = web.ServerRunner(web.Server(take))
     await runner.setup()
@@ -555,8 +562,9 @@ async def test_connection_is_given_away_with_what_came_behind_the_handshake() ->
     server, transport, head, rest = await taken
     assert head.startswith(b"HTTP/1.1 101 ")
     assert rest == b"behind"
-    while server.connections != [heir]:
-        await asyncio.sleep(0)  # aiohttp's task ends
+    async with async_timeout.timeout(5):
+        while server.connections != [heir]:
+            await asyncio.sleep(0)  # aiohttp's task ends
     assert heir.calls == ["husk closed"]
     assert not transport.is_closing()
     await runner.cleanup()

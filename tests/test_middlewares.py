@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import async_timeout
 import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -197,6 +198,33 @@ async def test_poll_whose_answer_a_tool_replaces_ends_with_it(
     # the connection, which may serve others by now, is not cut
     assert (await wire.request("GET", f"{served.prefix}/info")).status == 200
     wire.close()
+
+
+async def test_websocket_whose_handshake_is_answered_a_second_time_leaves_nothing(
+    serve: Serve,
+) -> None:
+    class Ended(Noted):
+        pass
+
+    @web.middleware
+    async def replace(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        return web.Response(status=503) if response.status == 101 else response
+
+    served = await serve(Ended, app=web.Application(middlewares=[replace]), settings=SHORT)
+    client = await clients.WebSocket.open(served)
+    await client.send("a")
+    assert await client.messages(1) == ["a"]
+    await client.leave()
+    await Ended.until("close")
+    await served.until_empty()
+    async with async_timeout.timeout(5):
+        while any(_is_aiohttps(task) for task in asyncio.all_tasks()):
+            await asyncio.sleep(0)
+
+
+def _is_aiohttps(task: "asyncio.Task[Any]") -> bool:
+    return getattr(task.get_coro(), "__name__", "") == RequestHandler.start.__name__
 
 
 @pytest.mark.parametrize("run", [in_time, apart, asyncio.shield])

@@ -259,7 +259,7 @@ async def test_channel_turns_a_client_away(serve: Serve, kind: Kind) -> None:
     await client.leave()
 
 
-@pytest.mark.parametrize("way", ["raises", "makes nothing", "does not call super"])
+@pytest.mark.parametrize("way", ["raises", "is cancelled", "makes nothing", "does not call super"])
 @pytest.mark.logs("its connection could not be made")
 async def test_connection_that_cannot_be_made(
     serve: Serve, way: str, caplog: pytest.LogCaptureFixture
@@ -271,6 +271,8 @@ async def test_connection_that_cannot_be_made(
     def make(session: Session) -> Any:
         if way == "raises":
             raise ZeroDivisionError("mistake")
+        if way == "is cancelled":
+            raise asyncio.CancelledError
         return Forgetful(session) if way == "does not call super" else None
 
     client = await clients.WebSocket.open(await serve(MultiplexConnection.get(ann=make, bob=Echo)))

@@ -428,29 +428,34 @@ async def test_gap_of_the_broker_is_told_to_each_router_that_uses_it(serve: Serv
 class Failing(Notes):
     """Raises from each method that is called in the test."""
 
+    def __init__(self, failure: type[BaseException]) -> None:
+        super().__init__()
+        self.failure = failure("of an observer")
+
     def opened(self, session: Session) -> None:
         super().opened(session)
-        raise RuntimeError("of an observer")
+        raise self.failure
 
     def closed(self, session: Session, info: CloseInfo) -> None:
         super().closed(session, info)
-        raise RuntimeError("of an observer")
+        raise self.failure
 
     def hook_started(self, session: Session, hook: str) -> None:
-        raise RuntimeError("of an observer")
+        raise self.failure
 
     def hook_returned(self, *arguments: object) -> None:
-        raise RuntimeError("of an observer")
+        raise self.failure
 
     def hook_failed(self, session: Session, hook: str, error: BaseException) -> None:
         super().hook_failed(session, hook, error)
-        raise RuntimeError("of an observer")
+        raise self.failure
 
 
 @every
+@pytest.mark.parametrize("failure", [RuntimeError, asyncio.CancelledError])
 @pytest.mark.logs("of an observer", "asked for")
 async def test_observer_that_fails_harms_no_session_and_is_logged_once(
-    serve: Serve, kind: Kind, caplog: pytest.LogCaptureFixture
+    serve: Serve, kind: Kind, caplog: pytest.LogCaptureFixture, failure: type[BaseException]
 ) -> None:
     class Noted(Closing):
         async def on_message(self, message: str | bytes) -> None:
@@ -458,7 +463,7 @@ async def test_observer_that_fails_harms_no_session_and_is_logged_once(
             await super().on_message(message)
 
     caplog.set_level(logging.INFO)
-    failing, after = Failing(), Notes()
+    failing, after = Failing(failure), Notes()
     served = await serve(Noted, observers=[failing, after])
     for number in range(1, 3):
         client = await kind.open(served)

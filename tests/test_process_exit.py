@@ -10,6 +10,9 @@ from typing import Any
 import async_timeout
 import pytest
 
+from sockjs_aio.brokers.base import Broker
+from sockjs_aio.brokers.memory import MemoryBroker
+from sockjs_aio.core.events import Events, Observer
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.process_exit import AFTER, exit_soon, shutdown_begins
 from tests import clients
@@ -285,6 +288,22 @@ def test_call_from_a_thread_that_ends_the_process_lets_a_shutdown_finish() -> No
 
     assert status_of(main) == [3]
     assert list(map(repr, done)) == ["SystemExit(3)"]
+
+
+def test_observer_that_ends_the_process_does_so_behind_what_it_was_told_of() -> None:
+    done: list[str] = []
+
+    class Exiting(Observer):
+        def broker_gap(self, broker: Broker) -> None:
+            sys.exit(3)
+
+    async def main() -> None:
+        Events([Exiting()]).tell(Observer.broker_gap, MemoryBroker())
+        done.append("told")
+        await shut_down()
+        done.append("shut down")
+
+    assert (status_of(main), done) == ([3], ["told", "shut down"])
 
 
 def test_exit_waits_for_the_last_of_several_shutdowns() -> None:

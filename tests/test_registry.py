@@ -8,7 +8,7 @@ import async_timeout
 import pytest
 
 from sockjs_aio import ConnectionInfo, Settings
-from sockjs_aio.core.flusher import FEW
+from sockjs_aio.core.flusher import FEW, Flusher
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.core.request_session import RequestSession
@@ -248,6 +248,40 @@ async def test_many_sessions_are_flushed_in_turns(
         await asyncio.sleep(0)
         frames = [receiver.frames[1:] for _, receiver in members]
         assert frames == [[b'a["x"]']] * written + [[]] * (40 - written)
+
+
+class Flushed:
+    """Counts its flushes; the first one may end the process, as a signal's handler does there."""
+
+    def __init__(self, *, stops: bool = False) -> None:
+        self.count = 0
+        self.stops = stops
+
+    def flush(self, now: float | None = None) -> None:
+        self.count += 1
+        if self.stops and self.count == 1:
+            raise KeyboardInterrupt
+
+
+def test_end_of_the_process_in_a_flush_keeps_no_others_from_being_flushed() -> None:
+    flusher, first, second, late = Flusher(), Flushed(stops=True), Flushed(), Flushed()
+
+    async def flush(*sessions: Flushed) -> None:
+        for session in sessions:
+            flusher.schedule(session)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    try:
+        running = loop.create_task(flush(first, second))
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(running)
+        loop.run_until_complete(running)
+        loop.run_until_complete(flush(first, late))
+    finally:
+        loop.close()
+    assert [first.count, second.count, late.count] == [2, 1, 1]
 
 
 async def test_many_sessions_that_are_due_are_ticked_in_turns(

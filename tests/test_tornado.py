@@ -586,21 +586,41 @@ async def test_session_close_with_another_code(start: Start) -> None:
     await client.leave()
 
 
+@every
+@pytest.mark.logs("on_message failed")
+async def test_session_that_is_closed_with_a_wrong_type_fails_as_by_any_other_mistake(
+    start: Start, kind: Kind
+) -> None:
+    class Closing(Old):
+        def on_message(self, message: str) -> None:
+            self.session.close(3456, None)  # type: ignore[arg-type]
+
+    served = await start(Closing)
+    client = await kind.open(served)
+    await client.send("a")
+    assert await client.frame() == b'c[1011,"Internal error"]'
+    await Closing.until("close")
+    assert served.tornado.stats.sess_active == 0
+    await client.leave()
+
+
+@pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
 @pytest.mark.logs("on_close failed")
 async def test_exception_in_on_close_is_logged_and_swallowed(
-    start: Start, caplog: pytest.LogCaptureFixture
+    start: Start, caplog: pytest.LogCaptureFixture, failure: type[BaseException]
 ) -> None:
     class Failing(Old):
         def on_close(self) -> None:
             super().on_close()
-            raise ZeroDivisionError("mistake")
+            raise failure("mistake")
 
     served = await start(Failing, SHORT)
     for kind in clients.ALL:
         (await kind.open(served)).abort()
     await Failing.until("close", len(clients.ALL))
     await asyncio.sleep(0.05)
-    assert caplog.text.count("ZeroDivisionError: mistake") == len(clients.ALL)
+    assert caplog.text.count(f"{failure.__name__}: mistake") == len(clients.ALL)
+    assert served.tornado.stats.sess_active == 0
 
 
 async def test_applications_use_names_of_their_own(start: Start) -> None:

@@ -91,9 +91,11 @@ async def test_close_sends_uns_and_calls_on_close_once(start: Start) -> None:
     await Ann.until("close", 2)
 
 
+failures = pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
 RAISES = pytest.mark.logs(r"on_\w+ \(channel bad\) failed")
 
 
+@failures
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize(
     "way",
@@ -104,7 +106,11 @@ RAISES = pytest.mark.logs(r"on_\w+ \(channel bad\) failed")
     ],
 )
 async def test_failing_channel_closes_alone(
-    start: Start, caplog: pytest.LogCaptureFixture, way: str, is_async: bool
+    start: Start,
+    caplog: pytest.LogCaptureFixture,
+    way: str,
+    is_async: bool,
+    failure: type[BaseException],
 ) -> None:
     class Failing(Old):
         def on_open(self, info: Any) -> Any:
@@ -123,7 +129,7 @@ async def test_failing_channel_closes_alone(
 
         def now(self, hook: str) -> Any:
             if way == f"{hook} raises":
-                raise ZeroDivisionError("mistake")
+                raise failure("mistake")
             return way != f"{hook} false"
 
     Ann = channel()
@@ -133,7 +139,7 @@ async def test_failing_channel_closes_alone(
     await client.send("sub,ann", "sub,bad", "msg,bad,x", "msg,ann,x")
     assert sorted(await client.messages(2)) == ["msg,ann,<x>", "uns,bad"]
     assert Failing.seen == ["open", "close"] and Ann.seen == ["open", "x"]
-    assert caplog.text.count("ZeroDivisionError: mistake") == ("raises" in way)
+    assert caplog.text.count(f"{failure.__name__}: mistake") == ("raises" in way)
     await client.leave()
 
 
@@ -252,11 +258,14 @@ async def test_awaitable_on_close_runs_when_no_hook_does(start: Start) -> None:
     assert Ann.seen == ["open", "closed"]
 
 
+@failures
 @pytest.mark.logs(r"on_close \(channel bad\) failed")
-async def test_awaitable_on_close_that_fails_closes_its_channel_only(start: Start) -> None:
+async def test_awaitable_on_close_that_fails_closes_its_channel_only(
+    start: Start, failure: type[BaseException]
+) -> None:
     class Bad(Old):
         async def on_close(self) -> None:
-            raise ZeroDivisionError("mistake")
+            raise failure("mistake")
 
     served = await start(MultiplexConnection.get(ann=channel(), bad=Bad))
     client = await clients.WebSocket.open(served)
@@ -265,19 +274,43 @@ async def test_awaitable_on_close_that_fails_closes_its_channel_only(start: Star
     await client.leave()
 
 
+@pytest.mark.parametrize("ends", ["channel", "client"])
+async def test_awaitable_on_close_that_cancels_its_own_task_harms_no_other_channel(
+    start: Start, ends: str
+) -> None:
+    class Bad(Old):
+        async def on_close(self) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+
+    class Ann(Leaving):
+        pass
+
+    served = await start(MultiplexConnection.get(ann=Ann, bad=Bad))
+    client = await clients.WebSocket.open(served)
+    await client.send("sub,ann", "sub,bad")
+    if ends == "channel":
+        await client.send("uns,bad", "msg,ann,x")
+    await Ann.until("x" if ends == "channel" else "open")
+    await client.leave()
+    await Ann.until("closed")
+
+
+@failures
 @pytest.mark.logs("creating the connection of channel bad failed")
 async def test_channel_whose_constructor_raises_closes_alone(
-    start: Start, caplog: pytest.LogCaptureFixture
+    start: Start, caplog: pytest.LogCaptureFixture, failure: type[BaseException]
 ) -> None:
     class Bad(Old):
         def __init__(self, session: Any) -> None:
-            raise ZeroDivisionError("mistake")
+            raise failure("mistake")
 
     served = await start(MultiplexConnection.get(ann=channel(), bad=Bad))
     client = await clients.WebSocket.open(served)
     await client.send("sub,ann", "sub,bad", "msg,bad,x", "msg,ann,x", "sub,bad")
     assert await client.messages(3) == ["uns,bad", "msg,ann,<x>", "uns,bad"]
-    assert caplog.text.count("ZeroDivisionError: mistake") == 2
+    assert caplog.text.count(f"{failure.__name__}: mistake") == 2
     assert served.tornado.stats.sess_active == 2
     await client.leave()
 

@@ -11,6 +11,7 @@ from typing import Concatenate, Literal, ParamSpec, Protocol
 
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.connection import Session
+from sockjs_aio.core.process_exit import exit_soon
 from sockjs_aio.session_info import CloseInfo
 from sockjs_aio.stats import Stats
 
@@ -165,7 +166,9 @@ class Events:
         for method in self._methods[name]:
             try:
                 method(*arguments, **named)
-            except Exception:
+            except (KeyboardInterrupt, SystemExit) as error:
+                exit_soon(error)  # not from here: what has told this must go on to its end
+            except BaseException:  # also CancelledError, as of a future's result
                 self._log_once(method, name)
 
     def _log_once(self, method: Callable[..., None], name: str) -> None:

@@ -59,14 +59,16 @@ class Flusher:
         now = asyncio.get_running_loop().time()
         count = len(self._waiting)  # sessions that ask from now on wait for the next turn
         turn = Turn() if count > FEW else None
-        for number in range(1, count + 1):
-            session = self._waiting.popleft()
-            try:
-                session.flush(now)
-            except Exception:
-                logger.exception("session %s: writing failed", session)
-            if turn is not None and number % FEW == 0 and turn.is_over:
-                break
-        self._is_scheduled = bool(self._waiting)
-        if self._is_scheduled:
-            asyncio.get_running_loop().call_soon(self._run)
+        try:
+            for number in range(1, count + 1):
+                session = self._waiting.popleft()
+                try:
+                    session.flush(now)
+                except Exception:
+                    logger.exception("session %s: writing failed", session)
+                if turn is not None and number % FEW == 0 and turn.is_over:
+                    break
+        finally:  # if a signal's handler ends the process here, the shutdown still needs this
+            self._is_scheduled = bool(self._waiting)
+            if self._is_scheduled:
+                asyncio.get_running_loop().call_soon(self._run)

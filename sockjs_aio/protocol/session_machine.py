@@ -187,9 +187,9 @@ class SessionMachine(HeartbeatAndExpiry):
         """Close the session once its queue is written.  Return whether it was open until now."""
         if not self.is_accepting:
             return False
+        self.close_frame = close_frame(code, reason)  # first: it fails if one has the wrong type
         self.state = CLOSING
         self.is_accepting = False
-        self.close_frame = close_frame(code, reason)
         self.close_due = self.is_receiving
         self.last_frame = self.idle_since = now
         return True

@@ -221,6 +221,7 @@ def release(request: web.Request, heir: Heir, transport: asyncio.Transport) -> b
     rest = _Rest()
     handler.set_parser(rest)  # type: ignore[arg-type]
     handler.keep_alive(False)
+    handler.close()  # even if a middleware answers with a response that keeps the connection
     handler._parser = None  # otherwise the two refer to each other
     server: Any = handler._manager
     server.connection_lost(handler)

@@ -84,7 +84,7 @@ class MultiplexConnection(SockJSConnection):
             await before.forget_later_ones()
             await asyncio.sleep(0)  # so that each of them begins, even if the server cancels this
         finally:
-            await asyncio.gather(*closings)
+            await _all_of(closings)
 
     async def _resubscribe(self, name: str, closing: asyncio.Task[None]) -> None:
         """Subscribe once the `on_close` of the previous subscription has returned."""
@@ -95,7 +95,7 @@ class MultiplexConnection(SockJSConnection):
     def _subscribe(self, name: str) -> Any:
         try:
             endpoint = ChannelSession(self.channels[name], self, name)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             logger.exception(
                 "session %s: creating the connection of channel %s failed", self.session, name
             )
@@ -119,7 +119,7 @@ class MultiplexConnection(SockJSConnection):
         result = None
         try:
             result = endpoint._in_context(call)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             self._fail(endpoint, may_refuse, error)
         except BaseException:  # the process ends
             endpoint.hook_returned()
@@ -137,7 +137,7 @@ class MultiplexConnection(SockJSConnection):
         try:
             if await endpoint.result_of(result) is False and may_refuse:
                 endpoint.close()
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             self._fail(endpoint, may_refuse, error)
         finally:
             endpoint.hook_returned()
@@ -152,9 +152,9 @@ class MultiplexConnection(SockJSConnection):
 
     async def _finish_closing(self, closing: "asyncio.Task[None]", before: Cancellations) -> None:
         await before.forget_later_ones()
-        await closing
+        await _all_of([closing])
 
-    def _fail(self, endpoint: "ChannelSession", is_on_open: bool, error: Exception) -> None:
+    def _fail(self, endpoint: "ChannelSession", is_on_open: bool, error: BaseException) -> None:
         endpoint._hook_failed("on_open" if is_on_open else "on_message", error)
         endpoint.close()
 
@@ -245,7 +245,7 @@ class ChannelSession(BaseSession):
     async def _await(self, awaitable: Any) -> None:
         try:
             await self.result_of(awaitable)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             self._hook_failed("on_close", error)
 
     def _hook_name(self, hook: str) -> str:
@@ -254,6 +254,14 @@ class ChannelSession(BaseSession):
     @property
     def _told_session(self) -> Session | None:
         return self.carrier.session._told_session
+
+
+async def _all_of(closings: list[asyncio.Task[None]]) -> None:
+    """Wait for tasks that tell by themselves how they fail; if cancelled, cancel them.
+
+    A task counts as cancelled even if its hook has done that itself and returned.
+    """
+    await asyncio.gather(*closings, return_exceptions=True)
 
 
 @types.coroutine

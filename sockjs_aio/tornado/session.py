@@ -106,10 +106,10 @@ class BaseSession:
     def _call_on_close(self) -> None:
         try:
             self._closing = self._in_context(self.conn.on_close)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             self._hook_failed("on_close", error)
 
-    def _hook_failed(self, hook: str, error: Exception) -> None:
+    def _hook_failed(self, hook: str, error: BaseException) -> None:
         """Tell observers that a hook has raised `error`; the log is one of them."""
         session, name = self._told_session, self._hook_name(hook)
         if session is None:

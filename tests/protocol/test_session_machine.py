@@ -110,6 +110,17 @@ def test_closing_again_does_nothing() -> None:
     assert frames(machine) == [b'c[3000,"first"]']
 
 
+@pytest.mark.parametrize(("code", "reason"), [("3000", "Go away!"), (3000, None)])
+def test_closing_with_what_makes_no_frame_changes_nothing(code: Any, reason: Any) -> None:
+    machine = opened()
+    with pytest.raises(TypeError):
+        machine.close(code, reason, now=0)
+    assert machine.state is State.OPEN and send(machine, "a")
+    assert frames(machine) == [b'a["a"]']
+    assert machine.close(3001, "right", now=0)
+    assert frames(machine) == [b'c[3001,"right"]']
+
+
 def test_sending_after_close_does_nothing() -> None:
     machine = opened()
     machine.close(3000, "Go away!", now=0)
