@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 # sockjs-client replaces "http" by "ws", so it must be a whole URL
-_BASE_URL = re.compile(r"https?://[^/?#@%\s]+(/[^?#\s]*)?(\?[^?#\s]*)?")
+_BASE_URL = re.compile(r"https?://(?!:)[^/?#@%\s]+(/[^?#\s]*)?(\?[^?#\s]*)?")
 _BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 # browsers silently drop a cookie whose attributes contradict each other

@@ -392,6 +392,31 @@ async def test_handler_that_raises(
     await client.leave()
 
 
+@pytest.mark.logs("TypeError: ")
+@pytest.mark.parametrize("how", ["send", "close", "broadcast", "task"])
+async def test_handler_that_awaits_a_plain_function_is_told(
+    run: Run, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(manager: SessionManager, session: Any, msg: SockjsMessage) -> None:
+        if msg.type == MsgType.MESSAGE:
+            if how == "close":
+                await session.close()
+            elif how == "broadcast":
+                await manager.broadcast("x")  # type: ignore[func-returns-value, misc]
+            elif how == "task":
+                await asyncio.create_task(session.send("x"))
+            else:
+                await session.send("x")
+
+    app = web.Application()
+    add_endpoint(app, handler, name="n")
+    client = await clients.WebSocket.open(await run(app))
+    await client.send("a")
+    await until(lambda: not get_manager("n", app).sessions)
+    assert "send, broadcast, close, unsubscribe and extend are plain functions" in caplog.text
+    await client.leave()
+
+
 @pytest.mark.logs("ZeroDivisionError")
 async def test_handler_is_named_that_functools_partial_holds(
     run: Run, caplog: pytest.LogCaptureFixture

@@ -1,4 +1,7 @@
-"""What handlers of aio-libs' sockjs know of the request that opened their session, and who may."""
+"""What handlers of aio-libs' sockjs know of the request that opened their session, and who may.
+
+Hooks of this package find what aiohttp-session has loaded, too.
+"""
 
 import json
 import re
@@ -20,6 +23,7 @@ from sockjs_aio.aiolibs import (
 )
 from tests import clients
 from tests.axes import make_tasks_eager
+from tests.conftest import Recorder, Serve
 from tests.test_aiolibs import PAGE, Kind, Run, Seen, run, until
 
 __all__ = ["run"]  # the fixture
@@ -141,6 +145,24 @@ async def test_new_session_works_too(run: Run) -> None:
 
 
 USER: web.RequestKey[str] = web.RequestKey("USER", str)
+
+
+@every
+async def test_session_loaded_in_authorize_is_there_in_hooks(serve: Serve, kind: Kind) -> None:
+    class Noted(Recorder):
+        async def on_open(self, info: Any) -> None:
+            http = await aiohttp_session.get_session(info)
+            self.seen.append((info.identity, http["user"]))
+
+    async def authorize(request: web.Request) -> Any:
+        return (await aiohttp_session.get_session(request)).get("user")
+
+    app, shelf = web.Application(), Shelf()
+    shelf.data["7"] = {"user": "ann"}
+    aiohttp_session.setup(app, shelf)
+    served = await serve(Noted, app=app, authorize=authorize)
+    await kind.open(served, headers=COOKIE)
+    await Noted.until(("ann", "ann"))
 
 
 @every

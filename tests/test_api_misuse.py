@@ -342,7 +342,7 @@ def test_decorated_and_inherited_hooks_are_not_told_of(caplog: pytest.LogCapture
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize("what", ["send", "broadcast", "close"])
+@pytest.mark.parametrize("what", ["send", "broadcast", "close", "unsubscribe", "extend"])
 @pytest.mark.parametrize("hook", ["on_open", "on_message", "on_close"])
 @pytest.mark.logs("TypeError: .*NoneType.*await")
 async def test_awaiting_what_is_a_plain_function_is_explained(
@@ -362,7 +362,8 @@ async def test_awaiting_what_is_a_plain_function_is_explained(
         async def fail_in(self, name: str) -> None:
             if name == hook:
                 arguments: dict[str, list[Any]]
-                arguments = {"send": ["x"], "broadcast": [[self], "x"], "close": []}
+                arguments = {"send": ["x"], "broadcast": [[self], "x"], "unsubscribe": ["x"]}
+                arguments |= {"extend": [None], "close": []}
                 await getattr(self, what)(*arguments[what])
 
     served = await serve(Awaiting, settings=SHORT)
@@ -375,7 +376,7 @@ async def test_awaiting_what_is_a_plain_function_is_explained(
     await served.until_empty()
     hints = [x for x in caplog.messages if "plain functions, do not await them" in x]
     assert len(hints) == 2
-    assert all(f"Awaiting.{hook} failed: send, broadcast and close are" in x for x in hints)
+    assert all(f"Awaiting.{hook} failed: send, broadcast, close, " in x for x in hints)
 
 
 @pytest.mark.logs("TypeError: a coroutine was expected")
@@ -389,7 +390,7 @@ async def test_task_of_what_is_a_plain_function_is_explained(
     client = await clients.WebSocket.open(await serve(Failing))
     await client.send("a")
     await Failing.until("close")
-    assert "send, broadcast and close are plain functions, do not await them" in caplog.text
+    assert "send, broadcast, close, unsubscribe and extend are plain functions" in caplog.text
 
 
 @pytest.mark.logs("TypeError: 'int' object", "KeyError: ")

@@ -140,6 +140,8 @@ def test_name_like_no_other_is_answered_with_all() -> None:
         ("base_url", "/chat"),
         ("base_url", "//example.com/chat"),
         ("base_url", "https:///chat"),
+        ("base_url", "https://:8080/chat"),
+        ("base_url", "https://:"),
         ("base_url", "https://example.com:99999/chat"),
         ("base_url", "https://example.com:port/chat"),
         ("base_url", "https:/example.com/chat"),

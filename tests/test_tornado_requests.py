@@ -10,6 +10,7 @@ from sockjs_aio import SettingsError
 from sockjs_aio.tornado import SockJSRouter
 from tests import clients
 from tests.test_tornado import Old, Start, start
+from tests.websocket_wire import HANDSHAKE
 
 __all__ = ["start"]  # the fixture
 
@@ -39,6 +40,22 @@ async def test_connection_info(start: Start) -> None:
     assert info.get_cookie("z") is None
     assert info.headers["x-own"] == info.get_header("X-OWN") == "1"
     assert info.get_header("z") is None
+
+
+@pytest.mark.parametrize("path", ["/0/1/websocket", "/websocket"])
+async def test_subprotocol_that_was_agreed_on_is_told(start: Start, path: str) -> None:
+    class Noted(Old):
+        def on_open(self, info: Any) -> None:
+            self.seen.append(info.protocol)
+
+    served = await start(Noted, {"protocols": ["v12.stomp"]})
+    for offer in ["v11.stomp, v12.stomp", ""]:
+        headers = HANDSHAKE | ({"Sec-WebSocket-Protocol": offer} if offer else {})
+        wire = await served.wire()
+        wire.send("GET", served.prefix + path, headers=headers)
+        assert (await wire.head()).status == 101
+    await Noted.until(None)
+    assert Noted.seen == ["v12.stomp", None]
 
 
 @pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)

@@ -1,6 +1,7 @@
 """The log: the observer that every router has."""
 
 import logging
+import re
 
 from sockjs_aio.connection import Session
 from sockjs_aio.core.events import Observer, Reason
@@ -9,6 +10,9 @@ from sockjs_aio.session_info import CloseInfo
 sessions: logging.Logger = logging.getLogger("sockjs_aio.session")
 hooks: logging.Logger = logging.getLogger("sockjs_aio.hooks")
 transports: logging.Logger = logging.getLogger("sockjs_aio.transports")
+
+_PLAIN = "send, broadcast, close, unsubscribe and extend"
+_NOT_A_COROUTINE = re.compile("a coroutine was expected, got (None|True|False)")
 
 
 class Log(Observer):
@@ -48,7 +52,8 @@ class Log(Observer):
 def _hint(error: BaseException) -> str:
     """Explain the most common mistake, because Python's own message does not."""
     text = str(error) if isinstance(error, TypeError) else ""
-    is_awaited = "NoneType" in text and "await" in text  # the words differ between Python versions
-    if is_awaited or text == "a coroutine was expected, got None":
-        return ": send, broadcast and close are plain functions, do not await them"
+    # the words differ between Python versions; sockjs_aio.aiolibs' `send` returns a bool
+    is_awaited = "await" in text and ("NoneType" in text or "bool" in text)
+    if is_awaited or _NOT_A_COROUTINE.fullmatch(text):
+        return f": {_PLAIN} are plain functions, do not await them"
     return ""

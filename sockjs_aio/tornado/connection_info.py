@@ -19,6 +19,9 @@ class ConnectionInfo:
         path: Path of the URL, without the query.
     """
 
+    protocol: str | None = None
+    """The WebSocket subprotocol that the server selected from the setting `protocols`."""
+
     def __init__(
         self,
         ip: str | None,
@@ -57,7 +60,7 @@ class _RequestInfo(ConnectionInfo):
 
     def __init__(self, info: sockjs_aio.ConnectionInfo) -> None:
         self._info = info
-        self.ip, self.path = info.ip, info.path
+        self.ip, self.path, self.protocol = info.ip, info.path, info.protocol
         self.arguments = {
             name: [v.encode() for v in info.query.getall(name)] for name in info.query
         }
