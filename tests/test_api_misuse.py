@@ -314,9 +314,9 @@ def test_plain_hooks_are_told_when_the_router_is_made(
         SockJSRouter(Sync if way == "class" else functools.partial(Sync), "/x")
     name = Sync.__qualname__
     assert caplog.messages == [
-        f"{name}.{hook} is a plain function: write async def {hook} "
-        "(unless it returns an awaitable)"
-        for hook in ("on_open", "on_close")
+        f"{name}.on_open is a plain function: write async def on_open "
+        "(unless it returns an awaitable)",
+        f"{name}.on_close is a generator: write async def on_close without yield",
     ]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any
 
 import async_timeout
@@ -352,6 +352,21 @@ async def test_forgotten_await_in_authorize_lets_nobody_in(
     served = await serve(Echo, authorize=authorize)
     with pytest.raises((AssertionError, Exception), match="500"):
         await kind.open(served)
+    assert served.router.session_count == 0
+
+
+async def names() -> AsyncIterator[str]:
+    yield "ann"
+
+
+@pytest.mark.logs("which identifies no one: return its result")
+@pytest.mark.parametrize("answer", [find_user, "ann".upper, names(), (name for name in ["ann"])])
+async def test_forgotten_call_in_authorize_lets_nobody_in(serve: Serve, answer: object) -> None:
+    async def authorize(request: web.Request) -> object:
+        return answer
+
+    served = await serve(Echo, authorize=authorize)
+    assert (await served.request("POST", "/000/x/xhr", b"")).status == 500
     assert served.router.session_count == 0
 
 

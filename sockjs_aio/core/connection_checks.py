@@ -32,6 +32,8 @@ def warn_of_plain_hooks(connect: object) -> None:
     for hook in HOOKS:
         if not is_coroutine_function(getattr(cls, hook)):
             text = "%s.%s is a plain function: write async def %s (unless it returns an awaitable)"
+            if inspect.isasyncgenfunction(getattr(cls, hook)):
+                text = "%s.%s is a generator: write async def %s without yield"
             logger.warning(text, cls.__qualname__, hook, hook)
 
 

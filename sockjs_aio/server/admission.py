@@ -135,7 +135,7 @@ class Admission:
             web.HTTPServiceUnavailable: If there are too many sessions, or the server shuts down.
             web.HTTPTooManyRequests: If there are too many sessions from this address.
             web.HTTPException: Whatever `authorize` raises.
-            TypeError: If `authorize` returns something that it should have awaited.
+            TypeError: If `authorize` returns something that it should have awaited or called.
             ConnectionResetError: If the client disconnected in the meantime.
         """
         # Browsers send SameSite=Lax cookies when the user follows a link, and the author of the
@@ -148,8 +148,8 @@ class Admission:
         answer = await self._authorized(self._authorize, request)
         grant = answer if isinstance(answer, Grant) else Grant(answer)
         identity = grant.identity
-        if inspect.isawaitable(identity):
-            raise _unawaited(identity)
+        if inspect.isawaitable(identity) or _is_uncalled(identity):
+            raise _unfinished(identity)
         if isinstance(identity, web.HTTPException):  # it should have been raised
             raise because("authorize", identity)
         if _is_refusal(identity) or grant.has_ended:
@@ -220,12 +220,20 @@ async def _marked(answer: Awaitable[Any]) -> Any:
         raise because("authorize", refusal)  # noqa: B904
 
 
-def _unawaited(identity: Awaitable[Any]) -> TypeError:
-    """Explain a forgotten ``await``, which must not let anyone in."""
-    text = f"authorize returned {identity!r}, which identifies no one: await it first"
+def _unfinished(identity: object) -> TypeError:
+    """Explain a forgotten ``await`` or call, which must not let anyone in."""
+    rest = "return its result" if _is_uncalled(identity) else "await it first"
+    text = f"authorize returned {identity!r}, which identifies no one: {rest}"
     if inspect.iscoroutine(identity):
         identity.close()
     return TypeError(text)
+
+
+def _is_uncalled(identity: object) -> bool:
+    """Tell whether it is a function or a generator, of which the application wants the result."""
+    return (
+        inspect.isroutine(identity) or inspect.isgenerator(identity) or inspect.isasyncgen(identity)
+    )
 
 
 def _is_refusal(identity: object) -> bool:
