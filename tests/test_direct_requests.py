@@ -444,6 +444,42 @@ async def test_much_behind_a_poll_stays_in_the_socket(serve: Serve, answered: li
     assert Noted.seen == ["open", *messages]
 
 
+async def test_what_aiohttp_leaves_in_the_socket_stays_there(
+    serve: Serve, answered: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise aiohttp would have to keep whatever comes behind requests that take long."""
+    may_end = asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.Response:
+        await may_end.wait()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/slow", slow)
+    served = await serve(Echo, settings={"direct_requests": None}, app=app)
+    wire = await begin(served, answered)
+    wire.send("POST", f"{PATH}/xhr", b"")
+    await until(lambda: answered == ["xhr"])
+    (connection,) = connections(served)
+    transport = cast(Any, connection.transport)
+    lane = transport.get_protocol()
+    request = b"GET /slow HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
+    wire.writer.write(40 * (request % b""))  # more than aiohttp takes before it stops reading
+    await until(lambda: lane.has_more)
+    wire.writer.write(100 * (request % (b"X-Long: %b\r\n" % (4000 * b"x"))))
+    await until(lambda: lane._is_paused)
+    # so that the first part is passed on in one turn of the loop, and the rest in another one
+    monkeypatch.setattr("sockjs_aio.turns.TURN", 2e-5)
+    assert await served.post("/000/abc", '["now"]') == 204
+    assert (await wire.reply()).body == b'a["now"]\n'
+    await until(lambda: not lane.has_more)
+    assert not transport.is_reading()
+    may_end.set()
+    for _ in range(140):
+        assert (await wire.reply()).status == 200
+    assert (await ask(wire, "xhr_send", "[]")).status == 204
+
+
 @pytest.mark.parametrize("is_pipelined", [False, True])
 async def test_websocket_may_follow_on_the_connection(
     serve: Serve, answered: list[str], is_pipelined: bool
