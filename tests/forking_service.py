@@ -5,6 +5,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import queue
 import signal
 import socket
 import socketserver
@@ -220,6 +221,8 @@ def serve_and_fork_late(port: int) -> None:
     async def fork(_app: web.Application) -> None:
         forked(time.sleep, 600)  # this process waits for it when it exits
 
+    # a handler of its own, which does not tell what module it comes from
+    signal.signal(signal.SIGHUP, queue.SimpleQueue[object]().put)  # type: ignore[arg-type]
     app = make()
     app.on_shutdown.insert(0, fork)
     run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)

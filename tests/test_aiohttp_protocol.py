@@ -101,6 +101,26 @@ async def test_handler_waits_between_requests_only(connect: Connect) -> None:
     await connected.until_waiting()
 
 
+@pytest.mark.parametrize("sends_much", [False, True])
+async def test_handler_that_has_stopped_reading_reads_on_by_itself(
+    connect: Connect, sends_much: bool
+) -> None:
+    """It has many requests to answer, or a long body that nobody reads yet."""
+    connected = await connect()
+    for _ in range(1 if sends_much else 60):
+        connected.wire.send("GET", "/slow")
+    if sends_much:
+        connected.wire.send("POST", "/page", 1_000_000 * b"x")
+    handler, transport = connected.handler, cast(asyncio.Transport, connected.handler.transport)
+    await connected.until(lambda: aiohttp_protocol.has_stopped_reading(handler))
+    assert not transport.is_reading()
+    connected.go_on.set()
+    for _ in range(2 if sends_much else 60):
+        assert (await connected.wire.reply()).status == 200
+    assert not aiohttp_protocol.has_stopped_reading(handler)
+    assert transport.is_reading()
+
+
 async def test_handler_of_a_closing_connection_does_not_wait(connect: Connect) -> None:
     connected = await connect()
     connected.wire.send("GET", "/none", headers={"Connection": "close"})

@@ -18,10 +18,11 @@ from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter
 from sockjs_aio.server.aiohttp_protocol import Server
 from sockjs_aio.server.direct.conditions import MAX_PREFIXES
 from sockjs_aio.server.direct.handshakes import Doors
+from tests.certificate import contexts, make_certificate
 from tests.conftest import PATIENCE, SHORT, Echo, Recorder, Serve, Served
 from tests.lanes import answered as answered
 from tests.websocket_wire import HANDSHAKE, close_code, close_frame, frame, masked
-from tests.wire import Reply, Wire
+from tests.wire import Reply, Wire, end_sending
 
 PATH = "/echo/000/abc"
 
@@ -444,6 +445,42 @@ async def test_much_behind_a_poll_stays_in_the_socket(serve: Serve, answered: li
     assert Noted.seen == ["open", *messages]
 
 
+async def test_what_aiohttp_leaves_in_the_socket_stays_there(
+    serve: Serve, answered: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise aiohttp would have to keep whatever comes behind requests that take long."""
+    may_end = asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.Response:
+        await may_end.wait()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/slow", slow)
+    served = await serve(Echo, settings={"direct_requests": None}, app=app)
+    wire = await begin(served, answered)
+    wire.send("POST", f"{PATH}/xhr", b"")
+    await until(lambda: answered == ["xhr"])
+    (connection,) = connections(served)
+    transport = cast(Any, connection.transport)
+    lane = transport.get_protocol()
+    request = b"GET /slow HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
+    wire.writer.write(40 * (request % b""))  # more than aiohttp takes before it stops reading
+    await until(lambda: lane.has_more)
+    wire.writer.write(100 * (request % (b"X-Long: %b\r\n" % (4000 * b"x"))))
+    await until(lambda: lane._is_paused)
+    # so that the first part is passed on in one turn of the loop, and the rest in another one
+    monkeypatch.setattr("sockjs_aio.turns.TURN", 2e-5)
+    assert await served.post("/000/abc", '["now"]') == 204
+    assert (await wire.reply()).body == b'a["now"]\n'
+    await until(lambda: not lane.has_more)
+    assert not transport.is_reading()
+    may_end.set()
+    for _ in range(140):
+        assert (await wire.reply()).status == 200
+    assert (await ask(wire, "xhr_send", "[]")).status == 204
+
+
 @pytest.mark.parametrize("is_pipelined", [False, True])
 async def test_websocket_may_follow_on_the_connection(
     serve: Serve, answered: list[str], is_pipelined: bool
@@ -542,6 +579,39 @@ async def test_request_that_is_held_when_its_client_leaves_is_dropped(
         await until(lambda: not connections(served))
         await served.until_empty()
     assert Noted.seen == ["open", "close"] * 10
+
+
+@pytest.mark.programs
+async def test_request_whose_client_leaves_before_its_body_leaves_nothing_in_the_log(
+    serve: Serve, answered: list[str], tmp_path: Path
+) -> None:
+    """Over TLS, a write that fails tells nothing: then aiohttp begins a request just before it
+    hears of the loss."""
+
+    class Noted(Recorder):
+        pass
+
+    settings = {**SHORT, "heartbeat_delay": 60, "direct_requests": None}
+    served = await serve(Noted, settings=settings, tls=contexts(make_certificate(tmp_path)))
+    for turns in range(40):
+        wire, path = await served.wire(), f"/echo/000/{turns}"
+        for name in ["xhr", "xhr_send", "xhr_send"]:
+            await wire.request("POST", f"{path}/{name}", "[]")
+        answered.clear()
+        wire.send("POST", f"{path}/xhr", b"")
+        await until(lambda: answered == ["xhr"])
+        (connection,) = connections(served)
+        lane = cast(Any, connection.transport).get_protocol()
+        wire.send("POST", f"{path}/xhr_send", headers={"Content-Length": "90000"})
+        await until(lambda lane=lane: lane.has_more)  # type: ignore[misc]
+        end_sending(wire.writer.transport) if turns % 2 else wire.abort()
+        for _ in range(turns // 4):
+            await asyncio.sleep(0)
+        Noted.connections[-1].send("a")
+        await asyncio.sleep(0.002)
+        wire.abort()
+        await until(lambda: not connections(served))
+        await served.until_empty()
 
 
 @pytest.mark.parametrize("transport", ["xhr", "xhr_streaming"])

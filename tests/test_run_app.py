@@ -263,6 +263,35 @@ async def test_readiness_is_that_of_all_services_of_an_application() -> None:
     await runner.cleanup()
 
 
+SILENT = """
+import asyncio
+from aiohttp import web
+from sockjs_aio import run_app
+
+def leave():
+    raise web.GracefulExit
+
+async def leave_soon(app):
+    asyncio.get_running_loop().call_later(0.2, leave)
+
+app = web.Application()
+app.on_startup.append(leave_soon)
+run_app(app, host="127.0.0.1", port=0, print={tell})
+"""
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("tell", [None, False])
+async def test_nothing_is_printed_if_that_is_turned_off(tell: bool | None) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", SILENT.format(tell=tell)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert (process.returncode, out) == (0, b"")
+
+
 async def test_what_runs_a_loop_is_not_called_within_one() -> None:
     """As at the import of a module that a worker serves."""
 

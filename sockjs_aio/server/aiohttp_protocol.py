@@ -193,9 +193,10 @@ def logs_access(handler: RequestHandler) -> bool:
 
 
 _NAMES = (
-    *("_close", "_current_request", "_force_close", "_handler_waiter", "_keepalive"),
-    *("_keepalive_handle", "_loop", "_manager", "_messages", "_next_keepalive_close_time"),
-    *("_process_keepalive", "_request_in_progress", "_upgraded", "_waiter"),
+    *("_buffer_paused", "_close", "_current_request", "_force_close", "_handler_waiter"),
+    *("_keepalive", "_keepalive_handle", "_loop", "_manager", "_messages"),
+    *("_next_keepalive_close_time", "_process_keepalive", "_reading_paused"),
+    *("_request_in_progress", "_upgraded", "_waiter"),
 )
 
 
@@ -229,6 +230,11 @@ def is_waiting(handler: RequestHandler) -> bool:
         and not handler._messages
         and not (handler._upgraded or handler._close or handler._force_close)
     )
+
+
+def has_stopped_reading(handler: RequestHandler) -> bool:
+    """Tell whether aiohttp leaves what comes in the socket; it reads on by itself."""
+    return handler._reading_paused or handler._buffer_paused
 
 
 def has_taken(handler: RequestHandler, request: DirectRequest) -> bool:

@@ -1,9 +1,10 @@
 """Reads request bodies as bytes, whatever their type, and limits their size after unpacking."""
 
 import asyncio
+import contextlib
 
 import async_timeout
-from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp import HttpVersion11, web
 
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.errors import BodyTimeoutError, PayloadTooLargeError
@@ -31,7 +32,8 @@ async def invite_body(request: web.Request) -> None:
         refusal = web.HTTPExpectationFailed(headers={"Cache-Control": "no-store"})
         end_where_unsafe(request, refusal)
         raise refusal
-    await invite_rest(request)
+    with contextlib.suppress(ConnectionError):  # the client has left, as its body will tell
+        await invite_rest(request)
 
 
 async def read_body(request: web.Request, registry: SessionRegistry) -> bytes:
@@ -41,6 +43,7 @@ async def read_body(request: web.Request, registry: SessionRegistry) -> bytes:
         PayloadTooLargeError: If it has more than `max_message_size` bytes after unpacking.
         BodyTimeoutError: If it did not arrive completely within `receive_timeout`, or before a
             shutdown.
+        ConnectionError: If the client leaves before.
     """
     return await _read(request, registry, registry.settings.max_message_size)
 
@@ -79,18 +82,21 @@ async def _read_parts(request: web.Request, limit: int) -> bytes:
     if content.is_eof() and received(content) <= PART:
         body = content.read_nowait()
     else:
-        body = await _joined_parts(content, limit)
+        body = await _joined_parts(request, limit)
     body = body or await request.read()  # a middleware may already have read it
     if len(body) > limit:
         raise PayloadTooLargeError(f"more than {limit} bytes")
     return body
 
 
-async def _joined_parts(content: StreamReader, limit: int) -> bytes:
+async def _joined_parts(request: web.Request, limit: int) -> bytes:
+    content = request.content
     parts: list[bytes] = []
     size = 0
     turn = Turn()
     while not content.at_eof():
+        if request.transport is None and not content.is_eof():
+            raise ConnectionResetError("the client has left")  # aiohttp may not have told the body
         part = await content.read(PART)
         if turn.is_over:
             await turn.next()

@@ -87,7 +87,8 @@ def _restore() -> None:
     for name, default in _DEFAULTS.items():
         number = getattr(signal, name)
         handler = signal.getsignal(number)
-        if getattr(handler, "__module__", "").partition(".")[0] in _OURS:
+        # a method of a class in C has None
+        if str(getattr(handler, "__module__", None)).partition(".")[0] in _OURS:
             signal.signal(number, default)
     global _services
     was_serving, _services = _services > 0, 0

@@ -83,7 +83,7 @@ def _to_serve(sock: socket.socket | Iterable[socket.socket]) -> list[socket.sock
 def _serves(tell: Callable[..., None] | None, *where: object) -> None:
     """Note the listeners, for forks after they are closed; aiohttp calls this once it has them."""
     keep_listeners_from_forks()
-    if tell is not None:
+    if tell:  # as aiohttp asks: it may be False
         tell(*where)
 
 

@@ -264,8 +264,8 @@ class Worker:
 
     async def _stop_accepting(self) -> None:
         """Close the listeners in this process; others still have them open."""
-        sites, self._sites = self._sites, []
-        await listeners.stop_accepting(sites)
+        await listeners.stop_accepting(self._sites)
+        self._sites = []  # not earlier: if this is cancelled, the next one must stop them
         for listener in self._listeners:
             listener.close()  # if it was not opened
 

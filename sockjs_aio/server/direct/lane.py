@@ -281,7 +281,8 @@ class DirectLane(asyncio.Protocol):
         connection if there is more data in the same piece.
         """
         held, self._held = self._held, None
-        self._read_on()  # now: aiohttp may pause when it gets what is held
+        if not aiohttp_protocol.has_stopped_reading(self._handler):
+            self._read_on()  # now: aiohttp may stop when it gets what is held
         turn = Turn()
         while held and self._waiter is None and not turn.is_over:
             # each time: the last answer may have shown that the connection is lost
