@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import logging
 from collections.abc import Callable
 from urllib.parse import quote_plus
 
@@ -11,6 +12,8 @@ from yarl import URL
 from sockjs_aio.client.options import ClientOptions
 from sockjs_aio.client.transport import TransportError, failures, refused
 from sockjs_aio.protocol.json_text import quote
+
+logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 _BATCH_SIZE = 65536
 _BATCH_COUNT = 1000
@@ -99,11 +102,17 @@ class HttpSender:
                 await self._post(self._batch())
                 self._moved.set()
         except TransportError as error:
-            self._error = error
-            self._failed(error)
+            self._give_up(error)
+        except Exception as error:  # such as one of a middleware of the session
+            logger.exception("the client cannot send to its connection over HTTP")
+            self._give_up(TransportError(f"the client failed: {error!r}"))
         finally:
             self._task = None
             self._moved.set()
+
+    def _give_up(self, error: TransportError) -> None:
+        self._error = error
+        self._failed(error)
 
     def _batch(self) -> bytes:
         """Take messages from the queue: as many as one request may have, and at least one."""

@@ -26,12 +26,13 @@ class Silence:
         self._since = math.inf
         self._has_asked = False
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when it goes off
 
     def listen(self) -> None:
         """Begin to listen."""
         self._since = self._loop.time()
         if self._timer is None:
-            self._timer = self._loop.call_later(self._limit / 2, self._look)
+            self._look_in(self._limit / 2)
 
     def heard(self) -> None:
         """Something came; until `listen`, nobody listens."""
@@ -44,7 +45,11 @@ class Silence:
             self._timer.cancel()
 
     def _look(self) -> None:
-        silent = self._loop.time() - self._since
+        now = self._loop.time()
+        if self._since < now:
+            # while this process was held up, the server was not silent: nothing was read
+            self._since = min(self._since + (now - self._due), now)
+        silent = now - self._since
         if silent >= self._limit:
             self._too_long()
             return
@@ -54,4 +59,8 @@ class Silence:
         next_step = self._limit if self._has_asked else self._limit / 2
         # while nobody listens, `silent` is minus infinity
         pause = min(max(next_step - silent, 0), self._limit / 2)
+        self._look_in(pause)
+
+    def _look_in(self, pause: float) -> None:
+        self._due = self._loop.time() + pause
         self._timer = self._loop.call_later(pause, self._look)

@@ -29,6 +29,9 @@ Verify = Callable[[web.Request, ConnectionInfo], "bool | Awaitable[bool]"]
 
 logger: logging.Logger = logging.getLogger("sockjs_aio.transports")
 
+_WITHOUT_ROOM = web.RequestKey("sockjs_aio without room", bool)
+"""Set on a request for which there was no room when it was checked."""
+
 CLIENT_PATIENCE = 0.3
 """Minimum number of seconds for which sockjs-client waits for a transport."""
 
@@ -195,15 +198,20 @@ class Admission:
     def check_room(self, request: web.Request) -> None:
         """Refuse a request that would open a session if there is no room for one.
 
+        It is refused again even if there is room by then: a node that has found no room for it has
+        not recorded the session, so other nodes would open it too.
+
         Raises:
             web.HTTPServiceUnavailable: If there are too many sessions, or the server shuts down.
             web.HTTPTooManyRequests: If there are too many sessions from this address.
         """
-        if self._has_room(request.remote):
+        has_room = self._has_room(request.remote)
+        if has_room and _WITHOUT_ROOM not in request:
             return
+        request[_WITHOUT_ROOM] = True
         if self._registry.closing.is_begun:
             raise because("draining", unavailable("The server is shutting down.\n"))
-        if self._registry.is_full:
+        if self._registry.is_full or has_room:
             raise because("max_sessions", unavailable("Too many sessions.\n"))
         refusal = web.HTTPTooManyRequests(
             text="Too many sessions from this address.\n",

@@ -35,8 +35,7 @@ class ScriptedRedis:
 
     async def stop(self) -> None:
         self._server.close()
-        for writer in self._writers:
-            writer.close()
+        self.cut()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -52,6 +51,12 @@ class ScriptedRedis:
 
     def count(self, verb: bytes) -> int:
         return sum(command[0] == verb for command in self.commands)
+
+    def cut(self) -> None:
+        """End all connections."""
+        for writer in self._writers:
+            writer.close()
+        self._writers.clear()
 
     def say(self, data: bytes) -> None:
         """Send `data`, whatever it is, to all clients."""

@@ -83,6 +83,41 @@ async def test_subscribe_waits_for_the_last_confirmation(
         await waiting[2]
 
 
+class GapEar(Ear):
+    """Wants to know of gaps, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gaps: list[str] = []
+
+    def gap_ended(self, channel: str) -> None:
+        self.gaps.append(channel)
+
+
+async def test_the_link_is_up_again_although_channels_come_all_the_time(
+    redis: ScriptedRedis, broker: RedisBroker
+) -> None:
+    """There is always one that Redis has not confirmed yet."""
+    ear = GapEar()
+    broker.subscribe("old", ear)
+    await broker.ready("old")
+    redis.hold(b"SUBSCRIBE")
+    redis.cut()
+    async with async_timeout.timeout(5):
+        while redis.count(b"SUBSCRIBE") < 2:
+            await asyncio.sleep(0.001)
+    assert broker.state == "reconnecting"
+    broker.subscribe("new", ear)
+    redis.release(b"SUBSCRIBE")
+    await until_connected(broker)
+    await turns()
+    assert ear.gaps == ["old"]
+    redis.release(b"SUBSCRIBE")
+    async with async_timeout.timeout(5):
+        while ear.gaps != ["old", "new"]:
+            await asyncio.sleep(0.001)
+
+
 async def test_subscribe_with_a_member_waits_until_redis_knows(
     redis: ScriptedRedis, broker: RedisBroker
 ) -> None:

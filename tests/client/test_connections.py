@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import aiohttp
@@ -138,6 +139,37 @@ async def test_callback_that_fails_ends_the_connection(serve: Serve) -> None:
             await socket.receive()
 
 
+@pytest.mark.logs("the client cannot send to its connection over HTTP\nTraceback")
+@pytest.mark.parametrize("name", HTTP)
+async def test_a_send_that_fails_in_any_way_ends_the_connection(serve: Serve, name: str) -> None:
+    """Later messages do not go out as if nothing was missing."""
+
+    class Seen(Recorder):
+        pass
+
+    async def fail_once(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        if request.url.path.endswith("_send") and "one" in Seen.seen:
+            raise LookupError("no token")
+        return await handler(request)
+
+    served = await serve(Seen, tls=None)
+    connector = aiohttp.TCPConnector(ssl=served.tls or True)
+    async with (
+        async_timeout.timeout(PATIENCE),
+        aiohttp.ClientSession(connector=connector, middlewares=[fail_once]) as session,
+        connect(served.url(), transports=name, session=session) as socket,
+    ):
+        await socket.send("one")
+        await Seen.until("one")
+        await socket.send("two")
+        with pytest.raises(ConnectionClosedError, match="1006 the client failed: LookupError"):
+            await socket.receive()
+    await Seen.until("close")
+    assert Seen.seen == ["open", "one", "close"]
+
+
 @every_transport
 async def test_slow_reader_leaves_what_comes_to_the_network(serve: Serve, name: str) -> None:
     class Flood(Recorder):
@@ -224,6 +256,29 @@ async def test_heartbeats_keep_silent_connections(serve: Serve) -> None:
             assert await socket.receive() == "still here"
 
     await asyncio.gather(*map(wait, ALL))
+
+
+@every_transport
+async def test_a_process_that_was_held_up_does_not_take_that_for_silence(
+    serve: Serve, name: str
+) -> None:
+    limit = 0.4
+
+    class Late(SockJSConnection):
+        async def on_message(self, message: str | bytes) -> None:
+            asyncio.get_running_loop().call_later(0.05, self.hold_up)
+
+        def hold_up(self) -> None:
+            time.sleep(2 * limit)  # the client's timer is due before it can read what comes now
+            self.send("late")
+
+    served = await serve(Late)
+    options = ClientOptions(heartbeat_timeout=limit)
+    async with connect(
+        served.url(), transports=name, session=served.session, options=options
+    ) as socket:
+        await socket.send("")
+        assert await socket.receive() == "late"
 
 
 @every_transport

@@ -1,5 +1,6 @@
 """Which claims are refreshed when, and which are given up."""
 
+import contextlib
 from typing import Any
 
 from sockjs_aio.cluster.nodes.claims import Claims
@@ -118,3 +119,28 @@ def test_what_belongs_to_another_node_is_forgotten_with_its_last_request() -> No
         claim.is_foreign = True
     assert len(claims) == 0
     assert claims.unneeded(9) is None
+
+
+def test_a_claim_that_was_dropped_leaves_a_later_one_of_the_same_id_alone() -> None:
+    """Another node had the id for a moment, while a request here was refused."""
+    registry: Any = Registry()
+    claims = Claims()
+    with contextlib.ExitStack() as earlier:
+        earlier.enter_context(claims.use("a", registry, "a")).is_foreign = True
+        claims.drop("a")
+        with claims.use("a", registry, "a") as claim:
+            claims.held("a", claim, 0)
+            earlier.close()
+            registry.sessions.add("a")
+    assert claims.holds("a")
+
+
+def test_an_id_that_a_dropped_claim_gets_is_held_by_the_later_one() -> None:
+    registry: Any = Registry()
+    claims = Claims()
+    with claims.use("a", registry, "a") as earlier:
+        claims.drop("a")
+        with claims.use("a", registry, "a") as later:
+            claims.held("a", earlier, 0)
+            assert later.is_held
+            assert claims.holds("a")

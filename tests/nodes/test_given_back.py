@@ -201,3 +201,33 @@ async def test_no_session_is_opened_if_another_node_has_its_id_after_authorize(
     assert room.router.session_count == 0
     assert own_redis.cli("get", key) == "another"
     await target.hang_up()
+
+
+async def test_a_request_that_found_no_room_opens_no_session_that_is_not_recorded(
+    room: OneRoom, own_redis: RedisServer
+) -> None:
+    """There is room again once Redis has answered that no node has the session."""
+    target = await room.start()
+    assert room.nodes._work is not None
+    directory: Any = room.nodes._work.directory
+    find, found = directory.find, Gate()
+
+    async def find_slowly(key: str, *, claim: bool = False) -> Any:
+        owner = await find(key, claim=claim)
+        await found.passed()
+        return owner
+
+    directory.find = find_slowly
+    async with target.websocket() as websocket:
+        assert await websocket.receive_str() == "o"
+        request = asyncio.ensure_future(target.request("POST", "/0/x/xhr", b""))
+        await found.reached.wait()
+    async with async_timeout.timeout(PATIENCE):
+        while room.router.session_count:
+            await asyncio.sleep(0.001)
+    found.is_open.set()
+    assert (await request).status == 503
+    assert room.router.session_count == 0
+    assert (await target.request("POST", "/0/x/xhr", b"")).body == b"o\n"
+    assert own_redis.cli("exists", "sockjs:session:/echo:x") == "1"
+    await target.hang_up()

@@ -77,6 +77,7 @@ class Subscriber:
         self._is_live = False
         # on this connection: channels asked for, not answered yet, to be tried alone, and refused
         self._asked: set[bytes] = set()
+        self._first: set[bytes] = set()  # wanted from the beginning, and not answered yet
         self._sent: deque[Request] = deque()
         self._unconfirmed: Counter[bytes] = Counter()
         self._doubtful: set[bytes] = set()
@@ -103,6 +104,7 @@ class Subscriber:
         self._refused.pop(name, None)
         self.missing.discard(name)
         self._gaps.discard(name)
+        self._first.discard(name)
         self._touch(name)
         self._release(name)
 
@@ -168,6 +170,7 @@ class Subscriber:
 
     async def write(self, connection: AbstractConnection) -> None:
         """Subscribe and unsubscribe as needed, until the connection is lost."""
+        self._first = set(self._wanted)
         turn = Turn()
         while True:
             self._changed.clear()
@@ -233,6 +236,7 @@ class Subscriber:
     def _confirm(self, name: bytes) -> None:
         # after subscribe, unsubscribe and subscribe again, only the last answer counts
         if self._is_answered_all(name) and name in self._asked:
+            self._first.discard(name)
             self._release(name)
             if name in self.missing:
                 self._find(name)
@@ -270,6 +274,7 @@ class Subscriber:
 
     def _miss(self, name: bytes, error: ResponseError) -> None:
         self._refused[name] = None
+        self._first.discard(name)
         if name == self._echo:
             return  # only the link's own check needs the echo
         if not self.missing:
@@ -315,9 +320,8 @@ class Subscriber:
         self._touch(*self._retried)
 
     def _look(self) -> None:
-        if self.is_settled.is_set() or self._unconfirmed:
-            return
-        if self._wanted <= self._asked | self._refused.keys():
+        # not all channels: where sessions subscribe to new ones all the time, some always wait
+        if not self._first:
             self.is_settled.set()
 
     def _touch(self, *names: bytes) -> None:

@@ -85,7 +85,8 @@ class Claims:
         finally:
             claim.users -= 1
             if claim.is_foreign and not claim.users:
-                self.drop(key)
+                if self._claims.get(key) is claim:  # it may have been dropped, and claimed again
+                    self.drop(key)
             elif not claim.is_needed:
                 self._unneeded[key] = None
 
@@ -153,8 +154,8 @@ class Claims:
 
     def held(self, key: str, claim: Claim, asked: float) -> None:
         """Note that this node has an id, as Redis says, which was asked at the time `asked`."""
-        claim.is_held = True
-        self._claims.setdefault(key, claim)  # it may have been dropped meanwhile
+        claim = self._claims.setdefault(key, claim)  # it may have been dropped meanwhile
+        claim.is_held, claim.is_foreign = True, False
         if claim.is_doubtful:
             self.doubt([key])
         else:
