@@ -298,3 +298,17 @@ def test_only_one_module_asks_transports_that_may_be_closed() -> None:
     }
     just_opened = {"cli/doctor/tls_check.py"}
     assert asking == {"core/tcp.py", *without_tls, *just_opened}
+
+
+@pytest.mark.parametrize("path", ["/websocket", "/000/{}/websocket"])
+async def test_clients_can_answer_the_close_frame_of_a_drain(
+    serve: Serve, tmp_path: Path, path: str
+) -> None:
+    served = await serve(Echo, settings=SHORT, tls=contexts(make_certificate(tmp_path)))
+    sockets = [await served.websocket(path.format(number)) for number in range(20)]
+    await served.router.drain()
+    for websocket in sockets:
+        async for _ in websocket:
+            pass
+    expected = 1012 if path == "/websocket" else 1000
+    assert [websocket.close_code for websocket in sockets] == [expected] * 20

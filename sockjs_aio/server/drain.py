@@ -62,6 +62,15 @@ class Drain:
             logger.info("drain finished after %.1f s", loop.time() - start)
 
 
+async def end_sessions(app: web.Application) -> None:
+    """End all sessions of `app`, as an ``on_shutdown`` handler.
+
+    `SockJSRouter.attach` does so too.  This is for routes that were added by hand: without it their
+    hooks would go on while the application is cleaned up.
+    """
+    await asyncio.gather(*(service.registry.shutdown() for service in services_of(app)))
+
+
 @contextlib.contextmanager
 def progress(services: Sequence[Service], log: logging.Logger, who: str = "") -> Iterator[None]:
     """Log once a second how many of the sessions are closed, until all are or this is left.

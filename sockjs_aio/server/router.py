@@ -127,7 +127,10 @@ class SockJSRouter:
 
     @property
     def routes(self) -> list[web.RouteDef]:
-        """The routes for ``app.add_routes``; `attach` also ends the sessions at shutdown."""
+        """The routes for ``app.add_routes``.
+
+        `attach` also ends the sessions at shutdown, as `run_app` and ``serve`` do in any case.
+        """
         return routes(self._service, self.prefix)
 
     async def health(self, request: web.Request) -> web.StreamResponse:
@@ -266,7 +269,8 @@ class SockJSRouter:
         """Open no more sessions, and end the existing ones within `shutdown_timeout` seconds.
 
         Queued messages and ``c[1012,"Service restart"]`` go out first.  After `attach`, the
-        application calls this when it shuts down.  If you only add `routes`, call it yourself.
+        application calls this when it shuts down.  If you only add `routes`, call it yourself,
+        except under `run_app` and ``serve``.
         """
         await self._registry.shutdown()
         await self._registry.channels.stop()

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from sockjs_aio.server.accept_errors import quiet_accept_errors
-from sockjs_aio.server.drain import Drain
+from sockjs_aio.server.drain import Drain, end_sessions
 from sockjs_aio.server.forks import (
     forks_apart,
     keep_listener_from_forks,
@@ -93,6 +93,7 @@ async def _prepared(
     made = await app if inspect.isawaitable(app) else app
     guard(made)  # routers may be attached to its sub-applications
     made.on_startup.append(_be_quiet)
+    made.on_shutdown.append(end_sessions)
     if drain is not None:
         terminator = _Terminator(drain)
         made.on_startup.append(terminator.watch)

@@ -39,6 +39,10 @@ from sockjs_aio.server.connection_writer import HIGH_WATER, PATIENCE
 from sockjs_aio.settings import Settings
 
 READ_SIZE = 65536
+
+ANSWER_LIMIT = 1.0
+"""Seconds that a client has to answer the close frame over TLS while the server shuts down."""
+
 PING_FRAME = websocket_frame(PING, b"")
 
 
@@ -218,7 +222,8 @@ class WebSocketWriter:
 
         Closing the connection would also do that, but it drops what the client is still sending,
         and sometimes what the client has not yet read.  TLS cannot send an EOF alone: there the
-        connection is closed when the server shuts down, and otherwise stays open.
+        connection stays open until the client answers, or for a moment if the server shuts down.
+        If it were closed at once, clients that find it closed when they answer would report 1006.
         """
         if self._transport.is_closing():
             return
@@ -226,7 +231,7 @@ class WebSocketWriter:
             with contextlib.suppress(OSError):  # the connection was lost in this turn of the loop
                 self._transport.write_eof()
         elif self._closing.is_begun:
-            self._transport.close()
+            asyncio.get_running_loop().call_later(ANSWER_LIMIT, self.hang_up)
 
     def close(self, code: int, reason: str, *, hangs_up: bool = False) -> None:
         """Write the WebSocket's close frame, with code 1000 if `code` must not be sent.

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import warnings
 from multiprocessing.connection import Connection
 from typing import NoReturn
@@ -70,11 +71,31 @@ async def environment(_request: web.Request) -> web.Response:
     return web.json_response(dict(os.environ))
 
 
+class Careless:
+    def __del__(self) -> None:
+        raise LookupError("in a finalizer")
+
+
+async def carelessness(_request: web.Request) -> web.Response:
+    """Do what Python itself complains of, on stderr."""
+
+    def fail() -> NoReturn:
+        raise ArithmeticError("in a thread")
+
+    warnings.warn("this is old", DeprecationWarning, stacklevel=1)
+    thread = threading.Thread(target=fail, name="careless")
+    thread.start()
+    thread.join()
+    Careless()
+    return web.Response()
+
+
 def make() -> web.Application:
     app = web.Application()
     SockJSRouter(Forking, "/echo").attach(app)
     app.router.add_get("/interpreter", interpreter)
     app.router.add_get("/environment", environment)
+    app.router.add_get("/carelessness", carelessness)
     return app
 
 

@@ -214,6 +214,24 @@ async def test_json_has_each_line_as_an_object(command: RunCommand) -> None:
         assert re.fullmatch(r"[\d-]{10}T[\d:]{8}\.\d{3}\+00:00", record["time"])
 
 
+async def test_json_has_what_python_itself_complains_of(command: RunCommand) -> None:
+    served = await command(
+        *("--log-format", "json"),
+        target=INSPECTED + "make",
+        interpreter=("-W", "always:this is old"),
+    )
+    assert (await served.ask("/carelessness")).status == 200
+    assert await served.stop() == 0
+    records = [json.loads(line) for line in served.said.splitlines()]
+    (warning,) = [record for record in records if record["logger"] == "py.warnings"]
+    assert warning["level"] == "warning" and "DeprecationWarning: this is old" in warning["message"]
+    thread, finalizer = (record for record in records if record["level"] == "error")
+    assert thread["message"] == "thread careless failed"
+    assert thread["exception"].endswith("ArithmeticError: in a thread")
+    assert "Careless.__del__" in finalizer["message"]
+    assert finalizer["exception"].endswith("LookupError: in a finalizer")
+
+
 async def test_the_level_holds_for_workers_too(command: RunCommand) -> None:
     port = free_port()
     served = await command("--log-level", "warning", "--port", str(port), wait=False)

@@ -3,11 +3,15 @@
 import datetime
 import json
 import logging
+import sys
+import threading
 
 from aiohttp import web
 from aiohttp.web_log import AccessLogger
 
 from sockjs_aio.cluster.relay.signed_header import RELAYED
+
+logger: logging.Logger = logging.getLogger("sockjs_aio.workers")
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("text", "json")
@@ -18,11 +22,31 @@ def set_up(level: str, form: str) -> None:
     handler = logging.StreamHandler()
     if form == "json":
         handler.setFormatter(JsonFormatter())
+        _log_what_python_prints()
     else:
         handler.setFormatter(
             logging.Formatter("%(asctime)s [%(process)d] %(name)s %(levelname)s %(message)s")
         )
     logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def _log_what_python_prints() -> None:
+    """Log warnings, and exceptions in threads and finalizers: Python prints them as plain text."""
+    logging.captureWarnings(True)
+    threading.excepthook = _log_failed_thread
+    sys.unraisablehook = _log_unraisable
+
+
+def _log_failed_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is None or args.exc_type is SystemExit:  # as Python's own hook
+        return
+    name = "a thread" if args.thread is None else f"thread {args.thread.name}"
+    logger.error("%s failed", name, exc_info=args.exc_value)
+
+
+def _log_unraisable(args: "sys.UnraisableHookArgs") -> None:
+    what = args.err_msg or "Exception ignored in"
+    logger.error("%s: %r", what, args.object, exc_info=args.exc_value)
 
 
 _STANDARD = {*vars(logging.makeLogRecord({})), "asctime", "message", "taskName"}

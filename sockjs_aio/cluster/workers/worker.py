@@ -41,8 +41,9 @@ from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.closing import LAST_GRACE
 from sockjs_aio.core.process_exit import shutdown_begins
 from sockjs_aio.exit_status import replace_closed_streams
+from sockjs_aio.server.accept_errors import quiet_accept_errors
 from sockjs_aio.server.aiohttp_protocol import Runner
-from sockjs_aio.server.drain import number_of_sessions, progress
+from sockjs_aio.server.drain import end_sessions, number_of_sessions, progress
 from sockjs_aio.server.forks import forks_apart, keep_directory_from_forks
 from sockjs_aio.server.health import healthz, readyz
 from sockjs_aio.server.service import services_of
@@ -112,6 +113,7 @@ class Worker:
 
             self._control.make_report = Reporter(app).report
         self._gateway.install(app)
+        app.on_shutdown.append(end_sessions)
         self._app = app
         self._runner = Runner(
             app,
@@ -123,6 +125,7 @@ class Worker:
             access_log=access_logger if self._config.access_log else None,
         )
         await self._runner.setup()
+        quiet_accept_errors(asyncio.get_running_loop())
         await web.SockSite(
             self._runner, self._placement.listen(), backlog=placement.BACKLOG
         ).start()

@@ -1,0 +1,51 @@
+"""Sessions end before the application is cleaned up, also if a router was not attached to it."""
+
+import asyncio
+import signal
+import sys
+
+import async_timeout
+import pytest
+
+from tests.ports import free_port
+from tests.process import COMPLAINTS, PATIENCE, ROOT
+from tests.target import Target
+
+RUN_APP = ("-m", "tests.service_by_hand", "{name}", "{port}")
+SERVE = (
+    *("-m", "sockjs_aio", "serve", "tests.service_by_hand:{name}", "--port", "{port}"),
+    *("--drain-notice", "0", "--drain-over", "0"),
+)
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("name", ["make", "make_as_in_tornado", "make_with_sub_application"])
+@pytest.mark.parametrize("program", [RUN_APP, SERVE], ids=["run_app", "serve"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_hooks_end_before_the_cleanup(
+    program: tuple[str, ...], name: str, number: signal.Signals
+) -> None:
+    target = Target(free_port(), "/echo")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *(part.format(name=name, port=target.port) for part in program)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        await target.until_listening()
+        assert await target.poll("/0/a") == b"o"
+        assert await target.post("/0/a", '["x"]') == 204
+        async with async_timeout.timeout(PATIENCE):
+            assert await process.stdout.readline() == b"waits\n"
+        await target.hang_up()
+        process.send_signal(number)
+        async with async_timeout.timeout(3 * PATIENCE):
+            said, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert said.splitlines() == [b"cancelled", b"closed", b"cleaned up"]
+    assert process.returncode == 0
+    assert not any(word in errors.decode() for word in COMPLAINTS), errors
