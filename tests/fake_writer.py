@@ -81,4 +81,5 @@ class FakeInfo(ConnectionInfo):
     def __init__(self, ip: str = "127.0.0.1", transport: str = "xhr_streaming") -> None:
         self.ip = ip
         self.transport = transport
+        self.protocol = None
         self.until = None

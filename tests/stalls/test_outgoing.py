@@ -3,12 +3,14 @@
 import asyncio
 import json
 
+import async_timeout
 import pytest
 from aiohttp import web
 
 from sockjs_aio import broadcast, tornado
 from tests import clients
 from tests.conftest import Recorder, Serve
+from tests.process import PATIENCE
 from tests.stalls.inputs import MIB, TEXTS
 from tests.stalls.rooms import Members, Silent, Tornado, empty, fill
 from tests.stalls.throwing import Thrower
@@ -121,8 +123,9 @@ async def test_broadcast_of_the_tornado_adapter_does_not_hold_up_the_loop(
     router.attach(app)
     await serve(Silent, app=app)
     sessions = fill(router._router, 2000)
-    while len(Room.all) < len(sessions):
-        await asyncio.sleep(0)
+    async with async_timeout.timeout(PATIENCE):
+        while len(Room.all) < len(sessions):
+            await asyncio.sleep(0)
 
     async def attempt() -> None:
         router.broadcast(Room.all, "x")
