@@ -4,6 +4,10 @@ import asyncio
 import math
 from collections.abc import Callable
 
+_SHORTEST = 0.001
+"""Minimum number of seconds until the next look: what is left of a limit may be a rounding error,
+which added to the time would not change it."""
+
 
 class Silence:
     """Watches for how long the server has been silent, while somebody listens.
@@ -58,7 +62,7 @@ class Silence:
             self._ask()
         next_step = self._limit if self._has_asked else self._limit / 2
         # while nobody listens, `silent` is minus infinity
-        pause = min(max(next_step - silent, 0), self._limit / 2)
+        pause = min(max(next_step - silent, _SHORTEST), self._limit / 2)
         self._look_in(pause)
 
     def _look_in(self, pause: float) -> None:

@@ -16,6 +16,7 @@ from tests.client.scripted import INFO, response, scripted, stream, websocket_fr
 from tests.client.test_connections import every_transport
 from tests.conftest import PATIENCE, Echo, Recorder, Serve
 from tests.ports import free_port
+from tests.virtual_loop import VirtualLoop
 
 
 def in_no_time(test: Any) -> Any:
@@ -194,6 +195,21 @@ async def test_silence_does_not_count_while_nobody_listens() -> None:
     await asyncio.sleep(10)
     assert calls == ["ask", "too long"]
     silence.stop()
+
+
+@in_no_time
+@pytest.mark.parametrize("limit", [0.1, 0.3, 25.3, 60])
+async def test_silence_is_noticed_although_sums_of_seconds_are_rounded(limit: float) -> None:
+    """Half of 0.1 s after 1000 s is a moment less than that."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    calls: list[str] = []
+    silence = Silence(limit, lambda: calls.append("ask"), lambda: calls.append("too long"))
+    silence.listen()
+    for _ in range(100):
+        loop.block(limit / 8)
+        await asyncio.sleep(0)
+    assert calls == ["ask", "too long"]
 
 
 @in_no_time

@@ -62,7 +62,7 @@ class OneRoom:
     async def authorize(self, request: web.Request) -> bool:
         if "slow" in request.query:
             await self.authorizing.passed()
-        return True
+        return "refuse" not in request.query
 
     async def start(self) -> Target:
         await self.runner.setup()
@@ -165,6 +165,26 @@ async def test_a_session_that_is_opened_meanwhile_is_recorded_although_the_refus
     await target.hang_up()
 
 
+async def test_a_session_that_is_opened_after_a_refusal_meanwhile_is_recorded(
+    room: OneRoom, own_redis: RedisServer
+) -> None:
+    """The request that is refused has claimed the id again before it is removed."""
+    target = await room.start()
+    refused = asyncio.ensure_future(target.request("POST", "/0/x/xhr?slow", b""))
+    await room.authorizing.reached.wait()
+    async with target.websocket() as websocket:
+        assert await websocket.receive_str() == "o"
+        room.authorizing.is_open.set()
+        await room.removing.reached.wait()
+    while (await target.request("POST", "/0/x/xhr?refuse", b"")).status != 403:
+        await asyncio.sleep(0.01)  # until there is room again
+    room.removing.is_open.set()
+    assert (await refused).status == 503
+    assert (await target.request("POST", "/0/x/xhr", b"")).body == b"o\n"
+    assert own_redis.cli("exists", "sockjs:session:/echo/x") == "1"
+    await target.hang_up()
+
+
 async def test_a_node_that_ends_while_it_gives_ids_back_records_none_of_them_again(
     room: OneRoom, own_redis: RedisServer
 ) -> None:
@@ -229,5 +249,5 @@ async def test_a_request_that_found_no_room_opens_no_session_that_is_not_recorde
     assert (await request).status == 503
     assert room.router.session_count == 0
     assert (await target.request("POST", "/0/x/xhr", b"")).body == b"o\n"
-    assert own_redis.cli("exists", "sockjs:session:/echo:x") == "1"
+    assert own_redis.cli("exists", "sockjs:session:/echo/x") == "1"
     await target.hang_up()

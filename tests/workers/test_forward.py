@@ -9,6 +9,7 @@ from typing import Any
 import async_timeout
 import pytest
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from sockjs_aio import ConnectionInfo
 from sockjs_aio.cluster.relay.peers import OwnerLostError, Peer
@@ -16,6 +17,7 @@ from sockjs_aio.cluster.relay.session_lost import last_words
 from sockjs_aio.cluster.workers.placement import worker_at
 from sockjs_aio.server.service import Service
 from tests.clients import HTTP, STREAMS, Client, Xhr
+from tests.process import PATIENCE
 from tests.workers.conftest import RunTeam
 from tests.workers.test_relay import each_http, open_elsewhere
 
@@ -271,3 +273,33 @@ async def test_a_body_that_was_not_kept_is_not_sent_again(team: RunTeam, scripte
     reply = await worker.request("POST", "/0/abc/xhr_send", b"x" * 1_000_000)
     assert reply.status == 404
     assert process.seen == 1
+
+
+@pytest.mark.parametrize("end", ["xhr_send", "jsonp_send", "xhr", "xhr_streaming"])
+@pytest.mark.parametrize("expectation", [{}, {"Expect": "100-continue"}])
+async def test_a_client_that_has_left_before_its_request_begins_leaves_nothing_in_the_log(
+    team: RunTeam, monkeypatch: pytest.MonkeyPatch, end: str, expectation: dict[str, str]
+) -> None:
+    """aiohttp begins the request nevertheless, and then the body does not tell."""
+    workers = await team(2, handler_cancellation=False)
+    path = "/0/abc"
+    assert await workers.owner(path).poll(path) == b"o"
+    worker = workers.elsewhere(path)
+    begin, ended = RequestHandler._handle_request, asyncio.Event()
+
+    async def begin_late(handler: Any, request: Any, *arguments: Any) -> Any:
+        if request.path.endswith(end) and "Sockjs-Relay" not in request.headers:
+            handler.transport.abort()
+            while handler.transport is not None:
+                await asyncio.sleep(0)
+        try:
+            return await begin(handler, request, *arguments)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(RequestHandler, "_handle_request", begin_late)
+    wire = await worker.wire()
+    headers = {"Content-Length": "90000", **expectation}
+    wire.send("POST", f"/echo{path}/{end}", headers=headers)
+    async with async_timeout.timeout(PATIENCE):
+        await ended.wait()

@@ -79,6 +79,8 @@ class ClaimUpdates:
             # another request may have claimed it meanwhile, just before it was removed
             if claim.users > 1 or claim.has_session:
                 await self.refresh([key])
+            else:  # that one may have been refused too
+                claim.is_held, claim.is_foreign = False, True
 
     async def close(self) -> None:
         """Stop giving claims back."""

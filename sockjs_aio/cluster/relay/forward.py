@@ -120,7 +120,7 @@ class Forward:
         content = request.content
         self._body: bytes | Upload | None = None
         if not content.is_eof() or received(content) > BUFFER:
-            self._body = Upload(content, body_limit)
+            self._body = Upload(request, body_limit)
             if request.content_length and hdrs.CONTENT_ENCODING not in request.headers:
                 self._headers[hdrs.CONTENT_LENGTH] = str(request.content_length)
         elif not content.at_eof():

@@ -2,22 +2,23 @@
 
 import asyncio
 
-import aiohttp
+from aiohttp import web
 
 
 class Upload:
     """A body that is still arriving.  It is read no faster than the other process takes it.
 
     Args:
-        content: The client's stream.  aiohttp decompresses it, so a few bytes from the client may
-            become any number here.
+        request: The client's request.  aiohttp decompresses its body, so a few bytes from the
+            client may become any number here.
         limit: Bytes beyond which the other process refuses the body, so more is not sent.
     """
 
-    def __init__(self, content: aiohttp.StreamReader, limit: int) -> None:
+    def __init__(self, request: web.Request, limit: int) -> None:
         self.error: Exception | None = None
         """Why the body could not be read to its end, if so."""
-        self._content = content
+        self._request = request
+        self._content = request.content
         self._limit = limit
         self._taken = 0
         self._has_begun = False
@@ -35,6 +36,8 @@ class Upload:
                 self._taken += len(part)
                 return part  # even if empty: aiohttp sends the head with it
             await asyncio.sleep(0)  # decompressed data may all be there without a wait
+            if self._request.transport is None and not self._content.is_eof():
+                raise ConnectionResetError("the client has left")  # as in `read_body`
             part = await self._content.readany()
         except Exception as error:
             self.error = error
