@@ -16,6 +16,7 @@ from sockjs_aio.cancellations import Cancellations as Cancellations
 from sockjs_aio.connection import Session, SockJSConnection, Subscriptions
 from sockjs_aio.core.awaited_hooks import AwaitedHooks
 from sockjs_aio.core.connection_checks import checked, warn_of_plain_hooks
+from sockjs_aio.core.process_exit import exit_soon as exit_soon
 from sockjs_aio.gaps import GapSession
 from sockjs_aio.grant import Until
 from sockjs_aio.protocol.ends import GO_AWAY, MESSAGES_MISSED, UNSUBSCRIBED, End, Initiator
@@ -62,9 +63,8 @@ class MultiplexConnection(SockJSConnection):
         for name, connect in channels.items():
             _check(name, connect)
         # websocket-multiplex's client escapes names; other clients may not
-        services = {name: _Service(name, connect) for name, connect in channels.items()}
-        for name, connect in channels.items():
-            services[escaped(name)] = _Service(escaped(name), connect)
+        known = {**channels, **{escaped(name): make for name, make in channels.items()}}
+        services = {name: _Service(name, make) for name, make in known.items()}
         return type(cls.__name__, (cls,), {"_services": services, "__module__": cls.__module__})
 
     def __init__(self, session: Session) -> None:

@@ -14,7 +14,16 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
-from sockjs_aio import ConnectionInfo, Drain, Session, SockJSConnection, SockJSRouter, run_app
+from sockjs_aio import (
+    ConnectionInfo,
+    Drain,
+    Session,
+    SockJSConnection,
+    SockJSRouter,
+    run_app,
+    tornado,
+)
+from sockjs_aio.tornado.multiplex import MultiplexConnection
 
 STATUS = 3
 
@@ -57,6 +66,33 @@ class Exiting(SockJSConnection):
             sys.exit(STATUS)
 
 
+class ExitingChannel(tornado.SockJSConnection):
+    """A channel that ends the process when it is closed, at once or after waiting."""
+
+    how: str = ""
+
+    def on_message(self, message: str) -> None:
+        self.how = message
+        self.send(message)
+
+    def on_close(self) -> Any:
+        if self.how == "at once":
+            sys.exit(STATUS)
+        return self.later()
+
+    async def later(self) -> None:
+        await asyncio.sleep(0)
+        sys.exit(STATUS)
+
+
+class OtherChannel(tornado.SockJSConnection):
+    """A channel that has something to do when it is closed."""
+
+    async def on_close(self) -> None:
+        await asyncio.sleep(0.02)
+        print("closed", flush=True)
+
+
 def exit_if_asked(where: str, asked: str | None) -> None:
     if asked == where:
         sys.exit(STATUS)
@@ -84,6 +120,8 @@ def make_app(settings: dict[str, Any]) -> web.Application:
     app.on_shutdown.append(on_shutdown)
     app.on_cleanup.append(on_cleanup)
     SockJSRouter(Exiting, "/echo", settings, authorize=authorize, verify=verify).attach(app)
+    channels = MultiplexConnection.get(exiting=ExitingChannel, other=OtherChannel)
+    tornado.SockJSRouter(channels, "/tornado").attach(app)
     return app
 
 

@@ -87,6 +87,27 @@ async def test_hooks_that_end_the_process_in_a_shutdown_let_it_finish(
 
 
 @pytest.mark.programs
+@pytest.mark.parametrize("options", [["--run", "web"], ["--run", "own", "--uvloop"]], ids=" ".join)
+@two
+@pytest.mark.parametrize("how", ["at once", "later"])
+async def test_channel_of_the_tornado_adapter_that_ends_the_process_lets_others_close(
+    options: list[str], kind: Kind, how: str
+) -> None:
+    server = await start(options)
+    server.prefix = "/tornado"
+    members = [await kind.open(server) for _ in range(2)]
+    for client in members:
+        await client.send("sub,exiting", "sub,other", f"msg,exiting,{how}")
+        await client.messages(1)
+    server.send_signal(signal.SIGTERM)
+    for client in members:
+        assert await client.frame() == b'c[1012,"Service restart"]'
+        await client.leave()
+    assert await server.ended() == STATUS
+    assert await printed(server) == [b"closed", b"closed", *what_is_said(options)]
+
+
+@pytest.mark.programs
 @programs
 @two
 async def test_hook_may_end_the_process_in_the_turn_of_a_signal(

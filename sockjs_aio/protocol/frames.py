@@ -4,6 +4,7 @@ Section of the protocol: "Protocol and framing".
 """
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring
 from typing import Any
@@ -51,7 +52,12 @@ def array_frame(messages: Sequence[bytes]) -> bytes:
 
 
 def close_frame(code: int, reason: str) -> CloseFrame:
-    """Make the frame ``c[code,"reason"]``."""
+    """Make the frame ``c[code,"reason"]``.
+
+    Raises:
+        TypeError: If `code` is not an `int` or `reason` is not a `str`.
+    """
+    code = operator.index(code)  # ``%d`` takes a float too, but a WebSocket's close frame does not
     frame = CloseFrame(b"c[%d,%b]" % (code, quote(reason)))
     frame.code, frame.reason = code, reason
     return frame

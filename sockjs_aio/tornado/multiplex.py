@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from sockjs_aio import PreparedMessage, Session
-from sockjs_aio.multiplex import Cancellations, escaped
+from sockjs_aio.multiplex import Cancellations, escaped, exit_soon
 from sockjs_aio.tornado import proto
 from sockjs_aio.tornado.conn import SockJSConnection
 from sockjs_aio.tornado.session import (
@@ -74,7 +74,10 @@ class MultiplexConnection(SockJSConnection):
         before = Cancellations()
         endpoints = list(self.endpoints.values())
         for endpoint in endpoints:
-            endpoint.leave()
+            try:
+                endpoint.leave()
+            except (KeyboardInterrupt, SystemExit) as error:
+                exit_soon(error)  # not from here: the other channels end too
         has_more = endpoints or self.closings or self.leaving
         return self._finish_closings(before) if has_more else None
 
@@ -245,6 +248,8 @@ class ChannelSession(BaseSession):
     async def _await(self, awaitable: Any) -> None:
         try:
             await self.result_of(awaitable)
+        except (KeyboardInterrupt, SystemExit) as error:
+            exit_soon(error)  # not from this task: a shutdown may be under way
         except (Exception, asyncio.CancelledError) as error:
             self._hook_failed("on_close", error)
 

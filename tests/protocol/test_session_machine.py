@@ -110,7 +110,9 @@ def test_closing_again_does_nothing() -> None:
     assert frames(machine) == [b'c[3000,"first"]']
 
 
-@pytest.mark.parametrize(("code", "reason"), [("3000", "Go away!"), (3000, None)])
+@pytest.mark.parametrize(
+    ("code", "reason"), [("3000", "Go away!"), (3000.0, "Go away!"), (3000, None)]
+)
 def test_closing_with_what_makes_no_frame_changes_nothing(code: Any, reason: Any) -> None:
     machine = opened()
     with pytest.raises(TypeError):
