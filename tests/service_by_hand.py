@@ -5,7 +5,7 @@ import sys
 
 from aiohttp import web
 
-from sockjs_aio import Drain, SockJSConnection, SockJSRouter, run_app, tornado
+from sockjs_aio import ConnectionInfo, Drain, SockJSConnection, SockJSRouter, run_app, tornado
 
 SETTINGS = {"shutdown_timeout": 0.2}
 
@@ -26,6 +26,18 @@ class Waiting(SockJSConnection):
         print("closed", flush=True)
 
 
+class Watching(SockJSConnection):
+    async def on_open(self, info: ConnectionInfo) -> None:
+        await self.subscribe("room", member="a", presence=True)
+
+    async def on_close(self) -> None:
+        print("closed", flush=True)
+
+
+async def wait_in_presence(channel: str, joined: list[str], left: list[str]) -> None:
+    await wait_for_ever()
+
+
 class WaitingAsInTornado(tornado.SockJSConnection):
     async def on_message(self, message: str | bytes) -> None:
         await wait_for_ever()
@@ -36,6 +48,10 @@ class WaitingAsInTornado(tornado.SockJSConnection):
 
 def make() -> web.Application:
     return _with(SockJSRouter(Waiting, "/echo", SETTINGS).routes)
+
+
+def make_with_presence() -> web.Application:
+    return _with(SockJSRouter(Watching, "/echo", SETTINGS, on_presence=wait_in_presence).routes)
 
 
 def make_as_in_tornado() -> web.Application:

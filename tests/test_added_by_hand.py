@@ -18,8 +18,16 @@ SERVE = (
 )
 
 
+ENDS = {
+    "make": [b"cancelled", b"closed", b"cleaned up"],
+    "make_as_in_tornado": [b"cancelled", b"closed", b"cleaned up"],
+    "make_with_sub_application": [b"cancelled", b"closed", b"cleaned up"],
+    "make_with_presence": [b"closed", b"cancelled", b"cleaned up"],
+}
+
+
 @pytest.mark.programs
-@pytest.mark.parametrize("name", ["make", "make_as_in_tornado", "make_with_sub_application"])
+@pytest.mark.parametrize("name", ENDS)
 @pytest.mark.parametrize("program", [RUN_APP, SERVE], ids=["run_app", "serve"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_hooks_end_before_the_cleanup(
@@ -46,6 +54,6 @@ async def test_hooks_end_before_the_cleanup(
     finally:
         if process.returncode is None:
             process.kill()
-    assert said.splitlines() == [b"cancelled", b"closed", b"cleaned up"]
+    assert said.splitlines() == ENDS[name]
     assert process.returncode == 0
     assert not any(word in errors.decode() for word in COMPLAINTS), errors

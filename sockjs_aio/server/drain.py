@@ -63,12 +63,14 @@ class Drain:
 
 
 async def end_sessions(app: web.Application) -> None:
-    """End all sessions of `app`, as an ``on_shutdown`` handler.
+    """End all sessions of `app` and then stop its brokers, as an ``on_shutdown`` handler.
 
     `SockJSRouter.attach` does so too.  This is for routes that were added by hand: without it their
-    hooks would go on while the application is cleaned up.
+    hooks and `on_presence` would go on while the application is cleaned up.
     """
-    await asyncio.gather(*(service.registry.shutdown() for service in services_of(app)))
+    registries = [service.registry for service in services_of(app)]
+    await asyncio.gather(*(registry.shutdown() for registry in registries))
+    await asyncio.gather(*(registry.channels.stop() for registry in registries))
 
 
 @contextlib.contextmanager
