@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import cast
 
+import aiohttp
 import async_timeout
 import pytest
 
@@ -304,11 +305,13 @@ def test_only_one_module_asks_transports_that_may_be_closed() -> None:
 async def test_clients_can_answer_the_close_frame_of_a_drain(
     serve: Serve, tmp_path: Path, path: str
 ) -> None:
-    served = await serve(Echo, settings=SHORT, tls=contexts(make_certificate(tmp_path)))
+    served = await serve(Echo, tls=contexts(make_certificate(tmp_path)))
     sockets = [await served.websocket(path.format(number)) for number in range(20)]
-    await served.router.drain()
-    for websocket in sockets:
+
+    async def read(websocket: aiohttp.ClientWebSocketResponse) -> None:
         async for _ in websocket:
             pass
+
+    await asyncio.gather(served.router.drain(), *map(read, sockets))
     expected = 1012 if path == "/websocket" else 1000
     assert [websocket.close_code for websocket in sockets] == [expected] * 20

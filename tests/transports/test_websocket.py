@@ -68,6 +68,7 @@ async def test_hook_that_cancels_its_own_task_does_not_cancel_the_next(serve: Se
 
 
 @pytest.mark.logs("ZeroDivisionError: mistake")
+@pytest.mark.usefixtures("endless_turns")
 async def test_messages_behind_one_whose_hook_fails_are_dropped(serve: Serve) -> None:
     class Failing(Recorder):
         async def on_message(self, message: str | bytes) -> None:
