@@ -178,6 +178,7 @@ def test_what_goes_on_working_beside_tornado_is_told(code: str) -> None:
             "never calls the callback",
         ),
         ("import tornado.iostream\nstream.connect(address, done)", "never calls the callback"),
+        ("import tornado.iostream\nstream.connect(host, port)", "if the second argument is"),
         ("from tornado.log import gen_log\ngen_log.setLevel(9)", '"sockjs_aio"'),
     ],
 )

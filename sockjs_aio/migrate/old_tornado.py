@@ -32,6 +32,7 @@ _CLIENTS = {
 }
 _STREAMS = {"connect", "read_bytes", "read_until", "read_until_regex"}
 _CALLBACK = "Tornado 6 never calls the callback, without an error: await the call instead"
+_PERHAPS = f"if the second argument is a callback: {_CALLBACK}"
 
 
 def old_tornado(facts: Facts) -> Iterator[Finding]:
@@ -49,8 +50,8 @@ def old_tornado(facts: Facts) -> Iterator[Finding]:
                 seen.add(gone)
                 advice = f"Tornado 6, which Python 3.10 needs, does not have {gone}: {_GONE[gone]}"
                 yield Finding(getattr(node, "lineno", 1), brief(node), advice, Kind.BY_HAND)
-        if isinstance(node, ast.Call) and _ignores_callback(node, facts):
-            yield Finding(node.lineno, brief(node), _CALLBACK, Kind.BY_HAND)
+        if isinstance(node, ast.Call) and (told := _of_callback(node, facts)):
+            yield Finding(node.lineno, brief(node), told, Kind.BY_HAND)
 
 
 def _names(facts: Facts, node: ast.AST) -> list[str]:
@@ -62,12 +63,13 @@ def _names(facts: Facts, node: ast.AST) -> list[str]:
     return [facts.full_name(node)] if isinstance(node, ast.Attribute) else []
 
 
-def _ignores_callback(call: ast.Call, facts: Facts) -> bool:
-    """Tell whether this is like ``client.fetch(request, callback)``, as before Tornado 6."""
+def _of_callback(call: ast.Call, facts: Facts) -> str | None:
+    """Say so if this is like ``client.fetch(request, callback)``, as before Tornado 6."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
     is_fetch = name == "fetch" and facts.uses("tornado")
     if not is_fetch and not (name in _STREAMS and facts.uses("tornado.iostream")):
-        return False
-    is_named = any(keyword.arg == "callback" for keyword in call.keywords)
+        return None
+    if any(keyword.arg == "callback" for keyword in call.keywords):
+        return _CALLBACK
     second = call.args[1] if len(call.args) == 2 else None
-    return is_named or isinstance(second, ast.Name | ast.Attribute | ast.Lambda)
+    return _PERHAPS if isinstance(second, ast.Name | ast.Attribute | ast.Lambda) else None
