@@ -6,7 +6,11 @@ import sys
 
 import async_timeout
 import pytest
+from aiohttp import web
 
+from sockjs_aio import MemoryBroker, SockJSRouter
+from sockjs_aio.server.drain import end_sessions
+from tests.conftest import Echo
 from tests.ports import free_port
 from tests.process import COMPLAINTS, PATIENCE, ROOT
 from tests.target import Target
@@ -57,3 +61,15 @@ async def test_hooks_end_before_the_cleanup(
     assert said.splitlines() == ENDS[name]
     assert process.returncode == 0
     assert not any(word in errors.decode() for word in COMPLAINTS), errors
+
+
+async def test_broker_that_no_router_has_started_may_belong_to_another_loop() -> None:
+    broker = MemoryBroker()
+
+    async def start() -> None:
+        broker.start("another user")
+
+    await asyncio.to_thread(asyncio.run, start())
+    app = web.Application()
+    app.add_routes(SockJSRouter(Echo, "/echo", broker=broker).routes)
+    await end_sessions(app)  # or else `on_cleanup` is not called

@@ -32,6 +32,7 @@ class Channels:
         "presence",
         "_events",
         "_closes_on_gap",
+        "_has_started",
         "_is_over",
         "_sessions",
         "_channels",
@@ -49,6 +50,7 @@ class Channels:
         self.presence: Presence | None = presence
         self._closes_on_gap = closes_on_gap
         self._events = events
+        self._has_started = False
         self._is_over = False
         self._sessions: dict[str, dict[Session, str | None]] = {}  # with each session's member
         self._channels: dict[Session, set[str]] = {}
@@ -60,13 +62,15 @@ class Channels:
         """Start the broker.  A second call, or a call after `stop`, does nothing."""
         if not self._is_over:
             self.broker.start(self)
+            self._has_started = True
 
     async def stop(self) -> None:
-        """Stop using the broker."""
+        """Stop using the broker.  Without `start`, it may belong to another event loop."""
         self._is_over = True
         if self.presence is not None:
             await self.presence.stop()
-        await self.broker.stop(self)
+        if self._has_started:
+            await self.broker.stop(self)
 
     async def subscribe(
         self, session: Session, channel: str, member: str | None, presence: bool
