@@ -70,9 +70,12 @@ class ExitingChannel(tornado.SockJSConnection):
     """A channel that ends the process when it is closed, at once or after waiting."""
 
     how: str = ""
+    to_close: ClassVar[list["ExitingChannel"]] = []
 
     def on_message(self, message: str) -> None:
-        self.how = message
+        self.how = message.removesuffix(" in on_shutdown")
+        if message != self.how:
+            self.to_close.append(self)
         self.send(message)
 
     def on_close(self) -> Any:
@@ -87,6 +90,9 @@ class ExitingChannel(tornado.SockJSConnection):
 
 class OtherChannel(tornado.SockJSConnection):
     """A channel that has something to do when it is closed."""
+
+    def on_message(self, message: str) -> None:
+        print(message, flush=True)
 
     async def on_close(self) -> None:
         await asyncio.sleep(0.02)
@@ -110,6 +116,8 @@ def verify(request: web.Request, _info: ConnectionInfo) -> bool:
 
 def make_app(settings: dict[str, Any]) -> web.Application:
     async def on_shutdown(_app: web.Application) -> None:
+        for channel in ExitingChannel.to_close:
+            channel.close()
         await pass_by("in on_shutdown")
 
     async def on_cleanup(_app: web.Application) -> None:

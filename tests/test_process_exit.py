@@ -108,6 +108,44 @@ async def test_channel_of_the_tornado_adapter_that_ends_the_process_lets_others_
 
 
 @pytest.mark.programs
+@pytest.mark.parametrize("options", [["--run", "web"], ["--run", "own", "--uvloop"]], ids=" ".join)
+@pytest.mark.parametrize("how", ["at once", "later"])
+async def test_channel_that_ends_the_process_when_on_shutdown_closes_it_cuts_nothing_off(
+    options: list[str], how: str
+) -> None:
+    server = await start(options)
+    server.prefix = "/tornado"
+    client = await clients.WebSocket.open(server)
+    await client.send("sub,exiting", "sub,other", f"msg,exiting,{how} in on_shutdown")
+    await client.messages(1)
+    server.send_signal(signal.SIGTERM)
+    assert await client.messages(1) == ["uns,exiting"]
+    assert await client.frame() == b'c[1012,"Service restart"]'
+    await client.leave()
+    assert await server.ended() == STATUS
+    assert await printed(server) == [b"closed", *what_is_said(options)]
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("options", [["--run", "web"], ["--run", "ours"]], ids=" ".join)
+@two
+@pytest.mark.parametrize("how", ["at once", "later"])
+async def test_no_channel_handles_a_message_behind_an_on_close_that_ends_the_process(
+    options: list[str], kind: Kind, how: str
+) -> None:
+    server = await start(options)
+    server.prefix = "/tornado"
+    client = await kind.open(server)
+    await client.send("sub,exiting", "sub,other", f"msg,exiting,{how}")
+    await client.messages(1)
+    await client.send("uns,exiting", "sub,exiting", "msg,other,late")
+    assert await client.frame() == b'c[1012,"Service restart"]'
+    await client.leave()
+    assert await server.ended() == STATUS
+    assert await printed(server) == [b"closed", *what_is_said(options)]
+
+
+@pytest.mark.programs
 @programs
 @two
 async def test_hook_may_end_the_process_in_the_turn_of_a_signal(

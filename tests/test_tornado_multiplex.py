@@ -91,7 +91,11 @@ async def test_close_sends_uns_and_calls_on_close_once(start: Start) -> None:
     await Ann.until("close", 2)
 
 
-failures = pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
+class Outcome(BaseException):
+    """As pytest's, of `pytest.fail()`."""
+
+
+failures = pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError, Outcome])
 RAISES = pytest.mark.logs(r"on_\w+ \(channel bad\) failed")
 
 
@@ -272,6 +276,26 @@ async def test_awaitable_on_close_that_fails_closes_its_channel_only(
     await client.send("sub,ann", "sub,bad", "uns,bad", "msg,ann,x")
     assert await client.messages(1) == ["msg,ann,<x>"]
     await client.leave()
+
+
+@both
+@failures
+@pytest.mark.logs(r"on_close \(channel bad\) failed")
+async def test_plain_on_close_that_fails_does_not_keep_other_channels_from_theirs(
+    start: Start, kind: Kind, failure: type[BaseException]
+) -> None:
+    class Bad(Old):
+        def on_close(self) -> None:
+            raise failure("mistake")
+
+    Ann = channel()
+    served = await start(MultiplexConnection.get(ann=Ann, bad=Bad), SHORT)
+    client = await kind.open(served)
+    await client.send("sub,bad", "sub,ann", "msg,ann,x")
+    assert await client.messages(1) == ["msg,ann,<x>"]
+    await client.leave()
+    await Ann.until("close")
+    assert served.tornado.stats.sess_active == 0
 
 
 @pytest.mark.parametrize("ends", ["channel", "client"])

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from sockjs_aio import PreparedMessage, Session
-from sockjs_aio.multiplex import Cancellations, escaped, exit_soon
+from sockjs_aio.multiplex import Cancellations, escaped
 from sockjs_aio.tornado import proto
 from sockjs_aio.tornado.conn import SockJSConnection
 from sockjs_aio.tornado.session import (
@@ -35,6 +35,8 @@ class MultiplexConnection(SockJSConnection):
     """
 
     channels: ClassVar[dict[str, MakeConnection]] = {}
+    has_exited: bool = False
+    """Whether an `on_close` has ended the process: no message behind it is handled."""
 
     @classmethod
     def get(cls, **channels: MakeConnection) -> type["MultiplexConnection"]:
@@ -57,6 +59,8 @@ class MultiplexConnection(SockJSConnection):
 
     def on_message(self, message: str) -> Any:
         """Handle ``sub,NAME``, ``msg,NAME,TEXT`` or ``uns,NAME`` from the client."""
+        if self.has_exited:
+            return None
         verb, _, rest = message.partition(",")
         name, comma, data = rest.partition(",")
         endpoint = self.endpoints.get(name)
@@ -74,10 +78,7 @@ class MultiplexConnection(SockJSConnection):
         before = Cancellations()
         endpoints = list(self.endpoints.values())
         for endpoint in endpoints:
-            try:
-                endpoint.leave()
-            except (KeyboardInterrupt, SystemExit) as error:
-                exit_soon(error)  # not from here: the other channels end too
+            endpoint.leave()
         has_more = endpoints or self.closings or self.leaving
         return self._finish_closings(before) if has_more else None
 
@@ -92,13 +93,15 @@ class MultiplexConnection(SockJSConnection):
     async def _resubscribe(self, name: str, closing: asyncio.Task[None]) -> None:
         """Subscribe once the `on_close` of the previous subscription has returned."""
         await asyncio.wait([closing])
-        if not self.is_closed:
+        if not (self.is_closed or self.has_exited):
             await finish(self._subscribe(name))
 
     def _subscribe(self, name: str) -> Any:
         try:
             endpoint = ChannelSession(self.channels[name], self, name)
-        except (Exception, asyncio.CancelledError):
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
             logger.exception(
                 "session %s: creating the connection of channel %s failed", self.session, name
             )
@@ -122,11 +125,11 @@ class MultiplexConnection(SockJSConnection):
         result = None
         try:
             result = endpoint._in_context(call)
-        except (Exception, asyncio.CancelledError) as error:
-            self._fail(endpoint, may_refuse, error)
-        except BaseException:  # the process ends
+        except (KeyboardInterrupt, SystemExit):
             endpoint.hook_returned()
             raise
+        except BaseException as error:  # also CancelledError
+            self._fail(endpoint, may_refuse, error)
         if inspect.isawaitable(result):
             return self._finish(endpoint, result, may_refuse, before)
         if may_refuse and result is False:
@@ -140,7 +143,9 @@ class MultiplexConnection(SockJSConnection):
         try:
             if await endpoint.result_of(result) is False and may_refuse:
                 endpoint.close()
-        except (Exception, asyncio.CancelledError) as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):  # or the event loop has ended
+            raise
+        except BaseException as error:
             self._fail(endpoint, may_refuse, error)
         finally:
             endpoint.hook_returned()
@@ -249,9 +254,15 @@ class ChannelSession(BaseSession):
         try:
             await self.result_of(awaitable)
         except (KeyboardInterrupt, SystemExit) as error:
-            exit_soon(error)  # not from this task: a shutdown may be under way
-        except (Exception, asyncio.CancelledError) as error:
+            self._exit(error)
+        except GeneratorExit:  # the event loop has ended
+            raise
+        except BaseException as error:
             self._hook_failed("on_close", error)
+
+    def _exit(self, error: BaseException) -> None:
+        self.carrier.has_exited = True
+        super()._exit(error)
 
     def _hook_name(self, hook: str) -> str:
         return f"{super()._hook_name(hook)} (channel {self.name})"

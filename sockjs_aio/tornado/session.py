@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sockjs_aio
+from sockjs_aio.multiplex import exit_soon
 from sockjs_aio.tornado import proto
 from sockjs_aio.tornado.connection_info import ConnectionInfo as ConnectionInfo
 from sockjs_aio.tornado.transports.base import BaseTransportMixin
@@ -106,8 +107,14 @@ class BaseSession:
     def _call_on_close(self) -> None:
         try:
             self._closing = self._in_context(self.conn.on_close)
-        except (Exception, asyncio.CancelledError) as error:
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._exit(error)
+        except BaseException as error:  # also CancelledError
             self._hook_failed("on_close", error)
+
+    def _exit(self, error: BaseException) -> None:
+        """End the process, but not from here: what closes the session may be a shutdown."""
+        exit_soon(error)
 
     def _hook_failed(self, hook: str, error: BaseException) -> None:
         """Tell observers that a hook has raised `error`; the log is one of them."""
