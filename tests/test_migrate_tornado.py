@@ -172,7 +172,7 @@ def test_what_goes_on_working_beside_tornado_is_told(code: str) -> None:
         ("import tornado.gen\nx = tornado.gen.Task(f)", "Tornado 6"),
         ("from tornado.stack_context import NullContext", "Tornado 6"),
         ("import tornado.httpclient\nclient.fetch(url, self.on_fetch)", "never calls the callback"),
-        ("import tornado.httpclient\nclient.fetch(url, callback=done)", "never calls the callback"),
+        ("import tornado.httpclient\nclient.fetch(url, callback=done)", "raises an exception"),
         (
             "from tornado import iostream\nstream.read_bytes(4, self.on_head)",
             "never calls the callback",

@@ -31,8 +31,11 @@ _CLIENTS = {
     **dict.fromkeys(_ALIVE, f"make clients and streams {_STARTUP}"),
 }
 _STREAMS = {"connect", "read_bytes", "read_until", "read_until_regex"}
-_CALLBACK = "Tornado 6 never calls the callback, without an error: await the call instead"
-_PERHAPS = f"if the second argument is a callback: {_CALLBACK}"
+_CALLBACK = "Tornado 6 raises an exception for the argument callback: await the call instead"
+_PERHAPS = (
+    "if the second argument is a callback: Tornado 6 takes it for another argument and never calls "
+    "the callback: await the call instead"
+)
 
 
 def old_tornado(facts: Facts) -> Iterator[Finding]:
