@@ -9,13 +9,16 @@ from typing import Any
 
 import async_timeout
 import pytest
+from aiohttp import web
 
+from sockjs_aio import SockJSRouter
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.brokers.memory import MemoryBroker
 from sockjs_aio.core.events import Events, Observer
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.process_exit import AFTER, exit_soon, shutdown_begins
 from tests import clients
+from tests.conftest import Echo
 from tests.exiting_service import STATUS
 from tests.ports import free_port
 from tests.process import PATIENCE, ServerProcess
@@ -363,6 +366,35 @@ def test_observer_that_ends_the_process_does_so_behind_what_it_was_told_of() -> 
         done.append("shut down")
 
     assert (status_of(main), done) == ([3], ["told", "shut down"])
+
+
+def test_exit_while_a_router_that_is_not_attached_stops_its_broker_waits_for_the_cleanup() -> None:
+    done: list[str] = []
+
+    class ExitingBroker(MemoryBroker):
+        async def disconnect(self) -> None:
+            exit_with(3)
+
+    async def main() -> None:
+        router = SockJSRouter(Echo, broker=ExitingBroker())
+        app = web.Application()
+        app.add_routes(router.routes)
+
+        async def end_sessions(_app: web.Application) -> None:
+            await router.shutdown()
+
+        async def clean_up(_app: web.Application) -> None:
+            await a_few_turns()
+            done.append("cleaned up")
+
+        app.on_shutdown.append(end_sessions)
+        app.on_cleanup.append(clean_up)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await router.publish("news", "x")  # starts the broker
+        await runner.cleanup()
+
+    assert (status_of(main), done) == ([3], ["cleaned up"])
 
 
 def test_exit_waits_for_the_last_of_several_shutdowns() -> None:

@@ -272,6 +272,7 @@ class SockJSRouter:
         application calls this when it shuts down.  If you only add `routes`, call it yourself,
         except under `run_app` and ``serve``.
         """
+        shutdown_begins(SockJSRouter.shutdown, web.BaseRunner.cleanup)  # also what comes after this
         await self._registry.shutdown()
         await self._registry.channels.stop()
 
@@ -280,7 +281,6 @@ class SockJSRouter:
         self._registry.channels.start()
 
     async def _shutdown(self, _app: web.Application) -> None:
-        shutdown_begins(web.BaseRunner.cleanup)  # also what comes after this
         await self.shutdown()
 
 
