@@ -101,6 +101,16 @@ def test_a_claim_without_a_session_is_given_up_when_its_request_ends() -> None:
     assert not claims.holds("a")  # from here on whoever needs it asks again
 
 
+def test_a_claim_that_is_not_refreshed_is_held_no_longer() -> None:
+    """Redis may have lost it, and a request may come before it is given up."""
+    registry = Registry()
+    claims = claimed(registry, "a", "b")
+    registry.sessions.remove("a")
+    assert claims.due(before=0, now=6, limit=9) == ["b"]
+    assert not claims.holds("a")
+    assert claims.holds("b")
+
+
 def test_a_claim_that_is_needed_while_it_is_given_up_is_claimed_again() -> None:
     registry = Registry()
     claims = claimed(registry, "a")

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sockjs_aio import Nodes, SockJSRouter
+from sockjs_aio.cluster.nodes.directory import Directory
 from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
 from tests.brokers.redis_server import RedisServer
 from tests.conftest import Echo
@@ -182,6 +183,105 @@ async def test_a_session_that_is_opened_after_a_refusal_meanwhile_is_recorded(
     assert (await refused).status == 503
     assert (await target.request("POST", "/0/x/xhr", b"")).body == b"o\n"
     assert own_redis.cli("exists", "sockjs:session:/echo/x") == "1"
+    await target.hang_up()
+
+
+async def test_an_id_that_is_claimed_and_refused_once_more_is_removed_even_if_redis_was_faster(
+    room: OneRoom, own_redis: RedisServer
+) -> None:
+    """The request that is refused claims the id again after it was removed."""
+    target = await room.start()
+    assert room.nodes._work is not None
+    directory: Any = room.nodes._work.directory
+
+    async def answer_late(keys: list[str]) -> None:
+        await Directory.remove(directory, keys)
+        await room.removing.passed()
+
+    directory.remove = answer_late
+    refused = asyncio.ensure_future(target.request("POST", "/0/x/xhr?slow", b""))
+    await room.authorizing.reached.wait()
+    async with target.websocket() as websocket:
+        assert await websocket.receive_str() == "o"
+        room.authorizing.is_open.set()
+        await room.removing.reached.wait()
+    while (await target.request("POST", "/0/x/xhr?refuse", b"")).status != 403:
+        await asyncio.sleep(0.01)  # until there is room again
+    assert own_redis.cli("exists", "sockjs:session:/echo/x") == "1"
+    room.removing.is_open.set()
+    assert (await refused).status == 503
+    await room.nodes._work.keeper.look()
+    assert own_redis.cli("exists", "sockjs:session:/echo/x") == "0"
+    await target.hang_up()
+
+
+async def test_an_id_that_could_not_be_given_back_is_removed_later(
+    room: OneRoom, own_redis: RedisServer
+) -> None:
+    target = await room.start()
+    assert room.nodes._work is not None
+    directory: Any = room.nodes._work.directory
+
+    async def fail(_keys: list[str]) -> None:
+        raise DirectoryUnavailableError("no answer in time")
+
+    directory.remove = fail
+    refused = asyncio.ensure_future(target.request("POST", "/0/x/xhr?slow", b""))
+    await room.authorizing.reached.wait()
+    async with target.websocket() as websocket:
+        assert await websocket.receive_str() == "o"
+        room.authorizing.is_open.set()
+        assert (await refused).status == 503
+    del directory.remove
+    assert own_redis.cli("exists", "sockjs:session:/echo/x") == "1"
+    await room.nodes._work.keeper.look()
+    assert own_redis.cli("exists", "sockjs:session:/echo/x") == "0"
+    await target.hang_up()
+
+
+async def test_the_id_of_a_session_that_has_ended_meanwhile_is_not_given_back(
+    room: OneRoom, own_redis: RedisServer
+) -> None:
+    """Late requests must find the node that can tell them of the end."""
+    target = await room.start()
+    room.removing.is_open.set()
+    late = asyncio.ensure_future(target.request("POST", "/0/x/xhr?slow", b""))
+    await room.authorizing.reached.wait()
+    assert (await target.request("POST", "/0/x/xhr", b"")).body == b"o\n"
+    registry = room.router._service.registry
+    session = registry.get("x")
+    assert session is not None
+    registry.retire(session)  # as if it had ended; it still needs its room, say for `on_close`
+    room.authorizing.is_open.set()
+    assert (await late).status == 503
+    assert own_redis.cli("exists", "sockjs:session:/echo/x") == "1"
+    await target.hang_up()
+
+
+async def test_a_session_ends_even_if_only_a_request_learned_that_another_node_has_its_id(
+    room: OneRoom, own_redis: RedisServer
+) -> None:
+    """Both requests came before Redis had answered for the id.  As if it was then given back."""
+    target = await room.start()
+    assert room.nodes._work is not None
+    directory: Any = room.nodes._work.directory
+    asking = Gate()
+
+    async def ask_late(key: str, *, claim: bool = False) -> Any:
+        del directory.find
+        await asking.passed()
+        return await directory.find(key, claim=claim)
+
+    directory.find = ask_late
+    late = asyncio.ensure_future(target.request("POST", "/0/x/xhr", b""))
+    await asking.reached.wait()
+    assert (await target.request("POST", "/0/x/xhr", b"")).body == b"o\n"
+    own_redis.cli("set", "sockjs:session:/echo/x", "another")
+    asking.is_open.set()
+    assert (await late).body == b'c[1002,"Connection interrupted"]\n'
+    await room.nodes._work.keeper.look()
+    assert room.router._service.registry.get("x") is None
+    assert own_redis.cli("get", "sockjs:session:/echo/x") == "another"
     await target.hang_up()
 
 

@@ -67,7 +67,7 @@ class ClaimUpdates:
             claim: The claim.
             use: Keeps the claim, see `Claims.use`; it is closed at the end.
         """
-        claim.is_held, claim.is_foreign = False, True
+        claim.is_held = False
         task = asyncio.get_running_loop().create_task(self._give_back(key, claim, use))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -77,10 +77,10 @@ class ClaimUpdates:
         with use, contextlib.suppress(DirectoryUnavailableError), self._doubting([key]):
             await self._directory.give_back(key)
             # another request may have claimed it meanwhile, just before it was removed
-            if claim.users > 1 or claim.has_session:
+            if claim.users > 1 or claim.is_known:
                 await self.refresh([key])
-            else:  # that one may have been refused too
-                claim.is_held, claim.is_foreign = False, True
+            else:  # that one may have been refused too; then the id is removed once more, later
+                claim.is_held, claim.is_foreign = False, not claim.is_held
 
     async def close(self) -> None:
         """Stop giving claims back."""

@@ -43,6 +43,11 @@ class Claim:
         return self.users > 0 or self.has_session
 
     @property
+    def is_known(self) -> bool:
+        """Whether there is or was a session."""
+        return self.has_session or self.has_ended
+
+    @property
     def has_ended(self) -> bool:
         """Whether there was a session, so that late requests must still find this node."""
         return self.registry.ended(self.session_id) is not None
@@ -112,6 +117,7 @@ class Claims:
             else:
                 if not claim.is_needed:
                     self._unneeded[key] = None
+                    claim.is_held = False  # Redis may have lost it: the next request asks
                 # move it behind the others; uvloop's clock may still show `before`
                 self._move(key, claim, max(now, math.nextafter(before, math.inf)))
         return keys
@@ -161,6 +167,13 @@ class Claims:
         else:
             self._move(key, claim, asked)
 
+    def missed(self, key: str, claim: Claim) -> None:
+        """Note that another node has an id, as Redis says."""
+        if claim.is_held and (claim.users > 1 or claim.has_session):
+            self.doubt([key])  # Redis told another request that we have it: ask once more
+        else:
+            claim.is_held, claim.is_foreign = False, True
+
     def doubt(self, keys: Iterable[str]) -> None:
         """Note that Redis may not have them, so that those still needed are refreshed at once."""
         for key in keys:
@@ -182,11 +195,7 @@ class Claims:
 
         Those of sessions stay, so that late requests are told of the end by other nodes.
         """
-        keys = [
-            key
-            for key, claim in self._claims.items()
-            if not claim.has_session and not claim.has_ended
-        ]
+        keys = [key for key, claim in self._claims.items() if not claim.is_known]
         self._claims.clear()
         self._unneeded.clear()
         return keys

@@ -172,7 +172,7 @@ class NodeSearch:
             try:
                 return await handler(self._request)
             finally:
-                if claim.users == 1 and not claim.has_session and not self._may_open():
+                if claim.users == 1 and not claim.is_known and not self._may_open():
                     await self._locator.updates.give_back(self._key, claim, use.pop_all())
 
     async def _certain(self, found: Awaitable[Found]) -> Found:
@@ -232,9 +232,8 @@ class NodeSearch:
                     # drop the claim: while Redis is down they would pile up, one per attempt
                     claim.is_foreign = not claim.is_held
                     raise
-                claim.is_foreign = owner is None or owner.name != self._locator.name
-                if claim.is_foreign:
-                    claim.is_held = False
+                if owner is None or owner.name != self._locator.name:
+                    self._locator.claims.missed(self._key, claim)
                     return owner
                 self._locator.claims.held(self._key, claim, asked)
         # `answer_here` takes it at once: in between there is no turn in which it could be given up
