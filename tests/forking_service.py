@@ -20,7 +20,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sockjs_aio import SockJSRouter, run_app
+from sockjs_aio import ConnectionInfo, SockJSConnection, SockJSRouter, run_app, tornado
 from tests.conftest import Echo
 
 HELLO = b"hello"
@@ -125,6 +125,70 @@ CASES = {
 }
 
 
+def leave(how: str) -> None:
+    """Leave a hook in the process that it has forked."""
+    if how == "exits":
+        sys.exit(3)
+    if how == "exits with a text":
+        sys.exit("a text")
+    if how == "raises":
+        raise LookupError("in a fork")
+
+
+def fork(how: str) -> int:
+    """Fork; return the process's id, or in that process 0 unless it leaves in another way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pid = os.fork()
+    if pid == 0:
+        leave(how)
+    return pid
+
+
+async def status_of(pid: int) -> int:
+    _, status = await asyncio.get_running_loop().run_in_executor(None, os.waitpid, pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+class Returning(SockJSConnection):
+    """Forks, at once or after waiting, and tells how the process ended, which leaves the hook."""
+
+    async def on_open(self, info: ConnectionInfo) -> None:
+        if info.query.get("forks"):
+            await self.on_message(info.query["forks"])
+
+    async def on_message(self, message: str | bytes) -> None:
+        if message == "next":
+            print(os.getpid(), "next", flush=True)
+            return
+        when, how = str(message).split(" ", 1)
+        if when == "later":
+            await asyncio.sleep(0.001)
+        pid = fork(how)
+        if pid == 0:
+            while how == "waits":
+                await asyncio.sleep(0.001)
+            return
+        self.send(str(await status_of(pid)))
+
+    async def on_close(self) -> None:
+        print(os.getpid(), "closed", flush=True)
+
+
+class ReturningInTornado(tornado.SockJSConnection):
+    """Does so in a hook that is no coroutine function."""
+
+    def on_message(self, message: str) -> Any:
+        pid = fork(message.split(" ", 1)[1])
+        return self.tell(pid) if pid else None
+
+    async def tell(self, pid: int) -> None:
+        self.send(str(await status_of(pid)))
+
+    def on_close(self) -> None:
+        print(os.getpid(), "closed", flush=True)
+
+
 async def handle(request: web.Request) -> web.Response:
     case = CASES[request.match_info["case"]]
     return web.Response(body=await asyncio.get_running_loop().run_in_executor(None, case))
@@ -145,6 +209,8 @@ def end() -> None:
 def make() -> web.Application:
     app = web.Application()
     SockJSRouter(Echo, "/echo").attach(app)
+    SockJSRouter(Returning, "/returning").attach(app)
+    tornado.SockJSRouter(ReturningInTornado, "/tornado", {"verify_ip": False}).attach(app)
     app.router.add_get("/stop", stop)
     app.router.add_get("/fork/{case}", handle)
     return app

@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import async_timeout
 import pytest
 
+from tests import clients
 from tests.clients import WebSocket
 from tests.forking_service import CASES, HELLO
 from tests.ports import free_port
@@ -31,15 +33,19 @@ Run = Callable[[str], Awaitable[Served]]
 
 
 @pytest.fixture
-async def serve(loop_name: str) -> AsyncIterator[Run]:
+async def serve(loop_name: str, tmp_path: Path) -> AsyncIterator[Run]:
     started: list[Served] = []
 
     async def run(how: str) -> Served:
         served = Served(free_port(), "/echo")
-        served.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.forking_service", str(served.port), how, loop_name),
-            cwd=ROOT,
-        )
+        # a pipe would be open as long as a fork lives
+        with open(tmp_path / "said", "wb") as said:  # noqa: ASYNC230
+            served.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.forking_service", str(served.port), how, loop_name),
+                cwd=ROOT,
+                stdout=said,
+                start_new_session=True,
+            )
         started.append(served)
         await served.until_listening()
         return served
@@ -47,9 +53,9 @@ async def serve(loop_name: str) -> AsyncIterator[Run]:
     yield run
     for served in started:
         await served.hang_up()
-        if served.process.returncode is None:
-            served.process.kill()
-            await served.process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(served.process.pid, signal.SIGKILL)  # its forks, too
+        await served.process.wait()
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -66,6 +72,62 @@ async def test_forks_keep_what_the_application_shares_with_them(serve: Run) -> N
         assert (reply.status, reply.body) == (200, HELLO), case
     await client.send("still")
     assert await client.messages(1) == ["still"]
+
+
+RETURNS = {"exits": 3, "exits with a text": 1, "raises": 1, "returns": 1, "waits": 1}
+"""What a hook does in the process that it has forked, and with what status that ends."""
+
+
+@pytest.mark.parametrize(
+    "prefix, how",
+    [*(("/returning", how) for how in RETURNS), ("/tornado", "exits"), ("/tornado", "returns")],
+)
+async def test_a_fork_ends_when_the_hook_comes_back_in_it(
+    serve: Run, tmp_path: Path, prefix: str, how: str
+) -> None:
+    """Its event loop is the parent's: it would take the parent's signals, and end sessions."""
+    served = await serve("again")
+    served.prefix = prefix
+    open_clients = [await kind.open(served) for kind in (WebSocket, clients.Xhr)]
+    for client in open_clients:
+        for when in ("now", "later"):
+            await client.send(f"{when} {how}")
+            assert await client.messages(1) == [str(RETURNS[how])]
+    served.process.send_signal(signal.SIGINT)
+    for client in open_clients:
+        assert await client.frame() == b'c[1012,"Service restart"]'
+        await client.leave()
+    assert await served.process.wait() == 0
+    assert (tmp_path / "said").read_text() == f"{served.process.pid} closed\n" * 2
+
+
+@pytest.mark.parametrize("when", ["now", "later"])
+async def test_a_fork_handles_no_message_behind_the_one_that_it_comes_from(
+    serve: Run, tmp_path: Path, when: str
+) -> None:
+    served = await serve("again")
+    served.prefix = "/returning"
+    for kind in (WebSocket, clients.Xhr):
+        client = await kind.open(served)
+        await client.send(f"{when} returns", "next")
+        assert await client.messages(1) == ["1"]
+        await client.leave()
+    served.process.send_signal(signal.SIGINT)
+    assert await served.process.wait() == 0
+    lines = (tmp_path / "said").read_text().splitlines()
+    assert sorted(lines) == [
+        f"{served.process.pid} {what}" for what in ("closed", "next") for _ in "ab"
+    ]
+
+
+@pytest.mark.parametrize("when", ["now", "later"])
+async def test_a_fork_of_on_open_ends_when_that_comes_back(serve: Run, when: str) -> None:
+    served = await serve("again")
+    served.prefix = "/returning"
+    for kind in (WebSocket, clients.Xhr):
+        client = await kind.open(served, query=f"forks={when}+exits")
+        assert await client.messages(1) == ["3"]
+        await client.leave()
 
 
 @pytest.mark.parametrize("how", ["again", "failing"])

@@ -79,8 +79,17 @@ def adapt_aiolibs(app: web.Application) -> None:
     aiolibs.add_endpoint(app, handle, prefix="/service")
 
 
+def mount_at_a_domain(app: web.Application) -> None:
+    below, inner = web.Application(), web.Application()
+    sockjs_aio.tornado.SockJSRouter(TornadoEcho, "").attach(inner)
+    below.add_subapp("/service", inner)
+    below.router.add_get("/readyz", readyz)  # `app` is not asked for what a domain lacks
+    app.add_domain("*", below)
+
+
 WAYS = [attach, add_routes, decorate, decorate_twice, mount, adapt_tornado, attach_tornado]
-every_way = pytest.mark.parametrize("add", [*WAYS, adapt_aiolibs], ids=lambda add: add.__name__)
+WAYS += [adapt_aiolibs, mount_at_a_domain]
+every_way = pytest.mark.parametrize("add", WAYS, ids=lambda add: add.__name__)
 every = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 Add = Callable[[web.Application], None]
 
@@ -121,7 +130,7 @@ async def test_handlers_are_coroutine_functions_with_a_name(add: Add) -> None:
     for route in app.router.routes():
         assert inspect.iscoroutinefunction(route.handler)
         if add is not decorate_twice:  # a partial has no name
-            assert route.handler.__name__.startswith("sockjs_")
+            assert route.handler is readyz or route.handler.__name__.startswith("sockjs_")
 
 
 async def test_decorator_that_hides_a_service_is_named_in_the_log(

@@ -52,17 +52,35 @@ GIVEN |= {
     "self": "self: SockJSConnection",
     "report": "async def report(name: str) -> list[str]: ...",
 }
-OTHER_SERVERS = ("migrating-from-aiolibs-sockjs.md", "migrating-from-sockjs-tornado.md")
-"""Pages that show code as it was written for servers without types."""
+ADAPTED: dict[str, dict[str, str]] = {
+    "migrating-from-aiolibs-sockjs.md": {
+        "sockjs": "from sockjs_aio import aiolibs as sockjs",
+        "aiohttp_session": "import aiohttp_session",
+        "take": "async def take(order: Any) -> None: ...",
+        "chat": "async def chat(manager: Any, session: Any, msg: Any) -> None: ...",
+    },
+    "migrating-from-sockjs-tornado.md": {
+        "SockJSConnection": "from sockjs_aio.tornado import SockJSConnection",
+        "SockJSRouter": "from sockjs_aio.tornado import SockJSRouter",
+        "PeriodicCallback": "from tornado.ioloop import PeriodicCallback",
+        "tornado": "import tornado.web\nimport tornado.websocket",
+        "login_of": "def login_of(info: Any) -> Any: ...",
+        "tell_all": "def tell_all() -> None: ...",
+        "Page": "class Page(tornado.web.RequestHandler): ...",
+        "OldSocket": "class OldSocket(tornado.websocket.WebSocketHandler): ...",
+        "Visitor": "class Visitor(SockJSConnection): ...",
+    },
+}
+"""Pages that show code as it was written for servers without types, and what they use."""
 
 
-def completed(block: str) -> str:
+def completed(block: str, known: dict[str, str] = GIVEN) -> str:
     """Return `block` as a module that has what it uses; what awaits is put into a coroutine."""
     tree = compile(block, "block", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     assert isinstance(tree, ast.Module)
     if any(awaits(statement) for statement in tree.body):
         block = "async def main() -> None:\n" + textwrap.indent(block, "    ")
-    return "\n".join([*dict.fromkeys(given(tree)), block])
+    return "\n".join([*dict.fromkeys(given(tree, known)), block])
 
 
 def awaits(statement: ast.stmt) -> bool:
@@ -72,7 +90,7 @@ def awaits(statement: ast.stmt) -> bool:
     return any(isinstance(node, kinds) for node in ast.walk(statement))
 
 
-def given(tree: ast.AST) -> list[str]:
+def given(tree: ast.AST, known: dict[str, str]) -> list[str]:
     """Return the lines that define what `tree` uses and does not define."""
     nodes = list(ast.walk(tree))
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
@@ -83,9 +101,9 @@ def given(tree: ast.AST) -> list[str]:
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             defined |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
     lines = []
-    for name in sorted((names - defined) & set(GIVEN)):
-        lines += [line for line in given(ast.parse(GIVEN[name])) if line not in lines]
-        lines.append(GIVEN[name])
+    for name in sorted((names - defined) & set(known)):
+        lines += [line for line in given(ast.parse(known[name]), known) if line not in lines]
+        lines.append(known[name])
     return lines
 
 
@@ -125,7 +143,7 @@ class Typed(SockJSConnection):
 @pytest.mark.timeout(300)
 def test_snippets_and_what_is_stored_by_request_keys_are_typed_strictly(tmp_path: Path) -> None:
     for page in PAGES:
-        if page.name in OTHER_SERVERS:
+        if page.name in ADAPTED:
             continue
         for number, block in enumerate(blocks(page, "python")):
             name = f"{page.parent.name}_{page.stem}_{number}".replace("-", "_")
@@ -135,10 +153,26 @@ def test_snippets_and_what_is_stored_by_request_keys_are_typed_strictly(tmp_path
     check(tmp_path)
 
 
-def check(folder: Path) -> None:
+@pytest.mark.programs
+@pytest.mark.timeout(300)
+def test_snippets_for_the_adapters_use_names_that_exist(tmp_path: Path) -> None:
+    for package in ("tornado", "aiohttp_session"):
+        pytest.importorskip(package)
+    for page in PAGES:
+        known = GIVEN | ADAPTED.get(page.name, {})
+        code = blocks(page, "python") if page.name in ADAPTED else []
+        for number, block in enumerate(code):
+            if "from sockjs.tornado" not in block:  # the program as it was
+                name = f"{page.stem}_{number}".replace("-", "_")
+                (tmp_path / f"{name}.py").write_text(completed(block, known))
+    assert len(list(tmp_path.iterdir())) >= 10
+    check(tmp_path, "--allow-untyped-defs", "--allow-incomplete-defs", "--allow-untyped-calls")
+
+
+def check(folder: Path, *more: str) -> None:
     """Run mypy over the modules in `folder`."""
     files = sorted(map(str, folder.glob("*.py")))
-    options = ["--strict", "--follow-imports=silent", "--disable-error-code=empty-body"]
+    options = ["--strict", "--follow-imports=silent", "--disable-error-code=empty-body", *more]
     options += ["--cache-dir", "/dev/null"]  # writing one takes a fifth of the time
     # in a process of its own: what it leaves in memory makes each collection of garbage take long
     command = [sys.executable, "-m", "mypy", *options, *files]

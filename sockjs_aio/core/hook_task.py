@@ -13,6 +13,8 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from sockjs_aio.core.process_exit import FORKS, end_if_forked
+
 Returned = Callable[[Any, BaseException | None], object]
 """Called with what a hook returned, or with None and what it raised."""
 
@@ -84,7 +86,11 @@ class HookTask:
                 failure = error
             self.rest = self._returned = rest = None
             self._forget_cancellations()
-            returned(result, failure)
+            try:
+                returned(result, failure)
+            finally:
+                if FORKS:
+                    end_if_forked()
             failure = returned = None  # its traceback refers to this stack frame: a cycle
 
     def _is_spent_early(self) -> bool:
@@ -170,3 +176,5 @@ class Rest:
                 return finished.value
             finally:
                 failure = None
+            if FORKS:
+                end_if_forked()
