@@ -397,6 +397,12 @@ def test_exit_while_a_router_that_is_not_attached_stops_its_broker_waits_for_the
     assert (status_of(main), done) == ([3], ["cleaned up"])
 
 
+def test_exit_outside_of_an_event_loop_is_raised() -> None:
+    """As of the Tornado adapter's `session.close()` in a script."""
+    with pytest.raises(SystemExit, match="3"):
+        exit_soon(SystemExit(3))
+
+
 def test_exit_waits_for_the_last_of_several_shutdowns() -> None:
     done: list[str] = []
 

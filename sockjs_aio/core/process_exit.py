@@ -55,11 +55,16 @@ def exit_soon(error: BaseException, let_go: Callable[[], object] | None = None) 
     Args:
         error: A `SystemExit` or `KeyboardInterrupt`.
         let_go: Called just before.
+
+    Raises:
+        BaseException: `error`, if no event loop runs.
     """
     try:
         loop = asyncio.get_running_loop()
-    except RuntimeError:  # asyncio knows that this is a fork
-        _end_fork(error)
+    except RuntimeError:
+        if FORKS:  # asyncio knows that this is a fork
+            _end_fork(error)
+        raise error from None
     loop.call_soon(_exit_in, loop, TURNS, error, let_go)
 
 
