@@ -49,7 +49,7 @@ async def test_redis_that_has_lost_its_data_is_noticed_although_the_first_answer
     await directory.register(())
     assert "has lost its data" in caplog.text
     with pytest.raises(DirectoryUnavailableError):
-        await directory.find("a session of another node, which will report it again", claim=True)
+        await directory.find("a session of another node, which will report it again", "1")
     await directory.close()
 
 
@@ -106,7 +106,7 @@ async def test_what_was_asked_before_all_nodes_have_reported_again_says_nothing(
             if what == "record":
                 await directory.record_of("other")
             else:
-                await directory.find("sockjs:k", claim=what == "claim")
+                await directory.find("sockjs:k", "1" if what == "claim" else "")
     assert directory.is_settled
     await directory.close()
 
@@ -156,7 +156,7 @@ async def test_many_ids_that_are_given_back_at_once_do_not_make_redis_look_dead(
     await directory.register(())
     proxy.delay = 0.05
     keys = [f"k{number}" for number in range(300)]
-    await asyncio.gather(*(directory.give_back(key) for key in keys))
+    await asyncio.gather(*(directory.give_back(key, "1") for key in keys))
     await asyncio.gather(*(directory.record_of(key) for key in keys))
     assert not directory.is_down
     await directory.close()
@@ -177,7 +177,7 @@ async def test_a_report_that_is_cancelled_hides_no_loss_from_lookups(
     proxy.is_deaf = False
     await asyncio.wait([reporting])
     with pytest.raises(DirectoryUnavailableError):
-        await directory.find("k", claim=True)
+        await directory.find("k", "1")
     await directory.close()
 
 
@@ -190,11 +190,11 @@ async def test_a_claim_whose_answer_was_lost_has_a_full_lease_once_it_is_made_ag
     assert await directory.find("another") is None  # Redis knows the script by now
     proxy.is_deaf = True
     with pytest.raises(DirectoryUnavailableError):
-        await directory.find("k", claim=True)
+        await directory.find("k", "1")
     proxy.is_deaf = False
     assert own_redis.cli("pexpire", "k", "5000") == "1"  # as if that were long ago
     await directory.register(())
-    found = await directory.find("k", claim=True)
+    found = await directory.find("k", "1")
     assert found is not None and found.name == "me"
     assert int(own_redis.cli("pttl", "k")) > 500_000
     await directory.close()

@@ -57,7 +57,7 @@ async def make() -> AsyncIterator[Make]:
 async def owner(directory: Directory, key: str) -> str | None:
     """Claim a session; return whose it is, or None if nobody can know at the moment."""
     with contextlib.suppress(DirectoryUnavailableError):
-        found = await directory.find(key, claim=True)
+        found = await directory.find(key, "1")
         return None if found is None else found.name
     return None
 
@@ -125,7 +125,7 @@ async def test_a_node_that_starts_when_redis_has_just_lost_its_data_opens_no_ses
     assert not new.is_settled
     assert "For 2 s, HTTP requests for unknown sessions get 503" in caplog.text
     await old.register(())
-    assert await old.refresh(["k"]) == []
+    assert await old.refresh([("k", "1")]) == []
     assert await owner(new, "k") == "old", "what is known need not be waited for"
     await until_settled(new)
     assert await owner(new, "k") == "old"
@@ -186,7 +186,7 @@ async def test_a_node_that_starts_when_redis_was_restarted_waits_although_it_has
     assert await owner(old, "k") == "old"
     own_redis.kill()
     own_redis.start("--appendonly", "yes", "--appendfsync", "always")
-    assert own_redis.cli("GET", "k") == "old"
+    assert own_redis.cli("GET", "k") == "old/1"
     await new.register(())
     assert await owner(new, "k") == "old"
     assert await owner(new, "may be lost") is None
@@ -228,7 +228,7 @@ async def test_no_node_takes_a_claim_that_a_new_primary_has_not_got(
     assert await owner(new, "k") is None
     assert other_redis.cli("EXISTS", "k") == "0"
     await reconnected(one)
-    assert await one.refresh(["k"]) == []
+    assert await one.refresh([("k", "1")]) == []
     assert await owner(two, "k") == await owner(new, "k") == "one"
 
 
@@ -255,11 +255,11 @@ async def test_a_connection_to_the_old_server_is_dropped_even_if_it_is_in_use(
     one = make("one", proxy.url, expiry=1)
     await one.register(())
     proxy.target, proxy.delay = other_redis.port, 0.5
-    slow = asyncio.create_task(one.refresh(["q"]))  # over the connection that it has
+    slow = asyncio.create_task(one.refresh([("q", "1")]))  # over the connection that it has
     await asyncio.sleep(0.1)
     proxy.delay = 0
     # over a new one, meanwhile
-    await asyncio.gather(one.refresh(["r"]), slow, return_exceptions=True)
+    await asyncio.gather(one.refresh([("r", "1")]), slow, return_exceptions=True)
     await reconnected(one)
     two = make("two", proxy.url, expiry=1)
     await reconnected(two)
@@ -281,10 +281,10 @@ async def test_a_claim_at_the_old_server_is_not_believed_once_another_has_taken_
         while own_redis.cli("EXISTS", "late") == "0":
             await asyncio.sleep(0.01)
     proxy.target, proxy.delay = other_redis.port, 0
-    assert await two.refresh(["other"]) == []  # over a new one
+    assert await two.refresh([("other", "1")]) == []  # over a new one
     assert not asking.done()
     assert await asking is None
-    assert own_redis.cli("GET", "late") == "two"
+    assert own_redis.cli("GET", "late") == "two/1"
     assert other_redis.cli("EXISTS", "late") == "0"
 
 
@@ -298,7 +298,7 @@ async def test_a_claim_does_not_overtake_the_news_that_another_command_brings(
     slow = asyncio.create_task(two.record_of("one"))  # over the connection that it has
     await asyncio.sleep(0.1)
     proxy.target, proxy.delay = other_redis.port, 0
-    assert (await asyncio.gather(two.refresh(["other"]), owner(two, "k")))[1] is None
+    assert (await asyncio.gather(two.refresh([("other", "1")]), owner(two, "k")))[1] is None
     assert other_redis.cli("EXISTS", "k") == "0"
     with contextlib.suppress(DirectoryUnavailableError):
         await slow
@@ -315,7 +315,11 @@ async def test_nodes_settle_although_each_connection_tells_another_run_id(
         """Report, and send several commands at a time, each over a connection of its own."""
         with contextlib.suppress(DirectoryUnavailableError):
             await node.register(())
-        asked = (owner(node, f"of {node.own}"), node.record_of("one"), node.refresh(["other"]))
+        asked = (
+            owner(node, f"of {node.own}"),
+            node.record_of("one"),
+            node.refresh([("other", "1")]),
+        )
         await asyncio.gather(*asked, return_exceptions=True)
 
     async with async_timeout.timeout(PATIENCE):
@@ -354,7 +358,9 @@ async def test_a_node_warns_once_if_it_must_not_ask_which_server_redis_is(
     node = make("one", own_redis.url.replace("//", "//node:geheim@"))
     await node.register(())
     assert "give the nodes' user +info" in caplog.text
-    await asyncio.gather(node.record_of("one"), node.refresh(["k"]), node.remove(["other"]))
+    await asyncio.gather(
+        node.record_of("one"), node.refresh([("k", "1")]), node.remove([("other", "1")])
+    )
     assert caplog.text.count("+info") == 1
     assert node.state == "connected"
 

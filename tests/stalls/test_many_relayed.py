@@ -87,7 +87,7 @@ class Directory:
     async def register(self, names: list[str]) -> dict[str, str | None]:
         return {}
 
-    async def remove(self, keys: list[str]) -> None:
+    async def remove(self, claims: list[tuple[str, str]]) -> None:
         pass
 
 
@@ -115,13 +115,18 @@ async def test_a_node_gives_up_many_claims_without_holding_up_the_loop(
     def claim() -> None:
         for number in range(MANY):
             with locator.claims.use(str(number), registry, str(number)):
-                pass
-            if ended:
+                if ended:
+                    registry._by_id[str(number)] = registry  # type: ignore[assignment]
+        if ended:  # and the node has not looked since
+            registry._by_id.clear()
+            for number in range(MANY):
                 registry.ended_sessions.add(str(number), EXPIRED_FRAME, registry.now())
+        assert len(locator.claims) == (MANY if ended else 0)
         directory.lost_at = registry.now()  # so all are to be refreshed
 
     async def attempt() -> None:
         await keeper.look()
         assert not len(locator.claims)
+        assert not locator.claims.given_up_count
 
     await throw(attempt, claim)

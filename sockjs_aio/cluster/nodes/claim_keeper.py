@@ -90,7 +90,7 @@ class ClaimKeeper:
         """
         async with self._looking:
             await self._renew()
-        await self._remove_unneeded()  # no request need wait for it
+        await self._remove_given_up()  # no request need wait for it
 
     async def _renew(self) -> None:
         await self._report()
@@ -118,21 +118,21 @@ class ClaimKeeper:
         while True:
             lost_at = self._directory.lost_at
             before = max(refresh_before, lost_at)
-            keys = self._claims.due(before, _now(), BATCH)
-            if keys is None:
+            claims = self._claims.due(before, _now(), BATCH)
+            if claims is None:
                 return lost_at
-            if keys:
-                await self._updates.refresh(keys, later_than=before)
+            if claims:
+                await self._updates.refresh(claims, later_than=before)
             await self._go_on(turn)
 
-    async def _remove_unneeded(self) -> None:
+    async def _remove_given_up(self) -> None:
         # only those that there are now: refused requests could add more as fast as we remove them
-        left = self._claims.unneeded_count
+        left = self._claims.given_up_count
         turn = Turn()
-        while left > 0 and (keys := self._claims.unneeded(min(left, BATCH))) is not None:
+        while left > 0 and (claims := self._claims.to_remove(min(left, BATCH))) is not None:
             left -= BATCH
-            if keys:
-                await self._updates.remove(keys)
+            if claims:
+                await self._updates.remove(claims)
             await self._go_on(turn)
 
     async def _go_on(self, turn: Turn) -> None:
@@ -147,13 +147,12 @@ class ClaimKeeper:
 
         If Redis is so slow that this takes too long, some claims are left to their lease.
         """
-        keys = self._claims.take_all()
-        await self._updates.close()
+        claims = self._claims.take_all()
         with contextlib.suppress(DirectoryUnavailableError):
             with contextlib.suppress(asyncio.TimeoutError):
                 async with async_timeout.timeout(self._expiry):
-                    for first in range(0, len(keys), BATCH):
-                        await self._directory.remove(keys[first : first + BATCH])
+                    for first in range(0, len(claims), BATCH):
+                        await self._updates.remove(claims[first : first + BATCH])
             await self._directory.leave()
 
 

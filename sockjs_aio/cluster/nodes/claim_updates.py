@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sockjs_aio.cancellations import end
 from sockjs_aio.cluster.nodes.claims import Claim, Claims
 from sockjs_aio.cluster.nodes.directory import Directory
 from sockjs_aio.cluster.nodes.redis_access import DirectoryUnavailableError
@@ -24,13 +23,12 @@ class ClaimUpdates:
     def __init__(self, directory: Directory, claims: Claims) -> None:
         self._directory = directory
         self._claims = claims
-        self._tasks: set[asyncio.Task[None]] = set()  # which give claims back
 
-    async def refresh(self, keys: list[str], later_than: float = -math.inf) -> None:
+    async def refresh(self, claims: Sequence[Claim], later_than: float = -math.inf) -> None:
         """Refresh claims; drop those that other nodes have, and end their sessions.
 
         Args:
-            keys: The keys of the claims.
+            claims: What to refresh.
             later_than: They count as refreshed after this time, by the loop's clock.
 
         Raises:
@@ -38,61 +36,33 @@ class ClaimUpdates:
         """
         # what Redis has lost meanwhile is refreshed again; uvloop's clock may still show the same
         asked = max(asyncio.get_running_loop().time(), math.nextafter(later_than, math.inf))
-        foreign = await self._directory.refresh(keys)
-        self._claims.refreshed(keys, asked)
-        for key in foreign:
-            claim = self._claims.drop(key)
-            if claim is not None:
-                _give_away(claim)
+        foreign = await self._directory.refresh([(each.key, each.token) for each in claims])
+        self._claims.refreshed(claims, asked)
+        for number in foreign:
+            if self._claims.lost(claims[number]):
+                _give_away(claims[number])
 
-    async def remove(self, keys: list[str]) -> None:
-        """Remove claims that are not needed, and refresh those that are needed again by then.
+    async def remove(self, claims: Sequence[Claim]) -> None:
+        """Remove claims that were given up.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
         """
-        with self._doubting(keys):
-            await self._directory.remove(keys)
-            if again := self._claims.given_up(keys):
-                await self.refresh(again)
+        with self._or_later(claims):
+            await self._directory.remove([(each.key, each.token) for each in claims])
 
-    async def give_back(self, key: str, claim: Claim, use: contextlib.ExitStack) -> None:
-        """Remove the claim of a request that has opened no session, unless others need it.
-
-        This goes on if the request is cancelled because its client leaves: others that need the
-        claim by then must have it refreshed after it was removed.
-
-        Args:
-            key: The claim's key.
-            claim: The claim.
-            use: Keeps the claim, see `Claims.use`; it is closed at the end.
-        """
-        claim.is_held = False
-        task = asyncio.get_running_loop().create_task(self._give_back(key, claim, use))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
-
-    async def _give_back(self, key: str, claim: Claim, use: contextlib.ExitStack) -> None:
-        with use, contextlib.suppress(DirectoryUnavailableError), self._doubting([key]):
-            await self._directory.give_back(key)
-            # another request may have claimed it meanwhile, just before it was removed
-            if claim.users > 1 or claim.is_known:
-                await self.refresh([key])
-            else:  # that one may have been refused too; then the id is removed once more, later
-                claim.is_held, claim.is_foreign = False, not claim.is_held
-
-    async def close(self) -> None:
-        """Stop giving claims back."""
-        await end(*self._tasks)
+    async def give_back(self, claim: Claim) -> None:
+        """Remove a claim that was given up at once; if Redis does not answer, later."""
+        self._claims.take(claim)
+        with contextlib.suppress(DirectoryUnavailableError), self._or_later([claim]):
+            await self._directory.give_back(claim.key, claim.token)
 
     @contextlib.contextmanager
-    def _doubting(self, keys: list[str]) -> Iterator[None]:
-        """Doubt claims if we do not learn whether, and when, Redis has removed them."""
+    def _or_later(self, claims: Sequence[Claim]) -> Iterator[None]:
         try:
             yield
-        except BaseException:
-            self._claims.doubt(keys)
+        except BaseException:  # also the cancellation of a request whose client leaves
+            self._claims.give_up(claims)
             raise
 
 

@@ -10,32 +10,35 @@ from sockjs_aio.core.registry import SessionRegistry
 
 
 class Claim:
-    """One session id of one service, claimed for a request that may open a session.
+    """One session id of one service, claimed for requests that may open a session.
 
     Args:
+        key: The key of the id in Redis.
+        token: Tells this claim from an earlier or later one of the same id.
         registry: The registry that has or will have the session.
         session_id: The session's id.
-        now: The time by the loop's clock.
     """
 
     __slots__ = (
+        "key",
+        "token",
         "registry",
         "session_id",
         "users",
         "refreshed",
         "is_held",
         "is_foreign",
-        "is_doubtful",
     )
 
-    def __init__(self, registry: SessionRegistry, session_id: str, now: float) -> None:
+    def __init__(self, key: str, token: str, registry: SessionRegistry, session_id: str) -> None:
+        self.key: str = key
+        self.token: str = token
         self.registry: SessionRegistry = registry
         self.session_id: str = session_id
         self.users: int = 0  # requests being answered
-        self.refreshed: float = now
+        self.refreshed: float = registry.now()
         self.is_held: bool = False  # Redis has confirmed it
         self.is_foreign: bool = False  # it is not ours: drop it once its requests are answered
-        self.is_doubtful: bool = False  # Redis may have removed it, or may do so yet
 
     @property
     def is_needed(self) -> bool:
@@ -43,9 +46,9 @@ class Claim:
         return self.users > 0 or self.has_session
 
     @property
-    def is_known(self) -> bool:
-        """Whether there is or was a session."""
-        return self.has_session or self.has_ended
+    def is_unused(self) -> bool:
+        """Whether it is not needed, and late requests need not find this node either."""
+        return not (self.is_needed or self.has_ended)
 
     @property
     def has_ended(self) -> bool:
@@ -59,19 +62,24 @@ class Claim:
 
 
 class Claims:
-    """All claims of this node, by their keys, the least recently refreshed first."""
+    """All claims of this node, the least recently refreshed first.
+
+    A claim that is given up is not taken up again: the next request for its id makes another one.
+    So it does not matter whether Redis first removes the one, or records the other.
+    """
 
     def __init__(self) -> None:
         self._claims: OrderedDict[str, Claim] = OrderedDict()
-        self._unneeded: dict[str, None] = {}  # keys that may be unneeded, the oldest first
+        self._given_up: dict[Claim, None] = {}  # the oldest first
+        self._tokens = itertools.count(1)
 
     def __len__(self) -> int:
         return len(self._claims)
 
     @property
-    def unneeded_count(self) -> int:
-        """How many claims may not be needed."""
-        return len(self._unneeded)
+    def given_up_count(self) -> int:
+        """How many claims have been given up, and may have to be removed from Redis."""
+        return len(self._given_up)
 
     def holds(self, key: str) -> bool:
         """Tell whether this node owns the session of `key`."""
@@ -83,119 +91,108 @@ class Claims:
         """Keep a claim while a request is answered, and longer if that leaves a session."""
         claim = self._claims.get(key)
         if claim is None:
-            claim = self._claims[key] = Claim(registry, session_id, registry.now())
+            token = f"{next(self._tokens)}"
+            claim = self._claims[key] = Claim(key, token, registry, session_id)
         claim.users += 1
         try:
             yield claim
         finally:
             claim.users -= 1
             if claim.is_foreign and not claim.users:
-                if self._claims.get(key) is claim:  # it may have been dropped, and claimed again
-                    self.drop(key)
+                self.drop(claim)
             elif not claim.is_needed:
-                self._unneeded[key] = None
+                self.give_up([claim])
 
-    def drop(self, key: str) -> Claim | None:
-        """Forget a claim, and return it."""
-        self._unneeded.pop(key, None)
-        return self._claims.pop(key, None)
+    def drop(self, claim: Claim) -> None:
+        """Forget a claim."""
+        if self._claims.get(claim.key) is claim:
+            del self._claims[claim.key]
 
-    def due(self, before: float, now: float, limit: int) -> list[str] | None:
+    def due(self, before: float, now: float, limit: int) -> list[Claim] | None:
         """Look at `limit` claims that were last refreshed before a time; return the needed ones.
 
         Call this until it returns None, and `refreshed` each time.  Ids that a request only asks
         for are left out: another node may have them.
         """
-        old = list(itertools.islice(self._claims.items(), limit))
-        old = [(key, claim) for key, claim in old if claim.refreshed <= before]
+        old = list(itertools.islice(self._claims.values(), limit))
+        old = [claim for claim in old if claim.refreshed <= before]
         if not old:
             return None
-        keys: list[str] = []
-        for key, claim in old:
-            if claim.is_held and claim.is_needed:
-                keys.append(key)
+        needed: list[Claim] = []
+        for claim in old:
+            if not claim.is_needed:
+                self.give_up([claim])
+            elif claim.is_held:
+                needed.append(claim)
             else:
-                if not claim.is_needed:
-                    self._unneeded[key] = None
-                    claim.is_held = False  # Redis may have lost it: the next request asks
                 # move it behind the others; uvloop's clock may still show `before`
-                self._move(key, claim, max(now, math.nextafter(before, math.inf)))
-        return keys
+                self._move(claim, max(now, math.nextafter(before, math.inf)))
+        return needed
 
-    def unneeded(self, limit: int) -> list[str] | None:
-        """Look at `limit` claims that may not be needed; return those to remove from Redis.
+    def give_up(self, claims: Iterable[Claim]) -> None:
+        """Forget claims, and have them removed from Redis later."""
+        for claim in claims:
+            self.drop(claim)
+            self._given_up[claim] = None
 
-        They are no longer held.  Call this until it returns None.
+    def to_remove(self, limit: int) -> list[Claim] | None:
+        """Take `limit` claims that were given up; return those to remove from Redis.
 
-        Claims of ended sessions are dropped here, but stay in Redis until their lease runs out.
-        So late requests come here and are refused, and do not open a session on another node.
+        Call this until it returns None.
+
+        Those of ended sessions stay in Redis until their lease runs out.  So late requests come
+        here and are refused, and do not open a session on another node.
         """
-        if not self._unneeded:
+        if not self._given_up:
             return None
-        keys: list[str] = []
-        for _ in range(min(limit, len(self._unneeded))):
-            key = next(iter(self._unneeded))
-            del self._unneeded[key]
-            claim = self._claims.get(key)
-            if claim is None or claim.is_needed:
-                continue
-            if claim.has_ended:
-                self.drop(key)
-            else:
-                claim.is_held = False
-                keys.append(key)
-        return keys
+        taken = list(itertools.islice(self._given_up, limit))
+        for claim in taken:
+            del self._given_up[claim]
+        return [claim for claim in taken if claim.is_unused]
 
-    def refreshed(self, keys: Iterable[str], now: float) -> None:
+    def take(self, claim: Claim) -> None:
+        """Take one claim that was given up, to remove it at once."""
+        self._given_up.pop(claim, None)
+
+    def refreshed(self, claims: Iterable[Claim], now: float) -> None:
         """Note that Redis has been told of them at the time `now`."""
-        for key in keys:
-            claim = self._claims.get(key)
-            if claim is not None:
-                claim.is_doubtful = False
-                self._move(key, claim, now)
+        for claim in claims:
+            self._move(claim, now)
 
-    def _move(self, key: str, claim: Claim, now: float) -> None:
-        claim.refreshed = now
-        self._claims.move_to_end(key)
+    def _move(self, claim: Claim, now: float) -> None:
+        if self._claims.get(claim.key) is claim:  # it may have been given up meanwhile
+            claim.refreshed = now
+            self._claims.move_to_end(claim.key)
 
-    def held(self, key: str, claim: Claim, asked: float) -> None:
+    def held(self, claim: Claim, asked: float) -> None:
         """Note that this node has an id, as Redis says, which was asked at the time `asked`."""
-        claim = self._claims.setdefault(key, claim)  # it may have been dropped meanwhile
         claim.is_held, claim.is_foreign = True, False
-        if claim.is_doubtful:
-            self.doubt([key])
-        else:
-            self._move(key, claim, asked)
+        self._move(claim, asked)
 
-    def missed(self, key: str, claim: Claim) -> None:
-        """Note that another node has an id, as Redis says."""
-        if claim.is_held and (claim.users > 1 or claim.has_session):
-            self.doubt([key])  # Redis told another request that we have it: ask once more
-        else:
-            claim.is_held, claim.is_foreign = False, True
+    def missed(self, claim: Claim) -> None:
+        """Note that a request has learned that another node has its id."""
+        if not claim.is_held:
+            claim.is_foreign = True
+        elif self._claims.get(claim.key) is claim:
+            # another request has learned that this node has it: see at the next look
+            claim.refreshed = -math.inf
+            self._claims.move_to_end(claim.key, last=False)
 
-    def doubt(self, keys: Iterable[str]) -> None:
-        """Note that Redis may not have them, so that those still needed are refreshed at once."""
-        for key in keys:
-            claim = self._claims.get(key)
-            if claim is not None:
-                claim.is_doubtful = True
-                claim.refreshed = -math.inf
-                self._claims.move_to_end(key, last=False)
+    def lost(self, claim: Claim) -> bool:
+        """Note that another node has a claim that was refreshed; tell if it was not given up."""
+        if self._claims.get(claim.key) is not claim:
+            return False
+        claim.is_held, claim.is_foreign = False, True
+        if not claim.users:
+            self.drop(claim)
+        return True
 
-    def given_up(self, keys: list[str]) -> list[str]:
-        """Note that Redis has removed them; return those that are needed again by now."""
-        again = [key for key in keys if key in self._claims and self._claims[key].is_needed]
-        for key in set(keys).difference(again):
-            self.drop(key)
-        return again
-
-    def take_all(self) -> list[str]:
-        """Forget all claims; return the keys of those that need not stay until their lease ends.
+    def take_all(self) -> list[Claim]:
+        """Forget all claims; return those that need not stay until their lease ends.
 
         Those of sessions stay, so that late requests are told of the end by other nodes.
         """
-        keys = [key for key, claim in self._claims.items() if not claim.is_known]
+        claims = [*self._claims.values(), *self._given_up]
         self._claims.clear()
-        self._unneeded.clear()
-        return keys
+        self._given_up.clear()
+        return [claim for claim in claims if not (claim.has_session or claim.has_ended)]

@@ -1,7 +1,8 @@
 """What the nodes share in Redis: which nodes there are, and which of them owns which session.
 
 The key ``NAMESPACEnode:INCARNATION`` has the record of a node, and expires unless refreshed.
-``NAMESPACEsession:PREFIX/ID`` has the name of the node that owns a session.
+``NAMESPACEsession:PREFIX/ID`` has ``NODE/TOKEN``: the name of the node that owns a session, and the
+token of its claim.  Only a claim with that token is removed, so a late removal spares a newer one.
 
 ``NAMESPACEmark:INCARNATION`` has a random text that is not changed while it is there.  Each report
 of a node brings another one, so if Redis has lost its data, the node finds a text that it does not
@@ -179,27 +180,32 @@ class Directory:
         self._registered = now
         self._has_settled = self._has_settled or self.is_settled
 
-    async def find(self, key: str, *, claim: bool = False) -> Owner | None:
-        """Return the owner of a session; with `claim`, this node becomes it if there is none.
+    async def find(self, key: str, token: str = "") -> Owner | None:
+        """Return the owner of a session.
+
+        Args:
+            key: The session's key.
+            token: If given, this node claims the session with it if there is no other owner.
 
         Raises:
             DirectoryUnavailableError: If the owner cannot be found out.
         """
-        found = await self._questions.put((key, "+" if claim else ""))
+        found = await self._questions.put((key, token))
         if found == UNCERTAIN:
             raise DirectoryUnavailableError(LACKING)
         return Owner(str(found[0]), found[1]) if found else None
 
     async def _consult(self, questions: Sequence[Question]) -> list[Answer]:
-        keys = [self._mark_key, *(key for key, _ in questions)]
+        keys, tokens = _apart(questions)
+        keys = [self._mark_key, *keys]
         is_certain = False
 
         def ask() -> Awaitable[list[Any]]:
             # claim nothing that another node may have claimed before Redis lost its data
             nonlocal is_certain
             is_certain = self.is_settled
-            wishes = [wish if is_certain else "" for _, wish in questions]
-            arguments: list[str | int] = [self.own, self._lease, self._nodes, self._mark, *wishes]
+            arguments: list[str | int] = [self.own, self._lease, self._nodes, self._mark]
+            arguments += [int(is_certain), *tokens]
             return cast("Awaitable[list[Any]]", self._ask(keys, arguments))
 
         for _ in range(2):
@@ -240,34 +246,41 @@ class Directory:
     def _forgetful(self) -> DirectoryUnavailableError:
         return DirectoryUnavailableError(f"Redis at {self} does not keep its data")
 
-    async def refresh(self, keys: list[str]) -> list[str]:
-        """Refresh claims; return the keys of those that other nodes own by now.
+    async def refresh(self, claims: Sequence[tuple[str, str]]) -> list[int]:
+        """Refresh claims, given with their tokens.
+
+        Returns:
+            The positions of those that other nodes own by now.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
         """
-        arguments: list[str | int] = [self.own, self._lease]
-        foreign = await self._redis.run(lambda: self._refresh(keys, arguments), delays_reports=True)
-        return [keys[number] for number in foreign]
+        keys, tokens = _apart(claims)
+        arguments: list[str | int] = [self.own, self._lease, *tokens]
+        return cast(
+            "list[int]",
+            await self._redis.run(lambda: self._refresh(keys, arguments), delays_reports=True),
+        )
 
-    async def remove(self, keys: list[str]) -> None:
-        """Remove claims, except those of other nodes.
+    async def remove(self, claims: Sequence[tuple[str, str]]) -> None:
+        """Remove claims, given with their tokens, unless they have been replaced.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
         """
-        await self._redis.run(lambda: self._remove(keys, [self.own]), delays_reports=True)
+        keys, tokens = _apart(claims)
+        await self._redis.run(lambda: self._remove(keys, [self.own, *tokens]), delays_reports=True)
 
-    async def give_back(self, key: str) -> None:
+    async def give_back(self, key: str, token: str) -> None:
         """Remove a claim like `remove`, together with those of other requests.
 
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
         """
-        await self._returns.put((key, ""))
+        await self._returns.put((key, token))
 
     async def _remove_returned(self, questions: Sequence[Question]) -> list[Answer]:
-        await self.remove([key for key, _ in questions])
+        await self.remove(questions)
         return [[] for _ in questions]
 
     async def leave(self) -> None:
@@ -294,6 +307,10 @@ class Directory:
     def _is_record_old(self, now: float) -> bool:
         """Tell whether what this node has reported must have expired by now, if it ever has."""
         return self._registered is None or now > self._registered + self._expiry
+
+
+def _apart(claims: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    return [key for key, _ in claims], [token for _, token in claims]
 
 
 def _now() -> float:

@@ -148,7 +148,8 @@ class NodeSearch:
         self._key = locator.directory.session_key(_prefix(request), self._session_id)
         self._remembered: Node | None = None
         self._has_asked = False  # whether the second of two attempts has begun
-        self._is_claimed = False
+        self._claim: Claim | None = None  # once Redis has confirmed it
+        self._keeping_claim = contextlib.ExitStack()
 
     async def find(self) -> Found:
         """See `Search`."""
@@ -165,15 +166,15 @@ class NodeSearch:
         shuts down, the claim is removed from Redis, so that the client's next request is not
         relayed here.
         """
-        if not self._is_claimed:
+        claim = self._claim
+        if claim is None:
             return await handler(self._request)
-        with contextlib.ExitStack() as use:
-            claim = use.enter_context(self._claim())
-            try:
+        try:
+            with self._keeping_claim:
                 return await handler(self._request)
-            finally:
-                if claim.users == 1 and not claim.is_known and not self._may_open():
-                    await self._locator.updates.give_back(self._key, claim, use.pop_all())
+        finally:
+            if claim.is_held and claim.is_unused and not self._may_open():
+                await self._locator.updates.give_back(claim)
 
     async def _certain(self, found: Awaitable[Found]) -> Found:
         try:
@@ -223,21 +224,23 @@ class NodeSearch:
         Raises:
             DirectoryUnavailableError: If Redis does not answer.
         """
-        with self._claim() as claim:
+        registry = self._service.registry
+        with contextlib.ExitStack() as keeping:
+            use = self._locator.claims.use(self._key, registry, self._session_id)
+            claim = keeping.enter_context(use)
             if not claim.is_held:
                 asked = _now()
                 try:
-                    owner = await self._locator.directory.find(self._key, claim=True)
+                    owner = await self._locator.directory.find(self._key, claim.token)
                 except DirectoryUnavailableError:
                     # drop the claim: while Redis is down they would pile up, one per attempt
                     claim.is_foreign = not claim.is_held
                     raise
                 if owner is None or owner.name != self._locator.name:
-                    self._locator.claims.missed(self._key, claim)
+                    self._locator.claims.missed(claim)
                     return owner
-                self._locator.claims.held(self._key, claim, asked)
-        # `answer_here` takes it at once: in between there is no turn in which it could be given up
-        self._is_claimed = True
+                self._locator.claims.held(claim, asked)
+            self._claim, self._keeping_claim = claim, keeping.pop_all()  # until `answer_here` ends
         return None
 
     async def _find_after(self, peer: Peer, error: Exception) -> Found:
@@ -280,9 +283,6 @@ class NodeSearch:
             return Place.HERE
         is_elsewhere = owner is not None and owner.name != self._locator.name
         return Place.MISDIRECTED if is_elsewhere else Place.HERE
-
-    def _claim(self) -> contextlib.AbstractContextManager[Claim]:
-        return self._locator.claims.use(self._key, self._service.registry, self._session_id)
 
     def _may_open(self) -> bool:
         """Tell whether the request may open a session here, if there is none yet."""

@@ -22,20 +22,20 @@ CONSULT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[4] then return {false} end
 local answers = {}
 for number = 2, #KEYS do
-  local key, wish = KEYS[number], ARGV[3 + number]
-  local owner = redis.call('GET', key)
-  if wish == '+' and (not owner or owner == ARGV[1]) then
-    redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+  local key, token = KEYS[number], ARGV[4 + number]
+  local owner = string.match(redis.call('GET', key) or '', '^[^/]+')
+  if token ~= '' and (owner == ARGV[1] or (not owner and ARGV[5] == '1')) then
+    redis.call('SET', key, ARGV[1] .. '/' .. token, 'PX', ARGV[2])
     owner = ARGV[1]
   end
   answers[number - 1] = owner and {owner, redis.call('GET', ARGV[3] .. owner)} or {}
 end
 return answers
 """
-"""Looks up the owners of sessions and their records, and claims those marked ``+`` that have none.
-A claim that the node has already, perhaps without knowing, gets a full lease.  It answers only if
-Redis has the mark that the asking node knows: otherwise Redis has lost its data since the answer to
-the node's last report."""
+"""Looks up the owners of sessions and their records, and claims those with a token that have none,
+unless that is forbidden.  A claim that the node has already, perhaps without knowing, gets the new
+token and a full lease.  It answers only if Redis has the mark that the asking node knows: otherwise
+Redis has lost its data since the answer to the node's last report."""
 
 GET = """
 local answers = {}
@@ -47,8 +47,8 @@ return answers
 REFRESH = """
 local foreign = {}
 for number, key in ipairs(KEYS) do
-  local owner = redis.call('GET', key)
-  if not owner then redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+  local owner = string.match(redis.call('GET', key) or '', '^[^/]+')
+  if not owner then redis.call('SET', key, ARGV[1] .. '/' .. ARGV[2 + number], 'PX', ARGV[2])
   elseif owner == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2])
   else foreign[#foreign + 1] = number - 1 end
 end
@@ -57,7 +57,8 @@ return foreign
 """Refreshes claims; returns the positions of those that other nodes own."""
 
 REMOVE = """
-for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
+for number, key in ipairs(KEYS) do
+  local value = ARGV[1] .. '/' .. ARGV[1 + number]
+  if redis.call('GET', key) == value then redis.call('DEL', key) end
 end
 """
