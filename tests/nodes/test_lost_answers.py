@@ -214,3 +214,34 @@ async def test_a_command_that_fails_once_its_caller_has_gone_is_no_error(
     await directory.close()
     gc.collect()
     assert "never retrieved" not in caplog.text
+
+
+async def test_a_late_removal_does_not_hit_a_later_claim(own_redis: RedisServer) -> None:
+    """A node may have claimed an id again before Redis removes it."""
+    directory = directory_at(own_redis.url)
+    await directory.register(())
+    await directory.find("k", "1")
+    await directory.find("k", "2")
+    await directory.give_back("k", "1")
+    await directory.remove([("k", "1")])
+    assert own_redis.cli("get", "k") == "me/2"
+    await directory.remove([("k", "2")])
+    assert own_redis.cli("exists", "k") == "0"
+    await directory.close()
+
+
+async def test_a_claim_that_the_node_has_gets_a_full_lease_although_redis_may_lack_others(
+    own_redis: RedisServer,
+) -> None:
+    """It may be one whose answer was lost."""
+    directory = directory_at(own_redis.url)
+    await directory.register(())
+    own_redis.cli("flushall")
+    await directory.register(())
+    assert not directory.is_settled
+    own_redis.cli("set", "k", "me/1", "px", "5000")
+    found = await directory.find("k", "2")
+    assert found is not None and found.name == "me"
+    assert own_redis.cli("get", "k") == "me/2"
+    assert int(own_redis.cli("pttl", "k")) > 500_000
+    await directory.close()
