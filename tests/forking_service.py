@@ -125,23 +125,13 @@ CASES = {
 }
 
 
-def leave(how: str) -> None:
-    """Leave a hook in the process that it has forked."""
-    if how == "exits":
-        sys.exit(3)
-    if how == "exits with a text":
-        sys.exit("a text")
-    if how == "raises":
-        raise LookupError("in a fork")
-
-
-def fork(how: str) -> int:
-    """Fork; return the process's id, or in that process 0 unless it leaves in another way."""
+def fork_and_exit(code: str) -> int:
+    """Fork; return the process's id, which has ended with a number or a text."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pid = os.fork()
     if pid == 0:
-        leave(how)
+        sys.exit(int(code) if code.isdigit() else code)
     return pid
 
 
@@ -150,37 +140,28 @@ async def status_of(pid: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-class Returning(SockJSConnection):
-    """Forks, at once or after waiting, and tells how the process ended, which leaves the hook."""
+class Exiting(SockJSConnection):
+    """Forks, at once or after waiting, and tells with what status the process has ended."""
 
     async def on_open(self, info: ConnectionInfo) -> None:
         if info.query.get("forks"):
             await self.on_message(info.query["forks"])
 
     async def on_message(self, message: str | bytes) -> None:
-        if message == "next":
-            print(os.getpid(), "next", flush=True)
-            return
-        when, how = str(message).split(" ", 1)
+        when, code = str(message).split(" ")
         if when == "later":
             await asyncio.sleep(0.001)
-        pid = fork(how)
-        if pid == 0:
-            while how == "waits":
-                await asyncio.sleep(0.001)
-            return
-        self.send(str(await status_of(pid)))
+        self.send(str(await status_of(fork_and_exit(code))))
 
     async def on_close(self) -> None:
         print(os.getpid(), "closed", flush=True)
 
 
-class ReturningInTornado(tornado.SockJSConnection):
+class ExitingInTornado(tornado.SockJSConnection):
     """Does so in a hook that is no coroutine function."""
 
     def on_message(self, message: str) -> Any:
-        pid = fork(message.split(" ", 1)[1])
-        return self.tell(pid) if pid else None
+        return self.tell(fork_and_exit(message.split(" ")[1]))
 
     async def tell(self, pid: int) -> None:
         self.send(str(await status_of(pid)))
@@ -209,8 +190,8 @@ def end() -> None:
 def make() -> web.Application:
     app = web.Application()
     SockJSRouter(Echo, "/echo").attach(app)
-    SockJSRouter(Returning, "/returning").attach(app)
-    tornado.SockJSRouter(ReturningInTornado, "/tornado", {"verify_ip": False}).attach(app)
+    SockJSRouter(Exiting, "/exiting").attach(app)
+    tornado.SockJSRouter(ExitingInTornado, "/tornado", {"verify_ip": False}).attach(app)
     app.router.add_get("/stop", stop)
     app.router.add_get("/fork/{case}", handle)
     return app

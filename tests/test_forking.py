@@ -74,16 +74,10 @@ async def test_forks_keep_what_the_application_shares_with_them(serve: Run) -> N
     assert await client.messages(1) == ["still"]
 
 
-RETURNS = {"exits": 3, "exits with a text": 1, "raises": 1, "returns": 1, "waits": 1}
-"""What a hook does in the process that it has forked, and with what status that ends."""
-
-
-@pytest.mark.parametrize(
-    "prefix, how",
-    [*(("/returning", how) for how in RETURNS), ("/tornado", "exits"), ("/tornado", "returns")],
-)
-async def test_a_fork_ends_when_the_hook_comes_back_in_it(
-    serve: Run, tmp_path: Path, prefix: str, how: str
+@pytest.mark.parametrize("code, status", [("3", "3"), ("text", "1")])
+@pytest.mark.parametrize("prefix", ["/exiting", "/tornado"])
+async def test_a_fork_ends_when_its_hook_calls_sys_exit(
+    serve: Run, tmp_path: Path, prefix: str, code: str, status: str
 ) -> None:
     """Its event loop is the parent's: it would take the parent's signals, and end sessions."""
     served = await serve("again")
@@ -91,8 +85,8 @@ async def test_a_fork_ends_when_the_hook_comes_back_in_it(
     open_clients = [await kind.open(served) for kind in (WebSocket, clients.Xhr)]
     for client in open_clients:
         for when in ("now", "later"):
-            await client.send(f"{when} {how}")
-            assert await client.messages(1) == [str(RETURNS[how])]
+            await client.send(f"{when} {code}")
+            assert await client.messages(1) == [status]
     served.process.send_signal(signal.SIGINT)
     for client in open_clients:
         assert await client.frame() == b'c[1012,"Service restart"]'
@@ -102,30 +96,11 @@ async def test_a_fork_ends_when_the_hook_comes_back_in_it(
 
 
 @pytest.mark.parametrize("when", ["now", "later"])
-async def test_a_fork_handles_no_message_behind_the_one_that_it_comes_from(
-    serve: Run, tmp_path: Path, when: str
-) -> None:
+async def test_a_fork_of_on_open_ends_when_that_calls_sys_exit(serve: Run, when: str) -> None:
     served = await serve("again")
-    served.prefix = "/returning"
+    served.prefix = "/exiting"
     for kind in (WebSocket, clients.Xhr):
-        client = await kind.open(served)
-        await client.send(f"{when} returns", "next")
-        assert await client.messages(1) == ["1"]
-        await client.leave()
-    served.process.send_signal(signal.SIGINT)
-    assert await served.process.wait() == 0
-    lines = (tmp_path / "said").read_text().splitlines()
-    assert sorted(lines) == [
-        f"{served.process.pid} {what}" for what in ("closed", "next") for _ in "ab"
-    ]
-
-
-@pytest.mark.parametrize("when", ["now", "later"])
-async def test_a_fork_of_on_open_ends_when_that_comes_back(serve: Run, when: str) -> None:
-    served = await serve("again")
-    served.prefix = "/returning"
-    for kind in (WebSocket, clients.Xhr):
-        client = await kind.open(served, query=f"forks={when}+exits")
+        client = await kind.open(served, query=f"forks={when}+3")
         assert await client.messages(1) == ["3"]
         await client.leave()
 

@@ -13,8 +13,6 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from sockjs_aio.core.process_exit import FORKS, end_if_forked
-
 Returned = Callable[[Any, BaseException | None], object]
 """Called with what a hook returned, or with None and what it raised."""
 
@@ -86,11 +84,7 @@ class HookTask:
                 failure = error
             self.rest = self._returned = rest = None
             self._forget_cancellations()
-            try:
-                returned(result, failure)
-            finally:
-                if FORKS:
-                    end_if_forked()
+            returned(result, failure)
             failure = returned = None  # its traceback refers to this stack frame: a cycle
 
     def _is_spent_early(self) -> bool:
@@ -176,5 +170,3 @@ class Rest:
                 return finished.value
             finally:
                 failure = None
-            if FORKS:
-                end_if_forked()

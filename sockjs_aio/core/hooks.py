@@ -22,7 +22,7 @@ from sockjs_aio.core.connection_checks import has_coroutine_message
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.hook_task import HookTask, Rest
 from sockjs_aio.core.hooked_session import HookedSession
-from sockjs_aio.core.process_exit import FORKS, end_if_forked, exit_soon
+from sockjs_aio.core.process_exit import exit_soon
 from sockjs_aio.gaps import GapSession
 from sockjs_aio.protocol.ends import HOOK_FAILED
 from sockjs_aio.turns import clock
@@ -108,8 +108,6 @@ class Hooks:
             self.context.run(self._steps, worker, messages, until)
         finally:
             _leave_task(loop, task)
-            if FORKS:
-                end_if_forked()
 
     def call_gaps_now(self) -> None:
         """Call `on_gap` for each gap that is due, unless a hook waits."""
@@ -125,7 +123,10 @@ class Hooks:
     # What happens to the session.
 
     def insert_gap(self, session: GapSession, channel: str) -> None:
-        """Call `call_on_gap` once, when the running hook has returned, before waiting messages."""
+        """Call `session.call_on_gap` when the running hook has returned, before waiting messages.
+
+        If that is due already, do nothing.
+        """
         if self.gaps is None:
             self.gaps = {}
         self.gaps[session, channel] = None
@@ -213,8 +214,6 @@ class Hooks:
             self._wait(name, coroutine, awaited)
         finally:
             _leave_task(loop, task)
-            if FORKS:
-                end_if_forked()
 
     def _steps(self, worker: HookTask, messages: list[Any], until: float) -> None:
         self.is_running = True
@@ -242,16 +241,17 @@ class Hooks:
     async def _each(
         self, worker: HookTask, messages: list[Any], until: float, is_plain: bool
     ) -> None:
-        """Await `on_message` for one message after the other, until one of them waits."""
+        """Await `on_message` for one message after the other, until one of them waits.
+
+        Micro-optimisation: a hook that is awaited ends without `StopIteration`.
+        """
         connection = self._session.connection
         while True:
             if is_plain:
                 coroutine = self._called("on_message", connection.on_message, messages.pop())
             elif type(coroutine := connection.on_message(messages.pop())) is not CoroutineType:
                 coroutine = checked_hook("on_message", coroutine)
-            await coroutine  # micro-optimisation: it ends without `StopIteration`
-            if FORKS:
-                end_if_forked()
+            await coroutine
             if worker.rest is not None:  # a hook has waited: `_returned_later` goes on
                 return
             if not messages or self.is_dropping or self.gaps:

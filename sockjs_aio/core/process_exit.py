@@ -4,15 +4,10 @@
 cleans up, in the same loop.  If a `SystemExit` stopped the loop again, it would cut that off.  So
 one that comes during a shutdown is put off until the task that shuts down has ended, or has gone on
 for long afterwards.
-
-A hook may also fork.  The event loop belongs to the parent: a copy of it would read the parent's
-signals, call `on_close` of the parent's sessions, and never end.  So the forked process ends here,
-when the hook comes back in it.
 """
 
 import asyncio
 import contextlib
-import logging
 import math
 import os
 import sys
@@ -20,8 +15,6 @@ from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
-
-logger: logging.Logger = logging.getLogger("sockjs_aio.hooks")
 
 SPAN = 1.0
 """Seconds within which a program that was told to exit begins its shutdown."""
@@ -31,6 +24,9 @@ TURNS = 10
 
 AFTER = 10.0
 """Seconds for what a program still does after a shutdown, before an exit that was put off."""
+
+_PROCESS = os.getpid()
+"""The process that has imported this."""
 
 _INTERRUPTED = 130
 """The exit status of a fork that ends by Ctrl-C."""
@@ -52,6 +48,8 @@ def exit_soon(error: BaseException, let_go: Callable[[], object] | None = None) 
     Raised here, uvloop would take it for an error of the connection, and asyncio for one of the
     task.  It waits for `TURNS` because a signal may just have asked for a shutdown.
 
+    If a hook has forked this process, it ends at once: the event loop is the parent's.
+
     Args:
         error: A `SystemExit` or `KeyboardInterrupt`.
         let_go: Called just before.
@@ -62,41 +60,22 @@ def exit_soon(error: BaseException, let_go: Callable[[], object] | None = None) 
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        if FORKS:  # asyncio knows that this is a fork
+        if os.getpid() != _PROCESS:
             _end_fork(error)
         raise error from None
     loop.call_soon(_exit_in, loop, TURNS, error, let_go)
 
 
-FORKS: list[int] = []
-"""Has an element if this process was forked from one that runs a service.
-
-Micro-optimisation: code that has run a step of a hook looks here before it calls `end_if_forked`.
-"""
-
-
-def end_if_forked() -> None:
-    """End this process if it is one that the hook has forked, whose event loop is the parent's."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:  # asyncio knows that this is a fork
-        logger.error(
-            "a hook has returned in a process that it forked, which ends now: call os._exit() there"
-        )
-        _end_fork(SystemExit(1))
-
-
 def _end_fork(error: BaseException) -> NoReturn:
     """End this process without its parent's cleanup, with the status that `error` means."""
-    status = error.code if isinstance(error, SystemExit) else _INTERRUPTED
-    if status is not None and not isinstance(status, int):
-        with contextlib.suppress(Exception):
-            print(status, file=sys.stderr)
-        status = 1
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    os._exit((status or 0) & 0xFF)
+    code = error.code if isinstance(error, SystemExit) else _INTERRUPTED
+    status = (code or 0) & 0xFF if isinstance(code, int | None) else 1
+    with contextlib.suppress(Exception):
+        if code is not None and not isinstance(code, int):
+            print(code, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def _exit_in(

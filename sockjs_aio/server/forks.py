@@ -10,8 +10,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from sockjs_aio.core.process_exit import FORKS
-
 _Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 _DEFAULTS: dict[str, _Handler] = {
@@ -39,8 +37,6 @@ def forks_apart() -> Iterator[None]:
     A fork also shares all sockets.  If this process is killed, none of them would be closed before
     the fork ends: clients would never learn that their sessions are lost, and new connections would
     wait for ever.
-
-    If a hook forks, and returns in the fork, the fork ends.
 
     Forks of a fork share what they like, unless that uses this too.
     """
@@ -97,7 +93,6 @@ def _restore() -> None:
     global _services
     was_serving, _services = _services > 0, 0
     if was_serving and not _starts_program(inspect.currentframe()):
-        FORKS.append(os.getpid())
         with contextlib.suppress(OSError):
             _leave_connections()
 
