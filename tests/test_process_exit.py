@@ -368,7 +368,10 @@ def test_observer_that_ends_the_process_does_so_behind_what_it_was_told_of() -> 
     assert (status_of(main), done) == ([3], ["told", "shut down"])
 
 
-def test_exit_while_a_router_that_is_not_attached_stops_its_broker_waits_for_the_cleanup() -> None:
+@pytest.mark.parametrize("in_one_task", [True, False])
+def test_exit_while_a_router_that_is_not_attached_stops_its_broker_waits_for_the_cleanup(
+    in_one_task: bool,
+) -> None:
     done: list[str] = []
 
     class ExitingBroker(MemoryBroker):
@@ -381,7 +384,10 @@ def test_exit_while_a_router_that_is_not_attached_stops_its_broker_waits_for_the
         app.add_routes(router.routes)
 
         async def end_sessions(_app: web.Application) -> None:
-            await router.shutdown()
+            if in_one_task:
+                await router.shutdown()
+            else:  # as one shuts several down
+                await asyncio.gather(router.shutdown())
 
         async def clean_up(_app: web.Application) -> None:
             await a_few_turns()

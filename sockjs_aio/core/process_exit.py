@@ -35,11 +35,16 @@ _exits: WeakKeyDictionary[asyncio.AbstractEventLoop, "_Exits"] = WeakKeyDictiona
 
 
 def shutdown_begins(*functions: Callable[..., Any]) -> None:
-    """Put exits off while the current task is inside one of these coroutine functions."""
+    """Put exits off while the current task is inside one of these coroutine functions.
+
+    So they are while another task is, which may wait for the current one.
+    """
     task = asyncio.current_task()
     if task is not None:
         codes = {each.__code__ for each in functions if isinstance(each, FunctionType)}
-        _exits_of(asyncio.get_running_loop()).shutdowns.setdefault(task, set()).update(codes)
+        exits = _exits_of(asyncio.get_running_loop())
+        exits.shutdowns.setdefault(task, set()).update(codes)
+        exits.codes |= codes
 
 
 def exit_soon(error: BaseException, let_go: Callable[[], object] | None = None) -> None:
@@ -105,6 +110,8 @@ class _Exits:
     def __init__(self) -> None:
         self.shutdowns: WeakKeyDictionary[asyncio.Task[Any], set[CodeType]] = WeakKeyDictionary()
         """The tasks that shut a service down, and the code of the functions that do it."""
+        self.codes: set[CodeType] = set()
+        """The code of all these functions."""
         self._exited_at = -math.inf
         self._put_off: BaseException | None = None
 
@@ -151,6 +158,10 @@ class _Exits:
             if not task.done() and _is_inside(task, codes):
                 return task
             del self.shutdowns[task]
+        for task in asyncio.all_tasks() if self.codes else ():
+            if _is_inside(task, self.codes):
+                self.shutdowns[task] = self.codes
+                return task
         return None
 
 
