@@ -90,6 +90,19 @@ def test_claims_of_sessions_that_are_remembered_are_left_to_their_lease() -> Non
     assert len(claims) == 0
 
 
+def test_late_requests_of_an_ended_session_need_not_ask_redis_again() -> None:
+    registry, claims = Registry(), Claims()
+    claim = add(claims, registry, "a")
+    registry.sessions.clear()
+    registry.has_ended.add("a")
+    for _ in range(2):
+        with claims.use("a", registry, "a") as same:  # type: ignore[arg-type]
+            assert same is claim
+        assert claims.holds("a")
+    assert claims.due(before=0, now=6, limit=9) == []
+    assert not claims.holds("a")
+
+
 def test_a_claim_without_a_session_is_given_up_when_its_last_request_ends() -> None:
     registry: Any = Registry()
     claims = Claims()

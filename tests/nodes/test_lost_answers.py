@@ -245,3 +245,20 @@ async def test_a_claim_that_the_node_has_gets_a_full_lease_although_redis_may_la
     assert own_redis.cli("get", "k") == "me/2"
     assert int(own_redis.cli("pttl", "k")) > 500_000
     await directory.close()
+
+
+async def test_a_claim_that_reaches_redis_late_does_not_take_the_place_of_a_later_one(
+    own_redis: RedisServer,
+) -> None:
+    """Its connection was given up, and so was the claim: its removal spares the later one."""
+    directory = directory_at(own_redis.url)
+    await directory.register(())
+    for later, late in (("2", "1"), ("10", "9")):
+        owner = await directory.find("sockjs:k", later)
+        assert owner is not None and owner.name == "me"
+        assert await directory.find("sockjs:k", late) == owner
+        await directory.remove([("sockjs:k", late)])
+        assert own_redis.cli("get", "sockjs:k") == f"me/{later}"
+    await directory.remove([("sockjs:k", "10")])
+    assert own_redis.cli("exists", "sockjs:k") == "0"
+    await directory.close()

@@ -1,7 +1,7 @@
 """Batches the lookups of many requests into one Redis command.
 
 So many clients that come back at once do not need many connections, and a client that leaves before
-its question is answered does not disturb the others.
+its question is answered does not disturb the others.  If it has not been asked yet, it never is.
 """
 
 import asyncio
@@ -56,7 +56,10 @@ class BatchedLookup:
         try:
             while self._waiting:
                 size = min(BATCH, len(self._waiting))
-                await self._answer([self._waiting.popleft() for _ in range(size)])
+                batch = [self._waiting.popleft() for _ in range(size)]
+                batch = [each for each in batch if not each[1].done()]  # some clients have left
+                if batch:
+                    await self._answer(batch)
         finally:
             self._asking = None
 

@@ -100,7 +100,7 @@ class Claims:
             claim.users -= 1
             if claim.is_foreign and not claim.users:
                 self.drop(claim)
-            elif not claim.is_needed:
+            elif claim.is_unused:
                 self.give_up([claim])
 
     def drop(self, claim: Claim) -> None:

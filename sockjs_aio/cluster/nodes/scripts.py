@@ -23,8 +23,9 @@ if redis.call('GET', KEYS[1]) ~= ARGV[4] then return {false} end
 local answers = {}
 for number = 2, #KEYS do
   local key, token = KEYS[number], ARGV[4 + number]
-  local owner = string.match(redis.call('GET', key) or '', '^[^/]+')
+  local owner, last = string.match(redis.call('GET', key) or '', '^([^/]+)/?(%d*)')
   if token ~= '' and (owner == ARGV[1] or (not owner and ARGV[5] == '1')) then
+    if (tonumber(last) or 0) > tonumber(token) then token = last end
     redis.call('SET', key, ARGV[1] .. '/' .. token, 'PX', ARGV[2])
     owner = ARGV[1]
   end
@@ -33,9 +34,10 @@ end
 return answers
 """
 """Looks up the owners of sessions and their records, and claims those with a token that have none,
-unless that is forbidden.  A claim that the node has already, perhaps without knowing, gets the new
-token and a full lease.  It answers only if Redis has the mark that the asking node knows: otherwise
-Redis has lost its data since the answer to the node's last report."""
+unless that is forbidden.  A claim that the node has already, perhaps without knowing, gets a full
+lease, and the new token unless that is older: then this command is late.  It answers only if Redis
+has the mark that the asking node knows: otherwise Redis has lost its data since the answer to the
+node's last report."""
 
 GET = """
 local answers = {}
