@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import Any
 
 import async_timeout
@@ -285,6 +285,73 @@ def test_exit_in_the_shutdown_of_an_exit_does_not_change_its_status() -> None:
         await shut_down()
 
     assert status_of(main, clean_up) == [3, None]
+
+
+def test_exit_behind_one_that_was_put_off_does_not_change_its_status() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(exit_with, 3)
+        await shut_down()
+
+    async def clean_up() -> None:
+        exit_with(4)
+        await a_few_turns()
+
+    assert status_of(main, clean_up) == [3, None]
+
+
+@contextlib.asynccontextmanager
+async def service() -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await shut_down()
+
+
+class Service:
+    async def stop(self) -> None:
+        await shut_down()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self.stop().__await__()
+
+
+async def run_service() -> None:
+    async with service():
+        asyncio.get_running_loop().call_soon(exit_with, 3)
+
+
+async def fail_service() -> None:
+    with contextlib.suppress(LookupError):
+        async with service():
+            asyncio.get_running_loop().call_soon(exit_with, 3)
+            raise LookupError
+
+
+async def close_service() -> None:
+    async def each() -> AsyncIterator[None]:
+        async with service():
+            yield
+
+    async for _ in (services := each()):
+        break
+    asyncio.get_running_loop().call_soon(exit_with, 3)
+    await services.aclose()  # type: ignore[attr-defined]
+
+
+async def await_service() -> None:
+    asyncio.get_running_loop().call_soon(exit_with, 3)
+    await Service()
+
+
+@pytest.mark.parametrize("run", [run_service, fail_service, close_service, await_service])
+def test_exit_waits_for_a_shutdown_in_a_context_manager_or_another_awaitable(run: Main) -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        await run()
+        done.append("shut down")
+
+    assert (status_of(main), done) == ([3], ["shut down"])
 
 
 def test_program_that_goes_on_after_the_shutdown_of_one_service_can_be_ended() -> None:

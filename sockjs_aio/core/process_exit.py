@@ -8,11 +8,12 @@ for long afterwards.
 
 import asyncio
 import contextlib
+import gc
 import math
 import os
 import sys
 from collections.abc import Callable
-from types import CodeType, FunctionType
+from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -30,6 +31,9 @@ _PROCESS = os.getpid()
 
 _INTERRUPTED = 130
 """The exit status of a fork that ends by Ctrl-C."""
+
+_WRAPPERS = {"async_generator_asend", "async_generator_athrow", "coroutine_wrapper"}
+"""Types of what runs an asynchronous generator or a coroutine, but does not tell which."""
 
 _exits: WeakKeyDictionary[asyncio.AbstractEventLoop, "_Exits"] = WeakKeyDictionary()
 
@@ -150,6 +154,7 @@ class _Exits:
         if task is not None:  # another one, of another service
             task.add_done_callback(self._exit_at_last)
         elif error is not None:
+            self._exited_at = asyncio.get_running_loop().time()
             self._put_off = None
             raise error
 
@@ -171,5 +176,13 @@ def _is_inside(task: "asyncio.Task[Any]", codes: set[CodeType]) -> bool:
     while awaited is not None:
         if getattr(awaited, "cr_code", None) in codes:
             return True
-        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+        awaited = _awaited_by(awaited)
     return False
+
+
+def _awaited_by(awaiting: Any) -> Any:
+    if type(awaiting).__name__ in _WRAPPERS:
+        known = (CoroutineType, AsyncGeneratorType)
+        return next((each for each in gc.get_referents(awaiting) if isinstance(each, known)), None)
+    found = (getattr(awaiting, name, None) for name in ("cr_await", "ag_await", "gi_yieldfrom"))
+    return next(filter(None, found), None)
