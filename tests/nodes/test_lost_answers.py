@@ -262,3 +262,15 @@ async def test_a_claim_that_reaches_redis_late_does_not_take_the_place_of_a_late
     await directory.remove([("sockjs:k", "10")])
     assert own_redis.cli("exists", "sockjs:k") == "0"
     await directory.close()
+
+
+async def test_a_claim_that_is_refreshed_keeps_its_token(own_redis: RedisServer) -> None:
+    """Redis may have that of an earlier one, as after a failover: its removal spares the later."""
+    directory = directory_at(own_redis.url)
+    await directory.register(())
+    for earlier, later in (("1", "2"), ("9", "10")):
+        for token in (earlier, later, earlier):  # the last of them is late
+            assert await directory.refresh([("sockjs:k", token)]) == []
+        await directory.remove([("sockjs:k", earlier)])
+        assert own_redis.cli("get", "sockjs:k") == f"me/{later}"
+    await directory.close()

@@ -49,14 +49,17 @@ return answers
 REFRESH = """
 local foreign = {}
 for number, key in ipairs(KEYS) do
-  local owner = string.match(redis.call('GET', key) or '', '^[^/]+')
-  if not owner then redis.call('SET', key, ARGV[1] .. '/' .. ARGV[2 + number], 'PX', ARGV[2])
+  local owner, last = string.match(redis.call('GET', key) or '', '^([^/]+)/?(%d*)')
+  local token = ARGV[2 + number]
+  if not owner or (owner == ARGV[1] and (tonumber(last) or 0) < tonumber(token)) then
+    redis.call('SET', key, ARGV[1] .. '/' .. token, 'PX', ARGV[2])
   elseif owner == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2])
   else foreign[#foreign + 1] = number - 1 end
 end
 return foreign
 """
-"""Refreshes claims; returns the positions of those that other nodes own."""
+"""Refreshes claims; returns the positions of those that other nodes own.  Redis may have the token
+of an earlier claim, as after a failover."""
 
 REMOVE = """
 for number, key in ipairs(KEYS) do
