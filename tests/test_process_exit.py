@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import async_timeout
@@ -16,7 +16,7 @@ from sockjs_aio.brokers.base import Broker
 from sockjs_aio.brokers.memory import MemoryBroker
 from sockjs_aio.core.events import Events, Observer
 from sockjs_aio.core.loop_thread import LoopThread
-from sockjs_aio.core.process_exit import AFTER, exit_soon, shutdown_begins
+from sockjs_aio.core.process_exit import AFTER, SPAN, TURNS, exit_soon, shutting_down
 from tests import clients
 from tests.conftest import Echo
 from tests.exiting_service import STATUS
@@ -231,25 +231,29 @@ async def test_no_message_is_handled_behind_one_that_ends_the_process(
     assert await printed(server) == what_is_said(options)
 
 
-Main = Callable[[], Coroutine[Any, Any, None]]
+Main = Callable[[], Coroutine[Any, Any, object]]
 
 
-def status_of(*mains: Main, loop: asyncio.AbstractEventLoop | None = None) -> list[Any]:
-    """Run each of `mains` in one event loop; return the statuses of `SystemExit`, or None."""
+def statuses_of(*mains: Main, loop: asyncio.AbstractEventLoop | None = None) -> list[Any]:
+    """Run `mains` in one event loop, and end it as `asyncio.run` does; return what exits said."""
     loop = loop or asyncio.new_event_loop()
     statuses: list[Any] = []
     try:
-        for main in mains:
+        for main in [*mains, end_all_tasks, loop.shutdown_asyncgens]:
             try:
-                statuses.append(loop.run_until_complete(main()))
+                loop.run_until_complete(main())
             except SystemExit as error:
                 statuses.append(error.code)
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
     return statuses
+
+
+async def end_all_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def a_few_turns() -> None:
@@ -258,45 +262,158 @@ async def a_few_turns() -> None:
 
 
 async def shut_down() -> None:
-    shutdown_begins(shut_down)
-    await a_few_turns()
+    with shutting_down():
+        await a_few_turns()
 
 
 def exit_with(status: int) -> None:
     exit_soon(SystemExit(status))
 
 
+def exit_meanwhile(status: int) -> None:
+    asyncio.get_running_loop().call_soon(exit_with, status)
+
+
 def test_first_status_counts() -> None:
     async def main() -> None:
-        asyncio.get_running_loop().call_soon(exit_with, 3)
-        asyncio.get_running_loop().call_soon(exit_with, 4)
+        exit_meanwhile(3)
+        exit_meanwhile(4)
         await shut_down()
 
-    assert status_of(main) == [3]
+    assert statuses_of(main) == [3]
 
 
 def test_exit_in_the_shutdown_of_an_exit_does_not_change_its_status() -> None:
     async def main() -> None:
         exit_with(3)
+        exit_with(4)
         await a_few_turns()
 
     async def clean_up() -> None:
-        exit_with(4)
+        exit_with(5)
         await shut_down()
+        exit_with(6)
+        await a_few_turns()
 
-    assert status_of(main, clean_up) == [3, None]
+    assert statuses_of(main, clean_up) == [3]
 
 
 def test_exit_behind_one_that_was_put_off_does_not_change_its_status() -> None:
     async def main() -> None:
-        asyncio.get_running_loop().call_soon(exit_with, 3)
+        exit_meanwhile(3)
         await shut_down()
-
-    async def clean_up() -> None:
         exit_with(4)
         await a_few_turns()
 
-    assert status_of(main, clean_up) == [3, None]
+    assert statuses_of(main) == [3]
+
+
+def test_exit_just_before_the_program_ends_gives_it_its_status() -> None:
+    async def main() -> None:
+        exit_with(3)
+
+    assert statuses_of(main) == [3]
+
+
+def test_program_that_goes_on_after_an_exit_can_be_ended_in_a_later_shutdown() -> None:
+    async def main() -> None:
+        exit_with(3)
+        await a_few_turns()
+
+    async def go_on() -> None:
+        await asyncio.sleep(SPAN)
+        exit_meanwhile(4)
+        await shut_down()
+
+    assert statuses_of(main, go_on, loop=VirtualLoop()) == [3, 4]
+
+
+def test_program_that_goes_on_after_the_shutdown_of_one_service_can_be_ended() -> None:
+    loop = VirtualLoop()
+    start = loop.time()
+
+    async def main() -> None:
+        await shut_down()
+        await asyncio.sleep(AFTER)
+        exit_with(3)
+        await asyncio.sleep(3600)
+
+    assert statuses_of(main, loop=loop) == [3]
+    assert loop.time() - start == pytest.approx(AFTER)
+
+
+@pytest.mark.parametrize("rest", [1, AFTER * 0.99])
+def test_exit_waits_for_what_the_program_does_after_the_shutdown(rest: float) -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        exit_meanwhile(3)
+        await shut_down()
+        await asyncio.sleep(rest)
+        done.append("rest")
+
+    assert (statuses_of(main, loop=VirtualLoop()), done) == ([3], ["rest"])
+
+
+@pytest.mark.parametrize("after", [0, AFTER / 2])
+def test_exit_in_the_shutdown_of_one_service_ends_a_program_that_goes_on(after: float) -> None:
+    loop = VirtualLoop()
+    start = loop.time()
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_later(after, exit_with, 3)
+        await shut_down()
+        await asyncio.sleep(3600)
+
+    assert statuses_of(main, loop=loop) == [3]
+    assert loop.time() - start == pytest.approx(AFTER)
+
+
+def test_exit_waits_for_a_shutdown_however_long_it_takes() -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        with shutting_down():
+            exit_meanwhile(3)
+            await asyncio.sleep(9.5 * AFTER)
+        await asyncio.sleep(AFTER * 0.99)
+        done.append("slow")
+
+    assert (statuses_of(main, loop=VirtualLoop()), done) == ([3], ["slow"])
+
+
+def test_exit_waits_for_the_last_of_several_shutdowns() -> None:
+    done: list[str] = []
+
+    async def shut_two_down() -> None:
+        await shut_down()
+        await asyncio.sleep(AFTER / 2)
+        await shut_down()
+        await asyncio.sleep(AFTER / 2)
+        done.append("slow")
+
+    async def main() -> None:
+        exit_meanwhile(3)
+        await asyncio.wait([asyncio.create_task(each()) for each in (shut_down, shut_two_down)])
+        await asyncio.sleep(3600)
+
+    assert (statuses_of(main, loop=VirtualLoop()), done) == ([3], ["slow"])
+
+
+async def in_a_task() -> None:
+    await asyncio.create_task(shut_down())
+
+
+async def gathered() -> None:
+    await asyncio.gather(shut_down(), asyncio.sleep(0))
+
+
+async def shielded() -> None:
+    await asyncio.shield(shut_down())
+
+
+async def timed() -> None:
+    await asyncio.wait_for(shut_down(), 60)
 
 
 @contextlib.asynccontextmanager
@@ -307,102 +424,53 @@ async def service() -> AsyncIterator[None]:
         await shut_down()
 
 
-class Service:
-    async def stop(self) -> None:
-        await shut_down()
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return self.stop().__await__()
-
-
-async def run_service() -> None:
+async def in_a_context() -> None:
     async with service():
-        asyncio.get_running_loop().call_soon(exit_with, 3)
+        pass
 
 
-async def fail_service() -> None:
-    with contextlib.suppress(LookupError):
-        async with service():
-            asyncio.get_running_loop().call_soon(exit_with, 3)
-            raise LookupError
-
-
-async def close_service() -> None:
+async def in_a_generator() -> None:
     async def each() -> AsyncIterator[None]:
         async with service():
-            yield
+            pass
+        yield
 
-    async for _ in (services := each()):
-        break
-    asyncio.get_running_loop().call_soon(exit_with, 3)
-    await services.aclose()  # type: ignore[attr-defined]
+    await anext(each(), None)
 
 
-async def await_service() -> None:
-    asyncio.get_running_loop().call_soon(exit_with, 3)
-    await Service()
+SHAPES = [shut_down, in_a_task, gathered, shielded, timed, in_a_context, in_a_generator]
 
 
-@pytest.mark.parametrize("run", [run_service, fail_service, close_service, await_service])
-def test_exit_waits_for_a_shutdown_in_a_context_manager_or_another_awaitable(run: Main) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("turns", [0, 1, TURNS, *range(99 - TURNS, 104 - TURNS), *range(99, 104)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_exit_lets_a_program_of_any_shape_end(shape: Main, turns: int, loop: str) -> None:
     done: list[str] = []
 
-    async def main() -> None:
-        await run()
-        done.append("shut down")
+    def exit_after(turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(exit_after, turns - 1)
+        else:
+            exit_with(3)
 
-    assert (status_of(main), done) == ([3], ["shut down"])
-
-
-def test_program_that_goes_on_after_the_shutdown_of_one_service_can_be_ended() -> None:
-    async def main() -> None:
-        asyncio.get_running_loop().call_soon(exit_with, 3)
-        await shut_down()
-        exit_with(4)
-        await asyncio.sleep(3600)
-
-    assert status_of(main) == [4]
-
-
-@pytest.mark.parametrize("rest", [1, AFTER * 2 / 3])
-def test_exit_waits_for_what_the_program_does_after_the_shutdown(rest: float) -> None:
-    done: list[str] = []
+    async def other() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await a_few_turns()
+            done.append("other task")
 
     async def main() -> None:
-        asyncio.get_running_loop().call_soon(exit_with, 3)
-        await shut_down()
-        await asyncio.sleep(rest)
-        done.append("rest")
+        exit_after(turns)
+        task = asyncio.create_task(other())
+        await shape()
+        done.append("main" if not task.done() else "")
 
-    assert (status_of(main, loop=VirtualLoop()), done) == ([3], ["rest"])
-
-
-def test_exit_in_the_shutdown_of_one_service_ends_a_program_that_goes_on() -> None:
-    loop = VirtualLoop()
-    start = loop.time()
-
-    async def main() -> None:
-        asyncio.get_running_loop().call_soon(exit_with, 3)
-        await shut_down()
-        await asyncio.sleep(3600)
-
-    assert status_of(main, loop=loop) == [3]
-    assert loop.time() - start <= AFTER + 1
-
-
-def test_exit_waits_for_a_shutdown_however_long_it_takes() -> None:
-    done: list[str] = []
-
-    async def main() -> None:
-        await shut_slowly_down()
-
-    async def shut_slowly_down() -> None:
-        shutdown_begins(shut_slowly_down)
-        asyncio.get_running_loop().call_soon(exit_with, 3)
-        await asyncio.sleep(10 * AFTER)
-        done.append("slow")
-
-    assert (status_of(main, loop=VirtualLoop()), done) == ([3], ["slow"])
+    run = asyncio.run if loop == "asyncio" else pytest.importorskip("uvloop").run
+    with pytest.raises(SystemExit) as exited:
+        run(main())
+    assert exited.value.code == 3
+    assert done == ["main", "other task"]
 
 
 def test_call_from_a_thread_that_ends_the_process_lets_a_shutdown_finish() -> None:
@@ -415,7 +483,7 @@ def test_call_from_a_thread_that_ends_the_process_lets_a_shutdown_finish() -> No
         await shut_down()
         done.append(exiting.exception())
 
-    assert status_of(main) == [3]
+    assert statuses_of(main) == [3]
     assert list(map(repr, done)) == ["SystemExit(3)"]
 
 
@@ -432,7 +500,7 @@ def test_observer_that_ends_the_process_does_so_behind_what_it_was_told_of() -> 
         await shut_down()
         done.append("shut down")
 
-    assert (status_of(main), done) == ([3], ["told", "shut down"])
+    assert (statuses_of(main), done) == ([3], ["told", "shut down"])
 
 
 @pytest.mark.parametrize("in_one_task", [True, False])
@@ -467,30 +535,13 @@ def test_exit_while_a_router_that_is_not_attached_stops_its_broker_waits_for_the
         await router.publish("news", "x")  # starts the broker
         await runner.cleanup()
 
-    assert (status_of(main), done) == ([3], ["cleaned up"])
+    assert (statuses_of(main), done) == ([3], ["cleaned up"])
 
 
 def test_exit_outside_of_an_event_loop_is_raised() -> None:
     """As of the Tornado adapter's `session.close()` in a script."""
     with pytest.raises(SystemExit, match="3"):
         exit_soon(SystemExit(3))
-
-
-def test_exit_waits_for_the_last_of_several_shutdowns() -> None:
-    done: list[str] = []
-
-    async def shut_two_down() -> None:
-        await shut_down()
-        await shut_down()
-        done.append("slow")
-
-    async def main() -> None:
-        tasks = [asyncio.create_task(shut_down()), asyncio.create_task(shut_two_down())]
-        asyncio.get_running_loop().call_soon(exit_with, 3)
-        await asyncio.wait(tasks)
-        await asyncio.sleep(3600)
-
-    assert (status_of(main), done) == ([3], ["slow"])
 
 
 def test_interrupt_ends_a_shutdown_at_once() -> None:
@@ -500,4 +551,4 @@ def test_interrupt_ends_a_shutdown_at_once() -> None:
         raise AssertionError("it was not interrupted")
 
     with pytest.raises(KeyboardInterrupt):
-        status_of(main)
+        statuses_of(main)

@@ -2,19 +2,17 @@
 
 `sys.exit()` in a hook stops the event loop.  What runs the application then closes the sessions and
 cleans up, in the same loop.  If a `SystemExit` stopped the loop again, it would cut that off.  So
-one that comes during a shutdown is put off until the task that shuts down has ended, or has gone on
-for long afterwards.
+one that comes during a shutdown is put off until the loop closes its asynchronous generators:
+`asyncio.run` and `run_app` have it do so last.
 """
 
 import asyncio
 import contextlib
-import gc
 import math
 import os
 import sys
-from collections.abc import Callable
-from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType
-from typing import Any, NoReturn
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import NoReturn
 from weakref import WeakKeyDictionary
 
 SPAN = 1.0
@@ -23,7 +21,7 @@ SPAN = 1.0
 TURNS = 10
 """Loop iterations after which a shutdown that a signal has asked for is known here."""
 
-AFTER = 10.0
+AFTER = 30.0
 """Seconds for what a program still does after a shutdown, before an exit that was put off."""
 
 _PROCESS = os.getpid()
@@ -32,23 +30,19 @@ _PROCESS = os.getpid()
 _INTERRUPTED = 130
 """The exit status of a fork that ends by Ctrl-C."""
 
-_WRAPPERS = {"async_generator_asend", "async_generator_athrow", "coroutine_wrapper"}
-"""Types of what runs an asynchronous generator or a coroutine, but does not tell which."""
-
 _exits: WeakKeyDictionary[asyncio.AbstractEventLoop, "_Exits"] = WeakKeyDictionary()
 
 
-def shutdown_begins(*functions: Callable[..., Any]) -> None:
-    """Put exits off while the current task is inside one of these coroutine functions.
-
-    So they are while another task is, which may wait for the current one.
-    """
-    task = asyncio.current_task()
-    if task is not None:
-        codes = {each.__code__ for each in functions if isinstance(each, FunctionType)}
-        exits = _exits_of(asyncio.get_running_loop())
-        exits.shutdowns.setdefault(task, set()).update(codes)
-        exits.codes |= codes
+@contextlib.contextmanager
+def shutting_down() -> Iterator[None]:
+    """Put exits off meanwhile, and for `AFTER` seconds more."""
+    loop = asyncio.get_running_loop()
+    exits = _exits_of(loop)
+    exits.shutdown_begins(loop.time())
+    try:
+        yield
+    finally:
+        exits.shutdown_ends(loop.time())
 
 
 def exit_soon(error: BaseException, let_go: Callable[[], object] | None = None) -> None:
@@ -72,6 +66,7 @@ def exit_soon(error: BaseException, let_go: Callable[[], object] | None = None) 
         if os.getpid() != _PROCESS:
             _end_fork(error)
         raise error from None
+    _exits_of(loop).note(error, loop.time())
     loop.call_soon(_exit_in, loop, TURNS, error, let_go)
 
 
@@ -98,7 +93,7 @@ def _exit_in(
         return
     if let_go is not None:
         let_go()
-    _exits_of(loop).exit(error, loop.time())
+    _exits_of(loop).exit(error)
 
 
 def _exits_of(loop: asyncio.AbstractEventLoop) -> "_Exits":
@@ -109,80 +104,70 @@ def _exits_of(loop: asyncio.AbstractEventLoop) -> "_Exits":
 
 
 class _Exits:
-    """The exits that were asked for in one event loop."""
+    """The exits that were asked for in one event loop, and the shutdowns in it.
+
+    An exit stops the loop, or waits; the first one since a shutdown began counts.
+    """
 
     def __init__(self) -> None:
-        self.shutdowns: WeakKeyDictionary[asyncio.Task[Any], set[CodeType]] = WeakKeyDictionary()
-        """The tasks that shut a service down, and the code of the functions that do it."""
-        self.codes: set[CodeType] = set()
-        """The code of all these functions."""
+        self._shutdowns = 0
+        self._began_at = -math.inf
+        self._ended_at = -math.inf
         self._exited_at = -math.inf
-        self._put_off: BaseException | None = None
+        self._noted: SystemExit | None = None
+        self._at_the_end: AsyncGenerator[None, None] | None = None
 
-    def exit(self, error: BaseException, now: float) -> None:
-        """Raise `error`, now or after the shutdown; the first status that was asked for counts."""
-        if isinstance(error, SystemExit):  # not Ctrl-C, which means at once
-            if now - self._exited_at < SPAN:
-                return
-            task = self._shutting_down()
-            if task is not None:
-                if self._put_off is None and self._exited_at == -math.inf:
-                    self._put_off = error
-                    task.add_done_callback(self._exit_at_last)
-                    self._watch(now)
-                return
-        self._exited_at = now
-        self._put_off = None
-        raise error
+    def shutdown_begins(self, now: float) -> None:
+        if self._patience(now) <= 0:
+            self._began_at = now
+        self._shutdowns += 1
 
-    def _watch(self, shut_down_at: float) -> None:
-        """Exit if the last shutdown ended long ago and the program still goes on."""
-        if self._put_off is None:
+    def shutdown_ends(self, now: float) -> None:
+        self._shutdowns -= 1
+        self._ended_at = now
+
+    def note(self, error: BaseException, now: float) -> None:
+        """Exit with `error` when the event loop ends, if not earlier, unless it comes too late."""
+        asked_at = self._began_at if self._patience(now) > 0 else now
+        if (
+            isinstance(error, SystemExit)
+            and self._noted is None
+            and asked_at - self._exited_at >= SPAN
+        ):
+            self._noted = error
+            self._await_the_end()
+
+    def exit(self, error: BaseException) -> None:
+        """Raise `error` if it was noted and no shutdown is under way, or if it is no SystemExit."""
+        if not isinstance(error, SystemExit):  # but Ctrl-C, which means at once
+            self._exit(error)
+        if error is not self._noted:
             return
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        if self._shutting_down() is not None:
-            shut_down_at = now
-        if now - shut_down_at >= AFTER:
-            self._exited_at = now
-            error, self._put_off = self._put_off, None
-            raise error
-        loop.call_later(1, self._watch, shut_down_at)
+        patience = self._patience(loop.time())
+        if patience > 0:
+            loop.call_later(patience, self.exit, error)
+        else:
+            self._exit(error)
 
-    def _exit_at_last(self, _ended: object) -> None:
-        task, error = self._shutting_down(), self._put_off
-        if task is not None:  # another one, of another service
-            task.add_done_callback(self._exit_at_last)
-        elif error is not None:
-            self._exited_at = asyncio.get_running_loop().time()
-            self._put_off = None
-            raise error
+    def _patience(self, now: float) -> float:
+        """Return for how many more seconds exits are put off, at least."""
+        return AFTER if self._shutdowns else self._ended_at + AFTER - now
 
-    def _shutting_down(self) -> "asyncio.Task[Any] | None":
-        for task, codes in list(self.shutdowns.items()):
-            if not task.done() and _is_inside(task, codes):
-                return task
-            del self.shutdowns[task]
-        for task in asyncio.all_tasks() if self.codes else ():
-            if _is_inside(task, self.codes):
-                self.shutdowns[task] = self.codes
-                return task
-        return None
+    def _await_the_end(self) -> None:
+        if self._at_the_end is None:
+            self._at_the_end = self._exit_at_the_end()
+            with contextlib.suppress(StopIteration):
+                self._at_the_end.asend(None).send(None)  # from now on the loop knows it
 
+    async def _exit_at_the_end(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            if self._noted is not None:  # not raised here: it would be an error of a task
+                asyncio.get_running_loop().call_soon(self._exit, self._noted)
 
-def _is_inside(task: "asyncio.Task[Any]", codes: set[CodeType]) -> bool:
-    """Tell whether a task, which waits, is inside a coroutine function with one of these codes."""
-    awaited: Any = task.get_coro()
-    while awaited is not None:
-        if getattr(awaited, "cr_code", None) in codes:
-            return True
-        awaited = _awaited_by(awaited)
-    return False
-
-
-def _awaited_by(awaiting: Any) -> Any:
-    if type(awaiting).__name__ in _WRAPPERS:
-        known = (CoroutineType, AsyncGeneratorType)
-        return next((each for each in gc.get_referents(awaiting) if isinstance(each, known)), None)
-    found = (getattr(awaiting, name, None) for name in ("cr_await", "ag_await", "gi_yieldfrom"))
-    return next(filter(None, found), None)
+    def _exit(self, error: BaseException) -> NoReturn:
+        self._exited_at = asyncio.get_running_loop().time()
+        self._noted = None
+        raise error

@@ -22,7 +22,7 @@ from sockjs_aio.core.events import Events, Observer
 from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.presence import OnPresence, Presence
-from sockjs_aio.core.process_exit import shutdown_begins
+from sockjs_aio.core.process_exit import shutting_down
 from sockjs_aio.core.request_session import RequestSession
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.session_clock import Clock
@@ -204,10 +204,10 @@ class SessionRegistry:
 
     async def shutdown(self) -> None:
         """Close all sessions at once, wait for them to end, and forget them; see `Closing`."""
-        shutdown_begins(SessionRegistry.shutdown)
-        await self.closing.shutdown()
-        turn = Turn()
-        for session in list(self._sessions):
-            self.forget(session)
-            if turn.is_over:
-                await turn.next()
+        with shutting_down():
+            await self.closing.shutdown()
+            turn = Turn()
+            for session in list(self._sessions):
+                self.forget(session)
+                if turn.is_over:
+                    await turn.next()

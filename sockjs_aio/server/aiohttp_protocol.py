@@ -18,7 +18,7 @@ from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_urldispatcher import MatchedSubAppResource, PlainResource, PrefixedSubAppResource
 
-from sockjs_aio.core.process_exit import shutdown_begins
+from sockjs_aio.core.process_exit import shutting_down
 from sockjs_aio.server.direct.grammar import MAX_FIELD, MAX_FIELDS, MAX_LINE, DirectRequest
 
 Waiter: TypeAlias = asyncio.Future[None]
@@ -87,8 +87,13 @@ class Server(web.Server):
 
     def pre_shutdown(self) -> None:
         """Begin to shut down, before the application's `on_shutdown`."""
-        shutdown_begins(web.BaseRunner.cleanup)
-        super().pre_shutdown()
+        with shutting_down():
+            super().pre_shutdown()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Wait for requests to end, after the application's `on_shutdown`."""
+        with shutting_down():
+            await super().shutdown(timeout)
 
 
 class _WorkersServer(Server):

@@ -15,7 +15,6 @@ from sockjs_aio.connection import Session, SockJSConnection, broadcast
 from sockjs_aio.core.connection_checks import warn_of_plain_hooks
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.presence import OnPresence
-from sockjs_aio.core.process_exit import shutdown_begins
 from sockjs_aio.core.registry import SessionRegistry
 from sockjs_aio.hook_names import is_coroutine_function
 from sockjs_aio.observers.log import Log
@@ -272,7 +271,6 @@ class SockJSRouter:
         application calls this when it shuts down.  If you only add `routes`, call it yourself,
         except under `run_app` and ``serve``.
         """
-        shutdown_begins(SockJSRouter.shutdown, web.BaseRunner.cleanup)  # also what comes after this
         await self._registry.shutdown()
         await self._registry.channels.stop()
 

@@ -39,7 +39,7 @@ from sockjs_aio.cluster.workers.source_watch import (
 )
 from sockjs_aio.cluster.workers.worker_config import WorkerConfig
 from sockjs_aio.core.closing import LAST_GRACE
-from sockjs_aio.core.process_exit import shutdown_begins
+from sockjs_aio.core.process_exit import shutting_down
 from sockjs_aio.exit_status import replace_closed_streams
 from sockjs_aio.server.accept_errors import quiet_accept_errors
 from sockjs_aio.server.aiohttp_protocol import Runner
@@ -150,16 +150,16 @@ class Worker:
 
     async def stop(self) -> None:
         """Stop everything that was started."""
-        shutdown_begins(Worker.stop)
-        if self._reporting is not None:
-            self._reporting.cancel()
-        self._handovers.close_intake()
-        await self._stop_accepting()
-        if self._runner is not None:
-            await self._runner.cleanup()
-        self._handovers.close()
-        if self._control.is_lost:
-            self._placement.clear_up()
+        with shutting_down():
+            if self._reporting is not None:
+                self._reporting.cancel()
+            self._handovers.close_intake()
+            await self._stop_accepting()
+            if self._runner is not None:
+                await self._runner.cleanup()
+            self._handovers.close()
+            if self._control.is_lost:
+                self._placement.clear_up()
 
     def _tell_limits(self, app: web.Application) -> None:
         """Report how long `stop` may take: that depends on the application's settings."""
