@@ -6,6 +6,7 @@ carry messages and members from one process to another.
 
 import abc
 import asyncio
+import logging
 from collections.abc import Collection
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -16,6 +17,8 @@ from sockjs_aio.connection import Session, SockJSConnection
 from sockjs_aio.protocol.ends import GO_AWAY, check_close
 from sockjs_aio.protocol.framing import PreparedMessage
 from sockjs_aio.protocol.names import check_key
+
+logger: logging.Logger = logging.getLogger("sockjs_aio.broker")
 
 State: TypeAlias = Literal["stopped", "connecting", "connected", "degraded", "reconnecting"]
 Exclude: TypeAlias = SockJSConnection | Collection[SockJSConnection]
@@ -160,12 +163,18 @@ class Broker(abc.ABC):
         self._users.add(user)
 
     async def stop(self, user: object) -> None:
-        """Stop working for `user`.  After the last one, the broker ends; it can start again."""
+        """Stop working for `user`.  After the last one, the broker ends; it can start again.
+
+        If it fails to, that is logged: the application goes on with its shutdown.
+        """
         self.check_loop()
         if user in self._users:
             self._users.remove(user)
             if not self._users:
-                await self.disconnect()
+                try:
+                    await self.disconnect()
+                except Exception:
+                    logger.exception("%s failed to disconnect", type(self).__name__)
 
     def subscribe(self, channel: str, listener: Listener) -> None:
         """Deliver messages to `listener`; from other processes, once `ready` has returned."""

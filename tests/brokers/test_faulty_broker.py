@@ -1,11 +1,12 @@
 """A broker of an application's own that raises: its channels suffer, sessions do not."""
 
 import pytest
+from aiohttp import web
 
-from sockjs_aio import ConnectionInfo
+from sockjs_aio import ConnectionInfo, SockJSRouter
 from sockjs_aio.brokers.memory import MemoryBroker
 from tests import clients
-from tests.conftest import SHORT, Recorder, Serve
+from tests.conftest import SHORT, Echo, Recorder, Serve
 
 ALL = pytest.mark.parametrize("kind", clients.ALL, ids=lambda kind: kind.name)
 
@@ -68,3 +69,27 @@ async def test_session_ends_although_its_subscription_failed(serve: Serve) -> No
     await Subscribed.until("close")
     assert Subscribed.seen == ["open", "close"]
     await served.until_empty()
+
+
+@pytest.mark.logs("ZeroDivisionError: disconnect")
+async def test_shutdown_goes_on_although_a_broker_fails_to_disconnect() -> None:
+    class Undisconnected(MemoryBroker):
+        async def disconnect(self) -> None:
+            raise ZeroDivisionError("disconnect")
+
+    done: list[str] = []
+
+    async def note_shutdown(_app: web.Application) -> None:
+        done.append("shutdown")
+
+    async def note_cleanup(_app: web.Application) -> None:
+        done.append("cleanup")
+
+    app = web.Application()
+    SockJSRouter(Echo, "/echo", broker=Undisconnected()).attach(app)
+    app.on_shutdown.append(note_shutdown)
+    app.on_cleanup.append(note_cleanup)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await runner.cleanup()
+    assert done == ["shutdown", "cleanup"]
