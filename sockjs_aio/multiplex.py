@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from sockjs_aio.cancellations import Cancellations as Cancellations
 from sockjs_aio.connection import Session, SockJSConnection, Subscriptions
 from sockjs_aio.core.awaited_hooks import AwaitedHooks
-from sockjs_aio.core.connection_checks import checked, warn_of_plain_hooks
+from sockjs_aio.core.connection_checks import checked, warn_of_wrong_hooks
 from sockjs_aio.core.process_exit import exit_soon as exit_soon
 from sockjs_aio.gaps import GapSession
 from sockjs_aio.grant import Until
@@ -347,4 +347,4 @@ def _check(name: str, connect: object) -> None:
             f"channel {name!r}: {connect!r} must be a SockJSConnection class, or a callable that "
             "returns a connection"
         )
-    warn_of_plain_hooks(connect)
+    warn_of_wrong_hooks(connect)

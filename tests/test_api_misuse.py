@@ -320,6 +320,41 @@ def test_plain_hooks_are_told_when_the_router_is_made(
     ]
 
 
+def test_hooks_with_other_parameters_are_told_when_the_router_is_made(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Wrong(SockJSConnection):
+        async def on_open(self) -> None:  # type: ignore[override]
+            pass
+
+        async def on_message(self, message: str, sender: str) -> None:  # type: ignore[override]
+            pass
+
+        async def on_close(self, code: int) -> None:  # type: ignore[override]
+            pass
+
+    class Right(SockJSConnection):
+        async def on_open(self, *_: object) -> None:
+            pass
+
+        async def on_message(self, text: str, sender: str = "") -> None:
+            pass
+
+        async def on_close(self, **_: object) -> None:
+            pass
+
+    SockJSRouter(Right, "/right")
+    assert not caplog.messages
+    SockJSRouter(Wrong, "/wrong")
+    name = Wrong.__qualname__
+    assert caplog.messages == [
+        f"{name}.on_open takes other arguments than it gets: write async def on_open(self, info)",
+        f"{name}.on_message takes other arguments than it gets: "
+        "write async def on_message(self, message)",
+        f"{name}.on_close takes other arguments than it gets: write async def on_close(self)",
+    ]
+
+
 def test_decorated_and_inherited_hooks_are_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
     def traced(hook: Any) -> Any:
         @functools.wraps(hook)

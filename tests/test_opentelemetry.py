@@ -165,4 +165,4 @@ def test_package_works_without_opentelemetry() -> None:
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
     text = "sockjs_aio.observers.opentelemetry needs OpenTelemetry: "
-    assert done.stdout == text + "pip install sockjs-aio[otel]\n"
+    assert done.stdout == text + "pip install 'sockjs-aio[otel]'\n"

@@ -146,4 +146,4 @@ def test_package_works_without_prometheus_client() -> None:
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
     text = "sockjs_aio.observers.prometheus needs prometheus-client: "
-    assert done.stdout == text + "pip install sockjs-aio[prometheus]\n"
+    assert done.stdout == text + "pip install 'sockjs-aio[prometheus]'\n"

@@ -58,6 +58,9 @@ class Broker(abc.ABC):
         SettingsError: If an argument is not valid.
     """
 
+    is_local: bool = False
+    """True if it carries nothing to other processes."""
+
     gaps: int = 0
     """How many times messages from other processes may have been missed."""
     member_expiry: float | None = None

@@ -10,6 +10,8 @@ class MemoryBroker(Broker):
     Args: the same as for `Broker`.
     """
 
+    is_local = True
+
     @property
     def state(self) -> State:
         """Always ``"connected"``."""

@@ -30,9 +30,11 @@ class Channels:
     __slots__ = (
         "broker",
         "presence",
+        "is_alone",
         "_events",
         "_closes_on_gap",
         "_has_started",
+        "_has_warned",
         "_is_over",
         "_sessions",
         "_channels",
@@ -48,9 +50,12 @@ class Channels:
     ) -> None:
         self.broker: Broker = broker
         self.presence: Presence | None = presence
+        self.is_alone: bool = True
+        """Whether no other process serves the same clients."""
         self._closes_on_gap = closes_on_gap
         self._events = events
         self._has_started = False
+        self._has_warned = False
         self._is_over = False
         self._sessions: dict[str, dict[Session, str | None]] = {}  # with each session's member
         self._channels: dict[Session, set[str]] = {}
@@ -194,7 +199,17 @@ class Channels:
         sessions = self._sessions.setdefault(channel, {})
         sessions[session] = None
         if len(sessions) == 1:
+            if self.broker.is_local and not (self.is_alone or self._has_warned):
+                self._warn_of_local_broker(channel)
             self.broker.subscribe(channel, self)
+
+    def _warn_of_local_broker(self, channel: str) -> None:
+        self._has_warned = True
+        logger.warning(
+            "channel %r reaches only the sessions of this process: to reach those of the other "
+            "workers or nodes too, pass broker=RedisBroker(...) to the router",
+            channel,
+        )
 
     def _set_member(self, session: Session, channel: str, member: str | None) -> None:
         sessions = self._sessions[channel]

@@ -1,4 +1,4 @@
-"""Metrics and spans for OpenTelemetry.  They need its API: ``pip install sockjs-aio[otel]``.
+"""Metrics and spans for OpenTelemetry.  They need its API: ``pip install 'sockjs-aio[otel]'``.
 
 The metrics are those of `observers.metrics`.  A session may last for days, so it is no span of its
 own, which would be reported only at its end.  Each hook is one, and has a link to the session's
@@ -15,7 +15,7 @@ try:
     from opentelemetry.trace import Span, SpanContext, TracerProvider
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        "sockjs_aio.observers.opentelemetry needs OpenTelemetry: pip install sockjs-aio[otel]"
+        "sockjs_aio.observers.opentelemetry needs OpenTelemetry: pip install 'sockjs-aio[otel]'"
     ) from _error
 from sockjs_aio.connection import Session
 from sockjs_aio.core.events import Observer, Source

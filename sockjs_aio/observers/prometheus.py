@@ -1,4 +1,4 @@
-"""Metrics for Prometheus.  They need prometheus-client: ``pip install sockjs-aio[prometheus]``.
+"""Metrics for Prometheus.  They need prometheus-client: ``pip install 'sockjs-aio[prometheus]'``.
 
 Most are read from `SockJSRouter.stats` when Prometheus asks.  Only the lengths of sessions and of
 hooks are measured when they end.
@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         "sockjs_aio.observers.prometheus needs prometheus-client: "
-        "pip install sockjs-aio[prometheus]"
+        "pip install 'sockjs-aio[prometheus]'"
     ) from _error
 from sockjs_aio.connection import Session
 from sockjs_aio.core.events import Observer, Source

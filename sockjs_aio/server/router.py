@@ -12,7 +12,7 @@ from aiohttp import web
 
 from sockjs_aio.brokers.base import Broker
 from sockjs_aio.connection import Session, SockJSConnection, broadcast
-from sockjs_aio.core.connection_checks import warn_of_plain_hooks
+from sockjs_aio.core.connection_checks import warn_of_wrong_hooks
 from sockjs_aio.core.events import Observer
 from sockjs_aio.core.presence import OnPresence
 from sockjs_aio.core.registry import SessionRegistry
@@ -316,7 +316,7 @@ def _check_connection(connection: object) -> None:
             "connection must be a subclass of SockJSConnection, or a callable that returns a "
             f"SockJSConnection, not {connection!r}"
         )
-    warn_of_plain_hooks(connection)
+    warn_of_wrong_hooks(connection)
 
 
 def _checked_prefix(prefix: str) -> str:

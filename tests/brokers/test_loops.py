@@ -93,6 +93,7 @@ async def test_calls_from_other_threads_are_those_of_a_contract() -> None:
     contract = {name for name in vars(Broker) if not name.startswith("_")}
     readable = {
         "state",
+        "is_local",
         "gaps",
         "member_expiry",
         "channels",

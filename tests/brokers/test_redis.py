@@ -323,7 +323,7 @@ def test_package_works_without_redis_py() -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
-    assert done.stdout == "RedisBroker needs redis: pip install sockjs-aio[redis]\n"
+    assert done.stdout == "RedisBroker needs redis: pip install 'sockjs-aio[redis]'\n"
 
 
 # Its state.

@@ -79,7 +79,7 @@ def test_redis_py_is_asked_for_if_it_is_missing() -> None:
     program += f"s.Nodes('redis://x', **{GOOD!r})"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "<class 'sockjs_aio.cluster.nodes.nodes.Nodes'>\n"
-    assert "Nodes needs redis-py: pip install sockjs-aio[redis]" in done.stderr
+    assert "Nodes needs redis-py: pip install 'sockjs-aio[redis]'" in done.stderr
 
 
 def app_with_nodes() -> web.Application:

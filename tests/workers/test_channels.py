@@ -36,6 +36,22 @@ async def test_what_one_worker_publishes_reaches_the_sessions_of_all(
     assert not served.has_failed, served.said
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_channel_that_reaches_one_of_several_workers_is_warned_of(
+    command: RunCommand, workers: int
+) -> None:
+    served = await command(workers=workers)
+    for _ in range(2):
+        client = await WebSocket.open(served)
+        await client.send("subscribe")
+        assert await client.messages(1) == ["subscribed"]
+        await client.leave()
+    if workers > 1:
+        await served.until_said("channel 'news' reaches only the sessions of this process: ")
+    assert await served.stop() == 0
+    assert ("pass broker=RedisBroker" in str(served.said)) is (workers > 1)
+
+
 async def test_sessions_of_all_workers_are_told_who_comes_and_goes(
     command: RunCommand,
     redis_server: RedisServer,  # noqa: F811

@@ -1,4 +1,4 @@
-"""The broker for several processes.  It needs redis-py: ``pip install sockjs-aio[redis]``."""
+"""The broker for several processes.  It needs redis-py: ``pip install 'sockjs-aio[redis]'``."""
 
 import contextlib
 import functools
@@ -13,7 +13,9 @@ try:
     from sockjs_aio.brokers.redis.link import Link
     from sockjs_aio.brokers.redis.server import Server
 except ModuleNotFoundError as _error:
-    raise ModuleNotFoundError("RedisBroker needs redis: pip install sockjs-aio[redis]") from _error
+    raise ModuleNotFoundError(
+        "RedisBroker needs redis: pip install 'sockjs-aio[redis]'"
+    ) from _error
 from sockjs_aio.brokers.base import Broker, State
 from sockjs_aio.brokers.checks import check_delay, check_prefix, check_size
 from sockjs_aio.brokers.redis.commands import Command

@@ -85,6 +85,8 @@ async def _examine(options: argparse.Namespace, address: Address) -> list[Findin
         findings += await guarded("tls", options.timeout, tls)
         iframe = asyncio.ensure_future(check_iframe(session, address, options.page_version))
         findings += await guarded("iframe", options.timeout, iframe)
+        if any(finding.subject == "origin" and finding.verdict == "ok" for finding in findings):
+            session.headers["Origin"] = options.origin  # as all requests of the page
         sends = asyncio.ensure_future(check_sends(session, address, ClientOptions()))
         findings += await guarded("sends", options.timeout * 4, sends)
         checks = [

@@ -25,6 +25,9 @@ from sockjs_aio.client.websocket import RawWebSocket, WebSocket
 from sockjs_aio.protocol.ends import INTERRUPTED
 from sockjs_aio.protocol.server_frames import ServerFrame
 
+_FOR_ALL_ORIGINS = ("jsonp", "htmlfile")
+"""Transports that are off if the service's `origins` are not ``"*"``."""
+
 _SLOW = 2.0
 """Seconds after which an open frame was probably held back by something."""
 
@@ -125,8 +128,7 @@ class TransportCheck:
             text = f"the upgrade does not reach the service ({error.status})"
             return self._finding("broken", text, UPGRADE)
         if error.status == 404:
-            advice = ("remove it from the setting disabled_transports, or let the proxy pass it",)
-            return self._finding("note", "is not served (404)", advice)
+            return self._finding("note", "is not served (404)", _disabled(self._name))
         return self._finding("broken", str(error))
 
     async def _has_session(self) -> bool:
@@ -187,6 +189,13 @@ class TransportCheck:
     def _cut(self, seconds: float, why: str) -> Finding:
         text = f"was cut after {seconds:.3g} s of silence, before a heartbeat came ({why})"
         return self._finding("broken", text, timeouts(seconds))
+
+
+def _disabled(name: str) -> tuple[str, ...]:
+    advice = "remove it from the setting disabled_transports, or let the proxy pass it"
+    if name in _FOR_ALL_ORIGINS:
+        return ("the setting allow_jsonp_and_frames, if origins is a list", f"or {advice}")
+    return (advice,)
 
 
 def _has(frame: ServerFrame | bytes, message: str) -> bool:

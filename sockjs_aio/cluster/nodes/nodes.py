@@ -1,6 +1,6 @@
 """`Nodes`: several processes serve one SockJS service, on one host or on many.
 
-Needs redis-py: ``pip install sockjs-aio[redis]``.
+Needs redis-py: ``pip install 'sockjs-aio[redis]'``.
 """
 
 import asyncio
@@ -153,7 +153,7 @@ class Nodes:
             from sockjs_aio.cluster.nodes.directory import Directory
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "Nodes needs redis-py: pip install sockjs-aio[redis]"
+                "Nodes needs redis-py: pip install 'sockjs-aio[redis]'"
             ) from error
         try:
             return Directory(

@@ -42,11 +42,13 @@ class Gateway:
     Args:
         locator: Knows which process owns which session.
         relay: Sends requests to other processes.
+        is_alone: Whether there are no other processes.
     """
 
-    def __init__(self, locator: Locator, relay: Relay) -> None:
+    def __init__(self, locator: Locator, relay: Relay, *, is_alone: bool = False) -> None:
         self._locator = locator
         self._relay = relay
+        self._is_alone = is_alone
         self.is_retiring: bool = False
         """See `Relaying`."""
         self._next_warning = -math.inf
@@ -76,6 +78,7 @@ class Gateway:
         """Tell the services of `app` that their requests may be relayed; for ``on_startup``."""
         for service in services_of(app):
             service.relay = self
+            service.registry.channels.is_alone = self._is_alone
 
     def retire(self) -> None:
         """Close each client's connection after its next response, relayed or not."""

@@ -75,7 +75,7 @@ class Worker:
         control.clear_up = self._placement.clear_up
         self._relay = Relay(key, spans_hosts=False)
         self._locator = WorkerLocator(self._placement, self._relay)
-        self._gateway = Gateway(self._locator, self._relay)
+        self._gateway = Gateway(self._locator, self._relay, is_alone=config.count == 1)
         self._handovers = Handovers(self._placement)
         self._drain = config.drain
         self._drain_ends: float | None = None  # if there was a notice; on the loop's clock

@@ -221,7 +221,9 @@ def _check_metrics(port: object) -> None:
     if not (isinstance(port, int) and 0 <= port < 1 << 16):
         raise ValueError(f"metrics_port={port!r} must be a port, 0 to 65535")
     if importlib.util.find_spec("prometheus_client") is None:
-        raise ValueError("metrics_port needs prometheus-client: pip install sockjs-aio[prometheus]")
+        raise ValueError(
+            "metrics_port needs prometheus-client: pip install 'sockjs-aio[prometheus]'"
+        )
 
 
 def _policy(loop: str | None) -> str:
@@ -231,7 +233,7 @@ def _policy(loop: str | None) -> str:
         ValueError: If another process cannot import the event loop policy.
     """
     if loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
-        raise ValueError("loop='uvloop' needs uvloop: pip install sockjs-aio[speedups]")
+        raise ValueError("loop='uvloop' needs uvloop: pip install 'sockjs-aio[speedups]'")
     if loop is not None:
         return "uvloop:EventLoopPolicy" if loop == "uvloop" else ""
     kind = type(asyncio.get_event_loop_policy())
