@@ -6,6 +6,7 @@ A client says by its message at which one: see `Exiting`.
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from sockjs_aio import (
     run_app,
     tornado,
 )
+from sockjs_aio.core.process_exit import exit_soon
 from sockjs_aio.tornado.multiplex import MultiplexConnection
 
 STATUS = 3
@@ -140,6 +142,23 @@ async def pass_by(moment: str) -> None:
         await asyncio.sleep(0.001)
 
 
+async def exit_after_sigterm(turns: int, _app: web.Application) -> None:
+    """Have the process ended by SIGTERM and `turns` later by an exit, without a session."""
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait(turns)
+
+    def wait(turns: int) -> None:
+        if turns:
+            loop.call_soon(wait, turns - 1)
+        else:
+            exit_soon(SystemExit(STATUS))
+
+    loop.call_later(0.1, end)
+
+
 async def run_own(app: web.Application, port: int) -> None:
     """Serve until SIGTERM, as a program does that has a runner of its own."""
     ended = asyncio.Event()
@@ -167,6 +186,7 @@ def main() -> None:
     parser.add_argument("--uvloop", action="store_true")
     parser.add_argument("--run", choices=["web", "ours", "own"], default="web")
     parser.add_argument("--notice", type=float, default=0)
+    parser.add_argument("--exit-after-sigterm", type=int, metavar="TURNS")
     options = parser.parse_args()
     loop: asyncio.AbstractEventLoop | None = None
     if options.uvloop:
@@ -177,6 +197,8 @@ def main() -> None:
     for moment in ("in on_shutdown", "in on_cleanup"):
         Exiting.reached[moment] = asyncio.Event()
     app = make_app(options.settings)
+    if options.exit_after_sigterm is not None:
+        app.on_startup.append(functools.partial(exit_after_sigterm, options.exit_after_sigterm))
     if options.run == "own":
         asyncio.run(run_own(app, options.port))
         return

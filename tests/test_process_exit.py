@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
@@ -16,7 +18,7 @@ from sockjs_aio.brokers.base import Broker
 from sockjs_aio.brokers.memory import MemoryBroker
 from sockjs_aio.core.events import Events, Observer
 from sockjs_aio.core.loop_thread import LoopThread
-from sockjs_aio.core.process_exit import AFTER, SPAN, TURNS, exit_soon, shutting_down
+from sockjs_aio.core.process_exit import AFTER, TOGETHER, TURNS, exit_soon, shutting_down
 from tests import clients
 from tests.conftest import Echo
 from tests.exiting_service import STATUS
@@ -164,6 +166,17 @@ async def test_hook_may_end_the_process_in_the_turn_of_a_signal(
 
 @pytest.mark.programs
 @programs
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8])
+async def test_exit_just_after_a_signal_lets_a_service_without_sessions_shut_down(
+    options: list[str], turns: int
+) -> None:
+    server = await start([*options, "--exit-after-sigterm", str(turns)])
+    assert await server.ended() == STATUS
+    assert await printed(server) == what_is_said(options)
+
+
+@pytest.mark.programs
+@programs
 @pytest.mark.parametrize(
     "path",
     [
@@ -261,8 +274,8 @@ async def a_few_turns() -> None:
         await asyncio.sleep(0)
 
 
-async def shut_down() -> None:
-    with shutting_down():
+async def shut_down(rest: float = TOGETHER) -> None:
+    with shutting_down(rest):
         await a_few_turns()
 
 
@@ -283,19 +296,21 @@ def test_first_status_counts() -> None:
     assert statuses_of(main) == [3]
 
 
-def test_exit_in_the_shutdown_of_an_exit_does_not_change_its_status() -> None:
+@pytest.mark.parametrize("pause", [0, 10 * TOGETHER])
+def test_exit_in_the_shutdown_of_an_exit_does_not_change_its_status(pause: float) -> None:
     async def main() -> None:
         exit_with(3)
         exit_with(4)
         await a_few_turns()
 
     async def clean_up() -> None:
-        exit_with(5)
+        await asyncio.sleep(pause)
+        exit_meanwhile(5)
         await shut_down()
         exit_with(6)
         await a_few_turns()
 
-    assert statuses_of(main, clean_up) == [3]
+    assert statuses_of(main, clean_up, loop=VirtualLoop()) == [3]
 
 
 def test_exit_behind_one_that_was_put_off_does_not_change_its_status() -> None:
@@ -315,31 +330,55 @@ def test_exit_just_before_the_program_ends_gives_it_its_status() -> None:
     assert statuses_of(main) == [3]
 
 
-def test_program_that_goes_on_after_an_exit_can_be_ended_in_a_later_shutdown() -> None:
+def test_program_that_goes_on_after_an_exit_can_be_ended() -> None:
     async def main() -> None:
         exit_with(3)
         await a_few_turns()
 
     async def go_on() -> None:
-        await asyncio.sleep(SPAN)
-        exit_meanwhile(4)
         await shut_down()
+        await asyncio.sleep(TOGETHER)
+        exit_with(4)
+        await a_few_turns()
 
     assert statuses_of(main, go_on, loop=VirtualLoop()) == [3, 4]
 
 
-def test_program_that_goes_on_after_the_shutdown_of_one_service_can_be_ended() -> None:
+@pytest.mark.parametrize("rest", [TOGETHER, AFTER])
+def test_program_that_goes_on_after_the_shutdown_of_one_service_can_be_ended(rest: float) -> None:
     loop = VirtualLoop()
     start = loop.time()
 
     async def main() -> None:
-        await shut_down()
-        await asyncio.sleep(AFTER)
+        await shut_down(rest)
         exit_with(3)
         await asyncio.sleep(3600)
 
     assert statuses_of(main, loop=loop) == [3]
-    assert loop.time() - start == pytest.approx(AFTER)
+    assert loop.time() - start == pytest.approx(rest)
+
+
+def test_exit_waits_for_on_shutdown_and_on_cleanup_however_long_they_take() -> None:
+    done: list[str] = []
+
+    async def pause(_app: web.Application) -> None:
+        exit_with(3)
+        await asyncio.sleep(AFTER * 2)
+        done.append("paused")
+
+    async def main() -> None:
+        app = web.Application()
+        app.on_shutdown.append(pause)
+        SockJSRouter(Echo).attach(app)
+        app.on_shutdown.append(pause)
+        app.on_cleanup.append(pause)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await runner.cleanup()
+        await asyncio.sleep(AFTER * 0.99)
+        done.append("rest")
+
+    assert (statuses_of(main, loop=VirtualLoop()), done) == ([3], ["paused"] * 3 + ["rest"])
 
 
 @pytest.mark.parametrize("rest", [1, AFTER * 0.99])
@@ -355,13 +394,12 @@ def test_exit_waits_for_what_the_program_does_after_the_shutdown(rest: float) ->
     assert (statuses_of(main, loop=VirtualLoop()), done) == ([3], ["rest"])
 
 
-@pytest.mark.parametrize("after", [0, AFTER / 2])
-def test_exit_in_the_shutdown_of_one_service_ends_a_program_that_goes_on(after: float) -> None:
+def test_exit_in_the_shutdown_of_one_service_ends_a_program_that_goes_on() -> None:
     loop = VirtualLoop()
     start = loop.time()
 
     async def main() -> None:
-        asyncio.get_running_loop().call_later(after, exit_with, 3)
+        exit_meanwhile(3)
         await shut_down()
         await asyncio.sleep(3600)
 
@@ -388,9 +426,9 @@ def test_exit_waits_for_the_last_of_several_shutdowns() -> None:
     async def shut_two_down() -> None:
         await shut_down()
         await asyncio.sleep(AFTER / 2)
-        await shut_down()
-        await asyncio.sleep(AFTER / 2)
-        done.append("slow")
+        with shutting_down():
+            await asyncio.sleep(AFTER * 2)
+            done.append("slow")
 
     async def main() -> None:
         exit_meanwhile(3)
@@ -398,6 +436,20 @@ def test_exit_waits_for_the_last_of_several_shutdowns() -> None:
         await asyncio.sleep(3600)
 
     assert (statuses_of(main, loop=VirtualLoop()), done) == ([3], ["slow"])
+
+
+def test_exit_ends_a_program_that_shuts_services_down_all_the_time() -> None:
+    loop = VirtualLoop()
+    start = loop.time()
+
+    async def main() -> None:
+        exit_meanwhile(3)
+        while True:
+            await shut_down()
+            await asyncio.sleep(AFTER / 3)
+
+    assert statuses_of(main, loop=loop) == [3]
+    assert loop.time() - start <= AFTER * 2
 
 
 async def in_a_task() -> None:
@@ -441,6 +493,10 @@ async def in_a_generator() -> None:
 SHAPES = [shut_down, in_a_task, gathered, shielded, timed, in_a_context, in_a_generator]
 
 
+def runner_of(loop: str) -> Callable[[Coroutine[Any, Any, object]], object]:
+    return asyncio.run if loop == "asyncio" else pytest.importorskip("uvloop").run
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("turns", [0, 1, TURNS, *range(99 - TURNS, 104 - TURNS), *range(99, 104)])
 @pytest.mark.parametrize("shape", SHAPES)
@@ -466,11 +522,35 @@ def test_exit_lets_a_program_of_any_shape_end(shape: Main, turns: int, loop: str
         await shape()
         done.append("main" if not task.done() else "")
 
-    run = asyncio.run if loop == "asyncio" else pytest.importorskip("uvloop").run
     with pytest.raises(SystemExit) as exited:
-        run(main())
+        runner_of(loop)(main())
     assert exited.value.code == 3
     assert done == ["main", "other task"]
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_exit_hides_no_error_that_ends_the_program(shape: Main, loop: str) -> None:
+    async def main() -> None:
+        exit_meanwhile(3)
+        await shape()
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        runner_of(loop)(main())
+
+
+def test_loop_is_not_kept_after_an_exit() -> None:
+    async def main() -> None:
+        exit_meanwhile(3)
+        await shut_down()
+
+    loop = asyncio.new_event_loop()
+    kept = weakref.ref(loop)
+    assert statuses_of(main, loop=loop) == [3]
+    del loop
+    gc.collect()
+    assert kept() is None
 
 
 def test_call_from_a_thread_that_ends_the_process_lets_a_shutdown_finish() -> None:

@@ -2,8 +2,8 @@
 
 `sys.exit()` in a hook stops the event loop.  What runs the application then closes the sessions and
 cleans up, in the same loop.  If a `SystemExit` stopped the loop again, it would cut that off.  So
-one that comes during a shutdown is put off until the loop closes its asynchronous generators:
-`asyncio.run` and `run_app` have it do so last.
+one that comes during a shutdown waits until the loop closes its asynchronous generators, which
+`asyncio.run` and `run_app` have it do once all tasks have ended, or for `AFTER`.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import NoReturn
 from weakref import WeakKeyDictionary
 
-SPAN = 1.0
-"""Seconds within which a program that was told to exit begins its shutdown."""
+TOGETHER = 1.0
+"""Seconds in which what comes after an exit or a shutdown is taken for a part of it."""
 
 TURNS = 10
 """Loop iterations after which a shutdown that a signal has asked for is known here."""
 
 AFTER = 30.0
-"""Seconds for what a program still does after a shutdown, before an exit that was put off."""
+"""Seconds after a shutdown in which the program should end, before an exit that waits ends it."""
 
 _PROCESS = os.getpid()
 """The process that has imported this."""
@@ -34,15 +34,15 @@ _exits: WeakKeyDictionary[asyncio.AbstractEventLoop, "_Exits"] = WeakKeyDictiona
 
 
 @contextlib.contextmanager
-def shutting_down() -> Iterator[None]:
-    """Put exits off meanwhile, and for `AFTER` seconds more."""
+def shutting_down(rest: float = TOGETHER) -> Iterator[None]:
+    """Have exits wait meanwhile, and for `rest` seconds more."""
     loop = asyncio.get_running_loop()
     exits = _exits_of(loop)
-    exits.shutdown_begins(loop.time())
+    exits.shutdown_begins()
     try:
         yield
     finally:
-        exits.shutdown_ends(loop.time())
+        exits.shutdown_ends(loop.time(), rest)
 
 
 def exit_soon(error: BaseException, let_go: Callable[[], object] | None = None) -> None:
@@ -67,7 +67,7 @@ def exit_soon(error: BaseException, let_go: Callable[[], object] | None = None) 
             _end_fork(error)
         raise error from None
     _exits_of(loop).note(error, loop.time())
-    loop.call_soon(_exit_in, loop, TURNS, error, let_go)
+    loop.call_soon(_exit_in, TURNS, loop, error, let_go)
 
 
 def _end_fork(error: BaseException) -> NoReturn:
@@ -83,17 +83,17 @@ def _end_fork(error: BaseException) -> NoReturn:
 
 
 def _exit_in(
-    loop: asyncio.AbstractEventLoop,
     turns: int,
+    loop: asyncio.AbstractEventLoop,
     error: BaseException,
     let_go: Callable[[], object] | None,
 ) -> None:
     if turns > 1:
-        loop.call_soon(_exit_in, loop, turns - 1, error, let_go)
+        loop.call_soon(_exit_in, turns - 1, loop, error, let_go)
         return
     if let_go is not None:
         let_go()
-    _exits_of(loop).exit(error)
+    _exits_of(loop).exit_or_wait(error)
 
 
 def _exits_of(loop: asyncio.AbstractEventLoop) -> "_Exits":
@@ -104,70 +104,73 @@ def _exits_of(loop: asyncio.AbstractEventLoop) -> "_Exits":
 
 
 class _Exits:
-    """The exits that were asked for in one event loop, and the shutdowns in it.
-
-    An exit stops the loop, or waits; the first one since a shutdown began counts.
-    """
+    """The exits that were asked for in one event loop, and the shutdowns in it."""
 
     def __init__(self) -> None:
         self._shutdowns = 0
-        self._began_at = -math.inf
-        self._ended_at = -math.inf
+        self._rests_until = -math.inf
         self._exited_at = -math.inf
         self._noted: SystemExit | None = None
-        self._at_the_end: AsyncGenerator[None, None] | None = None
+        self._has_waited = False
+        self._last: AsyncGenerator[None, None] | None = None
 
-    def shutdown_begins(self, now: float) -> None:
-        if self._patience(now) <= 0:
-            self._began_at = now
+    def shutdown_begins(self) -> None:
         self._shutdowns += 1
 
-    def shutdown_ends(self, now: float) -> None:
+    def shutdown_ends(self, now: float, rest: float) -> None:
         self._shutdowns -= 1
-        self._ended_at = now
+        if self._noted is None:
+            self._rests_until = now + rest
+        elif not (self._shutdowns or self._has_waited):  # once: others may follow for ever
+            self._rests_until = now + AFTER
+            self._has_waited = True
 
     def note(self, error: BaseException, now: float) -> None:
-        """Exit with `error` when the event loop ends, if not earlier, unless it comes too late."""
-        asked_at = self._began_at if self._patience(now) > 0 else now
-        if (
-            isinstance(error, SystemExit)
-            and self._noted is None
-            and asked_at - self._exited_at >= SPAN
-        ):
+        """Keep the first exit, so that the program gets its status even if it ends right now."""
+        # and this one comes with it, or in the shutdown that it has begun
+        has_exited = self._exited_at > -math.inf and (
+            self._patience(now) > 0 or now < self._exited_at + TOGETHER
+        )
+        if isinstance(error, SystemExit) and self._noted is None and not has_exited:
             self._noted = error
-            self._await_the_end()
+            self._wait_for_the_end()
 
-    def exit(self, error: BaseException) -> None:
-        """Raise `error` if it was noted and no shutdown is under way, or if it is no SystemExit."""
+    def exit_or_wait(self, error: BaseException) -> None:
+        """Raise `error`, or let a shutdown end first; only a SystemExit that was noted counts."""
         if not isinstance(error, SystemExit):  # but Ctrl-C, which means at once
             self._exit(error)
-        if error is not self._noted:
-            return
-        loop = asyncio.get_running_loop()
-        patience = self._patience(loop.time())
-        if patience > 0:
-            loop.call_later(patience, self.exit, error)
-        else:
-            self._exit(error)
+        if error is self._noted:
+            loop = asyncio.get_running_loop()
+            patience = self._patience(loop.time())
+            if patience <= 0:
+                self._exit(error)
+            loop.call_later(patience, self.exit_or_wait, error)
 
     def _patience(self, now: float) -> float:
-        """Return for how many more seconds exits are put off, at least."""
-        return AFTER if self._shutdowns else self._ended_at + AFTER - now
+        """Return for how many more seconds exits wait, at least."""
+        return AFTER if self._shutdowns else self._rests_until - now
 
-    def _await_the_end(self) -> None:
-        if self._at_the_end is None:
-            self._at_the_end = self._exit_at_the_end()
+    def _wait_for_the_end(self) -> None:
+        if self._last is None:
+            self._last = self._exit_with_the_loop()
             with contextlib.suppress(StopIteration):
-                self._at_the_end.asend(None).send(None)  # from now on the loop knows it
+                self._last.asend(None).send(None)  # from now on the loop knows it
 
-    async def _exit_at_the_end(self) -> AsyncGenerator[None, None]:
+    async def _exit_with_the_loop(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            if self._noted is not None:  # not raised here: it would be an error of a task
-                asyncio.get_running_loop().call_soon(self._exit, self._noted)
+            self._last = None
+            # not from here: it would be an error of the task that closes this generator
+            asyncio.get_running_loop().call_soon(self._exit_unless_failed)
+
+    def _exit_unless_failed(self) -> None:
+        """Exit, but do not hide an error that ends the program."""
+        if self._noted is not None and sys.exc_info()[1] is None:
+            self._exit(self._noted)
 
     def _exit(self, error: BaseException) -> NoReturn:
         self._exited_at = asyncio.get_running_loop().time()
         self._noted = None
+        self._has_waited = False
         raise error

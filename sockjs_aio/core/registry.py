@@ -22,7 +22,7 @@ from sockjs_aio.core.events import Events, Observer
 from sockjs_aio.core.flusher import Flusher
 from sockjs_aio.core.loop_thread import LoopThread
 from sockjs_aio.core.presence import OnPresence, Presence
-from sockjs_aio.core.process_exit import shutting_down
+from sockjs_aio.core.process_exit import AFTER, shutting_down
 from sockjs_aio.core.request_session import RequestSession
 from sockjs_aio.core.session import Session
 from sockjs_aio.core.session_clock import Clock
@@ -204,7 +204,7 @@ class SessionRegistry:
 
     async def shutdown(self) -> None:
         """Close all sessions at once, wait for them to end, and forget them; see `Closing`."""
-        with shutting_down():
+        with shutting_down(AFTER):
             await self.closing.shutdown()
             turn = Turn()
             for session in list(self._sessions):

@@ -7,6 +7,7 @@ such a request.  `tests/test_aiohttp_protocol.py` tests each assumption.
 """
 
 import asyncio
+import contextlib
 import types
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -85,16 +86,6 @@ class Server(web.Server):
         """Make aiohttp's protocol for a connection."""
         return super().__call__()
 
-    def pre_shutdown(self) -> None:
-        """Begin to shut down, before the application's `on_shutdown`."""
-        with shutting_down():
-            super().pre_shutdown()
-
-    async def shutdown(self, timeout: float | None = None) -> None:
-        """Wait for requests to end, after the application's `on_shutdown`."""
-        with shutting_down():
-            await super().shutdown(timeout)
-
 
 class _WorkersServer(Server):
     """Makes the protocols of `Runner`; aiohttp's gives all unknown arguments to them."""
@@ -115,6 +106,23 @@ def use_own_server(app: web.Application) -> None:
 
     # plain assignment makes aiohttp warn in debug mode about custom attributes of an application
     object.__setattr__(app, "_make_handler", make_own)
+
+
+def let_shutdowns_end(app: web.Application) -> None:
+    """Have exits wait while a runner shuts `app` down: from `on_shutdown` to `on_cleanup`."""
+    shutdown, cleanup = app.shutdown, app.cleanup
+    begun = contextlib.ExitStack()
+
+    async def shut_down() -> None:
+        begun.enter_context(shutting_down())
+        await shutdown()
+
+    async def clean_up() -> None:
+        with begun:
+            await cleanup()
+
+    object.__setattr__(app, "shutdown", shut_down)
+    object.__setattr__(app, "cleanup", clean_up)
 
 
 def _remade(server: web.Server, kind: type[web.Server], **more: Any) -> web.Server:

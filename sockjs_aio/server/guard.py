@@ -6,7 +6,7 @@ The two may belong to different clients, because proxies share connections betwe
 from aiohttp import web
 
 from sockjs_aio.server.aiohttp_internals import end_after_leftovers
-from sockjs_aio.server.aiohttp_protocol import use_own_server
+from sockjs_aio.server.aiohttp_protocol import let_shutdowns_end, use_own_server
 from sockjs_aio.server.urls import finish_refusal
 
 _GUARDED = web.AppKey("sockjs_aio guarded", bool)
@@ -25,3 +25,4 @@ def guard(app: web.Application) -> None:
     app.on_response_prepare.append(finish_refusal)
     end_after_leftovers(app)
     use_own_server(app)
+    let_shutdowns_end(app)

@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from sockjs_aio.core.process_exit import shutting_down
 from sockjs_aio.server.accept_errors import quiet_accept_errors
 from sockjs_aio.server.drain import Drain, end_sessions
 from sockjs_aio.server.forks import (
@@ -161,4 +162,5 @@ class _Terminator:
         # once only: on a second signal, aiohttp would skip the application's cleanup
         if not self._is_over:
             self._is_over = True
-            signal.raise_signal(signal.SIGINT)  # aiohttp then shuts down its server properly
+            with shutting_down():  # a hook's exit would cut that off
+                signal.raise_signal(signal.SIGINT)  # aiohttp then shuts down its server properly
