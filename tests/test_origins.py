@@ -4,9 +4,13 @@ A page cannot set `Origin`, `Host` or ``Sec-Fetch-*``, and can hide its `Referer
 Over plain HTTP browsers send no ``Sec-Fetch-*``.
 """
 
+import asyncio
+import logging
+
 import pytest
 from aiohttp import web
 
+from sockjs_aio.server.admission import ORIGIN_INTERVAL
 from tests.conftest import Echo, Recorder, Serve
 from tests.openers import REQUESTS, ask, openers
 
@@ -48,6 +52,25 @@ async def test_only_the_very_origin_passes(serve: Serve, method: str, path: str)
     for origin in ALMOST_GOOD:
         assert (await ask(served, method, path, Origin=origin)).status == 403, origin
     assert served.router.session_count == 0
+
+
+@pytest.mark.virtual_time
+async def test_refused_origin_is_logged_once_a_minute(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sockjs_aio.transports")
+    served = await serve(Echo, settings=RESTRICTED)
+    for _ in range(3):
+        await ask(served, "GET", "/info", Origin=EVIL)
+    await asyncio.sleep(ORIGIN_INTERVAL)
+    await ask(served, "GET", "/info", Origin="x" * 4000)
+    lines = [line for line in caplog.messages if "may not connect" in line]
+    assert lines[0] == (
+        f"pages of '{EVIL}' may not connect: add their origin to the setting origins if they are "
+        "yours"
+    )
+    assert len(lines) == 2
+    assert len(lines[1]) < 300
 
 
 @pytest.mark.parametrize(("method", "path"), [*REQUESTS, *SENDS, *PAGES, *PREFLIGHTS])

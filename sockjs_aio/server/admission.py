@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +37,10 @@ CLIENT_PATIENCE = 0.3
 """Minimum number of seconds for which sockjs-client waits for a transport."""
 
 
+ORIGIN_INTERVAL = 60.0
+"""Seconds between two lines about refused origins."""
+
+
 class OriginRefusedError(web.HTTPForbidden):
     """The page's origin is not allowed, so the page cannot read this refusal either."""
 
@@ -62,6 +67,7 @@ class Admission:
         self._authorize = authorize
         self._verify = verify
         self._has_warned = False
+        self._next_origin = -math.inf
 
     @property
     def is_personal(self) -> bool:
@@ -100,7 +106,16 @@ class Admission:
             request, "null" if is_linkable else None
         )
         if sender is not None and not is_allowed(allowed, sender):
+            self._tell_refused(sender)
             raise because("origin", OriginRefusedError(text="This origin is not allowed.\n"))
+
+    def _tell_refused(self, origin: str) -> None:
+        """Log a refused origin, at most once in `ORIGIN_INTERVAL`: strangers send any number."""
+        now = self._registry.now()
+        if now >= self._next_origin:
+            self._next_origin = now + ORIGIN_INTERVAL
+            text = "pages of %.200r may not connect: add their origin to the setting origins"
+            logger.info(text + " if they are yours", origin)
 
     def may_read(self, request: web.Request) -> bool:
         """Tell whether the requesting page may read the response, even if it is a refusal."""
