@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sockjs_aio import ConnectionInfo, SettingsError, SockJSConnection, SockJSRouter, broadcast
+from sockjs_aio import (
+    ConnectionInfo,
+    Observer,
+    SettingsError,
+    SockJSConnection,
+    SockJSRouter,
+    broadcast,
+    run_app,
+)
 from sockjs_aio.multiplex import MultiplexConnection
 from sockjs_aio.testing.brokers import linked_brokers
 from tests import clients
@@ -44,6 +52,22 @@ def test_attaching_twice() -> None:
         router.attach(web.Application())
     with pytest.raises(RuntimeError, match="another SockJSRouter serves the prefix '/x'"):
         SockJSRouter(Echo, "/x/").attach(app)
+
+
+def test_what_is_no_application_is_refused() -> None:
+    router = SockJSRouter(Echo)
+    app: Any = web.Application().router
+    with pytest.raises(TypeError, match=r"attach\(app\) needs the web.Application, not <aiohttp.web_urldisp"):
+        router.attach(app)
+    wrong: Any = router
+    with pytest.raises(TypeError, match=r"run_app\(app\) needs a web.Application, not "):
+        run_app(wrong)
+
+
+def test_single_observer_is_refused() -> None:
+    single: Any = Observer()
+    with pytest.raises(TypeError, match="observers must be a list of observers"):
+        SockJSRouter(Echo, observers=single)
 
 
 async def test_attaching_too_late(serve: Serve) -> None:

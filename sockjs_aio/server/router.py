@@ -94,6 +94,8 @@ class SockJSRouter:
             raise TypeError(f"verify must be a function, not {verify!r}")
         if broker is not None and not isinstance(broker, Broker):
             raise TypeError(f"broker must be a Broker such as RedisBroker(url), not {broker!r}")
+        if isinstance(observers, Observer):
+            raise TypeError("observers must be a list of observers, such as [Metrics()]")
         settings = _made_settings(settings, more_settings)
         self.settings: Settings = settings
         self.prefix: str = _checked_prefix(prefix)
@@ -109,9 +111,12 @@ class SockJSRouter:
         """Add the routes to `app`, and end the sessions when it shuts down.
 
         Raises:
+            TypeError: If `app` is not a `web.Application`.
             RuntimeError: If `app` has started, the router is already attached, or another router
                 of `app` serves the same prefix.
         """
+        if not isinstance(app, web.Application):
+            raise TypeError(f"attach(app) needs the web.Application, not {app!r}")
         if has_started(app):
             raise RuntimeError("attach the SockJSRouter before the application starts")
         if self._is_attached:

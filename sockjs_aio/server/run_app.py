@@ -52,12 +52,14 @@ def run_app(
         options: Other options of `web.run_app`.
 
     Raises:
-        TypeError: If `drain` is not a `Drain`.
+        TypeError: If `app` is not an application, or `drain` is not a `Drain`.
         RuntimeError: If an event loop is running, for instance because a module calls this when it
             is imported.
     """
     if not isinstance(drain, Drain):
         raise TypeError(f"drain must be a Drain such as Drain(over=10), not {drain!r}")
+    if not (isinstance(app, web.Application) or inspect.isawaitable(app)):
+        raise TypeError(f"run_app(app) needs a web.Application, not {app!r}")
     check_no_loop("run_app", app)
     if options.get("sock") is not None:
         options["sock"] = _to_serve(options["sock"])
