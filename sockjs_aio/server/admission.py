@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -111,7 +112,7 @@ class Admission:
 
     def _tell_refused(self, origin: str) -> None:
         """Log a refused origin, at most once in `ORIGIN_INTERVAL`: strangers send any number."""
-        now = self._registry.now()
+        now = time.monotonic()
         if now >= self._next_origin:
             self._next_origin = now + ORIGIN_INTERVAL
             text = "pages of %.200r may not connect: add their origin to the setting origins"
