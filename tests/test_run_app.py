@@ -312,6 +312,15 @@ def test_times_that_cannot_be_are_refused(name: str, value: float) -> None:
         Drain(**options)
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("prot", "port"), ("lingering_tme", "lingering_time")]
+)
+def test_misspelt_options_are_refused(name: str, nearest: str) -> None:
+    options: dict[str, Any] = {name: 1}
+    with pytest.raises(TypeError, match=f"run_app has no option '{name}': .* '{nearest}'"):
+        run_app(web.Application(), **options)
+
+
 def test_a_drain_that_is_none_is_refused() -> None:
     wrong: Any = 5
     with pytest.raises(TypeError, match="must be a Drain such as Drain"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import difflib
 import functools
 import inspect
 import logging
@@ -52,7 +53,8 @@ def run_app(
         options: Other options of `web.run_app`.
 
     Raises:
-        TypeError: If `app` is not an application, or `drain` is not a `Drain`.
+        TypeError: If `app` is not an application, `drain` is not a `Drain`, or an option is
+            unknown.
         RuntimeError: If an event loop is running, for instance because a module calls this when it
             is imported.
     """
@@ -61,6 +63,7 @@ def run_app(
     if not (isinstance(app, web.Application) or inspect.isawaitable(app)):
         raise TypeError(f"run_app(app) needs a web.Application, not {app!r}")
     check_no_loop("run_app", app)
+    _check_names(options)
     if options.get("sock") is not None:
         options["sock"] = _to_serve(options["sock"])
     options["print"] = functools.partial(_serves, options.get("print", print))
@@ -71,6 +74,17 @@ def run_app(
             handle_signals=handle_signals,
             **options,
         )
+
+
+def _check_names(options: Iterable[str]) -> None:
+    """Refuse unknown options, which aiohttp would only notice at the first connection, or never."""
+    taking = (web.run_app, web.AppRunner, web.Server, web.RequestHandler)
+    known = {name for each in taking for name in inspect.signature(each).parameters}
+    for name in options:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f": did you mean {nearest[0]!r}?" if nearest else ""
+            raise TypeError(f"run_app has no option {name!r}{hint}")
 
 
 def _to_serve(sock: socket.socket | Iterable[socket.socket]) -> list[socket.socket]:
