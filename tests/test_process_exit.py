@@ -438,20 +438,6 @@ def test_exit_waits_for_the_last_of_several_shutdowns() -> None:
     assert (statuses_of(main, loop=VirtualLoop()), done) == ([3], ["slow"])
 
 
-def test_exit_ends_a_program_that_shuts_services_down_all_the_time() -> None:
-    loop = VirtualLoop()
-    start = loop.time()
-
-    async def main() -> None:
-        exit_meanwhile(3)
-        while True:
-            await shut_down()
-            await asyncio.sleep(AFTER / 3)
-
-    assert statuses_of(main, loop=loop) == [3]
-    assert loop.time() - start <= AFTER * 2
-
-
 async def in_a_task() -> None:
     await asyncio.create_task(shut_down())
 
@@ -528,16 +514,78 @@ def test_exit_lets_a_program_of_any_shape_end(shape: Main, turns: int, loop: str
     assert done == ["main", "other task"]
 
 
+async def at_once() -> None:
+    """Shut nothing down."""
+
+
+@pytest.mark.logs("an exit hides an error")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_exit_hides_no_error_that_ends_the_program(shape: Main, loop: str) -> None:
+@pytest.mark.parametrize("shape", [*SHAPES, at_once])
+def test_error_that_an_exit_hides_is_logged(
+    shape: Main, loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         exit_meanwhile(3)
+        await asyncio.sleep(0)
         await shape()
         raise LookupError
 
-    with pytest.raises(LookupError):
+    with pytest.raises(SystemExit, match="3"):
         runner_of(loop)(main())
+    (record,) = caplog.records
+    assert record.exc_info is not None and record.exc_info[0] is LookupError
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("shape", [*SHAPES, at_once])
+def test_exit_hides_no_error_that_was_handled_before(
+    shape: Main, loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def exit_now() -> None:
+        try:
+            sys.exit(3)
+        except SystemExit as error:
+            exit_soon(error)
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(exit_now)
+        await shape()
+        await a_few_turns()
+
+    try:
+        raise LookupError
+    except LookupError:
+        with pytest.raises(SystemExit, match="3"):
+            runner_of(loop)(main())
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("signal_name", ["on_shutdown", "on_cleanup"])
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+def test_shutdown_that_does_not_end_keeps_no_program_from_being_ended(
+    signal_name: str, how: str
+) -> None:
+    loop = VirtualLoop()
+    start = loop.time()
+
+    async def end(_app: web.Application) -> None:
+        if how == "fails":
+            raise LookupError
+        await asyncio.sleep(3600)
+
+    async def main() -> None:
+        app = web.Application()
+        SockJSRouter(Echo).attach(app)
+        getattr(app, signal_name).append(end)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        with contextlib.suppress(LookupError, asyncio.TimeoutError):
+            await asyncio.wait_for(runner.cleanup(), 1)
+        exit_with(3)
+        await asyncio.sleep(3600)
+
+    assert statuses_of(main, loop=loop) == [3]
+    assert loop.time() - start <= AFTER + TOGETHER + 1
 
 
 def test_loop_is_not_kept_after_an_exit() -> None:

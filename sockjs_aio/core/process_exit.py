@@ -35,7 +35,7 @@ _exits: WeakKeyDictionary[asyncio.AbstractEventLoop, "_Exits"] = WeakKeyDictiona
 
 @contextlib.contextmanager
 def shutting_down(rest: float = TOGETHER) -> Iterator[None]:
-    """Have exits wait meanwhile, and for `rest` seconds more."""
+    """Have exits wait meanwhile, and for `rest` seconds more; if one waits, for `AFTER` more."""
     loop = asyncio.get_running_loop()
     exits = _exits_of(loop)
     exits.shutdown_begins()
@@ -111,7 +111,6 @@ class _Exits:
         self._rests_until = -math.inf
         self._exited_at = -math.inf
         self._noted: SystemExit | None = None
-        self._has_waited = False
         self._last: AsyncGenerator[None, None] | None = None
 
     def shutdown_begins(self) -> None:
@@ -119,15 +118,11 @@ class _Exits:
 
     def shutdown_ends(self, now: float, rest: float) -> None:
         self._shutdowns -= 1
-        if self._noted is None:
-            self._rests_until = now + rest
-        elif not (self._shutdowns or self._has_waited):  # once: others may follow for ever
-            self._rests_until = now + AFTER
-            self._has_waited = True
+        self._rests_until = now + (rest if self._noted is None else AFTER)
 
     def note(self, error: BaseException, now: float) -> None:
         """Keep the first exit, so that the program gets its status even if it ends right now."""
-        # and this one comes with it, or in the shutdown that it has begun
+        # and this one comes together with it, or in a shutdown: probably the one that it has begun
         has_exited = self._exited_at > -math.inf and (
             self._patience(now) > 0 or now < self._exited_at + TOGETHER
         )
@@ -162,15 +157,26 @@ class _Exits:
         finally:
             self._last = None
             # not from here: it would be an error of the task that closes this generator
-            asyncio.get_running_loop().call_soon(self._exit_unless_failed)
+            asyncio.get_running_loop().call_soon(self._exit_at_last)
 
-    def _exit_unless_failed(self) -> None:
-        """Exit, but do not hide an error that ends the program."""
-        if self._noted is not None and sys.exc_info()[1] is None:
+    def _exit_at_last(self) -> None:
+        if self._noted is not None:
             self._exit(self._noted)
 
     def _exit(self, error: BaseException) -> NoReturn:
-        self._exited_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        self._exited_at = loop.time()
         self._noted = None
-        self._has_waited = False
+        _log_failure(loop, error)
         raise error
+
+
+def _log_failure(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
+    """Log the error with which the program just ends, if there is one: nobody would see it."""
+    failure = sys.exc_info()[1]
+    context: BaseException | None = error
+    while context is not None and context is not failure:  # handled before the exit
+        context = context.__context__
+    if context is None and isinstance(failure, Exception):
+        message = "an exit hides an error with which the program ends"
+        loop.call_exception_handler({"message": message, "exception": failure})

@@ -7,7 +7,6 @@ such a request.  `tests/test_aiohttp_protocol.py` tests each assumption.
 """
 
 import asyncio
-import contextlib
 import types
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -86,6 +85,11 @@ class Server(web.Server):
         """Make aiohttp's protocol for a connection."""
         return super().__call__()
 
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Wait for requests to end, between `on_shutdown` and `on_cleanup`."""
+        with shutting_down():
+            await super().shutdown(timeout)
+
 
 class _WorkersServer(Server):
     """Makes the protocols of `Runner`; aiohttp's gives all unknown arguments to them."""
@@ -109,16 +113,15 @@ def use_own_server(app: web.Application) -> None:
 
 
 def let_shutdowns_end(app: web.Application) -> None:
-    """Have exits wait while a runner shuts `app` down: from `on_shutdown` to `on_cleanup`."""
+    """Have exits wait for `on_shutdown` and `on_cleanup`; see also `Server.shutdown`."""
     shutdown, cleanup = app.shutdown, app.cleanup
-    begun = contextlib.ExitStack()
 
     async def shut_down() -> None:
-        begun.enter_context(shutting_down())
-        await shutdown()
+        with shutting_down():
+            await shutdown()
 
     async def clean_up() -> None:
-        with begun:
+        with shutting_down():
             await cleanup()
 
     object.__setattr__(app, "shutdown", shut_down)
