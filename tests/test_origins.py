@@ -58,16 +58,15 @@ async def test_refused_origin_is_logged_once_a_minute(
 ) -> None:
     caplog.set_level(logging.INFO, "sockjs_aio.transports")
     served = await serve(Echo, settings=RESTRICTED)
+    await ask(served, "GET", "/info", Origin="null")
+    await ask(served, "GET", "/info", Referer="https://ann:secret@evil.example/")
     for _ in range(3):
         await ask(served, "GET", "/info", Origin=EVIL)
     admission = served.router._service.admission
     admission._next_origin -= ORIGIN_INTERVAL  # as if a minute had passed
     await ask(served, "GET", "/info", Origin="x" * 4000)
     lines = [line for line in caplog.messages if "may not connect" in line]
-    assert lines[0] == (
-        f"pages of '{EVIL}' may not connect: add their origin to the setting origins if they are "
-        "yours"
-    )
+    assert lines[0] == f"pages of '{EVIL}' may not connect: the setting origins forbids it"
     assert len(lines) == 2
     assert len(lines[1]) < 300
 

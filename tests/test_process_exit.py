@@ -518,7 +518,7 @@ async def at_once() -> None:
     """Shut nothing down."""
 
 
-@pytest.mark.logs("an exit hides an error")
+@pytest.mark.logs("while it ends with this error")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("shape", [*SHAPES, at_once])
 def test_error_that_an_exit_hides_is_logged(
@@ -536,19 +536,12 @@ def test_error_that_an_exit_hides_is_logged(
     assert record.exc_info is not None and record.exc_info[0] is LookupError
 
 
+@pytest.mark.logs("or handles it")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("shape", [*SHAPES, at_once])
-def test_exit_hides_no_error_that_was_handled_before(
-    shape: Main, loop: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    def exit_now() -> None:
-        try:
-            sys.exit(3)
-        except SystemExit as error:
-            exit_soon(error)
-
+def test_exit_counts_although_the_program_handles_an_error(shape: Main, loop: str) -> None:
     async def main() -> None:
-        asyncio.get_running_loop().call_soon(exit_now)
+        exit_meanwhile(3)
         await shape()
         await a_few_turns()
 
@@ -557,7 +550,20 @@ def test_exit_hides_no_error_that_was_handled_before(
     except LookupError:
         with pytest.raises(SystemExit, match="3"):
             runner_of(loop)(main())
-    assert not caplog.records
+
+
+def test_rest_of_one_shutdown_is_not_shortened_by_that_of_another() -> None:
+    loop = VirtualLoop()
+    start = loop.time()
+
+    async def main() -> None:
+        await shut_down(AFTER)
+        await shut_down()
+        exit_with(3)
+        await asyncio.sleep(3600)
+
+    assert statuses_of(main, loop=loop) == [3]
+    assert loop.time() - start == pytest.approx(AFTER)
 
 
 @pytest.mark.parametrize("signal_name", ["on_shutdown", "on_cleanup"])

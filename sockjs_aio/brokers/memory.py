@@ -7,6 +7,8 @@ from sockjs_aio.connection import SockJSConnection
 class MemoryBroker(Broker):
     """Keeps messages and members in this process.  It is a router's default broker.
 
+    Workers and nodes warn of it.  If your subclass does reach others, set ``is_local = False``.
+
     Args: the same as for `Broker`.
     """
 

@@ -118,7 +118,9 @@ class _Exits:
 
     def shutdown_ends(self, now: float, rest: float) -> None:
         self._shutdowns -= 1
-        self._rests_until = now + (rest if self._noted is None else AFTER)
+        if not self._shutdowns:
+            rest = rest if self._noted is None else AFTER
+            self._rests_until = max(self._rests_until, now + rest)
 
     def note(self, error: BaseException, now: float) -> None:
         """Keep the first exit, so that the program gets its status even if it ends right now."""
@@ -167,16 +169,16 @@ class _Exits:
         loop = asyncio.get_running_loop()
         self._exited_at = loop.time()
         self._noted = None
-        _log_failure(loop, error)
+        _log_failure(loop)
         raise error
 
 
-def _log_failure(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
-    """Log the error with which the program just ends, if there is one: nobody would see it."""
+def _log_failure(loop: asyncio.AbstractEventLoop) -> None:
+    """Log the error with which the program just ends, if there is one: nobody would see it.
+
+    It may also be one in whose ``except`` block the event loop was started.
+    """
     failure = sys.exc_info()[1]
-    context: BaseException | None = error
-    while context is not None and context is not failure:  # handled before the exit
-        context = context.__context__
-    if context is None and isinstance(failure, Exception):
-        message = "an exit hides an error with which the program ends"
+    if isinstance(failure, Exception):
+        message = "an exit ends the program while it ends with this error, or handles it"
         loop.call_exception_handler({"message": message, "exception": failure})

@@ -107,16 +107,18 @@ class Admission:
             request, "null" if is_linkable else None
         )
         if sender is not None and not is_allowed(allowed, sender):
-            self._tell_refused(sender)
+            self._tell_refused(_origin(request))
             raise because("origin", OriginRefusedError(text="This origin is not allowed.\n"))
 
-    def _tell_refused(self, origin: str) -> None:
-        """Log a refused origin, at most once in `ORIGIN_INTERVAL`: strangers send any number."""
+    def _tell_refused(self, origin: str | None) -> None:
+        """Log a refused ``Origin``, at most once in `ORIGIN_INTERVAL`: strangers send any number.
+
+        Nobody should allow ``null``, which is the origin of all sandboxed pages.
+        """
         now = time.monotonic()
-        if now >= self._next_origin:
+        if origin and origin != "null" and now >= self._next_origin:
             self._next_origin = now + ORIGIN_INTERVAL
-            text = "pages of %.200r may not connect: add their origin to the setting origins"
-            logger.info(text + " if they are yours", origin)
+            logger.info("pages of %.200r may not connect: the setting origins forbids it", origin)
 
     def may_read(self, request: web.Request) -> bool:
         """Tell whether the requesting page may read the response, even if it is a refusal."""

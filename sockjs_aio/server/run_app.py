@@ -27,6 +27,11 @@ logger: logging.Logger = logging.getLogger("sockjs_aio")
 
 _DEFAULT_DRAIN = Drain()
 
+_OPTIONS = {*inspect.signature(web.run_app).parameters}
+_OPTIONS |= {*inspect.signature(web.RequestHandler).parameters}
+_OPTIONS -= {"app", "manager", "kwargs"}
+"""What aiohttp's `run_app` takes, some of it for the handler of each connection."""
+
 
 def run_app(
     app: web.Application | Awaitable[web.Application],
@@ -78,11 +83,9 @@ def run_app(
 
 def _check_names(options: Iterable[str]) -> None:
     """Refuse unknown options, which aiohttp would only notice at the first connection, or never."""
-    taking = (web.run_app, web.AppRunner, web.Server, web.RequestHandler)
-    known = {name for each in taking for name in inspect.signature(each).parameters}
     for name in options:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
+        if name not in _OPTIONS:
+            nearest = difflib.get_close_matches(name, _OPTIONS, n=1)
             hint = f": did you mean {nearest[0]!r}?" if nearest else ""
             raise TypeError(f"run_app has no option {name!r}{hint}")
 
