@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +144,12 @@ async def say(page: Page, channel: str, text: str) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("make", [make_app, make_tornado_app], ids=["async", "tornado"])
 async def test_example_has_three_channels(browser: Browser, make: MakeApp, transport: str) -> None:
-    async with (
-        serving(make()) as port,
-        visited(browser, port, transport) as page,
-        visited(browser, port) as other,
-    ):
+    async with AsyncExitStack() as pages:
+        port = await pages.enter_async_context(serving(make()))
+        page = await pages.enter_async_context(visited(browser, port, transport))
         ann, bob, carl = (page.locator(f"#{name} li") for name in ("ann", "bob", "carl"))
+        await expect(bob).to_have_text(["Bob's listeners: 1"])
+        other = await pages.enter_async_context(visited(browser, port))
         await expect(bob).to_have_text(["Bob's listeners: 1", "Bob's listeners: 2"])
         await say(page, "ann", "a, <b>,")
         await expect(ann).to_have_text(["Ann says hi!", "a, <b>,", "Ann nods: a, <b>,"])
