@@ -17,7 +17,8 @@ def guard(app: web.Application) -> None:
 
     Pass the application that you run, not one of its sub-applications: it is the one that reads
     requests.  Also lets pages of allowed origins read why a URL of a SockJS service refuses them,
-    even if a middleware refuses or the code fails.
+    even if a middleware refuses or the code fails, and lets a shutdown of `app` end before a hook
+    that calls `sys.exit()` ends the process.
     """
     if _GUARDED in app:
         return
