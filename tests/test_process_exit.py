@@ -18,7 +18,7 @@ from sockjs_aio.brokers.base import Broker
 from sockjs_aio.brokers.memory import MemoryBroker
 from sockjs_aio.core.events import Events, Observer
 from sockjs_aio.core.loop_thread import LoopThread
-from sockjs_aio.core.process_exit import AFTER, TOGETHER, TURNS, exit_soon, shutting_down
+from sockjs_aio.core.process_exit import AFTER, REST, TURNS, exit_soon, shutting_down
 from tests import clients
 from tests.conftest import Echo
 from tests.exiting_service import STATUS
@@ -274,7 +274,7 @@ async def a_few_turns() -> None:
         await asyncio.sleep(0)
 
 
-async def shut_down(rest: float = TOGETHER) -> None:
+async def shut_down(rest: float = REST) -> None:
     with shutting_down(rest):
         await a_few_turns()
 
@@ -296,7 +296,7 @@ def test_first_status_counts() -> None:
     assert statuses_of(main) == [3]
 
 
-@pytest.mark.parametrize("pause", [0, 10 * TOGETHER])
+@pytest.mark.parametrize("pause", [0, AFTER * 2])
 def test_exit_in_the_shutdown_of_an_exit_does_not_change_its_status(pause: float) -> None:
     async def main() -> None:
         exit_with(3)
@@ -311,6 +311,23 @@ def test_exit_in_the_shutdown_of_an_exit_does_not_change_its_status(pause: float
         await a_few_turns()
 
     assert statuses_of(main, clean_up, loop=VirtualLoop()) == [3]
+
+
+def test_exits_before_the_shutdown_of_an_exit_do_not_cut_it_off() -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        try:
+            exit_with(3)
+            await asyncio.sleep(3600)
+        finally:
+            for _ in range(10):  # as if it saved something first
+                exit_with(4)
+                await asyncio.sleep(AFTER / 11)
+            await shut_down()
+            done.append("shut down")
+
+    assert (statuses_of(main, loop=VirtualLoop()), done) == ([3], ["shut down"])
 
 
 def test_exit_behind_one_that_was_put_off_does_not_change_its_status() -> None:
@@ -337,14 +354,14 @@ def test_program_that_goes_on_after_an_exit_can_be_ended() -> None:
 
     async def go_on() -> None:
         await shut_down()
-        await asyncio.sleep(TOGETHER)
+        await asyncio.sleep(AFTER)
         exit_with(4)
         await a_few_turns()
 
     assert statuses_of(main, go_on, loop=VirtualLoop()) == [3, 4]
 
 
-@pytest.mark.parametrize("rest", [TOGETHER, AFTER])
+@pytest.mark.parametrize("rest", [REST, AFTER])
 def test_program_that_goes_on_after_the_shutdown_of_one_service_can_be_ended(rest: float) -> None:
     loop = VirtualLoop()
     start = loop.time()
@@ -552,7 +569,7 @@ def test_exit_counts_although_the_program_handles_an_error(shape: Main, loop: st
             runner_of(loop)(main())
 
 
-def test_rest_of_one_shutdown_is_not_shortened_by_that_of_another() -> None:
+def test_rest_of_one_shutdown_is_not_shortened_by_a_later_one() -> None:
     loop = VirtualLoop()
     start = loop.time()
 
@@ -591,7 +608,7 @@ def test_shutdown_that_does_not_end_keeps_no_program_from_being_ended(
         await asyncio.sleep(3600)
 
     assert statuses_of(main, loop=loop) == [3]
-    assert loop.time() - start <= AFTER + TOGETHER + 1
+    assert loop.time() - start <= AFTER + REST + 1
 
 
 def test_loop_is_not_kept_after_an_exit() -> None:

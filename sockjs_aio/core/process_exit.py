@@ -15,14 +15,14 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import NoReturn
 from weakref import WeakKeyDictionary
 
-TOGETHER = 1.0
-"""Seconds in which what comes after an exit or a shutdown is taken for a part of it."""
+REST = 1.0
+"""Seconds after a shutdown in which exits still wait: tasks of the program may be ending."""
 
 TURNS = 10
 """Loop iterations after which a shutdown that a signal has asked for is known here."""
 
 AFTER = 30.0
-"""Seconds after a shutdown in which the program should end, before an exit that waits ends it."""
+"""Seconds in which a program should end after an exit, or after a shutdown in which one waits."""
 
 _PROCESS = os.getpid()
 """The process that has imported this."""
@@ -34,8 +34,11 @@ _exits: WeakKeyDictionary[asyncio.AbstractEventLoop, "_Exits"] = WeakKeyDictiona
 
 
 @contextlib.contextmanager
-def shutting_down(rest: float = TOGETHER) -> Iterator[None]:
-    """Have exits wait meanwhile, and for `rest` seconds more; if one waits, for `AFTER` more."""
+def shutting_down(rest: float = REST) -> Iterator[None]:
+    """Have exits wait meanwhile, and for `rest` seconds more; if one waits, for `AFTER` more.
+
+    If other shutdowns go on, the last one's `rest` counts.
+    """
     loop = asyncio.get_running_loop()
     exits = _exits_of(loop)
     exits.shutdown_begins()
@@ -49,7 +52,7 @@ def exit_soon(error: BaseException, let_go: Callable[[], object] | None = None) 
     """Stop the event loop in a moment with `error`, which the application's code has raised.
 
     Raised here, uvloop would take it for an error of the connection, and asyncio for one of the
-    task.  It waits for `TURNS` because a signal may just have asked for a shutdown.
+    task.  `TURNS` pass before that, because a signal may just have asked for a shutdown.
 
     If a hook has forked this process, it ends at once: the event loop is the parent's.
 
@@ -124,9 +127,9 @@ class _Exits:
 
     def note(self, error: BaseException, now: float) -> None:
         """Keep the first exit, so that the program gets its status even if it ends right now."""
-        # and this one comes together with it, or in a shutdown: probably the one that it has begun
+        # and this one comes before the program has ended, or in its shutdown
         has_exited = self._exited_at > -math.inf and (
-            self._patience(now) > 0 or now < self._exited_at + TOGETHER
+            self._patience(now) > 0 or now < self._exited_at + AFTER
         )
         if isinstance(error, SystemExit) and self._noted is None and not has_exited:
             self._noted = error

@@ -29,8 +29,8 @@ _DEFAULT_DRAIN = Drain()
 
 _OPTIONS = {*inspect.signature(web.run_app).parameters}
 _OPTIONS |= {*inspect.signature(web.RequestHandler).parameters}
-_OPTIONS -= {"app", "manager", "kwargs"}
-"""What aiohttp's `run_app` takes, some of it for the handler of each connection."""
+_OPTIONS = (_OPTIONS | {"drain"}) - {"app", "manager", "kwargs"}
+"""What `run_app` takes: aiohttp's own options, and those for the handler of each connection."""
 
 
 def run_app(
