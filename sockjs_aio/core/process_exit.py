@@ -3,7 +3,8 @@
 `sys.exit()` in a hook stops the event loop.  What runs the application then closes the sessions and
 cleans up, in the same loop.  If a `SystemExit` stopped the loop again, it would cut that off.  So
 one that comes during a shutdown waits until the loop closes its asynchronous generators, which
-`asyncio.run` and `run_app` have it do once all tasks have ended, or for `AFTER`.
+`asyncio.run` and `run_app` have it do once all tasks have ended, or until `AFTER` has passed since
+the shutdown.  Exits that come while the program ends because of another one are dropped.
 """
 
 import asyncio
@@ -127,7 +128,7 @@ class _Exits:
 
     def note(self, error: BaseException, now: float) -> None:
         """Keep the first exit, so that the program gets its status even if it ends right now."""
-        # and this one comes before the program has ended, or in its shutdown
+        # an exit was raised, and the program is probably still ending
         has_exited = self._exited_at > -math.inf and (
             self._patience(now) > 0 or now < self._exited_at + AFTER
         )
