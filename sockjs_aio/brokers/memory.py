@@ -7,8 +7,8 @@ from sockjs_aio.connection import SockJSConnection
 class MemoryBroker(Broker):
     """Keeps messages and members in this process.  It is a router's default broker.
 
-    With several workers or nodes, the log warns of the first channel that is subscribed to.  If your
-    subclass does reach other processes, set ``is_local = False``.
+    With several workers or nodes, the log warns of the first channel that is subscribed to.  If
+    your subclass does reach other processes, set ``is_local = False``.
 
     Args: the same as for `Broker`.
     """
